@@ -1,0 +1,101 @@
+-- Users, sessions, refresh tokens, tickets and signing keys.
+
+-- name: InsertUser :execrows
+INSERT INTO users (id, username, username_key, password_hash)
+VALUES (@id, @username, lower(@username), @password_hash)
+ON CONFLICT (username_key) DO NOTHING;
+
+-- name: UserByName :one
+SELECT id, password_hash FROM users WHERE username_key = lower(@username);
+
+-- name: UserByID :one
+SELECT id, username, password_hash, created_at FROM users WHERE id = @id;
+
+-- name: LockUser :one
+-- Serialises what changes a user's set of devices and sessions.
+SELECT id FROM users WHERE id = @id FOR NO KEY UPDATE;
+
+-- name: SetPasswordHash :execrows
+-- Changes nothing when the hash is no longer the one that was checked.
+UPDATE users SET password_hash = @new_hash WHERE id = @id AND password_hash = @old_hash;
+
+-- name: DeleteUser :execrows
+DELETE FROM users WHERE id = @id;
+
+-- name: InsertSession :exec
+INSERT INTO sessions (id, user_id, device_id, expires_at) VALUES (@id, @user_id, @device_id, @expires_at);
+
+-- name: ExtendSession :exec
+UPDATE sessions SET expires_at = @expires_at WHERE id = @id;
+
+-- name: SessionByID :one
+SELECT s.id, s.user_id, s.device_id, d.number
+FROM sessions s LEFT JOIN devices d ON d.id = s.device_id
+WHERE s.id = @id AND s.expires_at > now();
+
+-- name: LiveSessions :many
+-- Which of these sessions still exist.
+SELECT id FROM sessions WHERE id = ANY(@ids::uuid[]) AND expires_at > now();
+
+-- name: SessionsOfUser :many
+SELECT id, device_id, created_at, expires_at FROM sessions
+WHERE user_id = @user_id AND expires_at > now() ORDER BY created_at, id;
+
+-- name: LockSession :one
+SELECT s.id, s.user_id, s.device_id, d.number
+FROM sessions s LEFT JOIN devices d ON d.id = s.device_id
+WHERE s.id = @id AND s.expires_at > now() FOR UPDATE OF s;
+
+-- name: DeleteSession :execrows
+DELETE FROM sessions WHERE id = @id;
+
+-- name: DeleteOtherSessions :many
+DELETE FROM sessions WHERE user_id = @user_id AND id <> @keep RETURNING id;
+
+-- name: DeleteOtherDeviceSessions :many
+DELETE FROM sessions WHERE device_id = @device_id::uuid AND id <> @keep RETURNING id;
+
+-- name: DeleteExpiredSessions :execrows
+DELETE FROM sessions WHERE id IN (SELECT s.id FROM sessions s WHERE s.expires_at <= now() LIMIT @max_rows::int);
+
+-- name: InsertRefreshToken :exec
+INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES (@hash, @session_id, @expires_at);
+
+-- name: UseRefreshToken :one
+-- Marks the token as used, once; the second use within the grace finds the first one's time.
+UPDATE refresh_tokens SET used_at = coalesce(used_at, now())
+WHERE hash = @hash AND session_id = @session_id AND expires_at > now()
+  AND (used_at IS NULL OR used_at > now() - @grace::interval)
+RETURNING session_id;
+
+-- name: DeleteSpentRefreshTokens :exec
+DELETE FROM refresh_tokens
+WHERE session_id = @session_id AND (expires_at <= now() OR used_at <= now() - @grace::interval);
+
+-- name: DeleteRefreshTokens :exec
+DELETE FROM refresh_tokens WHERE session_id = @session_id;
+
+-- name: InsertTicket :exec
+INSERT INTO gateway_tickets (hash, session_id, expires_at) VALUES (@hash, @session_id, @expires_at);
+
+-- name: TakeTicket :one
+-- A ticket opens one socket: whoever deletes the row has it.
+DELETE FROM gateway_tickets t USING sessions s
+WHERE t.hash = @hash AND s.id = t.session_id
+RETURNING t.session_id, (t.expires_at > now())::boolean AS valid;
+
+-- name: DeleteExpiredTickets :execrows
+DELETE FROM gateway_tickets WHERE expires_at <= now();
+
+-- name: LockSigningKeys :exec
+-- One node at a time creates or rotates signing keys.
+SELECT pg_advisory_xact_lock(@key::bigint);
+
+-- name: SigningKeys :many
+SELECT id, secret, created_at FROM signing_keys ORDER BY created_at DESC, id;
+
+-- name: InsertSigningKey :exec
+INSERT INTO signing_keys (id, secret) VALUES (@id, @secret);
+
+-- name: DeleteSigningKeysBefore :execrows
+DELETE FROM signing_keys WHERE created_at < @before;

@@ -1,0 +1,41 @@
+-- Devices and their numbers.
+
+-- name: CountDevices :one
+SELECT count(*) FROM devices WHERE user_id = @user_id;
+
+-- name: NextDeviceNumber :one
+-- A number never used before if there is one, else the one that has rested longest, if long enough.
+SELECT n::smallint AS number
+FROM generate_series(1, 127) AS n
+LEFT JOIN retired_device_numbers r ON r.user_id = @user_id AND r.number = n
+WHERE NOT EXISTS (SELECT FROM devices d WHERE d.user_id = @user_id AND d.number = n)
+  AND (r.retired_at IS NULL OR r.retired_at < now() - @rest::interval)
+ORDER BY r.retired_at NULLS FIRST, n
+LIMIT 1;
+
+-- name: RetireDeviceNumbers :exec
+INSERT INTO retired_device_numbers (user_id, number)
+SELECT user_id, number FROM devices WHERE id = @device_id
+ON CONFLICT (user_id, number) DO UPDATE SET retired_at = now();
+
+-- name: InsertDevice :one
+INSERT INTO devices (id, user_id, number, name, registration_id, identity_key,
+                     signed_pre_key_id, signed_pre_key, signed_pre_key_sig,
+                     last_resort_id, last_resort_key, last_resort_sig)
+VALUES (@id, @user_id, @number, @name, @registration_id, @identity_key,
+        @signed_pre_key_id, @signed_pre_key, @signed_pre_key_sig,
+        @last_resort_id, @last_resort_key, @last_resort_sig)
+RETURNING created_at;
+
+-- name: DevicesOfUser :many
+SELECT id, number, name, created_at FROM devices WHERE user_id = @user_id ORDER BY number;
+
+-- name: DeviceOfUser :one
+SELECT id, number, name, created_at FROM devices WHERE id = @id AND user_id = @user_id;
+
+-- name: RenameDevice :one
+UPDATE devices SET name = @name WHERE id = @id AND user_id = @user_id
+RETURNING id, number, name, created_at;
+
+-- name: DeleteDevice :execrows
+DELETE FROM devices WHERE id = @id AND user_id = @user_id;

@@ -1,0 +1,141 @@
+-- Published keys: what a device uploads and what a pre-key bundle hands out.
+
+-- name: InsertPreKeyStock :exec
+INSERT INTO pre_key_stocks (device_id) VALUES (@device_id);
+
+-- name: LockPreKeyStock :one
+-- Serialises uploads and hand-outs of one device. Returns the number of the upload that begins.
+UPDATE pre_key_stocks SET uploads = uploads + 1 WHERE device_id = @device_id RETURNING uploads;
+
+-- name: DeviceKeys :one
+SELECT registration_id, identity_key, signed_pre_key_id, signed_pre_key, signed_pre_key_sig,
+       last_resort_id, last_resort_key, last_resort_sig
+FROM devices WHERE id = @id;
+
+-- name: SetIdentity :exec
+UPDATE devices SET identity_key = @identity_key, registration_id = @registration_id WHERE id = @id;
+
+-- name: SetSignedPreKey :exec
+UPDATE devices SET signed_pre_key_id = @key_id, signed_pre_key = @public_key, signed_pre_key_sig = @signature
+WHERE id = @id;
+
+-- name: SetLastResort :exec
+UPDATE devices SET last_resort_id = @key_id, last_resort_key = @public_key, last_resort_sig = @signature
+WHERE id = @id;
+
+-- name: ECPreKeys :many
+SELECT key_id, public_key FROM ec_pre_keys WHERE device_id = @device_id ORDER BY key_id;
+
+-- name: KyberPreKeys :many
+SELECT key_id, public_key FROM kyber_pre_keys WHERE device_id = @device_id ORDER BY key_id;
+
+-- name: InsertECPreKeys :exec
+INSERT INTO ec_pre_keys (device_id, key_id, public_key, upload)
+SELECT @device_id::uuid, unnest(@key_ids::integer[]), unnest(@public_keys::bytea[]), @upload::bigint;
+
+-- name: InsertKyberPreKeys :exec
+INSERT INTO kyber_pre_keys (device_id, key_id, public_key, signature, upload)
+SELECT @device_id::uuid, unnest(@key_ids::integer[]), unnest(@public_keys::bytea[]), unnest(@signatures::bytea[]), @upload::bigint;
+
+-- name: TrimECPreKeys :exec
+-- Keeps the newest uploads; within one upload the highest ids.
+DELETE FROM ec_pre_keys k WHERE k.device_id = @device_id AND k.key_id IN (
+    SELECT o.key_id FROM ec_pre_keys o WHERE o.device_id = @device_id
+    ORDER BY o.upload DESC, o.key_id DESC OFFSET @keep::int);
+
+-- name: TrimKyberPreKeys :exec
+DELETE FROM kyber_pre_keys k WHERE k.device_id = @device_id AND k.key_id IN (
+    SELECT o.key_id FROM kyber_pre_keys o WHERE o.device_id = @device_id
+    ORDER BY o.upload DESC, o.key_id DESC OFFSET @keep::int);
+
+-- name: DeleteECPreKeys :exec
+DELETE FROM ec_pre_keys WHERE device_id = @device_id;
+
+-- name: DeleteKyberPreKeys :exec
+DELETE FROM kyber_pre_keys WHERE device_id = @device_id;
+
+-- name: RecountPreKeys :one
+-- After an upload: counts and floors from the tables themselves.
+UPDATE pre_key_stocks s SET
+    ec_count    = (SELECT count(*) FROM ec_pre_keys e WHERE e.device_id = s.device_id),
+    ec_floor    = (SELECT coalesce(min(e.key_id), 0) FROM ec_pre_keys e WHERE e.device_id = s.device_id),
+    kyber_count = (SELECT count(*) FROM kyber_pre_keys k WHERE k.device_id = s.device_id),
+    kyber_floor = (SELECT coalesce(min(k.key_id), 0) FROM kyber_pre_keys k WHERE k.device_id = s.device_id)
+WHERE s.device_id = @device_id
+RETURNING s.ec_count, s.kyber_count;
+
+-- name: PreKeyCounts :one
+SELECT ec_count, kyber_count FROM pre_key_stocks WHERE device_id = @device_id;
+
+-- name: TakeBundles :many
+-- Hands out one-time keys to many callers at once: counts[i] of each kind for every device of
+-- user_ids[i], lowest id first.
+--
+-- The stocks are locked in the order of the devices, so hand-outs of one device follow each other
+-- and two batches cannot deadlock. A hand-out that had to wait sees the newest stock row but keys as
+-- of its start: keys taken meanwhile are skipped by the row locks (FOR UPDATE goes on to the next
+-- one), keys uploaded meanwhile are not seen; then the floor, which would hide them, stays.
+WITH want AS (
+    SELECT unnest(@user_ids::uuid[]) AS user_id, unnest(@counts::int[]) AS n
+), stock AS MATERIALIZED (
+    SELECT s.device_id, w.n, s.ec_floor, s.kyber_floor, s.uploads = seen.uploads AS fresh
+    FROM want w
+    JOIN devices d ON d.user_id = w.user_id
+    JOIN pre_key_stocks seen ON seen.device_id = d.id
+    JOIN pre_key_stocks s ON s.device_id = d.id
+    ORDER BY s.device_id
+    FOR NO KEY UPDATE OF s
+), ec AS MATERIALIZED (
+    SELECT stock.device_id, k.key_id, k.public_key
+    FROM stock CROSS JOIN LATERAL (
+        SELECT e.key_id, e.public_key FROM ec_pre_keys e
+        WHERE e.device_id = stock.device_id AND e.key_id >= stock.ec_floor
+        ORDER BY e.key_id LIMIT stock.n FOR UPDATE) k
+), ec_gone AS (
+    DELETE FROM ec_pre_keys e USING ec WHERE e.device_id = ec.device_id AND e.key_id = ec.key_id
+), kyber AS MATERIALIZED (
+    SELECT stock.device_id, k.key_id, k.public_key, k.signature
+    FROM stock CROSS JOIN LATERAL (
+        SELECT e.key_id, e.public_key, e.signature FROM kyber_pre_keys e
+        WHERE e.device_id = stock.device_id AND e.key_id >= stock.kyber_floor
+        ORDER BY e.key_id LIMIT stock.n FOR UPDATE) k
+), kyber_gone AS (
+    DELETE FROM kyber_pre_keys e USING kyber WHERE e.device_id = kyber.device_id AND e.key_id = kyber.key_id
+), ec_lists AS (
+    SELECT device_id, array_agg(key_id ORDER BY key_id) AS ids, array_agg(public_key ORDER BY key_id) AS keys
+    FROM ec GROUP BY device_id
+), kyber_lists AS (
+    SELECT device_id, array_agg(key_id ORDER BY key_id) AS ids, array_agg(public_key ORDER BY key_id) AS keys,
+           array_agg(signature ORDER BY key_id) AS sigs
+    FROM kyber GROUP BY device_id
+), taken AS (
+    UPDATE pre_key_stocks s SET
+        ec_count    = s.ec_count - coalesce(cardinality(e.ids), 0),
+        kyber_count = s.kyber_count - coalesce(cardinality(k.ids), 0),
+        ec_floor    = CASE WHEN stock.fresh AND e.ids IS NOT NULL
+                           THEN least(e.ids[cardinality(e.ids)], 2147483646) + 1 ELSE s.ec_floor END,
+        kyber_floor = CASE WHEN stock.fresh AND k.ids IS NOT NULL
+                           THEN least(k.ids[cardinality(k.ids)], 2147483646) + 1 ELSE s.kyber_floor END
+    FROM stock
+    LEFT JOIN ec_lists e ON e.device_id = stock.device_id
+    LEFT JOIN kyber_lists k ON k.device_id = stock.device_id
+    WHERE s.device_id = stock.device_id AND (e.ids IS NOT NULL OR k.ids IS NOT NULL)
+    RETURNING s.device_id, s.ec_count, s.kyber_count
+)
+SELECT d.user_id, d.id, d.number, d.registration_id, d.identity_key,
+       d.signed_pre_key_id, d.signed_pre_key, d.signed_pre_key_sig,
+       d.last_resort_id, d.last_resort_key, d.last_resort_sig,
+       coalesce(e.ids, '{}')::integer[] AS ec_ids, coalesce(e.keys, '{}')::bytea[] AS ec_keys,
+       coalesce(k.ids, '{}')::integer[] AS kyber_ids, coalesce(k.keys, '{}')::bytea[] AS kyber_keys,
+       coalesce(k.sigs, '{}')::bytea[] AS kyber_sigs,
+       coalesce(t.ec_count, -1)::integer AS ec_left, coalesce(t.kyber_count, -1)::integer AS kyber_left
+FROM stock
+JOIN devices d ON d.id = stock.device_id
+LEFT JOIN ec_lists e ON e.device_id = d.id
+LEFT JOIN kyber_lists k ON k.device_id = d.id
+LEFT JOIN taken t ON t.device_id = d.id
+ORDER BY d.user_id, d.number;
+
+-- name: ExistingUsers :many
+-- Which of these users exist: a user without a device has no row in TakeBundles.
+SELECT id FROM users WHERE id = ANY(@ids::uuid[]);

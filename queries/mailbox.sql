@@ -1,0 +1,145 @@
+-- Mailboxes: envelopes, gaps and receipts. Whoever writes to one locks its row in mailboxes first,
+-- and several in the order of device_id.
+
+-- name: InsertMailbox :exec
+INSERT INTO mailboxes (device_id) VALUES (@device_id);
+
+-- name: LockMailboxes :many
+-- The time is the database's, so that all nodes agree on it.
+SELECT device_id, next_seq, floor_seq, pending, clock_timestamp()::timestamptz AS now
+FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[])
+ORDER BY device_id FOR NO KEY UPDATE;
+
+-- name: AdvanceMailboxes :exec
+UPDATE mailboxes m SET next_seq = a.next_seq, pending = a.pending
+FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@next_seqs::bigint[]) AS next_seq,
+             unnest(@pendings::integer[]) AS pending) a
+WHERE m.device_id = a.device_id;
+
+-- name: InsertReceipts :many
+-- Returns the receipts that are new. One that exists waits for its writer and is left out.
+INSERT INTO receipts (sender_device_id, key, digest, invalid, created_at)
+SELECT r.sender_device_id, r.key, r.digest, string_to_array(r.invalid, ',')::smallint[], clock_timestamp()
+FROM (SELECT unnest(@sender_device_ids::uuid[]) AS sender_device_id, unnest(@keys::uuid[]) AS key,
+             unnest(@digests::bytea[]) AS digest, unnest(@invalids::text[]) AS invalid) r
+ORDER BY r.sender_device_id, r.key
+ON CONFLICT (sender_device_id, key) DO NOTHING
+RETURNING sender_device_id, key;
+
+-- name: ReceiptsByKey :many
+SELECT r.sender_device_id, r.key, r.digest, r.invalid
+FROM (SELECT unnest(@sender_device_ids::uuid[]) AS sender_device_id, unnest(@keys::uuid[]) AS key) w
+JOIN receipts r ON r.sender_device_id = w.sender_device_id AND r.key = w.key;
+
+-- name: InsertMessages :exec
+INSERT INTO messages (device_id, seq, sender_id, sender_device_id, sender_number, accepted_at, body)
+SELECT unnest(@device_ids::uuid[]), unnest(@seqs::bigint[]), unnest(@sender_ids::uuid[]),
+       unnest(@sender_device_ids::uuid[]), unnest(@sender_numbers::smallint[]),
+       @accepted_at::timestamptz, unnest(@bodies::bytea[]);
+
+-- name: ReadMessages :many
+-- The next envelopes above a sequence: at least one, then as many as fit.
+SELECT r.seq, r.sender_id, r.sender_device_id, r.sender_number, r.accepted_at, r.body,
+       (r.accepted_at <= now() - @lifetime::interval)::boolean AS expired
+FROM (
+    SELECT m.seq, m.sender_id, m.sender_device_id, m.sender_number, m.accepted_at, m.body,
+           sum(octet_length(m.body)) OVER (ORDER BY m.seq) - octet_length(m.body) AS bytes_before
+    FROM (
+        SELECT seq, sender_id, sender_device_id, sender_number, accepted_at, body FROM messages
+        WHERE device_id = @device_id AND seq > @after_seq ORDER BY seq LIMIT @max_rows::int
+    ) m
+) r
+WHERE r.bytes_before < @max_bytes::bigint
+ORDER BY r.seq;
+
+-- name: MailboxState :one
+SELECT next_seq, floor_seq, pending FROM mailboxes WHERE device_id = @device_id;
+
+-- name: DeleteMessages :many
+-- Returns one row for every envelope that was there.
+DELETE FROM messages m
+USING (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@seqs::bigint[]) AS seq) a
+WHERE m.device_id = a.device_id AND m.seq = a.seq
+RETURNING m.device_id;
+
+-- name: SettleMailboxes :exec
+-- After envelopes have gone: an empty mailbox is read from its end.
+UPDATE mailboxes m SET pending = m.pending - a.gone,
+       floor_seq = CASE WHEN m.pending = a.gone THEN m.next_seq - 1 ELSE m.floor_seq END
+FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@gone::integer[]) AS gone) a
+WHERE m.device_id = a.device_id;
+
+-- name: DropOldestOfHeaviest :one
+-- Makes room in a full mailbox: drops the oldest envelope of the sender who holds most of it.
+DELETE FROM messages d WHERE d.device_id = @device_id AND d.seq = (
+    SELECT min(m.seq) FROM messages m
+    WHERE m.device_id = @device_id AND m.seq > @floor_seq
+    GROUP BY m.sender_id ORDER BY count(*) DESC, min(m.seq) LIMIT 1)
+RETURNING d.seq;
+
+-- name: DropExpired :many
+-- The oldest expired envelopes of a mailbox.
+DELETE FROM messages d WHERE d.device_id = @device_id AND d.seq IN (
+    SELECT m.seq FROM messages m
+    WHERE m.device_id = @device_id AND m.seq > @floor_seq AND m.accepted_at <= now() - @lifetime::interval
+    ORDER BY m.seq LIMIT @max_rows::int)
+RETURNING d.seq;
+
+-- name: DropAll :many
+DELETE FROM messages WHERE device_id = @device_id RETURNING seq;
+
+-- name: StaleMailboxes :many
+-- One step of the sweeper's walk: the mailboxes after a device whose oldest envelope has expired,
+-- among the next max_rows mailboxes. Within a mailbox the order of sequences is the order of time.
+SELECT p.device_id, p.last_device_id::uuid AS last_device_id, coalesce(o.expired, false)::boolean AS expired
+FROM (
+    SELECT w.device_id, w.floor_seq, w.pending, (max(w.device_id::text) OVER ())::uuid AS last_device_id
+    FROM (SELECT device_id, floor_seq, pending FROM mailboxes
+          WHERE device_id > @after_device::uuid ORDER BY device_id LIMIT @max_rows::int) w
+) p
+LEFT JOIN LATERAL (
+    SELECT m.accepted_at <= now() - @lifetime::interval AS expired FROM messages m
+    WHERE p.pending > 0 AND m.device_id = p.device_id AND m.seq > p.floor_seq
+    ORDER BY m.seq LIMIT 1
+) o ON true
+ORDER BY p.device_id;
+
+-- name: GapsOf :many
+SELECT from_seq, to_seq, reason FROM gaps WHERE device_id = @device_id ORDER BY from_seq;
+
+-- name: InsertGap :exec
+INSERT INTO gaps (device_id, from_seq, to_seq, reason) VALUES (@device_id, @from_seq, @to_seq, @reason);
+
+-- name: GapEndingAt :many
+-- A gap that the given one continues is taken out, to be written again as one.
+DELETE FROM gaps WHERE device_id = @device_id AND to_seq = @to_seq AND reason = @reason RETURNING from_seq;
+
+-- name: GapStartingAt :many
+DELETE FROM gaps WHERE device_id = @device_id AND from_seq = @from_seq AND reason = @reason RETURNING to_seq;
+
+-- name: ForgetGaps :exec
+-- Gaps that were reported and followed by an acknowledgement. One that has grown since stays.
+DELETE FROM gaps g
+USING (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@from_seqs::bigint[]) AS from_seq,
+              unnest(@to_seqs::bigint[]) AS to_seq) a
+WHERE g.device_id = a.device_id AND g.from_seq = a.from_seq AND g.to_seq = a.to_seq;
+
+-- name: DeleteMailbox :execrows
+DELETE FROM mailboxes WHERE device_id = @device_id;
+
+-- name: DeleteGaps :exec
+DELETE FROM gaps WHERE device_id = @device_id;
+
+-- name: DeleteReceiptsOf :exec
+DELETE FROM receipts WHERE sender_device_id = @device_id;
+
+-- name: DeleteOldReceipts :execrows
+DELETE FROM receipts WHERE (sender_device_id, key) IN (
+    SELECT r.sender_device_id, r.key FROM receipts r
+    WHERE r.created_at < now() - @lifetime::interval LIMIT @max_rows::int);
+
+-- name: MailboxSummary :one
+-- For the account export.
+SELECT m.next_seq, m.pending,
+       (SELECT coalesce(sum(octet_length(body)), 0) FROM messages WHERE messages.device_id = m.device_id)::bigint AS pending_bytes
+FROM mailboxes m WHERE m.device_id = @device_id;

@@ -1,0 +1,58 @@
+-- Mailboxes. Everything here is keyed by a device and nothing joins across devices, so that the
+-- tables can be spread by that column. There are no foreign keys: an envelope outlives its sender,
+-- and whoever deletes a device deletes its mailbox in the same transaction.
+
+-- +goose Up
+CREATE TABLE mailboxes (
+    device_id uuid PRIMARY KEY,
+    -- The sequence of the next envelope. Advanced under the row's lock, which is held until commit:
+    -- sequence order is commit order.
+    next_seq  bigint  NOT NULL DEFAULT 1,
+    -- Nothing is pending at or below this sequence; reading starts above it.
+    floor_seq bigint  NOT NULL DEFAULT 0,
+    -- How many envelopes are pending.
+    pending   integer NOT NULL DEFAULT 0
+) WITH (fillfactor = 70, autovacuum_vacuum_cost_delay = 0);
+
+CREATE TABLE messages (
+    device_id        uuid        NOT NULL,
+    seq              bigint      NOT NULL,
+    sender_id        uuid        NOT NULL,
+    sender_device_id uuid        NOT NULL,
+    sender_number    smallint    NOT NULL,
+    accepted_at      timestamptz NOT NULL,
+    body             bytea       NOT NULL,
+    PRIMARY KEY (device_id, seq)
+) WITH (autovacuum_vacuum_cost_delay = 0);
+-- Ciphertext does not compress.
+ALTER TABLE messages ALTER COLUMN body SET STORAGE EXTERNAL;
+
+-- What was dropped and not yet reported and followed by an acknowledgement: the sequences
+-- from_seq..to_seq, both included.
+CREATE TABLE gaps (
+    device_id uuid     NOT NULL,
+    from_seq  bigint   NOT NULL,
+    to_seq    bigint   NOT NULL,
+    reason    smallint NOT NULL,
+    PRIMARY KEY (device_id, from_seq)
+);
+
+-- The first answer to every batch, so that a repeated one stores nothing and hears the same.
+CREATE TABLE receipts (
+    sender_device_id uuid        NOT NULL,
+    key              uuid        NOT NULL,
+    -- SHA-256 of the request body.
+    digest           bytea       NOT NULL,
+    -- The submissions (by position) that named a device without a mailbox. The other failures follow
+    -- from the body alone.
+    invalid          smallint[]  NOT NULL,
+    created_at       timestamptz NOT NULL,
+    PRIMARY KEY (sender_device_id, key)
+) WITH (autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX receipts_created_at ON receipts USING brin (created_at);
+
+-- +goose Down
+DROP TABLE receipts;
+DROP TABLE gaps;
+DROP TABLE messages;
+DROP TABLE mailboxes;
