@@ -52,8 +52,18 @@ FROM (
 WHERE r.bytes_before < @max_bytes::bigint
 ORDER BY r.seq;
 
--- name: MailboxState :one
-SELECT next_seq, floor_seq, pending FROM mailboxes WHERE device_id = @device_id;
+-- name: OpenMailbox :one
+-- A socket opens: it gets the newest generation, and where to start and end the backlog.
+UPDATE mailboxes SET generation = generation + 1 WHERE device_id = @device_id
+RETURNING generation, next_seq, floor_seq;
+
+-- name: SupersedeSockets :one
+-- A takeover: all sockets that are open now are out of date.
+UPDATE mailboxes SET generation = generation + 1 WHERE device_id = @device_id RETURNING generation;
+
+-- name: MailboxHeads :many
+-- Where these mailboxes stand: the poll behind the wake-ups.
+SELECT device_id, next_seq, generation FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[]);
 
 -- name: DeleteMessages :many
 -- Returns one row for every envelope that was there.

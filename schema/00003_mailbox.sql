@@ -11,7 +11,10 @@ CREATE TABLE mailboxes (
     -- Nothing is pending at or below this sequence; reading starts above it.
     floor_seq bigint  NOT NULL DEFAULT 0,
     -- How many envelopes are pending.
-    pending   integer NOT NULL DEFAULT 0
+    pending   integer NOT NULL DEFAULT 0,
+    -- Advanced by every socket that opens and by a takeover. Sockets below it are out of date, so
+    -- nodes agree on which of two sockets is the newer one.
+    generation bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70, autovacuum_vacuum_cost_delay = 0);
 
 CREATE TABLE messages (

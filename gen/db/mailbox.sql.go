@@ -461,21 +461,35 @@ func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.U
 	return items, nil
 }
 
-const mailboxState = `-- name: MailboxState :one
-SELECT next_seq, floor_seq, pending FROM mailboxes WHERE device_id = $1
+const mailboxHeads = `-- name: MailboxHeads :many
+SELECT device_id, next_seq, generation FROM mailboxes WHERE device_id = ANY($1::uuid[])
 `
 
-type MailboxStateRow struct {
-	NextSeq  int64
-	FloorSeq int64
-	Pending  int32
+type MailboxHeadsRow struct {
+	DeviceID   uuid.UUID
+	NextSeq    int64
+	Generation int64
 }
 
-func (q *Queries) MailboxState(ctx context.Context, db DBTX, deviceID uuid.UUID) (MailboxStateRow, error) {
-	row := db.QueryRow(ctx, mailboxState, deviceID)
-	var i MailboxStateRow
-	err := row.Scan(&i.NextSeq, &i.FloorSeq, &i.Pending)
-	return i, err
+// Where these mailboxes stand: the poll behind the wake-ups.
+func (q *Queries) MailboxHeads(ctx context.Context, db DBTX, deviceIds []uuid.UUID) ([]MailboxHeadsRow, error) {
+	rows, err := db.Query(ctx, mailboxHeads, deviceIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []MailboxHeadsRow
+	for rows.Next() {
+		var i MailboxHeadsRow
+		if err := rows.Scan(&i.DeviceID, &i.NextSeq, &i.Generation); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const mailboxSummary = `-- name: MailboxSummary :one
@@ -495,6 +509,25 @@ func (q *Queries) MailboxSummary(ctx context.Context, db DBTX, deviceID uuid.UUI
 	row := db.QueryRow(ctx, mailboxSummary, deviceID)
 	var i MailboxSummaryRow
 	err := row.Scan(&i.NextSeq, &i.Pending, &i.PendingBytes)
+	return i, err
+}
+
+const openMailbox = `-- name: OpenMailbox :one
+UPDATE mailboxes SET generation = generation + 1 WHERE device_id = $1
+RETURNING generation, next_seq, floor_seq
+`
+
+type OpenMailboxRow struct {
+	Generation int64
+	NextSeq    int64
+	FloorSeq   int64
+}
+
+// A socket opens: it gets the newest generation, and where to start and end the backlog.
+func (q *Queries) OpenMailbox(ctx context.Context, db DBTX, deviceID uuid.UUID) (OpenMailboxRow, error) {
+	row := db.QueryRow(ctx, openMailbox, deviceID)
+	var i OpenMailboxRow
+	err := row.Scan(&i.Generation, &i.NextSeq, &i.FloorSeq)
 	return i, err
 }
 
@@ -674,4 +707,16 @@ func (q *Queries) StaleMailboxes(ctx context.Context, db DBTX, arg StaleMailboxe
 		return nil, err
 	}
 	return items, nil
+}
+
+const supersedeSockets = `-- name: SupersedeSockets :one
+UPDATE mailboxes SET generation = generation + 1 WHERE device_id = $1 RETURNING generation
+`
+
+// A takeover: all sockets that are open now are out of date.
+func (q *Queries) SupersedeSockets(ctx context.Context, db DBTX, deviceID uuid.UUID) (int64, error) {
+	row := db.QueryRow(ctx, supersedeSockets, deviceID)
+	var generation int64
+	err := row.Scan(&generation)
+	return generation, err
 }

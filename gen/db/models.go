@@ -55,10 +55,11 @@ type KyberPreKey struct {
 }
 
 type Mailbox struct {
-	DeviceID uuid.UUID
-	NextSeq  int64
-	FloorSeq int64
-	Pending  int32
+	DeviceID   uuid.UUID
+	NextSeq    int64
+	FloorSeq   int64
+	Pending    int32
+	Generation int64
 }
 
 type Message struct {

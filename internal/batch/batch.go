@@ -1,0 +1,190 @@
+// Package batch joins concurrent calls into one piece of work: calls that arrive while the previous
+// batch is being worked on form the next one. There is no timer: a lone call is worked on at once,
+// and under load a batch carries hundreds.
+//
+// Invariants: every accepted call is worked on exactly once, in the order of arrival, by the one
+// goroutine that is in Run; the queue is bounded by count and by weight. On failure a batch fails as
+// a whole and each of its callers gets the error. When Run stops it first works off what was
+// accepted; afterwards calls are refused.
+package batch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// ErrFull says that the queue has no room: the caller should be told to try again.
+var ErrFull = errors.New("batch: the queue is full")
+
+// ErrStopped says that Run has ended.
+var ErrStopped = errors.New("batch: stopped")
+
+// Limits bound one batch and the queue before it. All are required.
+type Limits struct {
+	// BatchItems and BatchWeight end a batch; a batch holds at least one item.
+	BatchItems, BatchWeight int
+	// QueueItems and QueueWeight are how much may wait.
+	QueueItems, QueueWeight int
+}
+
+// Batcher joins calls with items T and answers R. Make it with New.
+type Batcher[T, R any] struct {
+	limits Limits
+	work   func(ctx context.Context, items []T) ([]R, error)
+	signal chan struct{} // holds one token when there may be work
+
+	mu      sync.Mutex
+	queue   []*call[T, R]  // guarded by mu
+	weight  int            // guarded by mu: of the queue
+	stopped bool           // guarded by mu
+	room    *chan struct{} // guarded by mu: closed when the queue shrinks; nil when nobody waits
+}
+
+type call[T, R any] struct {
+	item   T
+	weight int
+	done   chan outcome[R] // buffered; nil when nobody waits for the answer
+}
+
+type outcome[R any] struct {
+	answer R
+	err    error
+}
+
+// New makes a batcher. work gets a batch and returns one answer per item, in order, or an error for
+// all of them; its context ends only when the process must.
+func New[T, R any](limits Limits, work func(ctx context.Context, items []T) ([]R, error)) *Batcher[T, R] {
+	return &Batcher[T, R]{limits: limits, work: work, signal: make(chan struct{}, 1)}
+}
+
+// Do hands in an item and waits for its answer. Returns ErrFull at once when there is no room. When
+// ctx ends first the item may still be worked on.
+func (b *Batcher[T, R]) Do(ctx context.Context, item T, weight int) (R, error) {
+	var none R
+	c := &call[T, R]{item: item, weight: weight, done: make(chan outcome[R], 1)}
+	if _, err := b.enqueue(c); err != nil {
+		return none, err
+	}
+	select {
+	case o := <-c.done:
+		return o.answer, o.err
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+}
+
+// Submit hands in an item without waiting for its answer. It waits for room until ctx ends.
+func (b *Batcher[T, R]) Submit(ctx context.Context, item T, weight int) error {
+	c := &call[T, R]{item: item, weight: weight}
+	for {
+		room, err := b.enqueue(c)
+		if !errors.Is(err, ErrFull) {
+			return err
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (b *Batcher[T, R]) enqueue(c *call[T, R]) (room <-chan struct{}, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		return nil, ErrStopped
+	}
+	if len(b.queue) > 0 && (len(b.queue) >= b.limits.QueueItems || b.weight+c.weight > b.limits.QueueWeight) {
+		if b.room == nil {
+			ch := make(chan struct{})
+			b.room = &ch
+		}
+		return *b.room, ErrFull
+	}
+	b.queue = append(b.queue, c)
+	b.weight += c.weight
+	select {
+	case b.signal <- struct{}{}:
+	default:
+	}
+	return nil, nil
+}
+
+// Run works until ctx ends, then works off the queue and returns nil.
+func (b *Batcher[T, R]) Run(ctx context.Context) error {
+	work := context.WithoutCancel(ctx)
+	for {
+		select {
+		case <-b.signal:
+			b.drain(work)
+		case <-ctx.Done():
+			b.mu.Lock()
+			b.stopped = true
+			b.mu.Unlock()
+			b.drain(work)
+			return nil
+		}
+	}
+}
+
+func (b *Batcher[T, R]) drain(ctx context.Context) {
+	for {
+		calls := b.take()
+		if len(calls) == 0 {
+			return
+		}
+		items := make([]T, len(calls))
+		for i, c := range calls {
+			items[i] = c.item
+		}
+		answers, err := b.work(ctx, items)
+		if err == nil && len(answers) != len(items) {
+			err = fmt.Errorf("batch: %d answers for %d items", len(answers), len(items))
+		}
+		for i, c := range calls {
+			if c.done == nil {
+				continue
+			}
+			o := outcome[R]{err: err}
+			if err == nil {
+				o.answer = answers[i]
+			}
+			c.done <- o
+		}
+	}
+}
+
+// take removes the next batch from the queue.
+func (b *Batcher[T, R]) take() []*call[T, R] {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n, weight := 0, 0
+	for n < len(b.queue) && n < b.limits.BatchItems {
+		if n > 0 && weight+b.queue[n].weight > b.limits.BatchWeight {
+			break
+		}
+		weight += b.queue[n].weight
+		n++
+	}
+	calls := b.queue[:n:n]
+	b.queue = b.queue[n:]
+	if len(b.queue) == 0 {
+		b.queue = nil
+	}
+	b.weight -= weight
+	if n > 0 && b.room != nil {
+		close(*b.room)
+		b.room = nil
+	}
+	return calls
+}
+
+// Len returns how many items wait: for metrics.
+func (b *Batcher[T, R]) Len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.queue)
+}

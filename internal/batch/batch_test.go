@@ -1,0 +1,182 @@
+package batch
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var wide = Limits{BatchItems: 100, BatchWeight: 1000, QueueItems: 1000, QueueWeight: 10000}
+
+// harness runs a batcher whose work waits for a gate, so that a test decides what a batch holds.
+type harness struct {
+	*Batcher[int, int]
+	gate    chan error
+	batches [][]int
+	stop    func()
+}
+
+func start(limits Limits) *harness {
+	h := &harness{gate: make(chan error)}
+	h.Batcher = New(limits, func(_ context.Context, items []int) ([]int, error) {
+		h.batches = append(h.batches, items)
+		if err := <-h.gate; err != nil {
+			return nil, err
+		}
+		out := make([]int, len(items))
+		for i, n := range items {
+			out[i] = n * 10
+		}
+		return out, nil
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = h.Run(ctx) })
+	h.stop = func() { cancel(); wg.Wait() }
+	return h
+}
+
+func TestCallsDuringABatchFormTheNextOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(wide)
+		var wg sync.WaitGroup
+		ask := func(n int) {
+			wg.Go(func() {
+				if got, err := h.Do(t.Context(), n, 1); err != nil || got != n*10 {
+					t.Errorf("Do(%d) = %d, %v", n, got, err)
+				}
+			})
+			synctest.Wait() // the order of arrival is the order of these calls
+		}
+		ask(1)
+		ask(2)
+		ask(3)
+		h.gate <- nil
+		synctest.Wait()
+		h.gate <- nil
+		wg.Wait()
+		if len(h.batches) != 2 || len(h.batches[0]) != 1 || len(h.batches[1]) != 2 || h.batches[1][0] != 2 {
+			t.Errorf("batches = %v, want [[1] [2 3]]", h.batches)
+		}
+		h.stop()
+	})
+}
+
+func TestAFailureFailsItsBatchOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(wide)
+		boom := errors.New("boom")
+		errs := make(chan error, 2)
+		for n := range 2 {
+			go func() { _, err := h.Do(t.Context(), n, 1); errs <- err }()
+			synctest.Wait()
+		}
+		h.gate <- boom
+		if err := <-errs; !errors.Is(err, boom) {
+			t.Errorf("first batch: %v, want %v", err, boom)
+		}
+		h.gate <- nil
+		if err := <-errs; err != nil {
+			t.Errorf("second batch: %v, want none", err)
+		}
+		h.stop()
+	})
+}
+
+func TestTheQueueIsBounded(t *testing.T) {
+	for name, limits := range map[string]Limits{
+		"by count":  {BatchItems: 1, BatchWeight: 100, QueueItems: 2, QueueWeight: 100},
+		"by weight": {BatchItems: 1, BatchWeight: 100, QueueItems: 100, QueueWeight: 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := start(limits)
+				var wg sync.WaitGroup
+				for n := range 3 { // one at work, two waiting
+					wg.Go(func() { _, _ = h.Do(t.Context(), n, 4) })
+					synctest.Wait()
+				}
+				if _, err := h.Do(t.Context(), 9, 4); !errors.Is(err, ErrFull) {
+					t.Errorf("Do on a full queue = %v, want ErrFull", err)
+				}
+				submitted := make(chan error, 1)
+				go func() { submitted <- h.Submit(t.Context(), 10, 4) }()
+				synctest.Wait()
+				if len(submitted) != 0 {
+					t.Error("Submit did not wait for room")
+				}
+				for range 4 {
+					h.gate <- nil
+					synctest.Wait()
+				}
+				if err := <-submitted; err != nil {
+					t.Errorf("Submit = %v", err)
+				}
+				wg.Wait()
+				h.stop()
+			})
+		})
+	}
+}
+
+func TestStoppingWorksOffTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(wide)
+		errs := make(chan error, 3)
+		for n := range 3 {
+			go func() { _, err := h.Do(t.Context(), n, 1); errs <- err }()
+			synctest.Wait()
+		}
+		go h.stop()
+		synctest.Wait()
+		h.gate <- nil
+		h.gate <- nil
+		for range 3 {
+			if err := <-errs; err != nil {
+				t.Errorf("accepted before the stop: %v", err)
+			}
+		}
+		synctest.Wait()
+		if _, err := h.Do(t.Context(), 1, 1); !errors.Is(err, ErrStopped) {
+			t.Errorf("Do after the stop = %v, want ErrStopped", err)
+		}
+	})
+}
+
+func TestACallerMayLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(wide)
+		ctx, cancel := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() { _, err := h.Do(ctx, 1, 1); left <- err }()
+		synctest.Wait()
+		cancel()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Errorf("Do = %v, want context.Canceled", err)
+		}
+		h.gate <- nil
+		h.stop()
+	})
+}
+
+func BenchmarkDo(b *testing.B) {
+	bt := New(wide, func(_ context.Context, items []int) ([]int, error) { return items, nil })
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() { _ = bt.Run(ctx) }()
+	b.ReportAllocs()
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := bt.Do(ctx, 1, 1); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}

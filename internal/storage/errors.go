@@ -1,0 +1,83 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/obscura-relay/obscura/internal/core"
+)
+
+// IsNoRows reports whether a query for one row found none.
+func IsNoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
+
+// IsUniqueViolation reports whether a row with the same key exists.
+func IsUniqueViolation(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "23505"
+}
+
+// classify turns a driver error into one of ours. What it does not know stays internal.
+func classify(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	var ours *core.Error
+	if errors.As(err, &ours) || errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
+	if away(err) || ctx.Err() != nil {
+		return core.Busy(redact(err))
+	}
+	return redact(err)
+}
+
+// away reports whether the database cannot be reached or cannot take work now.
+func away(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch {
+		case strings.HasPrefix(pg.Code, "08"), // connection exception
+			strings.HasPrefix(pg.Code, "53"), // insufficient resources
+			pg.Code == "57P01", pg.Code == "57P02", pg.Code == "57P03", // shutdown, crash, starting up
+			pg.Code == "57014", pg.Code == "55P03", // statement or lock timeout
+			pg.Code == "40001", pg.Code == "40P01", // serialization failure, deadlock
+			pg.Code == "25006": // read-only: a standby after a fail-over
+			return true
+		}
+		return false
+	}
+	var connect *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
+		strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "closed pool")
+}
+
+// redact drops what a server error may repeat of the data: PostgreSQL puts values into its detail and
+// the driver puts the URL, with a password perhaps, into connection errors.
+func redact(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return errors.New("database: SQLSTATE " + pg.Code + " constraint " + pg.ConstraintName)
+	}
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) {
+		return errors.New("database: cannot connect")
+	}
+	return err
+}
+
+func hideURL(err error) error {
+	var parse *pgconn.ParseConfigError
+	if errors.As(err, &parse) {
+		return errors.New("it must look like postgres://user@host/database")
+	}
+	return err
+}

@@ -1,0 +1,82 @@
+// Package storage is the door to PostgreSQL: the pool, transactions, the migration check, and the one
+// place that knows the driver's errors.
+//
+// Invariants: an error that leaves this package is either a *core.Error or internal; the use case
+// that calls InTx owns the transaction. On failure nothing of a transaction is kept. A database that
+// is away, restarting or overloaded is core.Unavailable, so that callers hear 503 and try again.
+package storage
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/obscura-relay/obscura/gen/db"
+)
+
+// DB is a pool of connections to one database.
+type DB struct {
+	pool *pgxpool.Pool
+}
+
+// Queries is the generated accessor of everything under queries/.
+var Queries = db.New()
+
+// Options are the parts of a connection that the URL does not say.
+type Options struct {
+	// MaxConns bounds the pool.
+	MaxConns int32
+	// AsyncCommit lets commits return before they reach the disk. For acknowledgements only: one that
+	// is lost with the database is an envelope delivered twice, never one lost.
+	AsyncCommit bool
+}
+
+// Open makes a pool. It does not wait for the database: the first use does.
+func Open(ctx context.Context, url string, opt Options) (*DB, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("the database URL is not valid: %w", hideURL(err))
+	}
+	cfg.MaxConns = opt.MaxConns
+	cfg.MaxConnIdleTime = 5 * time.Minute
+	cfg.HealthCheckPeriod = 5 * time.Second
+	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
+	params := cfg.ConnConfig.RuntimeParams
+	params["application_name"] = "obscura"
+	params["statement_timeout"] = "10s"
+	params["lock_timeout"] = "5s"
+	params["idle_in_transaction_session_timeout"] = "15s"
+	if opt.AsyncCommit {
+		params["synchronous_commit"] = "off"
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the database pool: %w", err)
+	}
+	return &DB{pool: pool}, nil
+}
+
+// Close waits for the connections in use and closes all.
+func (d *DB) Close() { d.pool.Close() }
+
+// Pool gives the composition root what metrics and the bus need.
+func (d *DB) Pool() *pgxpool.Pool { return d.pool }
+
+// InTx runs fn in one transaction: committed when fn returns nil, rolled back otherwise.
+func (d *DB) InTx(ctx context.Context, fn func(tx db.DBTX) error) error {
+	return classify(ctx, pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error { return fn(tx) }))
+}
+
+// Do runs fn on the pool, each statement in a transaction of its own.
+func (d *DB) Do(ctx context.Context, fn func(conn db.DBTX) error) error {
+	return classify(ctx, fn(d.pool))
+}
+
+// Interval converts a duration for a query.
+func Interval(d time.Duration) pgtype.Interval {
+	return pgtype.Interval{Microseconds: d.Microseconds(), Valid: true}
+}
