@@ -39,3 +39,6 @@ RETURNING id, number, name, created_at;
 
 -- name: DeleteDevice :execrows
 DELETE FROM devices WHERE id = @id AND user_id = @user_id;
+
+-- name: RestingDeviceNumbers :many
+SELECT number FROM retired_device_numbers WHERE user_id = @user_id ORDER BY number;

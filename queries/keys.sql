@@ -12,6 +12,16 @@ SELECT registration_id, identity_key, signed_pre_key_id, signed_pre_key, signed_
        last_resort_id, last_resort_key, last_resort_sig
 FROM devices WHERE id = @id;
 
+-- name: DeviceKeysForShare :one
+-- With the stock locked: what is read of the one-time keys next belongs to these.
+SELECT d.registration_id, d.identity_key, d.signed_pre_key_id, d.signed_pre_key, d.signed_pre_key_sig,
+       d.last_resort_id, d.last_resort_key, d.last_resort_sig
+FROM pre_key_stocks s JOIN devices d ON d.id = s.device_id
+WHERE s.device_id = @device_id FOR SHARE OF s;
+
+-- name: ClearLastResort :exec
+UPDATE devices SET last_resort_id = NULL, last_resort_key = NULL, last_resort_sig = NULL WHERE id = @id;
+
 -- name: SetIdentity :exec
 UPDATE devices SET identity_key = @identity_key, registration_id = @registration_id WHERE id = @id;
 

@@ -5,8 +5,7 @@
 INSERT INTO mailboxes (device_id) VALUES (@device_id);
 
 -- name: LockMailboxes :many
--- The time is the database's, so that all nodes agree on it.
-SELECT device_id, next_seq, floor_seq, pending, clock_timestamp()::timestamptz AS now
+SELECT device_id, next_seq, floor_seq, pending
 FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[])
 ORDER BY device_id FOR NO KEY UPDATE;
 
@@ -32,10 +31,11 @@ FROM (SELECT unnest(@sender_device_ids::uuid[]) AS sender_device_id, unnest(@key
 JOIN receipts r ON r.sender_device_id = w.sender_device_id AND r.key = w.key;
 
 -- name: InsertMessages :exec
+-- The time is the database's, so that all nodes agree on it.
 INSERT INTO messages (device_id, seq, sender_id, sender_device_id, sender_number, accepted_at, body)
 SELECT unnest(@device_ids::uuid[]), unnest(@seqs::bigint[]), unnest(@sender_ids::uuid[]),
        unnest(@sender_device_ids::uuid[]), unnest(@sender_numbers::smallint[]),
-       @accepted_at::timestamptz, unnest(@bodies::bytea[]);
+       statement_timestamp(), unnest(@bodies::bytea[]);
 
 -- name: ReadMessages :many
 -- The next envelopes above a sequence: at least one, then as many as fit.
@@ -98,14 +98,16 @@ RETURNING d.seq;
 -- name: DropAll :many
 DELETE FROM messages WHERE device_id = @device_id RETURNING seq;
 
+-- name: EraseMessages :exec
+DELETE FROM messages WHERE device_id = @device_id;
+
 -- name: StaleMailboxes :many
--- One step of the sweeper's walk: the mailboxes after a device whose oldest envelope has expired,
--- among the next max_rows mailboxes. Within a mailbox the order of sequences is the order of time.
-SELECT p.device_id, p.last_device_id::uuid AS last_device_id, coalesce(o.expired, false)::boolean AS expired
+-- One step of the sweeper's walk over the mailboxes: whether the oldest envelope of each has expired.
+-- Within a mailbox the order of sequences is the order of time.
+SELECT p.device_id, coalesce(o.expired, false)::boolean AS expired
 FROM (
-    SELECT w.device_id, w.floor_seq, w.pending, (max(w.device_id::text) OVER ())::uuid AS last_device_id
-    FROM (SELECT device_id, floor_seq, pending FROM mailboxes
-          WHERE device_id > @after_device::uuid ORDER BY device_id LIMIT @max_rows::int) w
+    SELECT device_id, floor_seq, pending FROM mailboxes
+    WHERE device_id > @after_device::uuid ORDER BY device_id LIMIT @max_rows::int
 ) p
 LEFT JOIN LATERAL (
     SELECT m.accepted_at <= now() - @lifetime::interval AS expired FROM messages m
@@ -117,15 +119,12 @@ ORDER BY p.device_id;
 -- name: GapsOf :many
 SELECT from_seq, to_seq, reason FROM gaps WHERE device_id = @device_id ORDER BY from_seq;
 
--- name: InsertGap :exec
-INSERT INTO gaps (device_id, from_seq, to_seq, reason) VALUES (@device_id, @from_seq, @to_seq, @reason);
+-- name: LockGaps :many
+SELECT from_seq, to_seq, reason FROM gaps WHERE device_id = @device_id ORDER BY from_seq FOR UPDATE;
 
--- name: GapEndingAt :many
--- A gap that the given one continues is taken out, to be written again as one.
-DELETE FROM gaps WHERE device_id = @device_id AND to_seq = @to_seq AND reason = @reason RETURNING from_seq;
-
--- name: GapStartingAt :many
-DELETE FROM gaps WHERE device_id = @device_id AND from_seq = @from_seq AND reason = @reason RETURNING to_seq;
+-- name: InsertGaps :exec
+INSERT INTO gaps (device_id, from_seq, to_seq, reason)
+SELECT @device_id::uuid, unnest(@from_seqs::bigint[]), unnest(@to_seqs::bigint[]), unnest(@reasons::smallint[]);
 
 -- name: ForgetGaps :exec
 -- Gaps that were reported and followed by an acknowledgement. One that has grown since stays.

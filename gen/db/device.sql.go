@@ -205,6 +205,30 @@ func (q *Queries) RenameDevice(ctx context.Context, db DBTX, arg RenameDevicePar
 	return i, err
 }
 
+const restingDeviceNumbers = `-- name: RestingDeviceNumbers :many
+SELECT number FROM retired_device_numbers WHERE user_id = $1 ORDER BY number
+`
+
+func (q *Queries) RestingDeviceNumbers(ctx context.Context, db DBTX, userID uuid.UUID) ([]int16, error) {
+	rows, err := db.Query(ctx, restingDeviceNumbers, userID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int16
+	for rows.Next() {
+		var number int16
+		if err := rows.Scan(&number); err != nil {
+			return nil, err
+		}
+		items = append(items, number)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const retireDeviceNumbers = `-- name: RetireDeviceNumbers :exec
 INSERT INTO retired_device_numbers (user_id, number)
 SELECT user_id, number FROM devices WHERE id = $1

@@ -11,6 +11,15 @@ import (
 	"github.com/google/uuid"
 )
 
+const clearLastResort = `-- name: ClearLastResort :exec
+UPDATE devices SET last_resort_id = NULL, last_resort_key = NULL, last_resort_sig = NULL WHERE id = $1
+`
+
+func (q *Queries) ClearLastResort(ctx context.Context, db DBTX, id uuid.UUID) error {
+	_, err := db.Exec(ctx, clearLastResort, id)
+	return err
+}
+
 const deleteECPreKeys = `-- name: DeleteECPreKeys :exec
 DELETE FROM ec_pre_keys WHERE device_id = $1
 `
@@ -49,6 +58,41 @@ type DeviceKeysRow struct {
 func (q *Queries) DeviceKeys(ctx context.Context, db DBTX, id uuid.UUID) (DeviceKeysRow, error) {
 	row := db.QueryRow(ctx, deviceKeys, id)
 	var i DeviceKeysRow
+	err := row.Scan(
+		&i.RegistrationID,
+		&i.IdentityKey,
+		&i.SignedPreKeyID,
+		&i.SignedPreKey,
+		&i.SignedPreKeySig,
+		&i.LastResortID,
+		&i.LastResortKey,
+		&i.LastResortSig,
+	)
+	return i, err
+}
+
+const deviceKeysForShare = `-- name: DeviceKeysForShare :one
+SELECT d.registration_id, d.identity_key, d.signed_pre_key_id, d.signed_pre_key, d.signed_pre_key_sig,
+       d.last_resort_id, d.last_resort_key, d.last_resort_sig
+FROM pre_key_stocks s JOIN devices d ON d.id = s.device_id
+WHERE s.device_id = $1 FOR SHARE OF s
+`
+
+type DeviceKeysForShareRow struct {
+	RegistrationID  int32
+	IdentityKey     []byte
+	SignedPreKeyID  int32
+	SignedPreKey    []byte
+	SignedPreKeySig []byte
+	LastResortID    *int32
+	LastResortKey   []byte
+	LastResortSig   []byte
+}
+
+// With the stock locked: what is read of the one-time keys next belongs to these.
+func (q *Queries) DeviceKeysForShare(ctx context.Context, db DBTX, deviceID uuid.UUID) (DeviceKeysForShareRow, error) {
+	row := db.QueryRow(ctx, deviceKeysForShare, deviceID)
+	var i DeviceKeysForShareRow
 	err := row.Scan(
 		&i.RegistrationID,
 		&i.IdentityKey,

@@ -199,6 +199,15 @@ func (q *Queries) DropOldestOfHeaviest(ctx context.Context, db DBTX, arg DropOld
 	return seq, err
 }
 
+const eraseMessages = `-- name: EraseMessages :exec
+DELETE FROM messages WHERE device_id = $1
+`
+
+func (q *Queries) EraseMessages(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
+	_, err := db.Exec(ctx, eraseMessages, deviceID)
+	return err
+}
+
 const forgetGaps = `-- name: ForgetGaps :exec
 DELETE FROM gaps g
 USING (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS from_seq,
@@ -216,67 +225,6 @@ type ForgetGapsParams struct {
 func (q *Queries) ForgetGaps(ctx context.Context, db DBTX, arg ForgetGapsParams) error {
 	_, err := db.Exec(ctx, forgetGaps, arg.DeviceIds, arg.FromSeqs, arg.ToSeqs)
 	return err
-}
-
-const gapEndingAt = `-- name: GapEndingAt :many
-DELETE FROM gaps WHERE device_id = $1 AND to_seq = $2 AND reason = $3 RETURNING from_seq
-`
-
-type GapEndingAtParams struct {
-	DeviceID uuid.UUID
-	ToSeq    int64
-	Reason   int16
-}
-
-// A gap that the given one continues is taken out, to be written again as one.
-func (q *Queries) GapEndingAt(ctx context.Context, db DBTX, arg GapEndingAtParams) ([]int64, error) {
-	rows, err := db.Query(ctx, gapEndingAt, arg.DeviceID, arg.ToSeq, arg.Reason)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []int64
-	for rows.Next() {
-		var from_seq int64
-		if err := rows.Scan(&from_seq); err != nil {
-			return nil, err
-		}
-		items = append(items, from_seq)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const gapStartingAt = `-- name: GapStartingAt :many
-DELETE FROM gaps WHERE device_id = $1 AND from_seq = $2 AND reason = $3 RETURNING to_seq
-`
-
-type GapStartingAtParams struct {
-	DeviceID uuid.UUID
-	FromSeq  int64
-	Reason   int16
-}
-
-func (q *Queries) GapStartingAt(ctx context.Context, db DBTX, arg GapStartingAtParams) ([]int64, error) {
-	rows, err := db.Query(ctx, gapStartingAt, arg.DeviceID, arg.FromSeq, arg.Reason)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []int64
-	for rows.Next() {
-		var to_seq int64
-		if err := rows.Scan(&to_seq); err != nil {
-			return nil, err
-		}
-		items = append(items, to_seq)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const gapsOf = `-- name: GapsOf :many
@@ -309,23 +257,24 @@ func (q *Queries) GapsOf(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]Ga
 	return items, nil
 }
 
-const insertGap = `-- name: InsertGap :exec
-INSERT INTO gaps (device_id, from_seq, to_seq, reason) VALUES ($1, $2, $3, $4)
+const insertGaps = `-- name: InsertGaps :exec
+INSERT INTO gaps (device_id, from_seq, to_seq, reason)
+SELECT $1::uuid, unnest($2::bigint[]), unnest($3::bigint[]), unnest($4::smallint[])
 `
 
-type InsertGapParams struct {
+type InsertGapsParams struct {
 	DeviceID uuid.UUID
-	FromSeq  int64
-	ToSeq    int64
-	Reason   int16
+	FromSeqs []int64
+	ToSeqs   []int64
+	Reasons  []int16
 }
 
-func (q *Queries) InsertGap(ctx context.Context, db DBTX, arg InsertGapParams) error {
-	_, err := db.Exec(ctx, insertGap,
+func (q *Queries) InsertGaps(ctx context.Context, db DBTX, arg InsertGapsParams) error {
+	_, err := db.Exec(ctx, insertGaps,
 		arg.DeviceID,
-		arg.FromSeq,
-		arg.ToSeq,
-		arg.Reason,
+		arg.FromSeqs,
+		arg.ToSeqs,
+		arg.Reasons,
 	)
 	return err
 }
@@ -346,7 +295,7 @@ const insertMessages = `-- name: InsertMessages :exec
 INSERT INTO messages (device_id, seq, sender_id, sender_device_id, sender_number, accepted_at, body)
 SELECT unnest($1::uuid[]), unnest($2::bigint[]), unnest($3::uuid[]),
        unnest($4::uuid[]), unnest($5::smallint[]),
-       $6::timestamptz, unnest($7::bytea[])
+       statement_timestamp(), unnest($6::bytea[])
 `
 
 type InsertMessagesParams struct {
@@ -355,10 +304,10 @@ type InsertMessagesParams struct {
 	SenderIds       []uuid.UUID
 	SenderDeviceIds []uuid.UUID
 	SenderNumbers   []int16
-	AcceptedAt      time.Time
 	Bodies          [][]byte
 }
 
+// The time is the database's, so that all nodes agree on it.
 func (q *Queries) InsertMessages(ctx context.Context, db DBTX, arg InsertMessagesParams) error {
 	_, err := db.Exec(ctx, insertMessages,
 		arg.DeviceIds,
@@ -366,7 +315,6 @@ func (q *Queries) InsertMessages(ctx context.Context, db DBTX, arg InsertMessage
 		arg.SenderIds,
 		arg.SenderDeviceIds,
 		arg.SenderNumbers,
-		arg.AcceptedAt,
 		arg.Bodies,
 	)
 	return err
@@ -420,8 +368,38 @@ func (q *Queries) InsertReceipts(ctx context.Context, db DBTX, arg InsertReceipt
 	return items, nil
 }
 
+const lockGaps = `-- name: LockGaps :many
+SELECT from_seq, to_seq, reason FROM gaps WHERE device_id = $1 ORDER BY from_seq FOR UPDATE
+`
+
+type LockGapsRow struct {
+	FromSeq int64
+	ToSeq   int64
+	Reason  int16
+}
+
+func (q *Queries) LockGaps(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]LockGapsRow, error) {
+	rows, err := db.Query(ctx, lockGaps, deviceID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []LockGapsRow
+	for rows.Next() {
+		var i LockGapsRow
+		if err := rows.Scan(&i.FromSeq, &i.ToSeq, &i.Reason); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const lockMailboxes = `-- name: LockMailboxes :many
-SELECT device_id, next_seq, floor_seq, pending, clock_timestamp()::timestamptz AS now
+SELECT device_id, next_seq, floor_seq, pending
 FROM mailboxes WHERE device_id = ANY($1::uuid[])
 ORDER BY device_id FOR NO KEY UPDATE
 `
@@ -431,10 +409,8 @@ type LockMailboxesRow struct {
 	NextSeq  int64
 	FloorSeq int64
 	Pending  int32
-	Now      time.Time
 }
 
-// The time is the database's, so that all nodes agree on it.
 func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.UUID) ([]LockMailboxesRow, error) {
 	rows, err := db.Query(ctx, lockMailboxes, deviceIds)
 	if err != nil {
@@ -449,7 +425,6 @@ func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.U
 			&i.NextSeq,
 			&i.FloorSeq,
 			&i.Pending,
-			&i.Now,
 		); err != nil {
 			return nil, err
 		}
@@ -661,11 +636,10 @@ func (q *Queries) SettleMailboxes(ctx context.Context, db DBTX, arg SettleMailbo
 }
 
 const staleMailboxes = `-- name: StaleMailboxes :many
-SELECT p.device_id, p.last_device_id::uuid AS last_device_id, coalesce(o.expired, false)::boolean AS expired
+SELECT p.device_id, coalesce(o.expired, false)::boolean AS expired
 FROM (
-    SELECT w.device_id, w.floor_seq, w.pending, (max(w.device_id::text) OVER ())::uuid AS last_device_id
-    FROM (SELECT device_id, floor_seq, pending FROM mailboxes
-          WHERE device_id > $1::uuid ORDER BY device_id LIMIT $2::int) w
+    SELECT device_id, floor_seq, pending FROM mailboxes
+    WHERE device_id > $1::uuid ORDER BY device_id LIMIT $2::int
 ) p
 LEFT JOIN LATERAL (
     SELECT m.accepted_at <= now() - $3::interval AS expired FROM messages m
@@ -682,13 +656,12 @@ type StaleMailboxesParams struct {
 }
 
 type StaleMailboxesRow struct {
-	DeviceID     uuid.UUID
-	LastDeviceID uuid.UUID
-	Expired      bool
+	DeviceID uuid.UUID
+	Expired  bool
 }
 
-// One step of the sweeper's walk: the mailboxes after a device whose oldest envelope has expired,
-// among the next max_rows mailboxes. Within a mailbox the order of sequences is the order of time.
+// One step of the sweeper's walk over the mailboxes: whether the oldest envelope of each has expired.
+// Within a mailbox the order of sequences is the order of time.
 func (q *Queries) StaleMailboxes(ctx context.Context, db DBTX, arg StaleMailboxesParams) ([]StaleMailboxesRow, error) {
 	rows, err := db.Query(ctx, staleMailboxes, arg.AfterDevice, arg.MaxRows, arg.Lifetime)
 	if err != nil {
@@ -698,7 +671,7 @@ func (q *Queries) StaleMailboxes(ctx context.Context, db DBTX, arg StaleMailboxe
 	var items []StaleMailboxesRow
 	for rows.Next() {
 		var i StaleMailboxesRow
-		if err := rows.Scan(&i.DeviceID, &i.LastDeviceID, &i.Expired); err != nil {
+		if err := rows.Scan(&i.DeviceID, &i.Expired); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -16,6 +16,14 @@ import (
 // IsNoRows reports whether a query for one row found none.
 func IsNoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
 
+// NoRowsAs returns as when err says that a query for one row found none, else err.
+func NoRowsAs(err, as error) error {
+	if IsNoRows(err) {
+		return as
+	}
+	return err
+}
+
 // IsUniqueViolation reports whether a row with the same key exists.
 func IsUniqueViolation(err error) bool {
 	var pg *pgconn.PgError

@@ -1,0 +1,253 @@
+// Package account keeps users, their sessions and the credentials of both: passwords, access tokens,
+// refresh tokens and gateway tickets.
+//
+// Invariants: passwords are kept as argon2id, refresh tokens and tickets as SHA-256; hashing is bounded
+// and never holds a database connection; every revocation is announced in the transaction that makes
+// it, so that no node misses one that was committed. On failure nothing has changed.
+package account
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// Errors of this package, beside ErrUnauthorized.
+var (
+	ErrNameTaken     = core.NewError(core.Conflict, "username_taken", "This username is taken.")
+	ErrWrongPassword = core.NewError(core.Unauthorized, "wrong_credentials", "The username or the password is wrong.")
+	ErrRefreshToken  = core.NewError(core.Unauthorized, "invalid_refresh_token", "The refresh token is not valid.")
+	ErrTicket        = core.NewError(core.Unauthorized, "invalid_ticket", "The ticket is not valid.")
+)
+
+// Eraser deletes what a device leaves behind; it runs in the transaction that deletes the device.
+type Eraser func(ctx context.Context, tx db.DBTX, user core.UserID, device core.DeviceID) error
+
+// Config is what a Service needs.
+type Config struct {
+	DB *storage.DB
+	// TokenKey is the operator's own HS256 key, at least 32 bytes; nil for keys in the database.
+	TokenKey []byte
+	// Fresh reports that this node has heard of every revocation up to a second ago.
+	Fresh func() bool
+	// Announce tells this node, at once, what was committed; the others hear of it over the bus.
+	Announce func(core.Notice)
+	// EraseDevice deletes a device's keys and mail when its user is deleted.
+	EraseDevice Eraser
+}
+
+// Service is the use cases of accounts. Make it with New, then call Load.
+type Service struct {
+	db       *storage.DB
+	hasher   *hasher
+	signer   *signer
+	verified *verified
+	fresh    func() bool
+	announce func(core.Notice)
+	erase    Eraser
+}
+
+// New makes a Service.
+func New(cfg Config) *Service {
+	return &Service{
+		db:       cfg.DB,
+		hasher:   newHasher(),
+		signer:   &signer{db: cfg.DB, supplied: cfg.TokenKey},
+		verified: &verified{entries: map[[32]byte]verifiedToken{}},
+		fresh:    cfg.Fresh,
+		announce: cfg.Announce,
+		erase:    cfg.EraseDevice,
+	}
+}
+
+// Load reads the signing keys, or makes the first one. Call it again from time to time: it rotates.
+func (s *Service) Load(ctx context.Context) error { return s.signer.load(ctx) }
+
+// Tokens is a working pair for a session.
+type Tokens struct {
+	Principal core.Principal
+	// Access is a JWT, valid until Expires.
+	Access  string
+	Expires time.Time
+	// Refresh works once, within 30 days.
+	Refresh string
+}
+
+// Register makes a user and a user-scoped session. The name and password have been checked against
+// the contract's schema. Returns ErrNameTaken.
+func (s *Service) Register(ctx context.Context, username, password string) (Tokens, error) {
+	hash, err := s.hasher.hash(ctx, password)
+	if err != nil {
+		return Tokens{}, err
+	}
+	var tokens Tokens
+	err = s.db.InTx(ctx, func(tx db.DBTX) error {
+		user := uuid.New()
+		rows, err := storage.Queries.InsertUser(ctx, tx, db.InsertUserParams{ID: user, Username: username, PasswordHash: hash})
+		if err != nil {
+			return err
+		}
+		if rows == 0 {
+			return ErrNameTaken
+		}
+		tokens, err = s.NewSession(ctx, tx, core.Principal{User: user})
+		return err
+	})
+	return tokens, err
+}
+
+// LogIn checks a password and makes a session: device-scoped when device is one of the user's own,
+// else user-scoped. An unknown name costs the same time as a wrong password; both are ErrWrongPassword.
+func (s *Service) LogIn(ctx context.Context, username, password string, device *core.DeviceID) (Tokens, error) {
+	var user db.UserByNameRow
+	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		user, err = storage.Queries.UserByName(ctx, conn, username)
+		return err
+	})
+	if err != nil && !storage.IsNoRows(err) {
+		return Tokens{}, err
+	}
+	if err := s.checkPassword(ctx, password, user.PasswordHash, ErrWrongPassword); err != nil {
+		return Tokens{}, err
+	}
+	var tokens Tokens
+	err = s.db.InTx(ctx, func(tx db.DBTX) error {
+		if _, err := storage.Queries.LockUser(ctx, tx, user.ID); err != nil {
+			return storage.NoRowsAs(err, ErrWrongPassword)
+		}
+		now, err := storage.Queries.UserByID(ctx, tx, user.ID)
+		if err != nil {
+			return err
+		}
+		if now.PasswordHash != user.PasswordHash { // changed while we hashed
+			return ErrWrongPassword
+		}
+		p := core.Principal{User: user.ID}
+		if device != nil {
+			d, err := storage.Queries.DeviceOfUser(ctx, tx, db.DeviceOfUserParams{ID: *device, UserID: user.ID})
+			if err == nil {
+				p.Device, p.DeviceNumber = d.ID, uint8(d.Number) //nolint:gosec // 1 to 127 by a check in the schema
+			} else if !storage.IsNoRows(err) {
+				return err
+			}
+		}
+		tokens, err = s.NewSession(ctx, tx, p)
+		return err
+	})
+	return tokens, err
+}
+
+// ChangePassword replaces the password, ends all other sessions and returns a new pair for this one.
+func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current, next string) (Tokens, error) {
+	old, err := s.confirmPassword(ctx, p, current)
+	if err != nil {
+		return Tokens{}, err
+	}
+	hash, err := s.hasher.hash(ctx, next)
+	if err != nil {
+		return Tokens{}, err
+	}
+	var tokens Tokens
+	var ended core.Notice
+	err = s.db.InTx(ctx, func(tx db.DBTX) error {
+		q := storage.Queries
+		if _, err := q.LockUser(ctx, tx, p.User); err != nil {
+			return storage.NoRowsAs(err, ErrUnauthorized)
+		}
+		rows, err := q.SetPasswordHash(ctx, tx, db.SetPasswordHashParams{ID: p.User, OldHash: old, NewHash: hash})
+		if err != nil {
+			return err
+		}
+		if rows == 0 {
+			return ErrWrongPassword
+		}
+		others, err := q.DeleteOtherSessions(ctx, tx, db.DeleteOtherSessionsParams{UserID: p.User, Keep: p.Session})
+		if err != nil {
+			return err
+		}
+		if _, err := q.LockSession(ctx, tx, p.Session); err != nil {
+			return storage.NoRowsAs(err, ErrUnauthorized)
+		}
+		if err := q.DeleteRefreshTokens(ctx, tx, p.Session); err != nil {
+			return err
+		}
+		if tokens, err = s.issue(ctx, tx, p); err != nil {
+			return err
+		}
+		ended = core.Notice{Kind: core.NoticeEnded, IDs: others}
+		return notify(ctx, tx, ended)
+	})
+	if err != nil {
+		return Tokens{}, err
+	}
+	s.announce(ended)
+	return tokens, nil
+}
+
+// Delete removes the account with everything that is kept for it. What it sent to others stays.
+func (s *Service) Delete(ctx context.Context, p core.Principal, password string) error {
+	if _, err := s.confirmPassword(ctx, p, password); err != nil {
+		return err
+	}
+	var ended core.Notice
+	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+		q := storage.Queries
+		if _, err := q.LockUser(ctx, tx, p.User); err != nil {
+			return storage.NoRowsAs(err, ErrUnauthorized)
+		}
+		devices, err := q.DevicesOfUser(ctx, tx, p.User)
+		if err != nil {
+			return err
+		}
+		for _, d := range devices {
+			if err := s.erase(ctx, tx, p.User, d.ID); err != nil {
+				return err
+			}
+		}
+		sessions, err := q.DeleteOtherSessions(ctx, tx, db.DeleteOtherSessionsParams{UserID: p.User, Keep: uuid.Nil})
+		if err != nil {
+			return err
+		}
+		if _, err := q.DeleteUser(ctx, tx, p.User); err != nil {
+			return err
+		}
+		ended = core.Notice{Kind: core.NoticeEnded, IDs: sessions}
+		return notify(ctx, tx, ended)
+	})
+	if err != nil {
+		return err
+	}
+	s.announce(ended)
+	return nil
+}
+
+// confirmPassword checks the password of a principal's user and returns the hash it was checked with.
+func (s *Service) confirmPassword(ctx context.Context, p core.Principal, password string) (string, error) {
+	var user db.UserByIDRow
+	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		user, err = storage.Queries.UserByID(ctx, conn, p.User)
+		return err
+	})
+	if err != nil {
+		return "", storage.NoRowsAs(err, ErrUnauthorized)
+	}
+	return user.PasswordHash, s.checkPassword(ctx, password, user.PasswordHash, ErrWrongPassword)
+}
+
+func (s *Service) checkPassword(ctx context.Context, password, hash string, wrong error) error {
+	ok, err := s.hasher.check(ctx, password, hash)
+	if err == nil && !ok {
+		err = wrong
+	}
+	return err
+}
+
+// notify announces on every node what this transaction is about to commit.
+func notify(ctx context.Context, tx db.DBTX, n core.Notice) error {
+	return storage.Queries.Notify(ctx, tx, db.NotifyParams{Channel: core.NoticeChannel, Payloads: n.Payloads()})
+}

@@ -1,0 +1,124 @@
+package account
+
+import (
+	"context"
+	"crypto/sha256"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// maxVerified bounds the cache of verified tokens, about 200 bytes each.
+const maxVerified = 1 << 17
+
+// ErrUnauthorized is the answer to a missing, expired or revoked credential.
+var ErrUnauthorized = core.NewError(core.Unauthorized, "unauthorized", "A valid access token is required.")
+
+// verified remembers the access tokens that were checked against the database. Its entries are used
+// only while the node is known to hear of revocations (fresh); otherwise every request asks again. So
+// a revoked token stops working within the second that fresh looks back, whatever happens to the bus.
+type verified struct {
+	mu      sync.RWMutex
+	entries map[[sha256.Size]byte]verifiedToken // guarded by mu
+	epoch   uint64                              // guarded by mu: advanced by every revocation
+}
+
+type verifiedToken struct {
+	principal core.Principal
+	expires   time.Time
+}
+
+// Authenticate returns the principal of an access token, or ErrUnauthorized.
+func (s *Service) Authenticate(ctx context.Context, token string) (core.Principal, error) {
+	key := sha256.Sum256([]byte(token))
+	s.verified.mu.RLock()
+	entry, known := s.verified.entries[key]
+	epoch := s.verified.epoch
+	s.verified.mu.RUnlock()
+	if known && time.Now().Before(entry.expires) && s.fresh() {
+		return entry.principal, nil
+	}
+	session, device, expires, err := s.signer.verify(ctx, token)
+	if err != nil {
+		if core.KindOf(err) != 0 {
+			return core.Principal{}, err
+		}
+		return core.Principal{}, ErrUnauthorized
+	}
+	principal, err := s.principal(ctx, session)
+	if err != nil {
+		return core.Principal{}, err
+	}
+	if principal.Device != device {
+		return core.Principal{}, ErrUnauthorized
+	}
+	s.verified.store(key, verifiedToken{principal, expires}, epoch)
+	return principal, nil
+}
+
+// principal looks a live session up.
+func (s *Service) principal(ctx context.Context, session core.SessionID) (core.Principal, error) {
+	var row db.SessionByIDRow
+	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		row, err = storage.Queries.SessionByID(ctx, conn, session)
+		return err
+	})
+	if storage.IsNoRows(err) {
+		return core.Principal{}, ErrUnauthorized
+	}
+	if err != nil {
+		return core.Principal{}, err
+	}
+	return principalOf(row), nil
+}
+
+func principalOf(row db.SessionByIDRow) core.Principal {
+	p := core.Principal{User: row.UserID, Session: row.ID}
+	if row.DeviceID != nil && row.Number != nil {
+		p.Device, p.DeviceNumber = *row.DeviceID, uint8(*row.Number) //nolint:gosec // 1 to 127 by a check in the schema
+	}
+	return p
+}
+
+// store keeps an entry unless something was revoked since epoch, when the entry may be out of date.
+func (v *verified) store(key [sha256.Size]byte, entry verifiedToken, epoch uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.epoch != epoch {
+		return
+	}
+	if len(v.entries) >= maxVerified {
+		clear(v.entries)
+	}
+	v.entries[key] = entry
+}
+
+// Revoke forgets what is cached of ended sessions. The bus calls it on every node.
+func (s *Service) Revoke(sessions []core.SessionID) {
+	ended := make(map[uuid.UUID]bool, len(sessions))
+	for _, id := range sessions {
+		ended[id] = true
+	}
+	v := s.verified
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.epoch++
+	for key, entry := range v.entries {
+		if ended[entry.principal.Session] {
+			delete(v.entries, key)
+		}
+	}
+}
+
+// RevokeAll empties the cache: for a node that may have missed a revocation.
+func (s *Service) RevokeAll() {
+	s.verified.mu.Lock()
+	defer s.verified.mu.Unlock()
+	s.verified.epoch++
+	clear(s.verified.entries)
+}

@@ -1,0 +1,198 @@
+package account
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+const (
+	// RefreshLifetime is how long an unused refresh token is valid.
+	RefreshLifetime = 30 * 24 * time.Hour
+	// refreshGrace is how long a used refresh token still gets a pair: its answer may have been lost.
+	refreshGrace = 10 * time.Second
+	// TicketLifetime is how long a gateway ticket is valid.
+	TicketLifetime = 30 * time.Second
+)
+
+// NewSession makes a session for a principal within a transaction; the principal's Session is set in
+// the result.
+func (s *Service) NewSession(ctx context.Context, tx db.DBTX, p core.Principal) (Tokens, error) {
+	p.Session = uuid.New()
+	arg := db.InsertSessionParams{ID: p.Session, UserID: p.User, ExpiresAt: time.Now().Add(RefreshLifetime)}
+	if p.DeviceScoped() {
+		arg.DeviceID = &p.Device
+	}
+	if err := storage.Queries.InsertSession(ctx, tx, arg); err != nil {
+		return Tokens{}, err
+	}
+	return s.issue(ctx, tx, p)
+}
+
+// issue makes a pair for a session. The refresh token names its session, so that an old one is known
+// for what it is after its row has gone.
+func (s *Service) issue(ctx context.Context, tx db.DBTX, p core.Principal) (Tokens, error) {
+	refresh := base64.RawURLEncoding.EncodeToString(p.Session[:]) + "." + newSecret()
+	hash := sha256.Sum256([]byte(refresh))
+	err := storage.Queries.InsertRefreshToken(ctx, tx, db.InsertRefreshTokenParams{
+		Hash: hash[:], SessionID: p.Session, ExpiresAt: time.Now().Add(RefreshLifetime)})
+	if err != nil {
+		return Tokens{}, err
+	}
+	access, expires, err := s.signer.sign(p)
+	return Tokens{Principal: p, Access: access, Expires: expires, Refresh: refresh}, err
+}
+
+// sessionOf reads the session that a refresh token names.
+func sessionOf(refresh string) (core.SessionID, bool) {
+	raw := make([]byte, 16)
+	if len(refresh) != 22+1+43 || refresh[22] != '.' {
+		return uuid.Nil, false
+	}
+	if n, err := base64.RawURLEncoding.Decode(raw, []byte(refresh[:22])); err != nil || n != len(raw) {
+		return uuid.Nil, false
+	}
+	return uuid.UUID(raw), true
+}
+
+// Refresh trades a refresh token for a new pair of the same scope. A token that was used more than
+// 10 seconds ago ends its whole session. Returns ErrRefreshToken.
+func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
+	session, ok := sessionOf(refresh)
+	if !ok {
+		return Tokens{}, ErrRefreshToken
+	}
+	hash := sha256.Sum256([]byte(refresh))
+	grace := storage.Interval(refreshGrace)
+	var tokens Tokens
+	var ended core.Notice
+	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+		q := storage.Queries
+		row, err := q.LockSession(ctx, tx, session)
+		if err != nil {
+			return storage.NoRowsAs(err, ErrRefreshToken)
+		}
+		_, err = q.UseRefreshToken(ctx, tx, db.UseRefreshTokenParams{Hash: hash[:], SessionID: session, Grace: grace})
+		if storage.IsNoRows(err) { // the session is live and the token is not: it has been used before
+			if _, err := q.DeleteSession(ctx, tx, session); err != nil {
+				return err
+			}
+			ended = core.Notice{Kind: core.NoticeEnded, IDs: []uuid.UUID{session}}
+			return notify(ctx, tx, ended)
+		}
+		if err != nil {
+			return err
+		}
+		err = q.DeleteSpentRefreshTokens(ctx, tx, db.DeleteSpentRefreshTokensParams{SessionID: session, Grace: grace})
+		if err != nil {
+			return err
+		}
+		err = q.ExtendSession(ctx, tx, db.ExtendSessionParams{ID: session, ExpiresAt: time.Now().Add(RefreshLifetime)})
+		if err != nil {
+			return err
+		}
+		tokens, err = s.issue(ctx, tx, principalOf(db.SessionByIDRow(row)))
+		return err
+	})
+	if err == nil && ended.IDs != nil {
+		s.announce(ended)
+		err = ErrRefreshToken
+	}
+	if err != nil {
+		return Tokens{}, err
+	}
+	return tokens, nil
+}
+
+// LogOut ends the session that a refresh token belongs to, if it is the principal's user's own.
+func (s *Service) LogOut(ctx context.Context, p core.Principal, refresh string) error {
+	session, ok := sessionOf(refresh)
+	if !ok {
+		return ErrRefreshToken
+	}
+	hash := sha256.Sum256([]byte(refresh))
+	ended := core.Notice{Kind: core.NoticeEnded, IDs: []uuid.UUID{session}}
+	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+		q := storage.Queries
+		row, err := q.LockSession(ctx, tx, session)
+		if err != nil {
+			return storage.NoRowsAs(err, ErrRefreshToken)
+		}
+		if row.UserID != p.User {
+			return ErrRefreshToken
+		}
+		_, err = q.UseRefreshToken(ctx, tx, db.UseRefreshTokenParams{
+			Hash: hash[:], SessionID: session, Grace: storage.Interval(refreshGrace)})
+		if err != nil {
+			return storage.NoRowsAs(err, ErrRefreshToken)
+		}
+		if _, err := q.DeleteSession(ctx, tx, session); err != nil {
+			return err
+		}
+		return notify(ctx, tx, ended)
+	})
+	if err == nil {
+		s.announce(ended)
+	}
+	return err
+}
+
+// NewTicket makes a single-use key to the gateway for a device-scoped principal.
+func (s *Service) NewTicket(ctx context.Context, p core.Principal) (string, error) {
+	ticket := newSecret()
+	hash := sha256.Sum256([]byte(ticket))
+	err := s.db.Do(ctx, func(conn db.DBTX) error {
+		return storage.Queries.InsertTicket(ctx, conn, db.InsertTicketParams{
+			Hash: hash[:], SessionID: p.Session, ExpiresAt: time.Now().Add(TicketLifetime)})
+	})
+	return ticket, err
+}
+
+// TakeTicket uses a ticket up and returns who it was made for. Of two at the same instant, on any
+// nodes, one gets it; the other, like every bad ticket, gets ErrTicket.
+func (s *Service) TakeTicket(ctx context.Context, ticket string) (core.Principal, error) {
+	hash := sha256.Sum256([]byte(ticket))
+	var row db.TakeTicketRow
+	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		row, err = storage.Queries.TakeTicket(ctx, conn, hash[:])
+		return err
+	})
+	if err == nil && !row.Valid {
+		err = ErrTicket
+	}
+	if err != nil {
+		return core.Principal{}, storage.NoRowsAs(err, ErrTicket)
+	}
+	p, err := s.principal(ctx, row.SessionID)
+	if err == ErrUnauthorized { //nolint:errorlint // our own value, just returned
+		err = ErrTicket
+	}
+	return p, err
+}
+
+// LiveSessions returns which of these sessions still exist.
+func (s *Service) LiveSessions(ctx context.Context, ids []core.SessionID) (live []core.SessionID, err error) {
+	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		live, err = storage.Queries.LiveSessions(ctx, conn, ids)
+		return err
+	})
+	return live, err
+}
+
+// Sweep deletes expired tickets and sessions, in bounded steps.
+func (s *Service) Sweep(ctx context.Context) error {
+	return s.db.Do(ctx, func(conn db.DBTX) error {
+		if _, err := storage.Queries.DeleteExpiredTickets(ctx, conn); err != nil {
+			return err
+		}
+		_, err := storage.Queries.DeleteExpiredSessions(ctx, conn, 1000)
+		return err
+	})
+}

@@ -1,0 +1,251 @@
+// Package device keeps a user's devices: their numbers, names, and the moment they come and go.
+//
+// Invariants: a user has at most core.MaxDevices; a device number is unique within its user and rests
+// after its device is gone; a device exists with its keys and its mailbox or not at all. On failure
+// nothing has changed.
+package device
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/account"
+	"github.com/obscura-relay/obscura/internal/core/keys"
+	"github.com/obscura-relay/obscura/internal/core/mailbox"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// numberRest is how long a device number is not given out again: others' mail for the old device may
+// be pending for 30 days, and theirs to us may cross it.
+const numberRest = 60 * 24 * time.Hour
+
+// ErrTooMany says that the user has as many devices as there may be.
+var ErrTooMany = core.NewError(core.Forbidden, "device_limit", "A user has at most 10 devices.")
+
+// ErrNoNumber says that all device numbers are in use or at rest.
+var ErrNoNumber = core.NewError(core.Forbidden, "device_numbers_exhausted",
+	"All 127 device numbers are in use or rest for 60 days after their device was removed.")
+
+// Device is one device of a user.
+type Device struct {
+	ID core.DeviceID
+	// Number is 1 to 127, unique within the user.
+	Number uint8
+	// Name is nil when the client gave none.
+	Name      *string
+	CreatedAt time.Time
+}
+
+// Config is what a Service needs.
+type Config struct {
+	DB       *storage.DB
+	Accounts *account.Service
+	// Announce tells this node, at once, what was committed; the others hear of it over the bus.
+	Announce func(core.Notice)
+}
+
+// Service is the use cases of devices. Make it with New.
+type Service struct {
+	db       *storage.DB
+	accounts *account.Service
+	announce func(core.Notice)
+}
+
+// New makes a Service.
+func New(cfg Config) *Service {
+	return &Service{db: cfg.DB, accounts: cfg.Accounts, announce: cfg.Announce}
+}
+
+// Create registers a device with its first keys and makes a session for it. Returns ErrTooMany,
+// ErrNoNumber or the errors of keys.Check.
+func (s *Service) Create(ctx context.Context, p core.Principal, name *string, first keys.Upload) (account.Tokens, error) {
+	if first.Signed == nil {
+		return account.Tokens{}, keys.ErrTakeoverUnsigned
+	}
+	if err := keys.Check(first.Identity, &first); err != nil {
+		return account.Tokens{}, err
+	}
+	device := uuid.New()
+	var tokens account.Tokens
+	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+		q := storage.Queries
+		number, err := nextNumber(ctx, tx, p.User)
+		if err != nil {
+			return err
+		}
+		arg := db.InsertDeviceParams{ID: device, UserID: p.User, Number: number, Name: name,
+			RegistrationID: first.RegistrationID, IdentityKey: first.Identity,
+			SignedPreKeyID: first.Signed.ID, SignedPreKey: first.Signed.Public, SignedPreKeySig: first.Signed.Signature}
+		if _, err := q.InsertDevice(ctx, tx, arg); err != nil {
+			return err
+		}
+		if err := q.InsertPreKeyStock(ctx, tx, device); err != nil {
+			return err
+		}
+		if err := mailbox.Create(ctx, tx, device); err != nil {
+			return err
+		}
+		first.Signed = nil // stored with the device
+		if err := keys.Store(ctx, tx, device, 0, &first); err != nil {
+			return err
+		}
+		tokens, err = s.accounts.NewSession(ctx, tx,
+			core.Principal{User: p.User, Device: device, DeviceNumber: uint8(number)}) //nolint:gosec // 1 to 127
+		return err
+	})
+	return tokens, err
+}
+
+// nextNumber chooses a number for a new device. It holds the user's lock, so two devices that are
+// registered at once get two numbers and the limit is exact.
+func nextNumber(ctx context.Context, tx db.DBTX, user core.UserID) (int16, error) {
+	q := storage.Queries
+	if _, err := q.LockUser(ctx, tx, user); err != nil {
+		return 0, storage.NoRowsAs(err, account.ErrUnauthorized)
+	}
+	n, err := q.CountDevices(ctx, tx, user)
+	if err != nil {
+		return 0, err
+	}
+	if n >= core.MaxDevices {
+		return 0, ErrTooMany
+	}
+	number, err := q.NextDeviceNumber(ctx, tx, db.NextDeviceNumberParams{UserID: user, Rest: storage.Interval(numberRest)})
+	return number, storage.NoRowsAs(err, ErrNoNumber)
+}
+
+// List returns a user's devices in the order of their numbers.
+func (s *Service) List(ctx context.Context, user core.UserID) ([]Device, error) {
+	devices := []Device{}
+	err := s.db.Do(ctx, func(conn db.DBTX) error {
+		rows, err := storage.Queries.DevicesOfUser(ctx, conn, user)
+		for _, row := range rows {
+			devices = append(devices, deviceOf(row))
+		}
+		return err
+	})
+	return devices, err
+}
+
+// Get returns one of the user's own devices, or keys.ErrDeviceGone.
+func (s *Service) Get(ctx context.Context, user core.UserID, id core.DeviceID) (Device, error) {
+	var row db.DeviceOfUserRow
+	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		row, err = storage.Queries.DeviceOfUser(ctx, conn, db.DeviceOfUserParams{ID: id, UserID: user})
+		return err
+	})
+	return deviceOf(db.DevicesOfUserRow(row)), storage.NoRowsAs(err, keys.ErrDeviceGone)
+}
+
+// Rename names one of the user's own devices. Returns keys.ErrDeviceGone.
+func (s *Service) Rename(ctx context.Context, user core.UserID, id core.DeviceID, name string) (Device, error) {
+	var row db.RenameDeviceRow
+	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		row, err = storage.Queries.RenameDevice(ctx, conn, db.RenameDeviceParams{ID: id, UserID: user, Name: &name})
+		return err
+	})
+	return deviceOf(db.DevicesOfUserRow(row)), storage.NoRowsAs(err, keys.ErrDeviceGone)
+}
+
+func deviceOf(row db.DevicesOfUserRow) Device {
+	return Device{ID: row.ID, Number: uint8(row.Number), Name: row.Name, CreatedAt: row.CreatedAt} //nolint:gosec // 1 to 127
+}
+
+// Delete removes one of the user's own devices with its keys and mail; its tokens and sockets stop
+// working on every node. Returns keys.ErrDeviceGone.
+func (s *Service) Delete(ctx context.Context, user core.UserID, id core.DeviceID) error {
+	var notices []core.Notice
+	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+		q := storage.Queries
+		if _, err := q.LockUser(ctx, tx, user); err != nil {
+			return storage.NoRowsAs(err, account.ErrUnauthorized)
+		}
+		if _, err := q.DeviceOfUser(ctx, tx, db.DeviceOfUserParams{ID: id, UserID: user}); err != nil {
+			return storage.NoRowsAs(err, keys.ErrDeviceGone)
+		}
+		ended, err := q.DeleteOtherDeviceSessions(ctx, tx, db.DeleteOtherDeviceSessionsParams{DeviceID: id, Keep: uuid.Nil})
+		if err != nil {
+			return err
+		}
+		notices = []core.Notice{
+			{Kind: core.NoticeEnded, IDs: ended},
+			{Kind: core.NoticeRevoked, IDs: []core.DeviceID{id}, Generation: math.MaxInt64},
+		}
+		for _, n := range notices {
+			arg := db.NotifyParams{Channel: core.NoticeChannel, Payloads: n.Payloads()}
+			if err := q.Notify(ctx, tx, arg); err != nil {
+				return err
+			}
+		}
+		return Erase(ctx, tx, user, id)
+	})
+	if err != nil {
+		return err
+	}
+	for _, n := range notices {
+		s.announce(n)
+	}
+	return nil
+}
+
+// Erase deletes a device with everything that is kept for it, and puts its number to rest. Locks are
+// taken in the order of an upload: stock, device, mailbox.
+func Erase(ctx context.Context, tx db.DBTX, user core.UserID, id core.DeviceID) error {
+	q := storage.Queries
+	if _, err := q.LockPreKeyStock(ctx, tx, id); err != nil {
+		return storage.NoRowsAs(err, keys.ErrDeviceGone)
+	}
+	if err := q.RetireDeviceNumbers(ctx, tx, id); err != nil {
+		return err
+	}
+	if _, err := q.DeleteDevice(ctx, tx, db.DeleteDeviceParams{ID: id, UserID: user}); err != nil {
+		return err
+	}
+	return mailbox.Erase(ctx, tx, id)
+}
+
+// Export is everything that is kept for one device.
+type Export struct {
+	Device    Device
+	Inventory keys.Inventory
+	// Accepted counts the envelopes ever accepted, Pending those that wait, with PendingBytes of
+	// ciphertext.
+	Accepted     int64
+	Pending      int32
+	PendingBytes int64
+}
+
+// Export lists everything that is kept for the user's devices.
+func (s *Service) Export(ctx context.Context, user core.UserID) ([]Export, error) {
+	var out []Export
+	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+		q := storage.Queries
+		rows, err := q.DevicesOfUser(ctx, tx, user)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			inv, err := keys.InventoryOf(ctx, tx, row.ID)
+			if errors.Is(err, keys.ErrDeviceGone) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			box, err := q.MailboxSummary(ctx, tx, row.ID)
+			if err != nil {
+				return err
+			}
+			out = append(out, Export{Device: deviceOf(row), Inventory: inv,
+				Accepted: box.NextSeq - 1, Pending: box.Pending, PendingBytes: box.PendingBytes})
+		}
+		return nil
+	})
+	return out, err
+}

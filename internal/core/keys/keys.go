@@ -1,0 +1,97 @@
+// Package keys is the key service: devices publish their public keys, and others fetch them as pre-key
+// bundles to start sessions (X3DH, PQXDH).
+//
+// Invariants: a key is stored only after its form and signature have been checked as libsignal checks
+// them; one bad key refuses the whole upload; a one-time key is handed out exactly once, lowest id
+// first; a last-resort key is never used up. On failure nothing is stored and nothing is handed out.
+package keys
+
+import (
+	"context"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/batch"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// PreKey is an EC one-time pre-key: an id of 0 to 2^31-1 and 33 bytes.
+type PreKey struct {
+	ID     int32
+	Public []byte
+}
+
+// SignedPreKey is a key with the identity key's XEdDSA signature over its serialised form: an EC
+// signed pre-key (33 bytes) or a Kyber-1024 key (1569 bytes).
+type SignedPreKey struct {
+	ID        int32
+	Public    []byte
+	Signature []byte
+}
+
+// Upload is what a device publishes. Everything but the first upload's identity and signed pre-key is
+// optional.
+type Upload struct {
+	// Identity is nil when the upload does not name it. One that differs from the stored one is a
+	// takeover.
+	Identity []byte
+	// RegistrationID is 1 to 16383 and accompanies Identity.
+	RegistrationID int32
+	Signed         *SignedPreKey
+	LastResort     *SignedPreKey
+	EC             []PreKey
+	Kyber          []SignedPreKey
+}
+
+// Bundle is what somebody needs to start a session with a device.
+type Bundle struct {
+	Device         core.DeviceID
+	DeviceNumber   uint8
+	RegistrationID int32
+	Identity       []byte
+	Signed         SignedPreKey
+	// OneTime is nil when the one-time keys have run out.
+	OneTime *PreKey
+	// Kyber is a one-time key, else the last-resort key, else nil.
+	Kyber *SignedPreKey
+}
+
+// ErrUserUnknown says that there is no such user.
+var ErrUserUnknown = core.NewError(core.NotFound, "user_not_found", "There is no such user.")
+
+// Config is what a Service needs.
+type Config struct {
+	DB *storage.DB
+	// Announce tells this node and the others what was committed.
+	Announce func(core.Notice)
+}
+
+// Service is the use cases of keys. Make it with New; its Run hands bundles out.
+type Service struct {
+	db       *storage.DB
+	announce func(core.Notice)
+	bundles  *batch.Batcher[core.UserID, []Bundle]
+}
+
+// New makes a Service.
+func New(cfg Config) *Service {
+	s := &Service{db: cfg.DB, announce: cfg.Announce}
+	s.bundles = batch.New(batch.Limits{BatchItems: 128, BatchWeight: 128, QueueItems: 2048, QueueWeight: 2048}, s.handOut)
+	return s
+}
+
+// Run hands out bundles until ctx ends.
+func (s *Service) Run(ctx context.Context) error { return s.bundles.Run(ctx) }
+
+// Counts returns how many one-time keys are left of each kind; zero for a device that is gone.
+func (s *Service) Counts(ctx context.Context, device core.DeviceID) (ec, kyber int32, err error) {
+	var row db.PreKeyCountsRow
+	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		row, err = storage.Queries.PreKeyCounts(ctx, conn, device)
+		return err
+	})
+	if storage.IsNoRows(err) {
+		err = nil
+	}
+	return row.EcCount, row.KyberCount, err
+}

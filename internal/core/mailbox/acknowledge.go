@@ -1,0 +1,104 @@
+package mailbox
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// ack is what one acknowledgement frame settles for one device.
+type ack struct {
+	device core.DeviceID
+	seqs   []int64
+	gaps   []core.Gap
+}
+
+// Acknowledge deletes envelopes by id, and gaps that were reported before one of them, without
+// waiting: the work is batched across devices and tried again until it is done. Ids that are malformed,
+// unknown or another device's are ignored. It blocks only while the queue is full.
+func (s *Service) Acknowledge(ctx context.Context, device core.DeviceID, sequences []int64, reported []core.Gap) error {
+	if len(sequences) == 0 {
+		return nil
+	}
+	return s.acks.Submit(ctx, ack{device, sequences, reported}, len(sequences)+len(reported))
+}
+
+// Sequences reads envelope ids. Those that are not the device's are left out.
+func Sequences(device core.DeviceID, ids [][]byte) []int64 {
+	seqs := make([]int64, 0, len(ids))
+	for _, id := range ids {
+		if seq, ok := sequenceOf(device, id); ok {
+			seqs = append(seqs, seq)
+		}
+	}
+	return seqs
+}
+
+// forget works on a batch of acknowledgements, again and again until it is done or the process must
+// end: then the envelopes are delivered once more.
+func (s *Service) forget(ctx context.Context, acks []ack) ([]struct{}, error) {
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+		err := s.tryForget(ctx, acks)
+		if err == nil {
+			return make([]struct{}, len(acks)), nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-s.giveUp:
+			return nil, err
+		}
+	}
+}
+
+// GiveUp makes acknowledgements that cannot be worked on be forgotten: the database is away and the
+// process has to end.
+func (s *Service) GiveUp() { close(s.giveUp) }
+
+func (s *Service) tryForget(ctx context.Context, acks []ack) error {
+	var deletes db.DeleteMessagesParams
+	var gaps db.ForgetGapsParams
+	var devices []core.DeviceID
+	for _, a := range acks {
+		devices = append(devices, a.device)
+		for _, seq := range a.seqs {
+			deletes.DeviceIds, deletes.Seqs = append(deletes.DeviceIds, a.device), append(deletes.Seqs, seq)
+		}
+		for _, g := range a.gaps {
+			gaps.DeviceIds = append(gaps.DeviceIds, a.device)
+			gaps.FromSeqs, gaps.ToSeqs = append(gaps.FromSeqs, g.From), append(gaps.ToSeqs, g.To)
+		}
+	}
+	slices.SortFunc(devices, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	deleted := 0
+	err := s.async.InTx(ctx, func(tx db.DBTX) error {
+		if _, err := lockBoxes(ctx, tx, slices.Compact(devices)); err != nil {
+			return err
+		}
+		rows, err := storage.Queries.DeleteMessages(ctx, tx, deletes)
+		if err != nil {
+			return err
+		}
+		gone := map[core.DeviceID]int32{}
+		for _, device := range rows {
+			gone[device]++
+		}
+		if len(gaps.FromSeqs) > 0 {
+			if err := storage.Queries.ForgetGaps(ctx, tx, gaps); err != nil {
+				return err
+			}
+		}
+		deleted = len(rows)
+		return settle(ctx, tx, gone)
+	})
+	if err == nil {
+		s.counters.Acknowledged(deleted)
+	}
+	return err
+}

@@ -1,0 +1,160 @@
+package mailbox
+
+import (
+	"context"
+	"slices"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// lockBoxes locks the mailboxes of these devices, which must be in order. Devices without one are left
+// out of the result.
+func lockBoxes(ctx context.Context, tx db.DBTX, devices []core.DeviceID) (map[core.DeviceID]*box, error) {
+	boxes := make(map[core.DeviceID]*box, len(devices))
+	if len(devices) == 0 {
+		return boxes, nil
+	}
+	rows, err := storage.Queries.LockMailboxes(ctx, tx, devices)
+	for _, row := range rows {
+		boxes[row.DeviceID] = &box{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending}
+	}
+	return boxes, err
+}
+
+// makeRoom drops from the mailboxes that are over the cap, each time the oldest envelope of the sender
+// who holds most of the box: a flood evicts itself, not others' mail.
+func makeRoom(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*box, done *stored) error {
+	for device, b := range boxes {
+		var dropped []int64
+		for b.pending > core.MailboxCap {
+			seq, err := storage.Queries.DropOldestOfHeaviest(ctx, tx, db.DropOldestOfHeaviestParams{DeviceID: device, FloorSeq: b.floor})
+			if err != nil {
+				return err
+			}
+			dropped = append(dropped, seq)
+			b.pending--
+		}
+		if dropped == nil {
+			continue
+		}
+		done.dropped += len(dropped)
+		if err := recordGaps(ctx, tx, device, dropped, core.GapCap); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordGaps writes down what was dropped from a mailbox whose lock is held. Ranges that touch become
+// one, so a mailbox under a flood for weeks has few.
+func recordGaps(ctx context.Context, tx db.DBTX, device core.DeviceID, dropped []int64, reason core.GapReason) error {
+	q := storage.Queries
+	rows, err := q.LockGaps(ctx, tx, device)
+	if err != nil {
+		return err
+	}
+	known := make([]core.Gap, 0, len(rows)+len(dropped))
+	for _, row := range rows {
+		known = append(known, core.Gap{From: row.FromSeq, To: row.ToSeq, Reason: core.GapReason(row.Reason)})
+	}
+	all := slices.Clone(known)
+	for _, seq := range dropped {
+		all = append(all, core.Gap{From: seq, To: seq, Reason: reason})
+	}
+	all = mergeGaps(all)
+	forget, insert := db.ForgetGapsParams{}, db.InsertGapsParams{DeviceID: device}
+	for _, g := range known {
+		if !slices.Contains(all, g) {
+			forget.DeviceIds = append(forget.DeviceIds, device)
+			forget.FromSeqs, forget.ToSeqs = append(forget.FromSeqs, g.From), append(forget.ToSeqs, g.To)
+		}
+	}
+	for _, g := range all {
+		if !slices.Contains(known, g) {
+			insert.FromSeqs, insert.ToSeqs = append(insert.FromSeqs, g.From), append(insert.ToSeqs, g.To)
+			insert.Reasons = append(insert.Reasons, int16(g.Reason))
+		}
+	}
+	if err := q.ForgetGaps(ctx, tx, forget); err != nil {
+		return err
+	}
+	return q.InsertGaps(ctx, tx, insert)
+}
+
+// mergeGaps sorts ranges that do not overlap and joins those that touch and have one reason.
+func mergeGaps(gaps []core.Gap) []core.Gap {
+	slices.SortFunc(gaps, func(a, b core.Gap) int { return int(a.From - b.From) })
+	merged := gaps[:0]
+	for _, g := range gaps {
+		if last := len(merged) - 1; last >= 0 && merged[last].To+1 == g.From && merged[last].Reason == g.Reason {
+			merged[last].To = g.To
+			continue
+		}
+		merged = append(merged, g)
+	}
+	return merged
+}
+
+// TakeOver drops all pending mail of a device whose identity key is being replaced, records the gap,
+// and makes its open sockets out of date: those below the returned generation.
+func TakeOver(ctx context.Context, tx db.DBTX, device core.DeviceID) (generation int64, err error) {
+	q := storage.Queries
+	if generation, err = q.SupersedeSockets(ctx, tx, device); err != nil { // locks the mailbox
+		return 0, err
+	}
+	dropped, err := q.DropAll(ctx, tx, device)
+	if err != nil || len(dropped) == 0 {
+		return generation, err
+	}
+	if err := recordGaps(ctx, tx, device, dropped, core.GapTakeover); err != nil {
+		return 0, err
+	}
+	return generation, settle(ctx, tx, map[core.DeviceID]int32{device: int32(len(dropped))}) //nolint:gosec // at most the cap
+}
+
+// settle writes that envelopes have gone from mailboxes whose locks are held.
+func settle(ctx context.Context, tx db.DBTX, gone map[core.DeviceID]int32) error {
+	arg := db.SettleMailboxesParams{}
+	for device, n := range gone {
+		arg.DeviceIds, arg.Gone = append(arg.DeviceIds, device), append(arg.Gone, n)
+	}
+	if len(arg.Gone) == 0 {
+		return nil
+	}
+	return storage.Queries.SettleMailboxes(ctx, tx, arg)
+}
+
+// expireStep is how many expired envelopes one transaction drops.
+const expireStep = 500
+
+// Expire drops the expired envelopes of a mailbox and records the gap, a bounded number in each
+// transaction.
+func (s *Service) Expire(ctx context.Context, device core.DeviceID) error {
+	for {
+		var dropped []int64
+		err := s.db.InTx(ctx, func(tx db.DBTX) error {
+			boxes, err := lockBoxes(ctx, tx, []core.DeviceID{device})
+			if err != nil || boxes[device] == nil {
+				return err
+			}
+			dropped, err = storage.Queries.DropExpired(ctx, tx, db.DropExpiredParams{DeviceID: device,
+				FloorSeq: boxes[device].floor, Lifetime: storage.Interval(core.EnvelopeLifetime), MaxRows: expireStep})
+			if err != nil || len(dropped) == 0 {
+				return err
+			}
+			if err := recordGaps(ctx, tx, device, dropped, core.GapExpired); err != nil {
+				return err
+			}
+			return settle(ctx, tx, map[core.DeviceID]int32{device: int32(len(dropped))}) //nolint:gosec // at most a step
+		})
+		if err != nil {
+			return err
+		}
+		if len(dropped) == 0 {
+			return nil
+		}
+		s.counters.Dropped(core.GapExpired, len(dropped))
+	}
+}

@@ -1,0 +1,92 @@
+// Package mailbox is the heart of the relay: it accepts envelopes, keeps them until their device has
+// acknowledged them, and accounts for each.
+//
+// Invariants, for every device at every time: accepted = acknowledged + pending + recorded in gaps.
+// Sequences count 1, 2, 3 and so on in commit order: they are assigned under the lock of the mailbox's
+// row, which is held until the commit, so a cursor over them never skips. What is dropped is recorded
+// in the transaction that drops it. A mailbox holds at most core.MailboxCap envelopes. On failure a
+// request stores nothing, and a repeated batch hears its first answer.
+package mailbox
+
+import (
+	"context"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/batch"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// Counters is what a Service counts.
+type Counters interface {
+	// Accepted counts stored envelopes.
+	Accepted(n int)
+	// Acknowledged counts envelopes that left because their device has them.
+	Acknowledged(n int)
+	// Dropped counts envelopes that left otherwise.
+	Dropped(reason core.GapReason, n int)
+}
+
+// Config is what a Service needs.
+type Config struct {
+	DB *storage.DB
+	// Async is a pool whose commits need not reach the disk: acknowledgements go through it.
+	Async *storage.DB
+	// Announce tells this node and the others about new mail, after the commit.
+	Announce func(core.Notice)
+	Counters Counters
+}
+
+// Service is the use cases of mailboxes. Make it with New; its Run does the work.
+type Service struct {
+	db       *storage.DB
+	async    *storage.DB
+	announce func(core.Notice)
+	counters Counters
+	sends    *batch.Batcher[*sendRequest, sendAnswer]
+	acks     *batch.Batcher[ack, struct{}]
+	giveUp   chan struct{}
+}
+
+// How much is worked on at once, and how much may wait. The queue of sends holds at most 64 MiB of
+// ciphertext; a full one answers 503.
+var (
+	sendLimits = batch.Limits{BatchItems: 512, BatchWeight: 4 << 20, QueueItems: 8192, QueueWeight: 64 << 20}
+	ackLimits  = batch.Limits{BatchItems: 1024, BatchWeight: 16384, QueueItems: 1 << 16, QueueWeight: 1 << 18}
+)
+
+// New makes a Service.
+func New(cfg Config) *Service {
+	s := &Service{db: cfg.DB, async: cfg.Async, announce: cfg.Announce, counters: cfg.Counters,
+		giveUp: make(chan struct{})}
+	s.sends = batch.New(sendLimits, s.store)
+	s.acks = batch.New(ackLimits, s.forget)
+	return s
+}
+
+// RunSends stores what is sent until ctx ends.
+func (s *Service) RunSends(ctx context.Context) error { return s.sends.Run(ctx) }
+
+// RunAcknowledgements deletes what is acknowledged until ctx ends. Stop it after the gateway.
+func (s *Service) RunAcknowledgements(ctx context.Context) error { return s.acks.Run(ctx) }
+
+// Create makes the mailbox of a new device.
+func Create(ctx context.Context, tx db.DBTX, device core.DeviceID) error {
+	return storage.Queries.InsertMailbox(ctx, tx, device)
+}
+
+// Erase deletes a device's mailbox with all that is in it. Afterwards the device cannot be sent to.
+func Erase(ctx context.Context, tx db.DBTX, device core.DeviceID) error {
+	q := storage.Queries
+	// The row first: whoever is storing envelopes holds its lock, and we wait for them.
+	if _, err := q.DeleteMailbox(ctx, tx, device); err != nil {
+		return err
+	}
+	if err := q.EraseMessages(ctx, tx, device); err != nil {
+		return err
+	}
+	if err := q.DeleteGaps(ctx, tx, device); err != nil {
+		return err
+	}
+	return q.DeleteReceiptsOf(ctx, tx, device)
+}

@@ -1,0 +1,119 @@
+package mailbox
+
+import (
+	"context"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// How much one read brings: at most 64 envelopes, and after 128 KiB only the one that crosses it. So
+// a reader holds at most 384 KiB of ciphertext.
+const (
+	pageRows  = 64
+	pageBytes = 128 << 10
+)
+
+// Opened is where a socket begins.
+type Opened struct {
+	// Generation orders the sockets of a device: the newest has the highest.
+	Generation int64
+	// Floor is a sequence below which nothing is pending.
+	Floor int64
+	// Last is the last sequence accepted so far: the end of the backlog. 0 when there was none ever.
+	Last int64
+}
+
+// ErrNoMailbox says that the device is gone.
+var ErrNoMailbox = core.NewError(core.Unauthorized, "unauthorized", "The device is gone.")
+
+// Open begins a socket of a device: older sockets of the device are out of date from now on. Returns
+// ErrNoMailbox.
+func (s *Service) Open(ctx context.Context, device core.DeviceID) (Opened, error) {
+	var row db.OpenMailboxRow
+	err := s.async.Do(ctx, func(conn db.DBTX) (err error) {
+		row, err = storage.Queries.OpenMailbox(ctx, conn, device)
+		return err
+	})
+	if storage.IsNoRows(err) {
+		err = ErrNoMailbox
+	}
+	return Opened{Generation: row.Generation, Floor: row.FloorSeq, Last: row.NextSeq - 1}, err
+}
+
+// Read returns the next pending envelopes of a device above a sequence, in order; none when there are
+// no more. Expired ones are dropped and not returned.
+func (s *Service) Read(ctx context.Context, device core.DeviceID, after int64) ([]core.Envelope, error) {
+	rows, err := s.page(ctx, device, after)
+	if err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		if rows[i].Expired {
+			if err := s.Expire(ctx, device); err != nil {
+				return nil, err
+			}
+			rows, err = s.page(ctx, device, after)
+			break
+		}
+	}
+	envelopes := make([]core.Envelope, 0, len(rows))
+	for i := range rows {
+		row := &rows[i]
+		if row.Expired { // in the instant since; the next read drops it
+			break
+		}
+		envelopes = append(envelopes, core.Envelope{
+			Sequence: row.Seq, Sender: row.SenderID, SenderDevice: row.SenderDeviceID,
+			SenderNumber: uint8(row.SenderNumber), //nolint:gosec // 1 to 127
+			AcceptedAt:   row.AcceptedAt, Message: row.Body,
+		})
+	}
+	return envelopes, err
+}
+
+func (s *Service) page(ctx context.Context, device core.DeviceID, after int64) (rows []db.ReadMessagesRow, err error) {
+	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		rows, err = storage.Queries.ReadMessages(ctx, conn, db.ReadMessagesParams{DeviceID: device, AfterSeq: after,
+			Lifetime: storage.Interval(core.EnvelopeLifetime), MaxRows: pageRows, MaxBytes: pageBytes})
+		return err
+	})
+	return rows, err
+}
+
+// Gaps returns what was dropped and not forgotten yet, in order.
+func (s *Service) Gaps(ctx context.Context, device core.DeviceID) ([]core.Gap, error) {
+	var rows []db.GapsOfRow
+	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		rows, err = storage.Queries.GapsOf(ctx, conn, device)
+		return err
+	})
+	gaps := make([]core.Gap, len(rows))
+	for i, row := range rows {
+		gaps[i] = core.Gap{From: row.FromSeq, To: row.ToSeq, Reason: core.GapReason(row.Reason)}
+	}
+	return gaps, err
+}
+
+// Head is where a mailbox stands.
+type Head struct {
+	Device     core.DeviceID
+	Generation int64
+	Last       int64
+}
+
+// Heads returns where these mailboxes stand; those of devices that are gone are left out. It is the
+// poll behind the wake-ups.
+func (s *Service) Heads(ctx context.Context, devices []core.DeviceID) ([]Head, error) {
+	var rows []db.MailboxHeadsRow
+	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		rows, err = storage.Queries.MailboxHeads(ctx, conn, devices)
+		return err
+	})
+	heads := make([]Head, len(rows))
+	for i, row := range rows {
+		heads[i] = Head{Device: row.DeviceID, Generation: row.Generation, Last: row.NextSeq - 1}
+	}
+	return heads, err
+}

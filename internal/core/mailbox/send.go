@@ -1,0 +1,62 @@
+package mailbox
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/internal/batch"
+	"github.com/obscura-relay/obscura/internal/core"
+)
+
+// Submission is one envelope for one device, checked for its form.
+type Submission struct {
+	Device core.DeviceID
+	// Message is 1 byte to core.MaxMessage of ciphertext. It is kept until the batch is stored: it
+	// must not point into a buffer that is used again.
+	Message []byte
+}
+
+// Batch is one request to send.
+type Batch struct {
+	// Key names the batch among those of the sending device.
+	Key uuid.UUID
+	// Digest is SHA-256 of the request's body.
+	Digest [sha256.Size]byte
+	// Submissions are those whose form is right; there may be none.
+	Submissions []Submission
+}
+
+// ErrKeyReused says that an idempotency key came with another body before.
+var ErrKeyReused = core.NewError(core.Conflict, "idempotency_key_reused", "This idempotency key was used for a different request.")
+
+type sendRequest struct {
+	sender core.Principal
+	batch  Batch
+}
+
+// sendAnswer lists the positions of submissions whose device has no mailbox.
+type sendAnswer struct {
+	invalid []int16
+	err     error // of this request alone
+}
+
+// Send stores a batch durably, exactly once, and returns the positions of the submissions that name no
+// device. Returns ErrKeyReused, or core.Unavailable when too much waits or the database is away; then
+// the batch may have been stored nevertheless, and the same batch sent again gets the first answer.
+func (s *Service) Send(ctx context.Context, sender core.Principal, b Batch) (invalid []int16, err error) {
+	weight := 0
+	for i := range b.Submissions {
+		weight += len(b.Submissions[i].Message)
+	}
+	answer, err := s.sends.Do(ctx, &sendRequest{sender, b}, weight)
+	if errors.Is(err, batch.ErrFull) || errors.Is(err, batch.ErrStopped) || (err != nil && ctx.Err() != nil) {
+		return nil, core.Busy(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return answer.invalid, answer.err
+}

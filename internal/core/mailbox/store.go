@@ -1,0 +1,215 @@
+package mailbox
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// receiptKey is the primary key of a receipt.
+type receiptKey struct {
+	device core.DeviceID
+	key    uuid.UUID
+}
+
+// box is a mailbox whose row this transaction holds.
+type box struct {
+	next, floor int64
+	pending     int32
+	added       bool
+}
+
+// store works on a batch of requests in one transaction: either all of its new requests are stored or
+// none is.
+func (s *Service) store(ctx context.Context, requests []*sendRequest) ([]sendAnswer, error) {
+	var answers []sendAnswer
+	var done stored
+	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+		answers, done = make([]sendAnswer, len(requests)), stored{}
+		boxes, err := lockBoxes(ctx, tx, recipients(requests))
+		if err != nil {
+			return err
+		}
+		for i, r := range requests {
+			answers[i].invalid = withoutBox(r, boxes)
+		}
+		fresh, err := insertReceipts(ctx, tx, requests, answers)
+		if err != nil {
+			return err
+		}
+		insert := db.InsertMessagesParams{}
+		for i, r := range requests {
+			if fresh[i] {
+				addMessages(&insert, r, boxes)
+			}
+		}
+		if len(insert.Seqs) > 0 {
+			if err := storage.Queries.InsertMessages(ctx, tx, insert); err != nil {
+				return err
+			}
+		}
+		done.accepted = len(insert.Seqs)
+		if err := makeRoom(ctx, tx, boxes, &done); err != nil {
+			return err
+		}
+		if err := advance(ctx, tx, boxes, &done); err != nil {
+			return err
+		}
+		return answerRepeats(ctx, tx, requests, fresh, answers)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.counters.Accepted(done.accepted)
+	if done.dropped > 0 {
+		s.counters.Dropped(core.GapCap, done.dropped)
+	}
+	if len(done.devices) > 0 {
+		s.announce(core.Notice{Kind: core.NoticeMail, IDs: done.devices})
+	}
+	return answers, nil
+}
+
+// stored is what a committed batch did.
+type stored struct {
+	accepted, dropped int
+	devices           []core.DeviceID
+}
+
+// recipients lists the devices of a batch, each once, in order.
+func recipients(requests []*sendRequest) []core.DeviceID {
+	var devices []core.DeviceID
+	for _, r := range requests {
+		for i := range r.batch.Submissions {
+			devices = append(devices, r.batch.Submissions[i].Device)
+		}
+	}
+	slices.SortFunc(devices, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	return slices.Compact(devices)
+}
+
+func withoutBox(r *sendRequest, boxes map[core.DeviceID]*box) []int16 {
+	var invalid []int16
+	for i := range r.batch.Submissions {
+		if boxes[r.batch.Submissions[i].Device] == nil {
+			invalid = append(invalid, int16(i)) //nolint:gosec // at most 100
+		}
+	}
+	return invalid
+}
+
+// insertReceipts writes the receipts of a batch and reports which requests are new. Two requests with
+// one key in a batch: the first is new.
+func insertReceipts(ctx context.Context, tx db.DBTX, requests []*sendRequest, answers []sendAnswer) ([]bool, error) {
+	arg := db.InsertReceiptsParams{}
+	first := make(map[receiptKey]int, len(requests))
+	for i, r := range requests {
+		key := receiptKey{r.sender.Device, r.batch.Key}
+		if _, twice := first[key]; twice {
+			continue
+		}
+		first[key] = i
+		arg.SenderDeviceIds = append(arg.SenderDeviceIds, key.device)
+		arg.Keys = append(arg.Keys, key.key)
+		arg.Digests = append(arg.Digests, r.batch.Digest[:])
+		arg.Invalids = append(arg.Invalids, joinPositions(answers[i].invalid))
+	}
+	rows, err := storage.Queries.InsertReceipts(ctx, tx, arg)
+	if err != nil {
+		return nil, err
+	}
+	fresh := make([]bool, len(requests))
+	for _, row := range rows {
+		fresh[first[receiptKey{row.SenderDeviceID, row.Key}]] = true
+	}
+	return fresh, nil
+}
+
+func joinPositions(positions []int16) string {
+	texts := make([]string, len(positions))
+	for i, p := range positions {
+		texts[i] = strconv.Itoa(int(p))
+	}
+	return strings.Join(texts, ",")
+}
+
+func addMessages(insert *db.InsertMessagesParams, r *sendRequest, boxes map[core.DeviceID]*box) {
+	for i := range r.batch.Submissions {
+		sub := &r.batch.Submissions[i]
+		b := boxes[sub.Device]
+		if b == nil {
+			continue
+		}
+		insert.DeviceIds = append(insert.DeviceIds, sub.Device)
+		insert.Seqs = append(insert.Seqs, b.next)
+		insert.SenderIds = append(insert.SenderIds, r.sender.User)
+		insert.SenderDeviceIds = append(insert.SenderDeviceIds, r.sender.Device)
+		insert.SenderNumbers = append(insert.SenderNumbers, int16(r.sender.DeviceNumber))
+		insert.Bodies = append(insert.Bodies, sub.Message)
+		b.next++
+		b.pending++
+		b.added = true
+	}
+}
+
+// advance writes the new state of the mailboxes.
+func advance(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*box, done *stored) error {
+	arg := db.AdvanceMailboxesParams{}
+	for device, b := range boxes {
+		if b.added {
+			arg.DeviceIds = append(arg.DeviceIds, device)
+			arg.NextSeqs = append(arg.NextSeqs, b.next)
+			arg.Pendings = append(arg.Pendings, b.pending)
+		}
+	}
+	if len(arg.DeviceIds) == 0 {
+		return nil
+	}
+	done.devices = arg.DeviceIds
+	return storage.Queries.AdvanceMailboxes(ctx, tx, arg)
+}
+
+// answerRepeats gives requests that were made before their first answer.
+func answerRepeats(ctx context.Context, tx db.DBTX, requests []*sendRequest, fresh []bool, answers []sendAnswer) error {
+	arg := db.ReceiptsByKeyParams{}
+	for i, r := range requests {
+		if !fresh[i] {
+			arg.SenderDeviceIds = append(arg.SenderDeviceIds, r.sender.Device)
+			arg.Keys = append(arg.Keys, r.batch.Key)
+		}
+	}
+	if len(arg.Keys) == 0 {
+		return nil
+	}
+	rows, err := storage.Queries.ReceiptsByKey(ctx, tx, arg)
+	if err != nil {
+		return err
+	}
+	receipts := make(map[receiptKey]db.ReceiptsByKeyRow, len(rows))
+	for _, row := range rows {
+		receipts[receiptKey{row.SenderDeviceID, row.Key}] = row
+	}
+	for i, r := range requests {
+		if fresh[i] {
+			continue
+		}
+		receipt, ok := receipts[receiptKey{r.sender.Device, r.batch.Key}]
+		switch {
+		case !ok: // swept in this instant
+			answers[i] = sendAnswer{err: core.Busy(nil)}
+		case !bytes.Equal(receipt.Digest, r.batch.Digest[:]):
+			answers[i] = sendAnswer{err: ErrKeyReused}
+		default:
+			answers[i] = sendAnswer{invalid: receipt.Invalid}
+		}
+	}
+	return nil
+}
