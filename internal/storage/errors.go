@@ -51,7 +51,7 @@ func away(err error) bool {
 	if errors.As(err, &pg) {
 		switch {
 		case strings.HasPrefix(pg.Code, "08"), // connection exception
-			strings.HasPrefix(pg.Code, "53"), // insufficient resources
+			strings.HasPrefix(pg.Code, "53"),                           // insufficient resources
 			pg.Code == "57P01", pg.Code == "57P02", pg.Code == "57P03", // shutdown, crash, starting up
 			pg.Code == "57014", pg.Code == "55P03", // statement or lock timeout
 			pg.Code == "40001", pg.Code == "40P01", // serialization failure, deadlock

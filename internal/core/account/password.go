@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/sync/semaphore"
@@ -117,6 +116,3 @@ func decode(phc string) (salt string, hash []byte, err error) {
 	}
 	return string(saltBytes), hash, nil
 }
-
-// hashTimeout bounds the wait of one request for its slot and its hash.
-const hashTimeout = 10 * time.Second

@@ -42,35 +42,46 @@ func (s *Service) Open(ctx context.Context, device core.DeviceID) (Opened, error
 	return Opened{Generation: row.Generation, Floor: row.FloorSeq, Last: row.NextSeq - 1}, err
 }
 
-// Read returns the next pending envelopes of a device above a sequence, in order; none when there are
-// no more. Expired ones are dropped and not returned.
-func (s *Service) Read(ctx context.Context, device core.DeviceID, after int64) ([]core.Envelope, error) {
+// Page is what one read brings.
+type Page struct {
+	Envelopes []core.Envelope
+	// More says that there may be more above the last envelope.
+	More bool
+}
+
+// Read returns the next pending envelopes of a device above a sequence, in order. Expired ones are
+// dropped and not returned.
+func (s *Service) Read(ctx context.Context, device core.DeviceID, after int64) (Page, error) {
 	rows, err := s.page(ctx, device, after)
 	if err != nil {
-		return nil, err
+		return Page{}, err
 	}
 	for i := range rows {
 		if rows[i].Expired {
 			if err := s.Expire(ctx, device); err != nil {
-				return nil, err
+				return Page{}, err
 			}
 			rows, err = s.page(ctx, device, after)
 			break
 		}
 	}
-	envelopes := make([]core.Envelope, 0, len(rows))
+	page := Page{Envelopes: make([]core.Envelope, 0, len(rows)), More: len(rows) == pageRows}
+	size := 0
 	for i := range rows {
 		row := &rows[i]
 		if row.Expired { // in the instant since; the next read drops it
+			page.More = true
 			break
 		}
-		envelopes = append(envelopes, core.Envelope{
+		size += len(row.Body)
+		page.Envelopes = append(page.Envelopes, core.Envelope{
 			Sequence: row.Seq, Sender: row.SenderID, SenderDevice: row.SenderDeviceID,
 			SenderNumber: uint8(row.SenderNumber), //nolint:gosec // 1 to 127
 			AcceptedAt:   row.AcceptedAt, Message: row.Body,
 		})
 	}
-	return envelopes, err
+	page.More = page.More || size >= pageBytes
+	return page, err
 }
 
 func (s *Service) page(ctx context.Context, device core.DeviceID, after int64) (rows []db.ReadMessagesRow, err error) {

@@ -1,0 +1,180 @@
+// Package gateway delivers mail to devices over WebSockets.
+//
+// Invariants: a device has one live socket, the one with the highest generation; envelopes are sent in
+// the order of their sequence, at least once, and stay until they are acknowledged; a socket has one
+// writer, every write has a deadline, and every goroutine that touches a socket ends before its
+// handler returns, because the library gives the connection to another client afterwards. A slow
+// reader holds back its own deliveries only and costs less than 1 MiB. On failure of the database
+// sockets stay and deliver when it is back.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/mailbox"
+)
+
+// Counters is what a Gateway counts.
+type Counters interface {
+	SocketOpened()
+	SocketClosed()
+	// Delivered counts envelopes written to a socket.
+	Delivered(n int)
+}
+
+// Config is what a Gateway needs.
+type Config struct {
+	Mailbox *mailbox.Service
+	// PreKeyCounts returns how many one-time keys of a device are left.
+	PreKeyCounts func(context.Context, core.DeviceID) (ec, kyber int32, err error)
+	// LiveSessions returns which sessions still exist.
+	LiveSessions func(context.Context, []core.SessionID) ([]core.SessionID, error)
+	// Announce tells the other nodes.
+	Announce func(core.Notice)
+	// PollInterval is how often mailboxes are looked at behind the wake-ups; it is jittered by a tenth.
+	PollInterval time.Duration
+	Counters     Counters
+	Logger       *slog.Logger
+}
+
+// Gateway is this node's sockets. Make it with New; its Run polls.
+type Gateway struct {
+	cfg     Config
+	upgrade fiber.Handler
+	ctx     context.Context // ends when sessions must
+	cancel  context.CancelFunc
+	served  sync.WaitGroup // sessions in serve
+
+	mu       sync.RWMutex
+	sessions map[core.DeviceID]*session // guarded by mu
+	closing  bool                       // guarded by mu
+}
+
+var errClosing = errors.New("the gateway is closing")
+
+// New makes a Gateway.
+func New(cfg Config) *Gateway {
+	g := &Gateway{cfg: cfg, sessions: map[core.DeviceID]*session{}}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.upgrade = g.upgrader()
+	return g
+}
+
+func (g *Gateway) isClosing() bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.closing
+}
+
+// register makes a session the device's live one. It returns false, and the code to close with, when
+// a newer one is there already or the gateway is closing.
+func (g *Gateway) register(s *session) (code int, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing {
+		return closeGoingAway, false
+	}
+	if old := g.sessions[s.principal.Device]; old != nil {
+		if old.generation > s.generation {
+			return closeDisplaced, false
+		}
+		old.close(closeDisplaced)
+	}
+	g.sessions[s.principal.Device] = s
+	g.served.Add(1)
+	return 0, true
+}
+
+func (g *Gateway) unregister(s *session) {
+	g.mu.Lock()
+	if g.sessions[s.principal.Device] == s {
+		delete(g.sessions, s.principal.Device)
+	}
+	g.mu.Unlock()
+	g.served.Done()
+}
+
+// Deliver tells the sockets of this node what happened and returns the notice for the devices that
+// have no socket here.
+func (g *Gateway) Deliver(n core.Notice) core.Notice {
+	elsewhere := core.Notice{Kind: n.Kind, Generation: n.Generation}
+	if n.Kind == core.NoticeEnded {
+		g.closeSessions(n.IDs)
+		return elsewhere
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, device := range n.IDs {
+		s := g.sessions[device]
+		if s == nil {
+			elsewhere.IDs = append(elsewhere.IDs, device)
+			continue
+		}
+		switch n.Kind {
+		case core.NoticeMail:
+			s.kick(doMail)
+		case core.NoticeKeys:
+			s.kick(doStatus)
+		case core.NoticeRevoked:
+			if s.generation < n.Generation {
+				s.close(closeRevoked)
+			}
+		case core.NoticeDisplaced:
+			if s.generation < n.Generation {
+				s.close(closeDisplaced)
+			}
+		}
+	}
+	return elsewhere
+}
+
+// closeSessions closes the sockets of ended sessions.
+func (g *Gateway) closeSessions(ids []core.SessionID) {
+	if len(ids) == 0 {
+		return
+	}
+	ended := make(map[uuid.UUID]bool, len(ids))
+	for _, id := range ids {
+		ended[id] = true
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, s := range g.sessions {
+		if ended[s.principal.Session] {
+			s.close(closeRevoked)
+		}
+	}
+}
+
+// Shutdown closes every socket with 1001 and waits until all have ended; when ctx ends first it cuts
+// them off.
+func (g *Gateway) Shutdown(ctx context.Context) {
+	g.mu.Lock()
+	g.closing = true
+	for _, s := range g.sessions {
+		s.close(closeGoingAway)
+	}
+	g.mu.Unlock()
+	done := make(chan struct{})
+	go func() { g.served.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		g.mu.RLock()
+		for _, s := range g.sessions {
+			s.socket.interrupt() // the handler does not return before it is unregistered
+		}
+		g.mu.RUnlock()
+		g.cancel()
+		<-done
+	}
+	g.cancel()
+}

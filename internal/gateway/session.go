@@ -1,0 +1,223 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/mailbox"
+)
+
+const (
+	// readLimit is the largest inbound message, in bytes.
+	readLimit = 64 << 10
+	// pingEvery is how often the server pings, and pongWithin how long it waits for the answer.
+	pingEvery  = 30 * time.Second
+	pongWithin = 10 * time.Second
+	// writeWithin is the deadline of every write: a reader that takes nothing for so long is gone.
+	writeWithin = 10 * time.Second
+	// goodbye is how long a closed socket may take to answer the close.
+	goodbye = time.Second
+	// retryAfter is when a delivery that met a failing database is tried again.
+	retryAfter = time.Second
+)
+
+// What a session has to do, as bits.
+const (
+	doMail uint8 = 1 << iota
+	doStatus
+	doPing
+	doVerify
+	doClose
+)
+
+// session is one live socket. The goroutine of the handler reads; whatever is to be written is done by
+// one further goroutine, the pump, which exists only while there is something to do.
+type session struct {
+	gateway    *Gateway
+	socket     socket
+	principal  core.Principal
+	generation int64
+	ctx        context.Context // ends with the session
+	ping       *time.Timer
+	retry      *time.Timer
+
+	// known is a sequence up to which everything was committed; cursor is what has been dealt with.
+	known, cursor atomic.Int64
+
+	// owned by the pump
+	delivery delivery
+
+	pump sync.WaitGroup
+
+	mu       sync.Mutex
+	todo     uint8      // guarded by mu
+	running  bool       // guarded by mu: the pump exists
+	finished bool       // guarded by mu: nothing may be written any more
+	code     int        // guarded by mu: to close with
+	reported []core.Gap // guarded by mu: gaps sent and not forgotten
+}
+
+// serve runs a session to its end. When it returns no goroutine holds the socket.
+func (g *Gateway) serve(c socket, h handover) {
+	ctx, cancel := context.WithCancel(g.ctx)
+	defer cancel()
+	s := &session{gateway: g, socket: c, principal: h.principal, generation: h.opened.Generation, ctx: ctx}
+	s.known.Store(h.opened.Last)
+	s.cursor.Store(h.opened.Floor)
+	s.delivery.drainTo = h.opened.Last
+	s.ping = time.AfterFunc(pingEvery, func() { s.kick(doPing) })
+	s.retry = time.AfterFunc(time.Hour, func() { s.kick(doMail) })
+	s.retry.Stop()
+	if code, ok := g.register(s); !ok {
+		s.ping.Stop()
+		_ = c.WriteControl(closeMessage, closePayload(code), time.Now().Add(goodbye))
+		return
+	}
+	g.cfg.Counters.SocketOpened()
+	defer g.cfg.Counters.SocketClosed()
+	defer g.unregister(s)
+	defer s.end(cancel)
+	g.cfg.Announce(core.Notice{Kind: core.NoticeDisplaced, Generation: s.generation, IDs: []core.DeviceID{s.principal.Device}})
+	s.kick(doStatus | doVerify | doMail)
+	s.read()
+}
+
+// end stops the pump and waits for it.
+func (s *session) end(cancel context.CancelFunc) {
+	s.ping.Stop()
+	s.retry.Stop()
+	s.mu.Lock()
+	s.finished = true
+	running := s.running
+	s.mu.Unlock()
+	cancel()
+	if !running {
+		return
+	}
+	ended := make(chan struct{})
+	go func() { s.pump.Wait(); close(ended) }()
+	for {
+		s.socket.interrupt() // again, since a write that is just beginning sets its own deadline
+		select {
+		case <-ended:
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// read handles what the client sends until the socket ends.
+func (s *session) read() {
+	s.socket.SetReadLimit(readLimit)
+	s.stayAlive(pingEvery + pongWithin)
+	s.socket.SetPongHandler(func(string) error {
+		s.stayAlive(pingEvery + pongWithin)
+		return nil
+	})
+	for {
+		kind, data, err := s.socket.ReadMessage()
+		if err != nil {
+			return
+		}
+		if s.isFinished() {
+			continue // the close has been sent: wait for the answer
+		}
+		if kind != binaryMessage || s.frame(data) != nil {
+			s.close(closePolicy)
+		}
+	}
+}
+
+func (s *session) stayAlive(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.finished {
+		_ = s.socket.SetReadDeadline(time.Now().Add(d))
+	}
+}
+
+func (s *session) isFinished() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.finished
+}
+
+var errFrame = errors.New("not a frame that a client sends")
+
+// frame handles one inbound frame. Only acknowledgements are sent by clients.
+func (s *session) frame(data []byte) error {
+	ids, err := decodeAck(data)
+	if err != nil {
+		return err
+	}
+	device := s.principal.Device
+	sequences := mailbox.Sequences(device, ids)
+	if len(sequences) == 0 {
+		return nil
+	}
+	err = s.gateway.cfg.Mailbox.Acknowledge(s.ctx, device, sequences, s.settled(slices.Max(sequences)))
+	if err != nil { // the relay stops; the envelopes will be sent again
+		s.close(closeGoingAway)
+	}
+	return nil
+}
+
+// decodeAck reads the ids out of an acknowledgement frame.
+func decodeAck(data []byte) ([][]byte, error) {
+	var frame obscurapb.WebSocketFrame
+	if err := proto.Unmarshal(data, &frame); err != nil {
+		return nil, errFrame
+	}
+	ack := frame.GetAck()
+	if ack == nil {
+		return nil, errFrame
+	}
+	return ack.GetMessageIds(), nil
+}
+
+// settled takes out the reported gaps that an acknowledgement of a later envelope settles.
+func (s *session) settled(sequence int64) []core.Gap {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var gone []core.Gap
+	s.reported = slices.DeleteFunc(s.reported, func(g core.Gap) bool {
+		if g.To < sequence {
+			gone = append(gone, g)
+			return true
+		}
+		return false
+	})
+	return gone
+}
+
+// kick asks for something to be done and starts the pump if it is not running.
+func (s *session) kick(todo uint8) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.finished {
+		return
+	}
+	s.todo |= todo
+	if !s.running {
+		s.running = true
+		s.pump.Go(s.work)
+	}
+}
+
+// close asks for the socket to be closed with a code; the first one wins.
+func (s *session) close(code int) {
+	s.mu.Lock()
+	if s.code == 0 {
+		s.code = code
+	}
+	s.mu.Unlock()
+	s.kick(doClose)
+}

@@ -1,0 +1,102 @@
+package gateway
+
+import (
+	"sync"
+	"time"
+
+	"github.com/gofiber/contrib/websocket"
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/mailbox"
+)
+
+// socket is what a session needs of a WebSocket: the library's connection, or a fake one in a test
+// with fake time. One goroutine reads and one writes; WriteControl may run beside both.
+type socket interface {
+	ReadMessage() (kind int, data []byte, err error)
+	WriteMessage(kind int, data []byte) error
+	WriteControl(kind int, data []byte, deadline time.Time) error
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+	SetReadLimit(bytes int64)
+	SetPongHandler(h func(string) error)
+	// interrupt makes a read or write in progress fail, from any goroutine.
+	interrupt()
+}
+
+// connection is the library's connection as a socket.
+type connection struct{ *websocket.Conn }
+
+// The library's SetWriteDeadline is for the next write; a write in progress only heeds the connection
+// itself.
+func (c connection) interrupt() { _ = c.NetConn().SetDeadline(time.Unix(1, 0)) }
+
+// Close codes of the contract.
+const (
+	closeGoingAway = websocket.CloseGoingAway
+	closePolicy    = websocket.ClosePolicyViolation
+	closeRevoked   = 4401
+	closeDisplaced = 4409
+)
+
+// Message kinds of RFC 6455.
+const (
+	binaryMessage = websocket.BinaryMessage
+	closeMessage  = websocket.CloseMessage
+	pingMessage   = websocket.PingMessage
+)
+
+func closePayload(code int) []byte { return websocket.FormatCloseMessage(code, "") }
+
+// The library's buffers. A socket keeps its read buffer for life and borrows a write buffer from a
+// pool all sockets share, so an idle one holds little.
+const (
+	readBuffer  = 512
+	writeBuffer = 4096
+)
+
+type handover struct {
+	principal core.Principal
+	opened    mailbox.Opened
+}
+
+// upgrader returns the handler that turns a request into a socket and serves it until it ends.
+func (g *Gateway) upgrader() fiber.Handler {
+	return websocket.New(func(c *websocket.Conn) {
+		h := c.Locals("gateway").(handover) //nolint:errcheck,forcetypeassert // set by Upgrade, below
+		g.serve(connection{c}, h)
+	}, websocket.Config{
+		ReadBufferSize:  readBuffer,
+		WriteBufferSize: writeBuffer,
+		WriteBufferPool: &sync.Pool{},
+		// Tickets and bearer tokens prove who connects, not cookies, so any origin may.
+		Origins: []string{"*"},
+		RecoverHandler: func(*websocket.Conn) {
+			if r := recover(); r != nil {
+				g.cfg.Logger.Error("a gateway session panicked", "panic", r)
+			}
+		},
+	})
+}
+
+// IsUpgrade reports whether the request asks for a WebSocket.
+func IsUpgrade(c *fiber.Ctx) bool { return websocket.IsWebSocketUpgrade(c) }
+
+// Upgrade opens a socket for a device-scoped principal. Errors before the upgrade are returned and
+// become an HTTP answer.
+func (g *Gateway) Upgrade(c *fiber.Ctx, p core.Principal) error {
+	if g.isClosing() {
+		return core.Busy(errClosing)
+	}
+	opened, err := g.cfg.Mailbox.Open(c.UserContext(), p.Device)
+	if err != nil {
+		return err
+	}
+	// The library keeps what the request holds for the socket's whole life: take the secrets out.
+	c.Context().QueryArgs().Reset()
+	c.Request().Header.Del(fiber.HeaderAuthorization)
+	c.Request().Header.DelAllCookies()
+	c.Locals("gateway", handover{p, opened})
+	return g.upgrade(c)
+}

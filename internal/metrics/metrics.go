@@ -1,0 +1,81 @@
+// Package metrics is everything the relay counts, for Prometheus.
+//
+// Invariant: labels are operation ids, statuses and reasons; never an id, a name or an address.
+package metrics
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/obscura-relay/obscura/internal/core"
+)
+
+// Metrics is one relay's set of collectors.
+type Metrics struct {
+	registry     *prometheus.Registry
+	requests     *prometheus.HistogramVec
+	sockets      prometheus.Gauge
+	accepted     prometheus.Counter
+	delivered    prometheus.Counter
+	acknowledged prometheus.Counter
+	dropped      *prometheus.CounterVec
+}
+
+// New makes the collectors and registers those of the Go runtime and the process beside them.
+func New() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "obscura_request_duration_seconds", Help: "HTTP requests by operation and status.",
+			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
+		}, []string{"operation", "status"}),
+		sockets:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "obscura_live_sockets", Help: "Open gateway sockets."}),
+		accepted:     prometheus.NewCounter(prometheus.CounterOpts{Name: "obscura_envelopes_accepted_total", Help: "Envelopes stored."}),
+		delivered:    prometheus.NewCounter(prometheus.CounterOpts{Name: "obscura_envelopes_delivered_total", Help: "Envelopes written to a socket, repeats included."}),
+		acknowledged: prometheus.NewCounter(prometheus.CounterOpts{Name: "obscura_envelopes_acknowledged_total", Help: "Envelopes deleted because their device acknowledged them."}),
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "obscura_envelopes_dropped_total", Help: "Envelopes dropped and recorded as a gap, by reason.",
+		}, []string{"reason"}),
+	}
+	for _, reason := range reasons {
+		m.dropped.WithLabelValues(reason)
+	}
+	m.registry.MustRegister(m.requests, m.sockets, m.accepted, m.delivered, m.acknowledged, m.dropped,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+var reasons = map[core.GapReason]string{
+	core.GapExpired: "expired", core.GapCap: "cap", core.GapTakeover: "takeover", core.GapQuarantined: "quarantined",
+}
+
+// Registry is where further collectors are registered and the management port reads.
+func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
+
+// Request counts one HTTP request.
+func (m *Metrics) Request(operation string, status int, d time.Duration) {
+	m.requests.WithLabelValues(operation, strconv.Itoa(status)).Observe(d.Seconds())
+}
+
+// SocketOpened and SocketClosed count gateway sockets.
+func (m *Metrics) SocketOpened() { m.sockets.Inc() }
+
+// SocketClosed is the end of a socket.
+func (m *Metrics) SocketClosed() { m.sockets.Dec() }
+
+// Accepted counts envelopes that were stored.
+func (m *Metrics) Accepted(n int) { m.accepted.Add(float64(n)) }
+
+// Delivered counts envelopes that were written to a socket.
+func (m *Metrics) Delivered(n int) { m.delivered.Add(float64(n)) }
+
+// Acknowledged counts envelopes that were deleted because their device has them.
+func (m *Metrics) Acknowledged(n int) { m.acknowledged.Add(float64(n)) }
+
+// Dropped counts envelopes that were dropped and recorded as a gap.
+func (m *Metrics) Dropped(reason core.GapReason, n int) {
+	m.dropped.WithLabelValues(reasons[reason]).Add(float64(n))
+}

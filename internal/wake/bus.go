@@ -1,0 +1,178 @@
+// Package wake carries notices between the nodes that share a database: PostgreSQL LISTEN and NOTIFY.
+//
+// Invariants: a notice is a hint or a revocation, never data. Hints may be lost, doubled or late, and
+// nothing breaks: sessions poll as well. Revocations travel in the transaction that makes them; a node
+// trusts what it has cached only while Fresh says that it has heard of everything up to a second ago,
+// and after every reconnect it starts anew (Resync). On failure the bus reconnects by itself.
+package wake
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+const (
+	// pulse is how often the listening connection is asked whether it still hears.
+	pulse = 250 * time.Millisecond
+	// trust is how long an answer counts.
+	trust = time.Second
+	// patience bounds one question to the database.
+	patience = 3 * time.Second
+)
+
+// noticeProbe is the kind of the notices that prove the bus; it never leaves this package.
+const noticeProbe core.NoticeKind = 'p'
+
+// Config is what a Bus needs.
+type Config struct {
+	// URL names the database to listen on; the connection is the bus's own.
+	URL string
+	// DB sends. Its commits need not reach the disk.
+	DB *storage.DB
+	// Receive is called for every notice, also this node's own, from one goroutine.
+	Receive func(core.Notice)
+	// Resync is called after every (re)connect: notices may have been missed.
+	Resync func()
+	Logger *slog.Logger
+}
+
+// Bus is this node's end. Make it with New; its Run does the work.
+type Bus struct {
+	cfg Config
+	// heard is the time, in nanoseconds, up to which every notice is known to have been received.
+	heard atomic.Int64
+	out   outbox
+
+	mu     sync.Mutex
+	probes map[uuid.UUID]chan struct{} // guarded by mu
+}
+
+// New makes a Bus.
+func New(cfg Config) *Bus {
+	return &Bus{cfg: cfg, out: newOutbox(), probes: map[uuid.UUID]chan struct{}{}}
+}
+
+// Run listens and sends until ctx ends.
+func (b *Bus) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return b.listen(ctx) })
+	g.Go(func() error { return b.send(ctx) })
+	return g.Wait()
+}
+
+// Fresh reports that this node has heard of everything that was committed up to a second ago.
+func (b *Bus) Fresh() bool { return time.Now().UnixNano()-b.heard.Load() < int64(trust) }
+
+// RoundTrip proves the bus: it sends a notice and waits until it comes back.
+func (b *Bus) RoundTrip(ctx context.Context) error {
+	id, back := uuid.New(), make(chan struct{})
+	b.mu.Lock()
+	b.probes[id] = back
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		delete(b.probes, id)
+		b.mu.Unlock()
+	}()
+	if err := b.notify(ctx, core.Notice{Kind: noticeProbe, IDs: []uuid.UUID{id}}.Payloads()); err != nil {
+		return err
+	}
+	select {
+	case <-back:
+		return nil
+	case <-ctx.Done():
+		return errors.New("no notice came back")
+	}
+}
+
+func (b *Bus) listen(ctx context.Context) error {
+	for {
+		err := b.listenOnce(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		b.cfg.Logger.Warn("wake-ups interrupted, reconnecting", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(200*time.Millisecond + rand.N(300*time.Millisecond)):
+		}
+	}
+}
+
+func (b *Bus) listenOnce(ctx context.Context) error {
+	cfg, err := pgx.ParseConfig(b.cfg.URL)
+	if err != nil {
+		return errors.New("the database URL is not valid")
+	}
+	cfg.RuntimeParams["application_name"] = "obscura-wake"
+	cfg.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { b.receive(n.Payload) }
+	connecting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(connecting, cfg)
+	if err != nil {
+		return errors.New("cannot connect")
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		_ = conn.Close(closing)
+	}()
+	if _, err := conn.Exec(connecting, "LISTEN "+core.NoticeChannel); err != nil {
+		return errors.New("cannot listen")
+	}
+	b.cfg.Resync()
+	for {
+		// What was committed before the question has been received when its answer is here.
+		asked := time.Now()
+		asking, cancel := context.WithTimeout(ctx, patience)
+		_, err := conn.Exec(asking, "SELECT")
+		cancel()
+		if err != nil {
+			return errors.New("connection lost")
+		}
+		b.heard.Store(asked.UnixNano())
+		waiting, cancel := context.WithTimeout(ctx, pulse)
+		for err == nil {
+			err = conn.PgConn().WaitForNotification(waiting)
+		}
+		cancel()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if conn.IsClosed() {
+			return errors.New("connection lost")
+		}
+	}
+}
+
+func (b *Bus) receive(payload string) {
+	n, err := core.ParseNotice(payload)
+	if err != nil {
+		b.cfg.Logger.Warn("a notice was not understood; is there a newer node?")
+		return
+	}
+	if n.Kind != noticeProbe {
+		b.cfg.Receive(n)
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if back := b.probes[n.IDs[0]]; back != nil {
+		close(back)
+		delete(b.probes, n.IDs[0])
+	}
+}
