@@ -3,8 +3,12 @@
 -- name: Notify :exec
 SELECT pg_notify(@channel::text, payload) FROM unnest(@payloads::text[]) AS payload;
 
--- name: TrySweepLock :one
+-- name: TryLock :one
 SELECT pg_try_advisory_xact_lock(@key::bigint);
+
+-- name: MayIdle :exec
+-- For the transaction that holds a lock and does nothing else.
+SELECT set_config('idle_in_transaction_session_timeout', '0', true);
 
 -- name: Ping :one
 SELECT 1::integer;

@@ -9,6 +9,16 @@ import (
 	"context"
 )
 
+const mayIdle = `-- name: MayIdle :exec
+SELECT set_config('idle_in_transaction_session_timeout', '0', true)
+`
+
+// For the transaction that holds a lock and does nothing else.
+func (q *Queries) MayIdle(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, mayIdle)
+	return err
+}
+
 const notify = `-- name: Notify :exec
 
 SELECT pg_notify($1::text, payload) FROM unnest($2::text[]) AS payload
@@ -36,12 +46,12 @@ func (q *Queries) Ping(ctx context.Context, db DBTX) (int32, error) {
 	return column_1, err
 }
 
-const trySweepLock = `-- name: TrySweepLock :one
+const tryLock = `-- name: TryLock :one
 SELECT pg_try_advisory_xact_lock($1::bigint)
 `
 
-func (q *Queries) TrySweepLock(ctx context.Context, db DBTX, key int64) (bool, error) {
-	row := db.QueryRow(ctx, trySweepLock, key)
+func (q *Queries) TryLock(ctx context.Context, db DBTX, key int64) (bool, error) {
+	row := db.QueryRow(ctx, tryLock, key)
 	var pg_try_advisory_xact_lock bool
 	err := row.Scan(&pg_try_advisory_xact_lock)
 	return pg_try_advisory_xact_lock, err

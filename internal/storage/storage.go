@@ -76,6 +76,21 @@ func (d *DB) Do(ctx context.Context, fn func(conn db.DBTX) error) error {
 	return classify(ctx, fn(d.pool))
 }
 
+// WithLock runs fn while this node holds an advisory lock, and reports false without running it when
+// another node does. The lock goes with its connection: fn must bear that another node begins.
+func (d *DB) WithLock(ctx context.Context, key int64, fn func() error) (ran bool, err error) {
+	err = d.InTx(ctx, func(tx db.DBTX) error {
+		if ran, err = Queries.TryLock(ctx, tx, key); err != nil || !ran {
+			return err
+		}
+		if err := Queries.MayIdle(ctx, tx); err != nil {
+			return err
+		}
+		return fn()
+	})
+	return ran, err
+}
+
 // Interval converts a duration for a query.
 func Interval(d time.Duration) pgtype.Interval {
 	return pgtype.Interval{Microseconds: d.Microseconds(), Valid: true}

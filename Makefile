@@ -1,0 +1,105 @@
+# `make` prints what there is. Recipes look for what they need and install what is missing; how, is in tools/*.sh.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+GO   ?= go
+# Without a readable history (a tarball, a checkout of somebody else's) there is no revision to stamp.
+ifeq ($(shell git rev-parse -q --verify HEAD 2>/dev/null),)
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+endif
+LINT := $(GO) tool -modfile=tools/lint/go.mod golangci-lint
+
+# Where PostgreSQL's binaries are, put into PATH for what starts a private cluster.
+with_postgres = pg="$$(tools/ensure-postgres.sh)"; export PATH="$$pg:$$PATH"
+with_node     = node="$$(tools/ensure-node.sh)"; export PATH="$$node:$$PATH"
+# Runs the command that follows with DATABASE_URL naming an empty database of a server that lives as long as the command.
+scratch       = $(with_postgres); $(GO) run ./tools/scratchdb
+
+.PHONY: help
+help: ## print this help
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Use it
+
+.PHONY: build run demo
+build: ## build bin/obscura
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/obscura ./cmd/obscura
+
+run: build ## run a relay on 127.0.0.1:3000, its data in ./data (OBSCURA_DATA_DIR, OBSCURA_LISTEN, OBSCURA_DATABASE_URL change that)
+	@if [ -z "$${OBSCURA_DATABASE_URL:-$${DATABASE_URL:-}}" ]; then $(with_postgres); fi; \
+	export OBSCURA_DATA_DIR="$${OBSCURA_DATA_DIR:-./data}"; \
+	exec bin/obscura serve
+
+demo: build ## let two Signal clients talk through a relay of their own: examples/signal-chat
+	@$(with_node); $(with_postgres); cd examples/signal-chat && npm ci && exec ../../tools/with-relay.sh npm start
+
+##@ Change it
+
+.PHONY: generate generate-api generate-db generate-proto
+generate: ## delete gen/ and write it again from openapi.yaml, obscura.proto, schema/ and queries/
+	@for tool in oapi-codegen sqlc protoc-gen-go; do $(GO) tool -n $$tool >/dev/null; done
+	@mkdir -p gen && find gen -mindepth 1 -maxdepth 1 ! -name api ! -name client ! -name db ! -name obscurapb -exec rm -rf {} +
+	@$(MAKE) generate-api generate-db generate-proto
+
+generate-api:
+	@rm -rf gen/api && mkdir -p gen/api && $(GO) tool oapi-codegen -config tools/oapi-server.yaml openapi.yaml
+	@rm -rf gen/client && mkdir -p gen/client && $(GO) tool oapi-codegen -config tools/oapi-client.yaml openapi.yaml
+
+generate-db:
+	@rm -rf gen/db && $(GO) tool sqlc generate
+
+generate-proto:
+	@rm -rf gen/obscurapb && mkdir -p gen/obscurapb && tools/buf.sh generate
+
+.PHONY: fmt tools
+fmt: ## format the Go code
+	@$(LINT) fmt
+
+tools: ## build or install every tool ahead of time (the other targets do it when they need one)
+	@tools/ensure-cc.sh
+	@tools/ensure-postgres.sh >/dev/null
+	@tools/ensure-node.sh >/dev/null
+	@for tool in oapi-codegen sqlc goose protoc-gen-go; do $(GO) tool -n $$tool >/dev/null; done
+	@tools/buf.sh --version >/dev/null
+	@$(LINT) version
+
+##@ Check it
+
+.PHONY: test test-go test-signal
+test: test-go test-signal ## every test: the relay's, with the race detector, and the one with real Signal clients
+
+test-go: ## the relay's tests, with the race detector
+	@tools/ensure-cc.sh
+	@$(with_postgres); CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+test-signal: build ## examples/signal-chat as a test: real Signal clients against a relay started for them
+	@$(with_node); $(with_postgres); cd examples/signal-chat && npm ci && exec ../../tools/with-relay.sh npm test
+
+.PHONY: lint lint-format lint-vet lint-go lint-proto
+lint: lint-format lint-vet lint-go lint-proto ## formatting, go vet, golangci-lint, buf lint
+
+lint-format:
+	@unformatted="$$(find . \( -name node_modules -o -name .tools -o -name .git \) -prune -o -name '*.go' -print0 | xargs -0r gofmt -l)"; \
+	if [ -n "$$unformatted" ]; then echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; fi
+
+lint-vet:
+	@$(GO) vet ./...
+
+lint-go:
+	@$(LINT) run
+
+lint-proto:
+	@tools/buf.sh lint
+
+.PHONY: check-generated vet-sql migrations
+check-generated: generate ## generate, and fail unless gen/ is then exactly what is committed
+	@stale="$$(git status --porcelain --untracked-files=all -- gen)"; \
+	if [ -n "$$stale" ]; then echo "gen/ differs from what is committed, run make generate and commit:"; echo "$$stale"; git --no-pager diff --stat -- gen; exit 1; fi
+
+vet-sql: ## prepare every query against a migrated scratch database
+	@$(scratch) bash -euo pipefail -c '$(GO) tool goose -dir schema postgres "$$DATABASE_URL" up && $(GO) tool sqlc vet'
+
+migrations: ## the stock goose command line: up, status, down to nothing, up again
+	@$(scratch) bash -euo pipefail -c 'for step in up status "down-to 0" up; do $(GO) tool goose -dir schema postgres "$$DATABASE_URL" $$step; done'

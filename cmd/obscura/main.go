@@ -1,0 +1,94 @@
+// Command obscura is the relay.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/obscura-relay/obscura/internal/app"
+)
+
+type cli struct {
+	Serve   serveCmd   `cmd:"" help:"Run the relay."`
+	Migrate migrateCmd `cmd:"" help:"Bring the database schema up to date and exit."`
+	Version versionCmd `cmd:"" help:"Print the version and exit."`
+}
+
+type serveCmd struct {
+	app.Config
+}
+
+func (c *serveCmd) Run(ctx context.Context) error {
+	return app.Run(ctx, c.Config, os.Stderr, func(app.Addresses) {})
+}
+
+type migrateCmd struct {
+	app.Database
+}
+
+func (c *migrateCmd) Run(ctx context.Context) error { return app.Migrate(ctx, c.Database, os.Stderr) }
+
+type versionCmd struct{}
+
+// Run prints the module's version, or the commit that was built.
+func (versionCmd) Run() error {
+	version := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version
+	}
+	_, err := fmt.Println("obscura", version)
+	return err
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "obscura:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("obscura"),
+		kong.Description("A zero-knowledge relay for the Signal Protocol."),
+		kong.UsageOnError(),
+		kong.DefaultEnvars("OBSCURA"),
+		kong.BindTo(ctx, (*context.Context)(nil)))
+	if err != nil {
+		return err
+	}
+	if err := app.UnknownVariable(os.Environ(), variables(parser.Model.Node)); err != nil {
+		return err
+	}
+	parsed, err := parser.Parse(os.Args[1:])
+	if err != nil {
+		return err
+	}
+	return parsed.Run()
+}
+
+// variables lists the environment variables that any command reads.
+func variables(node *kong.Node) map[string]bool {
+	known := map[string]bool{}
+	for _, flag := range node.Flags {
+		for _, name := range flag.Envs {
+			known[name] = true
+		}
+	}
+	for _, child := range node.Children {
+		for name := range variables(child) {
+			known[name] = true
+		}
+	}
+	return known
+}

@@ -1,0 +1,10 @@
+// Package obscura embeds the contract, so that the relay serves the very bytes that its code was
+// generated from.
+package obscura
+
+import _ "embed"
+
+// OpenAPI is openapi.yaml.
+//
+//go:embed openapi.yaml
+var OpenAPI []byte

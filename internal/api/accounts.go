@@ -1,0 +1,99 @@
+package api
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/obscura-relay/obscura/gen/api"
+	"github.com/obscura-relay/obscura/internal/core/account"
+)
+
+// CreateUser registers a user.
+func (s *server) CreateUser(ctx context.Context, r api.CreateUserRequestObject) (api.CreateUserResponseObject, error) {
+	tokens, err := s.cfg.Accounts.Register(ctx, clone(r.Body.Username), clone(r.Body.Password))
+	if err != nil {
+		return nil, err
+	}
+	return api.CreateUser201JSONResponse{Body: authResponse(tokens)}, nil
+}
+
+// CreateSession logs in.
+func (s *server) CreateSession(ctx context.Context, r api.CreateSessionRequestObject) (api.CreateSessionResponseObject, error) {
+	tokens, err := s.cfg.Accounts.LogIn(ctx, clone(r.Body.Username), clone(r.Body.Password), r.Body.DeviceID)
+	if err != nil {
+		return nil, err
+	}
+	return api.CreateSession200JSONResponse{Body: authResponse(tokens)}, nil
+}
+
+// RefreshSession trades a refresh token.
+func (s *server) RefreshSession(ctx context.Context, r api.RefreshSessionRequestObject) (api.RefreshSessionResponseObject, error) {
+	tokens, err := s.cfg.Accounts.Refresh(ctx, clone(r.Body.RefreshToken))
+	if err != nil {
+		return nil, err
+	}
+	return api.RefreshSession200JSONResponse{Body: authResponse(tokens)}, nil
+}
+
+// DeleteSession logs out.
+func (s *server) DeleteSession(ctx context.Context, r api.DeleteSessionRequestObject) (api.DeleteSessionResponseObject, error) {
+	err := s.cfg.Accounts.LogOut(ctx, principal(ctx), clone(r.Body.RefreshToken))
+	return api.DeleteSession200Response{}, err
+}
+
+// ChangePassword changes the password.
+func (s *server) ChangePassword(ctx context.Context, r api.ChangePasswordRequestObject) (api.ChangePasswordResponseObject, error) {
+	tokens, err := s.cfg.Accounts.ChangePassword(ctx, principal(ctx), clone(r.Body.CurrentPassword), clone(r.Body.NewPassword))
+	if err != nil {
+		return nil, err
+	}
+	return api.ChangePassword200JSONResponse{Body: authResponse(tokens)}, nil
+}
+
+// DeleteAccount deletes the account.
+func (s *server) DeleteAccount(ctx context.Context, r api.DeleteAccountRequestObject) (api.DeleteAccountResponseObject, error) {
+	err := s.cfg.Accounts.Delete(ctx, principal(ctx), clone(r.Body.Password))
+	return api.DeleteAccount200Response{}, err
+}
+
+// GetAccount exports everything that is kept for the account.
+func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) (api.GetAccountResponseObject, error) {
+	user := principal(ctx).User
+	own, err := s.cfg.Accounts.Export(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	devices, err := s.cfg.Devices.Export(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	out := api.Account{UserID: own.User, Username: own.Username, CreatedAt: own.CreatedAt, PasswordHash: account.PasswordScheme,
+		Sessions: []api.AccountSession{}, Devices: []api.AccountDevice{}, RestingDeviceNumbers: []api.DeviceNumber{}}
+	for _, n := range own.Resting {
+		out.RestingDeviceNumbers = append(out.RestingDeviceNumbers, int32(n))
+	}
+	for _, session := range own.Sessions {
+		out.Sessions = append(out.Sessions, api.AccountSession{SessionID: session.ID, DeviceID: session.Device,
+			CreatedAt: session.CreatedAt, ExpiresAt: session.ExpiresAt})
+	}
+	for i := range devices {
+		d := &devices[i]
+		out.Devices = append(out.Devices, api.AccountDevice{Device: deviceResponse(d.Device), Keys: inventoryResponse(&d.Inventory),
+			Mailbox: api.AccountMailbox{Accepted: d.Accepted, Pending: d.Pending, PendingBytes: d.PendingBytes}})
+	}
+	return api.GetAccount200JSONResponse{Body: out}, nil
+}
+
+func authResponse(t account.Tokens) api.AuthResponse {
+	out := api.AuthResponse{Token: t.Access, RefreshToken: t.Refresh, ExpiresAt: t.Expires.Unix()}
+	if p := t.Principal; p.DeviceScoped() {
+		number := int32(p.DeviceNumber)
+		out.DeviceID, out.DeviceNumber = &p.Device, &number
+	}
+	return out
+}
+
+// GetContract serves openapi.yaml.
+func (s *server) GetContract(context.Context, api.GetContractRequestObject) (api.GetContractResponseObject, error) {
+	return api.GetContract200ApplicationYamlResponse{Body: bytes.NewReader(s.cfg.Contract), ContentLength: int64(len(s.cfg.Contract))}, nil
+}

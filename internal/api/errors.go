@@ -1,0 +1,74 @@
+package api
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/obscura-relay/obscura/gen/api"
+	"github.com/obscura-relay/obscura/internal/core"
+)
+
+// statuses turns kinds into statuses. An error without a kind is a 500 without detail.
+var statuses = map[core.Kind]int{
+	core.Invalid:      http.StatusBadRequest,
+	core.Unauthorized: http.StatusUnauthorized,
+	core.Forbidden:    http.StatusForbidden,
+	core.NotFound:     http.StatusNotFound,
+	core.Conflict:     http.StatusConflict,
+	core.TooLarge:     http.StatusRequestEntityTooLarge,
+	core.Limited:      http.StatusTooManyRequests,
+	core.Unavailable:  http.StatusServiceUnavailable,
+}
+
+// ofFramework are the errors that Fiber makes itself: their texts may repeat the input and are not used.
+var ofFramework = map[int]api.Error{
+	http.StatusBadRequest:                  {Code: "invalid_request", Error: "The request is malformed."},
+	http.StatusNotFound:                    {Code: "not_found", Error: "There is nothing at this path."},
+	http.StatusMethodNotAllowed:            {Code: "method_not_allowed", Error: "This path does not know this method."},
+	http.StatusRequestTimeout:              {Code: "request_timeout", Error: "The request did not arrive in time."},
+	http.StatusLengthRequired:              {Code: "length_required", Error: "A Content-Length is required."},
+	http.StatusRequestEntityTooLarge:       {Code: "body_too_large", Error: "The body is too large."},
+	http.StatusUpgradeRequired:             {Code: "upgrade_required", Error: "This needs a WebSocket upgrade."},
+	http.StatusRequestHeaderFieldsTooLarge: {Code: "headers_too_large", Error: "The request headers are too large."},
+}
+
+var internalError = api.Error{Code: "internal", Error: "The relay failed."}
+
+// handleError is the only place where an error becomes an answer.
+func handleError(c *fiber.Ctx, err error) error {
+	setRequestID(c)
+	status, body, retry := answerTo(err)
+	if retry > 0 {
+		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(retry.Seconds()))))
+	}
+	if status == http.StatusUnauthorized {
+		c.Set(fiber.HeaderWWWAuthenticate, "Bearer")
+	}
+	return c.Status(status).JSON(body)
+}
+
+func answerTo(err error) (status int, body api.Error, retry time.Duration) {
+	var ours *core.Error
+	if errors.As(err, &ours) {
+		status = statuses[ours.Kind]
+		if ours == errMedia { //nolint:errorlint // the one error whose status its kind does not say
+			status = http.StatusUnsupportedMediaType
+		}
+		return status, api.Error{Code: ours.Code, Error: ours.Sentence}, ours.RetryAfter
+	}
+	var theirs *fiber.Error
+	if errors.As(err, &theirs) {
+		switch {
+		case theirs.Code == http.StatusBadGateway: // Fiber's name for a connection that broke
+			return http.StatusBadRequest, ofFramework[http.StatusBadRequest], 0
+		case ofFramework[theirs.Code].Code != "":
+			return theirs.Code, ofFramework[theirs.Code], 0
+		}
+	}
+	return http.StatusInternalServerError, internalError, 0
+}

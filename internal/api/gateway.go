@@ -1,0 +1,56 @@
+package api
+
+import (
+	"context"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/obscura-relay/obscura/gen/api"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/gateway"
+)
+
+// CreateGatewayTicket makes a ticket.
+func (s *server) CreateGatewayTicket(ctx context.Context, _ api.CreateGatewayTicketRequestObject) (api.CreateGatewayTicketResponseObject, error) {
+	ticket, err := s.cfg.Accounts.NewTicket(ctx, principal(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return api.CreateGatewayTicket201JSONResponse{Body: api.GatewayTicket{Ticket: ticket}}, nil
+}
+
+// ConnectGateway is never called: routes.ConnectGateway stands before it.
+func (s *server) ConnectGateway(context.Context, api.ConnectGatewayRequestObject) (api.ConnectGatewayResponseObject, error) {
+	return nil, fiber.ErrUpgradeRequired
+}
+
+// connectGateway checks the credential and upgrades.
+func (s *server) connectGateway(c *fiber.Ctx, params api.ConnectGatewayParams) error {
+	if !gateway.IsUpgrade(c) {
+		return fiber.ErrUpgradeRequired
+	}
+	p, err := s.connecting(c, params)
+	if err != nil {
+		return err
+	}
+	if !p.DeviceScoped() {
+		return errDeviceNeeded
+	}
+	return s.cfg.Gateway.Upgrade(c, p)
+}
+
+// connecting returns who opens a socket: by ticket, or by bearer token.
+func (s *server) connecting(c *fiber.Ctx, params api.ConnectGatewayParams) (core.Principal, error) {
+	if params.Ticket != nil {
+		return s.cfg.Accounts.TakeTicket(c.UserContext(), strings.Clone(*params.Ticket))
+	}
+	p, err := s.authenticate(c)
+	if err != nil {
+		return p, err
+	}
+	return p, s.throttleConnect(p)
+}
+
+// clone copies a text out of Fiber's buffers.
+func clone[T ~string](text T) string { return strings.Clone(string(text)) }

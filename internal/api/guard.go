@@ -1,0 +1,65 @@
+package api
+
+import (
+	"context"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/account"
+)
+
+// errDeviceNeeded is the answer to a user-scoped token where a device must act.
+var errDeviceNeeded = core.NewError(core.Forbidden, "device_required", "This needs a device-scoped token.")
+
+type contextKey int
+
+const (
+	principalKey contextKey = iota
+	operationKey
+	requestIDKey
+)
+
+// guard stands before every handler of the contract: authentication, limits, then the body. Path and
+// query parameters have been parsed by the generated code before it.
+func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
+	op := s.operations[c.Method()+" "+c.Route().Path]
+	if op == nil {
+		return fiber.ErrNotFound
+	}
+	c.Locals(operationKey, op)
+	var p core.Principal
+	if !op.public {
+		var err error
+		if p, err = s.authenticate(c); err != nil {
+			return err
+		}
+		if op.deviceScoped && !p.DeviceScoped() {
+			return errDeviceNeeded
+		}
+		c.SetUserContext(context.WithValue(c.UserContext(), principalKey, p))
+	}
+	if err := s.throttle(c, op, p); err != nil {
+		return err
+	}
+	if err := validateBody(c, op); err != nil {
+		return err
+	}
+	return next(c)
+}
+
+// authenticate returns the principal of the bearer token (RFC 6750).
+func (s *server) authenticate(c *fiber.Ctx) (core.Principal, error) {
+	scheme, token, _ := strings.Cut(c.Get(fiber.HeaderAuthorization), " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return core.Principal{}, account.ErrUnauthorized
+	}
+	return s.cfg.Accounts.Authenticate(c.UserContext(), token)
+}
+
+// principal is who makes the request, in a handler behind the guard.
+func principal(ctx context.Context) core.Principal {
+	p, _ := ctx.Value(principalKey).(core.Principal)
+	return p
+}

@@ -1,0 +1,55 @@
+package api
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/obscura-relay/obscura/gen/api"
+)
+
+// operation is what the guard knows of one operation of the contract.
+type operation struct {
+	// id labels logs and metrics.
+	id string
+	// public operations need no token; deviceScoped ones need one of a device.
+	public, deviceScoped bool
+	// media is the Content-Type of the body, "" when there is none; schema validates a JSON body.
+	media  string
+	schema *openapi3.Schema
+}
+
+const (
+	mediaJSON     = "application/json"
+	mediaProtobuf = "application/x-protobuf"
+)
+
+var pathParameter = regexp.MustCompile(`\{(\w+)\}`)
+
+// loadOperations reads the embedded contract. The keys are as Fiber names its routes: "GET /v1/users/:userId".
+func loadOperations() (map[string]*operation, error) {
+	spec, err := api.GetSpec()
+	if err != nil {
+		return nil, fmt.Errorf("the embedded contract cannot be read: %w", err)
+	}
+	operations := map[string]*operation{}
+	for path, item := range spec.Paths.Map() {
+		route := pathParameter.ReplaceAllString(path, ":$1")
+		for method, op := range item.Operations() {
+			o := &operation{id: op.OperationID, public: op.Security != nil && len(*op.Security) == 0}
+			o.deviceScoped, _ = op.Extensions["x-device-scoped"].(bool)
+			if op.RequestBody != nil {
+				for media, content := range op.RequestBody.Value.Content {
+					o.media = media
+					if media == mediaJSON {
+						o.schema = content.Schema.Value
+					}
+				}
+			}
+			operations[strings.ToUpper(method)+" "+route] = o
+		}
+	}
+	return operations, nil
+}

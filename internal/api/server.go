@@ -1,0 +1,129 @@
+// Package api is the contract layer: it implements the server interface that is generated from
+// openapi.yaml and turns requests into calls of the use cases.
+//
+// Invariants: every route of the contract passes the same guard (authentication, limits, schema) before
+// its handler; every error, also of routes that do not exist, leaves through one error handler as JSON;
+// nothing of the input is repeated in an answer or a log. What a use case gets never points into
+// Fiber's buffers, which are used again after the handler. On failure the caller hears a stable code.
+package api
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/cors"
+
+	"github.com/obscura-relay/obscura/gen/api"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/account"
+	"github.com/obscura-relay/obscura/internal/core/device"
+	"github.com/obscura-relay/obscura/internal/core/keys"
+	"github.com/obscura-relay/obscura/internal/core/mailbox"
+	"github.com/obscura-relay/obscura/internal/gateway"
+)
+
+// Observer counts requests.
+type Observer interface {
+	Request(operation string, status int, d time.Duration)
+}
+
+// Config is what a Server needs.
+type Config struct {
+	Accounts *account.Service
+	Devices  *device.Service
+	Keys     *keys.Service
+	Mailbox  *mailbox.Service
+	Gateway  *gateway.Gateway
+	// Contract is served as it is.
+	Contract []byte
+	// Limits is nil when rate limits are off.
+	Limits *Limits
+	// TrustedProxies may say in X-Forwarded-For where a request comes from.
+	TrustedProxies []netip.Prefix
+	// CORSOrigins may call from a browser; none when empty, "*" for any.
+	CORSOrigins []string
+	Timeouts    Timeouts
+	Observer    Observer
+	Logger      *slog.Logger
+}
+
+// Timeouts bound a connection and a request.
+type Timeouts struct {
+	// Read is how long a whole request may take to arrive, Write an answer to leave, Idle how long a
+	// connection may wait for its next request, Request how long a handler may take.
+	Read, Write, Idle, Request time.Duration
+}
+
+// headerBytes is the largest request header; beyond it the answer is 431.
+const headerBytes = 16 << 10
+
+// server implements the generated strict interface; the gateway is taken back from the strict layer.
+type server struct {
+	cfg        Config
+	operations map[string]*operation
+}
+
+var _ api.StrictServerInterface = (*server)(nil)
+
+// routes is the generated interface with the gateway in our own hands.
+type routes struct {
+	api.ServerInterface
+	server *server
+}
+
+// ConnectGateway upgrades to a WebSocket, which the strict layer cannot express.
+func (r routes) ConnectGateway(c *fiber.Ctx, params api.ConnectGatewayParams) error {
+	return r.server.connectGateway(c, params)
+}
+
+// New makes the HTTP server of the contract.
+func New(cfg Config) (*fiber.App, error) {
+	operations, err := loadOperations()
+	if err != nil {
+		return nil, err
+	}
+	s := &server{cfg: cfg, operations: operations}
+	app := fiber.New(fiber.Config{
+		ErrorHandler:                 handleError,
+		BodyLimit:                    core.MaxSendBody,
+		ReadBufferSize:               headerBytes,
+		ReadTimeout:                  cfg.Timeouts.Read,
+		WriteTimeout:                 cfg.Timeouts.Write,
+		IdleTimeout:                  cfg.Timeouts.Idle,
+		DisableStartupMessage:        true,
+		DisablePreParseMultipartForm: true,
+		DisableDefaultContentType:    true,
+		CaseSensitive:                true,
+	})
+	app.Use(s.observe)
+	if len(cfg.CORSOrigins) > 0 {
+		app.Use(crossOrigin(cfg.CORSOrigins))
+	}
+	api.RegisterHandlersWithOptions(app, routes{api.NewStrictHandler(s, nil), s}, api.FiberServerOptions{
+		HandlerMiddlewares: []api.HandlerMiddlewareFunc{s.guard},
+	})
+	return app, nil
+}
+
+// crossOrigin lets browsers of other origins call. Credentials are in headers and bodies, never in
+// cookies, so they are not allowed along.
+func crossOrigin(origins []string) fiber.Handler {
+	cfg := cors.Config{
+		AllowMethods:  "GET,POST,PUT,DELETE,HEAD",
+		AllowHeaders:  "Authorization,Content-Type,Idempotency-Key,X-Request-Id,If-Match,If-None-Match",
+		ExposeHeaders: "X-Request-Id,Retry-After,ETag",
+		MaxAge:        600,
+	}
+	allowed := map[string]bool{}
+	for _, origin := range origins {
+		allowed[origin] = true
+	}
+	if allowed["*"] {
+		cfg.AllowOrigins = "*"
+	} else {
+		cfg.AllowOriginsFunc = func(origin string) bool { return allowed[origin] }
+	}
+	return cors.New(cfg)
+}

@@ -1,0 +1,147 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"strings"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/obscura-relay/obscura/internal/core"
+)
+
+// maxJSONBody bounds JSON bodies. The largest honest one, 200 one-time keys, takes about 250 kB.
+const maxJSONBody = 512 << 10
+
+// maxJSONDepth bounds how deep a JSON body nests; the contract needs three.
+const maxJSONDepth = 16
+
+var (
+	errMedia     = core.NewError(core.Invalid, "unsupported_media_type", "This needs another Content-Type.")
+	errJSON      = core.NewError(core.Invalid, "invalid_json", "The body is not valid JSON.")
+	errDuplicate = core.NewError(core.Invalid, "duplicate_member", "A JSON object names a member twice.")
+	errBodySize  = core.NewError(core.TooLarge, "body_too_large", "The body is too large.")
+)
+
+// validatedBody is the local that the generated code binds instead of parsing the body again: what is
+// bound is what was validated, and names match exactly.
+const validatedBody = "x-oapi-codegen-validated-body"
+
+func init() {
+	openapi3.DefineStringFormatValidator("uuid",
+		openapi3.NewRegexpFormatValidator(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`))
+}
+
+// validateBody checks media type and size of a body, and a JSON one against its schema. Binary bodies
+// are checked by their decoder.
+func validateBody(c *fiber.Ctx, op *operation) error {
+	if op.media == "" {
+		return nil
+	}
+	media, _, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType))
+	if err != nil || media != op.media {
+		return errMedia
+	}
+	if op.schema == nil {
+		return nil
+	}
+	body := c.Body()
+	if len(body) > maxJSONBody {
+		return errBodySize
+	}
+	value, err := decodeJSON(body)
+	if err != nil {
+		return err
+	}
+	if err := op.schema.VisitJSON(value, openapi3.VisitAsRequest()); err != nil {
+		return schemaError(err)
+	}
+	c.Locals(validatedBody, value)
+	return nil
+}
+
+// schemaError says which rule was broken where, and never what was sent.
+func schemaError(err error) error {
+	sentence := "The body does not match the contract."
+	var broken *openapi3.SchemaError
+	if errors.As(err, &broken) {
+		where := strings.Join(broken.JSONPointer(), ".")
+		if where == "" {
+			where = "the body"
+		}
+		sentence = fmt.Sprintf("The body does not match the contract: %s breaks the rule %q.", where, broken.SchemaField)
+	}
+	return core.NewError(core.Invalid, "invalid_request", sentence)
+}
+
+// decodeJSON decodes a body and refuses what decoders disagree about: members that differ only in case
+// or stand twice, and anything after the value. A member that is null counts as absent.
+func decodeJSON(body []byte) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	value, err := decodeValue(d, 0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errJSON
+	}
+	return value, nil
+}
+
+func decodeValue(d *json.Decoder, depth int) (any, error) {
+	token, err := d.Token()
+	if err != nil || depth > maxJSONDepth {
+		return nil, errJSON
+	}
+	switch token {
+	case json.Delim('{'):
+		return decodeObject(d, depth)
+	case json.Delim('['):
+		list := []any{}
+		for d.More() {
+			value, err := decodeValue(d, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, value)
+		}
+		if _, err := d.Token(); err != nil {
+			return nil, errJSON
+		}
+		return list, nil
+	}
+	return token, nil
+}
+
+func decodeObject(d *json.Decoder, depth int) (any, error) {
+	object, folded := map[string]any{}, map[string]bool{}
+	for d.More() {
+		token, err := d.Token()
+		name, ok := token.(string)
+		if err != nil || !ok {
+			return nil, errJSON
+		}
+		// encoding/json folds by simple case folding; upper of lower covers its two odd letters too.
+		fold := strings.ToUpper(strings.ToLower(name))
+		if folded[fold] {
+			return nil, errDuplicate
+		}
+		folded[fold] = true
+		value, err := decodeValue(d, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		if value != nil {
+			object[name] = value
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, errJSON
+	}
+	return object, nil
+}

@@ -1,0 +1,191 @@
+// Package app is the composition root: it builds everything, runs it, and stops it in order.
+//
+// Invariants: whatever was started is stopped and waited for before Run returns; requests and sockets
+// end before the workers that serve them, those before the database pools, those before the private
+// database. A part that fails stops the whole, and its error is returned.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+
+	"github.com/obscura-relay/obscura/internal/postgres"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// Addresses are where the relay listens.
+type Addresses struct {
+	// API and Management are URLs, such as http://127.0.0.1:3000.
+	API, Management string
+}
+
+// startTimeout bounds the start of the private database and the wait for any other one.
+const startTimeout = time.Minute
+
+// asyncConns serve acknowledgements, wake-ups and sweeps.
+const asyncConns = 4
+
+// Run runs the relay until ctx ends. It tells where it listens through ready, once, when it does.
+func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addresses)) error {
+	logger := newLogger(cfg, logOutput)
+	db, err := openDatabase(ctx, cfg.Database, cfg.DatabaseConnections, logger)
+	if err != nil {
+		return err
+	}
+	err = serve(ctx, cfg, db, logger, ready)
+	return errors.Join(err, db.close(cfg.ShutdownTimeout))
+}
+
+func serve(ctx context.Context, cfg Config, db *database, logger *slog.Logger, ready func(Addresses)) error {
+	if err := prepareSchema(ctx, cfg, db.main); err != nil {
+		return err
+	}
+	r, err := newRelay(cfg, db, logger)
+	if err != nil {
+		return err
+	}
+	if err := r.accounts.Load(ctx); err != nil {
+		return err
+	}
+	apiListener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("cannot listen for the API: %w", err)
+	}
+	managementListener, err := net.Listen("tcp", cfg.ManagementListen)
+	if err != nil {
+		return errors.Join(fmt.Errorf("cannot listen for management: %w", err), apiListener.Close())
+	}
+	at := Addresses{API: "http://" + apiListener.Addr().String(), Management: "http://" + managementListener.Addr().String()}
+
+	// The parts stop in this order: doors (requests, sockets), then workers.
+	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWorkers()
+	g, running := errgroup.WithContext(ctx)
+	for _, run := range r.workers() {
+		g.Go(func() error { return run(workers) })
+	}
+	g.Go(func() error { return r.http.Listener(apiListener) })
+	g.Go(func() error { return r.serveManagement(managementListener) })
+	g.Go(func() error { return db.watch(workers) })
+	g.Go(func() error {
+		<-running.Done()
+		logger.Info("stopping")
+		r.closeDoors(cfg.ShutdownTimeout)
+		stopWorkers()
+		return nil
+	})
+	logger.Info("listening", "api", at.API, "management", at.Management)
+	ready(at)
+	err = g.Wait()
+	logger.Info("stopped")
+	return err
+}
+
+func prepareSchema(ctx context.Context, cfg Config, db *storage.DB) error {
+	if cfg.Migrate {
+		if err := db.Migrate(ctx); err != nil {
+			return fmt.Errorf("the schema cannot be brought up to date: %w", err)
+		}
+	}
+	return db.CheckSchema(ctx)
+}
+
+// database is the pools, and the private server when there is one.
+type database struct {
+	url         string
+	main, async *storage.DB
+	cluster     *postgres.Cluster
+}
+
+func openDatabase(ctx context.Context, cfg Database, conns int32, logger *slog.Logger) (_ *database, err error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	d := &database{url: cfg.DatabaseURL}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close(startTimeout))
+		}
+	}()
+	if d.url == "" {
+		folder, err := filepath.Abs(filepath.Join(cfg.DataDir, "postgres"))
+		if err != nil {
+			return nil, err
+		}
+		logger.Info("starting a private PostgreSQL", "folder", folder)
+		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+			return nil, fmt.Errorf("cannot make the data folder: %w", err)
+		}
+		d.cluster, err = postgres.Start(ctx, postgres.Config{DataDir: folder, BinDir: cfg.PostgresBin, Logger: logger,
+			MaxConnections: int(conns) + asyncConns + 16})
+		if err != nil {
+			return nil, err
+		}
+		d.url = d.cluster.URL()
+	}
+	// Pools outlive the context of the start.
+	life := context.WithoutCancel(ctx)
+	if d.main, err = storage.Open(life, d.url, storage.Options{MaxConns: conns}); err != nil {
+		return nil, err
+	}
+	if d.async, err = storage.Open(life, d.url, storage.Options{MaxConns: asyncConns, AsyncCommit: true}); err != nil {
+		return nil, err
+	}
+	return d, d.main.AwaitReady(ctx, startTimeout)
+}
+
+// watch ends with an error when the private server dies.
+func (d *database) watch(ctx context.Context) error {
+	if d.cluster == nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.cluster.Done():
+		return fmt.Errorf("the private PostgreSQL has ended: %w", d.cluster.Err())
+	}
+}
+
+func (d *database) close(timeout time.Duration) error {
+	if d.main != nil {
+		d.main.Close()
+	}
+	if d.async != nil {
+		d.async.Close()
+	}
+	if d.cluster == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return d.cluster.Stop(ctx)
+}
+
+// Migrate brings the schema up to date and ends.
+func Migrate(ctx context.Context, cfg Database, logOutput io.Writer) error {
+	logger := newLogger(Config{LogFormat: "auto"}, logOutput)
+	db, err := openDatabase(ctx, cfg, asyncConns, logger)
+	if err != nil {
+		return err
+	}
+	return errors.Join(db.main.Migrate(ctx), db.close(startTimeout))
+}
+
+func newLogger(cfg Config, out io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	file, isFile := out.(*os.File)
+	if cfg.LogFormat == "text" || cfg.LogFormat == "auto" && isFile && term.IsTerminal(int(file.Fd())) { //nolint:gosec // descriptors are small
+		return slog.New(slog.NewTextHandler(out, options))
+	}
+	return slog.New(slog.NewJSONHandler(out, options))
+}

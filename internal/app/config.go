@@ -1,0 +1,125 @@
+package app
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/obscura-relay/obscura/internal/api"
+	"github.com/obscura-relay/obscura/internal/limit"
+)
+
+// Config is everything that an operator can set: as a flag, as OBSCURA_… in the environment, or by its
+// default. docs/configuration.md is written from it.
+type Config struct {
+	Listen           string `default:"127.0.0.1:3000" placeholder:"ADDRESS" help:"Address of the API. Port 0 takes any free one."`
+	ManagementListen string `default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"Address of /livez, /readyz and /metrics. Keep it away from the public."`
+
+	Database
+	DatabaseConnections int32 `default:"16" placeholder:"N" help:"Largest number of connections for requests. Five more are used for acknowledgements and wake-ups."`
+	Migrate             bool  `default:"true" negatable:"" help:"Bring the schema up to date at the start. Without it an older schema is refused."`
+
+	TokenKey string `placeholder:"BASE64" help:"Key that signs access tokens, at least 32 bytes in base64. Without it keys are kept in the database and rotate."`
+
+	CORSOrigins    []string       `name:"cors-origins" placeholder:"ORIGIN" help:"Origins whose pages may call the API from a browser; * for any."`
+	TrustedProxies []netip.Prefix `placeholder:"CIDR" help:"Proxies whose X-Forwarded-For is believed. Without any the address is the socket's."`
+
+	RateLimits    string     `enum:"on,off" default:"on" help:"Turn all rate limits off, for load tests. Size limits stay."`
+	LimitRegister limit.Rate `default:"60/1m" placeholder:"N/TIME" help:"Registrations per client address (IPv6: per /64)."`
+	LimitLogIn    limit.Rate `name:"limit-log-in" default:"60/1m" placeholder:"N/TIME" help:"Log-ins per client address."`
+	LimitRefresh  limit.Rate `default:"120/1m" placeholder:"N/TIME" help:"Token refreshes per client address."`
+	LimitPassword limit.Rate `default:"10/1m" placeholder:"N/TIME" help:"Password changes and account deletions per user."`
+	LimitBundles  limit.Rate `default:"30/10m" placeholder:"N/TIME" help:"Bundle fetches per calling device and target user."`
+	LimitSends    limit.Rate `default:"3000/1m" placeholder:"N/TIME" help:"Send requests per device."`
+	LimitTickets  limit.Rate `default:"60/1m" placeholder:"N/TIME" help:"Gateway tickets and upgrades per device."`
+
+	ReadTimeout     time.Duration `default:"20s" placeholder:"TIME" help:"How long a request may take to arrive."`
+	WriteTimeout    time.Duration `default:"20s" placeholder:"TIME" help:"How long an answer may take to leave."`
+	IdleTimeout     time.Duration `default:"60s" placeholder:"TIME" help:"How long a connection may wait for its next request."`
+	RequestTimeout  time.Duration `default:"15s" placeholder:"TIME" help:"How long the relay works on a request before it answers 503."`
+	PollInterval    time.Duration `default:"5s" placeholder:"TIME" help:"How often the mailboxes of live sockets are looked at behind the wake-ups."`
+	ShutdownTimeout time.Duration `default:"10s" placeholder:"TIME" help:"How long requests and sockets have to end when the relay stops."`
+
+	LogFormat string     `enum:"auto,text,json" default:"auto" help:"auto: text on a terminal, JSON otherwise."`
+	LogLevel  slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
+}
+
+// Database says where the data is.
+type Database struct {
+	DatabaseURL string `name:"database-url" env:"OBSCURA_DATABASE_URL,DATABASE_URL" placeholder:"URL" help:"PostgreSQL to use. Without it the relay runs a private one in the data folder."`
+	DataDir     string `default:"obscura-data" placeholder:"FOLDER" help:"Folder of the private PostgreSQL."`
+	PostgresBin string `placeholder:"FOLDER" help:"Folder of the PostgreSQL programs, when they are not found by themselves."`
+}
+
+// Validate returns one exact sentence for what is wrong. kong calls it.
+func (c *Config) Validate() error {
+	for flag, address := range map[string]string{"--listen": c.Listen, "--management-listen": c.ManagementListen} {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return fmt.Errorf("%s must be HOST:PORT, for example 127.0.0.1:3000", flag)
+		}
+	}
+	if c.DatabaseConnections < 4 {
+		return errors.New("--database-connections must be at least 4")
+	}
+	if _, err := c.tokenKey(); err != nil {
+		return err
+	}
+	for _, origin := range c.CORSOrigins {
+		if origin != "*" && !strings.HasPrefix(origin, "http://") && !strings.HasPrefix(origin, "https://") {
+			return errors.New("--cors-origins must be * or look like https://chat.example.org")
+		}
+		if strings.HasSuffix(origin, "/") {
+			return errors.New("--cors-origins must be without a path, as browsers send them: https://chat.example.org")
+		}
+	}
+	for flag, d := range map[string]time.Duration{
+		"--read-timeout": c.ReadTimeout, "--write-timeout": c.WriteTimeout, "--idle-timeout": c.IdleTimeout,
+		"--request-timeout": c.RequestTimeout, "--poll-interval": c.PollInterval, "--shutdown-timeout": c.ShutdownTimeout,
+	} {
+		if d < 100*time.Millisecond {
+			return fmt.Errorf("%s must be at least 100ms", flag)
+		}
+	}
+	return nil
+}
+
+// minTokenKey is the least size of an operator's own key, in bytes: that of the hash (RFC 7518, 3.2).
+const minTokenKey = 32
+
+func (c *Config) tokenKey() ([]byte, error) {
+	if c.TokenKey == "" {
+		return nil, nil
+	}
+	key, err := base64.StdEncoding.DecodeString(c.TokenKey)
+	if err != nil || len(key) < minTokenKey {
+		return nil, errors.New("--token-key must be at least 32 bytes in base64, for example from: openssl rand -base64 32")
+	}
+	return key, nil
+}
+
+func (c *Config) rates() *api.Limits {
+	if c.RateLimits == "off" {
+		return nil
+	}
+	return api.NewLimits(api.Rates{
+		Register: c.LimitRegister, LogIn: c.LimitLogIn, Refresh: c.LimitRefresh, Password: c.LimitPassword,
+		Bundles: c.LimitBundles, Sends: c.LimitSends, Tickets: c.LimitTickets,
+	})
+}
+
+// UnknownVariable returns an error for a variable in environ that starts with OBSCURA_ and is none of
+// the known ones: a typo must not silently mean the default. OBSCURA_TEST_… is for tests.
+func UnknownVariable(environ []string, known map[string]bool) error {
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "OBSCURA_") && !strings.HasPrefix(name, "OBSCURA_TEST_") && !known[name] {
+			return fmt.Errorf("the environment variable %s is not known; `obscura serve --help` lists those that are", name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// readyWithin bounds the checks of /readyz.
+const readyWithin = 2 * time.Second
+
+// managementServer serves /livez, /readyz and /metrics.
+func (r *relay) managementServer() *http.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		writeStatus(w, http.StatusOK, map[string]string{"status": "alive"})
+	})
+	mux.HandleFunc("GET /readyz", r.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.Registry(), promhttp.HandlerOpts{}))
+	return &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
+}
+
+func (r *relay) serveManagement(listener net.Listener) error {
+	if err := r.management.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// readyz proves by round trips that the database answers and that wake-ups arrive.
+func (r *relay) readyz(w http.ResponseWriter, request *http.Request) {
+	ctx, cancel := context.WithTimeout(request.Context(), readyWithin)
+	defer cancel()
+	status, body := http.StatusOK, map[string]string{"status": "ready", "database": "ok", "wakeups": "ok"}
+	fail := func(part, why string) {
+		status, body["status"], body[part] = http.StatusServiceUnavailable, "not ready", why
+	}
+	if err := r.db.main.AwaitReady(ctx, readyWithin); err != nil {
+		fail("database", "does not answer")
+	}
+	if err := r.bus.RoundTrip(ctx); err != nil {
+		fail("wakeups", "do not arrive")
+	}
+	if r.stopping.Load() {
+		fail("status", "stopping")
+	}
+	writeStatus(w, status, body)
+}
+
+func writeStatus(w http.ResponseWriter, status int, body map[string]string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body)
+}

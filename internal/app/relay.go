@@ -1,0 +1,156 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/IBM/pgxpoolprometheus"
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/obscura-relay/obscura"
+	"github.com/obscura-relay/obscura/internal/api"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/account"
+	"github.com/obscura-relay/obscura/internal/core/device"
+	"github.com/obscura-relay/obscura/internal/core/keys"
+	"github.com/obscura-relay/obscura/internal/core/mailbox"
+	"github.com/obscura-relay/obscura/internal/gateway"
+	"github.com/obscura-relay/obscura/internal/metrics"
+	"github.com/obscura-relay/obscura/internal/wake"
+)
+
+// relay is the parts, wired.
+type relay struct {
+	db       *database
+	logger   *slog.Logger
+	metrics  *metrics.Metrics
+	accounts *account.Service
+	keys     *keys.Service
+	mailbox  *mailbox.Service
+	gateway  *gateway.Gateway
+	bus      *wake.Bus
+	http     *fiber.App
+
+	management *http.Server
+	stopping   atomic.Bool
+}
+
+func newRelay(cfg Config, db *database, logger *slog.Logger) (*relay, error) {
+	r := &relay{db: db, logger: logger, metrics: metrics.New()}
+	r.metrics.Registry().MustRegister(pgxpoolprometheus.NewCollector(db.main.Pool(), map[string]string{"pool": "requests"}),
+		pgxpoolprometheus.NewCollector(db.async.Pool(), map[string]string{"pool": "acknowledgements"}))
+	tokenKey, err := cfg.tokenKey()
+	if err != nil {
+		return nil, err
+	}
+	r.bus = wake.New(wake.Config{URL: db.url, DB: db.async, Receive: r.receive, Resync: r.resync, Logger: logger})
+	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Announce: r.announce, EraseDevice: device.Erase})
+	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Announce: r.announce})
+	r.keys = keys.New(keys.Config{DB: db.main, Announce: r.announce})
+	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Announce: r.announce, Counters: r.metrics})
+	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, PreKeyCounts: r.keys.Counts, LiveSessions: r.accounts.LiveSessions,
+		Announce: r.announce, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
+	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox, Gateway: r.gateway,
+		Contract: obscura.OpenAPI, Limits: cfg.rates(), TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
+		Timeouts: api.Timeouts{Read: cfg.ReadTimeout, Write: cfg.WriteTimeout, Idle: cfg.IdleTimeout, Request: cfg.RequestTimeout},
+		Observer: r.metrics, Logger: logger})
+	r.management = r.managementServer()
+	return r, err
+}
+
+// announce tells this node at once, and the others soon, what has been committed. Revocations reached
+// the others with the commit.
+func (r *relay) announce(n core.Notice) {
+	if n.Kind == core.NoticeEnded {
+		r.accounts.Revoke(n.IDs)
+	}
+	elsewhere := r.gateway.Deliver(n)
+	switch n.Kind {
+	case core.NoticeMail, core.NoticeKeys:
+		r.bus.Publish(elsewhere)
+	case core.NoticeDisplaced:
+		r.bus.Publish(n)
+	}
+}
+
+// receive is what a node tells.
+func (r *relay) receive(n core.Notice) {
+	if n.Kind == core.NoticeEnded {
+		r.accounts.Revoke(n.IDs)
+	}
+	r.gateway.Deliver(n)
+}
+
+// resync starts anew after notices may have been missed.
+func (r *relay) resync() {
+	r.accounts.RevokeAll()
+	r.gateway.WakeAll()
+}
+
+// workers run until requests and sockets have ended.
+func (r *relay) workers() []func(context.Context) error {
+	return []func(context.Context) error{
+		r.mailbox.RunSends, r.mailbox.RunAcknowledgements, r.keys.Run, r.gateway.Run, r.bus.Run, r.sweep, r.rotate,
+	}
+}
+
+// closeDoors ends requests and sockets, bounded by a time.
+func (r *relay) closeDoors(timeout time.Duration) {
+	r.stopping.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { r.gateway.Shutdown(ctx) })
+	wg.Go(func() { _ = r.http.ShutdownWithContext(ctx) })
+	wg.Wait()
+	_ = r.management.Shutdown(ctx)
+	// Acknowledgements that a database that is away does not take are given up when time is.
+	time.AfterFunc(timeout, r.mailbox.GiveUp)
+}
+
+const (
+	sweepEvery  = 5 * time.Minute
+	rotateEvery = time.Hour
+	sweepLock   = 0x0b5c07a2
+)
+
+// sweep forgets what has expired, on one node at a time.
+func (r *relay) sweep(ctx context.Context) error {
+	return every(ctx, sweepEvery, func() {
+		_, err := r.db.async.WithLock(ctx, sweepLock, func() error {
+			if err := r.accounts.Sweep(ctx); err != nil {
+				return err
+			}
+			return r.mailbox.Sweep(ctx)
+		})
+		if err != nil && ctx.Err() == nil {
+			r.logger.Warn("the sweep failed", "error", err)
+		}
+	})
+}
+
+// rotate looks whether a new signing key is due.
+func (r *relay) rotate(ctx context.Context) error {
+	return every(ctx, rotateEvery, func() {
+		if err := r.accounts.Load(ctx); err != nil && ctx.Err() == nil {
+			r.logger.Warn("signing keys not reloaded", "error", err)
+		}
+	})
+}
+
+func every(ctx context.Context, d time.Duration, do func()) error {
+	ticker := time.NewTicker(d)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			do()
+		}
+	}
+}
