@@ -56,7 +56,7 @@ func answerTo(err error) (status int, body api.Error, retry time.Duration) {
 	var ours *core.Error
 	if errors.As(err, &ours) {
 		status = statuses[ours.Kind]
-		if ours == errMedia { //nolint:errorlint // the one error whose status its kind does not say
+		if ours == errMedia { // the one error whose status its kind does not say
 			status = http.StatusUnsupportedMediaType
 		}
 		return status, api.Error{Code: ours.Code, Error: ours.Sentence}, ours.RetryAfter

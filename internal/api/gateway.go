@@ -8,7 +8,6 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/api"
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/gateway"
 )
 
 // CreateGatewayTicket makes a ticket.
@@ -27,7 +26,7 @@ func (s *server) ConnectGateway(context.Context, api.ConnectGatewayRequestObject
 
 // connectGateway checks the credential and upgrades.
 func (s *server) connectGateway(c *fiber.Ctx, params api.ConnectGatewayParams) error {
-	if !gateway.IsUpgrade(c) {
+	if !s.cfg.IsUpgrade(c) {
 		return fiber.ErrUpgradeRequired
 	}
 	p, err := s.connecting(c, params)
@@ -37,7 +36,7 @@ func (s *server) connectGateway(c *fiber.Ctx, params api.ConnectGatewayParams) e
 	if !p.DeviceScoped() {
 		return errDeviceNeeded
 	}
-	return s.cfg.Gateway.Upgrade(c, p)
+	return s.cfg.Upgrade(c, p)
 }
 
 // connecting returns who opens a socket: by ticket, or by bearer token.

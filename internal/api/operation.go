@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"strings"
@@ -33,6 +34,9 @@ func loadOperations() (map[string]*operation, error) {
 	spec, err := api.GetSpec()
 	if err != nil {
 		return nil, fmt.Errorf("the embedded contract cannot be read: %w", err)
+	}
+	if err := spec.Validate(context.Background()); err != nil { // a pattern that does not compile, for one
+		return nil, fmt.Errorf("the embedded contract is not valid: %w", err)
 	}
 	operations := map[string]*operation{}
 	for path, item := range spec.Paths.Map() {

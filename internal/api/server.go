@@ -21,7 +21,6 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/device"
 	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
-	"github.com/obscura-relay/obscura/internal/gateway"
 )
 
 // Observer counts requests.
@@ -35,7 +34,9 @@ type Config struct {
 	Devices  *device.Service
 	Keys     *keys.Service
 	Mailbox  *mailbox.Service
-	Gateway  *gateway.Gateway
+	// IsUpgrade reports whether a request asks for a WebSocket; Upgrade opens one for a device.
+	IsUpgrade func(*fiber.Ctx) bool
+	Upgrade   func(*fiber.Ctx, core.Principal) error
 	// Contract is served as it is.
 	Contract []byte
 	// Limits is nil when rate limits are off.

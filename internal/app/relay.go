@@ -54,7 +54,8 @@ func newRelay(cfg Config, db *database, logger *slog.Logger) (*relay, error) {
 	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Announce: r.announce, Counters: r.metrics})
 	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, PreKeyCounts: r.keys.Counts, LiveSessions: r.accounts.LiveSessions,
 		Announce: r.announce, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
-	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox, Gateway: r.gateway,
+	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox,
+		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,
 		Contract: obscura.OpenAPI, Limits: cfg.rates(), TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
 		Timeouts: api.Timeouts{Read: cfg.ReadTimeout, Write: cfg.WriteTimeout, Idle: cfg.IdleTimeout, Request: cfg.RequestTimeout},
 		Observer: r.metrics, Logger: logger})

@@ -99,7 +99,7 @@ const maxPooledFrame = 128 << 10
 
 // write sends one frame. An error means that the socket is finished.
 func (s *session) write(frame *obscurapb.WebSocketFrame) error {
-	buf := frames.Get().(*[]byte) //nolint:errcheck,forcetypeassert // the pool holds nothing else
+	buf := frames.Get().(*[]byte)
 	data, err := proto.MarshalOptions{}.MarshalAppend((*buf)[:0], frame)
 	if err != nil {
 		return errors.Join(errors.New("cannot encode a frame"), err)

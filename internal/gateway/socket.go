@@ -64,7 +64,7 @@ type handover struct {
 // upgrader returns the handler that turns a request into a socket and serves it until it ends.
 func (g *Gateway) upgrader() fiber.Handler {
 	return websocket.New(func(c *websocket.Conn) {
-		h := c.Locals("gateway").(handover) //nolint:errcheck,forcetypeassert // set by Upgrade, below
+		h := c.Locals("gateway").(handover) // set by Upgrade, below
 		g.serve(connection{c}, h)
 	}, websocket.Config{
 		ReadBufferSize:  readBuffer,

@@ -26,15 +26,15 @@ var private struct {
 }
 
 // Main is the body of a TestMain: it runs the tests, stops the private cluster, fails if a
-// goroutine was left behind, and exits.
-func Main(m *testing.M) {
+// goroutine was left behind, and exits. Options say which goroutines of libraries live on.
+func Main(m *testing.M, options ...goleak.Option) {
 	code := m.Run()
 	if err := stopServer(); err != nil {
 		fmt.Fprintln(os.Stderr, "testdb:", err)
 		code = 1
 	}
 	if code == 0 {
-		if err := goleak.Find(); err != nil {
+		if err := goleak.Find(options...); err != nil {
 			fmt.Fprintln(os.Stderr, "testdb:", err)
 			code = 1
 		}

@@ -1,0 +1,163 @@
+// One device: its keys and sessions, its token, its gateway, and the devices of others that it knows.
+import { randomUUID } from 'node:crypto';
+import { Gateway } from './gateway.js';
+import { Keys } from './keys.js';
+import { Relay } from './relay.js';
+import { Cipher, type Kind } from './signal.js';
+import type { Bytes, Envelope, GatewayEvent } from './wire.js';
+
+export interface Sent {
+  toDeviceId: string;
+  text: string;
+  kind: Kind;
+  message: Bytes; // exactly what the relay was given
+}
+
+export interface Received {
+  envelope: Envelope;
+  text: string;
+  kind: Kind;
+}
+
+/** The one-time keys in one fetched bundle. `session`: they were needed, there was no session yet. */
+export interface Handout {
+  deviceId: string;
+  deviceNumber: number;
+  preKeyId: number | null;
+  kyberPreKeyId: number | null;
+  session: boolean;
+}
+
+export interface Backlog {
+  messages: Received[];
+  upTo: number;
+  preKeys: { oneTime: number; kyber: number; threshold: number };
+}
+
+export class Device {
+  /** Envelopes that came a second time: at least once means that this may happen. */
+  redelivered = 0;
+  readonly #cipher: Cipher;
+  readonly #seen = new Set<string>();
+  readonly #peers = new Map<string, Map<number, string>>(); // user id to device number to device id
+  #gateway: Gateway | undefined;
+
+  private constructor(
+    readonly owner: string,
+    readonly name: string,
+    readonly userId: string,
+    readonly deviceId: string,
+    readonly deviceNumber: number,
+    readonly keys: Keys,
+    readonly relay: Relay,
+  ) {
+    this.#cipher = new Cipher({ userId, deviceNumber }, keys);
+  }
+
+  static async add(owner: string, name: string, userId: string, account: Relay): Promise<Device> {
+    const keys = new Keys();
+    const { token, deviceId, deviceNumber } = await account.addDevice({ name, ...(await keys.first()) });
+    if (!deviceId || !deviceNumber) throw new Error('the relay registered a device and did not say its id and number');
+    return new Device(owner, name, userId, deviceId, deviceNumber, keys, new Relay(account.url, token));
+  }
+
+  /** Fetches a user's bundles and starts a session with each device that there is none with yet. */
+  async meet(userId: string): Promise<Handout[]> {
+    const handouts: Handout[] = [];
+    for (const bundle of await this.relay.bundles(userId)) {
+      const { deviceId, deviceNumber } = bundle;
+      const session = !(await this.#cipher.knows({ userId, deviceNumber }));
+      if (session) await this.#cipher.meet(userId, bundle);
+      this.#remember(userId, deviceNumber, deviceId);
+      const [preKeyId, kyberPreKeyId] = [bundle.oneTimePreKey?.keyId ?? null, bundle.kyberPreKey?.keyId ?? null];
+      handouts.push({ deviceId, deviceNumber, preKeyId, kyberPreKeyId, session });
+    }
+    return handouts;
+  }
+
+  /** One ciphertext for each of the user's devices, in one batch. */
+  async write(userId: string, text: string): Promise<Sent[]> {
+    const sent: Sent[] = [];
+    for (const [deviceNumber, toDeviceId] of this.#peers.get(userId) ?? []) {
+      sent.push({ toDeviceId, text, ...(await this.#cipher.encrypt({ userId, deviceNumber }, text)) });
+    }
+    if (sent.length === 0) throw new Error(`${this} knows no device of ${userId}`);
+    const submissionId = randomUUID(); // one text, so one id, for however many devices
+    const failures = await this.relay.send(sent.map(({ toDeviceId, message }) => ({ submissionId, deviceId: toDeviceId, message })));
+    if (failures.length > 0) throw new Error(`the relay refused a message: ${failures.map((f) => f.reason).join(', ')}`);
+    return sent;
+  }
+
+  /** Opens the gateway and reads all that waited there. */
+  async comeOnline(): Promise<Backlog> {
+    this.#gateway = await Gateway.open(await this.relay.gatewayUrl());
+    const messages: Received[] = [];
+    let upTo: number | undefined;
+    let preKeys: Backlog['preKeys'] | undefined;
+    while (upTo === undefined || !preKeys) {
+      const event = await this.#next('the end of the backlog');
+      if (event.kind === 'drained') upTo = event.sequence;
+      else if (event.kind === 'preKeyStatus') preKeys = event;
+      else messages.push(...(await this.#open(event)));
+    }
+    return { messages, upTo, preKeys };
+  }
+
+  /** Waits for the next message. */
+  async read(): Promise<Received> {
+    for (;;) {
+      const [message] = await this.#open(await this.#next(`a message to ${this}`));
+      if (message) return message;
+    }
+  }
+
+  async refill(): Promise<void> {
+    await this.relay.uploadKeys(await this.keys.refill());
+  }
+
+  async goAway(): Promise<void> {
+    await this.#gateway?.close();
+    this.#gateway = undefined;
+  }
+
+  /** Leaves nothing open that would keep the process alive. */
+  abort(): void {
+    this.#gateway?.abort();
+  }
+
+  toString(): string {
+    return `${this.owner}'s ${this.name}`;
+  }
+
+  #next(what: string): Promise<GatewayEvent> {
+    if (!this.#gateway) throw new Error(`${this} is not online`);
+    return this.#gateway.next(what);
+  }
+
+  /** Decrypts first and acknowledges then: what was not understood stays with the relay. */
+  async #open(event: GatewayEvent): Promise<Received[]> {
+    if (event.kind === 'gap') throw new Error(`the relay dropped ${event.from} to ${event.to} (${event.reason})`);
+    if (event.kind !== 'envelope') return [];
+    const { envelope } = event;
+    const { id, senderId, senderDeviceId, senderDeviceNumber, message } = envelope;
+    const messages: Received[] = [];
+    if (this.#seen.has(id)) {
+      this.redelivered++;
+    } else {
+      const sender = { userId: senderId, deviceNumber: senderDeviceNumber };
+      const opened = await this.#cipher.decrypt(sender, message).catch((failure: Error) => {
+        throw new Error(`${this} could not read message ${envelope.sequence}: ${failure.message}`);
+      });
+      this.#seen.add(id);
+      this.#remember(senderId, senderDeviceNumber, senderDeviceId); // hence an answer needs no bundle
+      messages.push({ envelope, ...opened });
+    }
+    this.#gateway?.acknowledge([id]);
+    return messages;
+  }
+
+  #remember(userId: string, deviceNumber: number, deviceId: string): void {
+    const devices = this.#peers.get(userId) ?? new Map<number, string>();
+    this.#peers.set(userId, devices.set(deviceNumber, deviceId));
+  }
+}
