@@ -43,8 +43,8 @@ func (r *Relay) Dial(t testing.TB, query string, header http.Header) (*Socket, i
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
-	conn, response, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(r.API, "http")+"/v1/gateway"+query,
-		&websocket.DialOptions{HTTPHeader: header, HTTPClient: r.http}) //nolint:bodyclose // the library closes it
+	conn, response, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(r.API, "http")+"/v1/gateway"+query, //nolint:bodyclose // the library closes it
+		&websocket.DialOptions{HTTPHeader: header, HTTPClient: r.http})
 	if err != nil {
 		if response == nil {
 			t.Fatal(err)
