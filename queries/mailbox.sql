@@ -5,7 +5,8 @@
 INSERT INTO mailboxes (device_id) VALUES (@device_id);
 
 -- name: LockMailboxes :many
-SELECT device_id, next_seq, floor_seq, pending
+-- The time is the database's, so that all nodes agree on it.
+SELECT device_id, next_seq, floor_seq, pending, statement_timestamp()::timestamptz AS now
 FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[])
 ORDER BY device_id FOR NO KEY UPDATE;
 
@@ -15,14 +16,22 @@ FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@next_seqs::bigint
              unnest(@pendings::integer[]) AS pending) a
 WHERE m.device_id = a.device_id;
 
+-- name: SerialiseReceipts :exec
+-- Around midnight, when the slot changes: two requests with one key must not find a slot each.
+SELECT pg_advisory_xact_lock(@key::bigint);
+
 -- name: InsertReceipts :many
--- Returns the receipts that are new. One that exists waits for its writer and is left out.
-INSERT INTO receipts (sender_device_id, key, digest, invalid, created_at)
-SELECT r.sender_device_id, r.key, r.digest, string_to_array(r.invalid, ',')::smallint[], clock_timestamp()
+-- Returns the receipts that are new. A request that comes again within 24 hours finds its receipt in
+-- today's slot (and waits for its writer, if that has not committed) or in yesterday's.
+INSERT INTO receipts (sender_device_id, key, slot, digest, invalid)
+SELECT r.sender_device_id, r.key, today.slot, r.digest, string_to_array(r.invalid, ',')::smallint[]
 FROM (SELECT unnest(@sender_device_ids::uuid[]) AS sender_device_id, unnest(@keys::uuid[]) AS key,
              unnest(@digests::bytea[]) AS digest, unnest(@invalids::text[]) AS invalid) r
+CROSS JOIN (SELECT (extract(epoch FROM now())::bigint / 86400 % 3)::smallint AS slot) today
+WHERE NOT EXISTS (
+    SELECT FROM receipts y WHERE y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot)
 ORDER BY r.sender_device_id, r.key
-ON CONFLICT (sender_device_id, key) DO NOTHING
+ON CONFLICT (sender_device_id, key, slot) DO NOTHING
 RETURNING sender_device_id, key;
 
 -- name: ReceiptsByKey :many
@@ -30,12 +39,28 @@ SELECT r.sender_device_id, r.key, r.digest, r.invalid
 FROM (SELECT unnest(@sender_device_ids::uuid[]) AS sender_device_id, unnest(@keys::uuid[]) AS key) w
 JOIN receipts r ON r.sender_device_id = w.sender_device_id AND r.key = w.key;
 
+-- name: SpentReceiptSlot :one
+-- The slot to empty, which is tomorrow's; none shortly before midnight, when it may be in use.
+SELECT ((extract(epoch FROM now())::bigint / 86400 + 1) % 3)::smallint AS slot
+WHERE extract(epoch FROM now())::bigint % 86400 < 82800;
+
+-- name: EmptyReceipts0 :exec
+TRUNCATE receipts_0;
+
+-- name: EmptyReceipts1 :exec
+TRUNCATE receipts_1;
+
+-- name: EmptyReceipts2 :exec
+TRUNCATE receipts_2;
+
+-- name: ReceiptsIn :one
+SELECT EXISTS (SELECT FROM receipts WHERE slot = @slot);
+
 -- name: InsertMessages :exec
--- The time is the database's, so that all nodes agree on it.
 INSERT INTO messages (device_id, seq, sender_id, sender_device_id, sender_number, accepted_at, body)
 SELECT unnest(@device_ids::uuid[]), unnest(@seqs::bigint[]), unnest(@sender_ids::uuid[]),
        unnest(@sender_device_ids::uuid[]), unnest(@sender_numbers::smallint[]),
-       statement_timestamp(), unnest(@bodies::bytea[]);
+       @accepted_at::timestamptz, unnest(@bodies::bytea[]);
 
 -- name: ReadMessages :many
 -- The next envelopes above a sequence: at least one, then as many as fit.
@@ -55,7 +80,7 @@ ORDER BY r.seq;
 -- name: OpenMailbox :one
 -- A socket opens: it gets the newest generation, and where to start and end the backlog.
 UPDATE mailboxes SET generation = generation + 1 WHERE device_id = @device_id
-RETURNING generation, next_seq, floor_seq;
+RETURNING generation, next_seq, floor_seq, acked_seq;
 
 -- name: SupersedeSockets :one
 -- A takeover: all sockets that are open now are out of date.
@@ -70,22 +95,27 @@ SELECT device_id, next_seq, generation FROM mailboxes WHERE device_id = ANY(@dev
 DELETE FROM messages m
 USING (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@seqs::bigint[]) AS seq) a
 WHERE m.device_id = a.device_id AND m.seq = a.seq
-RETURNING m.device_id;
+RETURNING m.device_id, m.seq;
 
 -- name: SettleMailboxes :exec
 -- After envelopes have gone: an empty mailbox is read from its end.
-UPDATE mailboxes m SET pending = m.pending - a.gone,
+UPDATE mailboxes m SET pending = m.pending - a.gone, acked_seq = greatest(m.acked_seq, a.acked_seq),
        floor_seq = CASE WHEN m.pending = a.gone THEN m.next_seq - 1 ELSE m.floor_seq END
-FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@gone::integer[]) AS gone) a
+FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@gone::integer[]) AS gone,
+             unnest(@acked_seqs::bigint[]) AS acked_seq) a
 WHERE m.device_id = a.device_id;
 
--- name: DropOldestOfHeaviest :one
--- Makes room in a full mailbox: drops the oldest envelope of the sender who holds most of it.
-DELETE FROM messages d WHERE d.device_id = @device_id AND d.seq = (
-    SELECT min(m.seq) FROM messages m
-    WHERE m.device_id = @device_id AND m.seq > @floor_seq
-    GROUP BY m.sender_id ORDER BY count(*) DESC, min(m.seq) LIMIT 1)
-RETURNING d.seq;
+-- name: PendingSenders :many
+-- Who holds a full mailbox: at most the cap and what is being added, oldest first.
+SELECT seq, sender_id FROM messages WHERE device_id = @device_id AND seq > @floor_seq ORDER BY seq;
+
+-- name: DropSequences :exec
+DELETE FROM messages WHERE device_id = @device_id AND seq = ANY(@seqs::bigint[]);
+
+-- name: CountSkipped :many
+-- These envelopes are about to be sent again although later ones have been acknowledged.
+UPDATE messages SET skipped = skipped + 1 WHERE device_id = @device_id AND seq = ANY(@seqs::bigint[])
+RETURNING seq, skipped;
 
 -- name: DropExpired :many
 -- The oldest expired envelopes of a mailbox.
@@ -141,11 +171,6 @@ DELETE FROM gaps WHERE device_id = @device_id;
 
 -- name: DeleteReceiptsOf :exec
 DELETE FROM receipts WHERE sender_device_id = @device_id;
-
--- name: DeleteOldReceipts :execrows
-DELETE FROM receipts WHERE (sender_device_id, key) IN (
-    SELECT r.sender_device_id, r.key FROM receipts r
-    WHERE r.created_at < now() - @lifetime::interval LIMIT @max_rows::int);
 
 -- name: MailboxSummary :one
 -- For the account export.

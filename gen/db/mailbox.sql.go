@@ -31,6 +31,42 @@ func (q *Queries) AdvanceMailboxes(ctx context.Context, db DBTX, arg AdvanceMail
 	return err
 }
 
+const countSkipped = `-- name: CountSkipped :many
+UPDATE messages SET skipped = skipped + 1 WHERE device_id = $1 AND seq = ANY($2::bigint[])
+RETURNING seq, skipped
+`
+
+type CountSkippedParams struct {
+	DeviceID uuid.UUID
+	Seqs     []int64
+}
+
+type CountSkippedRow struct {
+	Seq     int64
+	Skipped int16
+}
+
+// These envelopes are about to be sent again although later ones have been acknowledged.
+func (q *Queries) CountSkipped(ctx context.Context, db DBTX, arg CountSkippedParams) ([]CountSkippedRow, error) {
+	rows, err := db.Query(ctx, countSkipped, arg.DeviceID, arg.Seqs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CountSkippedRow
+	for rows.Next() {
+		var i CountSkippedRow
+		if err := rows.Scan(&i.Seq, &i.Skipped); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const deleteGaps = `-- name: DeleteGaps :exec
 DELETE FROM gaps WHERE device_id = $1
 `
@@ -56,7 +92,7 @@ const deleteMessages = `-- name: DeleteMessages :many
 DELETE FROM messages m
 USING (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS seq) a
 WHERE m.device_id = a.device_id AND m.seq = a.seq
-RETURNING m.device_id
+RETURNING m.device_id, m.seq
 `
 
 type DeleteMessagesParams struct {
@@ -64,44 +100,30 @@ type DeleteMessagesParams struct {
 	Seqs      []int64
 }
 
+type DeleteMessagesRow struct {
+	DeviceID uuid.UUID
+	Seq      int64
+}
+
 // Returns one row for every envelope that was there.
-func (q *Queries) DeleteMessages(ctx context.Context, db DBTX, arg DeleteMessagesParams) ([]uuid.UUID, error) {
+func (q *Queries) DeleteMessages(ctx context.Context, db DBTX, arg DeleteMessagesParams) ([]DeleteMessagesRow, error) {
 	rows, err := db.Query(ctx, deleteMessages, arg.DeviceIds, arg.Seqs)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []uuid.UUID
+	var items []DeleteMessagesRow
 	for rows.Next() {
-		var device_id uuid.UUID
-		if err := rows.Scan(&device_id); err != nil {
+		var i DeleteMessagesRow
+		if err := rows.Scan(&i.DeviceID, &i.Seq); err != nil {
 			return nil, err
 		}
-		items = append(items, device_id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
 	return items, nil
-}
-
-const deleteOldReceipts = `-- name: DeleteOldReceipts :execrows
-DELETE FROM receipts WHERE (sender_device_id, key) IN (
-    SELECT r.sender_device_id, r.key FROM receipts r
-    WHERE r.created_at < now() - $1::interval LIMIT $2::int)
-`
-
-type DeleteOldReceiptsParams struct {
-	Lifetime pgtype.Interval
-	MaxRows  int32
-}
-
-func (q *Queries) DeleteOldReceipts(ctx context.Context, db DBTX, arg DeleteOldReceiptsParams) (int64, error) {
-	result, err := db.Exec(ctx, deleteOldReceipts, arg.Lifetime, arg.MaxRows)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
 }
 
 const deleteReceiptsOf = `-- name: DeleteReceiptsOf :exec
@@ -178,25 +200,45 @@ func (q *Queries) DropExpired(ctx context.Context, db DBTX, arg DropExpiredParam
 	return items, nil
 }
 
-const dropOldestOfHeaviest = `-- name: DropOldestOfHeaviest :one
-DELETE FROM messages d WHERE d.device_id = $1 AND d.seq = (
-    SELECT min(m.seq) FROM messages m
-    WHERE m.device_id = $1 AND m.seq > $2
-    GROUP BY m.sender_id ORDER BY count(*) DESC, min(m.seq) LIMIT 1)
-RETURNING d.seq
+const dropSequences = `-- name: DropSequences :exec
+DELETE FROM messages WHERE device_id = $1 AND seq = ANY($2::bigint[])
 `
 
-type DropOldestOfHeaviestParams struct {
+type DropSequencesParams struct {
 	DeviceID uuid.UUID
-	FloorSeq int64
+	Seqs     []int64
 }
 
-// Makes room in a full mailbox: drops the oldest envelope of the sender who holds most of it.
-func (q *Queries) DropOldestOfHeaviest(ctx context.Context, db DBTX, arg DropOldestOfHeaviestParams) (int64, error) {
-	row := db.QueryRow(ctx, dropOldestOfHeaviest, arg.DeviceID, arg.FloorSeq)
-	var seq int64
-	err := row.Scan(&seq)
-	return seq, err
+func (q *Queries) DropSequences(ctx context.Context, db DBTX, arg DropSequencesParams) error {
+	_, err := db.Exec(ctx, dropSequences, arg.DeviceID, arg.Seqs)
+	return err
+}
+
+const emptyReceipts0 = `-- name: EmptyReceipts0 :exec
+TRUNCATE receipts_0
+`
+
+func (q *Queries) EmptyReceipts0(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, emptyReceipts0)
+	return err
+}
+
+const emptyReceipts1 = `-- name: EmptyReceipts1 :exec
+TRUNCATE receipts_1
+`
+
+func (q *Queries) EmptyReceipts1(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, emptyReceipts1)
+	return err
+}
+
+const emptyReceipts2 = `-- name: EmptyReceipts2 :exec
+TRUNCATE receipts_2
+`
+
+func (q *Queries) EmptyReceipts2(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, emptyReceipts2)
+	return err
 }
 
 const eraseMessages = `-- name: EraseMessages :exec
@@ -295,7 +337,7 @@ const insertMessages = `-- name: InsertMessages :exec
 INSERT INTO messages (device_id, seq, sender_id, sender_device_id, sender_number, accepted_at, body)
 SELECT unnest($1::uuid[]), unnest($2::bigint[]), unnest($3::uuid[]),
        unnest($4::uuid[]), unnest($5::smallint[]),
-       statement_timestamp(), unnest($6::bytea[])
+       $6::timestamptz, unnest($7::bytea[])
 `
 
 type InsertMessagesParams struct {
@@ -304,10 +346,10 @@ type InsertMessagesParams struct {
 	SenderIds       []uuid.UUID
 	SenderDeviceIds []uuid.UUID
 	SenderNumbers   []int16
+	AcceptedAt      time.Time
 	Bodies          [][]byte
 }
 
-// The time is the database's, so that all nodes agree on it.
 func (q *Queries) InsertMessages(ctx context.Context, db DBTX, arg InsertMessagesParams) error {
 	_, err := db.Exec(ctx, insertMessages,
 		arg.DeviceIds,
@@ -315,18 +357,22 @@ func (q *Queries) InsertMessages(ctx context.Context, db DBTX, arg InsertMessage
 		arg.SenderIds,
 		arg.SenderDeviceIds,
 		arg.SenderNumbers,
+		arg.AcceptedAt,
 		arg.Bodies,
 	)
 	return err
 }
 
 const insertReceipts = `-- name: InsertReceipts :many
-INSERT INTO receipts (sender_device_id, key, digest, invalid, created_at)
-SELECT r.sender_device_id, r.key, r.digest, string_to_array(r.invalid, ',')::smallint[], clock_timestamp()
+INSERT INTO receipts (sender_device_id, key, slot, digest, invalid)
+SELECT r.sender_device_id, r.key, today.slot, r.digest, string_to_array(r.invalid, ',')::smallint[]
 FROM (SELECT unnest($1::uuid[]) AS sender_device_id, unnest($2::uuid[]) AS key,
              unnest($3::bytea[]) AS digest, unnest($4::text[]) AS invalid) r
+CROSS JOIN (SELECT (extract(epoch FROM now())::bigint / 86400 % 3)::smallint AS slot) today
+WHERE NOT EXISTS (
+    SELECT FROM receipts y WHERE y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot)
 ORDER BY r.sender_device_id, r.key
-ON CONFLICT (sender_device_id, key) DO NOTHING
+ON CONFLICT (sender_device_id, key, slot) DO NOTHING
 RETURNING sender_device_id, key
 `
 
@@ -342,7 +388,8 @@ type InsertReceiptsRow struct {
 	Key            uuid.UUID
 }
 
-// Returns the receipts that are new. One that exists waits for its writer and is left out.
+// Returns the receipts that are new. A request that comes again within 24 hours finds its receipt in
+// today's slot (and waits for its writer, if that has not committed) or in yesterday's.
 func (q *Queries) InsertReceipts(ctx context.Context, db DBTX, arg InsertReceiptsParams) ([]InsertReceiptsRow, error) {
 	rows, err := db.Query(ctx, insertReceipts,
 		arg.SenderDeviceIds,
@@ -399,7 +446,7 @@ func (q *Queries) LockGaps(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]
 }
 
 const lockMailboxes = `-- name: LockMailboxes :many
-SELECT device_id, next_seq, floor_seq, pending
+SELECT device_id, next_seq, floor_seq, pending, statement_timestamp()::timestamptz AS now
 FROM mailboxes WHERE device_id = ANY($1::uuid[])
 ORDER BY device_id FOR NO KEY UPDATE
 `
@@ -409,8 +456,10 @@ type LockMailboxesRow struct {
 	NextSeq  int64
 	FloorSeq int64
 	Pending  int32
+	Now      time.Time
 }
 
+// The time is the database's, so that all nodes agree on it.
 func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.UUID) ([]LockMailboxesRow, error) {
 	rows, err := db.Query(ctx, lockMailboxes, deviceIds)
 	if err != nil {
@@ -425,6 +474,7 @@ func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.U
 			&i.NextSeq,
 			&i.FloorSeq,
 			&i.Pending,
+			&i.Now,
 		); err != nil {
 			return nil, err
 		}
@@ -489,21 +539,62 @@ func (q *Queries) MailboxSummary(ctx context.Context, db DBTX, deviceID uuid.UUI
 
 const openMailbox = `-- name: OpenMailbox :one
 UPDATE mailboxes SET generation = generation + 1 WHERE device_id = $1
-RETURNING generation, next_seq, floor_seq
+RETURNING generation, next_seq, floor_seq, acked_seq
 `
 
 type OpenMailboxRow struct {
 	Generation int64
 	NextSeq    int64
 	FloorSeq   int64
+	AckedSeq   int64
 }
 
 // A socket opens: it gets the newest generation, and where to start and end the backlog.
 func (q *Queries) OpenMailbox(ctx context.Context, db DBTX, deviceID uuid.UUID) (OpenMailboxRow, error) {
 	row := db.QueryRow(ctx, openMailbox, deviceID)
 	var i OpenMailboxRow
-	err := row.Scan(&i.Generation, &i.NextSeq, &i.FloorSeq)
+	err := row.Scan(
+		&i.Generation,
+		&i.NextSeq,
+		&i.FloorSeq,
+		&i.AckedSeq,
+	)
 	return i, err
+}
+
+const pendingSenders = `-- name: PendingSenders :many
+SELECT seq, sender_id FROM messages WHERE device_id = $1 AND seq > $2 ORDER BY seq
+`
+
+type PendingSendersParams struct {
+	DeviceID uuid.UUID
+	FloorSeq int64
+}
+
+type PendingSendersRow struct {
+	Seq      int64
+	SenderID uuid.UUID
+}
+
+// Who holds a full mailbox: at most the cap and what is being added, oldest first.
+func (q *Queries) PendingSenders(ctx context.Context, db DBTX, arg PendingSendersParams) ([]PendingSendersRow, error) {
+	rows, err := db.Query(ctx, pendingSenders, arg.DeviceID, arg.FloorSeq)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []PendingSendersRow
+	for rows.Next() {
+		var i PendingSendersRow
+		if err := rows.Scan(&i.Seq, &i.SenderID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const readMessages = `-- name: ReadMessages :many
@@ -617,22 +708,58 @@ func (q *Queries) ReceiptsByKey(ctx context.Context, db DBTX, arg ReceiptsByKeyP
 	return items, nil
 }
 
+const receiptsIn = `-- name: ReceiptsIn :one
+SELECT EXISTS (SELECT FROM receipts WHERE slot = $1)
+`
+
+func (q *Queries) ReceiptsIn(ctx context.Context, db DBTX, slot int16) (bool, error) {
+	row := db.QueryRow(ctx, receiptsIn, slot)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
+const serialiseReceipts = `-- name: SerialiseReceipts :exec
+SELECT pg_advisory_xact_lock($1::bigint)
+`
+
+// Around midnight, when the slot changes: two requests with one key must not find a slot each.
+func (q *Queries) SerialiseReceipts(ctx context.Context, db DBTX, key int64) error {
+	_, err := db.Exec(ctx, serialiseReceipts, key)
+	return err
+}
+
 const settleMailboxes = `-- name: SettleMailboxes :exec
-UPDATE mailboxes m SET pending = m.pending - a.gone,
+UPDATE mailboxes m SET pending = m.pending - a.gone, acked_seq = greatest(m.acked_seq, a.acked_seq),
        floor_seq = CASE WHEN m.pending = a.gone THEN m.next_seq - 1 ELSE m.floor_seq END
-FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::integer[]) AS gone) a
+FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::integer[]) AS gone,
+             unnest($3::bigint[]) AS acked_seq) a
 WHERE m.device_id = a.device_id
 `
 
 type SettleMailboxesParams struct {
 	DeviceIds []uuid.UUID
 	Gone      []int32
+	AckedSeqs []int64
 }
 
 // After envelopes have gone: an empty mailbox is read from its end.
 func (q *Queries) SettleMailboxes(ctx context.Context, db DBTX, arg SettleMailboxesParams) error {
-	_, err := db.Exec(ctx, settleMailboxes, arg.DeviceIds, arg.Gone)
+	_, err := db.Exec(ctx, settleMailboxes, arg.DeviceIds, arg.Gone, arg.AckedSeqs)
 	return err
+}
+
+const spentReceiptSlot = `-- name: SpentReceiptSlot :one
+SELECT ((extract(epoch FROM now())::bigint / 86400 + 1) % 3)::smallint AS slot
+WHERE extract(epoch FROM now())::bigint % 86400 < 82800
+`
+
+// The slot to empty, which is tomorrow's; none shortly before midnight, when it may be in use.
+func (q *Queries) SpentReceiptSlot(ctx context.Context, db DBTX) (int16, error) {
+	row := db.QueryRow(ctx, spentReceiptSlot)
+	var slot int16
+	err := row.Scan(&slot)
+	return slot, err
 }
 
 const staleMailboxes = `-- name: StaleMailboxes :many

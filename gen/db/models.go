@@ -58,6 +58,7 @@ type Mailbox struct {
 	DeviceID   uuid.UUID
 	NextSeq    int64
 	FloorSeq   int64
+	AckedSeq   int64
 	Pending    int32
 	Generation int64
 }
@@ -69,6 +70,7 @@ type Message struct {
 	SenderDeviceID uuid.UUID
 	SenderNumber   int16
 	AcceptedAt     time.Time
+	Skipped        int16
 	Body           []byte
 }
 
@@ -84,9 +86,33 @@ type PreKeyStock struct {
 type Receipt struct {
 	SenderDeviceID uuid.UUID
 	Key            uuid.UUID
+	Slot           int16
 	Digest         []byte
 	Invalid        []int16
-	CreatedAt      time.Time
+}
+
+type Receipts0 struct {
+	SenderDeviceID uuid.UUID
+	Key            uuid.UUID
+	Slot           int16
+	Digest         []byte
+	Invalid        []int16
+}
+
+type Receipts1 struct {
+	SenderDeviceID uuid.UUID
+	Key            uuid.UUID
+	Slot           int16
+	Digest         []byte
+	Invalid        []int16
+}
+
+type Receipts2 struct {
+	SenderDeviceID uuid.UUID
+	Key            uuid.UUID
+	Slot           int16
+	Digest         []byte
+	Invalid        []int16
 }
 
 type RefreshToken struct {

@@ -51,7 +51,7 @@ func newRelay(cfg Config, db *database, logger *slog.Logger) (*relay, error) {
 	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Announce: r.announce, EraseDevice: device.Erase})
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Announce: r.announce})
 	r.keys = keys.New(keys.Config{DB: db.main, Announce: r.announce})
-	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Announce: r.announce, Counters: r.metrics})
+	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Offer: r.offer, Announce: r.announce, Counters: r.metrics})
 	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, PreKeyCounts: r.keys.Counts, LiveSessions: r.accounts.LiveSessions,
 		Announce: r.announce, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
 	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox,
@@ -76,6 +76,11 @@ func (r *relay) announce(n core.Notice) {
 	case core.NoticeDisplaced:
 		r.bus.Publish(n)
 	}
+}
+
+// offer gives committed envelopes to the device's socket, if it is here.
+func (r *relay) offer(device core.DeviceID, envelopes []core.Envelope) bool {
+	return r.gateway.Offer(device, envelopes)
 }
 
 // receive is what a node tells.

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"slices"
+
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
@@ -16,27 +18,33 @@ type delivery struct {
 	drained bool
 	// begun says that the gaps of earlier times have been read.
 	begun bool
+	// skippedBelow: what is pending below it was sent on an earlier socket and skipped.
+	skippedBelow int64
 }
 
-// deliver sends what is pending above the cursor, with the gaps before it, until there is no more. It
-// returns an error when the socket is broken; a failing database only postpones.
+// deliver sends what is pending above the cursor, with the gaps before it, until there is no more or
+// the window is full. It returns an error when the socket is broken; a failing database only postpones.
 func (s *session) deliver() error {
-	for !s.isFinished() {
-		known := s.known.Load()
-		page, err := s.gateway.cfg.Mailbox.Read(s.ctx, s.principal.Device, s.cursor.Load())
+	for more := true; more && !s.isFinished(); {
+		if s.stall() {
+			return nil
+		}
+		known, cursor := s.known.Load(), s.cursor.Load()
+		page, err := s.readPage(cursor)
 		if err != nil {
 			s.retry.Reset(retryAfter)
 			return nil
 		}
-		end := s.cursor.Load()
+		more = page.More
+		end := cursor
 		if n := len(page.Envelopes); n > 0 {
 			end = page.Envelopes[n-1].Sequence
 		}
-		if !page.More {
+		if !more {
 			end = max(end, known)
 		}
 		var gaps []core.Gap
-		if !s.delivery.begun || end-s.cursor.Load() > int64(len(page.Envelopes)) {
+		if !s.delivery.begun || end-cursor > int64(len(page.Envelopes)) {
 			if gaps, err = s.gateway.cfg.Mailbox.Gaps(s.ctx, s.principal.Device); err != nil {
 				s.retry.Reset(retryAfter)
 				return nil
@@ -49,11 +57,48 @@ func (s *session) deliver() error {
 		if err := s.sendDrained(); err != nil {
 			return err
 		}
-		if !page.More {
-			return nil
-		}
 	}
 	return nil
+}
+
+// stall reports that the window is full; the next acknowledgement goes on.
+func (s *session) stall() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.window.stalled = s.window.room() == 0
+	return s.window.stalled
+}
+
+// readPage reads what is next above the cursor, as far as the window has room. Envelopes that were
+// sent many times and skipped are set aside by the way.
+func (s *session) readPage(cursor int64) (mailbox.Page, error) {
+	box, device := s.gateway.cfg.Mailbox, s.principal.Device
+	page, err := box.Read(s.ctx, device, cursor)
+	if err != nil {
+		return page, err
+	}
+	s.mu.Lock()
+	room := s.window.room()
+	s.mu.Unlock()
+	if len(page.Envelopes) > room {
+		page.Envelopes, page.More = page.Envelopes[:room], true
+	}
+	var again []int64
+	for i := range page.Envelopes {
+		if seq := page.Envelopes[i].Sequence; seq < s.delivery.skippedBelow {
+			again = append(again, seq)
+		}
+	}
+	if len(again) == 0 {
+		return page, nil
+	}
+	quarantined, err := box.Resend(s.ctx, device, again)
+	if len(quarantined) > 0 {
+		page.Envelopes = slices.DeleteFunc(page.Envelopes, func(e core.Envelope) bool {
+			return slices.Contains(quarantined, e.Sequence)
+		})
+	}
+	return page, err
 }
 
 // sendPage sends envelopes and, before the first that follows it, each gap up to end.
@@ -98,14 +143,24 @@ func (s *session) sendEnvelopes(envelopes []core.Envelope) error {
 			batch.Envelopes[i] = s.envelope(&envelopes[i])
 		}
 		frame := &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_EnvelopeBatch{EnvelopeBatch: batch}}
+		s.sending(envelopes[:n])
 		if err := s.write(frame); err != nil {
 			return err
 		}
-		s.cursor.Store(envelopes[n-1].Sequence)
 		s.gateway.cfg.Counters.Delivered(n)
 		envelopes = envelopes[n:]
 	}
 	return nil
+}
+
+// sending notes what is about to be sent, before it is: an acknowledgement may be quick.
+func (s *session) sending(envelopes []core.Envelope) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range envelopes {
+		s.window.add(envelopes[i].Sequence)
+	}
+	s.cursor.Store(envelopes[len(envelopes)-1].Sequence)
 }
 
 func (s *session) envelope(e *core.Envelope) *obscurapb.Envelope {

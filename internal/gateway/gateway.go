@@ -136,6 +136,19 @@ func (g *Gateway) Deliver(n core.Notice) core.Notice {
 	return elsewhere
 }
 
+// Offer gives committed envelopes of a device, in order, to its socket, and reports false when the
+// device has none here.
+func (g *Gateway) Offer(device core.DeviceID, envelopes []core.Envelope) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	s := g.sessions[device]
+	if s == nil {
+		return false
+	}
+	s.offer(envelopes)
+	return true
+}
+
 // closeSessions closes the sockets of ended sessions.
 func (g *Gateway) closeSessions(ids []core.SessionID) {
 	if len(ids) == 0 {

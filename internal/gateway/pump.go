@@ -54,6 +54,15 @@ func (s *session) do(todo uint8) error {
 	if todo&doVerify != 0 {
 		s.verify()
 	}
+	if todo&doFresh != 0 {
+		fresh, inLine := s.takeFresh()
+		if err := s.sendEnvelopes(fresh); err != nil {
+			return err
+		}
+		if !inLine {
+			todo |= doMail
+		}
+	}
 	if todo&doMail != 0 {
 		return s.deliver()
 	}

@@ -31,7 +31,8 @@ const (
 
 // What a session has to do, as bits.
 const (
-	doMail uint8 = 1 << iota
+	doMail  uint8 = 1 << iota // read the mailbox
+	doFresh                   // send what was offered, from memory if it is next in line
 	doStatus
 	doPing
 	doVerify
@@ -63,6 +64,10 @@ type session struct {
 	finished bool       // guarded by mu: nothing may be written any more
 	code     int        // guarded by mu: to close with
 	reported []core.Gap // guarded by mu: gaps sent and not forgotten
+	window   window     // guarded by mu
+	// fresh is what was offered and not taken, in order; guarded by mu.
+	fresh      []core.Envelope
+	freshBytes int
 }
 
 // serve runs a session to its end. When it returns no goroutine holds the socket.
@@ -72,7 +77,7 @@ func (g *Gateway) serve(c socket, h handover) {
 	s := &session{gateway: g, socket: c, principal: h.principal, generation: h.opened.Generation, ctx: ctx}
 	s.known.Store(h.opened.Last)
 	s.cursor.Store(h.opened.Floor)
-	s.delivery.drainTo = h.opened.Last
+	s.delivery.drainTo, s.delivery.skippedBelow = h.opened.Last, h.opened.Acknowledged
 	s.ping = time.AfterFunc(pingEvery, func() { s.kick(doPing) })
 	s.retry = time.AfterFunc(time.Hour, func() { s.kick(doMail) })
 	s.retry.Stop()
@@ -159,13 +164,12 @@ func (s *session) frame(data []byte) error {
 		return err
 	}
 	device := s.principal.Device
-	sequences := mailbox.Sequences(device, ids)
+	sequences, gaps := s.settled(mailbox.Sequences(device, ids))
 	if len(sequences) == 0 {
 		return nil
 	}
-	err = s.gateway.cfg.Mailbox.Acknowledge(s.ctx, device, sequences, s.settled(slices.Max(sequences)))
-	if err != nil { // the relay stops; the envelopes will be sent again
-		s.close(closeGoingAway)
+	if err := s.gateway.cfg.Mailbox.Acknowledge(s.ctx, device, sequences, gaps); err != nil {
+		s.close(closeGoingAway) // the relay stops; the envelopes will be sent again
 	}
 	return nil
 }
@@ -183,25 +187,39 @@ func decodeAck(data []byte) ([][]byte, error) {
 	return ack.GetMessageIds(), nil
 }
 
-// settled takes out the reported gaps that an acknowledgement of a later envelope settles.
-func (s *session) settled(sequence int64) []core.Gap {
+// settled sorts out which acknowledged sequences are to be deleted, and takes out the reported gaps
+// that are followed by one of them.
+func (s *session) settled(acknowledged []int64) (sequences []int64, gaps []core.Gap) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var gone []core.Gap
+	sequences = s.window.settle(acknowledged, s.cursor.Load(), s.delivery.drainTo)
+	if len(sequences) == 0 {
+		return nil, nil
+	}
+	if s.window.stalled {
+		s.window.stalled = false
+		s.start(doMail)
+	}
+	last := slices.Max(sequences)
 	s.reported = slices.DeleteFunc(s.reported, func(g core.Gap) bool {
-		if g.To < sequence {
-			gone = append(gone, g)
+		if g.To < last {
+			gaps = append(gaps, g)
 			return true
 		}
 		return false
 	})
-	return gone
+	return sequences, gaps
 }
 
 // kick asks for something to be done and starts the pump if it is not running.
 func (s *session) kick(todo uint8) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.start(todo)
+}
+
+// start is kick for those who hold the lock.
+func (s *session) start(todo uint8) {
 	if s.finished {
 		return
 	}

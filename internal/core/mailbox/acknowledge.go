@@ -85,9 +85,10 @@ func (s *Service) tryForget(ctx context.Context, acks []ack) error {
 		if err != nil {
 			return err
 		}
-		gone := map[core.DeviceID]int32{}
-		for _, device := range rows {
-			gone[device]++
+		left := map[core.DeviceID]gone{}
+		for _, row := range rows {
+			g := left[row.DeviceID]
+			left[row.DeviceID] = gone{n: g.n + 1, acked: max(g.acked, row.Seq)}
 		}
 		if len(gaps.FromSeqs) > 0 {
 			if err := storage.Queries.ForgetGaps(ctx, tx, gaps); err != nil {
@@ -95,7 +96,7 @@ func (s *Service) tryForget(ctx context.Context, acks []ack) error {
 			}
 		}
 		deleted = len(rows)
-		return settle(ctx, tx, gone)
+		return settle(ctx, tx, left)
 	})
 	if err == nil {
 		s.counters.Acknowledged(deleted)

@@ -18,33 +18,61 @@ func lockBoxes(ctx context.Context, tx db.DBTX, devices []core.DeviceID) (map[co
 	}
 	rows, err := storage.Queries.LockMailboxes(ctx, tx, devices)
 	for _, row := range rows {
-		boxes[row.DeviceID] = &box{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending}
+		boxes[row.DeviceID] = &box{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending, now: row.Now}
 	}
 	return boxes, err
 }
 
 // makeRoom drops from the mailboxes that are over the cap, each time the oldest envelope of the sender
-// who holds most of the box: a flood evicts itself, not others' mail.
+// who holds most of the box: a flood evicts itself, not others' mail. A box is read once however much
+// was added, so the cost is bounded by the cap and does not depend on the size of any table.
 func makeRoom(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*box, done *stored) error {
 	for device, b := range boxes {
-		var dropped []int64
-		for b.pending > core.MailboxCap {
-			seq, err := storage.Queries.DropOldestOfHeaviest(ctx, tx, db.DropOldestOfHeaviestParams{DeviceID: device, FloorSeq: b.floor})
-			if err != nil {
-				return err
-			}
-			dropped = append(dropped, seq)
-			b.pending--
-		}
-		if dropped == nil {
+		if b.pending <= core.MailboxCap {
 			continue
 		}
+		q := storage.Queries
+		rows, err := q.PendingSenders(ctx, tx, db.PendingSendersParams{DeviceID: device, FloorSeq: b.floor})
+		if err != nil {
+			return err
+		}
+		dropped := surplus(rows, len(rows)-core.MailboxCap)
+		if err := q.DropSequences(ctx, tx, db.DropSequencesParams{DeviceID: device, Seqs: dropped}); err != nil {
+			return err
+		}
+		b.pending -= int32(len(dropped)) //nolint:gosec // at most a batch
+		b.dropped = dropped
 		done.dropped += len(dropped)
 		if err := recordGaps(ctx, tx, device, dropped, core.GapCap); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// surplus chooses n envelopes to drop, one by one: the oldest of the sender who holds most, and of two
+// who hold the same the one with the older envelope.
+func surplus(rows []db.PendingSendersRow, n int) []int64 {
+	held := map[core.UserID][]int64{}
+	var senders []core.UserID // in the order of their oldest envelope
+	for _, row := range rows {
+		if held[row.SenderID] == nil {
+			senders = append(senders, row.SenderID)
+		}
+		held[row.SenderID] = append(held[row.SenderID], row.Seq)
+	}
+	dropped := make([]int64, 0, n)
+	for range n {
+		heaviest := slices.MaxFunc(senders, func(a, b core.UserID) int {
+			if d := len(held[a]) - len(held[b]); d != 0 {
+				return d
+			}
+			return int(held[b][0] - held[a][0])
+		})
+		dropped = append(dropped, held[heaviest][0])
+		held[heaviest] = held[heaviest][1:]
+	}
+	return dropped
 }
 
 // recordGaps writes down what was dropped from a mailbox whose lock is held. Ranges that touch become
@@ -108,22 +136,33 @@ func TakeOver(ctx context.Context, tx db.DBTX, device core.DeviceID) (generation
 	if err != nil || len(dropped) == 0 {
 		return generation, err
 	}
-	if err := recordGaps(ctx, tx, device, dropped, core.GapTakeover); err != nil {
-		return 0, err
-	}
-	return generation, settle(ctx, tx, map[core.DeviceID]int32{device: int32(len(dropped))}) //nolint:gosec // at most the cap
+	return generation, settleOne(ctx, tx, device, dropped, core.GapTakeover)
+}
+
+// gone is how many envelopes left a mailbox, and the highest of them that was acknowledged.
+type gone struct {
+	n     int32
+	acked int64
 }
 
 // settle writes that envelopes have gone from mailboxes whose locks are held.
-func settle(ctx context.Context, tx db.DBTX, gone map[core.DeviceID]int32) error {
+func settle(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]gone) error {
 	arg := db.SettleMailboxesParams{}
-	for device, n := range gone {
-		arg.DeviceIds, arg.Gone = append(arg.DeviceIds, device), append(arg.Gone, n)
+	for device, g := range boxes {
+		arg.DeviceIds, arg.Gone, arg.AckedSeqs = append(arg.DeviceIds, device), append(arg.Gone, g.n), append(arg.AckedSeqs, g.acked)
 	}
 	if len(arg.Gone) == 0 {
 		return nil
 	}
 	return storage.Queries.SettleMailboxes(ctx, tx, arg)
+}
+
+// settleOne writes that envelopes of one mailbox were dropped.
+func settleOne(ctx context.Context, tx db.DBTX, device core.DeviceID, dropped []int64, reason core.GapReason) error {
+	if err := recordGaps(ctx, tx, device, dropped, reason); err != nil {
+		return err
+	}
+	return settle(ctx, tx, map[core.DeviceID]gone{device: {n: int32(len(dropped))}}) //nolint:gosec // at most the cap
 }
 
 // expireStep is how many expired envelopes one transaction drops.
@@ -144,10 +183,7 @@ func (s *Service) Expire(ctx context.Context, device core.DeviceID) error {
 			if err != nil || len(dropped) == 0 {
 				return err
 			}
-			if err := recordGaps(ctx, tx, device, dropped, core.GapExpired); err != nil {
-				return err
-			}
-			return settle(ctx, tx, map[core.DeviceID]int32{device: int32(len(dropped))}) //nolint:gosec // at most a step
+			return settleOne(ctx, tx, device, dropped, core.GapExpired)
 		})
 		if err != nil {
 			return err

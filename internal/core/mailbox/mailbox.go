@@ -32,7 +32,10 @@ type Config struct {
 	DB *storage.DB
 	// Async is a pool whose commits need not reach the disk: acknowledgements go through it.
 	Async *storage.DB
-	// Announce tells this node and the others about new mail, after the commit.
+	// Offer gives committed envelopes of a device, in order, to its socket on this node, and reports
+	// false when there is none. It must not wait.
+	Offer func(core.DeviceID, []core.Envelope) bool
+	// Announce tells the others about new mail, after the commit.
 	Announce func(core.Notice)
 	Counters Counters
 }
@@ -41,6 +44,7 @@ type Config struct {
 type Service struct {
 	db       *storage.DB
 	async    *storage.DB
+	offer    func(core.DeviceID, []core.Envelope) bool
 	announce func(core.Notice)
 	counters Counters
 	sends    *batch.Batcher[*sendRequest, sendAnswer]
@@ -57,7 +61,7 @@ var (
 
 // New makes a Service.
 func New(cfg Config) *Service {
-	s := &Service{db: cfg.DB, async: cfg.Async, announce: cfg.Announce, counters: cfg.Counters,
+	s := &Service{db: cfg.DB, async: cfg.Async, offer: cfg.Offer, announce: cfg.Announce, counters: cfg.Counters,
 		giveUp: make(chan struct{})}
 	s.sends = batch.New(sendLimits, s.store)
 	s.acks = batch.New(ackLimits, s.forget)

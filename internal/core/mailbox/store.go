@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -24,7 +25,10 @@ type receiptKey struct {
 type box struct {
 	next, floor int64
 	pending     int32
-	added       bool
+	now         time.Time
+	// added is what this transaction adds, dropped what it drops.
+	added   []core.Envelope
+	dropped []int64
 }
 
 // store works on a batch of requests in one transaction: either all of its new requests are stored or
@@ -32,14 +36,20 @@ type box struct {
 func (s *Service) store(ctx context.Context, requests []*sendRequest) ([]sendAnswer, error) {
 	var answers []sendAnswer
 	var done stored
+	var boxes map[core.DeviceID]*box
 	err := s.db.InTx(ctx, func(tx db.DBTX) error {
 		answers, done = make([]sendAnswer, len(requests)), stored{}
-		boxes, err := lockBoxes(ctx, tx, recipients(requests))
-		if err != nil {
+		var err error
+		if boxes, err = lockBoxes(ctx, tx, recipients(requests)); err != nil {
 			return err
 		}
 		for i, r := range requests {
 			answers[i].invalid = withoutBox(r, boxes)
+		}
+		if aroundMidnight(time.Now()) {
+			if err := storage.Queries.SerialiseReceipts(ctx, tx, receiptsLock); err != nil {
+				return err
+			}
 		}
 		fresh, err := insertReceipts(ctx, tx, requests, answers)
 		if err != nil {
@@ -48,7 +58,7 @@ func (s *Service) store(ctx context.Context, requests []*sendRequest) ([]sendAns
 		insert := db.InsertMessagesParams{}
 		for i, r := range requests {
 			if fresh[i] {
-				addMessages(&insert, r, boxes)
+				add(&insert, r, boxes)
 			}
 		}
 		if len(insert.Seqs) > 0 {
@@ -60,7 +70,7 @@ func (s *Service) store(ctx context.Context, requests []*sendRequest) ([]sendAns
 		if err := makeRoom(ctx, tx, boxes, &done); err != nil {
 			return err
 		}
-		if err := advance(ctx, tx, boxes, &done); err != nil {
+		if err := advance(ctx, tx, boxes); err != nil {
 			return err
 		}
 		return answerRepeats(ctx, tx, requests, fresh, answers)
@@ -72,16 +82,13 @@ func (s *Service) store(ctx context.Context, requests []*sendRequest) ([]sendAns
 	if done.dropped > 0 {
 		s.counters.Dropped(core.GapCap, done.dropped)
 	}
-	if len(done.devices) > 0 {
-		s.announce(core.Notice{Kind: core.NoticeMail, IDs: done.devices})
-	}
+	s.handOver(boxes)
 	return answers, nil
 }
 
 // stored is what a committed batch did.
 type stored struct {
 	accepted, dropped int
-	devices           []core.DeviceID
 }
 
 // recipients lists the devices of a batch, each once, in order.
@@ -104,6 +111,16 @@ func withoutBox(r *sendRequest, boxes map[core.DeviceID]*box) []int16 {
 		}
 	}
 	return invalid
+}
+
+// receiptsLock is the advisory lock of SerialiseReceipts.
+const receiptsLock = 0x0b5c07a3
+
+// aroundMidnight reports that the day of a receipt may be in doubt between two nodes. It is generous: a
+// node's clock may be off by minutes.
+func aroundMidnight(now time.Time) bool {
+	const doubt = 5 * time.Minute
+	return now.Add(doubt).UTC().YearDay() != now.Add(-doubt).UTC().YearDay()
 }
 
 // insertReceipts writes the receipts of a batch and reports which requests are new. Two requests with
@@ -141,30 +158,33 @@ func joinPositions(positions []int16) string {
 	return strings.Join(texts, ",")
 }
 
-func addMessages(insert *db.InsertMessagesParams, r *sendRequest, boxes map[core.DeviceID]*box) {
+// add assigns sequences to the submissions of a request.
+func add(insert *db.InsertMessagesParams, r *sendRequest, boxes map[core.DeviceID]*box) {
 	for i := range r.batch.Submissions {
 		sub := &r.batch.Submissions[i]
 		b := boxes[sub.Device]
 		if b == nil {
 			continue
 		}
+		insert.AcceptedAt = b.now
 		insert.DeviceIds = append(insert.DeviceIds, sub.Device)
 		insert.Seqs = append(insert.Seqs, b.next)
 		insert.SenderIds = append(insert.SenderIds, r.sender.User)
 		insert.SenderDeviceIds = append(insert.SenderDeviceIds, r.sender.Device)
 		insert.SenderNumbers = append(insert.SenderNumbers, int16(r.sender.DeviceNumber))
 		insert.Bodies = append(insert.Bodies, sub.Message)
+		b.added = append(b.added, core.Envelope{Sequence: b.next, Sender: r.sender.User, SenderDevice: r.sender.Device,
+			SenderNumber: r.sender.DeviceNumber, AcceptedAt: b.now, Message: sub.Message})
 		b.next++
 		b.pending++
-		b.added = true
 	}
 }
 
 // advance writes the new state of the mailboxes.
-func advance(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*box, done *stored) error {
+func advance(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*box) error {
 	arg := db.AdvanceMailboxesParams{}
 	for device, b := range boxes {
-		if b.added {
+		if len(b.added) > 0 {
 			arg.DeviceIds = append(arg.DeviceIds, device)
 			arg.NextSeqs = append(arg.NextSeqs, b.next)
 			arg.Pendings = append(arg.Pendings, b.pending)
@@ -173,8 +193,24 @@ func advance(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*box, done
 	if len(arg.DeviceIds) == 0 {
 		return nil
 	}
-	done.devices = arg.DeviceIds
 	return storage.Queries.AdvanceMailboxes(ctx, tx, arg)
+}
+
+// handOver gives what was committed to the sockets that are here, and announces the rest.
+func (s *Service) handOver(boxes map[core.DeviceID]*box) {
+	elsewhere := core.Notice{Kind: core.NoticeMail}
+	for device, b := range boxes {
+		kept := b.added
+		if len(b.dropped) > 0 {
+			kept = slices.DeleteFunc(kept, func(e core.Envelope) bool { return slices.Contains(b.dropped, e.Sequence) })
+		}
+		if len(kept) > 0 && !s.offer(device, kept) {
+			elsewhere.IDs = append(elsewhere.IDs, device)
+		}
+	}
+	if len(elsewhere.IDs) > 0 {
+		s.announce(elsewhere)
+	}
 }
 
 // answerRepeats gives requests that were made before their first answer.

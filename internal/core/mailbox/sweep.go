@@ -10,10 +10,10 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// sweepStep is how many mailboxes, or old receipts, one step of a sweep looks at.
+// sweepStep is how many mailboxes one step of a sweep looks at.
 const sweepStep = 1000
 
-// Sweep walks all mailboxes in bounded steps, drops what has expired, and deletes old receipts.
+// Sweep walks all mailboxes in bounded steps, drops what has expired, and empties old receipts.
 func (s *Service) Sweep(ctx context.Context) error {
 	for after := uuid.Nil; ; {
 		var rows []db.StaleMailboxesRow
@@ -39,16 +39,19 @@ func (s *Service) Sweep(ctx context.Context) error {
 	}
 }
 
+// sweepReceipts empties the slot that will be tomorrow's. It holds receipts of the day before
+// yesterday, and nobody reads or writes it today but the check for repeats, which waits a moment.
 func (s *Service) sweepReceipts(ctx context.Context) error {
-	for {
-		var n int64
-		err := s.async.Do(ctx, func(conn db.DBTX) (err error) {
-			n, err = storage.Queries.DeleteOldReceipts(ctx, conn, db.DeleteOldReceiptsParams{
-				Lifetime: storage.Interval(core.ReceiptLifetime), MaxRows: sweepStep})
-			return err
-		})
-		if err != nil || n < sweepStep {
+	return s.async.InTx(ctx, func(tx db.DBTX) error {
+		q := storage.Queries
+		slot, err := q.SpentReceiptSlot(ctx, tx)
+		if err != nil {
+			return storage.NoRowsAs(err, nil)
+		}
+		if holds, err := q.ReceiptsIn(ctx, tx, slot); err != nil || !holds {
 			return err
 		}
-	}
+		empty := [3]func(context.Context, db.DBTX) error{q.EmptyReceipts0, q.EmptyReceipts1, q.EmptyReceipts2}
+		return empty[slot](ctx, tx)
+	})
 }
