@@ -24,9 +24,9 @@ var (
 
 // SendMessages stores a batch of envelopes.
 func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObject) (api.SendMessagesResponseObject, error) {
-	// The body points into a buffer that is used again: read a copy, decode from that.
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
+	// The body points into a buffer that is used again; decoding copies what is kept.
+	var body lent
+	if _, err := io.Copy(&body, r.Body); err != nil {
 		return nil, err
 	}
 	request, err := decodeSend(body)
@@ -58,6 +58,20 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 		return nil, errors.Join(errors.New("cannot encode the answer"), err)
 	}
 	return api.SendMessages200ApplicationXProtobufResponse{Body: bytes.NewReader(out), ContentLength: int64(len(out))}, nil
+}
+
+// lent takes the bytes of a bytes.Reader, which writes all of them at once, without a copy. They belong
+// to the request and must not outlive it.
+type lent []byte
+
+// Write implements io.Writer.
+func (l *lent) Write(p []byte) (int, error) {
+	if *l == nil {
+		*l = p
+	} else {
+		*l = append((*l)[:len(*l):len(*l)], p...)
+	}
+	return len(p), nil
 }
 
 // decodeSend decodes a request and checks its count.

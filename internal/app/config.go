@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -23,6 +24,8 @@ type Config struct {
 	Database
 	DatabaseConnections int32 `default:"16" placeholder:"N" help:"Largest number of connections for requests. Five more are used for acknowledgements and wake-ups."`
 	Migrate             bool  `default:"true" negatable:"" help:"Bring the schema up to date at the start. Without it an older schema is refused."`
+
+	NATSURL string `name:"nats-url" placeholder:"URL" help:"NATS server that carries wake-ups between nodes. Without it PostgreSQL does."`
 
 	TokenKey string `placeholder:"BASE64" help:"Key that signs access tokens, at least 32 bytes in base64. Without it keys are kept in the database and rotate."`
 
@@ -73,8 +76,8 @@ func (c *Config) Validate() error {
 		if origin != "*" && !strings.HasPrefix(origin, "http://") && !strings.HasPrefix(origin, "https://") {
 			return errors.New("--cors-origins must be * or look like https://chat.example.org")
 		}
-		if strings.HasSuffix(origin, "/") {
-			return errors.New("--cors-origins must be without a path, as browsers send them: https://chat.example.org")
+		if u, err := url.Parse(origin); origin != "*" && (err != nil || u.Host == "" || origin != u.Scheme+"://"+strings.ToLower(u.Host)) {
+			return errors.New("--cors-origins must be in lower case and without a path, as browsers send them: https://chat.example.org")
 		}
 	}
 	for flag, d := range map[string]time.Duration{

@@ -47,7 +47,7 @@ func newRelay(cfg Config, db *database, logger *slog.Logger) (*relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.bus = wake.New(wake.Config{URL: db.url, DB: db.async, Receive: r.receive, Resync: r.resync, Logger: logger})
+	r.bus = wake.New(wake.Config{URL: db.url, DB: db.async, NATSURL: cfg.NATSURL, Receive: r.receive, Resync: r.resync, Logger: logger})
 	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Announce: r.announce, EraseDevice: device.Erase})
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Announce: r.announce})
 	r.keys = keys.New(keys.Config{DB: db.main, Announce: r.announce})

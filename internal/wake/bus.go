@@ -1,4 +1,5 @@
-// Package wake carries notices between the nodes that share a database: PostgreSQL LISTEN and NOTIFY.
+// Package wake carries notices between the nodes that share a database: by PostgreSQL's LISTEN and
+// NOTIFY, and the hints by NATS when it is configured.
 //
 // Invariants: a notice is a hint or a revocation, never data. Hints may be lost, doubled or late, and
 // nothing breaks: sessions poll as well. Revocations travel in the transaction that makes them; a node
@@ -9,6 +10,7 @@ package wake
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -42,7 +44,9 @@ type Config struct {
 	URL string
 	// DB sends. Its commits need not reach the disk.
 	DB *storage.DB
-	// Receive is called for every notice, also this node's own, from one goroutine.
+	// NATSURL names a NATS server for the hints; "" sends them through the database too.
+	NATSURL string
+	// Receive is called for every notice, also this node's own, from any goroutine.
 	Receive func(core.Notice)
 	// Resync is called after every (re)connect: notices may have been missed.
 	Resync func()
@@ -55,6 +59,7 @@ type Bus struct {
 	// heard is the time, in nanoseconds, up to which every notice is known to have been received.
 	heard atomic.Int64
 	out   outbox
+	nats  atomic.Pointer[hintBus]
 
 	mu     sync.Mutex
 	probes map[uuid.UUID]chan struct{} // guarded by mu
@@ -67,6 +72,14 @@ func New(cfg Config) *Bus {
 
 // Run listens and sends until ctx ends.
 func (b *Bus) Run(ctx context.Context) error {
+	if b.cfg.NATSURL != "" {
+		h, err := dialNATS(b.cfg.NATSURL, b.receive, b.cfg.Resync, b.cfg.Logger)
+		if err != nil {
+			return err
+		}
+		defer h.close()
+		b.nats.Store(h)
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return b.listen(ctx) })
 	g.Go(func() error { return b.send(ctx) })
@@ -76,8 +89,17 @@ func (b *Bus) Run(ctx context.Context) error {
 // Fresh reports that this node has heard of everything that was committed up to a second ago.
 func (b *Bus) Fresh() bool { return time.Now().UnixNano()-b.heard.Load() < int64(trust) }
 
-// RoundTrip proves the bus: it sends a notice and waits until it comes back.
+// RoundTrip proves the bus: it sends a notice, each way there is, and waits until it comes back.
 func (b *Bus) RoundTrip(ctx context.Context) error {
+	if h := b.nats.Load(); h != nil {
+		if err := b.probe(ctx, func(payloads []string) error { return h.publish(payloads) }); err != nil {
+			return fmt.Errorf("NATS: %w", err)
+		}
+	}
+	return b.probe(ctx, func(payloads []string) error { return b.notify(ctx, payloads) })
+}
+
+func (b *Bus) probe(ctx context.Context, send func([]string) error) error {
 	id, back := uuid.New(), make(chan struct{})
 	b.mu.Lock()
 	b.probes[id] = back
@@ -87,7 +109,7 @@ func (b *Bus) RoundTrip(ctx context.Context) error {
 		delete(b.probes, id)
 		b.mu.Unlock()
 	}()
-	if err := b.notify(ctx, core.Notice{Kind: noticeProbe, IDs: []uuid.UUID{id}}.Payloads()); err != nil {
+	if err := send(core.Notice{Kind: noticeProbe, IDs: []uuid.UUID{id}}.Payloads()); err != nil {
 		return err
 	}
 	select {

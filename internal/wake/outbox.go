@@ -71,7 +71,7 @@ func (b *Bus) send(ctx context.Context) error {
 		if len(payloads) == 0 {
 			continue
 		}
-		if err := b.notify(ctx, payloads); err != nil && ctx.Err() == nil {
+		if err := b.hint(ctx, payloads); err != nil && ctx.Err() == nil {
 			b.cfg.Logger.Warn("wake-ups not sent; the other nodes' polls will find the mail", "error", err)
 			select { // the database is away: collect, do not hammer
 			case <-ctx.Done():
@@ -101,6 +101,14 @@ func hints(kind core.NoticeKind, ids map[uuid.UUID]struct{}) []string {
 		n.IDs = append(n.IDs, id)
 	}
 	return n.Payloads()
+}
+
+// hint sends what may be lost.
+func (b *Bus) hint(ctx context.Context, payloads []string) error {
+	if h := b.nats.Load(); h != nil {
+		return h.publish(payloads)
+	}
+	return b.notify(ctx, payloads)
 }
 
 func (b *Bus) notify(ctx context.Context, payloads []string) error {

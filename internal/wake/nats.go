@@ -1,0 +1,60 @@
+package wake
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+)
+
+// natsSubject is the subject of all hints.
+const natsSubject = "obscura.notices"
+
+// hintBus carries notices that may be lost beside PostgreSQL, when NATS is configured. Revocations stay
+// in the transactions that make them.
+type hintBus struct {
+	conn *nats.Conn
+}
+
+// dialNATS connects, now or whenever the server is there, and reconnects for ever.
+func dialNATS(url string, receive func(payload string), resync func(), logger *slog.Logger) (*hintBus, error) {
+	conn, err := nats.Connect(url,
+		nats.Name("obscura"),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectBufSize(-1), // hints are not kept: the polls find the mail
+		nats.PingInterval(pulse*8),
+		nats.MaxPingsOutstanding(2),
+		nats.ConnectHandler(func(*nats.Conn) { resync() }),
+		nats.ReconnectHandler(func(*nats.Conn) { resync() }),
+		nats.DisconnectErrHandler(func(*nats.Conn, error) { logger.Warn("NATS is away, reconnecting") }),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { logger.Warn("NATS reports an error") }))
+	if err != nil {
+		return nil, errors.New("the NATS URL is not valid") // the error may repeat it, with a password
+	}
+	// One message carries many payloads, one a line.
+	_, err = conn.Subscribe(natsSubject, func(m *nats.Msg) {
+		for payload := range strings.SplitSeq(string(m.Data), "\n") {
+			receive(payload)
+		}
+	})
+	if err != nil {
+		conn.Close()
+		return nil, errors.New("cannot subscribe on NATS")
+	}
+	return &hintBus{conn: conn}, nil
+}
+
+func (h *hintBus) publish(payloads []string) error {
+	for len(payloads) > 0 {
+		n := min(len(payloads), 50) // below the server's default limit of 1 MB
+		if err := h.conn.Publish(natsSubject, []byte(strings.Join(payloads[:n], "\n"))); err != nil {
+			return errors.New("NATS does not take it")
+		}
+		payloads = payloads[n:]
+	}
+	return nil
+}
+
+func (h *hintBus) close() { h.conn.Close() }
