@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
+	"github.com/obscura-relay/obscura/internal/api"
 	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -74,9 +75,9 @@ func serve(ctx context.Context, cfg Config, db *database, logger *slog.Logger, r
 	for _, run := range r.workers() {
 		g.Go(func() error { return run(workers) })
 	}
-	g.Go(func() error { return r.http.Listener(apiListener) })
+	g.Go(func() error { return r.http.Listener(api.Listener{Listener: apiListener}) })
 	g.Go(func() error { return r.serveManagement(managementListener) })
-	g.Go(func() error { return db.watch(workers) })
+	g.Go(func() error { return db.watch(workers, logger) })
 	g.Go(func() error {
 		<-running.Done()
 		logger.Info("stopping")
@@ -104,6 +105,7 @@ func prepareSchema(ctx context.Context, cfg Config, db *storage.DB) error {
 type database struct {
 	url         string
 	main, async *storage.DB
+	private     postgres.Config
 	cluster     *postgres.Cluster
 }
 
@@ -125,9 +127,8 @@ func openDatabase(ctx context.Context, cfg Database, conns int32, logger *slog.L
 		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 			return nil, fmt.Errorf("cannot make the data folder: %w", err)
 		}
-		d.cluster, err = postgres.Start(ctx, postgres.Config{DataDir: folder, BinDir: cfg.PostgresBin, Logger: logger,
-			MaxConnections: int(conns) + asyncConns + 16})
-		if err != nil {
+		d.private = postgres.Config{DataDir: folder, BinDir: cfg.PostgresBin, Logger: logger, MaxConnections: int(conns) + asyncConns + 16}
+		if d.cluster, err = postgres.Start(ctx, d.private); err != nil {
 			return nil, err
 		}
 		d.url = d.cluster.URL()
@@ -143,17 +144,39 @@ func openDatabase(ctx context.Context, cfg Database, conns int32, logger *slog.L
 	return d, d.main.AwaitReady(ctx, startTimeout)
 }
 
-// watch ends with an error when the private server dies.
-func (d *database) watch(ctx context.Context) error {
+// watch starts the private server again when it dies, and ends with an error when that fails.
+func (d *database) watch(ctx context.Context, logger *slog.Logger) error {
 	if d.cluster == nil {
 		return nil
 	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-d.cluster.Done():
-		return fmt.Errorf("the private PostgreSQL has ended: %w", d.cluster.Err())
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.cluster.Done():
+		}
+		logger.Error("the private PostgreSQL has ended, starting it again", "error", d.cluster.Err())
+		if err := d.restart(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("the private PostgreSQL cannot be started again: %w", err)
+		}
 	}
+}
+
+func (d *database) restart(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := d.cluster.Stop(ctx); err != nil { // lets go of the folder
+		return err
+	}
+	cluster, err := postgres.Start(ctx, d.private)
+	if err != nil {
+		return err
+	}
+	d.cluster = cluster
+	if cluster.URL() != d.url {
+		return errors.New("its socket is at another path than before")
+	}
+	return nil
 }
 
 func (d *database) close(timeout time.Duration) error {
