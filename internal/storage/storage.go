@@ -45,6 +45,7 @@ func Open(ctx context.Context, url string, opt Options) (*DB, error) {
 	cfg.MaxConnIdleTime = 5 * time.Minute
 	cfg.HealthCheckPeriod = 5 * time.Second
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
+	cfg.AfterConnect = registerUUID
 	params := cfg.ConnConfig.RuntimeParams
 	params["application_name"] = "obscura"
 	params["statement_timeout"] = "10s"
