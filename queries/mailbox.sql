@@ -28,8 +28,8 @@ SELECT r.sender_device_id, r.key, today.slot, r.digest, string_to_array(r.invali
 FROM (SELECT unnest(@sender_device_ids::uuid[]) AS sender_device_id, unnest(@keys::uuid[]) AS key,
              unnest(@digests::bytea[]) AS digest, unnest(@invalids::text[]) AS invalid) r
 CROSS JOIN (SELECT (extract(epoch FROM now())::bigint / 86400 % 3)::smallint AS slot) today
-WHERE NOT EXISTS (
-    SELECT FROM receipts y WHERE y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot)
+WHERE (SELECT true FROM receipts y
+       WHERE y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot LIMIT 1) IS NULL
 ORDER BY r.sender_device_id, r.key
 ON CONFLICT (sender_device_id, key, slot) DO NOTHING
 RETURNING sender_device_id, key;
@@ -37,7 +37,10 @@ RETURNING sender_device_id, key;
 -- name: ReceiptsByKey :many
 SELECT r.sender_device_id, r.key, r.digest, r.invalid
 FROM (SELECT unnest(@sender_device_ids::uuid[]) AS sender_device_id, unnest(@keys::uuid[]) AS key) w
-JOIN receipts r ON r.sender_device_id = w.sender_device_id AND r.key = w.key;
+CROSS JOIN LATERAL (
+    SELECT sender_device_id, key, digest, invalid FROM receipts
+    WHERE receipts.sender_device_id = w.sender_device_id AND receipts.key = w.key LIMIT 1
+) r;
 
 -- name: SpentReceiptSlot :one
 -- The slot to empty, which is tomorrow's; none shortly before midnight, when it may be in use.
@@ -91,11 +94,17 @@ UPDATE mailboxes SET generation = generation + 1 WHERE device_id = @device_id RE
 SELECT device_id, next_seq, generation FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[]);
 
 -- name: DeleteMessages :many
--- Returns one row for every envelope that was there.
-DELETE FROM messages m
-USING (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@seqs::bigint[]) AS seq) a
-WHERE m.device_id = a.device_id AND m.seq = a.seq
-RETURNING m.device_id, m.seq;
+-- Returns one row for every envelope that was there. The look-ups are written out, one by one along
+-- the primary key: a table that empties and fills has statistics that lead the planner astray. The
+-- caller holds the mailboxes' locks, so the places stay valid.
+DELETE FROM messages WHERE ctid = ANY(ARRAY(
+    SELECT place.ctid
+    FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@seqs::bigint[]) AS seq) a
+    CROSS JOIN LATERAL (
+        SELECT m.ctid FROM messages m WHERE m.device_id = a.device_id AND m.seq = a.seq LIMIT 1
+    ) place
+))
+RETURNING device_id, seq;
 
 -- name: SettleMailboxes :exec
 -- After envelopes have gone: an empty mailbox is read from its end.
@@ -106,11 +115,11 @@ FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@gone::integer[]) 
 WHERE m.device_id = a.device_id;
 
 -- name: PendingSenders :many
--- Who holds a full mailbox: at most the cap and what is being added, oldest first.
-SELECT seq, sender_id FROM messages WHERE device_id = @device_id AND seq > @floor_seq ORDER BY seq;
-
--- name: DropSequences :exec
-DELETE FROM messages WHERE device_id = @device_id AND seq = ANY(@seqs::bigint[]);
+-- Who holds full mailboxes: at most the cap and what is being added in each, oldest first.
+SELECT m.device_id, m.seq, m.sender_id
+FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@floor_seqs::bigint[]) AS floor_seq) b
+JOIN messages m ON m.device_id = b.device_id AND m.seq > b.floor_seq
+ORDER BY m.device_id, m.seq;
 
 -- name: CountSkipped :many
 -- These envelopes are about to be sent again although later ones have been acknowledged.
@@ -150,11 +159,12 @@ ORDER BY p.device_id;
 SELECT from_seq, to_seq, reason FROM gaps WHERE device_id = @device_id ORDER BY from_seq;
 
 -- name: LockGaps :many
-SELECT from_seq, to_seq, reason FROM gaps WHERE device_id = @device_id ORDER BY from_seq FOR UPDATE;
+SELECT device_id, from_seq, to_seq, reason FROM gaps WHERE device_id = ANY(@device_ids::uuid[])
+ORDER BY device_id, from_seq FOR UPDATE;
 
 -- name: InsertGaps :exec
 INSERT INTO gaps (device_id, from_seq, to_seq, reason)
-SELECT @device_id::uuid, unnest(@from_seqs::bigint[]), unnest(@to_seqs::bigint[]), unnest(@reasons::smallint[]);
+SELECT unnest(@device_ids::uuid[]), unnest(@from_seqs::bigint[]), unnest(@to_seqs::bigint[]), unnest(@reasons::smallint[]);
 
 -- name: ForgetGaps :exec
 -- Gaps that were reported and followed by an acknowledgement. One that has grown since stays.

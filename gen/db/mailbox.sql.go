@@ -89,10 +89,14 @@ func (q *Queries) DeleteMailbox(ctx context.Context, db DBTX, deviceID uuid.UUID
 }
 
 const deleteMessages = `-- name: DeleteMessages :many
-DELETE FROM messages m
-USING (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS seq) a
-WHERE m.device_id = a.device_id AND m.seq = a.seq
-RETURNING m.device_id, m.seq
+DELETE FROM messages WHERE ctid = ANY(ARRAY(
+    SELECT place.ctid
+    FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS seq) a
+    CROSS JOIN LATERAL (
+        SELECT m.ctid FROM messages m WHERE m.device_id = a.device_id AND m.seq = a.seq LIMIT 1
+    ) place
+))
+RETURNING device_id, seq
 `
 
 type DeleteMessagesParams struct {
@@ -105,7 +109,9 @@ type DeleteMessagesRow struct {
 	Seq      int64
 }
 
-// Returns one row for every envelope that was there.
+// Returns one row for every envelope that was there. The look-ups are written out, one by one along
+// the primary key: a table that empties and fills has statistics that lead the planner astray. The
+// caller holds the mailboxes' locks, so the places stay valid.
 func (q *Queries) DeleteMessages(ctx context.Context, db DBTX, arg DeleteMessagesParams) ([]DeleteMessagesRow, error) {
 	rows, err := db.Query(ctx, deleteMessages, arg.DeviceIds, arg.Seqs)
 	if err != nil {
@@ -200,20 +206,6 @@ func (q *Queries) DropExpired(ctx context.Context, db DBTX, arg DropExpiredParam
 	return items, nil
 }
 
-const dropSequences = `-- name: DropSequences :exec
-DELETE FROM messages WHERE device_id = $1 AND seq = ANY($2::bigint[])
-`
-
-type DropSequencesParams struct {
-	DeviceID uuid.UUID
-	Seqs     []int64
-}
-
-func (q *Queries) DropSequences(ctx context.Context, db DBTX, arg DropSequencesParams) error {
-	_, err := db.Exec(ctx, dropSequences, arg.DeviceID, arg.Seqs)
-	return err
-}
-
 const emptyReceipts0 = `-- name: EmptyReceipts0 :exec
 TRUNCATE receipts_0
 `
@@ -301,19 +293,19 @@ func (q *Queries) GapsOf(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]Ga
 
 const insertGaps = `-- name: InsertGaps :exec
 INSERT INTO gaps (device_id, from_seq, to_seq, reason)
-SELECT $1::uuid, unnest($2::bigint[]), unnest($3::bigint[]), unnest($4::smallint[])
+SELECT unnest($1::uuid[]), unnest($2::bigint[]), unnest($3::bigint[]), unnest($4::smallint[])
 `
 
 type InsertGapsParams struct {
-	DeviceID uuid.UUID
-	FromSeqs []int64
-	ToSeqs   []int64
-	Reasons  []int16
+	DeviceIds []uuid.UUID
+	FromSeqs  []int64
+	ToSeqs    []int64
+	Reasons   []int16
 }
 
 func (q *Queries) InsertGaps(ctx context.Context, db DBTX, arg InsertGapsParams) error {
 	_, err := db.Exec(ctx, insertGaps,
-		arg.DeviceID,
+		arg.DeviceIds,
 		arg.FromSeqs,
 		arg.ToSeqs,
 		arg.Reasons,
@@ -369,8 +361,8 @@ SELECT r.sender_device_id, r.key, today.slot, r.digest, string_to_array(r.invali
 FROM (SELECT unnest($1::uuid[]) AS sender_device_id, unnest($2::uuid[]) AS key,
              unnest($3::bytea[]) AS digest, unnest($4::text[]) AS invalid) r
 CROSS JOIN (SELECT (extract(epoch FROM now())::bigint / 86400 % 3)::smallint AS slot) today
-WHERE NOT EXISTS (
-    SELECT FROM receipts y WHERE y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot)
+WHERE (SELECT true FROM receipts y
+       WHERE y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot LIMIT 1) IS NULL
 ORDER BY r.sender_device_id, r.key
 ON CONFLICT (sender_device_id, key, slot) DO NOTHING
 RETURNING sender_device_id, key
@@ -416,25 +408,25 @@ func (q *Queries) InsertReceipts(ctx context.Context, db DBTX, arg InsertReceipt
 }
 
 const lockGaps = `-- name: LockGaps :many
-SELECT from_seq, to_seq, reason FROM gaps WHERE device_id = $1 ORDER BY from_seq FOR UPDATE
+SELECT device_id, from_seq, to_seq, reason FROM gaps WHERE device_id = ANY($1::uuid[])
+ORDER BY device_id, from_seq FOR UPDATE
 `
 
-type LockGapsRow struct {
-	FromSeq int64
-	ToSeq   int64
-	Reason  int16
-}
-
-func (q *Queries) LockGaps(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]LockGapsRow, error) {
-	rows, err := db.Query(ctx, lockGaps, deviceID)
+func (q *Queries) LockGaps(ctx context.Context, db DBTX, deviceIds []uuid.UUID) ([]Gap, error) {
+	rows, err := db.Query(ctx, lockGaps, deviceIds)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LockGapsRow
+	var items []Gap
 	for rows.Next() {
-		var i LockGapsRow
-		if err := rows.Scan(&i.FromSeq, &i.ToSeq, &i.Reason); err != nil {
+		var i Gap
+		if err := rows.Scan(
+			&i.DeviceID,
+			&i.FromSeq,
+			&i.ToSeq,
+			&i.Reason,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -563,22 +555,26 @@ func (q *Queries) OpenMailbox(ctx context.Context, db DBTX, deviceID uuid.UUID) 
 }
 
 const pendingSenders = `-- name: PendingSenders :many
-SELECT seq, sender_id FROM messages WHERE device_id = $1 AND seq > $2 ORDER BY seq
+SELECT m.device_id, m.seq, m.sender_id
+FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS floor_seq) b
+JOIN messages m ON m.device_id = b.device_id AND m.seq > b.floor_seq
+ORDER BY m.device_id, m.seq
 `
 
 type PendingSendersParams struct {
-	DeviceID uuid.UUID
-	FloorSeq int64
+	DeviceIds []uuid.UUID
+	FloorSeqs []int64
 }
 
 type PendingSendersRow struct {
+	DeviceID uuid.UUID
 	Seq      int64
 	SenderID uuid.UUID
 }
 
-// Who holds a full mailbox: at most the cap and what is being added, oldest first.
+// Who holds full mailboxes: at most the cap and what is being added in each, oldest first.
 func (q *Queries) PendingSenders(ctx context.Context, db DBTX, arg PendingSendersParams) ([]PendingSendersRow, error) {
-	rows, err := db.Query(ctx, pendingSenders, arg.DeviceID, arg.FloorSeq)
+	rows, err := db.Query(ctx, pendingSenders, arg.DeviceIds, arg.FloorSeqs)
 	if err != nil {
 		return nil, err
 	}
@@ -586,7 +582,7 @@ func (q *Queries) PendingSenders(ctx context.Context, db DBTX, arg PendingSender
 	var items []PendingSendersRow
 	for rows.Next() {
 		var i PendingSendersRow
-		if err := rows.Scan(&i.Seq, &i.SenderID); err != nil {
+		if err := rows.Scan(&i.DeviceID, &i.Seq, &i.SenderID); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -668,7 +664,10 @@ func (q *Queries) ReadMessages(ctx context.Context, db DBTX, arg ReadMessagesPar
 const receiptsByKey = `-- name: ReceiptsByKey :many
 SELECT r.sender_device_id, r.key, r.digest, r.invalid
 FROM (SELECT unnest($1::uuid[]) AS sender_device_id, unnest($2::uuid[]) AS key) w
-JOIN receipts r ON r.sender_device_id = w.sender_device_id AND r.key = w.key
+CROSS JOIN LATERAL (
+    SELECT sender_device_id, key, digest, invalid FROM receipts
+    WHERE receipts.sender_device_id = w.sender_device_id AND receipts.key = w.key LIMIT 1
+) r
 `
 
 type ReceiptsByKeyParams struct {

@@ -51,6 +51,11 @@ func Open(ctx context.Context, url string, opt Options) (*DB, error) {
 	params["statement_timeout"] = "10s"
 	params["lock_timeout"] = "5s"
 	params["idle_in_transaction_session_timeout"] = "15s"
+	// Every statement of ours walks along keys. A plan that reads a table, or joins by hashing it, was
+	// made on the statistics of a queue that has filled since.
+	params["enable_seqscan"] = "off"
+	params["enable_hashjoin"] = "off"
+	params["enable_mergejoin"] = "off"
 	if opt.AsyncCommit {
 		params["synchronous_commit"] = "off"
 	}

@@ -47,6 +47,10 @@ func (s *Service) forget(ctx context.Context, acks []ack) ([]struct{}, error) {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err := s.tryForget(ctx, acks)
 		if err == nil {
+			select {
+			case s.acked <- struct{}{}:
+			default:
+			}
 			return make([]struct{}, len(acks)), nil
 		}
 		select {

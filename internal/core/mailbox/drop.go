@@ -1,7 +1,10 @@
 package mailbox
 
 import (
+	"container/heap"
 	"context"
+	"errors"
+	"maps"
 	"slices"
 
 	"github.com/obscura-relay/obscura/gen/db"
@@ -23,90 +26,143 @@ func lockBoxes(ctx context.Context, tx db.DBTX, devices []core.DeviceID) (map[co
 	return boxes, err
 }
 
+// maxFull is how many full mailboxes one transaction makes room in: each costs a read of the cap's worth
+// of rows, and while it lasts their owners' acknowledgements wait.
+const maxFull = 64
+
+// errManyFull asks for smaller batches.
+var errManyFull = errors.New("too many full mailboxes for one transaction")
+
 // makeRoom drops from the mailboxes that are over the cap, each time the oldest envelope of the sender
 // who holds most of the box: a flood evicts itself, not others' mail. A box is read once however much
 // was added, so the cost is bounded by the cap and does not depend on the size of any table.
-func makeRoom(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*box, done *stored) error {
+func makeRoom(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*box, requests int, done *stored) error {
+	full := db.PendingSendersParams{}
 	for device, b := range boxes {
-		if b.pending <= core.MailboxCap {
-			continue
-		}
-		q := storage.Queries
-		rows, err := q.PendingSenders(ctx, tx, db.PendingSendersParams{DeviceID: device, FloorSeq: b.floor})
-		if err != nil {
-			return err
-		}
-		dropped := surplus(rows, len(rows)-core.MailboxCap)
-		if err := q.DropSequences(ctx, tx, db.DropSequencesParams{DeviceID: device, Seqs: dropped}); err != nil {
-			return err
-		}
-		b.pending -= int32(len(dropped)) //nolint:gosec // at most a batch
-		b.dropped = dropped
-		done.dropped += len(dropped)
-		if err := recordGaps(ctx, tx, device, dropped, core.GapCap); err != nil {
-			return err
+		if b.pending > core.MailboxCap {
+			full.DeviceIds, full.FloorSeqs = append(full.DeviceIds, device), append(full.FloorSeqs, b.floor)
 		}
 	}
-	return nil
+	if len(full.DeviceIds) == 0 {
+		return nil
+	}
+	if len(full.DeviceIds) > maxFull && requests > 1 {
+		return errManyFull
+	}
+	rows, err := storage.Queries.PendingSenders(ctx, tx, full)
+	if err != nil {
+		return err
+	}
+	drops := db.DeleteMessagesParams{}
+	dropped := map[core.DeviceID][]int64{}
+	for len(rows) > 0 {
+		device, n := rows[0].DeviceID, 0
+		for n < len(rows) && rows[n].DeviceID == device {
+			n++
+		}
+		b := boxes[device]
+		b.dropped = surplus(rows[:n], n-core.MailboxCap)
+		b.pending -= int32(len(b.dropped)) //nolint:gosec // at most a batch
+		dropped[device] = b.dropped
+		for _, seq := range b.dropped {
+			drops.DeviceIds, drops.Seqs = append(drops.DeviceIds, device), append(drops.Seqs, seq)
+		}
+		rows = rows[n:]
+	}
+	done.dropped = len(drops.Seqs)
+	if _, err := storage.Queries.DeleteMessages(ctx, tx, drops); err != nil {
+		return err
+	}
+	return recordGaps(ctx, tx, dropped, core.GapCap)
 }
 
-// surplus chooses n envelopes to drop, one by one: the oldest of the sender who holds most, and of two
-// who hold the same the one with the older envelope.
+// surplus chooses n envelopes of one mailbox to drop, one by one: the oldest of the sender who holds
+// most, and of two who hold the same the one with the older envelope.
 func surplus(rows []db.PendingSendersRow, n int) []int64 {
-	held := map[core.UserID][]int64{}
-	var senders []core.UserID // in the order of their oldest envelope
+	held := map[core.UserID]int{} // the sender's place in all
+	var all shares
 	for _, row := range rows {
-		if held[row.SenderID] == nil {
-			senders = append(senders, row.SenderID)
+		i, known := held[row.SenderID]
+		if !known {
+			i = len(all)
+			held[row.SenderID] = i
+			all = append(all, nil)
 		}
-		held[row.SenderID] = append(held[row.SenderID], row.Seq)
+		all[i] = append(all[i], row.Seq)
 	}
+	heap.Init(&all)
 	dropped := make([]int64, 0, n)
 	for range n {
-		heaviest := slices.MaxFunc(senders, func(a, b core.UserID) int {
-			if d := len(held[a]) - len(held[b]); d != 0 {
-				return d
-			}
-			return int(held[b][0] - held[a][0])
-		})
-		dropped = append(dropped, held[heaviest][0])
-		held[heaviest] = held[heaviest][1:]
+		dropped = append(dropped, all[0][0])
+		if all[0] = all[0][1:]; len(all[0]) == 0 {
+			heap.Pop(&all)
+			continue
+		}
+		heap.Fix(&all, 0)
 	}
 	return dropped
 }
 
-// recordGaps writes down what was dropped from a mailbox whose lock is held. Ranges that touch become
+// shares is a heap of what each sender holds, oldest first; on top is the sender who holds most. None
+// is empty: there may be more senders with one envelope each than a mailbox holds.
+type shares [][]int64
+
+func (s shares) Len() int      { return len(s) }
+func (s shares) Swap(i, j int) { s[i], s[j] = s[j], s[i] }
+func (s shares) Less(i, j int) bool {
+	if len(s[i]) != len(s[j]) {
+		return len(s[i]) > len(s[j])
+	}
+	return s[i][0] < s[j][0]
+}
+
+// Push implements heap.Interface.
+func (s *shares) Push(x any) { *s = append(*s, x.([]int64)) }
+
+// Pop implements heap.Interface.
+func (s *shares) Pop() any {
+	last := len(*s) - 1
+	x := (*s)[last]
+	*s = (*s)[:last]
+	return x
+}
+
+// recordGaps writes down what was dropped from mailboxes whose locks are held. Ranges that touch become
 // one, so a mailbox under a flood for weeks has few.
-func recordGaps(ctx context.Context, tx db.DBTX, device core.DeviceID, dropped []int64, reason core.GapReason) error {
+func recordGaps(ctx context.Context, tx db.DBTX, dropped map[core.DeviceID][]int64, reason core.GapReason) error {
 	q := storage.Queries
-	rows, err := q.LockGaps(ctx, tx, device)
+	rows, err := q.LockGaps(ctx, tx, slices.Collect(maps.Keys(dropped)))
 	if err != nil {
 		return err
 	}
-	known := make([]core.Gap, 0, len(rows)+len(dropped))
+	known := map[core.DeviceID][]core.Gap{}
 	for _, row := range rows {
-		known = append(known, core.Gap{From: row.FromSeq, To: row.ToSeq, Reason: core.GapReason(row.Reason)})
+		known[row.DeviceID] = append(known[row.DeviceID], core.Gap{From: row.FromSeq, To: row.ToSeq, Reason: core.GapReason(row.Reason)})
 	}
-	all := slices.Clone(known)
-	for _, seq := range dropped {
-		all = append(all, core.Gap{From: seq, To: seq, Reason: reason})
-	}
-	all = mergeGaps(all)
-	forget, insert := db.ForgetGapsParams{}, db.InsertGapsParams{DeviceID: device}
-	for _, g := range known {
-		if !slices.Contains(all, g) {
-			forget.DeviceIds = append(forget.DeviceIds, device)
-			forget.FromSeqs, forget.ToSeqs = append(forget.FromSeqs, g.From), append(forget.ToSeqs, g.To)
+	forget, insert := db.ForgetGapsParams{}, db.InsertGapsParams{}
+	for device, seqs := range dropped {
+		all := slices.Clone(known[device])
+		for _, seq := range seqs {
+			all = append(all, core.Gap{From: seq, To: seq, Reason: reason})
+		}
+		all = mergeGaps(all)
+		for _, g := range known[device] {
+			if !slices.Contains(all, g) {
+				forget.DeviceIds = append(forget.DeviceIds, device)
+				forget.FromSeqs, forget.ToSeqs = append(forget.FromSeqs, g.From), append(forget.ToSeqs, g.To)
+			}
+		}
+		for _, g := range all {
+			if !slices.Contains(known[device], g) {
+				insert.DeviceIds, insert.Reasons = append(insert.DeviceIds, device), append(insert.Reasons, int16(g.Reason))
+				insert.FromSeqs, insert.ToSeqs = append(insert.FromSeqs, g.From), append(insert.ToSeqs, g.To)
+			}
 		}
 	}
-	for _, g := range all {
-		if !slices.Contains(known, g) {
-			insert.FromSeqs, insert.ToSeqs = append(insert.FromSeqs, g.From), append(insert.ToSeqs, g.To)
-			insert.Reasons = append(insert.Reasons, int16(g.Reason))
+	if len(forget.FromSeqs) > 0 {
+		if err := q.ForgetGaps(ctx, tx, forget); err != nil {
+			return err
 		}
-	}
-	if err := q.ForgetGaps(ctx, tx, forget); err != nil {
-		return err
 	}
 	return q.InsertGaps(ctx, tx, insert)
 }
@@ -159,7 +215,7 @@ func settle(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]gone) error
 
 // settleOne writes that envelopes of one mailbox were dropped.
 func settleOne(ctx context.Context, tx db.DBTX, device core.DeviceID, dropped []int64, reason core.GapReason) error {
-	if err := recordGaps(ctx, tx, device, dropped, reason); err != nil {
+	if err := recordGaps(ctx, tx, map[core.DeviceID][]int64{device: dropped}, reason); err != nil {
 		return err
 	}
 	return settle(ctx, tx, map[core.DeviceID]gone{device: {n: int32(len(dropped))}}) //nolint:gosec // at most the cap

@@ -49,6 +49,7 @@ type Service struct {
 	counters Counters
 	sends    *batch.Batcher[*sendRequest, sendAnswer]
 	acks     *batch.Batcher[ack, struct{}]
+	acked    chan struct{} // holds one token after acknowledgements were worked on
 	giveUp   chan struct{}
 }
 
@@ -62,7 +63,7 @@ var (
 // New makes a Service.
 func New(cfg Config) *Service {
 	s := &Service{db: cfg.DB, async: cfg.Async, offer: cfg.Offer, announce: cfg.Announce, counters: cfg.Counters,
-		giveUp: make(chan struct{})}
+		acked: make(chan struct{}, 1), giveUp: make(chan struct{})}
 	s.sends = batch.New(sendLimits, s.store)
 	s.acks = batch.New(ackLimits, s.forget)
 	return s

@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"context"
+	"slices"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -32,7 +33,8 @@ func (s *Service) Resend(ctx context.Context, device core.DeviceID, sequences []
 		if quarantined == nil {
 			return nil
 		}
-		if err := storage.Queries.DropSequences(ctx, tx, db.DropSequencesParams{DeviceID: device, Seqs: quarantined}); err != nil {
+		drops := db.DeleteMessagesParams{DeviceIds: slices.Repeat([]core.DeviceID{device}, len(quarantined)), Seqs: quarantined}
+		if _, err := storage.Queries.DeleteMessages(ctx, tx, drops); err != nil {
 			return err
 		}
 		return settleOne(ctx, tx, device, quarantined, core.GapQuarantined)

@@ -3,6 +3,7 @@ package mailbox
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,9 +32,44 @@ type box struct {
 	dropped []int64
 }
 
-// store works on a batch of requests in one transaction: either all of its new requests are stored or
-// none is.
+// store works on a batch of requests, in smaller ones when it meets many full mailboxes.
 func (s *Service) store(ctx context.Context, requests []*sendRequest) ([]sendAnswer, error) {
+	s.letAcknowledgementsPass()
+	answers, err := s.storeOnce(ctx, requests)
+	if !errors.Is(err, errManyFull) {
+		return answers, err
+	}
+	half := len(requests) / 2
+	answers, err = s.store(ctx, requests[:half])
+	if err != nil {
+		return nil, err
+	}
+	rest, err := s.store(ctx, requests[half:])
+	if err != nil { // the first half is stored; its senders hear so when they try again
+		return nil, err
+	}
+	return append(answers, rest...), nil
+}
+
+// When acknowledgements pile up they go first, for a while: what they delete would otherwise fill
+// mailboxes, and room would have to be made.
+const (
+	manyAcks    = 2048
+	acksGoFirst = 100 * time.Millisecond
+)
+
+func (s *Service) letAcknowledgementsPass() {
+	for deadline := time.After(acksGoFirst); s.acks.Len() > manyAcks; {
+		select {
+		case <-s.acked:
+		case <-deadline:
+			return
+		}
+	}
+}
+
+// storeOnce works on a batch in one transaction: either all of its new requests are stored or none is.
+func (s *Service) storeOnce(ctx context.Context, requests []*sendRequest) ([]sendAnswer, error) {
 	var answers []sendAnswer
 	var done stored
 	var boxes map[core.DeviceID]*box
@@ -67,7 +103,7 @@ func (s *Service) store(ctx context.Context, requests []*sendRequest) ([]sendAns
 			}
 		}
 		done.accepted = len(insert.Seqs)
-		if err := makeRoom(ctx, tx, boxes, &done); err != nil {
+		if err := makeRoom(ctx, tx, boxes, len(requests), &done); err != nil {
 			return err
 		}
 		if err := advance(ctx, tx, boxes); err != nil {
