@@ -12,3 +12,13 @@ SELECT set_config('idle_in_transaction_session_timeout', '0', true);
 
 -- name: Ping :one
 SELECT 1::integer;
+
+-- name: NoTimeout :exec
+SELECT set_config('statement_timeout', '0', false);
+
+-- name: VacuumMailboxes :exec
+-- The queues: most of what autovacuum, which looks once a minute by default, comes too late for.
+VACUUM (SKIP_LOCKED) messages, mailboxes;
+
+-- name: VacuumKeys :exec
+VACUUM (SKIP_LOCKED) pre_key_stocks, ec_pre_keys, kyber_pre_keys;

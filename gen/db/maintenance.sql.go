@@ -19,6 +19,15 @@ func (q *Queries) MayIdle(ctx context.Context, db DBTX) error {
 	return err
 }
 
+const noTimeout = `-- name: NoTimeout :exec
+SELECT set_config('statement_timeout', '0', false)
+`
+
+func (q *Queries) NoTimeout(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, noTimeout)
+	return err
+}
+
 const notify = `-- name: Notify :exec
 
 SELECT pg_notify($1::text, payload) FROM unnest($2::text[]) AS payload
@@ -55,4 +64,23 @@ func (q *Queries) TryLock(ctx context.Context, db DBTX, key int64) (bool, error)
 	var pg_try_advisory_xact_lock bool
 	err := row.Scan(&pg_try_advisory_xact_lock)
 	return pg_try_advisory_xact_lock, err
+}
+
+const vacuumKeys = `-- name: VacuumKeys :exec
+VACUUM (SKIP_LOCKED) pre_key_stocks, ec_pre_keys, kyber_pre_keys
+`
+
+func (q *Queries) VacuumKeys(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, vacuumKeys)
+	return err
+}
+
+const vacuumMailboxes = `-- name: VacuumMailboxes :exec
+VACUUM (SKIP_LOCKED) messages, mailboxes
+`
+
+// The queues: most of what autovacuum, which looks once a minute by default, comes too late for.
+func (q *Queries) VacuumMailboxes(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, vacuumMailboxes)
+	return err
 }

@@ -100,7 +100,7 @@ func (r *relay) resync() {
 // workers run until requests and sockets have ended.
 func (r *relay) workers() []func(context.Context) error {
 	return []func(context.Context) error{
-		r.mailbox.RunSends, r.mailbox.RunAcknowledgements, r.keys.Run, r.gateway.Run, r.bus.Run, r.sweep, r.rotate,
+		r.mailbox.RunSends, r.mailbox.RunAcknowledgements, r.keys.Run, r.gateway.Run, r.bus.Run, r.sweep, r.vacuum, r.rotate,
 	}
 }
 
@@ -120,9 +120,25 @@ func (r *relay) closeDoors(timeout time.Duration) {
 
 const (
 	sweepEvery  = 5 * time.Minute
+	vacuumEvery = 10 * time.Second
 	rotateEvery = time.Hour
 	sweepLock   = 0x0b5c07a2
+	vacuumLock  = 0x0b5c07a4
 )
+
+// vacuum keeps the queues small on somebody else's server, on one node at a time. The private server's
+// autovacuum looks every second and needs no help.
+func (r *relay) vacuum(ctx context.Context) error {
+	if r.db.cluster != nil {
+		return nil
+	}
+	return every(ctx, vacuumEvery, func() {
+		_, err := r.db.async.WithLock(ctx, vacuumLock, func() error { return r.db.async.Vacuum(ctx) })
+		if err != nil && ctx.Err() == nil {
+			r.logger.Warn("the queues were not vacuumed", "error", err)
+		}
+	})
+}
 
 // sweep forgets what has expired, on one node at a time.
 func (r *relay) sweep(ctx context.Context) error {

@@ -97,6 +97,23 @@ func (d *DB) WithLock(ctx context.Context, key int64, fn func() error) (ran bool
 	return ran, err
 }
 
+// Vacuum makes room in the tables that fill and empty all the time. It uses a connection of its own,
+// without a timeout, and skips tables that are being vacuumed.
+func (d *DB) Vacuum(ctx context.Context) error {
+	pooled, err := d.pool.Acquire(ctx)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	conn := pooled.Hijack()
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	for _, step := range []func(context.Context, db.DBTX) error{Queries.NoTimeout, Queries.VacuumMailboxes, Queries.VacuumKeys} {
+		if err := step(ctx, conn); err != nil {
+			return classify(ctx, err)
+		}
+	}
+	return nil
+}
+
 // Interval converts a duration for a query.
 func Interval(d time.Duration) pgtype.Interval {
 	return pgtype.Interval{Microseconds: d.Microseconds(), Valid: true}

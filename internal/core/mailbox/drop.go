@@ -61,7 +61,7 @@ func makeRoom(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*box, req
 			n++
 		}
 		b := boxes[device]
-		b.dropped = surplus(rows[:n], n-core.MailboxCap)
+		b.dropped = surplus(rows[:n], max(0, n-core.MailboxCap))
 		b.pending -= int32(len(b.dropped)) //nolint:gosec // at most a batch
 		dropped[device] = b.dropped
 		for _, seq := range b.dropped {
@@ -146,14 +146,15 @@ func recordGaps(ctx context.Context, tx db.DBTX, dropped map[core.DeviceID][]int
 			all = append(all, core.Gap{From: seq, To: seq, Reason: reason})
 		}
 		all = mergeGaps(all)
+		before, after := set(known[device]), set(all) // a mailbox that is acknowledged in holes has thousands
 		for _, g := range known[device] {
-			if !slices.Contains(all, g) {
+			if !after[g] {
 				forget.DeviceIds = append(forget.DeviceIds, device)
 				forget.FromSeqs, forget.ToSeqs = append(forget.FromSeqs, g.From), append(forget.ToSeqs, g.To)
 			}
 		}
 		for _, g := range all {
-			if !slices.Contains(known[device], g) {
+			if !before[g] {
 				insert.DeviceIds, insert.Reasons = append(insert.DeviceIds, device), append(insert.Reasons, int16(g.Reason))
 				insert.FromSeqs, insert.ToSeqs = append(insert.FromSeqs, g.From), append(insert.ToSeqs, g.To)
 			}
@@ -165,6 +166,14 @@ func recordGaps(ctx context.Context, tx db.DBTX, dropped map[core.DeviceID][]int
 		}
 	}
 	return q.InsertGaps(ctx, tx, insert)
+}
+
+func set(gaps []core.Gap) map[core.Gap]bool {
+	in := make(map[core.Gap]bool, len(gaps))
+	for _, g := range gaps {
+		in[g] = true
+	}
+	return in
 }
 
 // mergeGaps sorts ranges that do not overlap and joins those that touch and have one reason.

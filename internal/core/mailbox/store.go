@@ -3,7 +3,6 @@ package mailbox
 import (
 	"bytes"
 	"context"
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,11 +31,13 @@ type box struct {
 	dropped []int64
 }
 
-// store works on a batch of requests, in smaller ones when it meets many full mailboxes.
+// store works on a batch of requests. When it meets many full mailboxes, or a request that cannot be
+// stored, it works on each half by itself: a poisoned request fails alone.
 func (s *Service) store(ctx context.Context, requests []*sendRequest) ([]sendAnswer, error) {
 	s.letAcknowledgementsPass()
 	answers, err := s.storeOnce(ctx, requests)
-	if !errors.Is(err, errManyFull) {
+	poisoned := err != nil && core.KindOf(err) == 0 // not the database's state: one request's content
+	if !poisoned || len(requests) == 1 {
 		return answers, err
 	}
 	half := len(requests) / 2
