@@ -40,10 +40,10 @@ func (s *session) work() {
 // do returns an error when the socket is broken.
 func (s *session) do(todo uint8) error {
 	if todo&doPing != 0 {
+		s.stayAlive(pongWithin) // before the ping: the pong, which may be quick, extends it
 		if err := s.socket.WriteControl(pingMessage, nil, time.Now().Add(writeWithin)); err != nil {
 			return err
 		}
-		s.stayAlive(pongWithin)
 		s.ping.Reset(pingEvery)
 	}
 	if todo&doStatus != 0 {
