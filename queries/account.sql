@@ -15,6 +15,11 @@ SELECT id, username, password_hash, created_at FROM users WHERE id = @id;
 -- Serialises what changes a user's set of devices and sessions.
 SELECT id FROM users WHERE id = @id FOR NO KEY UPDATE;
 
+-- name: LockStocksOfUser :many
+-- The stocks of all the user's devices, in the order in which hand-outs lock them.
+SELECT s.device_id FROM pre_key_stocks s JOIN devices d ON d.id = s.device_id
+WHERE d.user_id = @user_id ORDER BY s.device_id FOR UPDATE OF s;
+
 -- name: SetPasswordHash :execrows
 -- Changes nothing when the hash is no longer the one that was checked.
 UPDATE users SET password_hash = @new_hash WHERE id = @id AND password_hash = @old_hash;
@@ -23,10 +28,11 @@ UPDATE users SET password_hash = @new_hash WHERE id = @id AND password_hash = @o
 DELETE FROM users WHERE id = @id;
 
 -- name: InsertSession :exec
-INSERT INTO sessions (id, user_id, device_id, expires_at) VALUES (@id, @user_id, @device_id, @expires_at);
+-- Here and below: what expires does so by the database's clock, on which all nodes agree.
+INSERT INTO sessions (id, user_id, device_id, expires_at) VALUES (@id, @user_id, @device_id, now() + @lifetime::interval);
 
 -- name: ExtendSession :exec
-UPDATE sessions SET expires_at = @expires_at WHERE id = @id;
+UPDATE sessions SET expires_at = now() + @lifetime::interval WHERE id = @id;
 
 -- name: SessionByID :one
 SELECT s.id, s.user_id, s.device_id, d.number
@@ -59,7 +65,7 @@ DELETE FROM sessions WHERE device_id = @device_id::uuid AND id <> @keep RETURNIN
 DELETE FROM sessions WHERE id IN (SELECT s.id FROM sessions s WHERE s.expires_at <= now() LIMIT @max_rows::int);
 
 -- name: InsertRefreshToken :exec
-INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES (@hash, @session_id, @expires_at);
+INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES (@hash, @session_id, now() + @lifetime::interval);
 
 -- name: UseRefreshToken :one
 -- Marks the token as used, once; the second use within the grace finds the first one's time.
@@ -76,7 +82,7 @@ WHERE session_id = @session_id AND (expires_at <= now() OR used_at <= now() - @g
 DELETE FROM refresh_tokens WHERE session_id = @session_id;
 
 -- name: InsertTicket :exec
-INSERT INTO gateway_tickets (hash, session_id, expires_at) VALUES (@hash, @session_id, @expires_at);
+INSERT INTO gateway_tickets (hash, session_id, expires_at) VALUES (@hash, @session_id, now() + @lifetime::interval);
 
 -- name: TakeTicket :one
 -- A ticket opens one socket: whoever deletes the row has it.
@@ -92,10 +98,10 @@ DELETE FROM gateway_tickets WHERE expires_at <= now();
 SELECT pg_advisory_xact_lock(@key::bigint);
 
 -- name: SigningKeys :many
-SELECT id, secret, created_at FROM signing_keys ORDER BY created_at DESC, id;
+SELECT id, secret, (created_at < now() - @rotation::interval)::boolean AS due FROM signing_keys ORDER BY created_at DESC, id;
 
 -- name: InsertSigningKey :exec
 INSERT INTO signing_keys (id, secret) VALUES (@id, @secret);
 
 -- name: DeleteSigningKeysBefore :execrows
-DELETE FROM signing_keys WHERE created_at < @before;
+DELETE FROM signing_keys WHERE created_at < now() - @age::interval;

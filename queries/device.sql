@@ -28,7 +28,8 @@ VALUES (@id, @user_id, @number, @name, @registration_id, @identity_key,
 RETURNING created_at;
 
 -- name: DevicesOfUser :many
-SELECT id, number, name, created_at FROM devices WHERE user_id = @user_id ORDER BY number;
+-- In the order in which whoever locks several devices does so: sends and hand-outs take the same one.
+SELECT id, number, name, created_at FROM devices WHERE user_id = @user_id ORDER BY id;
 
 -- name: DeviceOfUser :one
 SELECT id, number, name, created_at FROM devices WHERE id = @id AND user_id = @user_id;
@@ -41,4 +42,8 @@ RETURNING id, number, name, created_at;
 DELETE FROM devices WHERE id = @id AND user_id = @user_id;
 
 -- name: RestingDeviceNumbers :many
-SELECT number FROM retired_device_numbers WHERE user_id = @user_id ORDER BY number;
+-- A number that was given out again rests no longer, though its row stays until the next rest.
+SELECT r.number FROM retired_device_numbers r
+WHERE r.user_id = @user_id
+  AND NOT EXISTS (SELECT FROM devices d WHERE d.user_id = r.user_id AND d.number = r.number)
+ORDER BY r.number;

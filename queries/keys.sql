@@ -12,12 +12,10 @@ SELECT registration_id, identity_key, signed_pre_key_id, signed_pre_key, signed_
        last_resort_id, last_resort_key, last_resort_sig
 FROM devices WHERE id = @id;
 
--- name: DeviceKeysForShare :one
--- With the stock locked: what is read of the one-time keys next belongs to these.
-SELECT d.registration_id, d.identity_key, d.signed_pre_key_id, d.signed_pre_key, d.signed_pre_key_sig,
-       d.last_resort_id, d.last_resort_key, d.last_resort_sig
-FROM pre_key_stocks s JOIN devices d ON d.id = s.device_id
-WHERE s.device_id = @device_id FOR SHARE OF s;
+-- name: SharePreKeyStock :one
+-- Waits for uploads and hand-outs of the device and keeps others off: what the next statements read
+-- belongs together. A join in this statement would not: it would see the other table as of its start.
+SELECT device_id FROM pre_key_stocks WHERE device_id = @device_id FOR SHARE;
 
 -- name: ClearLastResort :exec
 UPDATE devices SET last_resort_id = NULL, last_resort_key = NULL, last_resort_sig = NULL WHERE id = @id;
@@ -34,16 +32,29 @@ UPDATE devices SET last_resort_id = @key_id, last_resort_key = @public_key, last
 WHERE id = @id;
 
 -- name: ECPreKeys :many
-SELECT key_id, public_key FROM ec_pre_keys WHERE device_id = @device_id ORDER BY key_id;
+-- As every scan of one-time keys it starts at the floor, not among the dead index entries below it.
+SELECT k.key_id, k.public_key FROM ec_pre_keys k
+WHERE k.device_id = @device_id AND k.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.device_id = @device_id)
+ORDER BY k.key_id;
 
 -- name: KyberPreKeys :many
-SELECT key_id, public_key FROM kyber_pre_keys WHERE device_id = @device_id ORDER BY key_id;
+SELECT k.key_id, k.public_key FROM kyber_pre_keys k
+WHERE k.device_id = @device_id AND k.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.device_id = @device_id)
+ORDER BY k.key_id;
 
 -- name: InsertECPreKeys :exec
+WITH lowered AS (
+    UPDATE pre_key_stocks SET ec_floor = least(ec_floor, (SELECT min(i) FROM unnest(@key_ids::integer[]) i))
+    WHERE device_id = @device_id::uuid
+)
 INSERT INTO ec_pre_keys (device_id, key_id, public_key, upload)
 SELECT @device_id::uuid, unnest(@key_ids::integer[]), unnest(@public_keys::bytea[]), @upload::bigint;
 
 -- name: InsertKyberPreKeys :exec
+WITH lowered AS (
+    UPDATE pre_key_stocks SET kyber_floor = least(kyber_floor, (SELECT min(i) FROM unnest(@key_ids::integer[]) i))
+    WHERE device_id = @device_id::uuid
+)
 INSERT INTO kyber_pre_keys (device_id, key_id, public_key, signature, upload)
 SELECT @device_id::uuid, unnest(@key_ids::integer[]), unnest(@public_keys::bytea[]), unnest(@signatures::bytea[]), @upload::bigint;
 
@@ -51,11 +62,13 @@ SELECT @device_id::uuid, unnest(@key_ids::integer[]), unnest(@public_keys::bytea
 -- Keeps the newest uploads; within one upload the highest ids.
 DELETE FROM ec_pre_keys k WHERE k.device_id = @device_id AND k.key_id IN (
     SELECT o.key_id FROM ec_pre_keys o WHERE o.device_id = @device_id
+      AND o.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.device_id = @device_id)
     ORDER BY o.upload DESC, o.key_id DESC OFFSET @keep::int);
 
 -- name: TrimKyberPreKeys :exec
 DELETE FROM kyber_pre_keys k WHERE k.device_id = @device_id AND k.key_id IN (
     SELECT o.key_id FROM kyber_pre_keys o WHERE o.device_id = @device_id
+      AND o.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.device_id = @device_id)
     ORDER BY o.upload DESC, o.key_id DESC OFFSET @keep::int);
 
 -- name: DeleteECPreKeys :exec
@@ -67,10 +80,12 @@ DELETE FROM kyber_pre_keys WHERE device_id = @device_id;
 -- name: RecountPreKeys :one
 -- After an upload: counts and floors from the tables themselves.
 UPDATE pre_key_stocks s SET
-    ec_count    = (SELECT count(*) FROM ec_pre_keys e WHERE e.device_id = s.device_id),
-    ec_floor    = (SELECT coalesce(min(e.key_id), 0) FROM ec_pre_keys e WHERE e.device_id = s.device_id),
-    kyber_count = (SELECT count(*) FROM kyber_pre_keys k WHERE k.device_id = s.device_id),
-    kyber_floor = (SELECT coalesce(min(k.key_id), 0) FROM kyber_pre_keys k WHERE k.device_id = s.device_id)
+    ec_count    = (SELECT count(*) FROM ec_pre_keys e WHERE e.device_id = s.device_id AND e.key_id >= s.ec_floor),
+    ec_floor    = (SELECT coalesce(min(e.key_id), s.ec_floor) FROM ec_pre_keys e
+                   WHERE e.device_id = s.device_id AND e.key_id >= s.ec_floor),
+    kyber_count = (SELECT count(*) FROM kyber_pre_keys k WHERE k.device_id = s.device_id AND k.key_id >= s.kyber_floor),
+    kyber_floor = (SELECT coalesce(min(k.key_id), s.kyber_floor) FROM kyber_pre_keys k
+                   WHERE k.device_id = s.device_id AND k.key_id >= s.kyber_floor)
 WHERE s.device_id = @device_id
 RETURNING s.ec_count, s.kyber_count;
 
@@ -85,6 +100,10 @@ SELECT ec_count, kyber_count FROM pre_key_stocks WHERE device_id = @device_id;
 -- and two batches cannot deadlock. A hand-out that had to wait sees the newest stock row but keys as
 -- of its start: keys taken meanwhile are skipped by the row locks (FOR UPDATE goes on to the next
 -- one), keys uploaded meanwhile are not seen; then the floor, which would hide them, stays.
+--
+-- What was locked is deleted by its place in the table (keys are never updated, so it does not move):
+-- the planner cannot know how few rows a LIMIT leaves and would join them with the whole table. The
+-- place is written (e).ctid because sqlc knows no system columns.
 WITH want AS (
     SELECT unnest(@user_ids::uuid[]) AS user_id, unnest(@counts::int[]) AS n
 ), stock AS MATERIALIZED (
@@ -96,21 +115,21 @@ WITH want AS (
     ORDER BY s.device_id
     FOR NO KEY UPDATE OF s
 ), ec AS MATERIALIZED (
-    SELECT stock.device_id, k.key_id, k.public_key
+    SELECT stock.device_id, k.place, k.key_id, k.public_key
     FROM stock CROSS JOIN LATERAL (
-        SELECT e.key_id, e.public_key FROM ec_pre_keys e
+        SELECT (e).ctid AS place, e.key_id, e.public_key FROM ec_pre_keys e
         WHERE e.device_id = stock.device_id AND e.key_id >= stock.ec_floor
         ORDER BY e.key_id LIMIT stock.n FOR UPDATE) k
 ), ec_gone AS (
-    DELETE FROM ec_pre_keys e USING ec WHERE e.device_id = ec.device_id AND e.key_id = ec.key_id
+    DELETE FROM ec_pre_keys e WHERE (e).ctid = ANY (ARRAY(SELECT ec.place FROM ec))
 ), kyber AS MATERIALIZED (
-    SELECT stock.device_id, k.key_id, k.public_key, k.signature
+    SELECT stock.device_id, k.place, k.key_id, k.public_key, k.signature
     FROM stock CROSS JOIN LATERAL (
-        SELECT e.key_id, e.public_key, e.signature FROM kyber_pre_keys e
+        SELECT (e).ctid AS place, e.key_id, e.public_key, e.signature FROM kyber_pre_keys e
         WHERE e.device_id = stock.device_id AND e.key_id >= stock.kyber_floor
         ORDER BY e.key_id LIMIT stock.n FOR UPDATE) k
 ), kyber_gone AS (
-    DELETE FROM kyber_pre_keys e USING kyber WHERE e.device_id = kyber.device_id AND e.key_id = kyber.key_id
+    DELETE FROM kyber_pre_keys e WHERE (e).ctid = ANY (ARRAY(SELECT kyber.place FROM kyber))
 ), ec_lists AS (
     SELECT device_id, array_agg(key_id ORDER BY key_id) AS ids, array_agg(public_key ORDER BY key_id) AS keys
     FROM ec GROUP BY device_id

@@ -5,8 +5,7 @@
 INSERT INTO mailboxes (device_id) VALUES (@device_id);
 
 -- name: LockMailboxes :many
--- The time is the database's, so that all nodes agree on it.
-SELECT device_id, next_seq, floor_seq, pending, statement_timestamp()::timestamptz AS now
+SELECT device_id, next_seq, floor_seq, pending
 FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[])
 ORDER BY device_id FOR NO KEY UPDATE;
 
@@ -21,8 +20,10 @@ WHERE m.device_id = a.device_id;
 SELECT pg_advisory_xact_lock(@key::bigint);
 
 -- name: InsertReceipts :many
--- Returns the receipts that are new. A request that comes again within 24 hours finds its receipt in
--- today's slot (and waits for its writer, if that has not committed) or in yesterday's.
+-- Returns the receipts that are new, and the time: the database's, so that all nodes agree on it, and
+-- taken with the mailboxes locked, so that it does not run against their sequences. A request that
+-- comes again within 24 hours finds its receipt in today's slot (and waits for its writer, if that has
+-- not committed) or in yesterday's.
 INSERT INTO receipts (sender_device_id, key, slot, digest, invalid)
 SELECT r.sender_device_id, r.key, today.slot, r.digest, string_to_array(r.invalid, ',')::smallint[]
 FROM (SELECT unnest(@sender_device_ids::uuid[]) AS sender_device_id, unnest(@keys::uuid[]) AS key,
@@ -32,7 +33,7 @@ WHERE (SELECT true FROM receipts y
        WHERE y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot LIMIT 1) IS NULL
 ORDER BY r.sender_device_id, r.key
 ON CONFLICT (sender_device_id, key, slot) DO NOTHING
-RETURNING sender_device_id, key;
+RETURNING sender_device_id, key, statement_timestamp()::timestamptz AS now;
 
 -- name: ReceiptsByKey :many
 SELECT r.sender_device_id, r.key, r.digest, r.invalid
@@ -184,6 +185,7 @@ DELETE FROM receipts WHERE sender_device_id = @device_id;
 
 -- name: MailboxSummary :one
 -- For the account export.
-SELECT m.next_seq, m.pending,
+SELECT m.next_seq, m.pending, m.acked_seq,
+       (SELECT count(*) FROM receipts WHERE receipts.sender_device_id = m.device_id)::bigint AS receipts,
        (SELECT coalesce(sum(octet_length(body)), 0) FROM messages WHERE messages.device_id = m.device_id)::bigint AS pending_bytes
 FROM mailboxes m WHERE m.device_id = @device_id;

@@ -42,12 +42,27 @@ type AccountDevice struct {
 	Mailbox AccountMailbox `json:"mailbox"`
 }
 
+// AccountGap defines model for AccountGap.
+type AccountGap struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
+}
+
 // AccountMailbox defines model for AccountMailbox.
 type AccountMailbox struct {
 	// Accepted Envelopes ever accepted for the device.
-	Accepted     int64 `json:"accepted"`
-	Pending      int32 `json:"pending"`
-	PendingBytes int64 `json:"pendingBytes"`
+	Accepted int64 `json:"accepted"`
+
+	// Acknowledged The highest sequence that the device has acknowledged.
+	Acknowledged int64 `json:"acknowledged"`
+
+	// Gaps What was dropped and not yet reported to the device and followed by an acknowledgement.
+	Gaps         []AccountGap `json:"gaps"`
+	Pending      int32        `json:"pending"`
+	PendingBytes int64        `json:"pendingBytes"`
+
+	// Receipts How many batches of the device are remembered, so that a repeated one stores nothing.
+	Receipts int64 `json:"receipts"`
 }
 
 // AccountSession defines model for AccountSession.

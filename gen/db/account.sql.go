@@ -117,11 +117,11 @@ func (q *Queries) DeleteSession(ctx context.Context, db DBTX, id uuid.UUID) (int
 }
 
 const deleteSigningKeysBefore = `-- name: DeleteSigningKeysBefore :execrows
-DELETE FROM signing_keys WHERE created_at < $1
+DELETE FROM signing_keys WHERE created_at < now() - $1::interval
 `
 
-func (q *Queries) DeleteSigningKeysBefore(ctx context.Context, db DBTX, before time.Time) (int64, error) {
-	result, err := db.Exec(ctx, deleteSigningKeysBefore, before)
+func (q *Queries) DeleteSigningKeysBefore(ctx context.Context, db DBTX, age pgtype.Interval) (int64, error) {
+	result, err := db.Exec(ctx, deleteSigningKeysBefore, age)
 	if err != nil {
 		return 0, err
 	}
@@ -156,51 +156,52 @@ func (q *Queries) DeleteUser(ctx context.Context, db DBTX, id uuid.UUID) (int64,
 }
 
 const extendSession = `-- name: ExtendSession :exec
-UPDATE sessions SET expires_at = $1 WHERE id = $2
+UPDATE sessions SET expires_at = now() + $1::interval WHERE id = $2
 `
 
 type ExtendSessionParams struct {
-	ExpiresAt time.Time
-	ID        uuid.UUID
+	Lifetime pgtype.Interval
+	ID       uuid.UUID
 }
 
 func (q *Queries) ExtendSession(ctx context.Context, db DBTX, arg ExtendSessionParams) error {
-	_, err := db.Exec(ctx, extendSession, arg.ExpiresAt, arg.ID)
+	_, err := db.Exec(ctx, extendSession, arg.Lifetime, arg.ID)
 	return err
 }
 
 const insertRefreshToken = `-- name: InsertRefreshToken :exec
-INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES ($1, $2, $3)
+INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES ($1, $2, now() + $3::interval)
 `
 
 type InsertRefreshTokenParams struct {
 	Hash      []byte
 	SessionID uuid.UUID
-	ExpiresAt time.Time
+	Lifetime  pgtype.Interval
 }
 
 func (q *Queries) InsertRefreshToken(ctx context.Context, db DBTX, arg InsertRefreshTokenParams) error {
-	_, err := db.Exec(ctx, insertRefreshToken, arg.Hash, arg.SessionID, arg.ExpiresAt)
+	_, err := db.Exec(ctx, insertRefreshToken, arg.Hash, arg.SessionID, arg.Lifetime)
 	return err
 }
 
 const insertSession = `-- name: InsertSession :exec
-INSERT INTO sessions (id, user_id, device_id, expires_at) VALUES ($1, $2, $3, $4)
+INSERT INTO sessions (id, user_id, device_id, expires_at) VALUES ($1, $2, $3, now() + $4::interval)
 `
 
 type InsertSessionParams struct {
-	ID        uuid.UUID
-	UserID    uuid.UUID
-	DeviceID  *uuid.UUID
-	ExpiresAt time.Time
+	ID       uuid.UUID
+	UserID   uuid.UUID
+	DeviceID *uuid.UUID
+	Lifetime pgtype.Interval
 }
 
+// Here and below: what expires does so by the database's clock, on which all nodes agree.
 func (q *Queries) InsertSession(ctx context.Context, db DBTX, arg InsertSessionParams) error {
 	_, err := db.Exec(ctx, insertSession,
 		arg.ID,
 		arg.UserID,
 		arg.DeviceID,
-		arg.ExpiresAt,
+		arg.Lifetime,
 	)
 	return err
 }
@@ -220,17 +221,17 @@ func (q *Queries) InsertSigningKey(ctx context.Context, db DBTX, arg InsertSigni
 }
 
 const insertTicket = `-- name: InsertTicket :exec
-INSERT INTO gateway_tickets (hash, session_id, expires_at) VALUES ($1, $2, $3)
+INSERT INTO gateway_tickets (hash, session_id, expires_at) VALUES ($1, $2, now() + $3::interval)
 `
 
 type InsertTicketParams struct {
 	Hash      []byte
 	SessionID uuid.UUID
-	ExpiresAt time.Time
+	Lifetime  pgtype.Interval
 }
 
 func (q *Queries) InsertTicket(ctx context.Context, db DBTX, arg InsertTicketParams) error {
-	_, err := db.Exec(ctx, insertTicket, arg.Hash, arg.SessionID, arg.ExpiresAt)
+	_, err := db.Exec(ctx, insertTicket, arg.Hash, arg.SessionID, arg.Lifetime)
 	return err
 }
 
@@ -314,6 +315,32 @@ SELECT pg_advisory_xact_lock($1::bigint)
 func (q *Queries) LockSigningKeys(ctx context.Context, db DBTX, key int64) error {
 	_, err := db.Exec(ctx, lockSigningKeys, key)
 	return err
+}
+
+const lockStocksOfUser = `-- name: LockStocksOfUser :many
+SELECT s.device_id FROM pre_key_stocks s JOIN devices d ON d.id = s.device_id
+WHERE d.user_id = $1 ORDER BY s.device_id FOR UPDATE OF s
+`
+
+// The stocks of all the user's devices, in the order in which hand-outs lock them.
+func (q *Queries) LockStocksOfUser(ctx context.Context, db DBTX, userID uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := db.Query(ctx, lockStocksOfUser, userID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var device_id uuid.UUID
+		if err := rows.Scan(&device_id); err != nil {
+			return nil, err
+		}
+		items = append(items, device_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const lockUser = `-- name: LockUser :one
@@ -410,19 +437,25 @@ func (q *Queries) SetPasswordHash(ctx context.Context, db DBTX, arg SetPasswordH
 }
 
 const signingKeys = `-- name: SigningKeys :many
-SELECT id, secret, created_at FROM signing_keys ORDER BY created_at DESC, id
+SELECT id, secret, (created_at < now() - $1::interval)::boolean AS due FROM signing_keys ORDER BY created_at DESC, id
 `
 
-func (q *Queries) SigningKeys(ctx context.Context, db DBTX) ([]SigningKey, error) {
-	rows, err := db.Query(ctx, signingKeys)
+type SigningKeysRow struct {
+	ID     string
+	Secret []byte
+	Due    bool
+}
+
+func (q *Queries) SigningKeys(ctx context.Context, db DBTX, rotation pgtype.Interval) ([]SigningKeysRow, error) {
+	rows, err := db.Query(ctx, signingKeys, rotation)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []SigningKey
+	var items []SigningKeysRow
 	for rows.Next() {
-		var i SigningKey
-		if err := rows.Scan(&i.ID, &i.Secret, &i.CreatedAt); err != nil {
+		var i SigningKeysRow
+		if err := rows.Scan(&i.ID, &i.Secret, &i.Due); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -72,7 +72,7 @@ func (q *Queries) DeviceOfUser(ctx context.Context, db DBTX, arg DeviceOfUserPar
 }
 
 const devicesOfUser = `-- name: DevicesOfUser :many
-SELECT id, number, name, created_at FROM devices WHERE user_id = $1 ORDER BY number
+SELECT id, number, name, created_at FROM devices WHERE user_id = $1 ORDER BY id
 `
 
 type DevicesOfUserRow struct {
@@ -82,6 +82,7 @@ type DevicesOfUserRow struct {
 	CreatedAt time.Time
 }
 
+// In the order in which whoever locks several devices does so: sends and hand-outs take the same one.
 func (q *Queries) DevicesOfUser(ctx context.Context, db DBTX, userID uuid.UUID) ([]DevicesOfUserRow, error) {
 	rows, err := db.Query(ctx, devicesOfUser, userID)
 	if err != nil {
@@ -206,9 +207,13 @@ func (q *Queries) RenameDevice(ctx context.Context, db DBTX, arg RenameDevicePar
 }
 
 const restingDeviceNumbers = `-- name: RestingDeviceNumbers :many
-SELECT number FROM retired_device_numbers WHERE user_id = $1 ORDER BY number
+SELECT r.number FROM retired_device_numbers r
+WHERE r.user_id = $1
+  AND NOT EXISTS (SELECT FROM devices d WHERE d.user_id = r.user_id AND d.number = r.number)
+ORDER BY r.number
 `
 
+// A number that was given out again rests no longer, though its row stays until the next rest.
 func (q *Queries) RestingDeviceNumbers(ctx context.Context, db DBTX, userID uuid.UUID) ([]int16, error) {
 	rows, err := db.Query(ctx, restingDeviceNumbers, userID)
 	if err != nil {

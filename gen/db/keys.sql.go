@@ -71,43 +71,10 @@ func (q *Queries) DeviceKeys(ctx context.Context, db DBTX, id uuid.UUID) (Device
 	return i, err
 }
 
-const deviceKeysForShare = `-- name: DeviceKeysForShare :one
-SELECT d.registration_id, d.identity_key, d.signed_pre_key_id, d.signed_pre_key, d.signed_pre_key_sig,
-       d.last_resort_id, d.last_resort_key, d.last_resort_sig
-FROM pre_key_stocks s JOIN devices d ON d.id = s.device_id
-WHERE s.device_id = $1 FOR SHARE OF s
-`
-
-type DeviceKeysForShareRow struct {
-	RegistrationID  int32
-	IdentityKey     []byte
-	SignedPreKeyID  int32
-	SignedPreKey    []byte
-	SignedPreKeySig []byte
-	LastResortID    *int32
-	LastResortKey   []byte
-	LastResortSig   []byte
-}
-
-// With the stock locked: what is read of the one-time keys next belongs to these.
-func (q *Queries) DeviceKeysForShare(ctx context.Context, db DBTX, deviceID uuid.UUID) (DeviceKeysForShareRow, error) {
-	row := db.QueryRow(ctx, deviceKeysForShare, deviceID)
-	var i DeviceKeysForShareRow
-	err := row.Scan(
-		&i.RegistrationID,
-		&i.IdentityKey,
-		&i.SignedPreKeyID,
-		&i.SignedPreKey,
-		&i.SignedPreKeySig,
-		&i.LastResortID,
-		&i.LastResortKey,
-		&i.LastResortSig,
-	)
-	return i, err
-}
-
 const eCPreKeys = `-- name: ECPreKeys :many
-SELECT key_id, public_key FROM ec_pre_keys WHERE device_id = $1 ORDER BY key_id
+SELECT k.key_id, k.public_key FROM ec_pre_keys k
+WHERE k.device_id = $1 AND k.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.device_id = $1)
+ORDER BY k.key_id
 `
 
 type ECPreKeysRow struct {
@@ -115,6 +82,7 @@ type ECPreKeysRow struct {
 	PublicKey []byte
 }
 
+// As every scan of one-time keys it starts at the floor, not among the dead index entries below it.
 func (q *Queries) ECPreKeys(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]ECPreKeysRow, error) {
 	rows, err := db.Query(ctx, eCPreKeys, deviceID)
 	if err != nil {
@@ -161,6 +129,10 @@ func (q *Queries) ExistingUsers(ctx context.Context, db DBTX, ids []uuid.UUID) (
 }
 
 const insertECPreKeys = `-- name: InsertECPreKeys :exec
+WITH lowered AS (
+    UPDATE pre_key_stocks SET ec_floor = least(ec_floor, (SELECT min(i) FROM unnest($2::integer[]) i))
+    WHERE device_id = $1::uuid
+)
 INSERT INTO ec_pre_keys (device_id, key_id, public_key, upload)
 SELECT $1::uuid, unnest($2::integer[]), unnest($3::bytea[]), $4::bigint
 `
@@ -183,6 +155,10 @@ func (q *Queries) InsertECPreKeys(ctx context.Context, db DBTX, arg InsertECPreK
 }
 
 const insertKyberPreKeys = `-- name: InsertKyberPreKeys :exec
+WITH lowered AS (
+    UPDATE pre_key_stocks SET kyber_floor = least(kyber_floor, (SELECT min(i) FROM unnest($2::integer[]) i))
+    WHERE device_id = $1::uuid
+)
 INSERT INTO kyber_pre_keys (device_id, key_id, public_key, signature, upload)
 SELECT $1::uuid, unnest($2::integer[]), unnest($3::bytea[]), unnest($4::bytea[]), $5::bigint
 `
@@ -218,7 +194,9 @@ func (q *Queries) InsertPreKeyStock(ctx context.Context, db DBTX, deviceID uuid.
 }
 
 const kyberPreKeys = `-- name: KyberPreKeys :many
-SELECT key_id, public_key FROM kyber_pre_keys WHERE device_id = $1 ORDER BY key_id
+SELECT k.key_id, k.public_key FROM kyber_pre_keys k
+WHERE k.device_id = $1 AND k.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.device_id = $1)
+ORDER BY k.key_id
 `
 
 type KyberPreKeysRow struct {
@@ -276,10 +254,12 @@ func (q *Queries) PreKeyCounts(ctx context.Context, db DBTX, deviceID uuid.UUID)
 
 const recountPreKeys = `-- name: RecountPreKeys :one
 UPDATE pre_key_stocks s SET
-    ec_count    = (SELECT count(*) FROM ec_pre_keys e WHERE e.device_id = s.device_id),
-    ec_floor    = (SELECT coalesce(min(e.key_id), 0) FROM ec_pre_keys e WHERE e.device_id = s.device_id),
-    kyber_count = (SELECT count(*) FROM kyber_pre_keys k WHERE k.device_id = s.device_id),
-    kyber_floor = (SELECT coalesce(min(k.key_id), 0) FROM kyber_pre_keys k WHERE k.device_id = s.device_id)
+    ec_count    = (SELECT count(*) FROM ec_pre_keys e WHERE e.device_id = s.device_id AND e.key_id >= s.ec_floor),
+    ec_floor    = (SELECT coalesce(min(e.key_id), s.ec_floor) FROM ec_pre_keys e
+                   WHERE e.device_id = s.device_id AND e.key_id >= s.ec_floor),
+    kyber_count = (SELECT count(*) FROM kyber_pre_keys k WHERE k.device_id = s.device_id AND k.key_id >= s.kyber_floor),
+    kyber_floor = (SELECT coalesce(min(k.key_id), s.kyber_floor) FROM kyber_pre_keys k
+                   WHERE k.device_id = s.device_id AND k.key_id >= s.kyber_floor)
 WHERE s.device_id = $1
 RETURNING s.ec_count, s.kyber_count
 `
@@ -356,6 +336,19 @@ func (q *Queries) SetSignedPreKey(ctx context.Context, db DBTX, arg SetSignedPre
 	return err
 }
 
+const sharePreKeyStock = `-- name: SharePreKeyStock :one
+SELECT device_id FROM pre_key_stocks WHERE device_id = $1 FOR SHARE
+`
+
+// Waits for uploads and hand-outs of the device and keeps others off: what the next statements read
+// belongs together. A join in this statement would not: it would see the other table as of its start.
+func (q *Queries) SharePreKeyStock(ctx context.Context, db DBTX, deviceID uuid.UUID) (uuid.UUID, error) {
+	row := db.QueryRow(ctx, sharePreKeyStock, deviceID)
+	var device_id uuid.UUID
+	err := row.Scan(&device_id)
+	return device_id, err
+}
+
 const takeBundles = `-- name: TakeBundles :many
 WITH want AS (
     SELECT unnest($1::uuid[]) AS user_id, unnest($2::int[]) AS n
@@ -368,21 +361,21 @@ WITH want AS (
     ORDER BY s.device_id
     FOR NO KEY UPDATE OF s
 ), ec AS MATERIALIZED (
-    SELECT stock.device_id, k.key_id, k.public_key
+    SELECT stock.device_id, k.place, k.key_id, k.public_key
     FROM stock CROSS JOIN LATERAL (
-        SELECT e.key_id, e.public_key FROM ec_pre_keys e
+        SELECT (e).ctid AS place, e.key_id, e.public_key FROM ec_pre_keys e
         WHERE e.device_id = stock.device_id AND e.key_id >= stock.ec_floor
         ORDER BY e.key_id LIMIT stock.n FOR UPDATE) k
 ), ec_gone AS (
-    DELETE FROM ec_pre_keys e USING ec WHERE e.device_id = ec.device_id AND e.key_id = ec.key_id
+    DELETE FROM ec_pre_keys e WHERE (e).ctid = ANY (ARRAY(SELECT ec.place FROM ec))
 ), kyber AS MATERIALIZED (
-    SELECT stock.device_id, k.key_id, k.public_key, k.signature
+    SELECT stock.device_id, k.place, k.key_id, k.public_key, k.signature
     FROM stock CROSS JOIN LATERAL (
-        SELECT e.key_id, e.public_key, e.signature FROM kyber_pre_keys e
+        SELECT (e).ctid AS place, e.key_id, e.public_key, e.signature FROM kyber_pre_keys e
         WHERE e.device_id = stock.device_id AND e.key_id >= stock.kyber_floor
         ORDER BY e.key_id LIMIT stock.n FOR UPDATE) k
 ), kyber_gone AS (
-    DELETE FROM kyber_pre_keys e USING kyber WHERE e.device_id = kyber.device_id AND e.key_id = kyber.key_id
+    DELETE FROM kyber_pre_keys e WHERE (e).ctid = ANY (ARRAY(SELECT kyber.place FROM kyber))
 ), ec_lists AS (
     SELECT device_id, array_agg(key_id ORDER BY key_id) AS ids, array_agg(public_key ORDER BY key_id) AS keys
     FROM ec GROUP BY device_id
@@ -452,6 +445,10 @@ type TakeBundlesRow struct {
 // and two batches cannot deadlock. A hand-out that had to wait sees the newest stock row but keys as
 // of its start: keys taken meanwhile are skipped by the row locks (FOR UPDATE goes on to the next
 // one), keys uploaded meanwhile are not seen; then the floor, which would hide them, stays.
+//
+// What was locked is deleted by its place in the table (keys are never updated, so it does not move):
+// the planner cannot know how few rows a LIMIT leaves and would join them with the whole table. The
+// place is written (e).ctid because sqlc knows no system columns.
 func (q *Queries) TakeBundles(ctx context.Context, db DBTX, arg TakeBundlesParams) ([]TakeBundlesRow, error) {
 	rows, err := db.Query(ctx, takeBundles, arg.UserIds, arg.Counts)
 	if err != nil {
@@ -494,6 +491,7 @@ func (q *Queries) TakeBundles(ctx context.Context, db DBTX, arg TakeBundlesParam
 const trimECPreKeys = `-- name: TrimECPreKeys :exec
 DELETE FROM ec_pre_keys k WHERE k.device_id = $1 AND k.key_id IN (
     SELECT o.key_id FROM ec_pre_keys o WHERE o.device_id = $1
+      AND o.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.device_id = $1)
     ORDER BY o.upload DESC, o.key_id DESC OFFSET $2::int)
 `
 
@@ -511,6 +509,7 @@ func (q *Queries) TrimECPreKeys(ctx context.Context, db DBTX, arg TrimECPreKeysP
 const trimKyberPreKeys = `-- name: TrimKyberPreKeys :exec
 DELETE FROM kyber_pre_keys k WHERE k.device_id = $1 AND k.key_id IN (
     SELECT o.key_id FROM kyber_pre_keys o WHERE o.device_id = $1
+      AND o.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.device_id = $1)
     ORDER BY o.upload DESC, o.key_id DESC OFFSET $2::int)
 `
 

@@ -365,7 +365,7 @@ WHERE (SELECT true FROM receipts y
        WHERE y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot LIMIT 1) IS NULL
 ORDER BY r.sender_device_id, r.key
 ON CONFLICT (sender_device_id, key, slot) DO NOTHING
-RETURNING sender_device_id, key
+RETURNING sender_device_id, key, statement_timestamp()::timestamptz AS now
 `
 
 type InsertReceiptsParams struct {
@@ -378,10 +378,13 @@ type InsertReceiptsParams struct {
 type InsertReceiptsRow struct {
 	SenderDeviceID uuid.UUID
 	Key            uuid.UUID
+	Now            time.Time
 }
 
-// Returns the receipts that are new. A request that comes again within 24 hours finds its receipt in
-// today's slot (and waits for its writer, if that has not committed) or in yesterday's.
+// Returns the receipts that are new, and the time: the database's, so that all nodes agree on it, and
+// taken with the mailboxes locked, so that it does not run against their sequences. A request that
+// comes again within 24 hours finds its receipt in today's slot (and waits for its writer, if that has
+// not committed) or in yesterday's.
 func (q *Queries) InsertReceipts(ctx context.Context, db DBTX, arg InsertReceiptsParams) ([]InsertReceiptsRow, error) {
 	rows, err := db.Query(ctx, insertReceipts,
 		arg.SenderDeviceIds,
@@ -396,7 +399,7 @@ func (q *Queries) InsertReceipts(ctx context.Context, db DBTX, arg InsertReceipt
 	var items []InsertReceiptsRow
 	for rows.Next() {
 		var i InsertReceiptsRow
-		if err := rows.Scan(&i.SenderDeviceID, &i.Key); err != nil {
+		if err := rows.Scan(&i.SenderDeviceID, &i.Key, &i.Now); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -438,7 +441,7 @@ func (q *Queries) LockGaps(ctx context.Context, db DBTX, deviceIds []uuid.UUID) 
 }
 
 const lockMailboxes = `-- name: LockMailboxes :many
-SELECT device_id, next_seq, floor_seq, pending, statement_timestamp()::timestamptz AS now
+SELECT device_id, next_seq, floor_seq, pending
 FROM mailboxes WHERE device_id = ANY($1::uuid[])
 ORDER BY device_id FOR NO KEY UPDATE
 `
@@ -448,10 +451,8 @@ type LockMailboxesRow struct {
 	NextSeq  int64
 	FloorSeq int64
 	Pending  int32
-	Now      time.Time
 }
 
-// The time is the database's, so that all nodes agree on it.
 func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.UUID) ([]LockMailboxesRow, error) {
 	rows, err := db.Query(ctx, lockMailboxes, deviceIds)
 	if err != nil {
@@ -466,7 +467,6 @@ func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.U
 			&i.NextSeq,
 			&i.FloorSeq,
 			&i.Pending,
-			&i.Now,
 		); err != nil {
 			return nil, err
 		}
@@ -510,7 +510,8 @@ func (q *Queries) MailboxHeads(ctx context.Context, db DBTX, deviceIds []uuid.UU
 }
 
 const mailboxSummary = `-- name: MailboxSummary :one
-SELECT m.next_seq, m.pending,
+SELECT m.next_seq, m.pending, m.acked_seq,
+       (SELECT count(*) FROM receipts WHERE receipts.sender_device_id = m.device_id)::bigint AS receipts,
        (SELECT coalesce(sum(octet_length(body)), 0) FROM messages WHERE messages.device_id = m.device_id)::bigint AS pending_bytes
 FROM mailboxes m WHERE m.device_id = $1
 `
@@ -518,6 +519,8 @@ FROM mailboxes m WHERE m.device_id = $1
 type MailboxSummaryRow struct {
 	NextSeq      int64
 	Pending      int32
+	AckedSeq     int64
+	Receipts     int64
 	PendingBytes int64
 }
 
@@ -525,7 +528,13 @@ type MailboxSummaryRow struct {
 func (q *Queries) MailboxSummary(ctx context.Context, db DBTX, deviceID uuid.UUID) (MailboxSummaryRow, error) {
 	row := db.QueryRow(ctx, mailboxSummary, deviceID)
 	var i MailboxSummaryRow
-	err := row.Scan(&i.NextSeq, &i.Pending, &i.PendingBytes)
+	err := row.Scan(
+		&i.NextSeq,
+		&i.Pending,
+		&i.AckedSeq,
+		&i.Receipts,
+		&i.PendingBytes,
+	)
 	return i, err
 }
 

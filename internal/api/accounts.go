@@ -6,6 +6,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/api"
 	"github.com/obscura-relay/obscura/internal/core/account"
+	"github.com/obscura-relay/obscura/internal/core/device"
 )
 
 // CreateUser registers a user.
@@ -79,9 +80,18 @@ func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) 
 	for i := range devices {
 		d := &devices[i]
 		out.Devices = append(out.Devices, api.AccountDevice{Device: deviceResponse(d.Device), Keys: inventoryResponse(&d.Inventory),
-			Mailbox: api.AccountMailbox{Accepted: d.Accepted, Pending: d.Pending, PendingBytes: d.PendingBytes}})
+			Mailbox: mailboxResponse(d)})
 	}
 	return api.GetAccount200JSONResponse{Body: out}, nil
+}
+
+func mailboxResponse(d *device.Export) api.AccountMailbox {
+	out := api.AccountMailbox{Accepted: d.Accepted, Acknowledged: d.Acknowledged, Pending: d.Pending,
+		PendingBytes: d.PendingBytes, Receipts: d.Receipts, Gaps: []api.AccountGap{}}
+	for _, g := range d.Gaps {
+		out.Gaps = append(out.Gaps, api.AccountGap{From: g.From, To: g.To})
+	}
+	return out
 }
 
 func authResponse(t account.Tokens) api.AuthResponse {

@@ -25,8 +25,8 @@ const (
 // query parameters have been parsed by the generated code before it.
 func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 	op := s.operations[c.Method()+" "+c.Route().Path]
-	if op == nil {
-		return fiber.ErrNotFound
+	if op == nil { // Fiber has a HEAD beside every GET
+		return fiber.ErrMethodNotAllowed
 	}
 	c.Locals(operationKey, op)
 	var p core.Principal

@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"errors"
 
 	"github.com/obscura-relay/obscura/gen/api"
+	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/core/keys"
 )
 
@@ -20,16 +22,25 @@ func (s *server) UploadKeys(ctx context.Context, r api.UploadKeysRequestObject) 
 	if k := body.SignedPreKey; k != nil {
 		upload.Signed = &keys.SignedPreKey{ID: k.KeyID, Public: k.PublicKey, Signature: k.Signature}
 	}
-	return api.UploadKeys200Response{}, s.cfg.Keys.Upload(ctx, principal(ctx), upload)
+	return api.UploadKeys200Response{}, ofOwnDevice(s.cfg.Keys.Upload(ctx, principal(ctx), upload))
 }
 
 // GetKeyInventory lists what the relay holds for the device.
 func (s *server) GetKeyInventory(ctx context.Context, _ api.GetKeyInventoryRequestObject) (api.GetKeyInventoryResponseObject, error) {
 	inv, err := s.cfg.Keys.Inventory(ctx, principal(ctx).Device)
 	if err != nil {
-		return nil, err
+		return nil, ofOwnDevice(err)
 	}
 	return api.GetKeyInventory200JSONResponse{Body: inventoryResponse(&inv)}, nil
+}
+
+// ofOwnDevice is the error of a request for the caller's own device. When the device has just been
+// deleted, and this node has not heard of it, it is the token that is no longer good.
+func ofOwnDevice(err error) error {
+	if errors.Is(err, keys.ErrDeviceGone) {
+		return account.ErrUnauthorized
+	}
+	return err
 }
 
 // GetPreKeyBundles hands out a user's bundles.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"strings"
@@ -104,7 +105,9 @@ func (s *server) clientAddr(c *fiber.Ctx) netip.Addr {
 	addr := remote.Unmap()
 	if s.trusted(addr) {
 		// Every proxy appends the address it saw: the last one that is not a proxy is the client.
-		hops := strings.Split(c.Get(fiber.HeaderXForwardedFor), ",")
+		// A proxy may also append a line of its own to what the client sent, so all lines count.
+		lines := bytes.Join(c.Request().Header.PeekAll(fiber.HeaderXForwardedFor), []byte(","))
+		hops := strings.Split(string(lines), ",")
 		for _, hop := range slices.Backward(hops) {
 			next, err := netip.ParseAddr(strings.TrimSpace(hop))
 			if err != nil {

@@ -39,9 +39,13 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 	}
 	batch, failed, positions := submissions(request)
 	batch.Key, batch.Digest = key, sha256.Sum256(body)
-	invalid, err := s.cfg.Mailbox.Send(ctx, principal(ctx), batch)
-	if err != nil {
-		return nil, err
+	var invalid []int16
+	// Without a key of its own a batch with nothing to store needs no receipt, and must not have one:
+	// all batches whose submission ids are missing have the same derived key.
+	if len(batch.Submissions) > 0 || r.Params.IdempotencyKey != nil {
+		if invalid, err = s.cfg.Mailbox.Send(ctx, principal(ctx), batch); err != nil {
+			return nil, err
+		}
 	}
 	for _, position := range invalid {
 		submission := request.GetMessages()[positions[position]]

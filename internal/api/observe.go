@@ -2,9 +2,12 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -14,6 +17,9 @@ import (
 )
 
 const headerRequestID = "X-Request-Id"
+
+// noOperation labels requests that are for no operation of the contract.
+const noOperation = "none"
 
 // setRequestID answers with the client's own request id when it is a UUID, else with a fresh one.
 func setRequestID(c *fiber.Ctx) {
@@ -38,7 +44,10 @@ func (s *server) observe(c *fiber.Ctx) error {
 	if err != nil {
 		_ = handleError(c, err)
 	}
-	id := "none"
+	if c.Response().StatusCode() == fiber.StatusMethodNotAllowed {
+		c.Set(fiber.HeaderAllow, s.allowed(c.Path()))
+	}
+	id := noOperation
 	if op, ok := c.Locals(operationKey).(*operation); ok {
 		id = op.id
 	}
@@ -46,6 +55,31 @@ func (s *server) observe(c *fiber.Ctx) error {
 	s.cfg.Observer.Request(id, status, took)
 	s.log(c, id, status, took, err)
 	return nil
+}
+
+// refuseUnread answers a request that could not be read, which observe never sees.
+func (s *server) refuseUnread(c *fiber.Ctx, err error) error {
+	err = errors.Join(err, handleError(c, err))
+	status := c.Response().StatusCode()
+	if conn, ok := c.Context().Conn().(*connection); ok && status != fiber.StatusRequestTimeout {
+		conn.linger.Store(true)
+	}
+	s.cfg.Observer.Request(noOperation, status, 0)
+	s.log(c, noOperation, status, 0, err)
+	return nil
+}
+
+// allowed lists the methods that the contract has for a path; Fiber's own list has HEAD beside every GET.
+func (s *server) allowed(path string) string {
+	var methods []string
+	for key := range s.operations {
+		method, route, _ := strings.Cut(key, " ")
+		if fiber.RoutePatternMatch(path, route, fiber.Config{CaseSensitive: true}) {
+			methods = append(methods, method)
+		}
+	}
+	slices.Sort(methods)
+	return strings.Join(methods, ", ")
 }
 
 // survive turns a panic into an error.

@@ -47,10 +47,13 @@ func validateBody(c *fiber.Ctx, op *operation) error {
 	if err != nil || media != op.media {
 		return errMedia
 	}
+	if coding := c.Get(fiber.HeaderContentEncoding); coding != "" && coding != "identity" {
+		return errMedia // a small compressed body may be a huge one (RFC 9110, 15.5.16)
+	}
 	if op.schema == nil {
 		return nil
 	}
-	body := c.Body()
+	body := c.Request().Body() // c.Body() would decompress it
 	if len(body) > maxJSONBody {
 		return errBodySize
 	}

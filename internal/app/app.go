@@ -68,6 +68,8 @@ func serve(ctx context.Context, cfg Config, db *database, logger *slog.Logger, r
 	}
 	at := Addresses{API: "http://" + apiListener.Addr().String(), Management: "http://" + managementListener.Addr().String()}
 
+	doors := api.NewListener(apiListener)
+
 	// The parts stop in this order: doors (requests, sockets), then workers.
 	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorkers()
@@ -75,13 +77,13 @@ func serve(ctx context.Context, cfg Config, db *database, logger *slog.Logger, r
 	for _, run := range r.workers() {
 		g.Go(func() error { return run(workers) })
 	}
-	g.Go(func() error { return r.http.Listener(api.Listener{Listener: apiListener}) })
+	g.Go(func() error { return r.http.Listener(doors) })
 	g.Go(func() error { return r.serveManagement(managementListener) })
 	g.Go(func() error { return db.watch(workers, logger) })
 	g.Go(func() error {
 		<-running.Done()
 		logger.Info("stopping")
-		r.closeDoors(cfg.ShutdownTimeout)
+		r.closeDoors(doors, cfg.ShutdownTimeout)
 		stopWorkers()
 		return nil
 	})

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -50,9 +51,9 @@ func newRelay(cfg Config, db *database, logger *slog.Logger) (*relay, error) {
 	r.bus = wake.New(wake.Config{URL: db.url, DB: db.async, NATSURL: cfg.NATSURL, Receive: r.receive, Resync: r.resync, Logger: logger})
 	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Announce: r.announce, EraseDevice: device.Erase})
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Announce: r.announce})
-	r.keys = keys.New(keys.Config{DB: db.main, Announce: r.announce})
+	r.keys = keys.New(keys.Config{DB: db.main, Announce: r.announce, Dropped: r.metrics.Dropped})
 	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Offer: r.offer, Announce: r.announce, Counters: r.metrics})
-	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, PreKeyCounts: r.keys.Counts, LiveSessions: r.accounts.LiveSessions,
+	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, PreKeyCounts: r.keys.Counts, LiveSessions: r.accounts.LiveSessions, Fresh: r.bus.Fresh,
 		Announce: r.announce, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
 	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox,
 		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,
@@ -105,7 +106,7 @@ func (r *relay) workers() []func(context.Context) error {
 }
 
 // closeDoors ends requests and sockets, bounded by a time.
-func (r *relay) closeDoors(timeout time.Duration) {
+func (r *relay) closeDoors(doors *api.Listener, timeout time.Duration) {
 	r.stopping.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
@@ -113,7 +114,8 @@ func (r *relay) closeDoors(timeout time.Duration) {
 	wg.Go(func() { r.gateway.Shutdown(ctx) })
 	wg.Go(func() { _ = r.http.ShutdownWithContext(ctx) })
 	wg.Wait()
-	_ = r.management.Shutdown(ctx)
+	doors.Abandon() // what had not ended in time, and a listener that the server had not yet got hold of
+	_ = errors.Join(r.management.Shutdown(ctx), r.management.Close())
 	// Acknowledgements that a database that is away does not take are given up when time is.
 	time.AfterFunc(timeout, r.mailbox.GiveUp)
 }

@@ -24,7 +24,8 @@ const (
 	TooLarge
 	// Limited: too many requests; try again after RetryAfter.
 	Limited
-	// Unavailable: overloaded, or the database is away; nothing was changed, try again after RetryAfter.
+	// Unavailable: overloaded, or the database is away; try again after RetryAfter. Nothing was changed,
+	// unless the connection was lost while the database committed.
 	Unavailable
 )
 
@@ -50,7 +51,7 @@ func NewError(kind Kind, code, sentence string) *Error {
 // Busy is the answer when the relay cannot take the request now; cause is for the log.
 func Busy(cause error) *Error {
 	return &Error{Kind: Unavailable, Code: "unavailable", RetryAfter: time.Second, Cause: cause,
-		Sentence: "The relay cannot take this request now; nothing was changed, try again shortly."}
+		Sentence: "The relay cannot take this request now; try again shortly."}
 }
 
 // Error implements error.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
@@ -16,8 +17,9 @@ type delivery struct {
 	// drainTo is the last sequence of the backlog at connect; drained says that its end was told.
 	drainTo int64
 	drained bool
-	// begun says that the gaps of earlier times have been read.
+	// begun says that the gaps of earlier times have been told; told is the end of the last gap that was.
 	begun bool
+	told  int64
 	// skippedBelow: what is pending below it was sent on an earlier socket and skipped.
 	skippedBelow int64
 }
@@ -50,7 +52,11 @@ func (s *session) deliver() error {
 				return nil
 			}
 		}
-		if err := s.sendPage(page.Envelopes, gaps, end); err != nil {
+		// What was dropped since the page was read is in the gaps.
+		envelopes := slices.DeleteFunc(page.Envelopes, func(e core.Envelope) bool {
+			return slices.ContainsFunc(gaps, func(g core.Gap) bool { return g.From <= e.Sequence && e.Sequence <= g.To })
+		})
+		if err := s.sendPage(envelopes, gaps, end); err != nil {
 			return err
 		}
 		s.delivery.begun = true
@@ -103,9 +109,9 @@ func (s *session) readPage(cursor int64) (mailbox.Page, error) {
 
 // sendPage sends envelopes and, before the first that follows it, each gap up to end.
 func (s *session) sendPage(envelopes []core.Envelope, gaps []core.Gap, end int64) error {
-	from := s.cursor.Load() // what was dropped at or below it was told, unless this is the beginning
-	if !s.delivery.begun {
-		from = 0
+	from := s.delivery.told
+	if s.delivery.begun { // what was sent on this socket and dropped since is told on the next one
+		from = max(from, s.cursor.Load())
 	}
 	for _, gap := range gaps {
 		if gap.To <= from || gap.From > end {
@@ -119,7 +125,7 @@ func (s *session) sendPage(envelopes []core.Envelope, gaps []core.Gap, end int64
 			return err
 		}
 		envelopes = envelopes[n:]
-		if err := s.sendGap(gap, max(gap.From, from+1)); err != nil {
+		if err := s.sendGap(gap, max(gap.From, from+1), min(gap.To, end)); err != nil {
 			return err
 		}
 	}
@@ -149,8 +155,21 @@ func (s *session) sendEnvelopes(envelopes []core.Envelope) error {
 		}
 		s.gateway.cfg.Counters.Delivered(n)
 		envelopes = envelopes[n:]
+		if s.pressing() {
+			return errYield
+		}
 	}
 	return nil
+}
+
+// errYield says that something more urgent than mail is to be done; the rest is read again.
+var errYield = errors.New("yield")
+
+// pressing reports that a ping or a close waits.
+func (s *session) pressing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.todo&(doPing|doClose) != 0
 }
 
 // sending notes what is about to be sent, before it is: an acknowledgement may be quick.
@@ -172,13 +191,14 @@ func (s *session) envelope(e *core.Envelope) *obscurapb.Envelope {
 	}
 }
 
-// sendGap tells of a gap, or of the part of it from a sequence on, and remembers it as it is stored.
-func (s *session) sendGap(gap core.Gap, from int64) error {
+// sendGap tells of a part of a gap and remembers the gap as it is stored.
+func (s *session) sendGap(gap core.Gap, from, to int64) error {
 	err := s.write(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{Gap: &obscurapb.Gap{
-		From: uint64(from), To: uint64(gap.To), Reason: obscurapb.Gap_Reason(gap.Reason)}}}) //nolint:gosec // positive
+		From: uint64(from), To: uint64(to), Reason: obscurapb.Gap_Reason(gap.Reason)}}}) //nolint:gosec // positive
 	if err != nil {
 		return err
 	}
+	s.delivery.told = to
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reported = append(s.reported, gap)

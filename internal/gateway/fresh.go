@@ -8,12 +8,13 @@ const (
 	maxFreshBytes = 128 << 10
 )
 
-// offer keeps committed envelopes for the pump, while there is room.
-func (s *session) offer(envelopes []core.Envelope) {
+// offer keeps committed envelopes for the pump, while there is room. It reports false when the session
+// is finished.
+func (s *session) offer(envelopes []core.Envelope) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.finished {
-		return
+		return false
 	}
 	for i := range envelopes {
 		s.freshBytes += len(envelopes[i].Message)
@@ -25,6 +26,7 @@ func (s *session) offer(envelopes []core.Envelope) {
 		todo = doMail
 	}
 	s.start(todo)
+	return true
 }
 
 // takeFresh takes what was offered. It returns false when the mailbox must be read instead: the offer is

@@ -39,6 +39,8 @@ type Config struct {
 	LiveSessions func(context.Context, []core.SessionID) ([]core.SessionID, error)
 	// Announce tells the other nodes.
 	Announce func(core.Notice)
+	// Fresh reports that this node has heard of every revocation up to a second ago.
+	Fresh func() bool
 	// PollInterval is how often mailboxes are looked at behind the wake-ups; it is jittered by a tenth.
 	PollInterval time.Duration
 	Counters     Counters
@@ -52,6 +54,7 @@ type Gateway struct {
 	ctx     context.Context // ends when sessions must
 	cancel  context.CancelFunc
 	served  sync.WaitGroup // sessions in serve
+	tidied  tidy           // owned by Run
 
 	mu       sync.RWMutex
 	sessions map[core.DeviceID]*session // guarded by mu
@@ -145,8 +148,7 @@ func (g *Gateway) Offer(device core.DeviceID, envelopes []core.Envelope) bool {
 	if s == nil {
 		return false
 	}
-	s.offer(envelopes)
-	return true
+	return s.offer(envelopes)
 }
 
 // closeSessions closes the sockets of ended sessions.

@@ -13,15 +13,26 @@ import (
 // pollStep is how many mailboxes one query of the poll looks at.
 const pollStep = 500
 
+// deafPoll is how often a node polls that may not hear of revocations: sockets must not outlive theirs
+// by more than a second.
+const deafPoll = 500 * time.Millisecond
+
 // Run looks at the mailboxes of all sockets from time to time, until ctx ends: the net under the
 // wake-ups. It finds mail, displaced and revoked sockets whose notice was lost.
 func (g *Gateway) Run(ctx context.Context) error {
-	for {
-		jitter := rand.N(g.cfg.PollInterval/5) - g.cfg.PollInterval/10
+	ticker := time.NewTicker(deafPoll)
+	defer ticker.Stop()
+	for due := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(g.cfg.PollInterval + jitter):
+		case now := <-ticker.C:
+			g.tidy(now)
+			if now.Before(due) && g.cfg.Fresh() {
+				continue
+			}
+			jitter := rand.N(g.cfg.PollInterval/5) - g.cfg.PollInterval/10
+			due = now.Add(g.cfg.PollInterval + jitter)
 		}
 		if err := g.Poll(ctx); err != nil && ctx.Err() == nil {
 			g.cfg.Logger.Warn("the poll of mailboxes failed", "error", err)

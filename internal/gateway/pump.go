@@ -31,7 +31,10 @@ func (s *session) work() {
 			s.sayGoodbye(code)
 			continue
 		}
-		if err := s.do(todo); err != nil {
+		switch err := s.do(todo); {
+		case errors.Is(err, errYield):
+			s.kick(doMail)
+		case err != nil:
 			s.cutOff()
 		}
 	}

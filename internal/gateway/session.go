@@ -89,10 +89,21 @@ func (g *Gateway) serve(c socket, h handover) {
 	g.cfg.Counters.SocketOpened()
 	defer g.cfg.Counters.SocketClosed()
 	defer g.unregister(s)
+	defer s.handOn()
 	defer s.end(cancel)
 	g.cfg.Announce(core.Notice{Kind: core.NoticeDisplaced, Generation: s.generation, IDs: []core.DeviceID{s.principal.Device}})
 	s.kick(doStatus | doVerify | doMail)
 	s.read()
+}
+
+// handOn tells the newer socket, perhaps on another node, of mail that was offered to this one.
+func (s *session) handOn() {
+	s.mu.Lock()
+	displaced := s.code == closeDisplaced
+	s.mu.Unlock()
+	if displaced {
+		s.gateway.cfg.Announce(core.Notice{Kind: core.NoticeMail, IDs: []core.DeviceID{s.principal.Device}})
+	}
 }
 
 // end stops the pump and waits for it.

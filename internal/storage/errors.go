@@ -24,10 +24,18 @@ func NoRowsAs(err, as error) error {
 	return err
 }
 
-// IsUniqueViolation reports whether a row with the same key exists.
-func IsUniqueViolation(err error) bool {
+// IsMissingReference reports, within a transaction's function, that a row refers to one that is gone.
+func IsMissingReference(err error) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "23505"
+	return errors.As(err, &pg) && pg.Code == "23503"
+}
+
+// errText is the answer to a text with the character zero, which JSON has and PostgreSQL does not.
+var errText = core.NewError(core.Invalid, "invalid_text", "A text holds the character U+0000, which cannot be stored.")
+
+func isUnstorableText(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "22021" // character_not_in_repertoire
 }
 
 // classify turns a driver error into one of ours. What it does not know stays internal.
@@ -38,6 +46,9 @@ func classify(ctx context.Context, err error) error {
 	var ours *core.Error
 	if errors.As(err, &ours) || errors.Is(err, pgx.ErrNoRows) {
 		return err
+	}
+	if isUnstorableText(err) {
+		return errText
 	}
 	if away(err) || ctx.Err() != nil {
 		return core.Busy(redact(err))

@@ -200,18 +200,19 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, password string)
 		if _, err := q.LockUser(ctx, tx, p.User); err != nil {
 			return storage.NoRowsAs(err, ErrUnauthorized)
 		}
-		devices, err := q.DevicesOfUser(ctx, tx, p.User)
+		devices, err := q.LockStocksOfUser(ctx, tx, p.User)
 		if err != nil {
 			return err
 		}
-		for _, d := range devices {
-			if err := s.erase(ctx, tx, p.User, d.ID); err != nil {
-				return err
-			}
-		}
+		// The sessions before the devices, with which theirs would go unannounced.
 		sessions, err := q.DeleteOtherSessions(ctx, tx, db.DeleteOtherSessionsParams{UserID: p.User, Keep: uuid.Nil})
 		if err != nil {
 			return err
+		}
+		for _, device := range devices {
+			if err := s.erase(ctx, tx, p.User, device); err != nil {
+				return err
+			}
 		}
 		if _, err := q.DeleteUser(ctx, tx, p.User); err != nil {
 			return err

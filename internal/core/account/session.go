@@ -26,7 +26,7 @@ const (
 // the result.
 func (s *Service) NewSession(ctx context.Context, tx db.DBTX, p core.Principal) (Tokens, error) {
 	p.Session = uuid.New()
-	arg := db.InsertSessionParams{ID: p.Session, UserID: p.User, ExpiresAt: time.Now().Add(RefreshLifetime)}
+	arg := db.InsertSessionParams{ID: p.Session, UserID: p.User, Lifetime: storage.Interval(RefreshLifetime)}
 	if p.DeviceScoped() {
 		arg.DeviceID = &p.Device
 	}
@@ -42,7 +42,7 @@ func (s *Service) issue(ctx context.Context, tx db.DBTX, p core.Principal) (Toke
 	refresh := base64.RawURLEncoding.EncodeToString(p.Session[:]) + "." + newSecret()
 	hash := sha256.Sum256([]byte(refresh))
 	err := storage.Queries.InsertRefreshToken(ctx, tx, db.InsertRefreshTokenParams{
-		Hash: hash[:], SessionID: p.Session, ExpiresAt: time.Now().Add(RefreshLifetime)})
+		Hash: hash[:], SessionID: p.Session, Lifetime: storage.Interval(RefreshLifetime)})
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -94,7 +94,7 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 		if err != nil {
 			return err
 		}
-		err = q.ExtendSession(ctx, tx, db.ExtendSessionParams{ID: session, ExpiresAt: time.Now().Add(RefreshLifetime)})
+		err = q.ExtendSession(ctx, tx, db.ExtendSessionParams{ID: session, Lifetime: storage.Interval(RefreshLifetime)})
 		if err != nil {
 			return err
 		}
@@ -149,8 +149,12 @@ func (s *Service) NewTicket(ctx context.Context, p core.Principal) (string, erro
 	ticket := newSecret()
 	hash := sha256.Sum256([]byte(ticket))
 	err := s.db.Do(ctx, func(conn db.DBTX) error {
-		return storage.Queries.InsertTicket(ctx, conn, db.InsertTicketParams{
-			Hash: hash[:], SessionID: p.Session, ExpiresAt: time.Now().Add(TicketLifetime)})
+		err := storage.Queries.InsertTicket(ctx, conn, db.InsertTicketParams{
+			Hash: hash[:], SessionID: p.Session, Lifetime: storage.Interval(TicketLifetime)})
+		if storage.IsMissingReference(err) { // the session has just ended
+			return ErrUnauthorized
+		}
+		return err
 	})
 	return ticket, err
 }

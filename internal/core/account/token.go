@@ -11,6 +11,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -41,6 +42,7 @@ type signer struct {
 	db *storage.DB
 	// supplied is the operator's key; then the database is not asked.
 	supplied []byte
+	loading  singleflight.Group
 
 	mu       sync.Mutex
 	keys     map[string][]byte // guarded by mu
@@ -54,28 +56,27 @@ func (s *signer) load(ctx context.Context) error {
 		s.set(map[string][]byte{"operator": s.supplied}, "operator")
 		return nil
 	}
-	var keys []db.SigningKey
+	var keys []db.SigningKeysRow
 	err := s.db.InTx(ctx, func(tx db.DBTX) error {
 		q := storage.Queries
 		if err := q.LockSigningKeys(ctx, tx, signingKeysLock); err != nil {
 			return err
 		}
 		var err error
-		if keys, err = q.SigningKeys(ctx, tx); err != nil {
+		if keys, err = q.SigningKeys(ctx, tx, storage.Interval(keyRotation)); err != nil {
 			return err
 		}
-		if len(keys) > 0 && time.Since(keys[0].CreatedAt) < keyRotation {
-			return nil
+		if len(keys) == 0 || keys[0].Due {
+			secret := make([]byte, 32)
+			_, _ = rand.Read(secret) // never fails
+			if err := q.InsertSigningKey(ctx, tx, db.InsertSigningKeyParams{ID: rand.Text()[:8], Secret: secret}); err != nil {
+				return err
+			}
 		}
-		secret := make([]byte, 32)
-		_, _ = rand.Read(secret) // never fails
-		if err := q.InsertSigningKey(ctx, tx, db.InsertSigningKeyParams{ID: rand.Text()[:8], Secret: secret}); err != nil {
+		if _, err := q.DeleteSigningKeysBefore(ctx, tx, storage.Interval(keyRetirement)); err != nil {
 			return err
 		}
-		if _, err := q.DeleteSigningKeysBefore(ctx, tx, time.Now().Add(-keyRetirement)); err != nil {
-			return err
-		}
-		keys, err = q.SigningKeys(ctx, tx)
+		keys, err = q.SigningKeys(ctx, tx, storage.Interval(keyRotation))
 		return err
 	})
 	if err != nil {
@@ -145,7 +146,9 @@ func (s *signer) key(ctx context.Context, id string) ([]byte, error) {
 	key, stale := s.keys[id], time.Since(s.reloaded) > time.Second
 	s.mu.Unlock()
 	if key == nil && stale && s.supplied == nil {
-		if err := s.load(ctx); err != nil {
+		// Anybody can make up ids: those who come at once share one look at the database.
+		_, err, _ := s.loading.Do("", func() (any, error) { return nil, s.load(ctx) })
+		if err != nil {
 			return nil, err
 		}
 		s.mu.Lock()

@@ -9,6 +9,8 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -42,6 +44,9 @@ type Device struct {
 	CreatedAt time.Time
 }
 
+// ErrName says that a name cannot be kept: PostgreSQL's texts have no NUL.
+var ErrName = core.NewError(core.Invalid, "invalid_name", "A device name must not contain the character U+0000.")
+
 // Config is what a Service needs.
 type Config struct {
 	DB       *storage.DB
@@ -63,10 +68,13 @@ func New(cfg Config) *Service {
 }
 
 // Create registers a device with its first keys and makes a session for it. Returns ErrTooMany,
-// ErrNoNumber or the errors of keys.Check.
+// ErrNoNumber, ErrName or the errors of keys.Check.
 func (s *Service) Create(ctx context.Context, p core.Principal, name *string, first keys.Upload) (account.Tokens, error) {
 	if first.Signed == nil {
 		return account.Tokens{}, keys.ErrTakeoverUnsigned
+	}
+	if name != nil && strings.ContainsRune(*name, 0) {
+		return account.Tokens{}, ErrName
 	}
 	if err := keys.Check(first.Identity, &first); err != nil {
 		return account.Tokens{}, err
@@ -130,6 +138,7 @@ func (s *Service) List(ctx context.Context, user core.UserID) ([]Device, error) 
 		}
 		return err
 	})
+	slices.SortFunc(devices, func(a, b Device) int { return int(a.Number) - int(b.Number) })
 	return devices, err
 }
 
@@ -143,8 +152,12 @@ func (s *Service) Get(ctx context.Context, user core.UserID, id core.DeviceID) (
 	return deviceOf(db.DevicesOfUserRow(row)), storage.NoRowsAs(err, keys.ErrDeviceGone)
 }
 
-// Rename names one of the user's own devices. Returns keys.ErrDeviceGone.
+// Rename names one of the user's own devices. Returns keys.ErrDeviceGone or
+// ErrName.
 func (s *Service) Rename(ctx context.Context, user core.UserID, id core.DeviceID, name string) (Device, error) {
+	if strings.ContainsRune(name, 0) {
+		return Device{}, ErrName
+	}
 	var row db.RenameDeviceRow
 	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
 		row, err = storage.Queries.RenameDevice(ctx, conn, db.RenameDeviceParams{ID: id, UserID: user, Name: &name})
@@ -167,6 +180,10 @@ func (s *Service) Delete(ctx context.Context, user core.UserID, id core.DeviceID
 			return storage.NoRowsAs(err, account.ErrUnauthorized)
 		}
 		if _, err := q.DeviceOfUser(ctx, tx, db.DeviceOfUserParams{ID: id, UserID: user}); err != nil {
+			return storage.NoRowsAs(err, keys.ErrDeviceGone)
+		}
+		// Before the sessions, as in a takeover.
+		if _, err := q.LockPreKeyStock(ctx, tx, id); err != nil {
 			return storage.NoRowsAs(err, keys.ErrDeviceGone)
 		}
 		ended, err := q.DeleteOtherDeviceSessions(ctx, tx, db.DeleteOtherDeviceSessionsParams{DeviceID: id, Keep: uuid.Nil})
@@ -219,33 +236,45 @@ type Export struct {
 	Accepted     int64
 	Pending      int32
 	PendingBytes int64
+	// Acknowledged is the highest acknowledged sequence; Gaps are those not forgotten yet.
+	Acknowledged int64
+	Gaps         []core.Gap
+	// Receipts counts the batches of the device that are remembered.
+	Receipts int64
 }
 
-// Export lists everything that is kept for the user's devices.
+// Export lists everything that is kept for the user's devices, each as of one moment.
 func (s *Service) Export(ctx context.Context, user core.UserID) ([]Export, error) {
+	devices, err := s.List(ctx, user)
+	if err != nil {
+		return nil, err
+	}
 	var out []Export
-	err := s.db.InTx(ctx, func(tx db.DBTX) error {
-		q := storage.Queries
-		rows, err := q.DevicesOfUser(ctx, tx, user)
-		if err != nil {
+	for _, d := range devices {
+		e := Export{Device: d}
+		err := s.db.InTx(ctx, func(tx db.DBTX) (err error) {
+			if e.Inventory, err = keys.InventoryOf(ctx, tx, d.ID); err != nil {
+				return err
+			}
+			box, err := storage.Queries.MailboxSummary(ctx, tx, d.ID)
+			if err != nil {
+				return storage.NoRowsAs(err, keys.ErrDeviceGone)
+			}
+			e.Accepted, e.Pending, e.PendingBytes = box.NextSeq-1, box.Pending, box.PendingBytes
+			e.Acknowledged, e.Receipts = box.AckedSeq, box.Receipts
+			gaps, err := storage.Queries.GapsOf(ctx, tx, d.ID)
+			for _, g := range gaps {
+				e.Gaps = append(e.Gaps, core.Gap{From: g.FromSeq, To: g.ToSeq, Reason: core.GapReason(g.Reason)})
+			}
 			return err
+		})
+		if errors.Is(err, keys.ErrDeviceGone) {
+			continue
 		}
-		for _, row := range rows {
-			inv, err := keys.InventoryOf(ctx, tx, row.ID)
-			if errors.Is(err, keys.ErrDeviceGone) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			box, err := q.MailboxSummary(ctx, tx, row.ID)
-			if err != nil {
-				return err
-			}
-			out = append(out, Export{Device: deviceOf(row), Inventory: inv,
-				Accepted: box.NextSeq - 1, Pending: box.Pending, PendingBytes: box.PendingBytes})
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	return out, err
+		out = append(out, e)
+	}
+	return out, nil
 }

@@ -33,10 +33,14 @@ func (s *Service) Inventory(ctx context.Context, device core.DeviceID) (Inventor
 	return inv, err
 }
 
-// InventoryOf lists within a transaction.
+// InventoryOf lists within a transaction. It keeps the device's stock locked until the transaction ends;
+// whoever lists several devices lists each in a transaction of its own, or meets hand-outs in a deadlock.
 func InventoryOf(ctx context.Context, tx db.DBTX, device core.DeviceID) (Inventory, error) {
 	q := storage.Queries
-	own, err := q.DeviceKeysForShare(ctx, tx, device)
+	if _, err := q.SharePreKeyStock(ctx, tx, device); err != nil {
+		return Inventory{}, storage.NoRowsAs(err, ErrDeviceGone)
+	}
+	own, err := q.DeviceKeys(ctx, tx, device)
 	if err != nil {
 		return Inventory{}, storage.NoRowsAs(err, ErrDeviceGone)
 	}

@@ -64,18 +64,21 @@ type Config struct {
 	DB *storage.DB
 	// Announce tells this node and the others what was committed.
 	Announce func(core.Notice)
+	// Dropped counts the pending envelopes that a takeover drops.
+	Dropped func(core.GapReason, int)
 }
 
 // Service is the use cases of keys. Make it with New; its Run hands bundles out.
 type Service struct {
 	db       *storage.DB
 	announce func(core.Notice)
+	dropped  func(core.GapReason, int)
 	bundles  *batch.Batcher[core.UserID, []Bundle]
 }
 
 // New makes a Service.
 func New(cfg Config) *Service {
-	s := &Service{db: cfg.DB, announce: cfg.Announce}
+	s := &Service{db: cfg.DB, announce: cfg.Announce, dropped: cfg.Dropped}
 	s.bundles = batch.New(batch.Limits{BatchItems: 128, BatchWeight: 128, QueueItems: 2048, QueueWeight: 2048}, s.handOut)
 	return s
 }

@@ -28,6 +28,7 @@ func (s *Service) Upload(ctx context.Context, p core.Principal, u Upload) error 
 		return err
 	}
 	var notices []core.Notice
+	dropped := 0
 	err = s.db.InTx(ctx, func(tx db.DBTX) error {
 		q := storage.Queries
 		upload, err := q.LockPreKeyStock(ctx, tx, p.Device)
@@ -43,7 +44,7 @@ func (s *Service) Upload(ctx context.Context, p core.Principal, u Upload) error 
 		}
 		takeover := u.Identity != nil && !bytes.Equal(now.IdentityKey, u.Identity)
 		if takeover {
-			if notices, err = s.takeOver(ctx, tx, p, &u); err != nil {
+			if notices, err = s.takeOver(ctx, tx, p, &u, &dropped); err != nil {
 				return err
 			}
 		} else if err := checkRotation(&now, &u); err != nil {
@@ -63,6 +64,9 @@ func (s *Service) Upload(ctx context.Context, p core.Principal, u Upload) error 
 	for _, n := range notices {
 		s.announce(n)
 	}
+	if dropped > 0 {
+		s.dropped(core.GapTakeover, dropped)
+	}
 	return nil
 }
 
@@ -75,7 +79,7 @@ func (s *Service) stored(ctx context.Context, device core.DeviceID) (row db.Devi
 }
 
 // takeOver drops what belonged to the old identity and returns what to announce after the commit.
-func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u *Upload) ([]core.Notice, error) {
+func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u *Upload, dropped *int) ([]core.Notice, error) {
 	if u.Signed == nil {
 		return nil, ErrTakeoverUnsigned
 	}
@@ -89,10 +93,11 @@ func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u 
 	if err := q.ClearLastResort(ctx, tx, p.Device); err != nil {
 		return nil, err
 	}
-	generation, err := mailbox.TakeOver(ctx, tx, p.Device)
+	generation, n, err := mailbox.TakeOver(ctx, tx, p.Device)
 	if err != nil {
 		return nil, err
 	}
+	*dropped = n
 	others, err := q.DeleteOtherDeviceSessions(ctx, tx, db.DeleteOtherDeviceSessionsParams{DeviceID: p.Device, Keep: p.Session})
 	if err != nil {
 		return nil, err
@@ -183,6 +188,9 @@ func storeEC(ctx context.Context, tx db.DBTX, device core.DeviceID, upload int64
 			arg.KeyIds, arg.PublicKeys = append(arg.KeyIds, k.ID), append(arg.PublicKeys, k.Public)
 		}
 	}
+	if len(arg.KeyIds) == 0 {
+		return nil
+	}
 	if err := q.InsertECPreKeys(ctx, tx, arg); err != nil {
 		return err
 	}
@@ -213,6 +221,9 @@ func storeKyber(ctx context.Context, tx db.DBTX, device core.DeviceID, upload in
 			arg.KeyIds, arg.PublicKeys = append(arg.KeyIds, k.ID), append(arg.PublicKeys, k.Public)
 			arg.Signatures = append(arg.Signatures, k.Signature)
 		}
+	}
+	if len(arg.KeyIds) == 0 {
+		return nil
 	}
 	if err := q.InsertKyberPreKeys(ctx, tx, arg); err != nil {
 		return err

@@ -44,6 +44,9 @@ func Sequences(device core.DeviceID, ids [][]byte) []int64 {
 // forget works on a batch of acknowledgements, again and again until it is done or the process must
 // end: then the envelopes are delivered once more.
 func (s *Service) forget(ctx context.Context, acks []ack) ([]struct{}, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.givenUp, cancel)()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err := s.tryForget(ctx, acks)
 		if err == nil {
@@ -55,17 +58,19 @@ func (s *Service) forget(ctx context.Context, acks []ack) ([]struct{}, error) {
 		}
 		select {
 		case <-time.After(pause):
-		case <-s.giveUp:
+		case <-ctx.Done():
 			return nil, err
 		}
 	}
 }
 
-// GiveUp makes acknowledgements that cannot be worked on be forgotten: the database is away and the
-// process has to end.
-func (s *Service) GiveUp() { close(s.giveUp) }
+// GiveUp makes acknowledgements that have not been worked on be forgotten, now: the database is away and
+// the process has to end.
+func (s *Service) GiveUp() { s.giveUp() }
 
 func (s *Service) tryForget(ctx context.Context, acks []ack) error {
+	ctx, cancel := context.WithTimeout(ctx, s.txTime)
+	defer cancel()
 	var deletes db.DeleteMessagesParams
 	var gaps db.ForgetGapsParams
 	var devices []core.DeviceID

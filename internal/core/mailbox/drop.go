@@ -21,7 +21,7 @@ func lockBoxes(ctx context.Context, tx db.DBTX, devices []core.DeviceID) (map[co
 	}
 	rows, err := storage.Queries.LockMailboxes(ctx, tx, devices)
 	for _, row := range rows {
-		boxes[row.DeviceID] = &box{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending, now: row.Now}
+		boxes[row.DeviceID] = &box{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending}
 	}
 	return boxes, err
 }
@@ -191,17 +191,18 @@ func mergeGaps(gaps []core.Gap) []core.Gap {
 }
 
 // TakeOver drops all pending mail of a device whose identity key is being replaced, records the gap,
-// and makes its open sockets out of date: those below the returned generation.
-func TakeOver(ctx context.Context, tx db.DBTX, device core.DeviceID) (generation int64, err error) {
+// and makes its open sockets out of date: those below the returned generation. It returns how many were
+// dropped, to be counted after the commit.
+func TakeOver(ctx context.Context, tx db.DBTX, device core.DeviceID) (generation int64, n int, err error) {
 	q := storage.Queries
 	if generation, err = q.SupersedeSockets(ctx, tx, device); err != nil { // locks the mailbox
-		return 0, err
+		return 0, 0, err
 	}
 	dropped, err := q.DropAll(ctx, tx, device)
 	if err != nil || len(dropped) == 0 {
-		return generation, err
+		return generation, 0, err
 	}
-	return generation, settleOne(ctx, tx, device, dropped, core.GapTakeover)
+	return generation, len(dropped), settleOne(ctx, tx, device, dropped, core.GapTakeover)
 }
 
 // gone is how many envelopes left a mailbox, and the highest of them that was acknowledged.

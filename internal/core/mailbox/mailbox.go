@@ -10,6 +10,7 @@ package mailbox
 
 import (
 	"context"
+	"time"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/batch"
@@ -49,8 +50,10 @@ type Service struct {
 	counters Counters
 	sends    *batch.Batcher[*sendRequest, sendAnswer]
 	acks     *batch.Batcher[ack, struct{}]
-	acked    chan struct{} // holds one token after acknowledgements were worked on
-	giveUp   chan struct{}
+	acked    chan struct{}   // holds one token after acknowledgements were worked on
+	givenUp  context.Context // ends when acknowledgements are to be forgotten
+	giveUp   context.CancelFunc
+	txTime   time.Duration // bounds one transaction
 }
 
 // How much is worked on at once, and how much may wait. The queue of sends holds at most 64 MiB of
@@ -60,10 +63,15 @@ var (
 	ackLimits  = batch.Limits{BatchItems: 1024, BatchWeight: 16384, QueueItems: 1 << 16, QueueWeight: 1 << 18}
 )
 
+// txTime bounds one transaction of a batch, beyond the database's own limits on statements and locks: a
+// connection that does not answer any more must not hold up everybody until TCP gives it up.
+const txTime = 15 * time.Second
+
 // New makes a Service.
 func New(cfg Config) *Service {
 	s := &Service{db: cfg.DB, async: cfg.Async, offer: cfg.Offer, announce: cfg.Announce, counters: cfg.Counters,
-		acked: make(chan struct{}, 1), giveUp: make(chan struct{})}
+		acked: make(chan struct{}, 1), txTime: txTime}
+	s.givenUp, s.giveUp = context.WithCancel(context.Background())
 	s.sends = batch.New(sendLimits, s.store)
 	s.acks = batch.New(ackLimits, s.forget)
 	return s

@@ -35,7 +35,7 @@ var ErrNoMailbox = core.NewError(core.Unauthorized, "unauthorized", "The device 
 // ErrNoMailbox.
 func (s *Service) Open(ctx context.Context, device core.DeviceID) (Opened, error) {
 	var row db.OpenMailboxRow
-	err := s.async.Do(ctx, func(conn db.DBTX) (err error) {
+	err := s.db.Do(ctx, func(conn db.DBTX) (err error) { // durable: a generation must never come twice
 		row, err = storage.Queries.OpenMailbox(ctx, conn, device)
 		return err
 	})

@@ -25,7 +25,6 @@ type receiptKey struct {
 type box struct {
 	next, floor int64
 	pending     int32
-	now         time.Time
 	// added is what this transaction adds, dropped what it drops.
 	added   []core.Envelope
 	dropped []int64
@@ -37,19 +36,22 @@ func (s *Service) store(ctx context.Context, requests []*sendRequest) ([]sendAns
 	s.letAcknowledgementsPass()
 	answers, err := s.storeOnce(ctx, requests)
 	poisoned := err != nil && core.KindOf(err) == 0 // not the database's state: one request's content
-	if !poisoned || len(requests) == 1 {
+	if !poisoned {
 		return answers, err
 	}
+	if len(requests) == 1 {
+		return []sendAnswer{{err: err}}, nil
+	}
 	half := len(requests) / 2
-	answers, err = s.store(ctx, requests[:half])
-	if err != nil {
-		return nil, err
+	answers = nil
+	for _, part := range [][]*sendRequest{requests[:half], requests[half:]} {
+		some, err := s.store(ctx, part)
+		if err != nil { // the other part may be stored
+			some = slices.Repeat([]sendAnswer{{err: err}}, len(part))
+		}
+		answers = append(answers, some...)
 	}
-	rest, err := s.store(ctx, requests[half:])
-	if err != nil { // the first half is stored; its senders hear so when they try again
-		return nil, err
-	}
-	return append(answers, rest...), nil
+	return answers, nil
 }
 
 // When acknowledgements pile up they go first, for a while: what they delete would otherwise fill
@@ -74,6 +76,8 @@ func (s *Service) storeOnce(ctx context.Context, requests []*sendRequest) ([]sen
 	var answers []sendAnswer
 	var done stored
 	var boxes map[core.DeviceID]*box
+	ctx, cancel := context.WithTimeout(ctx, s.txTime)
+	defer cancel()
 	err := s.db.InTx(ctx, func(tx db.DBTX) error {
 		answers, done = make([]sendAnswer, len(requests)), stored{}
 		var err error
@@ -88,11 +92,11 @@ func (s *Service) storeOnce(ctx context.Context, requests []*sendRequest) ([]sen
 				return err
 			}
 		}
-		fresh, err := insertReceipts(ctx, tx, requests, answers)
+		fresh, now, err := insertReceipts(ctx, tx, requests, answers)
 		if err != nil {
 			return err
 		}
-		insert := db.InsertMessagesParams{}
+		insert := db.InsertMessagesParams{AcceptedAt: now}
 		for i, r := range requests {
 			if fresh[i] {
 				add(&insert, r, boxes)
@@ -160,9 +164,9 @@ func aroundMidnight(now time.Time) bool {
 	return now.Add(doubt).UTC().YearDay() != now.Add(-doubt).UTC().YearDay()
 }
 
-// insertReceipts writes the receipts of a batch and reports which requests are new. Two requests with
-// one key in a batch: the first is new.
-func insertReceipts(ctx context.Context, tx db.DBTX, requests []*sendRequest, answers []sendAnswer) ([]bool, error) {
+// insertReceipts writes the receipts of a batch and reports which requests are new, and what time it is.
+// Two requests with one key in a batch: the first is new.
+func insertReceipts(ctx context.Context, tx db.DBTX, requests []*sendRequest, answers []sendAnswer) (fresh []bool, now time.Time, err error) {
 	arg := db.InsertReceiptsParams{}
 	first := make(map[receiptKey]int, len(requests))
 	for i, r := range requests {
@@ -178,13 +182,14 @@ func insertReceipts(ctx context.Context, tx db.DBTX, requests []*sendRequest, an
 	}
 	rows, err := storage.Queries.InsertReceipts(ctx, tx, arg)
 	if err != nil {
-		return nil, err
+		return nil, now, err
 	}
-	fresh := make([]bool, len(requests))
+	fresh = make([]bool, len(requests))
 	for _, row := range rows {
 		fresh[first[receiptKey{row.SenderDeviceID, row.Key}]] = true
+		now = row.Now
 	}
-	return fresh, nil
+	return fresh, now, nil
 }
 
 func joinPositions(positions []int16) string {
@@ -203,7 +208,6 @@ func add(insert *db.InsertMessagesParams, r *sendRequest, boxes map[core.DeviceI
 		if b == nil {
 			continue
 		}
-		insert.AcceptedAt = b.now
 		insert.DeviceIds = append(insert.DeviceIds, sub.Device)
 		insert.Seqs = append(insert.Seqs, b.next)
 		insert.SenderIds = append(insert.SenderIds, r.sender.User)
@@ -211,7 +215,7 @@ func add(insert *db.InsertMessagesParams, r *sendRequest, boxes map[core.DeviceI
 		insert.SenderNumbers = append(insert.SenderNumbers, int16(r.sender.DeviceNumber))
 		insert.Bodies = append(insert.Bodies, sub.Message)
 		b.added = append(b.added, core.Envelope{Sequence: b.next, Sender: r.sender.User, SenderDevice: r.sender.Device,
-			SenderNumber: r.sender.DeviceNumber, AcceptedAt: b.now, Message: sub.Message})
+			SenderNumber: r.sender.DeviceNumber, AcceptedAt: insert.AcceptedAt, Message: sub.Message})
 		b.next++
 		b.pending++
 	}

@@ -1,0 +1,77 @@
+package api
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// What a connection that lingers still takes, at most.
+const (
+	lingerBytes = 32 << 20
+	lingerTime  = 2 * time.Second
+)
+
+// Listener accepts connections that can linger (RFC 9112, 9.6): when a request is refused before it was
+// read, closing at once would reset the connection, and a client that still writes would lose the answer.
+// It remembers the open ones, so that none outlives the relay.
+type Listener struct {
+	net.Listener
+
+	mu   sync.Mutex
+	open map[*connection]struct{} // guarded by mu; nil after Abandon
+}
+
+// NewListener wraps a listener.
+func NewListener(inner net.Listener) *Listener {
+	return &Listener{Listener: inner, open: map[*connection]struct{}{}}
+}
+
+// Accept implements net.Listener.
+func (l *Listener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	tcp, ok := conn.(*net.TCPConn)
+	if err != nil || !ok {
+		return conn, err
+	}
+	c := &connection{TCPConn: tcp, listener: l}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open == nil {
+		return nil, errors.Join(net.ErrClosed, tcp.Close())
+	}
+	l.open[c] = struct{}{}
+	return c, nil
+}
+
+// Abandon closes the listener and every connection that is left.
+func (l *Listener) Abandon() {
+	_ = l.Close()
+	l.mu.Lock()
+	left := l.open
+	l.open = nil
+	l.mu.Unlock()
+	for c := range left {
+		_ = c.TCPConn.Close()
+	}
+}
+
+type connection struct {
+	*net.TCPConn
+	listener *Listener
+	linger   atomic.Bool
+}
+
+// Close ends what we send, then takes for a while what still comes if the connection is to linger.
+func (c *connection) Close() error {
+	if c.linger.Swap(false) && c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+		_, _ = io.CopyN(io.Discard, c.TCPConn, lingerBytes)
+	}
+	c.listener.mu.Lock()
+	delete(c.listener.open, c)
+	c.listener.mu.Unlock()
+	return c.TCPConn.Close()
+}
