@@ -17,6 +17,7 @@ import (
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the relay."`
 	Migrate migrateCmd `cmd:"" help:"Bring the database schema up to date and exit."`
+	Bench   BenchCmd   `cmd:"" help:"Load a relay and say what it did."`
 	Version versionCmd `cmd:"" help:"Print the version and exit."`
 }
 
@@ -63,18 +64,28 @@ func run(ctx context.Context) error {
 		kong.Description("A zero-knowledge relay for the Signal Protocol."),
 		kong.UsageOnError(),
 		kong.DefaultEnvars("OBSCURA"),
+		kong.ValueFormatter(helpWithDefault),
 		kong.BindTo(ctx, (*context.Context)(nil)))
+	if err != nil {
+		return err
+	}
+	parsed, err := parser.Parse(os.Args[1:]) // --help ends here
 	if err != nil {
 		return err
 	}
 	if err := app.UnknownVariable(os.Environ(), variables(parser.Model.Node)); err != nil {
 		return err
 	}
-	parsed, err := parser.Parse(os.Args[1:])
-	if err != nil {
-		return err
-	}
 	return parsed.Run()
+}
+
+// helpWithDefault adds the default, which kong shows only in place of a placeholder.
+func helpWithDefault(value *kong.Value) string {
+	text := kong.DefaultHelpValueFormatter(value)
+	if value.HasDefault && value.Default != "" && !value.IsBool() {
+		text += " Default: " + value.Default + "."
+	}
+	return text
 }
 
 // variables lists the environment variables that any command reads.

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/obscura-relay/obscura/internal/testdb"
+)
+
+// asMain tells this test binary to be the command.
+const asMain = "OBSCURA_TEST_AS_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asMain) != "" {
+		main()
+		return
+	}
+	testdb.Main(m)
+}
+
+// command is the program with arguments and variables of its own, and nothing of ours.
+func command(t *testing.T, environ []string, args ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append([]string{asMain + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir}, environ...)
+	return cmd
+}
+
+// fails runs a command that must not start, and returns what it says.
+func fails(t *testing.T, environ []string, args ...string) string {
+	t.Helper()
+	out, err := command(t, environ, args...).CombinedOutput()
+	if err == nil {
+		t.Errorf("%v: no error, but: %s", args, out)
+	}
+	return string(out)
+}
+
+func TestHelpNamesEveryFlagAndItsVariable(t *testing.T) {
+	t.Parallel()
+	for _, environ := range [][]string{nil, {"OBSCURA_LISTN=x"}} { // also when it is asked because of a typo
+		out, err := command(t, environ, "serve", "--help").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		for _, want := range []string{"--listen=ADDRESS", "$OBSCURA_LISTEN", "127.0.0.1:3000", "$OBSCURA_MANAGEMENT_LISTEN", "127.0.0.1:9090",
+			"$OBSCURA_DATA_DIR", "$OBSCURA_DATABASE_URL", "$DATABASE_URL", "$OBSCURA_RATE_LIMITS", "$OBSCURA_CORS_ORIGINS",
+			"$OBSCURA_TRUSTED_PROXIES", "$OBSCURA_TOKEN_KEY", "$OBSCURA_LIMIT_LOG_IN", "$OBSCURA_LOG_FORMAT", "--[no-]migrate"} {
+			if !strings.Contains(string(out), want) {
+				t.Errorf("the help lacks %s", want)
+			}
+		}
+	}
+	out, err := command(t, nil, "--help").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "serve") || !strings.Contains(string(out), "migrate") || !strings.Contains(string(out), "version") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestVersionIsPrinted(t *testing.T) {
+	t.Parallel()
+	out, err := command(t, nil, "version").CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(out), "obscura ") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestWhatIsWrongIsSaidInOneLine(t *testing.T) {
+	t.Parallel()
+	const url = "OBSCURA_DATABASE_URL=postgres://obscura:hunter2hunter2@127.0.0.1:1/obscura"
+	for _, c := range []struct {
+		environ, args []string
+		want          string
+	}{
+		{nil, nil, "expected one of"},
+		{nil, []string{"frob"}, "unexpected argument frob"},
+		{nil, []string{"serve", "--frob"}, "unknown flag --frob"},
+		{[]string{"OBSCURA_LISTN=secret"}, []string{"serve"}, "the environment variable OBSCURA_LISTN is not known"},
+		{[]string{"OBSCURA_LISTEN=3000"}, []string{"serve"}, "--listen must be HOST:PORT, for example 127.0.0.1:3000"},
+		{nil, []string{"serve", "--listen=3000"}, "--listen must be HOST:PORT, for example 127.0.0.1:3000"},
+		{nil, []string{"serve", "--database-connections=1"}, "--database-connections must be at least 4"},
+		{[]string{"OBSCURA_RATE_LIMITS=maybe"}, []string{"serve"}, `--rate-limits must be one of "on","off"`},
+		{[]string{"OBSCURA_LIMIT_SENDS=many"}, []string{"serve"}, "a rate is written EVENTS/DURATION, for example 20/1m"},
+		{[]string{"OBSCURA_TRUSTED_PROXIES=10.0.0.1"}, []string{"serve"}, "--trusted-proxies"},
+		{[]string{"OBSCURA_TOKEN_KEY=c2VjcmV0c2VjcmV0"}, []string{"serve"}, "--token-key must be at least 32 bytes in base64"},
+		{[]string{"OBSCURA_CORS_ORIGINS=https://a.example,b.example"}, []string{"serve"}, "--cors-origins must be"},
+		{[]string{"OBSCURA_READ_TIMEOUT=soon"}, []string{"serve"}, "--read-timeout"},
+		{[]string{"OBSCURA_READ_TIMEOUT=1ms"}, []string{"serve"}, "--read-timeout must be at least 100ms"},
+		{[]string{"OBSCURA_LOG_LEVEL=loud"}, []string{"serve"}, "--log-level"},
+		{[]string{"OBSCURA_DATABASE_URL=mysql://u:hunter2hunter2@h/d"}, []string{"serve"}, "the database URL is not valid: it must look like postgres://user@host/database"},
+		{[]string{"DATABASE_URL=:hunter2hunter2"}, []string{"migrate"}, "the database URL is not valid"},
+		{[]string{url, "OBSCURA_LOG_FORMAT=loud"}, []string{"serve"}, "--log-format must be one of"},
+	} {
+		out := fails(t, c.environ, c.args...)
+		if !strings.Contains(out, c.want) || strings.Count(strings.TrimSpace(out), "\n") != 0 || !strings.HasPrefix(out, "obscura: ") {
+			t.Errorf("%v %v: %q, want one line with %q", c.environ, c.args, out, c.want)
+		}
+		if strings.Contains(out, "hunter2") || strings.Contains(out, "c2VjcmV0") {
+			t.Errorf("%v: a secret is printed: %s", c.environ, out)
+		}
+	}
+}
+
+// serving starts `obscura serve` and waits until it tells where it listens.
+func serving(t *testing.T, environ []string, args ...string) (cmd *exec.Cmd, api, management string) {
+	t.Helper()
+	cmd = command(t, environ, append([]string{"serve", "--listen=127.0.0.1:0", "--management-listen=127.0.0.1:0"}, args...)...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	var said strings.Builder
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		said.WriteString(lines.Text() + "\n")
+		var line struct{ Msg, API, Management string }
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" {
+			go func() { _, _ = io.Copy(io.Discard, stderr) }()
+			return cmd, line.API, line.Management
+		}
+	}
+	t.Fatalf("it does not listen: %s", &said)
+	return nil, "", ""
+}
+
+func TestFlagsAndVariablesReachTheRelay(t *testing.T) {
+	t.Parallel()
+	// Flags win over variables, OBSCURA_DATABASE_URL over DATABASE_URL.
+	cmd, api, management := serving(t, []string{"OBSCURA_DATABASE_URL=" + testdb.NewURL(t), "DATABASE_URL=postgres://nowhere.invalid/x",
+		"OBSCURA_LISTEN=not an address", "OBSCURA_CORS_ORIGINS=https://one.example,https://two.example", "OBSCURA_TRUSTED_PROXIES=127.0.0.0/8,::1/128",
+		"OBSCURA_LIMIT_LOG_IN=2/1h", "OBSCURA_LOG_LEVEL=info", "OBSCURA_TEST_ANYTHING=1"})
+	for origin, want := range map[string]string{"https://two.example": "https://two.example", "https://three.example": ""} {
+		if got := post(t, api, map[string]string{"Origin": origin}).header.Get("Access-Control-Allow-Origin"); got != want {
+			t.Errorf("%s: %q", origin, got)
+		}
+	}
+	for address, limited := range map[string]int{"192.0.2.1": 429, "192.0.2.2": 429} {
+		var statuses []int
+		for range 3 {
+			statuses = append(statuses, post(t, api, map[string]string{"X-Forwarded-For": address}).status)
+		}
+		if !slices.Equal(statuses, []int{400, 400, limited}) {
+			t.Errorf("%s: statuses %v", address, statuses)
+		}
+	}
+	if _, err := net.Dial("tcp", regexp.MustCompile(`^http://`).ReplaceAllString(management, "")); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("SIGTERM: %v", err)
+	}
+}
+
+type answer struct {
+	status int
+	header http.Header
+}
+
+// post is a log-in with an empty body: 400, unless a limit comes first.
+func post(t *testing.T, api string, header map[string]string) answer {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, api+"/v1/sessions", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	for name, value := range header {
+		request.Header.Set(name, value)
+	}
+	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	return answer{response.StatusCode, response.Header}
+}
+
+func TestDatabaseURLIsAnAlias(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewURL(t)
+	if out, err := command(t, []string{"DATABASE_URL=" + url, "OBSCURA_LISTEN=127.0.0.1:0"}, "migrate").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	serving(t, []string{"DATABASE_URL=" + url})
+}
+
+func TestATakenPortIsSaid(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	url := "DATABASE_URL=" + testdb.NewURL(t)
+	address := taken.Addr().String()
+	for flag, want := range map[string]string{
+		"--listen":            "obscura: cannot listen for the API: listen tcp " + address + ": bind: address already in use",
+		"--management-listen": "obscura: cannot listen for management: listen tcp " + address + ": bind: address already in use",
+	} {
+		args := []string{"serve", "--listen=127.0.0.1:0", "--management-listen=127.0.0.1:0", flag + "=" + address}
+		if out := fails(t, []string{url}, args...); !strings.Contains(out, want+"\n") {
+			t.Errorf("%s, want %s", out, want)
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package bench
+
+import (
+	"testing"
+	"time"
+
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+// each tenth submission meets its fate, the others are treated honestly.
+func tenth(what fate) func(int) fate {
+	return func(n int) fate {
+		if n%10 == 0 {
+			return what
+		}
+		return honest
+	}
+}
+
+func quick(url string) RelayConfig {
+	return RelayConfig{Common: Common{URL: url}, Devices: 12, Senders: 4, Size: 100, Batch: 1,
+		Duration: 400 * time.Millisecond, Warmup: 50 * time.Millisecond}
+}
+
+func TestALyingRelayIsFoundOut(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		lie   fate
+		wrong func(*RelayResult) bool
+	}{
+		"an honest one is not blamed": {honest, func(r *RelayResult) bool {
+			return r.Lost != 0 || r.Duplicated != 0 || r.Unconfirmed != 0 || r.InGaps != 0 || r.OutOfOrder != 0 ||
+				r.Misdelivered != 0 || r.Alien != 0 || len(r.Errors) != 0 || r.AcceptedAll != r.DeliveredOf || r.Delivered == 0
+		}},
+		"it promises and does not deliver": {dropped, func(r *RelayResult) bool {
+			return r.Lost == 0 || r.Lost != r.AcceptedAll-r.DeliveredOf || r.Duplicated != 0
+		}},
+		"what it reports in a gap is not lost": {gapped, func(r *RelayResult) bool {
+			return r.Lost != 0 || r.InGaps == 0 || r.InGaps != r.AcceptedAll-r.DeliveredOf
+		}},
+		"it delivers twice": {doubled, func(r *RelayResult) bool { return r.Duplicated == 0 || r.Lost != 0 }},
+		"it delivers to another device": {misplaced, func(r *RelayResult) bool {
+			return r.Misdelivered == 0
+		}},
+		"what it refuses is not lost": {refusedOne, func(r *RelayResult) bool {
+			return r.Lost != 0 || r.Errors["submission failed: mailbox full"] == 0 || r.AcceptedAll != r.DeliveredOf
+		}},
+		"it delivers what it refused": {denied, func(r *RelayResult) bool {
+			return r.Lost != 0 || r.Unconfirmed == 0
+		}},
+		"it is busy and says so": {busy, func(r *RelayResult) bool {
+			return r.Lost != 0 || r.Errors["HTTP 503 "] == 0 || r.Unconfirmed != 0
+		}},
+		"it fails, but it did": {broken, func(r *RelayResult) bool {
+			return r.Lost != 0 || r.Errors["HTTP 503  without Retry-After"] == 0 || r.Unconfirmed == 0
+		}},
+		"it changes the order": {late, func(r *RelayResult) bool { return r.OutOfOrder == 0 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fake := newFakeRelay(t, tenth(c.lie))
+			cfg := quick(fake.URL)
+			if c.lie == late { // one sender to one device: the next one comes at once
+				cfg.Devices, cfg.Senders = 1, 1
+			}
+			r, err := Relay(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.wrong(r) {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+func TestEveryEnvelopeIsAcknowledgedAndNoAccountIsLeftBehind(t *testing.T) {
+	t.Parallel()
+	fake := newFakeRelay(t, tenth(honest))
+	cfg := quick(fake.URL)
+	cfg.Batch = 7
+	r, err := Relay(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	relaytest.Eventually(t, "what arrived is acknowledged", func() bool { return fake.acknowledgement.Load() >= r.DeliveredOf })
+	if got := fake.acknowledgement.Load(); got != r.DeliveredOf || got == 0 || got%7 != 0 {
+		t.Errorf("%d acknowledged, %d delivered", got, r.DeliveredOf)
+	}
+	if fake.users.Load() != 2 || fake.deletes.Load() != 2 {
+		t.Errorf("%d users made, %d deleted", fake.users.Load(), fake.deletes.Load())
+	}
+}
+
+// Ten requests a second are due from one sender and each takes 200 ms: measured from when it was
+// sent each takes 200 ms; measured from when it was due the wait grows and grows.
+func TestUnderARateLatencyCountsFromWhenARequestWasDue(t *testing.T) {
+	t.Parallel()
+	fake := newFakeRelay(t, tenth(honest))
+	fake.hold = 200 * time.Millisecond
+	cfg := quick(fake.URL)
+	cfg.Senders, cfg.Rate, cfg.Duration, cfg.Warmup = 1, 10, 2*time.Second, 0
+	r, err := Relay(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Send.P99 < 700 || r.EndToEnd.P99 < 700 || r.Late == nil || r.Late.P99 < 500 {
+		t.Errorf("send %+v, end to end %+v, late %+v", r.Send, r.EndToEnd, r.Late)
+	}
+	if r.Accepted > 6 {
+		t.Errorf("%v accepted a second, the fake takes 5", r.Accepted)
+	}
+}
