@@ -1,0 +1,136 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/obscura-relay/obscura/internal/core"
+)
+
+func TestEveryKindHasItsStatus(t *testing.T) {
+	t.Parallel()
+	want := map[core.Kind]int{core.Invalid: 400, core.Unauthorized: 401, core.Forbidden: 403, core.NotFound: 404, core.Conflict: 409,
+		core.TooLarge: 413, core.Limited: 429, core.Unavailable: 503}
+	for kind := core.Invalid; kind <= core.Unavailable; kind++ {
+		err := &core.Error{Kind: kind, Code: "some_code", Sentence: "Some sentence.", RetryAfter: 1500 * time.Millisecond, Cause: errors.New("secret cause")}
+		for _, e := range []error{err, fmt.Errorf("secret context: %w", err), errors.Join(errors.New("secret"), err)} {
+			status, body, retry := answerTo(e)
+			if status != want[kind] || body.Code != "some_code" || body.Error != "Some sentence." || retry != err.RetryAfter {
+				t.Errorf("kind %d: %d %v %v", kind, status, body, retry)
+			}
+		}
+	}
+	if len(want) != len(statuses) {
+		t.Errorf("%d kinds have a status, %d are tested", len(statuses), len(want))
+	}
+	if status, _, _ := answerTo(errMedia); status != 415 {
+		t.Errorf("another media type is %d", status)
+	}
+}
+
+func TestAnUnknownErrorSaysOnlyThatItFailed(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{errors.New("secret"), io.ErrUnexpectedEOF, fiber.NewError(500, "secret"), fiber.NewError(418, "secret"), fmt.Errorf("secret: %w", os.ErrNotExist)} {
+		if status, body, _ := answerTo(err); status != 500 || body != internalError {
+			t.Errorf("%v: %d %v", err, status, body)
+		}
+	}
+}
+
+func TestFibersErrorsLoseTheirTexts(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[int]string{400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 408: "request_timeout",
+		411: "length_required", 413: "body_too_large", 426: "upgrade_required", 431: "headers_too_large", 502: "invalid_request"} {
+		status, body, _ := answerTo(fiber.NewError(code, "secret"))
+		if body.Code != want || strings.Contains(body.Error, "secret") || status != code && code != 502 || code == 502 && status != 400 {
+			t.Errorf("%d: %d %v", code, status, body)
+		}
+	}
+}
+
+type discard struct{}
+
+func (discard) Request(string, int, time.Duration) {}
+
+// withServer makes an app of one route in front of which everything stands that surrounds a request.
+func withServer(t *testing.T, handler fiber.Handler, logs io.Writer) *fiber.App {
+	t.Helper()
+	s := &server{cfg: Config{Timeouts: Timeouts{Request: time.Minute}, Observer: discard{}, Logger: slog.New(slog.NewTextHandler(logs, nil))}}
+	app := fiber.New(fiber.Config{ErrorHandler: s.refuseUnread})
+	app.Use(s.observe)
+	app.Get("/", handler)
+	return app
+}
+
+func get(t *testing.T, app *fiber.App) (status int, header http.Header, body string) {
+	t.Helper()
+	response, err := app.Test(httptest.NewRequest(http.MethodGet, "/", http.NoBody), -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, response.Header, string(text)
+}
+
+func TestAPanicIsAnInternalErrorAndItsCauseIsLogged(t *testing.T) {
+	t.Parallel()
+	var logs strings.Builder
+	status, header, body := get(t, withServer(t, func(*fiber.Ctx) error { panic("cause of the panic") }, &logs))
+	if status != 500 || body != `{"code":"internal","error":"The relay failed."}` || header.Get("X-Request-Id") == "" {
+		t.Errorf("%d %s", status, body)
+	}
+	if !strings.Contains(logs.String(), "cause of the panic") || !strings.Contains(logs.String(), "level=ERROR") {
+		t.Errorf("log: %s", &logs)
+	}
+}
+
+func TestRetryAfterIsInWholeSecondsAndNeverZero(t *testing.T) {
+	t.Parallel()
+	for wait, want := range map[time.Duration]string{time.Millisecond: "1", time.Second: "1", 1001 * time.Millisecond: "2", time.Hour: "3600"} {
+		status, header, _ := get(t, withServer(t, func(*fiber.Ctx) error { return limited(wait) }, io.Discard))
+		if got := header.Get("Retry-After"); status != 429 || got != want {
+			t.Errorf("%v: %d, Retry-After %q, want %s", wait, status, got, want)
+		}
+	}
+	status, header, _ := get(t, withServer(t, func(*fiber.Ctx) error { return core.Busy(io.EOF) }, io.Discard))
+	if status != 503 || header.Get("Retry-After") != "1" {
+		t.Errorf("%d, %q", status, header.Get("Retry-After"))
+	}
+}
+
+// TestFasthttpIsNotTheOneThatFiberAsksFor holds the HTTP library at a version without the
+// request-smuggling faults of the one that Fiber asks for.
+func TestFasthttpIsNotTheOneThatFiberAsksFor(t *testing.T) {
+	t.Parallel()
+	mod, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`(?m)github\.com/valyala/fasthttp v(\d+)\.(\d+)\.\d+( // indirect)?$`).FindStringSubmatch(string(mod))
+	if version == nil {
+		t.Fatal("go.mod does not require fasthttp")
+	}
+	major, _ := strconv.Atoi(version[1])
+	if minor, _ := strconv.Atoi(version[2]); major == 1 && minor < 77 || major < 1 {
+		t.Errorf("fasthttp is at %s, at least 1.77.0 is needed", version[0])
+	}
+	if regexp.MustCompile(`(?m)^replace|valyala/fasthttp .*=>`).Match(mod) {
+		t.Error("go.mod replaces modules: this test proves nothing")
+	}
+}

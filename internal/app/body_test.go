@@ -1,0 +1,126 @@
+package app_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+func TestAJSONBodyMustBeWhatItsSchemaSays(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	device := relay.Register(t).NewDevice(t)
+	name := func() string { return "n" + strings.ReplaceAll(uuid.NewString(), "-", "")[:20] }
+	password := `"password":"` + relaytest.Password + `"`
+	for what, c := range map[string]struct {
+		body string
+		code string // "" when it is fine
+	}{
+		"whole":                           {`{"username":"%s",` + password + `}`, ""},
+		"white space around":              {" \n{\"username\":\"%s\"," + password + "}\t\n", ""},
+		"unknown members are ignored":     {`{"username":"%s",` + password + `,"extra":{"a":[1]}}`, ""},
+		"escapes":                         {`{"user\u006eame":"%s",` + password + `}`, ""},
+		"empty":                           {``, "invalid_json"},
+		"white space alone":               {`  `, "invalid_json"},
+		"null":                            {`null`, "invalid_request"},
+		"a list":                          {`[]`, "invalid_request"},
+		"a text":                          {`"x"`, "invalid_request"},
+		"a number":                        {`1e999`, "invalid_json"},
+		"cut off":                         {`{"username":"%s",` + password, "invalid_json"},
+		"a trailing comma":                {`{"username":"%s",` + password + `,}`, "invalid_json"},
+		"a missing comma":                 {`{"username":"%s" ` + password + `}`, "invalid_json"},
+		"a comment":                       {`{"username":"%s",` + password + `} // x`, "invalid_json"},
+		"trailing garbage":                {`{"username":"%s",` + password + `}x`, "invalid_json"},
+		"two values":                      {`{"username":"%s",` + password + `}{}`, "invalid_json"},
+		"single quotes":                   {`{'username':'%s',` + password + `}`, "invalid_json"},
+		"the same member twice":           {`{"username":"%s",` + password + `,"username":"abc"}`, "duplicate_member"},
+		"twice in different case":         {`{"username":"%s",` + password + `,"USERNAME":"abc"}`, "duplicate_member"},
+		"twice by an escape":              {`{"username":"%s",` + password + `,"user\u006eame":"abc"}`, "duplicate_member"},
+		"twice by the long s":             {`{"username":"%s",` + password + `,"u\u017fername":"abc"}`, "duplicate_member"},
+		"twice by the Kelvin sign":        {`{"username":"%s",` + password + `,"k":1,"\u212a":1}`, "duplicate_member"},
+		"twice, deeper":                   {`{"username":"%s",` + password + `,"x":[{"a":1,"A":1}]}`, "duplicate_member"},
+		"twice, one is null":              {`{"username":"%s",` + password + `,"Username":null}`, "duplicate_member"},
+		"a member in other case":          {`{"Username":"%s",` + password + `}`, "invalid_request"},
+		"a member missing":                {`{"username":"%s"}`, "invalid_request"},
+		"a null member counts as absent":  {`{"username":"%s","password":null}`, "invalid_request"},
+		"another type":                    {`{"username":1,` + password + `}`, "invalid_request"},
+		"deep nesting within bounds":      {`{"username":"%s",` + password + `,"x":` + strings.Repeat("[", 10) + strings.Repeat("]", 10) + `}`, ""},
+		"deep nesting":                    {`{"username":"%s",` + password + `,"x":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`, "invalid_json"},
+		"very deep nesting":               {strings.Repeat(`{"a":`, 80_000), "invalid_json"},
+		"many members":                    {`{"username":"%s",` + password + strings.Repeat(`,"a":1`, 10_000) + `}`, "duplicate_member"},
+		"bytes that are no UTF-8 in name": {"{\"username\":\"a\xff\xfebc\"," + password + "}", "invalid_request"},
+	} {
+		body := c.body
+		if strings.Contains(body, "%s") {
+			body = fmt.Sprintf(body, name())
+		}
+		got := ask{method: "POST", path: "/v1/users", media: "application/json; charset=utf-8", body: body}.to(t, relay)
+		if status := got.status; got.code != c.code || (c.code == "") != (status == http.StatusCreated) || c.code != "" && status != http.StatusBadRequest {
+			t.Errorf("%s: status %d, code %q, want %q", what, status, got.code, c.code)
+		}
+	}
+
+	// Nothing in other case is bound: it would escape the schema.
+	got := ask{method: "PUT", path: "/v1/devices/" + device.ID.String(), token: device.Token,
+		body: `{"name":"laptop","NAMES":1,"deviceid":"` + uuid.NewString() + `"}`}.to(t, relay).want(t, 200, "")
+	if got.member(t, "name") != "laptop" || got.member(t, "deviceId") != device.ID.String() {
+		t.Errorf("renamed to %s", got.body)
+	}
+	many := strings.Repeat(`{"keyId":1,"publicKey":"x"},`, 150) + `{}`
+	ask{method: "POST", path: "/v1/devices/keys", token: device.Token, body: `{"ONETIMEPREKEYS":[` + many + `]}`}.to(t, relay).want(t, 200, "")
+}
+
+func TestAnOptionalMemberThatIsNullIsAbsent(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user := relay.Register(t)
+	ask{method: "POST", path: "/v1/sessions", body: `{"username":"` + user.Name + `","password":"` + relaytest.Password + `","deviceId":null}`}.
+		to(t, relay).want(t, 200, "")
+	identity := prekeytest.NewIdentity()
+	signed, b64 := identity.SignedPreKey(1), base64.StdEncoding.EncodeToString
+	got := ask{method: "POST", path: "/v1/devices", token: user.Token, body: fmt.Sprintf(
+		`{"name":null,"identityKey":%q,"registrationId":7,"signedPreKey":{"keyId":1,"publicKey":%q,"signature":%q,"x":null},
+		"oneTimePreKeys":[],"kyberPreKeys":null,"lastResortKyberPreKey":null}`,
+		b64(identity.Public), b64(signed.PublicKey), b64(signed.Signature))}.to(t, relay).want(t, 201, "")
+	ask{method: "POST", path: "/v1/devices/keys", token: got.member(t, "token"),
+		body: `{"identityKey":null,"signedPreKey":null,"oneTimePreKeys":null}`}.to(t, relay).want(t, 200, "")
+}
+
+func TestATextWithTheCharacterZeroIsRefused(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	device := relay.Register(t).NewDevice(t)
+	ask{method: "POST", path: "/v1/sessions", body: `{"username":"a\u0000b","password":"` + relaytest.Password + `"}`}.
+		to(t, relay).want(t, 400, "invalid_text")
+	ask{method: "PUT", path: "/v1/devices/" + device.ID.String(), token: device.Token, body: `{"name":"a\u0000b"}`}.
+		to(t, relay).want(t, 400, "invalid_name")
+}
+
+func TestACompressedBodyIsRefusedBeforeItGrows(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	var bomb bytes.Buffer
+	z, err := gzip.NewWriterLevel(&bomb, gzip.BestCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 64 {
+		_, _ = z.Write(bytes.Repeat([]byte(" "), 1<<20))
+	}
+	_ = z.Close()
+	for _, coding := range []string{"gzip", "deflate", "br", "gzip, gzip", "zstd", "x"} {
+		ask{method: "POST", path: "/v1/users", body: bomb.String(), header: map[string]string{"Content-Encoding": coding}}.
+			to(t, relay).want(t, 415, "unsupported_media_type")
+	}
+	ask{method: "POST", path: "/v1/users", body: object("username", "plain_body", "password", relaytest.Password),
+		header: map[string]string{"Content-Encoding": "identity"}}.to(t, relay).want(t, 201, "")
+}

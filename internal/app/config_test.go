@@ -1,0 +1,90 @@
+package app_test
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+func TestABadConfigurationIsRefusedWithASentence(t *testing.T) {
+	t.Parallel()
+	for want, change := range map[string]func(*app.Config){
+		"--listen must be HOST:PORT, for example 127.0.0.1:3000":                                                   func(c *app.Config) { c.Listen = "3000" },
+		"--management-listen must be HOST:PORT, for example 127.0.0.1:3000":                                        func(c *app.Config) { c.ManagementListen = "" },
+		"--database-connections must be at least 4":                                                                func(c *app.Config) { c.DatabaseConnections = 3 },
+		"--token-key must be at least 32 bytes in base64, for example from: openssl rand -base64 32":               func(c *app.Config) { c.TokenKey = "c2hvcnQ=" },
+		"--cors-origins must be * or look like https://chat.example.org":                                           func(c *app.Config) { c.CORSOrigins = []string{"*", "chat.example.org"} },
+		"--cors-origins must be in lower case and without a path, as browsers send them: https://chat.example.org": func(c *app.Config) { c.CORSOrigins = []string{"https://chat.example.org/"} },
+		"--read-timeout must be at least 100ms":                                                                    func(c *app.Config) { c.ReadTimeout = 0 },
+		"--write-timeout must be at least 100ms":                                                                   func(c *app.Config) { c.WriteTimeout = -1 },
+		"--idle-timeout must be at least 100ms":                                                                    func(c *app.Config) { c.IdleTimeout = 99 * time.Millisecond },
+		"--request-timeout must be at least 100ms":                                                                 func(c *app.Config) { c.RequestTimeout = 0 },
+		"--poll-interval must be at least 100ms":                                                                   func(c *app.Config) { c.PollInterval = 0 },
+		"--shutdown-timeout must be at least 100ms":                                                                func(c *app.Config) { c.ShutdownTimeout = 0 },
+	} {
+		cfg := relaytest.Config("postgres://localhost/obscura")
+		if err := cfg.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		change(&cfg)
+		if err := cfg.Validate(); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	for _, origin := range []string{"https://", "http://", "https://x.example/path", "https://x.example?q", "https://u@x.example",
+		"https://X.example", "https://x.example#f", "https://x .example", "ftp://x.example", ""} {
+		cfg := relaytest.Config("")
+		cfg.CORSOrigins = []string{origin}
+		if cfg.Validate() == nil {
+			t.Errorf("the origin %q is accepted", origin)
+		}
+	}
+	for _, origin := range []string{"*", "https://x.example", "http://localhost:5173", "http://[::1]:8080"} {
+		cfg := relaytest.Config("")
+		cfg.CORSOrigins = []string{origin}
+		if err := cfg.Validate(); err != nil {
+			t.Errorf("the origin %q: %v", origin, err)
+		}
+	}
+	for _, key := range []string{"!", strings.Repeat("A", 43), "c2hvcnQ", strings.Repeat("A", 40)} {
+		cfg := relaytest.Config("")
+		cfg.TokenKey = key
+		if err := cfg.Validate(); err == nil || len(key) > 10 && strings.Contains(err.Error(), key) {
+			t.Errorf("the key %q: %v", key, err)
+		}
+	}
+}
+
+func TestAnUnknownVariableIsRefused(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{"OBSCURA_LISTEN": true}
+	for _, environ := range [][]string{nil, {"HOME=/x", "OBSCURA_LISTEN=x"}, {"OBSCURA_TEST_DATABASE_URL=x"}, {"MY_OBSCURA_X=1"}} {
+		if err := app.UnknownVariable(environ, known); err != nil {
+			t.Errorf("%v: %v", environ, err)
+		}
+	}
+	err := app.UnknownVariable([]string{"OBSCURA_LISTEN=x", "OBSCURA_LISTN=secret"}, known)
+	const want = "the environment variable OBSCURA_LISTN is not known; `obscura serve --help` lists those that are"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+func TestTheLogIsTextOrJSONOfALevel(t *testing.T) {
+	t.Parallel()
+	for format, start := range map[string]string{"json": `{"time":`, "auto": `{"time":`, "text": "time="} {
+		relay := relaytest.Start(t, func(c *app.Config) { c.LogFormat = format; c.LogLevel = slog.LevelInfo })
+		if !strings.HasPrefix(relay.Log.String(), start) || !strings.Contains(relay.Log.String(), relay.API) || !strings.Contains(relay.Log.String(), relay.Management) {
+			t.Errorf("%s: %s", format, relay.Log)
+		}
+	}
+	quiet := relaytest.Start(t, func(c *app.Config) { c.LogLevel = slog.LevelError })
+	quiet.Register(t)
+	if quiet.Log.String() != "" {
+		t.Errorf("at level error: %s", quiet.Log)
+	}
+}

@@ -1,0 +1,81 @@
+package app_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+func preflight(origin, method, headers string) ask {
+	return ask{method: "OPTIONS", path: "/v1/messages", header: map[string]string{
+		"Origin": origin, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": headers}}
+}
+
+func TestAnAllowedOriginMayCallFromABrowser(t *testing.T) {
+	t.Parallel()
+	const origin = "https://chat.example.org"
+	relay := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{"http://localhost:5173", origin} })
+	got := preflight(origin, "POST", "authorization,content-type,idempotency-key").to(t, relay).want(t, 204, "")
+	if got.header.Get("Access-Control-Allow-Origin") != origin || got.header.Get("Access-Control-Allow-Credentials") != "" ||
+		got.header.Get("Access-Control-Max-Age") != "600" || !strings.Contains(got.header.Get("Vary"), "Origin") {
+		t.Errorf("headers %v", got.header)
+	}
+	for name, list := range map[string]string{
+		"Access-Control-Allow-Methods": "GET POST PUT DELETE HEAD",
+		"Access-Control-Allow-Headers": "authorization content-type idempotency-key x-request-id if-match if-none-match",
+	} {
+		for want := range strings.FieldsSeq(list) {
+			if !strings.Contains(strings.ToLower(","+got.header.Get(name)+","), ","+strings.ToLower(want)+",") {
+				t.Errorf("%s lacks %s", name, want)
+			}
+		}
+	}
+	// The answer itself, also when it is an error: a page must be able to read why.
+	for _, a := range []ask{{method: "GET", path: "/openapi.yaml"}, {method: "GET", path: "/v1/account"}, {method: "GET", path: "/v1/nothing"},
+		{method: "PATCH", path: "/v1/users"}, {method: "POST", path: "/v1/users", body: "{"}} {
+		a.header = map[string]string{"Origin": origin}
+		got := a.to(t, relay)
+		if got.header.Get("Access-Control-Allow-Origin") != origin || !strings.Contains(got.header.Get("Access-Control-Expose-Headers"), "X-Request-Id") ||
+			!strings.Contains(got.header.Get("Access-Control-Expose-Headers"), "Retry-After") {
+			t.Errorf("%s %s: headers %v", a.method, a.path, got.header)
+		}
+	}
+}
+
+func TestAnotherOriginIsNotAllowed(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{"https://chat.example.org"} })
+	for _, origin := range []string{"https://evil.example", "http://chat.example.org", "https://chat.example.org.evil.example",
+		"https://chat.example.org:8443", "https://sub.chat.example.org", "null", "*", "https://chat.example.org/"} {
+		for _, a := range []ask{preflight(origin, "POST", "authorization"), {method: "GET", path: "/openapi.yaml", header: map[string]string{"Origin": origin}}} {
+			got := a.to(t, relay)
+			if allow := got.header.Get("Access-Control-Allow-Origin"); allow != "" {
+				t.Errorf("%q got %q", origin, allow)
+			}
+		}
+	}
+	// Without an Origin it is no browser, and served.
+	ask{method: "GET", path: "/openapi.yaml"}.to(t, relay).want(t, 200, "")
+}
+
+func TestAnyOriginMayBeAllowed(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{"*"} })
+	got := preflight("https://anything.example", "PUT", "authorization").to(t, relay).want(t, 204, "")
+	if got.header.Get("Access-Control-Allow-Origin") != "*" || got.header.Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("headers %v", got.header)
+	}
+}
+
+func TestWithoutOriginsThereIsNoCORS(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	got := preflight("https://chat.example.org", "POST", "authorization").to(t, relay).want(t, 405, "method_not_allowed")
+	for name := range got.header {
+		if strings.HasPrefix(name, "Access-Control") {
+			t.Errorf("header %s", name)
+		}
+	}
+}

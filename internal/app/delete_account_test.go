@@ -1,0 +1,89 @@
+package app_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+func TestADeletedAccountIsGoneFromEveryTable(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user, other := relay.Register(t), relay.Register(t)
+	device, second := user.NewDevice(t), user.NewDevice(t)
+	friend := other.NewDevice(t)
+	socket := device.Connect(t)
+	socket.Drain()
+	if _, err := second.CreateGatewayTicketWithResponse(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	friend.Send(t, nil, relaytest.To(device.ID, "pending"), relaytest.To(second.ID, "pending"))
+	device.Send(t, nil, relaytest.To(friend.ID, "stays"))
+
+	deletion := func(password string) ask {
+		return ask{method: "DELETE", path: "/v1/account", token: device.Token, body: object("password", password)}
+	}
+	deletion("a wrong password").to(t, relay).want(t, 401, "wrong_credentials")
+	ask{method: "DELETE", path: "/v1/account", token: device.Token, body: `{}`}.to(t, relay).want(t, 400, "invalid_request")
+	ask{method: "DELETE", path: "/v1/account", body: object("password", relaytest.Password)}.to(t, relay).want(t, 401, "unauthorized")
+	if !works(t, relay, user.Token) {
+		t.Fatal("a wrong password ended the session")
+	}
+	got := deletion(relaytest.Password).to(t, relay).want(t, 200, "")
+	if len(got.body) != 0 {
+		t.Errorf("a body: %s", got.body)
+	}
+	if code := socket.CloseCode(); code != 4401 {
+		t.Errorf("the socket closed with %d", code)
+	}
+	for _, token := range []string{user.Token, device.Token, second.Token} {
+		if works(t, relay, token) {
+			t.Error("a token still works")
+		}
+	}
+	for _, refresh := range []string{user.Refresh, device.Refresh, second.Refresh} {
+		ask{method: "POST", path: "/v1/sessions/refresh", body: object("refreshToken", refresh)}.to(t, relay).want(t, 401, "invalid_refresh_token")
+	}
+	logIn(user.Name, relaytest.Password).to(t, relay).want(t, 401, "wrong_credentials")
+	ask{method: "GET", path: "/v1/users/" + user.ID.String(), token: friend.Token}.to(t, relay).want(t, 404, "user_not_found")
+	if failed := friend.Send(t, nil, relaytest.To(device.ID, "too late")); len(failed) != 1 {
+		t.Error("its mailbox takes mail")
+	}
+	if backlog, _, _ := friend.Connect(t).Drain(); len(backlog) != 1 || string(backlog[0].GetMessage()) != "stays" {
+		t.Errorf("what it sent to others is gone: %v", backlog)
+	}
+
+	// Whatever table there is, now or later: no row names the user or a device, but for the mail of others
+	// and the receipts of its sending, which expire.
+	db := inside(t, relay)
+	rows, err := db.Query(t.Context(), `SELECT c.table_name FROM information_schema.tables c
+		WHERE c.table_schema = 'public' AND c.table_type = 'BASE TABLE' AND c.table_name <> 'goose_db_version'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(tables) < 10 {
+		t.Fatalf("tables %v, %v", tables, err)
+	}
+	for _, table := range tables {
+		for _, id := range []string{user.ID.String(), device.ID.String(), second.ID.String(), user.Name} {
+			var n int
+			err := db.QueryRow(t.Context(), "SELECT count(*) FROM "+pgx.Identifier{table}.Sanitize()+" r WHERE r::text LIKE '%' || $1 || '%'", id).Scan(&n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if table == "messages" { // the one to the friend
+				n--
+				if id == second.ID.String() || id == user.Name {
+					n++
+				}
+			}
+			if n != 0 {
+				t.Errorf("%s keeps %d rows about it (%s)", table, n, id)
+			}
+		}
+	}
+	register(user.Name, relaytest.Password).to(t, relay).want(t, 201, "") // the name is free again
+}

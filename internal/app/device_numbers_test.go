@@ -1,0 +1,112 @@
+package app_test
+
+import (
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+// createDevice registers a device with few keys and returns its number, 0 when it was refused.
+func createDevice(t testing.TB, user *relaytest.User) (int32, refusal) {
+	t.Helper()
+	got, err := user.CreateDeviceWithResponse(t.Context(), relaytest.NewDevice(prekeytest.NewIdentity(), 1, 0))
+	if err != nil {
+		t.Error(err)
+		return 0, refusal{}
+	}
+	if got.JSON201 == nil {
+		return 0, refusalOf(got.StatusCode(), got.Body)
+	}
+	return *got.JSON201.DeviceNumber, refusal{got.StatusCode(), ""}
+}
+
+func TestTwentyDevicesAtOnceBecomeExactlyTen(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user := relay.Register(t)
+	var mu sync.Mutex
+	var numbers []int32
+	refused := map[refusal]int{}
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			number, how := createDevice(t, user)
+			mu.Lock()
+			defer mu.Unlock()
+			if number != 0 {
+				numbers = append(numbers, number)
+			} else {
+				refused[how]++
+			}
+		})
+	}
+	wg.Wait()
+	slices.Sort(numbers)
+	if want := []int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}; !slices.Equal(numbers, want) {
+		t.Errorf("numbers %v, want %v", numbers, want)
+	}
+	if refused[refusal{http.StatusForbidden, "device_limit"}] != 10 {
+		t.Errorf("refusals: %v, want 10 of 403 device_limit", refused)
+	}
+	list, err := user.ListDevicesWithResponse(t.Context())
+	if err != nil || len(list.JSON200.Devices) != 10 {
+		t.Errorf("%d devices, %v", len(list.JSON200.Devices), err)
+	}
+}
+
+func TestADeviceNumberRestsAfterItsDeviceIsGone(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user := relay.Register(t)
+	for want := int32(1); want <= 12; want++ { // more than ten, one after the other
+		d := user.NewDevice(t)
+		if d.Number != want {
+			t.Fatalf("number %d, want %d", d.Number, want)
+		}
+		if got, err := user.DeleteDeviceWithResponse(t.Context(), d.ID); err != nil || got.StatusCode() != http.StatusOK {
+			t.Fatalf("delete: %v, %s", err, got.Body)
+		}
+	}
+	// All numbers but 127 rest.
+	inDatabase(t, relay, `INSERT INTO retired_device_numbers (user_id, number) SELECT $1, n FROM generate_series(13, 126) n`, user.ID)
+	if number, how := createDevice(t, user); number != 127 {
+		t.Fatalf("number %d (%v), want 127", number, how)
+	}
+	exhausted := refusal{http.StatusForbidden, "device_numbers_exhausted"}
+	if _, how := createDevice(t, user); how != exhausted {
+		t.Fatalf("the 128th device: %v, want %v", how, exhausted)
+	}
+	inDatabase(t, relay, `UPDATE retired_device_numbers SET retired_at = now() - interval '59 days 23 hours' WHERE user_id = $1`, user.ID)
+	if _, how := createDevice(t, user); how != exhausted {
+		t.Fatalf("after less than 60 days: %v, want %v", how, exhausted)
+	}
+	inDatabase(t, relay, `UPDATE retired_device_numbers SET retired_at = now() - interval '60 days 1 hour' WHERE user_id = $1 AND number IN (41, 42)`, user.ID)
+	inDatabase(t, relay, `UPDATE retired_device_numbers SET retired_at = now() - interval '61 days' WHERE user_id = $1 AND number = 42`, user.ID)
+	if number, how := createDevice(t, user); number != 42 {
+		t.Errorf("number %d (%v), want 42, which has rested longest", number, how)
+	}
+	account, err := user.GetAccountWithResponse(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resting := account.JSON200.RestingDeviceNumbers; slices.Contains(resting, 42) || !slices.Contains(resting, 43) {
+		t.Errorf("resting: %v; 42 is in use, 43 rests", resting)
+	}
+}
+
+func TestDeviceNumbersAreTheUsersOwn(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	for range 2 {
+		user := relay.Register(t)
+		for want := int32(1); want <= 3; want++ {
+			if d := user.NewDevice(t); d.Number != want {
+				t.Errorf("number %d, want %d", d.Number, want)
+			}
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package app_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+func TestANewerSocketDisplacesTheOlder(t *testing.T) {
+	t.Parallel()
+	one := relaytest.Start(t, slowPoll)
+	two := relaytest.StartOn(t, one.DatabaseURL, slowPoll)
+	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
+	db := openDatabase(t, one)
+	socket := bob.Connect(t)
+	for _, node := range []*relaytest.Relay{one, two, two, one} {
+		newer := bob.On(node).Connect(t)
+		newer.Drain()
+		if code := socket.CloseCode(); code != 4409 {
+			t.Fatalf("the older was closed with %d", code)
+		}
+		alice.Send(t, nil, relaytest.To(bob.ID, "to the newer"))
+		got := newer.Envelopes(1)
+		newer.Ack(got...)
+		socket = newer
+		pending(t, db, bob.ID, 0)
+	}
+}
+
+func TestADisplacedSocketDoesNotDisturbAnotherDevice(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user := relay.Register(t)
+	phone, tablet := user.NewDevice(t), user.NewDevice(t)
+	onTablet := tablet.Connect(t)
+	onTablet.Drain()
+	older := phone.Connect(t)
+	phone.Connect(t)
+	if code := older.CloseCode(); code != 4409 {
+		t.Errorf("closed with %d", code)
+	}
+	phone.Send(t, nil, relaytest.To(tablet.ID, "still here"))
+	if got := texts(onTablet.Envelopes(1)); got != "still here" {
+		t.Errorf("%q", got)
+	}
+}
+
+// Sockets of one device that open at the same instant, on one node and on two: all but one end with
+// 4409, and the one that stays gets the mail.
+func TestOfSocketsAtTheSameInstantExactlyOneSurvives(t *testing.T) {
+	t.Parallel()
+	one := relaytest.Start(t)
+	two := relaytest.StartOn(t, one.DatabaseURL)
+	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
+	db := openDatabase(t, one)
+	for round := range 12 {
+		const n = 4
+		sockets := make([]*relaytest.Socket, n)
+		together(n, func(i int) {
+			node := one
+			if round%2 == 1 && i%2 == 1 {
+				node = two
+			}
+			sockets[i], _ = node.Dial(t, "", bearer(bob.Token))
+		})
+		type end struct{ i, code int }
+		ended, mail := make(chan end, n), make(chan int, n)
+		for i, s := range sockets {
+			if s == nil {
+				t.Fatal("not connected")
+			}
+			go func() {
+				for {
+					frame, err := s.Frame()
+					if err != nil {
+						ended <- end{i, int(websocket.CloseStatus(err))}
+						return
+					}
+					if e := frame.GetEnvelopeBatch().GetEnvelopes(); e != nil {
+						s.Ack(e...)
+						mail <- i
+					}
+				}
+			}()
+		}
+		survivor := n * (n - 1) / 2
+		for range n - 1 {
+			select {
+			case e := <-ended:
+				survivor -= e.i
+				if e.code != 4409 {
+					t.Errorf("closed with %d", e.code)
+				}
+			case <-time.After(relaytest.Patience):
+				t.Fatal("more than one survived")
+			}
+		}
+		alice.Send(t, nil, relaytest.To(bob.ID, "who is there?"))
+		if got := <-mail; got != survivor {
+			t.Errorf("socket %d got the mail, %d survived", got, survivor)
+		}
+		pending(t, db, bob.ID, 0)
+		disconnect(sockets[survivor])
+		<-ended
+	}
+}

@@ -1,0 +1,116 @@
+package app_test
+
+import (
+	"bytes"
+	"context"
+	"testing"
+
+	"github.com/coder/websocket"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+// dropDrained reads the next envelopes behind Drained.
+func dropDrained(s *relaytest.Socket) []*obscurapb.Envelope {
+	for {
+		if batch := s.Next().GetEnvelopeBatch(); batch != nil {
+			return batch.GetEnvelopes()
+		}
+	}
+}
+
+func encode(t testing.TB, frame *obscurapb.WebSocketFrame) []byte {
+	t.Helper()
+	data, err := proto.Marshal(frame)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestABadFrameClosesTheSocket(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user := relay.Register(t)
+	for _, c := range []struct {
+		name string
+		kind websocket.MessageType
+		data []byte
+		code int
+	}{
+		{"a text frame", websocket.MessageText, []byte("hello"), 1008},
+		{"an acknowledgement as text", websocket.MessageText, encode(t, &obscurapb.WebSocketFrame{
+			Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{}}}), 1008},
+		{"garbage", websocket.MessageBinary, bytes.Repeat([]byte{0xff}, 100), 1008},
+		{"an empty frame", websocket.MessageBinary, nil, 1008},
+		{"a frame of the server", websocket.MessageBinary, encode(t, &obscurapb.WebSocketFrame{
+			Payload: &obscurapb.WebSocketFrame_Drained{Drained: &obscurapb.Drained{Sequence: 1}}}), 1008},
+		{"an envelope", websocket.MessageBinary, encode(t, &obscurapb.WebSocketFrame{
+			Payload: &obscurapb.WebSocketFrame_EnvelopeBatch{EnvelopeBatch: &obscurapb.EnvelopeBatch{}}}), 1008},
+		{"64 KiB and a byte", websocket.MessageBinary, padded(t, 64<<10+1), 1009},
+		{"1 MiB", websocket.MessageBinary, padded(t, 1<<20), 1009},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			socket := user.NewDevice(t).Connect(t)
+			ctx, cancel := context.WithTimeout(t.Context(), relaytest.Patience)
+			defer cancel()
+			_ = socket.Write(ctx, c.kind, c.data) // the close may come while a large one is being written
+			if code := socket.CloseCode(); code != c.code {
+				t.Errorf("closed with %d, want %d", code, c.code)
+			}
+		})
+	}
+}
+
+// padded is an acknowledgement with an unknown field, n bytes in all.
+func padded(t testing.TB, n int) []byte {
+	t.Helper()
+	data := encode(t, &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{}}})
+	data = protowire.AppendTag(data, 1000, protowire.BytesType)
+	room := n - len(data)
+	for prefix := 1; prefix < 5; prefix++ {
+		if protowire.SizeBytes(room-prefix) == room {
+			return protowire.AppendBytes(data, make([]byte, room-prefix))
+		}
+	}
+	t.Fatalf("no frame has %d bytes", n)
+	return nil
+}
+
+func TestAFrameOf64KiBIsRead(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	socket := bob.Connect(t)
+	socket.Drain()
+	writeRaw(t, socket, websocket.MessageBinary, padded(t, 64<<10))
+	alice.Send(t, nil, relaytest.To(bob.ID, "still here"))
+	if got := socket.Envelopes(1); texts(got) != "still here" {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestAClientsPingIsAnswered(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	socket := relay.Register(t).NewDevice(t).Connect(t)
+	socket.Drain()
+	reading := make(chan struct{})
+	go func() { // the library reads pongs while it reads
+		defer close(reading)
+		socket.CloseCode()
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), relaytest.Patience)
+	defer cancel()
+	for range 3 {
+		if err := socket.Ping(ctx); err != nil {
+			t.Errorf("no pong: %v", err)
+		}
+	}
+	disconnect(socket)
+	<-reading
+}

@@ -1,0 +1,126 @@
+package app_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+
+	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+// rawSocket is a gateway socket with its connection in our hands, for clients that behave badly.
+type rawSocket struct {
+	*relaytest.Socket
+	tcp *net.TCPConn
+}
+
+// reset ends the connection with RST, as a phone that vanishes and comes back under another address.
+func (s *rawSocket) reset() {
+	_ = s.tcp.SetLinger(0)
+	_ = s.tcp.Close()
+	_ = s.CloseNow()
+}
+
+// dialRaw opens a gateway with a bearer token. Closing is the caller's work.
+func dialRaw(ctx context.Context, relay *relaytest.Relay, token string) (*rawSocket, error) {
+	s := &rawSocket{}
+	transport := &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+			if err == nil {
+				s.tcp = conn.(*net.TCPConn)
+				_ = s.tcp.SetReadBuffer(8 << 10) // what a stuck reader does not take waits in the relay
+			}
+			return conn, err
+		}}
+	ctx, cancel := context.WithTimeout(ctx, relaytest.Patience)
+	defer cancel()
+	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(relay.API, "http")+"/v1/gateway", //nolint:bodyclose // the library closes it
+		&websocket.DialOptions{HTTPHeader: bearer(token), HTTPClient: &http.Client{Transport: transport}})
+	if err != nil {
+		return nil, err
+	}
+	conn.SetReadLimit(4 << 20)
+	s.Socket = &relaytest.Socket{Conn: conn}
+	return s, nil
+}
+
+// dialRawOrFail closes the socket at the end of the test.
+func dialRawOrFail(t testing.TB, relay *relaytest.Relay, token string) *rawSocket {
+	t.Helper()
+	s, err := dialRaw(t.Context(), relay, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.reset)
+	return s
+}
+
+// fillMailbox sends large messages until n bytes wait: of 127 and 256 KiB in turn, which is the most
+// that one read of a mailbox brings.
+func fillMailbox(t testing.TB, from, to *relaytest.Device, n int) {
+	t.Helper()
+	messages := []string{strings.Repeat("a", 127<<10), strings.Repeat("b", 256<<10)}
+	for sent := 0; sent < n; {
+		var batch []*obscurapb.Submission
+		for len(batch) < 8 {
+			message := messages[len(batch)%2]
+			batch = append(batch, relaytest.To(to.ID, message))
+			sent += len(message)
+		}
+		if failed := from.Send(t, nil, batch...); len(failed) != 0 {
+			t.Fatalf("failed: %v", failed)
+		}
+	}
+}
+
+// devices registers n devices, ten a user.
+func devices(t testing.TB, relay *relaytest.Relay, n int) []*relaytest.Device {
+	t.Helper()
+	var all []*relaytest.Device
+	var user *relaytest.User
+	for i := range n {
+		if i%10 == 0 {
+			user = relay.Register(t)
+		}
+		all = append(all, user.NewDevice(t))
+	}
+	return all
+}
+
+// meter reads one number from the management port.
+func meter(t testing.TB, relay *relaytest.Relay, name string) float64 {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, relay.Management+"/metrics", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(body)) {
+		var value float64
+		if rest, found := strings.CutPrefix(line, name+" "); found {
+			if _, err := fmt.Sscan(rest, &value); err != nil {
+				t.Fatal(err)
+			}
+			return value
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
+}

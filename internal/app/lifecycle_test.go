@@ -1,0 +1,160 @@
+package app_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/schema"
+)
+
+// refused runs a relay that must not start, and returns why.
+func refused(t *testing.T, cfg app.Config) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), relaytest.Patience)
+	defer cancel()
+	err := app.Run(ctx, cfg, io.Discard, func(app.Addresses) { t.Error("it started"); cancel() })
+	if err == nil {
+		t.Fatal("no error")
+	}
+	return err.Error()
+}
+
+func TestAPortThatIsTakenIsSaidAndNothingIsLeftBehind(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewURL(t) // its end fails while somebody is connected
+	relay := relaytest.StartOn(t, url)
+	api, management := strings.TrimPrefix(relay.API, "http://"), strings.TrimPrefix(relay.Management, "http://")
+	cfg := relaytest.Config(url)
+	cfg.Listen = api
+	if got, want := refused(t, cfg), "cannot listen for the API: listen tcp "+api+": bind: address already in use"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	cfg = relaytest.Config(url)
+	cfg.ManagementListen = management
+	if got, want := refused(t, cfg), "cannot listen for management: listen tcp "+management+": bind: address already in use"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func TestAnOlderSchemaIsRefusedAndANewerOneIsServed(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	db := inside(t, relay)
+	cfg := relaytest.Config(relay.DatabaseURL)
+	cfg.Migrate = false
+
+	relaytest.StartOn(t, relay.DatabaseURL, func(c *app.Config) { c.Migrate = false }).Stop() // the same version
+	execute(t, db, "DELETE FROM goose_db_version WHERE version_id = $1", schema.Version)
+	const old = "the database schema is older than this binary: run `obscura migrate`"
+	if got := refused(t, cfg); got != old {
+		t.Errorf("%s, want %s", got, old)
+	}
+	for _, version := range []int64{schema.Version, schema.Version + 7} {
+		execute(t, db, "INSERT INTO goose_db_version (version_id, is_applied) VALUES ($1, true)", version)
+	}
+	for _, migrate := range []bool{true, false} {
+		newer := relaytest.StartOn(t, relay.DatabaseURL, func(c *app.Config) { c.Migrate = migrate })
+		newer.Register(t)
+	}
+
+	empty := relaytest.Config(testdb.NewURL(t))
+	empty.Migrate = false
+	undone := inside(t, &relaytest.Relay{DatabaseURL: empty.DatabaseURL})
+	rows, err := undone.Query(t.Context(), "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range tables {
+		execute(t, undone, "DROP TABLE IF EXISTS "+pgx.Identifier{table}.Sanitize()+" CASCADE")
+	}
+	if got := refused(t, empty); got != old {
+		t.Errorf("an empty database: %s", got)
+	}
+	if err := app.Migrate(t.Context(), empty.Database, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	relaytest.StartOn(t, empty.DatabaseURL, func(c *app.Config) { c.Migrate = false }).Register(t)
+}
+
+// TestARelayThatIsStoppedWhileItStartsStops cancels as soon as it listens.
+func TestARelayThatIsStoppedWhileItStartsStops(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewURL(t)
+	for range 5 {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- app.Run(ctx, relaytest.Config(url), io.Discard, func(app.Addresses) { cancel() }) }()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(relaytest.Patience):
+			t.Fatal("it hangs")
+		}
+		cancel()
+	}
+}
+
+func TestRequestsInFlightAreAnsweredWhenTheRelayStops(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user := relay.Register(t)
+	const inFlight = 6
+	replies := make(chan reply, inFlight)
+	for range inFlight { // one after the other they take a while
+		go func() { replies <- logIn(user.Name, relaytest.Password).to(t, relay) }()
+	}
+	relaytest.Eventually(t, "one is answered", func() bool { return len(replies) > 0 })
+	slow := dialWire(t, relay)
+	slow.send("POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	stopped := make(chan struct{})
+	go func() { relay.Stop(); close(stopped) }()
+	relaytest.Eventually(t, "the door is shut", func() bool {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(relay.API, "http://"))
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err != nil
+	})
+	slow.send(`"username":"nobody_here","password":""}` + strings.Repeat(" ", 100-1-39))
+	slow.reply().want(t, 401, "wrong_credentials")
+	for range inFlight {
+		(<-replies).want(t, 200, "")
+	}
+	<-stopped
+	if _, err := http.Get(relay.Management + "/livez"); err == nil { //nolint:bodyclose,noctx // it fails
+		t.Error("the management port is still open")
+	}
+}
+
+// TestARequestThatNeverEndsDoesNotOutliveTheRelay stops a relay while a client has sent half a request.
+func TestARequestThatNeverEndsDoesNotOutliveTheRelay(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, func(c *app.Config) { c.ShutdownTimeout = 500 * time.Millisecond; c.ReadTimeout = time.Minute })
+	w := dialWire(t, relay)
+	w.send("POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+	relay.Register(t) // the half has been read by now
+	begun := time.Now()
+	relay.Stop()
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("it took %v to stop", took)
+	}
+	if !w.ended() {
+		t.Error("the connection outlives the relay")
+	}
+}

@@ -1,0 +1,163 @@
+package app_test
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/limit"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+// rates lets through three of everything in an hour.
+func rates(c *app.Config) {
+	three := limit.Rate{Events: 3, Per: time.Hour}
+	c.RateLimits = "on"
+	c.LimitRegister, c.LimitLogIn, c.LimitRefresh, c.LimitPassword = three, three, three, three
+	c.LimitBundles, c.LimitSends, c.LimitTickets = three, three, three
+}
+
+// allowed counts how many of six are let through; the rest must hear 429 with Retry-After.
+func allowed(t *testing.T, relay *relaytest.Relay, client *http.Client, make func(i int) ask) int {
+	t.Helper()
+	n := 0
+	for i := range 6 {
+		got := make(i).through(t, relay.API, client)
+		if got.status != http.StatusTooManyRequests {
+			n++
+			continue
+		}
+		got.want(t, 429, "rate_limited")
+		if seconds, err := strconv.Atoi(got.header.Get("Retry-After")); err != nil || seconds < 1 || seconds > 1200 {
+			t.Errorf("Retry-After is %q", got.header.Get("Retry-After"))
+		}
+	}
+	return n
+}
+
+func nobody(i int) ask { return logIn("nobody_"+strconv.Itoa(i), "") }
+
+func TestEveryRateIsLimitedByItself(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, rates)
+	user := relay.Register(t) // one of three
+	device, target := user.NewDevice(t), user.NewDevice(t)
+	for what, c := range map[string]struct {
+		want int
+		make func(i int) ask
+	}{
+		"register": {2, func(i int) ask { return register("limited_"+strconv.Itoa(i), relaytest.Password) }},
+		"log in":   {3, nobody},
+		"refresh":  {3, func(int) ask { return refresh("x") }},
+		"change password and delete account": {3, func(i int) ask {
+			if i%2 == 0 {
+				return ask{method: "DELETE", path: "/v1/account", token: device.Token, body: object("password", "")}
+			}
+			return ask{method: "PUT", path: "/v1/account/password", token: user.Token,
+				body: object("currentPassword", "", "newPassword", relaytest.Password)}
+		}},
+		"bundles":                    {3, func(int) ask { return ask{method: "GET", path: "/v1/users/" + user.ID.String(), token: device.Token} }},
+		"bundles, by another device": {3, func(int) ask { return ask{method: "GET", path: "/v1/users/" + user.ID.String(), token: target.Token} }},
+		"bundles of another user":    {3, func(int) ask { return ask{method: "GET", path: "/v1/users/" + device.ID.String(), token: device.Token} }},
+		"sends": {3, func(int) ask {
+			return ask{method: "POST", path: "/v1/messages", token: device.Token, media: "application/x-protobuf"}
+		}},
+		"sends, by another device": {3, func(int) ask {
+			return ask{method: "POST", path: "/v1/messages", token: target.Token, media: "application/x-protobuf"}
+		}},
+		"tickets":     {3, func(int) ask { return ask{method: "POST", path: "/v1/gateway/ticket", token: device.Token} }},
+		"not limited": {6, func(int) ask { return ask{method: "GET", path: "/v1/account", token: device.Token} }},
+	} {
+		if n := allowed(t, relay, relay.HTTP(), c.make); n != c.want {
+			t.Errorf("%s: %d were let through, want %d", what, n, c.want)
+		}
+	}
+	// An upgrade by bearer token counts like a ticket.
+	if _, status := relay.Dial(t, "", http.Header{"Authorization": {"Bearer " + device.Token}}); status != 429 {
+		t.Errorf("the upgrade got %d", status)
+	}
+}
+
+func TestALimitComesBackWithTime(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, rates, func(c *app.Config) { c.LimitLogIn = limit.Rate{Events: 1, Per: 300 * time.Millisecond} })
+	nobody(0).to(t, relay).want(t, 401, "wrong_credentials")
+	relaytest.Eventually(t, "another log-in is let through", func() bool { return nobody(1).to(t, relay).status == 401 })
+}
+
+func TestRateLimitsCanBeOff(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, rates, func(c *app.Config) { c.RateLimits = "off" })
+	if n := allowed(t, relay, relay.HTTP(), nobody); n != 6 {
+		t.Errorf("%d were let through", n)
+	}
+	// Size limits stay.
+	ask{method: "POST", path: "/v1/users", body: `{"username":"` + string(make([]byte, 600<<10)) + `"}`}.to(t, relay).want(t, 413, "body_too_large")
+}
+
+// from is a client with an address of its own: all of 127.0.0.0/8 is this machine.
+func from(t *testing.T, address string) *http.Client {
+	t.Helper()
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	transport := &http.Transport{DialContext: dialer.DialContext}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: relaytest.Patience}
+}
+
+// forwarded is a log-in that claims to come from somewhere.
+func forwarded(claim string) func(int) ask {
+	return func(i int) ask {
+		a := nobody(i)
+		a.header = map[string]string{"X-Forwarded-For": strings.ReplaceAll(claim, "#", strconv.Itoa(i))}
+		return a
+	}
+}
+
+func TestAnAddressIsTheSocketsUnlessAProxyIsTrusted(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, rates)
+	one, two := from(t, "127.0.0.2"), from(t, "127.0.0.3")
+	if n := allowed(t, relay, one, forwarded("192.0.2.#")); n != 3 {
+		t.Errorf("a client that nobody trusts made up addresses: %d", n)
+	}
+	if n := allowed(t, relay, two, forwarded("192.0.2.1")); n != 3 {
+		t.Errorf("one address is limited by what another did: %d", n)
+	}
+}
+
+func TestATrustedProxySaysWhereARequestComesFrom(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, rates, func(c *app.Config) {
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.1.0/24"), netip.MustParsePrefix("2001:db8:ffff::/48")}
+	})
+	proxy, outsider := from(t, "127.0.1.1"), from(t, "127.0.0.1")
+	for _, c := range []struct {
+		what   string
+		client *http.Client
+		make   func(int) ask
+		want   int
+	}{
+		{"each client has its own", proxy, forwarded("192.0.2.#"), 6},
+		{"one client", proxy, forwarded("198.51.100.1"), 3},
+		{"one client in front of two proxies", proxy, forwarded("198.51.100.2, 127.0.1.#"), 3},
+		{"made up by the client, before the proxy's own", proxy, forwarded("192.0.3.#, 198.51.100.3"), 3},
+		{"made up as a trusted address", proxy, forwarded("127.0.1.#, 198.51.100.4"), 3},
+		{"made up from outside", outsider, forwarded("192.0.4.#"), 3},
+		{"mapped IPv4 is IPv4", proxy, forwarded("::ffff:198.51.100.1"), 0},
+		{"IPv6 of one /64", proxy, forwarded("2001:db8:1:1:#::1"), 3},
+		{"IPv6 of other /64s", proxy, forwarded("2001:db8:2:#::1"), 6},
+		{"IPv6 through an IPv6 proxy", proxy, forwarded("2001:db8:3:3::#, 2001:db8:ffff::1"), 3},
+		{"garbage counts for the proxy", proxy, forwarded("garbage#"), 3},
+		{"garbage before an address", proxy, forwarded("garbage#, 198.51.100.5"), 3},
+		{"an address with a port counts for the proxy", proxy, forwarded("192.0.5.#:80"), 0},
+	} {
+		if n := allowed(t, relay, c.client, c.make); n != c.want {
+			t.Errorf("%s: %d were let through, want %d", c.what, n, c.want)
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package app_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+// cutBus ends the connections on which the nodes of this database hear each other.
+func cutBus(ctx context.Context, db *pgxpool.Pool) (n int, err error) {
+	err = db.QueryRow(ctx, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+		WHERE application_name = 'obscura-wake' AND datname = current_database()`).Scan(&n)
+	return n, err
+}
+
+func TestMailCrossesNodesAtOnce(t *testing.T) {
+	t.Parallel()
+	one := relaytest.Start(t, slowPoll)
+	two := relaytest.StartOn(t, one.DatabaseURL, slowPoll)
+	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
+	socket := bob.On(two).Connect(t)
+	socket.Drain()
+	for i := range 30 {
+		alice.Send(t, nil, relaytest.To(bob.ID, fmt.Sprint(i)))
+		if got := socket.Envelopes(1); string(got[0].GetMessage()) != fmt.Sprint(i) {
+			t.Fatalf("%d: %v", i, got)
+		}
+	}
+}
+
+// The bus is cut again and again: mail still arrives within the poll interval, which is a second here.
+func TestMailArrivesAlthoughWakeUpsAreLost(t *testing.T) {
+	t.Parallel()
+	one := relaytest.Start(t)
+	two := relaytest.StartOn(t, one.DatabaseURL)
+	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
+	socket := bob.On(two).Connect(t)
+	socket.Drain()
+	db := openDatabase(t, one)
+	ctx, cancel := context.WithCancel(t.Context())
+	cutting := make(chan struct{})
+	cuts := 0
+	go func() {
+		defer close(cutting)
+		for ctx.Err() == nil {
+			n, err := cutBus(ctx, db)
+			if err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			cuts += n
+		}
+	}()
+	for i := range 5 {
+		alice.Send(t, nil, relaytest.To(bob.ID, fmt.Sprint(i)))
+		start := time.Now()
+		if got := socket.Envelopes(1); string(got[0].GetMessage()) != fmt.Sprint(i) {
+			t.Fatalf("%d: %v", i, got)
+		}
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	}
+	cancel()
+	<-cutting
+	if cuts < 5 {
+		t.Errorf("the bus was cut %d times", cuts)
+	}
+	// The bus comes back by itself.
+	relaytest.Eventually(t, "mail crosses in less than the poll interval", func() bool {
+		start := time.Now()
+		alice.Send(t, nil, relaytest.To(bob.ID, "again"))
+		socket.Envelopes(1)
+		return time.Since(start) < 100*time.Millisecond
+	})
+}
+
+// After a cut the node looks at once, without waiting for its poll.
+func TestANodeThatHearsAgainLooksAtEveryMailbox(t *testing.T) {
+	t.Parallel()
+	one := relaytest.Start(t, slowPoll)
+	two := relaytest.StartOn(t, one.DatabaseURL, slowPoll)
+	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
+	socket := bob.On(two).Connect(t)
+	socket.Drain()
+	db := openDatabase(t, one)
+	for i := range 5 {
+		if n, err := cutBus(t.Context(), db); err != nil || n == 0 {
+			t.Fatalf("%d cut, %v", n, err)
+		}
+		alice.Send(t, nil, relaytest.To(bob.ID, fmt.Sprint(i)))
+		if got := socket.Envelopes(1); string(got[0].GetMessage()) != fmt.Sprint(i) {
+			t.Fatalf("%d: %v", i, got)
+		}
+		relaytest.Eventually(t, "both nodes listen again", func() bool {
+			return count(t, db, `SELECT count(*) FROM pg_stat_activity
+				WHERE application_name = 'obscura-wake' AND datname = current_database()`) == 2
+		})
+	}
+}

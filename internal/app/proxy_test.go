@@ -1,0 +1,147 @@
+package app_test
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// wall stands between a node and its database. It tells connections apart by the application name in
+// their startup message, and can freeze them (nothing passes, nothing closes) or take the database away.
+type wall struct {
+	network, address string
+	listener         net.Listener
+	wg               sync.WaitGroup
+
+	mu     sync.Mutex
+	cond   *sync.Cond
+	frozen string            // guarded by mu: the application name, "" for none
+	away   bool              // guarded by mu
+	open   map[net.Conn]bool // guarded by mu
+}
+
+// newWall returns the wall and the URL that leads through it.
+func newWall(t testing.TB, databaseURL string) (*wall, string) {
+	t.Helper()
+	cfg, err := pgconn.ParseConfig(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wall{open: map[net.Conn]bool{}}
+	w.cond = sync.NewCond(&w.mu)
+	w.network, w.address = pgconn.NetworkAddress(cfg.Host, cfg.Port)
+	if w.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	w.wg.Go(func() {
+		for {
+			conn, err := w.listener.Accept()
+			if err != nil {
+				return
+			}
+			w.wg.Go(func() { w.serve(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = w.listener.Close()
+		w.freeze("")
+		w.leave()
+		w.wg.Wait()
+	})
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(cfg.User, cfg.Password), Host: w.listener.Addr().String(),
+		Path: "/" + cfg.Database, RawQuery: "sslmode=disable"}
+	return w, u.String()
+}
+
+func (w *wall) serve(client net.Conn) {
+	defer func() { _ = client.Close() }()
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(client, head); err != nil {
+		return
+	}
+	startup := make([]byte, binary.BigEndian.Uint32(head)-4)
+	if _, err := io.ReadFull(client, startup); err != nil {
+		return
+	}
+	name := "obscura"
+	if strings.Contains(string(startup), "obscura-wake") {
+		name = "obscura-wake"
+	}
+	server, err := (&net.Dialer{}).DialContext(context.Background(), w.network, w.address)
+	if err != nil {
+		return
+	}
+	defer func() { _ = server.Close() }()
+	if !w.enter(client, server) {
+		return
+	}
+	if _, err := server.Write(append(head, startup...)); err != nil {
+		return
+	}
+	var both sync.WaitGroup
+	both.Go(func() { w.copy(name, server, client) })
+	both.Go(func() { w.copy(name, client, server) })
+	both.Wait()
+}
+
+// enter remembers the two ends, unless the database is away.
+func (w *wall) enter(conns ...net.Conn) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range conns {
+		w.open[c] = true
+	}
+	return !w.away
+}
+
+func (w *wall) copy(name string, to, from net.Conn) {
+	defer func() { _ = to.Close(); _ = from.Close() }()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		w.mu.Lock()
+		for w.frozen == name {
+			w.cond.Wait()
+		}
+		w.mu.Unlock()
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// freeze holds back everything of the connections of an application name; "" lets all pass again.
+func (w *wall) freeze(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.frozen = name
+	w.cond.Broadcast()
+}
+
+// leave takes the database away: connections break and new ones are closed at once.
+func (w *wall) leave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away = true
+	for c := range w.open {
+		_ = c.Close()
+	}
+	clear(w.open)
+}
+
+// comeBack lets new connections in.
+func (w *wall) comeBack() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away = false
+}

@@ -1,0 +1,63 @@
+package app_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/testdb"
+)
+
+// TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus revokes on one node and asks another that
+// has remembered the token, while the notices to it are disturbed.
+func TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus(t *testing.T) {
+	t.Parallel()
+	const terminate = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE application_name = 'obscura-wake' AND datname = current_database()`
+	for name, c := range map[string]struct {
+		before, after func(t *testing.T, w *wall, one *relaytest.Relay)
+	}{
+		"nothing":                               {},
+		"the connection is cut just before":     {before: func(t *testing.T, _ *wall, one *relaytest.Relay) { execute(t, inside(t, one), terminate) }},
+		"the connection is cut just after":      {after: func(t *testing.T, _ *wall, one *relaytest.Relay) { execute(t, inside(t, one), terminate) }},
+		"the connection is silent but not dead": {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.freeze("obscura-wake") }},
+		"the database is away for this node": {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.leave() },
+			after: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.comeBack() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := testdb.NewURL(t)
+			w, through := newWall(t, url)
+			one, two := relaytest.StartOn(t, url), relaytest.StartOn(t, through)
+			user := one.Register(t)
+			device := user.NewDevice(t)
+			relaytest.Eventually(t, "the node is ready", func() bool {
+				return ask{method: "GET", path: "/v1/account", token: device.Token}.to(t, two).status == 200
+			})
+			if c.before != nil {
+				c.before(t, w, one)
+			}
+			ask{method: "DELETE", path: "/v1/devices/" + device.ID.String(), token: user.Token}.to(t, one).want(t, 200, "")
+			ended := time.Now()
+			if c.after != nil {
+				c.after(t, w, one)
+			}
+			relaytest.Eventually(t, "the token is refused", func() bool {
+				asked := time.Now()
+				got := ask{method: "GET", path: "/v1/account", token: device.Token}.to(t, two)
+				if got.status == 200 && asked.Sub(ended) > time.Second {
+					t.Fatalf("accepted %v after its end", asked.Sub(ended))
+				}
+				return got.status == 401 // 503 while the database is away
+			})
+			w.freeze("")
+			// It recovers: what is revoked now is refused at once, and what is not goes on.
+			fresh := user.NewDevice(t)
+			if !works(t, two, fresh.Token) {
+				t.Error("the other node does not work any more")
+			}
+			ask{method: "DELETE", path: "/v1/devices/" + fresh.ID.String(), token: user.Token}.to(t, one).want(t, 200, "")
+			endsWithinASecond(t, two, fresh.Token, time.Now())
+		})
+	}
+}

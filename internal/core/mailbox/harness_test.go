@@ -1,0 +1,281 @@
+package mailbox
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"flag"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+	"github.com/obscura-relay/obscura/internal/testdb"
+)
+
+// TestMain makes rapid quick by default; -rapid.checks and RAPID_CHECKS make it thorough.
+func TestMain(m *testing.M) {
+	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == "100" {
+		_ = checks.Value.Set("12")
+	}
+	testdb.Main(m)
+}
+
+// pure checks a property that needs no database, and so can be checked often.
+func pure(t *testing.T, property func(*rapid.T)) {
+	for range 20 {
+		rapid.Check(t, property)
+	}
+}
+
+// patience bounds every wait.
+const patience = 30 * time.Second
+
+// node is a running Service with pools of its own, as a relay has it.
+type node struct {
+	*Service
+	main, async *storage.DB
+	counts      counts
+	stop        func() // ends the work in the relay's order; may be called twice
+
+	// here are the devices with a socket on this node: what is committed for them is offered.
+	here sync.Map
+	mu   sync.Mutex
+	// offered is guarded by mu.
+	offered map[core.DeviceID][]core.Envelope
+	// announced is guarded by mu.
+	announced []core.Notice
+}
+
+type counts struct {
+	accepted, acknowledged atomic.Int64
+	dropped                [5]atomic.Int64
+}
+
+func (c *counts) Accepted(n int)                       { c.accepted.Add(int64(n)) }
+func (c *counts) Acknowledged(n int)                   { c.acknowledged.Add(int64(n)) }
+func (c *counts) Dropped(reason core.GapReason, n int) { c.dropped[reason].Add(int64(n)) }
+func (n *node) barrier(t failer)                       { t.Helper(); n.barrierErr(t, nil) }
+func digestOf(submissions []Submission) [sha256.Size]byte {
+	var all bytes.Buffer
+	for i := range submissions {
+		all.Write(submissions[i].Device[:])
+		all.Write(submissions[i].Message)
+	}
+	return sha256.Sum256(all.Bytes())
+}
+
+// failer is what testing.TB and rapid.T have in common.
+type failer interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func openDB(t failer, url string, conns int32, async bool) *storage.DB {
+	t.Helper()
+	d, err := storage.Open(context.Background(), url, storage.Options{MaxConns: conns, AsyncCommit: async})
+	if err != nil {
+		t.Fatalf("open the database: %v", err)
+	}
+	return d
+}
+
+// newNode makes a Service on a database and runs it until stop.
+func newNode(t failer, url string) *node {
+	t.Helper()
+	n := idleNode(t, url)
+	n.run()
+	return n
+}
+
+// idleNode makes a Service that does not work yet.
+func idleNode(t failer, url string) *node {
+	t.Helper()
+	n := &node{main: openDB(t, url, 6, false), async: openDB(t, url, 3, true), offered: map[core.DeviceID][]core.Envelope{}}
+	n.Service = New(Config{DB: n.main, Async: n.async, Offer: n.offer, Announce: n.announce, Counters: &n.counts})
+	n.stop = sync.OnceFunc(func() { n.main.Close(); n.async.Close() })
+	return n
+}
+
+func (n *node) run() {
+	sends, stopSends := context.WithCancel(context.Background())
+	acks, stopAcks := context.WithCancel(context.Background())
+	var sending, acking sync.WaitGroup
+	sending.Go(func() { _ = n.RunSends(sends) })
+	acking.Go(func() { _ = n.RunAcknowledgements(acks) })
+	n.stop = sync.OnceFunc(func() {
+		stopSends()
+		sending.Wait()
+		stopAcks()
+		acking.Wait()
+		n.main.Close()
+		n.async.Close()
+	})
+}
+
+// start is newNode for a test: it stops with it.
+func start(t testing.TB, url string) *node {
+	t.Helper()
+	n := newNode(t, url)
+	t.Cleanup(n.stop)
+	return n
+}
+
+func (n *node) offer(device core.DeviceID, envelopes []core.Envelope) bool {
+	if _, here := n.here.Load(device); !here {
+		return false
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.offered[device] = append(n.offered[device], envelopes...)
+	return true
+}
+
+func (n *node) announce(notice core.Notice) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.announced = append(n.announced, notice)
+}
+
+// barrierErr waits until the acknowledgements handed in so far have been worked on.
+func (n *node) barrierErr(t failer, want error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if _, err := n.acks.Do(ctx, ack{}, 0); !errors.Is(err, want) {
+		t.Fatalf("acknowledgements: %v, want %v", err, want)
+	}
+}
+
+// sender is a device that sends.
+type sender = core.Principal
+
+func newSender() sender {
+	return sender{User: uuid.New(), Session: uuid.New(), Device: uuid.New(), DeviceNumber: 7}
+}
+
+// newBox makes a mailbox.
+func (n *node) newBox(t failer) core.DeviceID {
+	t.Helper()
+	device := uuid.New()
+	n.tx(t, func(tx db.DBTX) error { return Create(context.Background(), tx, device) })
+	return device
+}
+
+func (n *node) tx(t failer, fn func(tx db.DBTX) error) {
+	t.Helper()
+	if err := n.main.InTx(context.Background(), fn); err != nil {
+		t.Fatalf("transaction: %v", err)
+	}
+}
+
+// to makes submissions of texts to one device.
+func to(device core.DeviceID, texts ...string) []Submission {
+	out := make([]Submission, len(texts))
+	for i, text := range texts {
+		out[i] = Submission{device, []byte(text)}
+	}
+	return out
+}
+
+// batchOf makes a batch with a fresh key.
+func batchOf(submissions ...Submission) Batch {
+	return Batch{Key: uuid.New(), Digest: digestOf(submissions), Submissions: submissions}
+}
+
+// send sends and expects that all is stored.
+func (n *node) send(t failer, from sender, submissions ...Submission) {
+	t.Helper()
+	for len(submissions) > 0 {
+		k := min(len(submissions), core.MaxSubmissions)
+		if invalid, err := n.Send(context.Background(), from, batchOf(submissions[:k]...)); err != nil || len(invalid) != 0 {
+			t.Fatalf("send: %v, invalid %v", err, invalid)
+		}
+		submissions = submissions[k:]
+	}
+}
+
+// many makes n submissions with texts that begin alike.
+func many(device core.DeviceID, n int, text string) []Submission {
+	out := make([]Submission, n)
+	for i := range out {
+		out[i] = Submission{device, []byte(text)}
+	}
+	return out
+}
+
+// texts reads what is pending above a sequence, all pages.
+func (n *node) texts(t failer, device core.DeviceID, after int64) (texts []string, sequences []int64) {
+	t.Helper()
+	for {
+		page, err := n.Read(context.Background(), device, after)
+		if err != nil {
+			t.Fatalf("read: %v", err)
+		}
+		for _, e := range page.Envelopes {
+			texts, sequences = append(texts, string(e.Message)), append(sequences, e.Sequence)
+			after = e.Sequence
+		}
+		if !page.More {
+			return texts, sequences
+		}
+	}
+}
+
+func (n *node) gaps(t failer, device core.DeviceID) []core.Gap {
+	t.Helper()
+	gaps, err := n.Gaps(context.Background(), device)
+	if err != nil {
+		t.Fatalf("gaps: %v", err)
+	}
+	return gaps
+}
+
+// acknowledge acknowledges sequences and waits until it has been worked on.
+func (n *node) acknowledge(t failer, device core.DeviceID, sequences []int64, reported ...core.Gap) {
+	t.Helper()
+	if err := n.Acknowledge(context.Background(), device, sequences, reported); err != nil {
+		t.Fatalf("acknowledge: %v", err)
+	}
+	n.barrier(t)
+}
+
+// exec runs a statement that no use case has: it moves time.
+func (n *node) exec(t failer, sql string, args ...any) {
+	t.Helper()
+	if _, err := n.main.Pool().Exec(context.Background(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// one reads one value.
+func one[T any](t failer, n *node, sql string, args ...any) (value T) {
+	t.Helper()
+	if err := n.main.Pool().QueryRow(context.Background(), sql, args...).Scan(&value); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return value
+}
+
+// eventually waits until a condition holds.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("it never came true: %s", what)
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package mailbox
+
+import (
+	"context"
+	"slices"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+)
+
+// connect opens a socket in the place of the one before.
+func (m *machine) connect(t *rapid.T) { m.open(t, m.index(t)) }
+
+func (m *machine) open(t *rapid.T, i int) *reader {
+	l := m.boxes[i]
+	opened, err := m.node(t).Open(t.Context(), l.device)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	if opened.Last != int64(len(l.letters)) || opened.Acknowledged != l.acked {
+		t.Fatalf("box %d: opened at %+v, want last %d and acknowledged %d", i, opened, len(l.letters), l.acked)
+	}
+	m.readers[i] = &reader{cursor: opened.Floor, skippedBelow: opened.Acknowledged}
+	return m.readers[i]
+}
+
+// read reads a page as a socket does: it counts what was skipped before, and reports gaps.
+func (m *machine) read(t *rapid.T) {
+	i := m.index(t)
+	if r := m.readers[i]; r != nil {
+		m.readPage(t, i, r)
+	}
+}
+
+func (m *machine) readPage(t *rapid.T, i int, r *reader) (more bool) {
+	l, n := m.boxes[i], m.node(t)
+	page, err := n.Read(t.Context(), l.device, r.cursor)
+	if err != nil {
+		t.Fatalf("read: %v", err)
+	}
+	want := l.read(r.cursor)
+	var got, again []int64
+	for _, e := range page.Envelopes {
+		got = append(got, e.Sequence)
+		if x := l.letters[e.Sequence-1]; x.text != string(e.Message) || x.from != e.Sender || x.old {
+			t.Fatalf("box %d: sequence %d is %q, want %+v", i, e.Sequence, e.Message, x)
+		}
+		if e.Sequence < r.skippedBelow {
+			again = append(again, e.Sequence)
+		}
+	}
+	if !slices.Equal(got, want) || page.More != (len(want) == pageRows) {
+		t.Fatalf("box %d: read %v (more: %v), want %v", i, got, page.More, want)
+	}
+	quarantined, err := n.Resend(t.Context(), l.device, again)
+	slices.Sort(quarantined)
+	if err != nil || !slices.Equal(quarantined, l.resend(again)) {
+		t.Fatalf("box %d: sent %v again, quarantined %v: %v", i, again, quarantined, err)
+	}
+	end := int64(len(l.letters))
+	if page.More {
+		end = got[len(got)-1]
+	}
+	from := r.cursor
+	if !r.begun {
+		from = 0
+	}
+	for _, g := range n.gaps(t, l.device) {
+		if g.To > from && g.From <= end {
+			r.reported = append(r.reported, g)
+		}
+	}
+	for _, seq := range got {
+		if !slices.Contains(quarantined, seq) {
+			r.seen = append(r.seen, seq)
+		}
+	}
+	r.cursor, r.begun = end, true
+	return page.More
+}
+
+// acknowledge acknowledges some of what a socket has seen, again perhaps, and by the way ids that are
+// another device's or nobody's.
+func (m *machine) acknowledge(t *rapid.T) {
+	i := m.index(t)
+	r, l := m.readers[i], m.boxes[i]
+	if r == nil || len(r.seen) == 0 {
+		return
+	}
+	from := rapid.IntRange(0, len(r.seen)-1).Draw(t, "from")
+	to := rapid.IntRange(from+1, len(r.seen)).Draw(t, "to")
+	step := rapid.IntRange(1, 3).Draw(t, "step")
+	ids := [][]byte{nil, make([]byte, 16), []byte("short")}
+	for k := from; k < to; k += step {
+		own, foreign := EnvelopeID(l.device, r.seen[k]), EnvelopeID(m.boxes[(i+1)%len(m.boxes)].device, r.seen[k])
+		ids = append(ids, own[:], foreign[:])
+	}
+	sequences := Sequences(l.device, ids)
+	last := slices.Max(sequences)
+	var reported []core.Gap
+	r.reported = slices.DeleteFunc(r.reported, func(g core.Gap) bool {
+		if g.To < last {
+			reported = append(reported, g)
+			return true
+		}
+		return false
+	})
+	m.node(t).acknowledge(t, l.device, sequences, reported...)
+	l.acknowledge(sequences, reported)
+}
+
+// stray acknowledges sequences that are gone or do not exist yet.
+func (m *machine) stray(t *rapid.T) {
+	l := m.boxes[m.index(t)]
+	sequences := []int64{0, -1, 1 << 59, int64(len(l.letters)) + 1}
+	for i := range l.letters {
+		if l.letters[i].fate != pending {
+			sequences = append(sequences, int64(i+1))
+		}
+	}
+	m.node(t).acknowledge(t, l.device, sequences)
+	m.nodes[1].acknowledge(t, uuid.New(), []int64{1, 2, 3})
+}
+
+// poison acknowledges only the last letter and connects again and again.
+func (m *machine) poison(t *rapid.T) {
+	i := m.index(t)
+	l := m.boxes[i]
+	m.readAll(t, i)
+	if waiting := l.pending(0); len(waiting) > 1 && len(waiting) < 100 {
+		last := waiting[len(waiting)-1:]
+		m.nodes[0].acknowledge(t, l.device, last)
+		l.acknowledge(last, nil)
+		for range rapid.IntRange(1, 12).Draw(t, "times") {
+			m.readAll(t, i)
+		}
+	}
+}
+
+func (m *machine) readAll(t *rapid.T, i int) {
+	r := m.open(t, i)
+	for m.readPage(t, i, r) {
+	}
+}
+
+// expire makes some of a mailbox, mostly its oldest, 30 days old.
+func (m *machine) expire(t *rapid.T) {
+	l := m.boxes[m.index(t)]
+	waiting := l.pending(0)
+	if len(waiting) == 0 {
+		return
+	}
+	old := waiting[:rapid.IntRange(1, len(waiting)).Draw(t, "n")]
+	if rapid.IntRange(0, 3).Draw(t, "where") == 0 {
+		old = old[len(old)-1:]
+	}
+	m.nodes[0].exec(t, "UPDATE messages SET accepted_at = accepted_at - interval '30 days' WHERE device_id = $1 AND seq = ANY($2)", l.device, old)
+	for _, seq := range old {
+		l.letters[seq-1].old = true
+	}
+}
+
+// sweep looks at the oldest of each mailbox.
+func (m *machine) sweep(t *rapid.T) {
+	if err := m.node(t).Sweep(t.Context()); err != nil {
+		t.Fatalf("sweep: %v", err)
+	}
+	for _, l := range m.boxes {
+		if waiting := l.pending(0); len(waiting) > 0 && l.letters[waiting[0]-1].old {
+			l.expire()
+		}
+	}
+}
+
+func (m *machine) takeOver(t *rapid.T) {
+	i := m.index(t)
+	l := m.boxes[i]
+	m.node(t).tx(t, func(tx db.DBTX) error {
+		_, _, err := TakeOver(context.Background(), tx, l.device)
+		return err
+	})
+	l.drop(core.GapTakeover, func(*letter) bool { return true })
+	m.readers[i] = nil
+}

@@ -1,0 +1,10 @@
+package gateway
+
+import (
+	"testing"
+
+	"github.com/obscura-relay/obscura/internal/testdb"
+)
+
+// Every goroutine that a session started must have ended when the tests have.
+func TestMain(m *testing.M) { testdb.Main(m) }

@@ -1,0 +1,199 @@
+package gateway
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// inFakeTime runs a test whose database is away: timers do not need one, and a real connection would
+// stop the fake clock.
+func inFakeTime(t *testing.T, test func(t *testing.T, g *Gateway)) {
+	t.Helper()
+	nowhere := "postgres://obscura@/obscura?host=" + filepath.Join(t.TempDir(), "none")
+	synctest.Test(t, func(t *testing.T) {
+		db, err := storage.Open(context.Background(), nowhere, storage.Options{MaxConns: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		g, _ := newGateway(db)
+		test(t, g)
+	})
+}
+
+// opening reads what a session says first.
+func opening(t *testing.T, f *fakeSocket) {
+	t.Helper()
+	status := f.next().frame(t).GetPreKeyStatus()
+	if status.GetOneTimePreKeyCount() != 7 || status.GetKyberPreKeyCount() != 3 || status.GetMinThreshold() != core.LowPreKeys {
+		t.Errorf("status %v", status)
+	}
+}
+
+func TestThePingComesEvery30SecondsAndAnAnswerKeepsTheSocket(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, g *Gateway) {
+		f, begin := newFake(t, 0), time.Now()
+		done := f.start(g, handover{})
+		opening(t, f)
+		for i := range 20 {
+			w := f.next()
+			if want := time.Duration(i+1) * 30 * time.Second; w.kind != pingMessage || w.at.Sub(begin) != want {
+				t.Fatalf("kind %d after %s, want a ping after %s", w.kind, w.at.Sub(begin), want)
+			}
+			if i%2 == 1 { // an answer in the last moment counts
+				time.Sleep(10*time.Second - time.Millisecond) // fake time
+			}
+			if err := f.pong(""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(f.in)
+		<-done
+	})
+}
+
+func TestWithoutAnAnswerTheSocketEndsAfter10Seconds(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, g *Gateway) {
+		f, begin := newFake(t, 0), time.Now()
+		done := f.start(g, handover{})
+		opening(t, f)
+		if w := f.next(); w.kind != pingMessage {
+			t.Fatalf("kind %d", w.kind)
+		}
+		<-done
+		if took := time.Since(begin); took != 40*time.Second {
+			t.Errorf("it ended after %s", took)
+		}
+	})
+}
+
+// A client that sends frames and never answers pings is gone all the same.
+func TestFramesAreNoAnswerToAPing(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, g *Gateway) {
+		f, begin := newFake(t, 10), time.Now()
+		done := f.start(g, handover{})
+		ack := []byte{11<<3 | 2, 0}
+		for {
+			select {
+			case f.in <- written{kind: binaryMessage, data: ack}:
+				time.Sleep(time.Second) // fake time
+				continue
+			case <-done:
+			}
+			break
+		}
+		if took := time.Since(begin); took != 40*time.Second {
+			t.Errorf("it ended after %s", took)
+		}
+	})
+}
+
+func TestAWriteThatNobodyTakesEndsTheSocketAfter10Seconds(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, g *Gateway) {
+		f, begin := newFake(t, 0), time.Now() // reads nothing
+		<-f.start(g, handover{})
+		if took := time.Since(begin); took != writeWithin {
+			t.Errorf("it ended after %s", took)
+		}
+	})
+}
+
+func TestACloseThatIsNotAnsweredEndsAfterASecond(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, g *Gateway) {
+		f := newFake(t, 0)
+		done := f.start(g, handover{})
+		opening(t, f)
+		begin := time.Now()
+		f.in <- written{kind: 1, data: []byte("text")}
+		w := f.next()
+		if w.kind != closeMessage || string(w.data) != string(closePayload(closePolicy)) {
+			t.Errorf("kind %d, %x", w.kind, w.data)
+		}
+		// What comes after the close is not looked at.
+		f.in <- written{kind: 1, data: []byte("more")}
+		<-done
+		if took := time.Since(begin); took != goodbye {
+			t.Errorf("it ended after %s", took)
+		}
+	})
+}
+
+func TestShutdownSaysGoingAwayAndCutsOffWhoIsStuck(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, g *Gateway) {
+		polite, stuck, begin := newFake(t, 0), newFake(t, 0), time.Now()
+		done, cut := polite.start(g, handover{}), stuck.start(g, handover{})
+		opening(t, polite)
+		synctest.Wait()
+		go func() {
+			if w := polite.next(); w.kind != closeMessage || string(w.data) != string(closePayload(closeGoingAway)) {
+				t.Errorf("kind %d, %x", w.kind, w.data)
+			}
+			close(polite.in)
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		g.Shutdown(ctx)
+		<-done
+		<-cut
+		if took := time.Since(begin); took != 3*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		late := newFake(t, 1)
+		<-late.start(g, handover{})
+		if w := late.next(); w.kind != closeMessage {
+			t.Errorf("a socket that came late heard kind %d", w.kind)
+		}
+	})
+}
+
+// Without a database a socket stays, and asks again.
+func TestASocketSurvivesADatabaseThatIsAway(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, g *Gateway) {
+		f := newFake(t, 0)
+		done := f.start(g, handover{})
+		opening(t, f)
+		time.Sleep(25 * time.Second) // fake time
+		select {
+		case <-done:
+			t.Error("it ended")
+		default:
+		}
+		close(f.in)
+		<-done
+	})
+}
+
+// The library gives the connection to another client as soon as the handler returns: a writer that is
+// stuck when the client leaves must have ended by then, and without waiting for its deadline.
+func TestTheHandlerReturnsWhenNobodyWritesAnyMore(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, g *Gateway) {
+		f, begin := newFake(t, 0), time.Now()
+		done := f.start(g, handover{})
+		synctest.Wait() // the pump is writing, and nobody reads
+		close(f.in)
+		<-done
+		f.mu.Lock()
+		writing := f.writing
+		f.mu.Unlock()
+		if writing {
+			t.Error("somebody still writes")
+		}
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+}

@@ -1,0 +1,86 @@
+package testdb
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/url"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// Proxy stands before a database and can go dead without closing a connection, as networks do.
+type Proxy struct {
+	// URL leads to the database through the proxy, over TCP.
+	URL string
+
+	dead atomic.Bool
+}
+
+// NewProxy puts a proxy before the database that a URL names, until the test ends.
+func NewProxy(t testing.TB, database string) *Proxy {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal("testdb: the URL of the database does not parse")
+	}
+	q := u.Query()
+	network, target := "tcp", u.Host
+	if u.Hostname() == "" { // the private cluster
+		network, target = "unix", filepath.Join(q.Get("host"), ".s.PGSQL."+q.Get("port"))
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Del("host")
+	q.Del("port")
+	u.Host, u.RawQuery = listener.Addr().String(), q.Encode()
+	p := &Proxy{URL: u.String()}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	t.Cleanup(func() { cancel(); _ = listener.Close(); running.Wait() })
+	running.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := (&net.Dialer{}).DialContext(ctx, network, target)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			end := func() { _, _ = client.Close(), server.Close() }
+			forget := context.AfterFunc(ctx, end)
+			running.Go(func() { p.forward(server, client); end(); forget() })
+			running.Go(func() { p.forward(client, server); end() })
+		}
+	})
+	return p
+}
+
+// Die makes the proxy swallow everything, on open connections and new ones, until Revive. What was
+// swallowed is lost: those connections stay dead.
+func (p *Proxy) Die() { p.dead.Store(true) }
+
+// Revive makes the proxy forward again.
+func (p *Proxy) Revive() { p.dead.Store(false) }
+
+func (p *Proxy) forward(to io.Writer, from io.Reader) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		if p.dead.Load() {
+			continue
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
