@@ -74,6 +74,11 @@ test-go: ## the relay's tests, with the race detector
 	@tools/ensure-cc.sh
 	@$(with_postgres); CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
 
+.PHONY: soak
+DURATION ?= 10m
+soak: ## break things at random for DURATION (10m) and print the ledger of every round; SEED repeats the choices of an earlier one
+	@$(with_postgres); $(GO) test ./internal/faults -run TestRandomFaults -v -timeout 0 -soak $(DURATION) $(if $(SEED),-seed $(SEED))
+
 test-signal: build ## examples/signal-chat as a test: real Signal clients against a relay started for them
 	@$(with_node); $(with_postgres); cd examples/signal-chat && npm ci && exec ../../tools/with-relay.sh npm test
 
@@ -103,3 +108,7 @@ vet-sql: ## prepare every query against a migrated scratch database
 
 migrations: ## the stock goose command line: up, status, down to nothing, up again
 	@$(scratch) bash -euo pipefail -c 'for step in up status "down-to 0" up; do $(GO) tool goose -dir schema postgres "$$DATABASE_URL" $$step; done'
+
+.PHONY: check-docs
+check-docs: ## links between the documents, and the commands they show, run against a relay started as the README says
+	@$(with_postgres); $(GO) run ./tools/checkdocs
