@@ -112,7 +112,10 @@ const maxPooledFrame = 128 << 10
 // write sends one frame. An error means that the socket is finished.
 func (s *session) write(frame *obscurapb.WebSocketFrame) error {
 	buf := frames.Get().(*[]byte)
-	data, err := proto.MarshalOptions{}.MarshalAppend((*buf)[:0], frame)
+	if size := proto.Size(frame); cap(*buf) < size { // exactly: growing would cost a slow reader more
+		*buf = make([]byte, 0, size)
+	}
+	data, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend((*buf)[:0], frame)
 	if err != nil {
 		return errors.Join(errors.New("cannot encode a frame"), err)
 	}
