@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -60,7 +61,9 @@ type refusal struct {
 	after  time.Duration // Retry-After; 0 when the answer had none
 }
 
-func (r *refusal) Error() string { return fmt.Sprintf("HTTP %d %s", r.status, r.code) }
+func (r *refusal) Error() string {
+	return strings.TrimSpace(fmt.Sprintf("HTTP %d %s", r.status, r.code))
+}
 
 // mayPass reports whether the relay asks to try again.
 func (r *refusal) mayPass() bool {

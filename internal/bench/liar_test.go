@@ -49,10 +49,10 @@ func TestALyingRelayIsFoundOut(t *testing.T) {
 			return r.Lost != 0 || r.Unconfirmed == 0
 		}},
 		"it is busy and says so": {busy, func(r *RelayResult) bool {
-			return r.Lost != 0 || r.Errors["HTTP 503 "] == 0 || r.Unconfirmed != 0
+			return r.Lost != 0 || r.Errors["HTTP 503"] == 0 || r.Unconfirmed != 0
 		}},
 		"it fails, but it did": {broken, func(r *RelayResult) bool {
-			return r.Lost != 0 || r.Errors["HTTP 503  without Retry-After"] == 0 || r.Unconfirmed == 0
+			return r.Lost != 0 || r.Errors["HTTP 503 without Retry-After"] == 0 || r.Unconfirmed == 0
 		}},
 		"it changes the order": {late, func(r *RelayResult) bool { return r.OutOfOrder == 0 }},
 	} {
