@@ -102,7 +102,7 @@ func TestATextWithTheCharacterZeroIsRefused(t *testing.T) {
 	ask{method: "POST", path: "/v1/sessions", body: `{"username":"a\u0000b","password":"` + relaytest.Password + `"}`}.
 		to(t, relay).want(t, 400, "invalid_text")
 	ask{method: "PUT", path: "/v1/devices/" + device.ID.String(), token: device.Token, body: `{"name":"a\u0000b"}`}.
-		to(t, relay).want(t, 400, "invalid_name")
+		to(t, relay).want(t, 400, "invalid_text")
 }
 
 func TestACompressedBodyIsRefusedBeforeItGrows(t *testing.T) {

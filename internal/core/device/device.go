@@ -10,7 +10,6 @@ import (
 	"errors"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,9 +43,6 @@ type Device struct {
 	CreatedAt time.Time
 }
 
-// ErrName says that a name cannot be kept: PostgreSQL's texts have no NUL.
-var ErrName = core.NewError(core.Invalid, "invalid_name", "A device name must not contain the character U+0000.")
-
 // Config is what a Service needs.
 type Config struct {
 	DB       *storage.DB
@@ -68,13 +64,10 @@ func New(cfg Config) *Service {
 }
 
 // Create registers a device with its first keys and makes a session for it. Returns ErrTooMany,
-// ErrNoNumber, ErrName or the errors of keys.Check.
+// ErrNoNumber or the errors of keys.Check.
 func (s *Service) Create(ctx context.Context, p core.Principal, name *string, first keys.Upload) (account.Tokens, error) {
 	if first.Signed == nil {
 		return account.Tokens{}, keys.ErrTakeoverUnsigned
-	}
-	if name != nil && strings.ContainsRune(*name, 0) {
-		return account.Tokens{}, ErrName
 	}
 	if err := keys.Check(first.Identity, &first); err != nil {
 		return account.Tokens{}, err
@@ -152,12 +145,8 @@ func (s *Service) Get(ctx context.Context, user core.UserID, id core.DeviceID) (
 	return deviceOf(db.DevicesOfUserRow(row)), storage.NoRowsAs(err, keys.ErrDeviceGone)
 }
 
-// Rename names one of the user's own devices. Returns keys.ErrDeviceGone or
-// ErrName.
+// Rename names one of the user's own devices. Returns keys.ErrDeviceGone.
 func (s *Service) Rename(ctx context.Context, user core.UserID, id core.DeviceID, name string) (Device, error) {
-	if strings.ContainsRune(name, 0) {
-		return Device{}, ErrName
-	}
 	var row db.RenameDeviceRow
 	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
 		row, err = storage.Queries.RenameDevice(ctx, conn, db.RenameDeviceParams{ID: id, UserID: user, Name: &name})
