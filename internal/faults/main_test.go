@@ -33,7 +33,8 @@ func TestMain(m *testing.M) {
 		}
 	}
 	if code == 0 {
-		if err := goleak.Find(); err != nil {
+		// A toxic that is taken away while it hands on its last bytes may stay behind: toxiproxy's own.
+		if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*LatencyToxic).Pipe")); err != nil {
 			fmt.Fprintln(os.Stderr, "faults:", err)
 			code = 1
 		}
