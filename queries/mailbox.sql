@@ -9,6 +9,11 @@ SELECT device_id, next_seq, floor_seq, pending
 FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[])
 ORDER BY device_id FOR NO KEY UPDATE;
 
+-- name: HoldMailboxes :exec
+-- LockMailboxes for those who need not see them.
+SELECT device_id FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[])
+ORDER BY device_id FOR NO KEY UPDATE;
+
 -- name: AdvanceMailboxes :exec
 UPDATE mailboxes m SET next_seq = a.next_seq, pending = a.pending
 FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@next_seqs::bigint[]) AS next_seq,

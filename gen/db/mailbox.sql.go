@@ -291,6 +291,17 @@ func (q *Queries) GapsOf(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]Ga
 	return items, nil
 }
 
+const holdMailboxes = `-- name: HoldMailboxes :exec
+SELECT device_id FROM mailboxes WHERE device_id = ANY($1::uuid[])
+ORDER BY device_id FOR NO KEY UPDATE
+`
+
+// LockMailboxes for those who need not see them.
+func (q *Queries) HoldMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.UUID) error {
+	_, err := db.Exec(ctx, holdMailboxes, deviceIds)
+	return err
+}
+
 const insertGaps = `-- name: InsertGaps :exec
 INSERT INTO gaps (device_id, from_seq, to_seq, reason)
 SELECT unnest($1::uuid[]), unnest($2::bigint[]), unnest($3::bigint[]), unnest($4::smallint[])

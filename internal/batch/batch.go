@@ -1,6 +1,6 @@
 // Package batch joins concurrent calls into one piece of work: calls that arrive while the previous
-// batch is being worked on form the next one. There is no timer: a lone call is worked on at once,
-// and under load a batch carries hundreds.
+// batch is being worked on form the next one. A lone call is worked on at once, unless it may gather
+// others first because nobody waits for it; under load a batch carries hundreds.
 //
 // Invariants: every accepted call is worked on exactly once, in the order of arrival, by the one
 // goroutine that is in Run; the queue is bounded by count and by weight. On failure a batch fails as
@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // ErrFull says that the queue has no room: the caller should be told to try again.
@@ -27,6 +28,9 @@ type Limits struct {
 	BatchItems, BatchWeight int
 	// QueueItems and QueueWeight are how much may wait.
 	QueueItems, QueueWeight int
+	// Gather is how long a call that finds nothing being worked on waits for others: for calls whose
+	// callers do not wait for the answer. 0: not at all.
+	Gather time.Duration
 }
 
 // Batcher joins calls with items T and answers R. Make it with New.
@@ -119,6 +123,12 @@ func (b *Batcher[T, R]) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-b.signal:
+			if b.limits.Gather > 0 {
+				select {
+				case <-time.After(b.limits.Gather):
+				case <-ctx.Done():
+				}
+			}
 			b.drain(work)
 		case <-ctx.Done():
 			b.mu.Lock()

@@ -86,8 +86,8 @@ func (s *Service) tryForget(ctx context.Context, acks []ack) error {
 	}
 	slices.SortFunc(devices, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 	deleted := 0
-	err := s.async.InTx(ctx, func(tx db.DBTX) error {
-		if _, err := lockBoxes(ctx, tx, slices.Compact(devices)); err != nil {
+	err := s.async.InPipeline(ctx, func(tx db.DBTX) error {
+		if err := storage.Queries.HoldMailboxes(ctx, tx, slices.Compact(devices)); err != nil {
 			return err
 		}
 		rows, err := storage.Queries.DeleteMessages(ctx, tx, deletes)

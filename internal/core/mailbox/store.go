@@ -78,7 +78,7 @@ func (s *Service) storeOnce(ctx context.Context, requests []*sendRequest) ([]sen
 	var boxes map[core.DeviceID]*box
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+	err := s.db.InPipeline(ctx, func(tx db.DBTX) error {
 		answers, done = make([]sendAnswer, len(requests)), stored{}
 		var err error
 		if boxes, err = lockBoxes(ctx, tx, recipients(requests)); err != nil {
