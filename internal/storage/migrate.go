@@ -41,7 +41,12 @@ func (d *DB) withProvider(fn func(*goose.Provider) error) error {
 	if err != nil {
 		return err
 	}
-	sqlDB := stdlib.OpenDBFromPool(d.pool)
+	// Connections of its own: a migration of a large table takes its time, and may be planned otherwise.
+	cfg := d.pool.Config().ConnConfig
+	for _, name := range []string{"statement_timeout", "enable_seqscan", "enable_hashjoin", "enable_mergejoin", "plan_cache_mode"} {
+		delete(cfg.RuntimeParams, name)
+	}
+	sqlDB := stdlib.OpenDB(*cfg)
 	provider, err := goose.NewProvider(database.DialectPostgres, sqlDB, schema.FS, goose.WithSessionLocker(locker))
 	if err != nil {
 		return errors.Join(err, sqlDB.Close())
