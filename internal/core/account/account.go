@@ -58,7 +58,7 @@ func New(cfg Config) *Service {
 		db:       cfg.DB,
 		hasher:   newHasher(),
 		signer:   &signer{db: cfg.DB, supplied: cfg.TokenKey},
-		verified: &verified{entries: map[[32]byte]verifiedToken{}},
+		verified: newVerified(),
 		fresh:    cfg.Fresh,
 		announce: cfg.Announce,
 		erase:    cfg.EraseDevice,

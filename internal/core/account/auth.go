@@ -6,14 +6,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// maxVerified bounds the cache of verified tokens, about 200 bytes each.
+// maxVerified bounds the cache of verified tokens, about 250 bytes each.
 const maxVerified = 1 << 17
 
 // ErrUnauthorized is the answer to a missing, expired or revoked credential.
@@ -24,8 +22,13 @@ var ErrUnauthorized = core.NewError(core.Unauthorized, "unauthorized", "A valid 
 // a revoked token stops working within the second that fresh looks back, whatever happens to the bus.
 type verified struct {
 	mu      sync.RWMutex
-	entries map[[sha256.Size]byte]verifiedToken // guarded by mu
-	epoch   uint64                              // guarded by mu: advanced by every revocation
+	entries map[[sha256.Size]byte]verifiedToken    // guarded by mu
+	keys    map[core.SessionID][][sha256.Size]byte // guarded by mu: of entries, by session
+	epoch   uint64                                 // guarded by mu: advanced by every revocation
+}
+
+func newVerified() *verified {
+	return &verified{entries: map[[sha256.Size]byte]verifiedToken{}, keys: map[core.SessionID][][sha256.Size]byte{}}
 }
 
 type verifiedToken struct {
@@ -94,24 +97,26 @@ func (v *verified) store(key [sha256.Size]byte, entry verifiedToken, epoch uint6
 	}
 	if len(v.entries) >= maxVerified {
 		clear(v.entries)
+		clear(v.keys)
+	}
+	if _, known := v.entries[key]; !known {
+		session := entry.principal.Session
+		v.keys[session] = append(v.keys[session], key)
 	}
 	v.entries[key] = entry
 }
 
 // Revoke forgets what is cached of ended sessions. The bus calls it on every node.
 func (s *Service) Revoke(sessions []core.SessionID) {
-	ended := make(map[uuid.UUID]bool, len(sessions))
-	for _, id := range sessions {
-		ended[id] = true
-	}
 	v := s.verified
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.epoch++
-	for key, entry := range v.entries {
-		if ended[entry.principal.Session] {
+	for _, session := range sessions {
+		for _, key := range v.keys[session] {
 			delete(v.entries, key)
 		}
+		delete(v.keys, session)
 	}
 }
 
@@ -121,4 +126,5 @@ func (s *Service) RevokeAll() {
 	defer s.verified.mu.Unlock()
 	s.verified.epoch++
 	clear(s.verified.entries)
+	clear(s.verified.keys)
 }

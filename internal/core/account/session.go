@@ -196,7 +196,11 @@ func (s *Service) Sweep(ctx context.Context) error {
 		if _, err := storage.Queries.DeleteExpiredTickets(ctx, conn); err != nil {
 			return err
 		}
-		_, err := storage.Queries.DeleteExpiredSessions(ctx, conn, 1000)
-		return err
+		const step = 1000
+		for {
+			if n, err := storage.Queries.DeleteExpiredSessions(ctx, conn, step); err != nil || n < step {
+				return err
+			}
+		}
 	})
 }
