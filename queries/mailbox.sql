@@ -190,7 +190,7 @@ DELETE FROM receipts WHERE sender_device_id = @device_id;
 
 -- name: MailboxSummary :one
 -- For the account export.
-SELECT m.next_seq, m.pending, m.acked_seq,
+SELECT m.next_seq, m.pending, m.acked_seq, m.generation,
        (SELECT count(*) FROM receipts WHERE receipts.sender_device_id = m.device_id)::bigint AS receipts,
        (SELECT coalesce(sum(octet_length(body)), 0) FROM messages WHERE messages.device_id = m.device_id)::bigint AS pending_bytes
 FROM mailboxes m WHERE m.device_id = @device_id;

@@ -22,6 +22,30 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for AccountGapReason.
+const (
+	CAP         AccountGapReason = "CAP"
+	EXPIRED     AccountGapReason = "EXPIRED"
+	QUARANTINED AccountGapReason = "QUARANTINED"
+	TAKEOVER    AccountGapReason = "TAKEOVER"
+)
+
+// Valid indicates whether the value is a known member of the AccountGapReason enum.
+func (e AccountGapReason) Valid() bool {
+	switch e {
+	case CAP:
+		return true
+	case EXPIRED:
+		return true
+	case QUARANTINED:
+		return true
+	case TAKEOVER:
+		return true
+	default:
+		return false
+	}
+}
+
 // Account defines model for Account.
 type Account struct {
 	CreatedAt time.Time       `json:"createdAt"`
@@ -46,9 +70,13 @@ type AccountDevice struct {
 
 // AccountGap defines model for AccountGap.
 type AccountGap struct {
-	From int64 `json:"from"`
-	To   int64 `json:"to"`
+	From   int64            `json:"from"`
+	Reason AccountGapReason `json:"reason"`
+	To     int64            `json:"to"`
 }
+
+// AccountGapReason defines model for AccountGap.Reason.
+type AccountGapReason string
 
 // AccountMailbox defines model for AccountMailbox.
 type AccountMailbox struct {
@@ -65,6 +93,9 @@ type AccountMailbox struct {
 
 	// Receipts How many batches of the device are remembered, so that a repeated one stores nothing.
 	Receipts int64 `json:"receipts"`
+
+	// SocketsOpened How often the device has connected to the gateway or was taken over.
+	SocketsOpened int64 `json:"socketsOpened"`
 }
 
 // AccountSession defines model for AccountSession.
@@ -1701,6 +1732,21 @@ func (response CreateDevice415JSONResponse) VisitCreateDeviceResponse(ctx *fiber
 	return ctx.JSON(&response.Body)
 }
 
+type CreateDevice429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response CreateDevice429JSONResponse) VisitCreateDeviceResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
 type CreateDevice431JSONResponse struct{ HeadersTooLargeJSONResponse }
 
 func (response CreateDevice431JSONResponse) VisitCreateDeviceResponse(ctx *fiber.Ctx) error {
@@ -1947,6 +1993,21 @@ func (response UploadKeys415JSONResponse) VisitUploadKeysResponse(ctx *fiber.Ctx
 	}
 	ctx.Response().Header.Set("Content-Type", "application/json")
 	ctx.Status(415)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadKeys429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response UploadKeys429JSONResponse) VisitUploadKeysResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
 
 	return ctx.JSON(&response.Body)
 }
@@ -4180,98 +4241,100 @@ func (sh *strictHandler) GetPreKeyBundles(ctx *fiber.Ctx, userID UserID) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1rUxs51vBfOdXvVk0y2xhzCTuBygdCkhk2t6kAla2NeWO5+9jW0pZ6JDXGk+K/P6Uj9dVtbDKGTbJ8",
-	"A7fUOpLO/dZfgkhOUilQGB3sfwnGyGJU9OcH/CNDbY5j+0+MOlI8NVyKYD84HSNECUdhftIgpwL6VxvK",
-	"Dd/gcR+mYxTADWgUBhicnR2/CAETjcBgqFCPQQrsBGGgozFOmF1gKNWEmWA/yDIeB2FgZikG+4E2iotR",
-	"cH0dBh/QqNnh0KCaB+jjWCYIGiMpYg1GwpRxAwMcSoVgxggCrwwYNasvOuGCT7JJsL9VLMiFwRGq4Nou",
-	"mTLFJmj8gbzASx6hOw9uV02ZGQdhINjEzozzx2Fgz4IrjIN9ozK83TaPY5yk0qCIZq9xNr/Vd2yCGsyY",
-	"axgwE42BTaQYgRlLjSCH7omDxW6WAHW3WoJaWWPDLnI7CE95dIFmHrJXSk6g//v7k1PYvNzaHDGDUzbb",
-	"NDS8XwDzR4ZqVsLiHtevhV29QTEy42B/q9sN7TUV/7cBdKZRLbyWzD38K5dybSfrVAqNhAjPWeyJw/4X",
-	"SWFQ0J8sTRMeMXsem//R9lC+VJb5m8JhsB/8v82S5DbdU735UinpkW6e1DxpAdcwYYmFFi2YFVqtkt+i",
-	"pfzwzZKuabkjKYYJj+5hK8cG7AKKxTwyGqZjZog2FSZsBmOZxHptu3ol1YDHMYr7uaFIYYzCcJbYS7pk",
-	"CY+BiRhiiRqENMCSRE6JNte2xd/cz6dSvmFqhPeLih4mYJa/SgkJgbCurR0Lg0qw5L72ZPFvyHiyRrJ6",
-	"J80rmYn47rfwToLOorFFLjFaG/ynfIIyu2cGF/PYUYtS/BKBCzB8sj60ukdSWTtJnEr5lomZ/1XfzxYm",
-	"TMzyy2kwLtLGNgp17OadFIrbdfhXzuBMsMyMpeJ/4v3QlWPkJXNf222eCXbJeMIGCd4nj+Ma5CWqRLIY",
-	"Y5AKuNEQM8MGTKN9yqZsdkBCWbNJSZcTNoMBenV+xLj4FnBBZ2kqlcH4LcacnZLOdtdHeSikGaOCI7fK",
-	"hl3VnptAjNcoPM7SkWIxfig01jvfF3zEwYm0mjhkbvG1b+s6V7npNYdRJDO3n1TJFJXhTrmOFDKD8aGp",
-	"aeYxM7jhhUFDPQ+95UWzucGJXnYMfm1nz9kX+DcypdgsILtP66lU8W9Mj+ftnN9Ik0PIR9mTusDUhDDl",
-	"ZiwzA5olhvS/MdPjEIZSAV6xSZog9JkaSbHNY7h8tvUUJs+2nu4+2QPzbBvSZ1tkJc3tT6E2XIwcvO+y",
-	"ycBfRYNfuQfWBlQ4kZcYezNQhyRUR/wSBVjwiIQJKgbTMU+cobjKyVVBaDs4jVpzKW59FSduXtsrs8K4",
-	"W2KmuaHO6vvSYiWW9t+n0igspoQVxGsgQGVbJa4tuJXzAiw5+A9GxoJVR7c5hI+L35efvH3dBc6WHutr",
-	"nB2LSxRGKjrECePJQF6teBtv/ejmqXlIPQjlW2/Y9K8snd/xUMlJ7UK5MHu7wbwPJgyMXGlgA1BagCbf",
-	"ANrb8kzq4LEowtRgi9/rpbjERKaoAS9RQT6QSMlyhNLtssLWWHQh5DTBeIQLXGxjPhpb8astGxURgslN",
-	"ZreQZS9Qfc2KK49Yqtt8aMzAlGmIlUxTdAasZRwzNKDQyVowsgqAHTKU1rbFGAYzYKIKzwSFWZm1VBCm",
-	"jSOjiC0hN5BhZ7t1g37085nxCLf8TBRGyFOj29k9KcLkbkPtnGzlESirJ03Q0j/GIWjpronZMyOOAlIg",
-	"aCOV8wVYM22li2ogdYGWDdQpD6excX/Rlb3dQA05B16fPG5n2iJLvNrrvHBzk/Eq5Qr1bdbz7HklKdE4",
-	"1HJqWHXgVmVBCVDr8WVm/ME7Bxfx9jYX+nuRzEhfAOYxaUNHMiUKu0BRQ5BF8i6uSuNbSu7aMTcZAQrC",
-	"cItxWjuAwE8I4ezd8b9yV/uKDEchef1P7YtajiJlf2R4ADtdiNlMH8BUqgsNUjhWOrdt0/6a0wbEITD4",
-	"58fTzlIccO9rQLns3o/GTIzwd68ntJBNphQKUx1w0/X8apWzYvB1GAicrjr3XWVoc29NMOovbt1YYe3q",
-	"+V2lXwNSXTG7adpZPq5NX/NqWnoT8C8wQYMLbYv0626jAcwSCNq1vDWz0bXygvxqlvDmVm2wwjn9C/37",
-	"qkx08UG94dosYpurWxGLLLlWiPUN4LzzJ3GrCFQxuTj8ecbklv5Jg6BBxPm5IP+Lxe0DFw1J+EDzkWAJ",
-	"RCxJdFXN4HPKHek+E3blI5jb/whvjGfmUJ6lFunmz3wV+qwcUvNsaXrbwb48+j0bJDxqDWbu7MDA6irA",
-	"BQyYxr1d530acuXiXd2r7pPaxu1w4gLGoLKv+P+fDjf+zTb+7G48/fvm+Zfd3eu/tdGHc33Mk6WMcR6s",
-	"E2PJ4ID0+lTJkWITEnXVVdnGn+ef3Lqfz39uXRPzNZvOFo3CkELvbPAUlZZiuaBy7wsd0G1n/asLuZYB",
-	"2vpmTfH7EoHoxrWuUOOMLVsrnCJGgsUgppB0YjkEq0MnREWQpbkhkUgxQk1mQoXotp/stZyntWrjVhOg",
-	"IIPtrd1/7P6ys7dbpYZuGzXUTOR5DsRHPrzbwIzfDjcscLCz3cTckHyr+7QrTiLUzOACc38qHwmMIVW4",
-	"UfyWMG02FGqpTE+8nlm+cIGzEDidlRvz8siaDyQj7ENNVpaOnJ4PPHaj3OTmwJ6ojuzAaQMyGEm3AaaJ",
-	"E+XUGJJ5OwPn67QD/QAew6PdnvCDBny0Yd/OxOOaEUjbRcVZwrXdMpG/fU2nJ1pIee6acxA9x7jRoVlh",
-	"LtdhcGGP4XeFr3F2lGsAK5iLlWnH8epSx6EjeVeujt0EEhZN29Ve8we65dfVhdoRuYKzC8RxBXAp8JRP",
-	"8PY7rk28iz0rHHFtFDmpj5fqWx/qo61JR+RSPaoVoGqwsQYMdcSaW2LxPbWec8sZtuDfHG6FOWdpY66v",
-	"cXaWJpK1mBNroYlbXHM56WsR/JZL1E5zdUDfV6fdM14um31SHXt93Xbh9eOqX/nFLTA/DNKqkrX83KsY",
-	"QiqnyRSusiE3sElqF55QSiiqrz1fuPXFmuHWk72ny3XDX+ARvWhjq7u9+7hNUawqFd2n2zVV3v2wSJX8",
-	"e6tO90aOjsXNjp5bu7zSr3USVO3qykafdMMV4h+r2NPvcLrIoP3hOdJtDaL/DR5WxaK6PJ0Tt7V15k5n",
-	"AbpVbYumQVC1wrdb6Kh+kPfFUGvYvZQvtm3bAfw8E3GCt2Mta3UDrYWiKYCWJO+Hwf6nW5DbeZNNNslp",
-	"9fc2yKntzd8MBS32od1CeW3SVl3rXIBx0shBNqzh1IALRpnZc1j1oeG/ryNo07tfE7krpG/XdfbKu9og",
-	"/zB3dTf4xPZ2ftlZ5hU7qWo/dR1kb3fexv/Xy/jFyWFu5tasaWv+N41fsuftovQm4CJKsrgRqF3m0vpl",
-	"7/rZs1Zl5KSBh/fP7/5L2uNZRfFpeBTBSHjSBTmEw41/h8A2/gyhu/GUQtWfDyAT/I8Mi0wdhSPmnVVM",
-	"Y2fRNXw+/7ITPum2uRYp/hhlipvZid2pO/sBMoXqMDPj8r9X+YX/8+NpEC6JXu3D1hOYcJEZ1B04Shif",
-	"6H3o62zQJ48x8DiEvmMan3nch0ctUUQNUiSzx2FP9LUd46OdIfQ5M/0Q+niV9p1Xhm7J7svBWu5zbEzq",
-	"Usa4GMo2l5/Pn/Y5ECfOgU0cJpJJB44NXCCmuuII0mWYPEWZJggRE6ANUyaHUbvMpJ6w73SOKM3jIkkx",
-	"pPuMeDpGZfDKhJAJwxNojB6T46rTEz3xXMYcXcL6P0/ev7M0HbEJJkdMY1jSuRnjxEIiYosXjupdnDZl",
-	"cczFKAS8ijA1dsM9UZa7TFBrNkLdJ8jIUFFUquPTBXw5TGj3FY0JjtRzYXjUlwMdZYp16Kf+405PvCQX",
-	"HLl87ab7X3rO/9sL9qEX9LJudydihSeZ/sdeEEKP3MPVUZq82Z+1YBf42aJ5Pvi63wG3TF7eAhFTiqPu",
-	"iXpFVwfeYpFdxmAg41mejMK1r+qITFnuYGmTtshHQiqMD4CBS5Fw07juCSuVgQJ1GpgGNrB76cD7FB13",
-	"1zBh6gJj6F9t1HC7T3mJdKguNE0w+dwbQuaER+jj8b4K6DBl0Rg3tjvdIAwylXjE1vubm9PptMPocUeq",
-	"0aafqzffHB+9fHfykuZY450bq0EE791NBWFwicqlTATdzlbXjZIpCpZyy4g63c6O4ydjYgmb/llnxiZU",
-	"2TByvniZb9gya/vjkT/OoFF2tN3t3pAJmr+1zARtKWOqk24NoHXlru52f1k0o9jNZl5dYMfvbC0f36x1",
-	"uQ6DJ+40bp5XFJLQhJ3lE6qJ2VXWHux/Og8DnU0mVkWy7LqC95ZZspGmeHv+07mdbfkCK4PRMUWn51no",
-	"izxNk/z2ln1MGE9gJB3j4eaAvO+a8nMdC4sSqTHuACVt5ZWWRjrepy0Dm1H4kCvtSKKOZXEtTu6kMWrz",
-	"XMaztSUb12Px13WhXyji8/jdPBv7lniN6LkC2lQK/GjK1kqIU9YmfA0ZbK2AnVX83916sgpULVnydvL2",
-	"05VWq5WcfPvEWpCnw5o8ickjeU6j/hcdnF+HOROeV8Y0JsMNjYqi73hlD7EDR4XCAUT/mTAYu/TqXLXf",
-	"hyGayFItmLGS2WhcFf9txDhCU6XElTn+7cixRojz23U7XCOZ3QfNfCfYSDoW5X02612BDawVshRP67Jk",
-	"s+owTrMWBD5MklwNztVpr4aS7YAibkPEqJ7TdjdioZE4t7pcWA8VVNM1W0jBQUf6qsAppIwrb9lwnZ/l",
-	"gyx6kEW3oH6HUrWKoRuJvJL81mohJFz7WhJ9l/Kikp+3QGSUpTAPMmPtWHPqefVPunLOOdIUiYzXYZDK",
-	"tjylD2gyJXR7cnnhq7EsztvN8F4gDBh5LEHhMNPo8g+n1Folo7yEVqFBWZ4v8tKguxAZZRRyJWmxdW/S",
-	"wjmjUX2X9skK6Fl20fj2pch3Qtc5yhSUmdv4GnxV3TyR1wXDZl4A2Gq6vCEPge/OBNEYo4uybMxrnkzE",
-	"GnK9k3wO3JCrlGSU4pfMWFmljNUaF1gstfTJOxRD9UrGdkHEK4D8V0XRnZPUd4LkH1ta+5RqdFFGOofp",
-	"YdBw9RYsvl3KVQwrrkHSzyzZp9q7IU8SalwQMaVmjdxYlkiBHTis/dygk57wJlqikMXUPKEo+KTgA+l1",
-	"ZUkfHDaSfAH/yFiSJzpTAaCrBfQze8JPza0N+0wg2jVd7acq0napHUP1HGvZw1AkD1Oo4+efT9kFUjby",
-	"zz8DE9CvBI/7bpsxHw5RaRgqOWnCpzBNWITEFqiLkZKpPQcKr/REUctQuCt92aFzWz4qakWZ3ciIpY9D",
-	"56/UFTcmzUPLiOxvdVu10xOHYPwWYJJpAwNl38+gXw189w8op9weNY9hai88lm38ymkvrx1/vQsNpczc",
-	"/Fo/5wkd/4MaMc/zuiuYh0UTswe9Y6HeQQxRqpy6q7z4p8XKxyKW3NBJvuSZLNc3BTqOjV4S4/Bha/s8",
-	"D3doI1MqCbVMdmEsozBAqj0bF2QKlUM2i56O1+erUOkH11jjOyTT3eWTipZlP7Bm4i6wUL4X2NSLIrN3",
-	"hWRrdNjc7Kx5QNzvFXHfC7wZZ30coKn4xGxdvPEuIsSVgtR7DgQ8UMuDT2d9QsXlO91EoF5f8mHghe4b",
-	"3/mNelizsilbB55Tci7kWWYhIIuojTb0i1GvLOn2W7LJ4J2zKnvClfaGINWca9gl/nkPscuEK3rBecx3",
-	"XuKEX2JuxaWoysyrnjiyZh5EMka9D1vd7lbFC0DFpq7B4Fa3+wswoDi6VJCJGCMZ25N1SXM04ik1C6eD",
-	"HViZvbcLr/nzg57Y3fXv9Q4038fQW4/UwkjhpbxwLQ6tHSkoN/cAdnfprQKn1tp0O2i0zG7zcEshMDK+",
-	"uPrWbNRXY8/J/i1H4Q0zcMpN5CLFzm1Q9uVLfUblg404z5a291YAq9FU8ccNPS7IWXuf+r4+owKTcz6V",
-	"/9LkU5tly4B2D9wrqbyvWTu/UsSEkJSPFhdNol2bI5FzE8rxpNzkgo34dhg73aKx0MJIU73HwR0Gf+oL",
-	"LVAUiu71P7bf+QcP0f+KxoojusvCv3oDlSxxiuRCejHZ9E9QxG/dMH9gfeAihPoDB3mfYjVzUn3fkhRO",
-	"UjODhGsDE2TCEyFLkp6Yoiq8unGm2CCZdeDQwERqY+Ur6Gww4c7jGsL2kz0rXilPm1YPYRve0g8DGTu/",
-	"8ssrFplkRp25SPJTR7z9sl9wv/FhiX7FvWyfVyJeXMD2LoxlpjSMkLgH9oSr7WVCWwHt2pSSK6jWPO8g",
-	"ZyjOa0zJ6JwS8lzcOoZHu92njzvw0Rd52PUdwblyAnIYW4mv+CXGFRiLAwHezoJ0eTv61opA48seq1tV",
-	"VxtppV5rNe5VVHj9Zbvqr6/e5umullE0Dl8TPj84w79DZ/gPLicsc7YMkb67I4eAeT/YipAomP8yKVHt",
-	"lbzIYf6SPmdE2ciOL1VClO5DSs5cG2AixchajWGZT1AtJ6u51Bd70U+KDMe78PfUyki/NlD2Ro5G1rLL",
-	"zEMe5v+kt+WNHPnbb03ob1e4TotiscLUz/0e9LGyfh6/6lMmgcBqvrT/yFnRTZ2+ZGYf+Fd0euJQQCYu",
-	"hB3mfEHEKKZKilHZEo0ppFIBI5MYWMqUWWzm3C0lui4m31jutads/pBg/SCVv97LYdkDodDiDOtc8m56",
-	"IbrYTjtsyNlKZ2L4XSFV38beUPFWzVbhw4BHVNfhjJkp05BIbR5bU8UaPD2RGzA+tk3FBgeQNl6bMIPK",
-	"TsKGLtDGOzy036QYvxcecliWbXgGToYn8ekHtvLAVr6+4JfiIKzBD1z/1hzlbmQ6Vl+4wSNUJuxXFIu8",
-	"FQQKV0coQc2lD1O3AfpUFxvVKh4X6xZn2reYuYPqrkr38Idk/VZG8GDxf7dMoJK8nzkaWkLvm1/cl4au",
-	"FwZ8qeyGOn9VY6nwkkVjX0hcpuuTWVJNWJZDFwa+4CIOIZFT+kps7Fokhj2BFYdt6Q6dayncr7WPIgtI",
-	"ZElyUHTJaWkv3BP9SpMpmtNMSqbeR/QRmSxJPKv0TIvcGII+okNdYfTYpR4vKDaoNki7vd/Vfx74Lydf",
-	"rdTMr9bLrdHLb649fWtIyWGDDvMYvFQxkjbjz074T039L3hH7zqd5Qf3V74iBsJyJ0ZelzAoCGn1dN86",
-	"V6w3uPp0bmlLo7rMKXLRByiJ7mmg/4T5kCdYdOTZJBr1MM1lxmj63rCIofI1Nt/dp+C+1+GC3ip5UyZe",
-	"ZTg+57n2/fa2d5z48oaqu9dPKry987M+YIT8sjbPtYir5PWUL8pji/PvOa2ckx9cdJm5Pr/+vwAAAP//",
+	"7H1rc9s21vBfOcN3Z5p0aVm+JNvY0w+O47TeJE5eX57ubOWngsgjCWsKYAHQsprxf38GB+BVlCWnsrdp",
+	"/c0WAeIAOPcbPweRnKRSoDA62PscjJHFqOjPU/w1Q22OY/tPjDpSPDVcimAvOB8jRAlHYb7RIKcC+jcb",
+	"yg3f4HEfpmMUwA1oFAYYXFwcvwkBE43AYKhQj0EK7ARhoKMxTphdYCjVhJlgL8gyHgdhYGYpBnuBNoqL",
+	"UXB7GwanaNTsYGhQzQP001gmCBojKWINRsKUcQMDHEqFYMYIAm8MGDWrLzrhgk+ySbC3VSzIhcERquDW",
+	"LpkyxSZo/IG8wWseoTsPbldNmRkHYSDYxM6M88dhYM+CK4yDPaMyvN82j2OcpNKgiGbvcDa/1RM2QQ1m",
+	"zDUMmInGwCZSjMCMpUaQQ/fEwWI3S4C6Wy1BrayxYRe5H4TnPLpCMw/ZWyUn0P/08ewcNq+3NkfM4JTN",
+	"Ng0N7xfA/JqhmpWwuMc1EOaXvNCoFh585h7+nmO/tZN1KoVGuurXLPbob/+LpDAo6E+WpgmPmN3x5n+0",
+	"3fbnyjJ/UzgM9oL/t1kS1aZ7qjePlJIereaJyRMPcA0Tllho0YJZocYqgS1ayg/fLCmXljuUYpjw6BG2",
+	"cmzALqBYzCOjYTpmhqhPYcJmMJZJrNe2q7dSDXgco3icG4oUxigMZ4m9pGuW8BiYiCGWqEFIAyxJ5JSo",
+	"b21b/NH9fC7le6ZG+Lio6GECZjmolJAQCOva2rEwqARLHmtPFv+GjCdrJKsTad7KTMQPv4UTCTqLxha5",
+	"xGht8J/zCcrskRlczGNHLUrxawQuwPDJ+tDqEUll7SRxLuUHJmb+V/04W5gwMcsvp8G4SN/aKBSuu3dS",
+	"qGa34e85gwvBMjOWiv+Gj0NXjpGXzH1tt3kh2DXjCRsk+Jg8jmuQ16gSyWKMQSrgRkPMDBswjfYpm7LZ",
+	"PgllzSYlXU7YDAboFfYR4+KPgAs6S1OpDMYfMObsnHS2hz7KAyHNGBUculU27Kr23ARivEbhcZGOFIvx",
+	"tNBYH3xf8BMOzqTVtSFzi699W7e5yk2vOYgimbn9pEqmqAx3ynWkkBmMD0xNM4+ZwQ0vDBrqeehtK5rN",
+	"DU70smPwazuLzb7Av5EpxWYBWXZaT6WKf2R6PG/J/EiaHEI+yp7UFaYmhCk3Y5kZ0CwxpP+NmR6HMJQK",
+	"8IZN0gShz9RIim0ew/X3W69g8v3Wq90XL8F8vw3p91tkB83tT6E2XIwcvCfZZOCvosGv3ANr5SmcyGuM",
+	"vaGnQxKqI36NAix4RMIEFYPpmCfOFFzl5KogtB2cRq25FPe+ijM3r+2VWWHcLTHT3FBn9bVZiaX993Np",
+	"FBZTwgriNRCgsq0S1xbcymUBlhz8ByNjwaqj2xzCx8Xvy0/evu4KZ0uP9R3OjsU1CiMVHeKE8WQgb1a8",
+	"jQ9+dPPUPKQehPKtd2z6B5bO73io5KR2oVyYl7vBvJfFLs88h0ORTSwQR//6dHx69CYIg8ODT0EYnB+8",
+	"O/r4P0enQRj8/4uD04OT8+OTozcVmEr8MHKlVRu7JmhpcgHOHRv+UJ50fdMsijA12OIvOxLXmMgUNeA1",
+	"KsgHEoFaPlO6a1Y4MBZdCTlNMB7hAtfcmI/GVqhry5xFhGByQ9wtZJkWVF+z4sojluo23xszMGUaYiXT",
+	"FJ1ZbNnRDA0odBIcjKwCYIcMpbWYMYbBDJiowjNBYVZmWBU0bOPzKGKLGw2s2Nlu3aAf/XpmPBqvgr4R",
+	"8tTodiFC6jW56VA751x5BMpqXxO0XAXjELR018TsmRGfAikQtJHKeRis8bfiRWmS8/pjiqINRyxkcmhQ",
+	"NHEikkJgVLku78OziqS9YcOurIC5RrUSIA0yK+ijgcPlLTVuwGNc5ZCbW7uDTHOBsz71o11GiSzxWr5z",
+	"Os5NxpuUK9T3Wc9Lo5WEYuOQy6lh1SNdFX0lQK3Hl5nxqfeFLhJlbTGBjyKZkXoEzKPUho5kSrh0haKG",
+	"MIvEe1xVPu6pqNSOucmhPKpbDNTaAQR+QggXJ8f/ymMHKxKYQgpjnNsXtRxFyn7NcB92uhCzmd6HqVRX",
+	"GqRwPL5FarW+5rwBcQgM/vnTeWcpDrj3NaBcdu+HYyZG+MmrRS1kkymFwlQH3HU9P1hdtBh8GwYCp6vO",
+	"PakMbe6tCUb9xa0bK4x7Pb+r9EtAquuhd027yMe1qadeK03vAv4NJmhwoSmVftltNIBZAkG7UrtmNrpW",
+	"XpBfzRLe3Kr8Vjinf6F/X5WJLj6o91ybRWxzdaNpkeHaCrG+A5wTfxITdvMexciMg72tbjcMJlwU/7cc",
+	"/pvG4c8zJrf0NxoEDSLOzwW5myxu77vgT8IHmo8ESyBiSaKr+gaf0zpJKZuwGx+S3f5HeGeANofyIrVI",
+	"N3/mq9Bn5ZCaZ0vT2w726PBTNkh41Bqd3dmBgdVdgAsYMI0vd52zbciVC+91b7ovahu3w4kLGIPKvuJ/",
+	"fz7Y+Dfb+K278ervm5efd3dv/9ZGH87TM0+WMsZ5sM6MJYN9MjhSJUeKTUjUVVdlG79d/uzW/eXy29Y1",
+	"MV+z6VvSKAxZGs7lkKLSUiwXVO59oQO67ax/cPpnGXGub9YUvy8RiG5c6wo1ztiytcIHZCRYDGIKSVmX",
+	"Q7DKfUJUBFmaq8yJFCPUZL9UiG77xcuW87RGfNxqmxRksL21+4/d73Ze7lapodtGDTWPwDwH4iMfzW5g",
+	"xo8HGxY42NluYm5Imv4e7YqTCDUzuMLcfcxHAmNIFW4UvyVMmw2FWirTE+9mli9c4SwETmflxhwdWruG",
+	"ZIR9qMn805HT+4HHbpSb3BzYE9WRHThvQAYj6TbANHGinBpDsrtn4Fy7dqAfwGN4ttsTftCAjzbs25l4",
+	"XrNOabuoOEu4tlsm8rev6fRECynPXXMOoucYd/pvK8zlNgyu7DF8UvgOZ4e5BrCCHVuZdhyvLnUcOpIz",
+	"6ebYTSBh0TSq7TWf0i2/qy7UjsgVnF0gjiuAS4HnfIL333Ft4kPsWeGIa6PIJ3+8VN86rY+2Jh2RS/Wo",
+	"VoCqwcYaMNQRa26JxffUes4tZ9iCf3O4FeacpY25vsPZRZpI1mJOrIUm7nHN5aQvRfB7LlE7zdUB/Vid",
+	"9sh4uWz2WXXs7W3bhdePq37lV/fA/DBIq0rW8nOvYgipnCZTuMqG3MAmqV15QimhqL72cuHWF2uGWy9e",
+	"vlquG34Hz+hFG1vd7d3nbYpiVanovtquqfLuh0Wq5N9bdbr3cnQs7nb03NvllX6pk6BqV1c2+qIbrhDu",
+	"WcWePsHpIoP2T8+R7msQ/TV4WBWL6vJ0TtzW1pk7nQXoVrUtmgZB1QrfbqGj+kE+FkOtYfdSvti2bQfw",
+	"60zECd6PtazVDbQWiqbIXpJ8HAZ7P9+D3C6bbLJJTqu/t0FObW/+w1DQYh/aPZTXJm3Vtc4FGCeNHGTD",
+	"Gk4NuGCUaj6HVacN/30dQZve/ZrIXeY8m9PZK+9qg/x07uru8Im93PluZ5lX7Kyq/dR1kJe78zb+v47i",
+	"N2cHuZlbs6at+d80fsmet4vSm4CLKMniRgR5mUvru5e333/fqoycNfDw8fndf0l7vKgoPg2PIhgJL7og",
+	"h3Cw8e8Q2MZvIXQ3XlEM/Zd9yAT/NcMiMUnhiHlnFdPYWXQNv1x+3glfdNtcixR/jDLFzezM7tSd/QCZ",
+	"QnWQmXH539v8wv/503kQLole7cHWC5hwkRnUHThMGJ/oPejrbNAnjzHwOIS+Yxq/8LgPz1qiiBqkSGbP",
+	"w57oazvGRztD6HNm+iH08SbtO68M3ZLdl4O13OfYmNRlyHExlG0uP58u7pMzzpwDmzhMJJMOHBu4Qkx1",
+	"xRGky/h9ijJNECImQBumTA6jdolYPWHf6RxRmsdFTmZI9xnxdIzK4I0JIROGJ9AYPSbHVacneuK1jDm6",
+	"/Px/nn08sTQdsQkmh0xjWNK5GePEQiJiixeO6l2cNmVxzMUoBLyJMDV2wz1R1u9MUGs2Qt0nyMhQUVR7",
+	"5PMYfG5AaPcVjQmO1HNheNaXAx1linXop/7zTk8ckQuOXL520/3PPef/7QV70At6Wbe7E7HCk0z/Yy8I",
+	"oUfu4eooTd7sX7RgV/iLRfN88G2/A26ZvJoHIqYUR90T9RK1DnzAIpmOwUDGszxLhmtfxBKZsrrD0iZt",
+	"kY+EVBjvAwOXu+Gmcd0TVioDBeo0MA1sYPfSgY8pOu6uYcLUFcbQv9mo4Xaf0jDpUF1ommDySUGEzAmP",
+	"0MfjfdHTQcqiMW5sd7pBGGQq8Yit9zY3p9Nph9HjjlSjTT9Xb74/Pjw6OTuiOdZ458ZqEMFHd1NBGFyj",
+	"cikTQbez1XWjZIqCpdwyok63s+P4yZhYwqZ/1pmxCRVyjJwvXuYbtsza/njojzNoVFltd7t3JL7mb11c",
+	"FzaX5FoDaF2purvd7xbNKHazmRdT2PE7W8vHN0t7bsPghTuNu+cVdTM0YWf5hGoeepW1B3s/X4aBziYT",
+	"qyJZdl3Be8ss2UhTvD3/6dLOtnyBlcHomKLT8yz0TZ6VSn57yz4mjCcwko7xcLNP3nefy0N0FSVSY9wB",
+	"yibLS0eNdLxPWwY2o/AhV9qRRB3L4lqc3Elj1Oa1jGdry62ux+Jv60K/UMTn8bt5NvYt8RrRcwW0qdQz",
+	"0pStlRCnLMX4EjLYWgE7q/i/u/ViFahaigLs5O1XK61Wq7D54xNrQZ4Oa/IkJo/kOY36X3RweRvmTHhe",
+	"GdOYDDc0Koq+4409xA4cFgoHEP1nwmDssslz1X4PhmgiS7Vgxkpmo3FV/LcR4whNlRJX5vj3I8caIc5v",
+	"1+1wjWT2GDTzlWAj6ViUkNos7wU2sFbIUjyty5LNqsM4zVoQ+CBJcjU4V6e9Gkq2A4q4DRGjek7bw4iF",
+	"RuLc6nJhPVRQTddsIQUHHemrAqeQMq68ZcN1fpZPsuhJFt2D+h1K1Qqk7iTySvJbq4WQcO1LZ/RDyotK",
+	"ft4CkVFW/jzJjLVjzbnn1d/oyjnnSFMkMt6GQSrb8pRO0WRK6Pbk8sJXY1mct5vho0AYMPJYgsJhptHl",
+	"H06pV0xGeQmtQoOyPN/klVAPITLKKORK0mLr0aSFc0aj+irtkxXQs2wa8iRF/sv8IEe1gqJz34AGX3w4",
+	"zxzqAmUzr5NsNXnek2fBt6mCaIzRVVkH5zVWJmINub5KvgpuyMVKsk3xa2asjFPGapsLLJ1a2uUDiq96",
+	"wWe7AOMVQP6rIuzBSfErQfKfWjoglep3UW07h+lh0HARF6KhXTpWDDKuQdLPLNmjYsIhTxLq7xAxpWaN",
+	"nFqWSIEdOKj93KCTnvCmXaKQxdRjoqhgpaAF6YNljSIcNJKDAX/NWJInSFNFoytu9DN7wk/NrRT7TCDa",
+	"NV0xqyrSfalrRfUca1nHUCQdU4jk22/P2RVSFvO33wIT0K8EnftumzEfDlFpGCo5acKnME1YhMQWqNmT",
+	"kqk9BwrL9ERRA1G4OX35onN3PiuKX5ndyIilz0Pn59QV9yfNQ8uI7G91G7fTEwdUdEmR2EmmDQyUfT+D",
+	"fjVg3t+nXHR71DyGqb3wWLbxK6f1vHP89SE0mzLj80v9o2d0/E/qxzzP666gEBS93p70lbXrK8RIpcq5",
+	"QpWHf7NYaVnEyhu6zOc8c+b2rsDKsdFLYio+TG6f5+EVbWRKJaiWOS+MnRQGT7Xp5YLMpHLIZtEU8/Zy",
+	"Feo+dX1LvkLy3l0+qegI9yfWaNwFFkr7Aht+UST4oZBsjQ6iu51DT4j7tSLuR4F346yPOzQVppitizc+",
+	"RES6UgD7yIGHJ2r5CnxIX41QcflVdxGo15d82Hmh28c31qMm4KzsedeB15QMDHlWWwjIIupDDv1i1FtL",
+	"uv2W7DU4cdZoT7hS4hCkmnNFu0RD75F2mXdFqz2P+c4rnfBrzK2/FFWZ6dUTh9Y8hEjGqPdgq9vdqngP",
+	"qLjV9W/c6na/AwYUt5cKMhFjJGN7si5Jj0a8om7rdLADK7Nf7sI7/nq/J3Z3/Xu94823ifRWJ3X6UXgt",
+	"r1wHybLpzz7s7tJbBU6tlep20Og53uZRd22FfDH3vdmor/6ek/1bjsIb5uOUm8hFpp27oWx7mPoMzifb",
+	"cp4tbb9cAaxGz8o/r9G3IEfuY+r7CI0KTM75VP5Lk09tli0K2j13b6XyPmrt/FERE0JS/ltc9OB2bZVE",
+	"zk0op5RyoQs24ttv7HSLRkYLI1v1ngoPGGyqL7RAUSja//+5/dV/cufID2isOKK7LPyyd1DJEqdILqQX",
+	"k03/DEX8wQ3zB9YHLkKoP3CQ9ynGMyfV9yxJ4SQ1M0i4NjBBJjwRsiTpiSmqwhscZ4oNklkHDgxMpDZW",
+	"voLOBhPuPLUhbL94acUr5YXT6iFswwf6YSBj548+umGRSWbUCYwkP7UG3CvbMfcbX+boV9zS9nklUsYF",
+	"bO/CWGZKwwiJe2BPuFpiJrQV0K4LLLmCal0E93OG4rzNlPzOKQHQxcljeLbbffW8Az/5ohK7viM4V75A",
+	"jmYr8RW/xrgCY3EgwNtZkC5vR99bEWh8GmV1q+pmI63Uh63GvYqKst9tV/3+1ds85NWyjcbha8LnJyf6",
+	"kxP9jyYnLHO2DJE+XCSHgHlj3IqQKJj/MilRbUW9yGF+RN+Douxnx5cqoU33JSpnrg0wkWJkrcawzEOo",
+	"lq/VXOqLvehnRUblQ/h7amWrXxpgey9HI2vZZeYp7/Mv6W15L0f+9lsLCNoVrvOiOK0w9XO/B33trZ/H",
+	"r/qUgSCwmp/tvxJXNKunT8HZB/4VnZ44EJCJK2GHOV8QMYqpkmJUtmBjCqk0wcgkBpYyZRabOQ9Lia5r",
+	"yh8s19tTNn9K6H6Syl/u5bDsgVBocUZ3Lnk3vRBdbKcdNORspRMyfFJI1b6xN1S8VbNV+DDgGdWROGNm",
+	"yjQkUpvn1lSxBk9P5AaMj21TccM+pI3XJsygspOwoQu08Q4P7R9SjD8KDzkoy0Q8AyfDk/j0E1t5Yitf",
+	"XmBMcRDW4AeuX2yOcncyHasv3OERKgsEKopF3noChatblKDm0o6puwF9CY2NahWWi3WLC+1b2jxANVml",
+	"W/lTcUArI3iy+L9aJlBJ+s8cDS2h983P7kNOtwsDvlTmQ53GqrFUOGLR2Bcul2n+ZJZUE53l0IWBr7iI",
+	"Q0jklD7CG7uWjGFPYMVhW7pD51oY92vtqsgCElmS7BddeVraGfdEv9LUiuY0k5mp1xJ9TSdLEs8qPdMi",
+	"N4agrwlRFxo9dinLC4oUqg3Z7u939V9f/t3JVys1D6z1jmv0Dpxrh98aUnLYoMM8Bi9VjKTN+LMT/kte",
+	"fwXv6EOns/zJ/ZVviYGw3ImR1zMMCkJaPd23zhXrDbV+vrS0pVFd5xS56PueRPc00H8DfsgTLDoAbRKN",
+	"epjmMmM0fc5ZxFD52J3vJlRw39twQS+XvAkUrzIcn/Nc+wB+2zvOfFlE1d3rJxXe3vlZpxghv67Ncy3p",
+	"Knk95Yvy2OL8e84r5+QHF11tbi9v/y8AAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

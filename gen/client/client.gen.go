@@ -20,6 +20,30 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for AccountGapReason.
+const (
+	CAP         AccountGapReason = "CAP"
+	EXPIRED     AccountGapReason = "EXPIRED"
+	QUARANTINED AccountGapReason = "QUARANTINED"
+	TAKEOVER    AccountGapReason = "TAKEOVER"
+)
+
+// Valid indicates whether the value is a known member of the AccountGapReason enum.
+func (e AccountGapReason) Valid() bool {
+	switch e {
+	case CAP:
+		return true
+	case EXPIRED:
+		return true
+	case QUARANTINED:
+		return true
+	case TAKEOVER:
+		return true
+	default:
+		return false
+	}
+}
+
 // Account defines model for Account.
 type Account struct {
 	CreatedAt time.Time       `json:"createdAt"`
@@ -44,9 +68,13 @@ type AccountDevice struct {
 
 // AccountGap defines model for AccountGap.
 type AccountGap struct {
-	From int64 `json:"from"`
-	To   int64 `json:"to"`
+	From   int64            `json:"from"`
+	Reason AccountGapReason `json:"reason"`
+	To     int64            `json:"to"`
 }
+
+// AccountGapReason defines model for AccountGap.Reason.
+type AccountGapReason string
 
 // AccountMailbox defines model for AccountMailbox.
 type AccountMailbox struct {
@@ -63,6 +91,9 @@ type AccountMailbox struct {
 
 	// Receipts How many batches of the device are remembered, so that a repeated one stores nothing.
 	Receipts int64 `json:"receipts"`
+
+	// SocketsOpened How often the device has connected to the gateway or was taken over.
+	SocketsOpened int64 `json:"socketsOpened"`
 }
 
 // AccountSession defines model for AccountSession.
@@ -2966,6 +2997,12 @@ type CreateDeviceHTTPResponse415Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// CreateDeviceHTTPResponse429Headers the declared response headers of an HTTP 429 response for CreateDevice
+type CreateDeviceHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // CreateDeviceHTTPResponse431Headers the declared response headers of an HTTP 431 response for CreateDevice
 type CreateDeviceHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -2999,6 +3036,8 @@ type CreateDeviceHTTPResponse struct {
 	JSON413 *TooLarge
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -3019,6 +3058,8 @@ type CreateDeviceHTTPResponse struct {
 	Headers413 *CreateDeviceHTTPResponse413Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *CreateDeviceHTTPResponse415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *CreateDeviceHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *CreateDeviceHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -3060,6 +3101,11 @@ func (r CreateDeviceHTTPResponse) GetJSON413() *TooLarge {
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r CreateDeviceHTTPResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r CreateDeviceHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -3279,6 +3325,12 @@ type UploadKeysHTTPResponse415Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// UploadKeysHTTPResponse429Headers the declared response headers of an HTTP 429 response for UploadKeys
+type UploadKeysHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // UploadKeysHTTPResponse431Headers the declared response headers of an HTTP 431 response for UploadKeys
 type UploadKeysHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -3312,6 +3364,8 @@ type UploadKeysHTTPResponse struct {
 	JSON413 *TooLarge
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -3334,6 +3388,8 @@ type UploadKeysHTTPResponse struct {
 	Headers413 *UploadKeysHTTPResponse413Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *UploadKeysHTTPResponse415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *UploadKeysHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *UploadKeysHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -3375,6 +3431,11 @@ func (r UploadKeysHTTPResponse) GetJSON413() *TooLarge {
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r UploadKeysHTTPResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r UploadKeysHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -6539,6 +6600,13 @@ func ParseCreateDeviceHTTPResponse(rsp *http.Response) (*CreateDeviceHTTPRespons
 		}
 		response.JSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6633,6 +6701,23 @@ func ParseCreateDeviceHTTPResponse(rsp *http.Response) (*CreateDeviceHTTPRespons
 			headers.XRequestID = &value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers CreateDeviceHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers CreateDeviceHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
@@ -6889,6 +6974,13 @@ func ParseUploadKeysHTTPResponse(rsp *http.Response) (*UploadKeysHTTPResponse, e
 		}
 		response.JSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6993,6 +7085,23 @@ func ParseUploadKeysHTTPResponse(rsp *http.Response) (*UploadKeysHTTPResponse, e
 			headers.XRequestID = &value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers UploadKeysHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers UploadKeysHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {

@@ -521,7 +521,7 @@ func (q *Queries) MailboxHeads(ctx context.Context, db DBTX, deviceIds []uuid.UU
 }
 
 const mailboxSummary = `-- name: MailboxSummary :one
-SELECT m.next_seq, m.pending, m.acked_seq,
+SELECT m.next_seq, m.pending, m.acked_seq, m.generation,
        (SELECT count(*) FROM receipts WHERE receipts.sender_device_id = m.device_id)::bigint AS receipts,
        (SELECT coalesce(sum(octet_length(body)), 0) FROM messages WHERE messages.device_id = m.device_id)::bigint AS pending_bytes
 FROM mailboxes m WHERE m.device_id = $1
@@ -531,6 +531,7 @@ type MailboxSummaryRow struct {
 	NextSeq      int64
 	Pending      int32
 	AckedSeq     int64
+	Generation   int64
 	Receipts     int64
 	PendingBytes int64
 }
@@ -543,6 +544,7 @@ func (q *Queries) MailboxSummary(ctx context.Context, db DBTX, deviceID uuid.UUI
 		&i.NextSeq,
 		&i.Pending,
 		&i.AckedSeq,
+		&i.Generation,
 		&i.Receipts,
 		&i.PendingBytes,
 	)

@@ -3,8 +3,10 @@ package api
 import (
 	"bytes"
 	"context"
+	"strings"
 
 	"github.com/obscura-relay/obscura/gen/api"
+	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/core/device"
 )
@@ -87,9 +89,9 @@ func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) 
 
 func mailboxResponse(d *device.Export) api.AccountMailbox {
 	out := api.AccountMailbox{Accepted: d.Accepted, Acknowledged: d.Acknowledged, Pending: d.Pending,
-		PendingBytes: d.PendingBytes, Receipts: d.Receipts, Gaps: []api.AccountGap{}}
+		PendingBytes: d.PendingBytes, Receipts: d.Receipts, SocketsOpened: d.SocketsOpened, Gaps: []api.AccountGap{}}
 	for _, g := range d.Gaps {
-		out.Gaps = append(out.Gaps, api.AccountGap{From: g.From, To: g.To})
+		out.Gaps = append(out.Gaps, api.AccountGap{From: g.From, To: g.To, Reason: api.AccountGapReason(strings.TrimPrefix(obscurapb.Gap_Reason(g.Reason).String(), "REASON_"))})
 	}
 	return out
 }

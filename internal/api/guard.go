@@ -21,8 +21,8 @@ const (
 	requestIDKey
 )
 
-// guard stands before every handler of the contract: authentication, limits, then the body. Path and
-// query parameters have been parsed by the generated code before it.
+// guard stands before every handler of the contract: authentication, limits, then the body. The
+// generated code has parsed the parameters before it, and is generous: a UUID may have braces, or none of its dashes.
 func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 	op := s.operations[c.Method()+" "+c.Route().Path]
 	if op == nil { // Fiber has a HEAD beside every GET
@@ -41,6 +41,9 @@ func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 		c.SetUserContext(context.WithValue(c.UserContext(), principalKey, p))
 	}
 	if err := s.throttle(c, op, p); err != nil {
+		return err
+	}
+	if err := validateParameters(c, op); err != nil {
 		return err
 	}
 	if err := validateBody(c, op); err != nil {

@@ -19,6 +19,8 @@ type Rates struct {
 	Register, LogIn, Refresh limit.Rate
 	// Password is per user: changing the password and deleting the account.
 	Password limit.Rate
+	// Keys is per user: key uploads and device registrations, whose signatures cost milliseconds to check.
+	Keys limit.Rate
 	// Bundles is per calling device and target user.
 	Bundles limit.Rate
 	// Sends and Tickets are per device.
@@ -33,7 +35,8 @@ type pair struct {
 // Limits counts requests against Rates.
 type Limits struct {
 	register, logIn, refresh *limit.Limiter[netip.Addr]
-	password, sends, tickets *limit.Limiter[core.DeviceID]
+	password, keys           *limit.Limiter[core.UserID]
+	sends, tickets           *limit.Limiter[core.DeviceID]
 	bundles                  *limit.Limiter[pair]
 }
 
@@ -44,6 +47,7 @@ func NewLimits(r Rates) *Limits {
 		logIn:    limit.New[netip.Addr](r.LogIn),
 		refresh:  limit.New[netip.Addr](r.Refresh),
 		password: limit.New[core.UserID](r.Password),
+		keys:     limit.New[core.UserID](r.Keys),
 		sends:    limit.New[core.DeviceID](r.Sends),
 		tickets:  limit.New[core.DeviceID](r.Tickets),
 		bundles:  limit.New[pair](r.Bundles),
@@ -66,6 +70,8 @@ func (s *server) throttle(c *fiber.Ctx, op *operation, p core.Principal) error {
 		wait = l.refresh.Take(s.clientAddr(c))
 	case "changePassword", "deleteAccount":
 		wait = l.password.Take(p.User)
+	case "createDevice", "uploadKeys":
+		wait = l.keys.Take(p.User)
 	case "sendMessages":
 		wait = l.sends.Take(p.Device)
 	case "createGatewayTicket":

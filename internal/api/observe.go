@@ -26,11 +26,11 @@ func setRequestID(c *fiber.Ctx) {
 	if len(c.Response().Header.Peek(headerRequestID)) > 0 {
 		return
 	}
-	id, err := uuid.ParseBytes(c.Request().Header.Peek(headerRequestID))
-	if err != nil || len(c.Request().Header.Peek(headerRequestID)) != 36 {
-		id = uuid.New()
+	id := c.Request().Header.Peek(headerRequestID)
+	if !canonicalUUID.Match(id) {
+		id = []byte(uuid.NewString())
 	}
-	c.Set(headerRequestID, id.String())
+	c.Response().Header.SetBytesV(headerRequestID, id)
 }
 
 // observe surrounds every request: request id, deadline, one log line, one count.
@@ -74,7 +74,7 @@ func (s *server) allowed(path string) string {
 	var methods []string
 	for key := range s.operations {
 		method, route, _ := strings.Cut(key, " ")
-		if fiber.RoutePatternMatch(path, route, fiber.Config{CaseSensitive: true}) {
+		if fiber.RoutePatternMatch(path, route, fiber.Config{CaseSensitive: true, StrictRouting: true}) {
 			methods = append(methods, method)
 		}
 	}

@@ -17,9 +17,11 @@ type operation struct {
 	id string
 	// public operations need no token; deviceScoped ones need one of a device.
 	public, deviceScoped bool
-	// media is the Content-Type of the body, "" when there is none; schema validates a JSON body.
-	media  string
-	schema *openapi3.Schema
+	// media is the Content-Type of the body, "" when there is none; schema validates a JSON body, parameters
+	// what stands elsewhere.
+	media      string
+	schema     *openapi3.Schema
+	parameters []*openapi3.Parameter
 }
 
 const (
@@ -44,6 +46,11 @@ func loadOperations() (map[string]*operation, error) {
 		for method, op := range item.Operations() {
 			o := &operation{id: op.OperationID, public: op.Security != nil && len(*op.Security) == 0}
 			o.deviceScoped, _ = op.Extensions["x-device-scoped"].(bool)
+			for _, list := range []openapi3.Parameters{item.Parameters, op.Parameters} {
+				for _, p := range list {
+					o.parameters = append(o.parameters, p.Value)
+				}
+			}
 			if op.RequestBody != nil {
 				for media, content := range op.RequestBody.Value.Content {
 					o.media = media

@@ -100,6 +100,7 @@ func New(cfg Config) (*fiber.App, error) {
 		DisablePreParseMultipartForm: true,
 		DisableDefaultContentType:    true,
 		CaseSensitive:                true,
+		StrictRouting:                true,
 	})
 	app.Server().Handler = knownMethods(app.Server().Handler)
 	app.Use(s.observe)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -32,9 +34,32 @@ var (
 // bound is what was validated, and names match exactly.
 const validatedBody = "x-oapi-codegen-validated-body"
 
+// canonicalUUID is the text form of RFC 9562.
+var canonicalUUID = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+
 func init() {
-	openapi3.DefineStringFormatValidator("uuid",
-		openapi3.NewRegexpFormatValidator(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`))
+	openapi3.DefineStringFormatValidator("uuid", openapi3.NewRegexpFormatValidator(canonicalUUID.String()))
+}
+
+// validateParameters checks the parameters that are there against their schemas.
+func validateParameters(c *fiber.Ctx, op *operation) error {
+	for _, p := range op.parameters {
+		var text string
+		var err error
+		switch p.In {
+		case openapi3.ParameterInPath:
+			text, err = url.PathUnescape(c.Params(p.Name))
+		case openapi3.ParameterInHeader:
+			text = c.Get(p.Name)
+		}
+		if text == "" && err == nil { // the generated code refuses those that must not be absent
+			continue
+		}
+		if err != nil || p.Schema.Value.VisitJSON(text) != nil {
+			return core.NewError(core.Invalid, "invalid_request", "The parameter "+p.Name+" does not match the contract.")
+		}
+	}
+	return nil
 }
 
 // validateBody checks media type and size of a body, and a JSON one against its schema. Binary bodies

@@ -22,7 +22,7 @@ type Config struct {
 	ManagementListen string `default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"Address of /livez, /readyz and /metrics. Keep it away from the public."`
 
 	Database
-	DatabaseConnections int32 `default:"16" placeholder:"N" help:"Largest number of connections for requests. Five more are used for acknowledgements and wake-ups."`
+	DatabaseConnections int32 `default:"16" placeholder:"N" help:"Largest number of connections for requests. Five more are used for acknowledgements and wake-ups, and now and then one to vacuum."`
 	Migrate             bool  `default:"true" negatable:"" help:"Bring the schema up to date at the start. Without it an older schema is refused."`
 
 	NATSURL string `name:"nats-url" placeholder:"URL" help:"NATS server that carries wake-ups between nodes. Without it PostgreSQL does."`
@@ -37,6 +37,7 @@ type Config struct {
 	LimitLogIn    limit.Rate `name:"limit-log-in" default:"60/1m" placeholder:"N/TIME" help:"Log-ins per client address."`
 	LimitRefresh  limit.Rate `default:"120/1m" placeholder:"N/TIME" help:"Token refreshes per client address."`
 	LimitPassword limit.Rate `default:"10/1m" placeholder:"N/TIME" help:"Password changes and account deletions per user."`
+	LimitKeys     limit.Rate `default:"60/1m" placeholder:"N/TIME" help:"Key uploads and device registrations per user."`
 	LimitBundles  limit.Rate `default:"30/10m" placeholder:"N/TIME" help:"Bundle fetches per calling device and target user."`
 	LimitSends    limit.Rate `default:"3000/1m" placeholder:"N/TIME" help:"Send requests per device."`
 	LimitTickets  limit.Rate `default:"60/1m" placeholder:"N/TIME" help:"Gateway tickets and upgrades per device."`
@@ -111,7 +112,7 @@ func (c *Config) rates() *api.Limits {
 	}
 	return api.NewLimits(api.Rates{
 		Register: c.LimitRegister, LogIn: c.LimitLogIn, Refresh: c.LimitRefresh, Password: c.LimitPassword,
-		Bundles: c.LimitBundles, Sends: c.LimitSends, Tickets: c.LimitTickets,
+		Keys: c.LimitKeys, Bundles: c.LimitBundles, Sends: c.LimitSends, Tickets: c.LimitTickets,
 	})
 }
 

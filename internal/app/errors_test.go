@@ -34,6 +34,13 @@ func TestEveryErrorHasTheSameShape(t *testing.T) {
 		{"method of another path", ask{method: "GET", path: "/v1/messages"}, 405, "method_not_allowed"},
 		{"bad JSON", ask{method: "POST", path: "/v1/users", body: "{"}, 400, "invalid_json"},
 		{"bad UUID in a path", ask{method: "GET", path: "/v1/devices/x", token: device.Token}, 400, "invalid_request"},
+		{"UUID in braces", ask{method: "GET", path: "/v1/users/%7B" + uuid.NewString() + "%7D", token: device.Token}, 400, "invalid_request"},
+		{"UUID without dashes", ask{method: "GET", path: "/v1/users/" + strings.ReplaceAll(uuid.NewString(), "-", ""), token: device.Token}, 400, "invalid_request"},
+		{"UUID as a URN", ask{method: "GET", path: "/v1/devices/urn:uuid:" + uuid.NewString(), token: device.Token}, 400, "invalid_request"},
+		{"UUID in braces in a header", ask{method: "POST", path: "/v1/messages", token: device.Token, media: "application/x-protobuf",
+			header: map[string]string{"Idempotency-Key": "{" + uuid.NewString() + "}"}}, 400, "invalid_request"},
+		{"slash at the end", ask{method: "GET", path: "/v1/devices/", token: device.Token}, 404, "not_found"},
+		{"long ticket", ask{method: "GET", path: "/v1/gateway?ticket=" + strings.Repeat("x", 300), header: upgrade}, 401, "invalid_ticket"},
 		{"bad UUID in a header", ask{method: "POST", path: "/v1/messages", token: device.Token, media: "application/x-protobuf",
 			header: map[string]string{"Idempotency-Key": "x"}}, 400, "invalid_request"},
 		{"no token", ask{method: "GET", path: "/v1/account"}, 401, "unauthorized"},
@@ -176,7 +183,7 @@ func TestABodyOfTenMebibytesIsRefusedAndTheClientHearsIt(t *testing.T) {
 func TestARequestIDIsTheClientsOwnOrAFreshOne(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	own := uuid.NewString()
+	own := strings.ToUpper(uuid.NewString())
 	for _, path := range []string{"/openapi.yaml", "/v1/account", "/v1/nothing"} {
 		got := ask{method: "GET", path: path, header: map[string]string{"X-Request-Id": own}}.to(t, relay).header.Get("X-Request-Id")
 		if got != own {

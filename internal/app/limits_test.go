@@ -19,7 +19,7 @@ func rates(c *app.Config) {
 	three := limit.Rate{Events: 3, Per: time.Hour}
 	c.RateLimits = "on"
 	c.LimitRegister, c.LimitLogIn, c.LimitRefresh, c.LimitPassword = three, three, three, three
-	c.LimitBundles, c.LimitSends, c.LimitTickets = three, three, three
+	c.LimitKeys, c.LimitBundles, c.LimitSends, c.LimitTickets = three, three, three, three
 }
 
 // allowed counts how many of six are let through; the rest must hear 429 with Retry-After.
@@ -61,6 +61,7 @@ func TestEveryRateIsLimitedByItself(t *testing.T) {
 			return ask{method: "PUT", path: "/v1/account/password", token: user.Token,
 				body: object("currentPassword", "", "newPassword", relaytest.Password)}
 		}},
+		"keys, after two devices":    {1, func(int) ask { return ask{method: "POST", path: "/v1/devices/keys", token: device.Token, body: "{}"} }},
 		"bundles":                    {3, func(int) ask { return ask{method: "GET", path: "/v1/users/" + user.ID.String(), token: device.Token} }},
 		"bundles, by another device": {3, func(int) ask { return ask{method: "GET", path: "/v1/users/" + user.ID.String(), token: target.Token} }},
 		"bundles of another user":    {3, func(int) ask { return ask{method: "GET", path: "/v1/users/" + device.ID.String(), token: device.Token} }},

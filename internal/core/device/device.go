@@ -228,8 +228,8 @@ type Export struct {
 	// Acknowledged is the highest acknowledged sequence; Gaps are those not forgotten yet.
 	Acknowledged int64
 	Gaps         []core.Gap
-	// Receipts counts the batches of the device that are remembered.
-	Receipts int64
+	// Receipts counts the batches of the device that are remembered, SocketsOpened its connections.
+	Receipts, SocketsOpened int64
 }
 
 // Export lists everything that is kept for the user's devices, each as of one moment.
@@ -250,7 +250,7 @@ func (s *Service) Export(ctx context.Context, user core.UserID) ([]Export, error
 				return storage.NoRowsAs(err, keys.ErrDeviceGone)
 			}
 			e.Accepted, e.Pending, e.PendingBytes = box.NextSeq-1, box.Pending, box.PendingBytes
-			e.Acknowledged, e.Receipts = box.AckedSeq, box.Receipts
+			e.Acknowledged, e.Receipts, e.SocketsOpened = box.AckedSeq, box.Receipts, box.Generation
 			gaps, err := storage.Queries.GapsOf(ctx, tx, d.ID)
 			for _, g := range gaps {
 				e.Gaps = append(e.Gaps, core.Gap{From: g.FromSeq, To: g.ToSeq, Reason: core.GapReason(g.Reason)})

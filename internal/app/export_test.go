@@ -1,0 +1,73 @@
+package app_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+// kept is every column of the database, with where the export shows it, or why it does not: "-" and a reason.
+var kept = map[string]string{
+	"users":                  "id=userId username username_key=username password_hash=passwordHash created_at=createdAt",
+	"devices":                "id=deviceId user_id=userId number=deviceNumber name created_at=createdAt registration_id=registrationId identity_key=identityKey signed_pre_key_id=signedPreKeyId signed_pre_key=digest signed_pre_key_sig=-public-and-in-every-bundle last_resort_id=lastResortKyberPreKeyId last_resort_key=digest last_resort_sig=-public-and-in-every-bundle",
+	"retired_device_numbers": "user_id=userId number=restingDeviceNumbers retired_at=-the-day-is-of-no-use-to-anybody",
+	"sessions":               "id=sessionId user_id=userId device_id=deviceId created_at=createdAt expires_at=expiresAt",
+	"refresh_tokens":         "hash=-a-secret session_id=sessionId expires_at=expiresAt used_at=-only-within-a-session",
+	"gateway_tickets":        "hash=-a-secret session_id=sessionId expires_at=-thirty-seconds",
+	"pre_key_stocks":         "device_id=deviceId ec_floor=-a-hint kyber_floor=-a-hint ec_count=oneTimePreKeyCount kyber_count=kyberPreKeyCount uploads=-a-count-within-the-keys",
+	"ec_pre_keys":            "device_id=deviceId key_id=oneTimePreKeyIds public_key=digest upload=-a-count-within-the-keys",
+	"kyber_pre_keys":         "device_id=deviceId key_id=kyberPreKeyIds public_key=digest signature=-public-and-in-every-bundle upload=-a-count-within-the-keys",
+	"mailboxes":              "device_id=deviceId next_seq=accepted floor_seq=-a-hint acked_seq=acknowledged pending generation=socketsOpened",
+	"messages":               "device_id=deviceId seq=pending sender_id=-others sender_device_id=-others sender_number=-others accepted_at=-others skipped=-others body=pendingBytes",
+	"gaps":                   "device_id=deviceId from_seq=from to_seq=to reason",
+	"receipts":               "sender_device_id=deviceId key=receipts slot=receipts digest=receipts invalid=receipts",
+	"signing_keys":           "id=-nobody's secret=-nobody's created_at=-nobody's",
+	"goose_db_version":       "id=-nobody's version_id=-nobody's is_applied=-nobody's tstamp=-nobody's",
+}
+
+// TestNothingIsKeptThatTheExportDoesNotAccountFor fails when a migration adds a column that nobody has
+// thought about, and when the export loses one.
+func TestNothingIsKeptThatTheExportDoesNotAccountFor(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	device := relay.Register(t).NewDevice(t)
+	writeGap(t, relay, device)
+	rows, err := openDatabase(t, relay).Query(t.Context(), `SELECT table_name, column_name FROM information_schema.columns
+		WHERE table_schema = 'public' AND table_name !~ '^receipts_\d$'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	export := string(ask{method: "GET", path: "/v1/account", token: device.Token}.to(t, relay).want(t, 200, "").body)
+	seen := 0
+	for rows.Next() {
+		var table, column string
+		if err := rows.Scan(&table, &column); err != nil {
+			t.Fatal(err)
+		}
+		seen++
+		where := ""
+		for entry := range strings.FieldsSeq(kept[table]) {
+			if name, shown, _ := strings.Cut(entry, "="); name == column {
+				if where = shown; shown == "" {
+					where = name
+				}
+			}
+		}
+		if where == "" || where[0] != '-' && !strings.Contains(export, `"`+where+`":`) {
+			t.Errorf("%s.%s is kept and not exported as %q", table, column, where)
+		}
+	}
+	if err := rows.Err(); err != nil || seen < 60 {
+		t.Errorf("%d columns, %v", seen, err)
+	}
+}
+
+// writeGap leaves a gap in a mailbox.
+func writeGap(t *testing.T, relay *relaytest.Relay, device *relaytest.Device) {
+	t.Helper()
+	if _, err := openDatabase(t, relay).Exec(t.Context(), `INSERT INTO gaps SELECT $1, 1, 2, 2`, device.ID); err != nil {
+		t.Fatal(err)
+	}
+}
