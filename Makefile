@@ -63,6 +63,7 @@ tools: ## build or install every tool ahead of time (the other targets do it whe
 	@tools/ensure-node.sh >/dev/null
 	@for tool in oapi-codegen sqlc goose protoc-gen-go; do $(GO) tool -n $$tool >/dev/null; done
 	@tools/buf.sh --version >/dev/null
+	@tools/redocly.sh --version >/dev/null 2>&1
 	@$(LINT) version
 
 ##@ Check it
@@ -84,8 +85,8 @@ soak: ## break things at random for DURATION (10m) and print the ledger of every
 test-signal: build ## examples/signal-chat as a test: real Signal clients against a relay started for them
 	@$(with_node); $(with_postgres); cd examples/signal-chat && npm ci && exec ../../tools/with-relay.sh npm test
 
-.PHONY: lint lint-format lint-vet lint-go lint-proto
-lint: lint-format lint-vet lint-go lint-proto ## formatting, go vet, golangci-lint, buf lint
+.PHONY: lint lint-format lint-vet lint-go lint-proto lint-openapi
+lint: lint-format lint-vet lint-go lint-proto lint-openapi ## formatting, go vet, golangci-lint, and the two files of the contract
 
 lint-format:
 	@unformatted="$$(find . \( -name node_modules -o -name .tools -o -name .git \) -prune -o -name '*.go' -print0 | xargs -0r gofmt -l)"; \
@@ -99,6 +100,9 @@ lint-go:
 
 lint-proto:
 	@tools/buf.sh lint
+
+lint-openapi:
+	@tools/lint-openapi.sh
 
 .PHONY: check-generated vet-sql migrations
 check-generated: generate ## generate, and fail unless gen/ is then exactly what is committed

@@ -477,6 +477,8 @@ type ClientInterface interface {
 
 	// GetContract This contract
 	//
+	// The file that the relay was built from, byte for byte.
+	//
 	// Corresponds with GET /openapi.yaml (the `GetContract` operationId).
 	GetContract(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -524,6 +526,8 @@ type ClientInterface interface {
 	ChangePassword(ctx context.Context, body ChangePasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListDevices The user's devices
+	//
+	// In the order of their numbers.
 	//
 	// Corresponds with GET /v1/devices (the `ListDevices` operationId).
 	ListDevices(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -592,10 +596,14 @@ type ClientInterface interface {
 
 	// GetDevice One device
 	//
+	// One of the user's own; another user's is not found.
+	//
 	// Corresponds with GET /v1/devices/{deviceId} (the `GetDevice` operationId).
 	GetDevice(ctx context.Context, deviceID DeviceID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateDeviceWithBody Rename a device
+	//
+	// Only the name changes.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -603,6 +611,8 @@ type ClientInterface interface {
 	UpdateDeviceWithBody(ctx context.Context, deviceID DeviceID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateDevice Rename a device
+	//
+	// Only the name changes.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -729,6 +739,8 @@ type ClientInterface interface {
 
 // GetContract This contract
 //
+// The file that the relay was built from, byte for byte.
+//
 // Corresponds with GET /openapi.yaml (the `GetContract` operationId).
 func (c *Client) GetContract(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetContractRequest(c.Server)
@@ -836,6 +848,8 @@ func (c *Client) ChangePassword(ctx context.Context, body ChangePasswordJSONRequ
 }
 
 // ListDevices The user's devices
+//
+// In the order of their numbers.
 //
 // Corresponds with GET /v1/devices (the `ListDevices` operationId).
 func (c *Client) ListDevices(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -974,6 +988,8 @@ func (c *Client) DeleteDevice(ctx context.Context, deviceID DeviceID, reqEditors
 
 // GetDevice One device
 //
+// One of the user's own; another user's is not found.
+//
 // Corresponds with GET /v1/devices/{deviceId} (the `GetDevice` operationId).
 func (c *Client) GetDevice(ctx context.Context, deviceID DeviceID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetDeviceRequest(c.Server, deviceID)
@@ -988,6 +1004,8 @@ func (c *Client) GetDevice(ctx context.Context, deviceID DeviceID, reqEditors ..
 }
 
 // UpdateDeviceWithBody Rename a device
+//
+// Only the name changes.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1005,6 +1023,8 @@ func (c *Client) UpdateDeviceWithBody(ctx context.Context, deviceID DeviceID, co
 }
 
 // UpdateDevice Rename a device
+//
+// Only the name changes.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2006,6 +2026,8 @@ type ClientWithResponsesInterface interface {
 
 	// GetContractWithResponse This contract
 	//
+	// The file that the relay was built from, byte for byte.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /openapi.yaml (the `GetContract` operationId).
@@ -2057,6 +2079,8 @@ type ClientWithResponsesInterface interface {
 	ChangePasswordWithResponse(ctx context.Context, body ChangePasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangePasswordHTTPResponse, error)
 
 	// ListDevicesWithResponse The user's devices
+	//
+	// In the order of their numbers.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -2131,6 +2155,8 @@ type ClientWithResponsesInterface interface {
 
 	// GetDeviceWithResponse One device
 	//
+	// One of the user's own; another user's is not found.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/devices/{deviceId} (the `GetDevice` operationId).
@@ -2138,12 +2164,16 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateDeviceWithBodyWithResponse Rename a device
 	//
+	// Only the name changes.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /v1/devices/{deviceId} (the `UpdateDevice` operationId).
 	UpdateDeviceWithBodyWithResponse(ctx context.Context, deviceID DeviceID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateDeviceHTTPResponse, error)
 
 	// UpdateDeviceWithResponse Rename a device
+	//
+	// Only the name changes.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5318,6 +5348,8 @@ func (r GetPreKeyBundlesHTTPResponse) ContentType() string {
 
 // GetContractWithResponse This contract
 //
+// The file that the relay was built from, byte for byte.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /openapi.yaml (the `GetContract` operationId).
@@ -5405,6 +5437,8 @@ func (c *ClientWithResponses) ChangePasswordWithResponse(ctx context.Context, bo
 }
 
 // ListDevicesWithResponse The user's devices
+//
+// In the order of their numbers.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5521,6 +5555,8 @@ func (c *ClientWithResponses) DeleteDeviceWithResponse(ctx context.Context, devi
 
 // GetDeviceWithResponse One device
 //
+// One of the user's own; another user's is not found.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/devices/{deviceId} (the `GetDevice` operationId).
@@ -5534,6 +5570,8 @@ func (c *ClientWithResponses) GetDeviceWithResponse(ctx context.Context, deviceI
 
 // UpdateDeviceWithBodyWithResponse Rename a device
 //
+// Only the name changes.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with PUT /v1/devices/{deviceId} (the `UpdateDevice` operationId).
@@ -5546,6 +5584,8 @@ func (c *ClientWithResponses) UpdateDeviceWithBodyWithResponse(ctx context.Conte
 }
 
 // UpdateDeviceWithResponse Rename a device
+//
+// Only the name changes.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
