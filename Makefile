@@ -63,8 +63,9 @@ tools: ## build or install every tool ahead of time (the other targets do it whe
 	@tools/ensure-node.sh >/dev/null
 	@for tool in oapi-codegen sqlc goose protoc-gen-go; do $(GO) tool -n $$tool >/dev/null; done
 	@tools/buf.sh --version >/dev/null
-	@tools/redocly.sh --version >/dev/null 2>&1
+	@tools/redocly.sh --version >/dev/null
 	@$(LINT) version
+	@$(GO) tool -modfile=tools/oasdiff/go.mod oasdiff --version >/dev/null
 
 ##@ Check it
 
@@ -103,6 +104,13 @@ lint-proto:
 
 lint-openapi:
 	@tools/lint-openapi.sh
+
+.PHONY: contract test-contract
+contract: ## what would break a client of the last release or, without one, of main (BASE=a-commit: of that one); tools/contract says more
+	@$(GO) run ./tools/contract -base "$(BASE)"
+
+test-contract: ## that make contract finds breaks, lets those pass that are meant, and notices a reason for nothing
+	@tools/contract/test.sh
 
 .PHONY: check-generated vet-sql migrations
 check-generated: generate ## generate, and fail unless gen/ is then exactly what is committed
