@@ -83,8 +83,9 @@ DURATION ?= 10m
 soak: ## break things at random for DURATION (10m) and print the ledger of every round; SEED repeats the choices of an earlier one
 	@$(with_postgres); $(GO) test ./internal/faults -run TestRandomFaults -v -timeout 0 -soak $(DURATION) $(if $(SEED),-seed $(SEED))
 
-test-signal: build ## examples/signal-chat as a test: real Signal clients against a relay started for them
-	@$(with_node); $(with_postgres); cd examples/signal-chat && npm ci && exec ../../tools/with-relay.sh npm test
+test-signal: build ## examples/signal-chat as a test: real Signal clients against a relay started for them, every answer checked
+	@$(GO) build -o bin/front ./tools/front
+	@$(with_node); $(with_postgres); cd examples/signal-chat && npm ci && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
 
 .PHONY: lint lint-format lint-vet lint-go lint-proto lint-openapi
 lint: lint-format lint-vet lint-go lint-proto lint-openapi ## formatting, go vet, golangci-lint, and the two files of the contract

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/obscura-relay/obscura/internal/relaytest"
 	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
@@ -188,7 +189,7 @@ func post(t *testing.T, api string, header map[string]string) answer {
 	for name, value := range header {
 		request.Header.Set(name, value)
 	}
-	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	response, err := (&http.Client{Transport: relaytest.Validated(t, &http.Transport{DisableKeepAlives: true})}).Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,8 +46,12 @@ func handleError(c *fiber.Ctx, err error) error {
 	if retry > 0 {
 		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(retry.Seconds()))))
 	}
-	if status == http.StatusUnauthorized {
+	switch status {
+	case http.StatusUnauthorized:
 		c.Set(fiber.HeaderWWWAuthenticate, "Bearer")
+	case http.StatusUpgradeRequired: // RFC 9110, 15.5.22
+		c.Set(fiber.HeaderUpgrade, "websocket")
+		c.Set(fiber.HeaderConnection, "Upgrade")
 	}
 	return c.Status(status).JSON(body)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -133,14 +134,27 @@ func (w *wire) send(text string) {
 	}
 }
 
-// reply reads one answer.
+// reply reads one answer to a request that the relay cannot read.
 func (w *wire) reply() reply {
 	w.t.Helper()
-	response, err := http.ReadResponse(w.r, nil) //nolint:bodyclose // readReply closes it
+	return w.read(nil)
+}
+
+// replyTo reads the answer to a request that was sent whole.
+func (w *wire) replyTo(method, path string) reply {
+	w.t.Helper()
+	return w.read(&http.Request{Method: method, URL: &url.URL{Path: path}})
+}
+
+func (w *wire) read(request *http.Request) reply {
+	w.t.Helper()
+	response, err := http.ReadResponse(w.r, request) //nolint:bodyclose // readReply closes it
 	if err != nil {
 		w.t.Fatalf("no answer: %v", err)
 	}
-	return readReply(w.t, response)
+	got := readReply(w.t, response)
+	relaytest.Check(w.t, request, response, got.body)
+	return got
 }
 
 // ended reports whether the relay has closed the connection; it waits for that.

@@ -72,7 +72,7 @@ func TestManyConnectsInARowLeaveNothingBehind(t *testing.T) {
 	relay := relaytest.Start(t)
 	all := devices(t, relay, 10)
 	connect := func(i int) {
-		s, err := dialRaw(t.Context(), relay, all[i%len(all)].Token)
+		s, err := dialRaw(t.Context(), t, relay, all[i%len(all)].Token)
 		if err != nil {
 			t.Fatal(err)
 		}

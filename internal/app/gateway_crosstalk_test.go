@@ -43,7 +43,7 @@ func TestEverybodySeesOnlyTheirOwnEnvelopes(t *testing.T) {
 	for i := range n {
 		reading.Go(func() {
 			for range lives {
-				if err := liveShortly(t.Context(), relay, readers[i]); err != nil {
+				if err := liveShortly(t.Context(), t, relay, readers[i]); err != nil {
 					t.Error(err)
 					return
 				}
@@ -68,8 +68,8 @@ func TestEverybodySeesOnlyTheirOwnEnvelopes(t *testing.T) {
 }
 
 // liveShortly connects, reads and acknowledges a few frames, and vanishes.
-func liveShortly(ctx context.Context, relay *relaytest.Relay, d *relaytest.Device) error {
-	s, err := dialRaw(ctx, relay, d.Token)
+func liveShortly(ctx context.Context, t testing.TB, relay *relaytest.Relay, d *relaytest.Device) error {
+	s, err := dialRaw(ctx, t, relay, d.Token)
 	if err != nil {
 		return err
 	}

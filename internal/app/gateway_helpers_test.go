@@ -3,7 +3,6 @@ package app_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -29,7 +28,7 @@ func (s *rawSocket) reset() {
 }
 
 // dialRaw opens a gateway with a bearer token. Closing is the caller's work.
-func dialRaw(ctx context.Context, relay *relaytest.Relay, token string) (*rawSocket, error) {
+func dialRaw(ctx context.Context, t testing.TB, relay *relaytest.Relay, token string) (*rawSocket, error) {
 	s := &rawSocket{}
 	transport := &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -43,7 +42,7 @@ func dialRaw(ctx context.Context, relay *relaytest.Relay, token string) (*rawSoc
 	ctx, cancel := context.WithTimeout(ctx, relaytest.Patience)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(relay.API, "http")+"/v1/gateway", //nolint:bodyclose // the library closes it
-		&websocket.DialOptions{HTTPHeader: bearer(token), HTTPClient: &http.Client{Transport: transport}})
+		&websocket.DialOptions{HTTPHeader: bearer(token), HTTPClient: &http.Client{Transport: relaytest.Validated(t, transport)}})
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +54,7 @@ func dialRaw(ctx context.Context, relay *relaytest.Relay, token string) (*rawSoc
 // dialRawOrFail closes the socket at the end of the test.
 func dialRawOrFail(t testing.TB, relay *relaytest.Relay, token string) *rawSocket {
 	t.Helper()
-	s, err := dialRaw(t.Context(), relay, token)
+	s, err := dialRaw(t.Context(), t, relay, token)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,21 +97,8 @@ func devices(t testing.TB, relay *relaytest.Relay, n int) []*relaytest.Device {
 // meter reads one number from the management port.
 func meter(t testing.TB, relay *relaytest.Relay, name string) float64 {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, relay.Management+"/metrics", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	defer http.DefaultClient.CloseIdleConnections()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(body)) {
+	_, text := manage(t, relay, "/metrics")
+	for line := range strings.Lines(text) {
 		var value float64
 		if rest, found := strings.CutPrefix(line, name+" "); found {
 			if _, err := fmt.Sscan(rest, &value); err != nil {

@@ -86,7 +86,7 @@ func TestStoppingWhileClientsConnectLeavesNothingBehind(t *testing.T) {
 					return
 				default:
 				}
-				if s, err := dialRaw(context.Background(), relay, all[i].Token); err == nil {
+				if s, err := dialRaw(context.Background(), t, relay, all[i].Token); err == nil {
 					_, _ = s.Frame()
 					s.reset()
 					select {

@@ -18,15 +18,15 @@ import (
 // patience is for log-ins by the dozen: a busy machine hashes slowly.
 const patience = 2 * time.Minute
 
-func patient() *http.Client {
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+func patient(t testing.TB) *http.Client {
+	return &http.Client{Transport: relaytest.Validated(t, &http.Transport{DisableKeepAlives: true}), Timeout: patience}
 }
 
 // TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory has 64 log in at once while another uses all of
 // four connections: requests that need the database go on, and memory stays that of a slot a core.
 func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) { //nolint:paralleltest // it measures the memory of the process
 	relay := relaytest.Start(t, func(c *app.Config) { c.DatabaseConnections = 4; c.RequestTimeout = patience })
-	client := patient()
+	client := patient(t)
 	user := relay.Register(t)
 	db := inside(t, relay)
 	runtime.GC()
@@ -90,7 +90,7 @@ func TestMoreLogInsThanCanWaitAreToldToComeBack(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, func(c *app.Config) { c.RequestTimeout = patience })
 	const many = 200 // 128 may wait
-	replies, client := make(chan reply, many), patient()
+	replies, client := make(chan reply, many), patient(t)
 	for range many {
 		go func() { replies <- logIn("nobody_here", "not the right password").through(t, relay.API, client) }()
 	}

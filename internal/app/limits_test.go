@@ -107,7 +107,7 @@ func from(t *testing.T, address string) *http.Client {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
 	transport := &http.Transport{DialContext: dialer.DialContext}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: relaytest.Patience}
+	return &http.Client{Transport: relaytest.Validated(t, transport), Timeout: relaytest.Patience}
 }
 
 // forwarded is a log-in that claims to come from somewhere.

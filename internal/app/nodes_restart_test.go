@@ -50,7 +50,7 @@ type received struct {
 // listen keeps a device connected, acknowledges everything and notes it, until ctx ends.
 func (r *received) listen(ctx context.Context, t *testing.T, relay *relaytest.Relay, d *relaytest.Device) {
 	for ctx.Err() == nil {
-		s, err := dialRaw(ctx, relay, d.Token)
+		s, err := dialRaw(ctx, t, relay, d.Token)
 		if err != nil {
 			continue // 503 while the database is away
 		}

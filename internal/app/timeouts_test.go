@@ -14,7 +14,7 @@ func TestAnIdleConnectionIsClosed(t *testing.T) {
 	relay := relaytest.Start(t, func(c *app.Config) { c.IdleTimeout = 300 * time.Millisecond })
 	w := dialWire(t, relay)
 	w.send("GET /openapi.yaml HTTP/1.1\r\nHost: x\r\n\r\n")
-	w.reply().want(t, 200, "")
+	w.replyTo("GET", "/openapi.yaml").want(t, 200, "")
 	idle := time.Now()
 	if !w.ended() {
 		t.Fatal("the connection stays open")

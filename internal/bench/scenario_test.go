@@ -19,7 +19,7 @@ func beside(t *testing.T) (c Common, out *bytes.Buffer) {
 	t.Helper()
 	relay := relaytest.Start(t)
 	out = &bytes.Buffer{}
-	return Common{URL: relay.API, Management: relay.Management, DatabaseURL: relay.DatabaseURL,
+	return Common{URL: relay.Front(t), Management: relay.Management, DatabaseURL: relay.DatabaseURL,
 		JSON: filepath.Join(t.TempDir(), "figures.json"), Out: out}, out
 }
 

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/obscura-relay/obscura/internal/relaytest"
 )
 
 // run is one load with one fault in it, and its ledger.
@@ -100,7 +102,7 @@ func (w *world) newRun(t *testing.T, l *load) *run {
 	r := &run{world: w, ledger: newLedger()}
 	transport := &http.Transport{MaxIdleConnsPerHost: 32}
 	t.Cleanup(transport.CloseIdleConnections)
-	devices := newDevices(t, w.anyEntrance(), &http.Client{Transport: transport, Timeout: 8 * time.Second}, senders+len(l.manners))
+	devices := newDevices(t, w.anyEntrance(), &http.Client{Transport: relaytest.Validated(t, transport), Timeout: 8 * time.Second}, senders+len(l.manners))
 	for i, m := range l.manners {
 		d := devices[senders+i]
 		r.recipients = append(r.recipients, &recipient{device: d, book: newBook(d, r.ledger.complain), world: w, ledger: r.ledger, manner: m})

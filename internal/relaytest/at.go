@@ -12,5 +12,5 @@ func At(t testing.TB, api string) *Relay {
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &Relay{API: api, Log: &Log{}, t: t, stop: func() {},
-		http: &http.Client{Transport: &validator{t: t, next: transport}, Timeout: Patience}}
+		http: &http.Client{Transport: Validated(t, transport), Timeout: Patience}}
 }

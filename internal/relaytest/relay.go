@@ -83,7 +83,7 @@ func StartOn(t testing.TB, databaseURL string, change ...func(*app.Config)) *Rel
 		t.Fatalf("the relay did not start: %v\n%s", err, r.Log)
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
-	r.http = &http.Client{Transport: &validator{t: t, next: transport}, Timeout: Patience}
+	r.http = &http.Client{Transport: Validated(t, transport), Timeout: Patience}
 	r.stop = sync.OnceFunc(func() {
 		transport.CloseIdleConnections()
 		cancel()

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/contract"
 )
 
 // Socket is an open gateway.
@@ -70,6 +72,9 @@ func (s *Socket) Frame() (*obscurapb.WebSocketFrame, error) {
 	var frame obscurapb.WebSocketFrame
 	if err := proto.Unmarshal(data, &frame); err != nil {
 		return nil, err
+	}
+	if contract.Undeclared(&frame) {
+		return nil, fmt.Errorf("a frame with fields that obscura.proto does not name: %x", data)
 	}
 	if frame.GetPreKeyStatus() != nil {
 		s.Status = frame.GetPreKeyStatus()
