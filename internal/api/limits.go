@@ -54,6 +54,16 @@ func NewLimits(r Rates) *Limits {
 	}
 }
 
+// Sweep forgets whoever is at rest: addresses, and who fetched whose keys.
+func (l *Limits) Sweep() {
+	if l == nil {
+		return
+	}
+	for _, limiter := range []interface{ Sweep() }{l.register, l.logIn, l.refresh, l.password, l.keys, l.sends, l.tickets, l.bundles} {
+		limiter.Sweep()
+	}
+}
+
 // throttle counts a request and refuses it when its caller makes too many.
 func (s *server) throttle(c *fiber.Ctx, op *operation, p core.Principal) error {
 	l := s.cfg.Limits

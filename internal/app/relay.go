@@ -34,6 +34,7 @@ type relay struct {
 	mailbox  *mailbox.Service
 	gateway  *gateway.Gateway
 	bus      *wake.Bus
+	limits   *api.Limits
 	http     *fiber.App
 
 	management *http.Server
@@ -41,7 +42,7 @@ type relay struct {
 }
 
 func newRelay(cfg Config, db *database, logger *slog.Logger) (*relay, error) {
-	r := &relay{db: db, logger: logger, metrics: metrics.New()}
+	r := &relay{db: db, logger: logger, metrics: metrics.New(), limits: cfg.rates()}
 	r.metrics.Registry().MustRegister(pgxpoolprometheus.NewCollector(db.main.Pool(), map[string]string{"pool": "requests"}),
 		pgxpoolprometheus.NewCollector(db.async.Pool(), map[string]string{"pool": "acknowledgements"}))
 	tokenKey, err := cfg.tokenKey()
@@ -57,7 +58,7 @@ func newRelay(cfg Config, db *database, logger *slog.Logger) (*relay, error) {
 		Announce: r.announce, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
 	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox,
 		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,
-		Contract: obscura.OpenAPI, Limits: cfg.rates(), TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
+		Contract: obscura.OpenAPI, Limits: r.limits, TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
 		Timeouts: api.Timeouts{Read: cfg.ReadTimeout, Write: cfg.WriteTimeout, Idle: cfg.IdleTimeout, Request: cfg.RequestTimeout},
 		Observer: r.metrics, Logger: logger})
 	r.management = r.managementServer()
@@ -142,9 +143,10 @@ func (r *relay) vacuum(ctx context.Context) error {
 	})
 }
 
-// sweep forgets what has expired, on one node at a time.
+// sweep forgets what has expired: in the database on one node at a time.
 func (r *relay) sweep(ctx context.Context) error {
 	return every(ctx, sweepEvery, func() {
+		r.limits.Sweep()
 		_, err := r.db.async.WithLock(ctx, sweepLock, func() error {
 			if err := r.accounts.Sweep(ctx); err != nil {
 				return err

@@ -53,7 +53,7 @@ func Check(request *http.Request, response *http.Response, body []byte) []string
 		return a.found
 	}
 	plain := &http.Request{Method: request.Method, URL: &url.URL{Path: request.URL.Path}, Header: request.Header}
-	route, params, err := router.FindRoute(plain)
+	route, params, err := find(router, plain)
 	if err != nil {
 		a.checkUnknown(router)
 		return a.found
@@ -99,11 +99,20 @@ func (a *answer) checkError() {
 	}
 }
 
+// find looks for the operation of a request. The router takes a path with a slash at its end for the one
+// without; the contract has no such path.
+func find(router routers.Router, request *http.Request) (*routers.Route, map[string]string, error) {
+	if strings.HasSuffix(request.URL.Path, "/") {
+		return nil, nil, routers.ErrPathNotFound
+	}
+	return router.FindRoute(request)
+}
+
 // checkUnknown checks the answer where the contract has no operation.
 func (a *answer) checkUnknown(router routers.Router) {
 	due := http.StatusNotFound
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
-		if _, _, err := router.FindRoute(&http.Request{Method: method, URL: &url.URL{Path: a.request.URL.Path}}); err == nil {
+		if _, _, err := find(router, &http.Request{Method: method, URL: &url.URL{Path: a.request.URL.Path}}); err == nil {
 			due = http.StatusMethodNotAllowed
 		}
 	}

@@ -1,8 +1,7 @@
 // Package limit keeps rate limits in memory, one token bucket per key.
 //
-// Invariants: memory is bounded by the number of keys that are not at rest, and by MaxKeys at most;
-// a key at rest costs nothing. Limits are per node. On overflow some keys are forgotten, which can
-// only let a caller through.
+// Invariants: there are MaxKeys keys at most, and Sweep forgets those at rest. Limits are per node. On
+// overflow some keys are forgotten, and with the process all: either can only let a caller through.
 package limit
 
 import (
@@ -46,7 +45,6 @@ type Limiter[K comparable] struct {
 
 	mu      sync.Mutex
 	buckets map[K]*rate.Limiter // guarded by mu
-	swept   time.Time           // guarded by mu
 }
 
 // New makes a limiter for a rate.
@@ -55,7 +53,6 @@ func New[K comparable](r Rate) *Limiter[K] {
 		rate:    rate.Limit(float64(r.Events) / r.Per.Seconds()),
 		size:    r.Events,
 		buckets: map[K]*rate.Limiter{},
-		swept:   time.Now(),
 	}
 }
 
@@ -69,7 +66,9 @@ func (l *Limiter[K]) Take(key K) time.Duration {
 	l.mu.Lock()
 	bucket := l.buckets[key]
 	if bucket == nil {
-		l.makeRoom(now)
+		if len(l.buckets) >= MaxKeys {
+			l.makeRoom(now)
+		}
 		bucket = rate.NewLimiter(l.rate, l.size)
 		l.buckets[key] = bucket
 	}
@@ -82,22 +81,29 @@ func (l *Limiter[K]) Take(key K) time.Duration {
 	return 0
 }
 
-// makeRoom forgets the keys at rest, from time to time, and any when there are too many.
-func (l *Limiter[K]) makeRoom(now time.Time) {
-	full := len(l.buckets) >= MaxKeys
-	if !full && now.Sub(l.swept) < time.Minute {
-		return
-	}
-	l.swept = now
+// Sweep forgets the keys at rest, which have all their events to come.
+func (l *Limiter[K]) Sweep() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sweep(time.Now())
+}
+
+func (l *Limiter[K]) sweep(now time.Time) {
 	for key, bucket := range l.buckets {
 		if bucket.TokensAt(now) >= float64(l.size) {
 			delete(l.buckets, key)
 		}
 	}
+}
+
+// makeRoom forgets the keys at rest, and any when there are still too many: a quarter at once, so that a
+// flood of keys does not pay for it each time.
+func (l *Limiter[K]) makeRoom(now time.Time) {
+	l.sweep(now)
 	if len(l.buckets) < MaxKeys {
 		return
 	}
-	for key := range l.buckets { // a quarter at once, so that a flood of keys does not pay this each time
+	for key := range l.buckets {
 		if delete(l.buckets, key); len(l.buckets) <= MaxKeys*3/4 {
 			return
 		}

@@ -50,6 +50,7 @@ func TestKeysAtRestAreForgotten(t *testing.T) {
 		}
 		<-time.After(2 * time.Minute) // fake time
 		l.Take(-1)
+		l.Sweep()
 		if n := len(l.buckets); n != 1 {
 			t.Errorf("%d keys are kept, want 1", n)
 		}

@@ -1,6 +1,7 @@
 // Package metrics is everything the relay counts, for Prometheus.
 //
-// Invariant: labels are operation ids, statuses and reasons; never an id, a name or an address.
+// Invariant: labels are operation ids, statuses and reasons; never an id, a name or an address. Counting
+// cannot fail, and what is counted is lost with the process.
 package metrics
 
 import (
