@@ -93,6 +93,7 @@ func New(cfg Config) (*fiber.App, error) {
 		ErrorHandler:                 s.refuseUnread,
 		BodyLimit:                    core.MaxSendBody,
 		ReadBufferSize:               headerBytes,
+		ReduceMemoryUsage:            true, // a socket that idles keeps no buffer of the HTTP server
 		ReadTimeout:                  cfg.Timeouts.Read,
 		WriteTimeout:                 cfg.Timeouts.Write,
 		IdleTimeout:                  cfg.Timeouts.Idle,
