@@ -53,6 +53,12 @@ generate-db:
 generate-proto:
 	@rm -rf gen/obscurapb && mkdir -p gen/obscurapb && tools/buf.sh generate
 
+.PHONY: page
+# Swagger UI at the version of tools/page/package.json; no install script is run.
+swagger_ui = $(with_node); (cd tools/page && npm ci --loglevel=error >&2); $(GO) run ./tools/page
+page: ## take what the API page keeps of Swagger UI from npm into internal/page
+	@$(swagger_ui) tools/page/node_modules/swagger-ui-dist
+
 .PHONY: fmt tools
 fmt: ## format the Go code
 	@$(LINT) fmt
@@ -86,6 +92,10 @@ soak: ## break things at random for DURATION (10m) and print the ledger of every
 test-signal: build ## examples/signal-chat as a test: real Signal clients against a relay started for them, every answer checked
 	@$(GO) build -o bin/front ./tools/front
 	@$(with_node); $(with_postgres); cd examples/signal-chat && npm ci && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
+
+.PHONY: check-page
+check-page: ## fail unless what the API page keeps of Swagger UI is what npm gives
+	@$(swagger_ui) -check tools/page/node_modules/swagger-ui-dist
 
 .PHONY: lint lint-format lint-vet lint-go lint-proto lint-openapi
 lint: lint-format lint-vet lint-go lint-proto lint-openapi ## formatting, go vet, golangci-lint, and the two files of the contract

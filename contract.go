@@ -8,3 +8,8 @@ import _ "embed"
 //
 //go:embed openapi.yaml
 var OpenAPI []byte
+
+// Proto is obscura.proto.
+//
+//go:embed obscura.proto
+var Proto []byte

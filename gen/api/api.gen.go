@@ -128,14 +128,19 @@ type AuthResponse struct {
 type ChangePassword struct {
 	// CurrentPassword A password to compare, so of any length up to the longest.
 	CurrentPassword GivenPassword `json:"currentPassword"`
-	NewPassword     NewPassword   `json:"newPassword"`
+
+	// NewPassword Example: a long password of hers
+	NewPassword NewPassword `json:"newPassword"`
 }
 
 // Credentials defines model for Credentials.
 type Credentials struct {
+	// Password Example: a long password of hers
 	Password NewPassword `json:"password"`
 
 	// Username 3 to 50 of A-Z, a-z, 0-9 and _; unique without regard to case.
+	//
+	// Example: carol
 	Username Username `json:"username"`
 }
 
@@ -259,7 +264,7 @@ type NewDevice struct {
 	SignedPreKey          SignedPreKey    `json:"signedPreKey"`
 }
 
-// NewPassword defines model for NewPassword.
+// NewPassword Example: a long password of hers
 type NewPassword = string
 
 // OneTimePreKey defines model for OneTimePreKey.
@@ -311,10 +316,15 @@ type SignedPreKey struct {
 }
 
 // Username 3 to 50 of A-Z, a-z, 0-9 and _; unique without regard to case.
+//
+// Example: carol
 type Username = string
 
 // DeviceID defines model for DeviceId.
 type DeviceID = openapi_types.UUID
+
+// DocsFile defines model for DocsFile.
+type DocsFile = string
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = openapi_types.UUID
@@ -405,6 +415,18 @@ type CreateUserJSONRequestBody = Credentials
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// GetDocs This contract as a page for people
+	// (GET /docs)
+	GetDocs(c *fiber.Ctx) error
+	// GetDocsFile What the page loads
+	// (GET /docs/{file})
+	GetDocsFile(c *fiber.Ctx, file DocsFile) error
+	// GetFrames The frames and the bodies of messages
+	// (GET /obscura.proto)
+	GetFrames(c *fiber.Ctx) error
+	// GetContractJSON This contract as JSON
+	// (GET /openapi.json)
+	GetContractJSON(c *fiber.Ctx) error
 	// GetContract This contract
 	// (GET /openapi.yaml)
 	GetContract(c *fiber.Ctx) error
@@ -472,6 +494,89 @@ type ServerInterfaceWrapper struct {
 
 type MiddlewareFunc fiber.Handler
 type HandlerMiddlewareFunc func(c *fiber.Ctx, next fiber.Handler) error
+
+// GetDocs operation middleware
+func (siw *ServerInterfaceWrapper) GetDocs(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.GetDocs(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// GetDocsFile operation middleware
+func (siw *ServerInterfaceWrapper) GetDocsFile(c *fiber.Ctx) error {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "file" -------------
+	var file DocsFile
+
+	err = runtime.BindStyledParameterWithOptions("simple", "file", c.Params("file"), &file, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: ""})
+	if err != nil {
+		return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter file: %w", err).Error())
+	}
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.GetDocsFile(c, file)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// GetFrames operation middleware
+func (siw *ServerInterfaceWrapper) GetFrames(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.GetFrames(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// GetContractJSON operation middleware
+func (siw *ServerInterfaceWrapper) GetContractJSON(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.GetContractJSON(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
 
 // GetContract operation middleware
 func (siw *ServerInterfaceWrapper) GetContract(c *fiber.Ctx) error {
@@ -964,6 +1069,14 @@ func RegisterHandlersWithOptions(router fiber.Router, si ServerInterface, option
 
 	router.Get(options.BaseURL+"/openapi.yaml", wrapper.GetContract)
 
+	router.Get(options.BaseURL+"/openapi.json", wrapper.GetContractJSON)
+
+	router.Get(options.BaseURL+"/obscura.proto", wrapper.GetFrames)
+
+	router.Get(options.BaseURL+"/docs", wrapper.GetDocs)
+
+	router.Get(options.BaseURL+"/docs/:file", wrapper.GetDocsFile)
+
 }
 
 type BadRequestResponseHeaders struct {
@@ -1018,6 +1131,16 @@ type NotFoundJSONResponse struct {
 	Body Error
 
 	Headers NotFoundResponseHeaders
+}
+
+type NotModifiedResponseHeaders struct {
+	CacheControl        *string
+	ETag                *string
+	XContentTypeOptions *string
+	XRequestID          *openapi_types.UUID
+}
+type NotModifiedResponse struct {
+	Headers NotModifiedResponseHeaders
 }
 
 type TimeoutResponseHeaders struct {
@@ -1085,6 +1208,561 @@ type UpgradeRequiredJSONResponse struct {
 	Headers UpgradeRequiredResponseHeaders
 }
 
+type GetDocsRequestObject struct {
+}
+
+type GetDocsResponseObject interface {
+	VisitGetDocsResponse(ctx *fiber.Ctx) error
+}
+
+type GetDocs200ResponseHeaders struct {
+	CacheControl          *string
+	ContentSecurityPolicy *string
+	ETag                  *string
+	XContentTypeOptions   *string
+	XRequestID            *openapi_types.UUID
+}
+
+type GetDocs200TextHTMLResponse struct {
+	Body          io.Reader
+	Headers       GetDocs200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetDocs200TextHTMLResponse) VisitGetDocsResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ContentSecurityPolicy != nil {
+		ctx.Response().Header.Set("Content-Security-Policy", fmt.Sprint(*response.Headers.ContentSecurityPolicy))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "text/html")
+	if response.ContentLength != 0 {
+		ctx.Response().Header.Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	ctx.Status(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(ctx.Response().BodyWriter(), response.Body)
+	return err
+}
+
+type GetDocs304Response = NotModifiedResponse
+
+func (response GetDocs304Response) VisitGetDocsResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(304)
+	return nil
+}
+
+type GetDocs408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response GetDocs408JSONResponse) VisitGetDocsResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetDocs431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response GetDocs431JSONResponse) VisitGetDocsResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetDocs500JSONResponse struct{ InternalJSONResponse }
+
+func (response GetDocs500JSONResponse) VisitGetDocsResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetDocs503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetDocs503JSONResponse) VisitGetDocsResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetDocsFileRequestObject struct {
+	File DocsFile `json:"file"`
+}
+
+type GetDocsFileResponseObject interface {
+	VisitGetDocsFileResponse(ctx *fiber.Ctx) error
+}
+
+type GetDocsFile200ResponseHeaders struct {
+	CacheControl        *string
+	ContentEncoding     *string
+	ETag                *string
+	Vary                *string
+	XContentTypeOptions *string
+	XRequestID          *openapi_types.UUID
+}
+
+type GetDocsFile200TextCSSResponse struct {
+	Body          io.Reader
+	Headers       GetDocsFile200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetDocsFile200TextCSSResponse) VisitGetDocsFileResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ContentEncoding != nil {
+		ctx.Response().Header.Set("Content-Encoding", fmt.Sprint(*response.Headers.ContentEncoding))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.Vary != nil {
+		ctx.Response().Header.Set("Vary", fmt.Sprint(*response.Headers.Vary))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "text/css")
+	if response.ContentLength != 0 {
+		ctx.Response().Header.Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	ctx.Status(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(ctx.Response().BodyWriter(), response.Body)
+	return err
+}
+
+type GetDocsFile200TextJavascriptResponse struct {
+	Body          io.Reader
+	Headers       GetDocsFile200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetDocsFile200TextJavascriptResponse) VisitGetDocsFileResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ContentEncoding != nil {
+		ctx.Response().Header.Set("Content-Encoding", fmt.Sprint(*response.Headers.ContentEncoding))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.Vary != nil {
+		ctx.Response().Header.Set("Vary", fmt.Sprint(*response.Headers.Vary))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "text/javascript")
+	if response.ContentLength != 0 {
+		ctx.Response().Header.Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	ctx.Status(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(ctx.Response().BodyWriter(), response.Body)
+	return err
+}
+
+type GetDocsFile200TextResponse struct {
+	Body    string
+	Headers GetDocsFile200ResponseHeaders
+}
+
+func (response GetDocsFile200TextResponse) VisitGetDocsFileResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ContentEncoding != nil {
+		ctx.Response().Header.Set("Content-Encoding", fmt.Sprint(*response.Headers.ContentEncoding))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.Vary != nil {
+		ctx.Response().Header.Set("Vary", fmt.Sprint(*response.Headers.Vary))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "text/plain")
+	ctx.Status(200)
+
+	_, err := ctx.WriteString(fmt.Sprint(response.Body))
+	return err
+}
+
+type GetDocsFile304Response = NotModifiedResponse
+
+func (response GetDocsFile304Response) VisitGetDocsFileResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(304)
+	return nil
+}
+
+type GetDocsFile400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response GetDocsFile400JSONResponse) VisitGetDocsFileResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(400)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetDocsFile404JSONResponse struct{ NotFoundJSONResponse }
+
+func (response GetDocsFile404JSONResponse) VisitGetDocsFileResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(404)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetDocsFile408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response GetDocsFile408JSONResponse) VisitGetDocsFileResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetDocsFile431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response GetDocsFile431JSONResponse) VisitGetDocsFileResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetDocsFile500JSONResponse struct{ InternalJSONResponse }
+
+func (response GetDocsFile500JSONResponse) VisitGetDocsFileResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetDocsFile503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetDocsFile503JSONResponse) VisitGetDocsFileResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetFramesRequestObject struct {
+}
+
+type GetFramesResponseObject interface {
+	VisitGetFramesResponse(ctx *fiber.Ctx) error
+}
+
+type GetFrames200ResponseHeaders struct {
+	CacheControl        *string
+	ETag                *string
+	XContentTypeOptions *string
+	XRequestID          *openapi_types.UUID
+}
+
+type GetFrames200TextResponse struct {
+	Body    string
+	Headers GetFrames200ResponseHeaders
+}
+
+func (response GetFrames200TextResponse) VisitGetFramesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "text/plain")
+	ctx.Status(200)
+
+	_, err := ctx.WriteString(fmt.Sprint(response.Body))
+	return err
+}
+
+type GetFrames304Response = NotModifiedResponse
+
+func (response GetFrames304Response) VisitGetFramesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(304)
+	return nil
+}
+
+type GetFrames408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response GetFrames408JSONResponse) VisitGetFramesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetFrames431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response GetFrames431JSONResponse) VisitGetFramesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetFrames500JSONResponse struct{ InternalJSONResponse }
+
+func (response GetFrames500JSONResponse) VisitGetFramesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetFrames503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetFrames503JSONResponse) VisitGetFramesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetContractJSONRequestObject struct {
+}
+
+type GetContractJSONResponseObject interface {
+	VisitGetContractJSONResponse(ctx *fiber.Ctx) error
+}
+
+type GetContractJSON200ResponseHeaders struct {
+	CacheControl        *string
+	ETag                *string
+	XContentTypeOptions *string
+	XRequestID          *openapi_types.UUID
+}
+
+type GetContractJSON200JSONResponse struct {
+	Body    map[string]interface{}
+	Headers GetContractJSON200ResponseHeaders
+}
+
+func (response GetContractJSON200JSONResponse) VisitGetContractJSONResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(200)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetContractJSON304Response = NotModifiedResponse
+
+func (response GetContractJSON304Response) VisitGetContractJSONResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(304)
+	return nil
+}
+
+type GetContractJSON408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response GetContractJSON408JSONResponse) VisitGetContractJSONResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetContractJSON431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response GetContractJSON431JSONResponse) VisitGetContractJSONResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetContractJSON500JSONResponse struct{ InternalJSONResponse }
+
+func (response GetContractJSON500JSONResponse) VisitGetContractJSONResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetContractJSON503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetContractJSON503JSONResponse) VisitGetContractJSONResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
 type GetContractRequestObject struct {
 }
 
@@ -1093,7 +1771,10 @@ type GetContractResponseObject interface {
 }
 
 type GetContract200ResponseHeaders struct {
-	XRequestID *openapi_types.UUID
+	CacheControl        *string
+	ETag                *string
+	XContentTypeOptions *string
+	XRequestID          *openapi_types.UUID
 }
 
 type GetContract200ApplicationYamlResponse struct {
@@ -1103,6 +1784,15 @@ type GetContract200ApplicationYamlResponse struct {
 }
 
 func (response GetContract200ApplicationYamlResponse) VisitGetContractResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
 	if response.Headers.XRequestID != nil {
 		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
 	}
@@ -1117,6 +1807,25 @@ func (response GetContract200ApplicationYamlResponse) VisitGetContractResponse(c
 	}
 	_, err := io.Copy(ctx.Response().BodyWriter(), response.Body)
 	return err
+}
+
+type GetContract304Response = NotModifiedResponse
+
+func (response GetContract304Response) VisitGetContractResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(304)
+	return nil
 }
 
 type GetContract408JSONResponse struct{ TimeoutJSONResponse }
@@ -3544,6 +4253,18 @@ func (response GetPreKeyBundles503JSONResponse) VisitGetPreKeyBundlesResponse(ct
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// GetDocs This contract as a page for people
+	// (GET /docs)
+	GetDocs(ctx context.Context, request GetDocsRequestObject) (GetDocsResponseObject, error)
+	// GetDocsFile What the page loads
+	// (GET /docs/{file})
+	GetDocsFile(ctx context.Context, request GetDocsFileRequestObject) (GetDocsFileResponseObject, error)
+	// GetFrames The frames and the bodies of messages
+	// (GET /obscura.proto)
+	GetFrames(ctx context.Context, request GetFramesRequestObject) (GetFramesResponseObject, error)
+	// GetContractJSON This contract as JSON
+	// (GET /openapi.json)
+	GetContractJSON(ctx context.Context, request GetContractJSONRequestObject) (GetContractJSONResponseObject, error)
 	// GetContract This contract
 	// (GET /openapi.yaml)
 	GetContract(ctx context.Context, request GetContractRequestObject) (GetContractResponseObject, error)
@@ -3620,6 +4341,108 @@ type strictHandler struct {
 // validation. It is defined here as well so generated code does not import the
 // middleware; keep it in sync with fibermiddleware.ValidatedBodyLocalsKey.
 const validatedBodyLocalsKey = "x-oapi-codegen-validated-body"
+
+// GetDocs operation middleware
+func (sh *strictHandler) GetDocs(ctx *fiber.Ctx) error {
+	var request GetDocsRequestObject
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDocs(ctx.UserContext(), request.(GetDocsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDocs")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetDocsResponseObject); ok {
+		if err := validResponse.VisitGetDocsResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetDocsFile operation middleware
+func (sh *strictHandler) GetDocsFile(ctx *fiber.Ctx, file DocsFile) error {
+	var request GetDocsFileRequestObject
+
+	request.File = file
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.GetDocsFile(ctx.UserContext(), request.(GetDocsFileRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetDocsFile")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetDocsFileResponseObject); ok {
+		if err := validResponse.VisitGetDocsFileResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetFrames operation middleware
+func (sh *strictHandler) GetFrames(ctx *fiber.Ctx) error {
+	var request GetFramesRequestObject
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.GetFrames(ctx.UserContext(), request.(GetFramesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetFrames")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetFramesResponseObject); ok {
+		if err := validResponse.VisitGetFramesResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetContractJSON operation middleware
+func (sh *strictHandler) GetContractJSON(ctx *fiber.Ctx) error {
+	var request GetContractJSONRequestObject
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.GetContractJSON(ctx.UserContext(), request.(GetContractJSONRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetContractJSON")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetContractJSONResponseObject); ok {
+		if err := validResponse.VisitGetContractJSONResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
 
 // GetContract operation middleware
 func (sh *strictHandler) GetContract(ctx *fiber.Ctx) error {
@@ -4241,101 +5064,114 @@ func (sh *strictHandler) GetPreKeyBundles(ctx *fiber.Ctx, userID UserID) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1pcxs30vBf6Zp3q2JnRxR12BtLlQ+yLCda27JfHU+2NtQTgjNNEqshMAEwohiX/vtTaGBODkXKobRx",
-	"om8SiaMB9H3xcxDJSSoFCqODvc/BGFmMiv48xV8z1OY4tv/EqCPFU8OlCPaC8zFClHAU5hsNciqgf7Oh",
-	"3PANHvdhOkYB3IBGYYDBxcXxmxAw0QgMhgr1GKTAThAGOhrjhNkNhlJNmAn2gizjcRAGZpZisBdoo7gY",
-	"Bbe3YXCKRs0OhgbVPEA/jWWCoDGSItZgJEwZNzDAoVQIZowg8MaAUbP6phMu+CSbBHtbxYZcGByhCm7t",
-	"lilTbILGX8gbvOYRtt3HR4Egh7RRxJIElb+WmGZouym341JmxkEYCDaxW8X5emFgL48rjIM9ozK8370c",
-	"xzhJpUERzd7hbB64EzZBDWbMNQyYicbAJlKMwIyl9lBz7SEtAHVoUIJa2WPDbnI/CM95dIVmHrK3Sk6g",
-	"/+nj2TlsXm9tjpjBKZttGhreL4D5NUM1K2FxX9dAmN/yQqNahLmZRkU4orhBMHLB82Ruid/zOLd2sk6l",
-	"0EgY9JrFnqrsf5EUBgX9ydI04RGzQG7+R1tIP1e2+ZvCYbAX/L/NklY33bd680gp6bF1/qSeJoFrmLDE",
-	"QosWzAqRV+l20VZ++GbJEGi7QymGCY8e4SjHBuwGisU8MhqmY2aI1hQmbAZjmcR6bad6K9WAxzGKx3mh",
-	"SGGMwnCW2Ee6ZgmPgYkYYokahDTAkkROiUbXdsQf3cfnUr5naoSPi4oeJmCWMUsJCYGwrqMdC4NKsOSx",
-	"zmTxb8h4skayOpHmrcxE/PBHOJGgs2hskUuM1gb/OZ+gzB6ZwcU8dtSiFL9G4AIMn6wPrR6RVNZOEudS",
-	"fmBi5j/Vj3OECROz/HEajIvUuI1Cj7v7JIXGdxv+nju4ECwzY6n4b/g4dOUYecnc1/aaF4JdM56wQYKP",
-	"yeO4BnmNKpEsxhikAm40xMywAdNov2VTNtsnoazZpKTLCZvBAL0dMGJc/BFwQWdpKpXB+APGnJ2TzvbQ",
-	"V3kgpBmjgkO3y4bd1d6bQIzXKDwu0pFiMZ4WGuuDnwt+wsGZtBo5ZG7ztR/rNle5aZmDKJKZO0+qZIrK",
-	"cKdcRwqZwfjA1DTzmBnc8MKgoZ6H3gKj2dzgRC+7Br+3MwTtAn5FphSbBWQwaj2VKv6R6fG88fEjaXII",
-	"+Sh7U1eYmhCm3IxlZkCzxJD+N2Z6HMJQKsAbNkkThD5TIym2eQzX32+9gsn3W692X7wE8/02pN9vkbU0",
-	"dz6F2nAxcvCeZJOBf4oGv3JfWFtQ4UReY5wbriEJ1RG/RgEWPCJhgorBdMwTZzCucnNVENouTqPWXIp7",
-	"P8WZm9e2ZFaYgEvMNDfUWX1ttmRp//1cGoXFlLCCeA0EqByrxLUFr3JZgCUH/8HIWLDq6DaH8HHx+fKb",
-	"t8td4Wzptb7D2bG4RmGkokucMJ4M5M2Kr/HBj27emofUg1Cuesehf2Dp/ImHSk5qD8qFebkbzDtv7PbM",
-	"czgU2cQCcfSvT8enR2+CMDg8+BSEwfnBu6OP/3N0GoTB/784OD04OT8+OXpTganEDyNX2rVxaoKWJhfg",
-	"3HHgD+VN1w/NoghTgy3OjCNxjYlMUQNeo4J8IBGo5TOlU2eFC2PRlZDTBOMRLvCbjPlobIW6tsxZRAgm",
-	"N8TdRpZpQXWZFXcesVS3ufSYgSnTECuZpujMYsuOZmhAoZPgYGQVADtkKK3FjDEMZsBEFZ4JCrMyw6qg",
-	"YRufRxFb3Ghgxc526wH96Ncz49F4FfSNkKdGtwsRUq/JmYc6dzzmV6Cs9jVBy1UwDkFL90zM3hnxKZAC",
-	"QRupnIfBGn8rPpQmOa8/pijacMRCJocGRRMnIikERpXn8p4+q0jaFzbsygqYa1QrAdIgs4I+GjhcvlLj",
-	"BTzGVS65ebQ7yDQXOOtTP9pllMgSr+U7p+PcZLxJuUJ9n/28NFpJKDYuuZwaVv3WVdFXAtR6fZkZn3pf",
-	"6CJR1u5aT2akHgHzKLWhI5kSLl2hqCHMIvEeV5WPeyoqtWtuciiP6hYDtXYAgZ8QwsXJ8b/ykMSKBKaQ",
-	"oiPndqGWq0jZrxnuw04XYjbT+zCV6kqDFI7Ht0it1mXOGxCHwOCfP513luKAW68B5bJ3PxwzMcJPXi1q",
-	"IZtMKRSmOuCu5/nB6qLF4NswEDhdde5JZWjzbE0w6gu3Hqww7vX8qdIvAamuh9417SIf16aeeq00vQv4",
-	"N5igwYWmVPplr9EAZgkE7UrtmtnoWnlB/jRLeHOr8lvhnH5Bv16ViS6+qPdcm0Vsc3WjaZHh2gqxvgOc",
-	"E38TE3bzHsXIjIO9rW43DCZcFP+3XP6bxuXPMya39TcaBA0izs8FuZssbu+74E/CB5qPBEso3Kqr+gaf",
-	"0zpJKZuwGx/p3f5HeGfcN4fyIrVIN3/nq9Bn5ZKad0vT2y726PBTNkh41BrD3dmBgdVdgAsYMI0vd52z",
-	"bciVC+91b7ovage3w4kLGIPKLvG/Px9s/Jtt/NbdePX3zcvPu7u3f2ujD+fpmSdLGeM8WGfGksE+GRyp",
-	"kiPFJiTqqruyjd8uf3b7/nL5beuemO/Z9C1pFIYsDedySFFpKZYLKrde6IBuu+sfnP5ZxqXrhzXF50sE",
-	"ohvXukONM7YcrfABGQkWg5hCUtblEKxynxAVQZbmKnMixQg12S8Vott+8bLlPq0RH7faJgUZbG/t/mP3",
-	"u52Xu1Vq6LZRQ80jMM+B+MhHsxuY8ePBhgUOdrabmBuSpr9Hp+IkQs0MrjB3H/ORwBhShRvFZwnTZkOh",
-	"lsr0xLuZ5QtXOAuB0125MUeH1q4hGWG/1GT+6cjp/cBjN8pNbg7sierIDpw3IIORdAdgmjhRTo0h2d0z",
-	"cK5dO9AP4DE82+0JP2jARxt2dSae16xTOi4qzhKu7ZGJ/O0ynZ5oIeW5Z85B9BzjTv9thbnchsGVvYZP",
-	"Ct/h7DDXAFawYyvTjuPVpY5DR3Im3Ry7CSQsmka1feZTeuV31Y3aEbmCswvEcQVwKfCcT/D+J65NfIgz",
-	"KxxxbRT55I+X6lun9dHWpCNyqV7VClA12FgDhjpizW2x+J1a77nlDlvwbw63wpyztDHXdzi7SBPJWsyJ",
-	"tdDEPZ65nPSlCH7PLWq3uTqgH6vTHhkvl80+q469vW178Pp11Z/86h6YHwZpVclafu9VDCGV02QKVzmQ",
-	"G9gktStPKCUU1WUvFx59sWa49eLlq+W64XfwjBba2Opu7z5vUxSrSkX31XZNlXcfLFIl/96q072Xo2Nx",
-	"t6Pn3i6v9EudBFW7unLQF91whXDPKvb0CU4XGbR/eo50X4Por8HDqlhUl6dz4ra2z9ztLEC3qm3RNAiq",
-	"Vvh2Cx3VL/KxGGoNu5fyxbZjO4BfZyJO8H6sZa1uoLVQNEX2kuTjMNj7+R7kdrmQTZbXJJvPu9o+DfJa",
-	"Zac/DIUt9rHdQ7lt0l5dK12AkdLIQTas4dyAC0YJ63NYd9rw79cRuOn9r4nkZc61OZ2+slYb5KdzT3eH",
-	"z+zlznc7y7xmZ1XtqK6jvNyd9wH86yh+c3aQm8E1a1teo2oax2Tv201pJeAiSrK4EWFe5vL67uXt99+3",
-	"KitnDTx8fH74X9IuLyqKUcPjCEbCiy7IIRxs/DsEtvFbCN2NVxRj/2UfMsF/zbBIXFI4Yt6ZxTR2Fj3D",
-	"L5efd8IX3TbXI8Uno0xxMzuzJ3V3P0CmUB1kZlz+9zZ/8H/+dB6ES6Jbe7D1AiZcZAZ1Bw4Txid6D/o6",
-	"G/RdIQiPQ+g7pvELj/vwrCXKqEGKZPY87Im+tmN8NDSEPmemH0Ifb9K+89rQK9lzOVjLc46NSV0GHRdD",
-	"2eYS9OnkPnnjzDm4icNEMunAsYErxFRXHEW6jO+nKNMEIWICtGHK5DBql6jVE3ZN56jSPC5yNkN6z4in",
-	"Y1QGb0wImTA8gcboMTm2Oj3RE69lzNHl7//z7OOJpemITTA5ZBrDks7NGCcWEhFbvHBU7+K4KYtjLkYh",
-	"4E2EqbEH7omyCmiCWrMR6j5BRoaMogomn+fgcwdCe65oTHCkngvDs74c6ChTrEMf9Z93euKIXHTkEraH",
-	"7n/uOf9wL9iDXtDLut2diBWeZvofe0EIPXIfV0dp8nb/ogW7wl8smueDb/sdcNvk1T4QMaU46p6oV8Z1",
-	"4AMWyXYMBjKe5Vk0XPsil8iU1R+WNumIfCSkwngfGLjcDjeN656wUhookKeBaWADe5YOfEzRcXcNE6au",
-	"MIb+zUYNt/uUpkmX6kLXBJNPGiJkTniEPl7vi6IOUhaNcWO70w3CIFOJR2y9t7k5nU47jL7uSDXa9HP1",
-	"5vvjw6OTsyOaY417bqxGEXx0LxWEwTUql1IRdDtbXTdKpihYyi0j6nQ7O46fjIklbPrvOjM2oUKPUVtt",
-	"2TlZwEklScmR15RpGGQ8MTBUcuIQlmjO/uFOLfObs1zfrn7o3yVolHNtd7t3ZNjm4C0uU5vLpq2dbF05",
-	"wbvd7xbNKE6zmVdt2PE7W8vHN2uIbsPghbuNu+cVBTo0YWf5hGrCe1VGBHs/X4aBziYTq2vZ964QkOW6",
-	"bKQpsJ9/dGlnWwbDyqh3TGHweeR5k6e/UoDA8qEJ4wmMpONg3OyTm98nDRGBRonUGHeA0tby0lcjHRPV",
-	"lhPOKE7JlW7DsrgWkHdiHbV5LePZ2pK460H/27r2YDX823b8bt6NXSVeI3qugDaVwkmasrUS4pQ1H19C",
-	"BlsrYGcV/3e3XqwCVUv1gZ28/Wql3WqlPH98Yi3I02FNni3lkTynUf+JDi5vw8XcXGMy3NCoKMyPN/YS",
-	"O3BYaC5A9J8Jg7FLW89thD0Yooks1YIZK5mNxlU9YgHLr1Liyhz/fuRYI8T547oTrpHMHoNmvhJsJGWN",
-	"Ml+bdcTABtacWYqndVmyWfVMp1kLAh8kSa5P53q512fJCEERtyFiVE+eexix0MjQW10urIcKqnmhLaTg",
-	"oCPFV+AUUsaVN5G4zu/ySRY9yaJ7UL9DqVol1p1EXsmyaxVOxy4LWKoYladqrnwCW6uyl3Dti3r0QwqY",
-	"SubgAhlT1iQ9CZm1o1neauQbXbnnHMuKFMvbMEhlWwbVKZpMCd2e9l54iSxP9BY7fBQIA0a+UlA4zDS6",
-	"zMgpNcfJKGOiVcpQ/umbvEbrIWRMGR9dSbxsPZp4cW5wVF+lQbMCepbtTJ7Ezn+ZH+SoVlB07kzQ4Msi",
-	"55lDXQJt5hWcrWLoPbkifF8uiMYYXTWdX2MmYg25gkvODW7IuUvCUPFrZqxQVMaqpwtMo1pC6AOKr3op",
-	"arsA4xVA/qsi7MFJ8StB8p9aejOV+npRBzyH6WHQcE4XoqFdOlYsOK5B0scs2aMyxyFPEuo8ETGlZo1s",
-	"X5ZIgR04qH3coJOe8LZgopDF1P2iqK2lcAkpkGX1JBw00pYBf81YkqduU62lK7v0M3vCT83NGvudQLR7",
-	"ujJbVSQiUz+N6j3W8qGhSIem4My3356zK6T86m+/BSagXwl3990xYz4cotLk/27CpzBNWITEFqgNlZKp",
-	"vQcKCPVEUZ1R+EV9YaXzjz4rynKZPciIpc9D5xjVFX8pzUPLiOxndaO40xMHVA5KMeBJpg0MlF2fQb8a",
-	"qu/vU5a8vWoew9Q+eCzb+JXTet45/voQmk2Zi/qlDtUzuv4n9WOe53VXUAiKLnRP+sra9RVipFLlXKHK",
-	"w79ZrLQsYuUNXeZznrNze1ck5tjoJUEYH6C33+fxGG1kSsWxljkvDLYUBk+1y+eCHKlyyGbRBfT2chXq",
-	"PnUdVb5C8t5dPqnoVfcn1mjcAxZK+wIbvlUjr7SF9Y4AORVWcjmh5z/jLtQ/tBe5QOV+KFRdo5vpbhfT",
-	"E/p/rehvcfhOzG8Nd1DXBvJPWe3Va73t+lnM1sWKHyJiXqkEfuTAyBNZfQUuq69GhrlEsrso2atnPiy+",
-	"0MvkOwxSk3VWNv/rwGvKeoY8fS8EZBH1eYd+MeqtJd1+S5oenDjjtydcTXUIUs15vl1GpXeAuxTDoueg",
-	"x3znBE/4NebGZoqqTGnriUNrjUIkY9R7sNXtblWcFVTl6xpZbnW73wEDyiuQCjIRYyRje7MuG5FGvKJu",
-	"9nSxA6sivNyFd/z1fk/s7vp1vZ/P98v0Ri6loCm8lleulWbZ/WgfdndpVYFTaxS7EzRatLc58F1/JV/V",
-	"fm826svg55SELUfhDWt1yk3kIufOu1H2f0x9quqTKTvPlrZfrgBWo3nnn9fGXJDD9zH1DZVGBSbnfCr/",
-	"pMmnNsteDe2OwrdSeZe4du6viAmrbmsUcdGM3PWXEjk3oeRZSvou2IjvQ7LTLTo6LQyk1ZtLPGBsq77R",
-	"AkWh+LWEP7d7/E/ui/kBjRVH9JaFG/gOKlnig8mF9GKy6Z+hiD+4Yf7C+sBFCPUvHOR9CinNSfU9S1I4",
-	"Sc0MEq4NTJAJT4QsSXpiiqpwPseZYoNk1oEDAxOpjZWvoLPBhDvHcAjbL15a8UoJ8LR7CNvwgT4YyNi5",
-	"v49uWGSSGbVEI8lPPRL3yr7U/cYPmfQrXnD7fSUwxwVs78JYZkrDCIl7YE+4omomtBXQrh0ueZ5q7RT3",
-	"c4bi7HzK8ueUoOjC8jE82+2+et6Bn3z1jN3fEZyr0yC/tpX4il9jXIGxuBDg7SxIl6+j760INH5JZnWr",
-	"6mYjrRTCrca9itK5321X/f7d2xzy1fqUxuVrwucnn/2Tz/6PJicsc7YMkX7nSQ4B8w7BFSFRMP9lUqLa",
-	"k3uRf/6Ifm+LsrMdX6pEUt0vfTlzbYCJFCNrNYZl2kO1Tq/mwV/stD8rMj4fwt9Tq8/90njeezkaWcsu",
-	"M095qX9Jb8t7OfKv31rg0K5wnRdVeIWpn/s96Nf0+nm4rE8JD22RhbJrP/3Unv3CL9HpiQMBmbgSdpjz",
-	"BRGjmCopRmUvOqaQYhFGJjGwlCmz2Mx5WEp07WP+YLnonrL5U8L5k1T+ci+HZQ+EQoszznPJu+mF6GI7",
-	"7aAhZystoeGTQiprjr2h4q2arcKHAc+ozsUZM1OmIZHaPLemijV4eiI3YHwonYov9iFtLJswg8pOwoYu",
-	"0MY7PLR/SDH+KDzkoCxj8QycDE/i009s5YmtfHkBNMVBWIMfuMa5OcrdyXSsvnCHR6isR6goFnmPDRSu",
-	"rlKCmstypjYO9JNwbFSrAF2sW1xo37vnAardKm3bn2oRWhnBk8X/1TKBSo1B5mhoCb1vfna/aHW7MOBL",
-	"VUXUcq0aS4UjFo19YXVZVUBmSTWvWg5dGPiKiziERE7p14hj15sy7AmsOGxLd+hcL+d+rS8XWUAiS5L9",
-	"ov1QS1/nnuhXunfRnGbuNDWVop8VypLEs0rPtMiNIehnlajdjh67DOkFCVrVznT397v6H6v+3VlaK3VR",
-	"rDXRazRRnPtdgNaQksMGHeYx+KLw0d+dr3z8S3hHHzqd5U/ur3xLDITlToy8fGJQENLq2cV1rljvHPbz",
-	"paUtjeo6p8hFP3RKdE8D/U/mD3mCRaujTaJRD9NcZoym37UWMVR+9c+3TSq47224oNdM3u2KVxmOT7H2",
-	"i+R3ML/Gma/CqLp7/aTC2zs/6xQj5Ne1ea73XiWvp1wojy3Or3NeuSc/uOi6c3t5+38BAAD//w==",
+	"7H1/c9s2EuhXwfDdTJMeJcs/kmvs6R9O4rS+JE5ebF/6LvJVELmScKYAFgAtqxl99zdYgCRIkZKc2L6m",
+	"9X+JDAKLxf7G7uJzEIlpKjhwrYL9z8EEaAwS//mCRhN4IbiWIjH/j0FFkqWaCR7sB8eaTOmcDIFcQqpD",
+	"QnlMppnS5heqLiEmIyEJHVPGyRBGQgJhmjBFMgVxNwgDFU1gSs3EwLNpsP8p4KITmTWDizDQ8xSC/UBp",
+	"yfg4WCzCwEACXB/xSMTmtyWIPjI9IVHCzFaInlBNaBRBqgnTzeuNf2fpyrVOIcok0/P3ImHRfHnFswmQ",
+	"lI4BMZEIGpORFFNEhabJJdGC6AlTREJC54QmgoNFlMy4IlwQxhPGgdg5q0C2AnU2T+EdQqCaIXLjOmag",
+	"QfgUKNeEKof/MbsC3nYAirPRqBknR2e0AekndArK7vIKpGKCEzEiegIksmAcEAV2+cHxqHMiOHTeUh1N",
+	"BqGBZwxakd3eHplNWAL21JjC7znMQNWQklKtQZp1/9MPPv2nH1z8vR/8LWgC9wP8loHSx3EzkiydfKeI",
+	"mHEyuO5IO7zD4gGZTYAb4Czg5Pz8+GVIIFFAKBlJUBMiOFQBGwk5pTrYD7KMxS3waDk/HGmQDZQ7EQkQ",
+	"BZHgsTJUM6NM51xjcXGtiZbz6qJTxtnUnNx2sSDjGsYgccV/UdlCs5SrGUgSQwpmQcHNIgqIY/78BB1O",
+	"VtPlIgxSKukUtBMbL+GKRdCE93ccCuKgSQLSoT/GL5RZh5lxKdWTIAw4nZqV4ny+MDAAMQlxsK9lBjfD",
+	"/0sRqVcsgWWwDi29ISNzJGcrMBpgGZkJVsGxvO5xDNNUaODR/DXMVzLQ0PAFoVPBx0RPhHLYYsphqADK",
+	"nlMJlrdGxyxyM8ycsegS9DJkr4wsG7x/d3pGtq62t8ZUw4zOtzQOHxTA/JaBnJew2D+vEWXnCmQbZ2YK",
+	"JPKAZBqIFi1HkdkpvoYoFuZjlQquACn3OY2d1DD/c/LL/JOmacIiaoDc+q8ykH72lvmbhFGwH/yfrVKT",
+	"btm/qq0jKYW0Sy3v1PEXymiaGGjBgOmpYF8utS3lhm+VAm/htMUoYdE9bOVYo6yXNGaRVmRmZLgVH0br",
+	"TUQSq1vb1SshhyyOgd/PCUUSYuCa0cQc0hVNWIz6OxZg9LcmNEnEDHn01rb4s/35TIg3VI7hfkkx1wDU",
+	"KB4hSIIg3NbWjrnR3jS5rz0Z+htRltwiW50I/UpkPL77LZwIorJoYoiLj28T/rciZiMGKw0jMqG+FVbY",
+	"djSRQON5FRx0FDqep7AKnopX4ZmVq77BMYsw+KXj27YdzwpeueKy3bwIvwaHZ2wKIrtnJRGz2EocKdkV",
+	"EMaJZtPbY817FDe3LlbOhHhL+dz9qu5nC1PK5/nh1IQ/mvqdwtZfvZPCK/g6mjznNNMTIdnvcD+yySrD",
+	"UkHe2mmec3pFWUKHCdynnmCKiCuQxouHmAhJmFYkppoOqUI3ms7o/ABloqLTki9dEMT6imPK+B+BFlSW",
+	"pkJqiN9CzOgZ2r13jcpDLvQE5FL4gQPEt6iAz9OxpDF8KKz+O98X+QjDU2G8GpLZxW99W4vcbcFpDqNI",
+	"ZHY/qRQpSM2sgxJJoBriQ13xbmKqoeOUQc3FCZ33jF8zDVO1Dg1ubevEmwncjFRKOg/Q2VdqJmT8M1WT",
+	"ZQviZ7SGjTNtRxlM2fjgjOmJyDRRNNFoQ0+omoQYJIRrOk0TIAMqx4LvsJhc/bj9jEx/3H629+Qp0T/u",
+	"kPTHbfQ4l/YnQWnGxxbek2w6dEdRk1f2D8afljAVVxDnQYcQlSrGxIgBzwYsMXRpY1Lofm6COR+EJsQp",
+	"UCo3V25yFKf2u6Yps8KNXuPq2qHWc27yx0sf+lPpWBefhB7h1QjA21ZJay2nUkYVxfC/EGkDVpXclgg+",
+	"Ln5fj3kz3SXM16L1NcyP+RVwLSQicUpZMhTXG57GWze6jjUHqQOhnHXFpn+i6fKOR1JMKwfKuH66FywH",
+	"+Mzy1Em4PH579Mv74w9HL4MweHH4PgiDs8PXR+/+dfQhCIP/e3744fDk7Pjk6GVDeDcMtNho1dquEVr8",
+	"uABnxYbflpiubtrG6Zs8kiN+BYlIQRG4AknygcigRs6UgbENEEajSy5mCcTjNudnwsYTo9SVEc48cgHp",
+	"ciF0i/xpNlx5TFPVFPalmsyoIrEUaQo2tGDE0Rw0kWA1uL1EKAAwQ0YiScQMYjKcE8p9eKbA9cYCyyPD",
+	"JjkPPL9m8Te4u9O4QTf6+Vw7Mt6EfCNgqVbNSgTNawyIQhGPzlEgjfU1BSNVIA6JEu62x+AM5RQRHIjS",
+	"QtoojXGgNzwohXpevUuBN9GIgUyMNPA6TUSCc4i843LRUmNImhPW9NIomCuQGwFSY7OCP2o0XJ5S7QQc",
+	"xXlIrm9tBZvmCuf2zI9mHcWzxFn5NnC79DFcp0yCusl6ThttpBRrSC4/Df07B1/1lQA1oi/Tkw8untym",
+	"ypqvRZI5mkeEOpLqqEikSEuX9qpurXqPfePjhoZKBc11CeVI3VCgUhYg4j4IyfnJ8S/5tdWGDCYBb9DO",
+	"zEQNqEjpbxkckN0eielcHZCZkJeKCG5lfIPWapzmrAZxSCj558ez7loasPPVoFx37i8mlI/hvTOLGtgm",
+	"kxK49gesOp6fjC1aDF6EAYfZpt+eeEPre6uDUZ24cWOFc6+Wd5V+CUhVO3TVZ+f5uCbz1Fml6SrgX0IC",
+	"GlpdqfTLTqMGzBoImo3aWxajtyoL8qNZI5sbjV9PcroJ3Xy+EG1H1BumdJvY3NxpanNcGyFWK8A5cZiY",
+	"0us3wMd6Euxv93phMGW8+H8D8l/WkL8smOzS3ynCcRBKfsYx3GRo+8BeoCVsqNiY0wSvypVvb7AlqxON",
+	"sim9dtkAO/8IV+YG5FCep4bolnG+CX96SKrjFj9vQuzRi/fZMGFR4z347i4ZGtuFME6GVMHTPRtsGzFp",
+	"r0h7170nlY2b4SgFipyQT4edf9PO773Os79vXXze21v8rYk/bKRnmS1F3JAccKoNGxygw5FKMZZ0iqrO",
+	"X5V2fr/4ZNf99eL7xjUhX7MeW1LANXoaNuSQglSCr1dUdr7QAt2E65+s/Vne7Vc3q4vf1yhEO65xhYpk",
+	"bNhaEQPSghgKohLQWBcjYoz7BLmIZGluMieCj126icd0O0+eNuDTOPFxo29SsMHO9t4/9n7Yfbrnc0Ov",
+	"iRsqEYFlCcTGLiOgRhk/H3YMcGR3p065IVr6+7grhipUz8kl5OFjNuYQk1RCp/gtoUp3JCghdZ+/nhu5",
+	"cAnzkDDElR1z9ML4NagjzB8Vun8qsnY/YbEdZT+uD+xzf2SXnNUgI2NhN4BpYork3Bii3z0nNrRrBroB",
+	"LCaP9vrcDRqyccfMTvnjineK2wXJaMKU2TKyv5mm2+cNrLx0zDmITmKsjN96wmURBpcGDe8lvIb5i9wC",
+	"2MCP9T47jjfXOpYcMZh0fWw/QGVRd6rNMX/AU37tL9RMyB7NtqhjD3DB4YxN4eY7rnx4F3uWMGZKS4zJ",
+	"H6+1tz5URxuXDtnFR9UGUNXEWA2GKmEtLdF+To14bsBhA/0t0VaYS5Ym4foa5udpImiDO3ErPHGDYy4/",
+	"+lICv+ESFWxuDug7/7N7pst1X5/6YxeLpgOvoqt65Jc3oPwwSH0jaz3efQpBk1NnEjbZkB1YZ7VLxygl",
+	"FP60F61bb7cMt588fbbeNvyBPMKJOtu9nb3HTYaib1T0nu1UTHn7Q5sp+fdGm+6NGB/z1YGeG4e80i8N",
+	"Evh+tbfRJ71wg+ueTfzpE5i1ObR/eol0U4foryHDfCqq6tMldVtZZwk7LeTm+xbuitjsHf2E0rkQIzIB",
+	"qRqcBt9T32ngtSqy70voVjhgrexsQo0F+HnG4wRuJn5uNVR0K1yPt39J8m4U7H+6AUtetIrSEk2ifryb",
+	"rVNjwU1W+sNwYXsc7gYGcJ0/q5ZrC0UKLYbZqEJzQ8YpFgYsUd2H2h1AlYDrNwQVtb0uALdk93tzNUH+",
+	"YenoVsTVnu7+sLsusnbqW1BVO+bp3nKc4Jej+OXpYe4qVzxycQWy7kBjTMAsijMRxqMki2u30OvCYj88",
+	"Xfz4Y6NBc1qjw/uXh/8jC/TcM55qUUmiBXnSM1rmsPPvkNDO7yHpdZ7hPfyvByTj7LcMiuQmCWPqAl5U",
+	"4ZVVqbgiKkXSdjC/XnzeDZ/0Fs21bMrVIZ6avdvTGAKVIA8zPSn/9yongX9+PAvCNXdi+2T7CZkynmlQ",
+	"XfIioWyq9slAZcOBLcFhcUgGVoz8yuIBedRwN6mI4Mn8cdjnA2XGuDvUkAwY1YOQDOA6HdhYD56b2ZeF",
+	"tdznROvU5t0xPhJNgUSXyO9SPk5tWBxlTiSSLjnW5BIgVV54SZVZASmINAESUU6UplLnMCqb3tXnZk4b",
+	"3lIsLjI9bZ1mxNIJSA3XOiQZ1ywhtdETDId1+7zPn4uYga2c+OfpuxPD5RGdQvKCKghLztcTmBpIeGwo",
+	"xcoBe/ub0jhmfBwSuMay1ZGQfV7WX01BKToGNbD1pcb9kVg75rIjXMZBaPYVTRCO1Mll8mgghirKJO3i",
+	"T4PH3T4/wsAeBpLNpgef+zaq3A/2ST/oZ73ebkSL+DT+H/pBSPoYdPZHKYyR/6o4vYRfDeHngxeDLrHL",
+	"5HVWJKJSMlB9Xq257JK3UKToUTIU8TzPvWHKlRdFuqy7MdyKW2RjLiTEB4QSmxGS15D2udHbBK//FKGK",
+	"0KHZS5e8S8HKe0WmVF5CTAbXnQptDzC5E5FqL7wRJpdqhMScsAjcLb8rRztMsQhip9sLwiCTiSNstb+1",
+	"NZvNuhT/3BVyvOW+VVtvjl8cnZwe4TeLMNBMo5x4Z08qCANXdBHsB73uds+OEilwmjIjmrq97q6VJxMU",
+	"CVuxiPAf46ZqvjdMaZVHc3MUWCKnnGg5J8xlPyrtVS13yQlAXKTR5AXO89kEJGBRrMVIMaXREQaClwaY",
+	"WoHdTq9Xy9c1rLU10dOkmqjbUKm3fLtQryD4qjKUPGs5L/nulDXfG9SW1ArFv82ylt3eXtsXxSlu+fVD",
+	"izDY6/2w/pu8XsaM391eP75eAbcIgyeWclZ/V5SX4Qe76z/wSw18PRvsf7oIA5VNp1hCHZxVhJCRJbZa",
+	"GC8FUb8YdUbHCvMs3LjgwkyJTLn1ecQSWLTyptHN3JflZrjC0oIIk0usgrDM66TCCrZ7ZauU/bLsFqen",
+	"HLJVfGhcnk24NlJqNdOGdtx/6RW1m91oeJpQxm8oDc4cyu5AHvjtJjbgxmL4DUVAXqu/aiyO+dbFxQZs",
+	"7JVh4yebLWOrMv8yIuljnpiMgigRFG+UWmRQxfhbKYVGRReOsoJ7RhUZZizRqPytKYuiz/yjRQy9QtN0",
+	"Q/3/JSxf3dJfuhz1QW+36+3CScp9pqH10sSI5P7UCraxtnY3LyRr5JpXXmKQ5ZxYoIsigcbk/x2+fdPC",
+	"Ii/cYsZZXM8oqwvbjOdo/kST917MpjFc2cBKbptzOk2McWMAsvdrQsYgLa6sc8as94Xb9EyVB/574L+N",
+	"7GZH62v4zRDivWipnAVvxn45eDfRVv7OHpjlgVnWMUs7k1xtb9EyqT3GLPdlLnmZV7di/h/25qMsIWNh",
+	"PUmmDzCLz9UEYSQtSoSCuEvQssy7n2lho52KKE3nmIbMpGpip7iSb28j8qD0cxHPb61Gu5rTv6gG/o22",
+	"WzQzch03Zpbbq0j/IqdmeyPCKVs6fAkbbG9AnT79720/2QSqhuYC5uOdZxutVunU8cdn1oI9LdXkxVCO",
+	"yHMedb+o4GIRtqstBcmoo0BiFj9cGyR2yYviioEg/2dcQ2yr0vPrvX0yAh0ZriV6IkU2nvgB/xbd5nPi",
+	"V1iWGxSQtkVk7A5vkc3ug2e+EWrEWxUbka+1WiN0KDK9nk6rumTLTzxLswYCPkyS/OIrv0BzHgDeFgKP",
+	"mwgxqtbG3Y1aqBXgba4XbocL/LLPBlaw0OENFYcZSSmT7i6TqRyXD7roQRfdgPstSVUaraxkcq+IrlE5",
+	"HfOqu49WnqtPazT2EqZczw51lwrGKwxs0TFly5EHJXPrZJZ3Y/1OeXjOqayooFyEQSqaCqQ+gM4kV81V",
+	"7UU6h5GJ7mqdvONAhhTTnIiEUabAFj7OsD9yhgURjVoGy0tf5i1Y7kLHlOnPG6mX7XtTLzaDDeQ36dBs",
+	"QJ5lx9cHtfM/lgc5qRUcnQcTFHFdj5aFQ1UDbeUNmppTVDAUkXcgjSYQXdajfBOKDcudgYvBDVY2K00l",
+	"u6LaKEWpjXna4hpV6j3vUH1VO001KzDmAfI/VWF3zorfCJF/bGhfXdrrRZuvJUoPg1oWWaEamrWj58Ex",
+	"RURqr2/2sYvRiCWJzf6gUs5rxbz4jESXHFZ+rvFJnztf0LbrxaTGvHUWpnyhAVk2RyKHtapkAr9lNMkr",
+	"s7GVku2q5L7sc/dp7taYv3HMFKO2i5Ys6oyxXaaPx0q5MymqnTGL8vvvz+glYPn0998TysnAy1QfuAs2",
+	"NhqBVDYXrQafhDShEfbwt526pUgNHjBzs8+L5gtFXNT1TbLx0UdF1y1M8hnT9HFoA6PKi5fid/hygvmt",
+	"6hR3+/wQuz1h+rZ9EEWa+SkZ+Fn2gwMsgjeoZjGZmQOPRZO8slbPaytf78KyKUtNvzSgeorofzA/lmVe",
+	"bwODoGjU/2Cv3Lq9goJUyFwq+DL8u3ajpU2U12yZz3m5zWLVTcyxVmsuYVwmvfl7fh+jtEix95URzq2X",
+	"LYXDc8NMv7xKqC3Tr+5gYMPUb5C9/9qJYx4bmAMsjPYWH77RIvde7HGBADHjRnNZped+c1khI4PItrTU",
+	"OyLVWwwzrQ4xPZD/t0r+hoZXUn7jdQc2ZdQuLzu3epvts5jelii+ixtzr9HXPV+MPLDVNxCy+mZ0mK34",
+	"WsXJzjxz1+KtUSb3gAC+s0fL3v5d8hwLlou80JAAjfCpPzIoRmFe86Chns6VSdE+ty3TQiLkUuTblj66",
+	"ALitBSyeFMgf28MgeMKuIHc2U3ypz9We9fkL442SSMSg9sl2r7ftBSuwiZd9p2K71/uBUIJ5BUKSjMcQ",
+	"idhg1mbE4ohn+KAhInZoTISne+Q1e37Q53t7bl4X53PPYTgnF3PtJFyJS/tSRtnc+IDs7eGsHGbGKbY7",
+	"qL1i1xTAt+2TXdO6G4tR1+VuyUjYthxe81ZnTEf25txGN8rnHVJXU/rgyi6LpZ2nG4BVe5vjz+tjtuTw",
+	"vUtdv+RxQcm5nMp/qcuprbIVY3Og8JWQ1VdtI8qNua2Ax8V7bbZ9NM+lCVa5YnV2IUZcm9HdXtGwufUi",
+	"rdo78g7vtqoLtRgKxYOSf+7w+J88FvMTaKOO8CyLMPAKLlkTgymKN1rZZnAKPH5rhzmEDQjjIan+wUI+",
+	"wCulJa2+b1gKpqmek4QpjS8p509LJ0mfz0AWwec4k3SYzLvkUJOpUNroV6Ky4ZTZwHBIdp48NeoVK9Vx",
+	"9ZDskLf4w1DENvx9dE0jncyx4zlqfnwCYb98dmpQe+t14EXBzd+9iznGyc4emYhMKvvOMkbAbc809wKw",
+	"fe0GI0+V1xIOcoFi/Xwsx7evR9tr+Zg82us9e9wlH13jC7O+ZTjbUAHj2kbjS3YFsQdjgRDCmkWQKk9H",
+	"3dgQqD22u7lXdd1JvR42m0mvouvNV/tVX796U0DebyRRQ75Cen6I2T/E7P9oesIIZyMQ8SlsMSKQPwDk",
+	"KYlC+K/TEv6TW23x+SN8ch2zs61c8m5S7WPv1l0bQiL42HiNYZn24DfUqUTw24P2p0XG513Eeyqttb70",
+	"Pu+NGI+NZ5fph7zUv2S05Y0Yu9NvLHBoNrjOinY5haufxz1mE+B5L6njeIAJD003C+WjfJAo+wc3RbfP",
+	"DznJ+CU3w2wsCAXFTFa6QVIJtkJVJDGhKZW63c25W0603WH/YLnojrPZQ8L5g1b+8iiHEQ9IQu0Z57nm",
+	"3XJKtN1PO6zpWe/FJ/JeAvYfi52j4rya7SKGQR5hnYt1ZmZUkUQo/di4Ksbh6fPcgXFX6Vh8cUDS2rQJ",
+	"1SDNR1CzBZpkh4P2D6nG70WGHJZlLE6Ao+OJcvpBrDyIlS8vgMZ7EFqTB/ZdnJzkVgodYy+siAiV9Qie",
+	"YZE3wwRu6yoFkUtZztg7BF98p+NKBWi7bXGuXNvdO6h2815le6hFaBQEDx7/NysEvBqDzPLQGn7f+mwf",
+	"rG7vrodVRdgt3b9LJUc0mrjC6rKqAN0SP69ajOw18CXjcUgSMQOlCYvt0xNhn4MXsC3DoUtPNQ0qLbXR",
+	"A+JZkhwUnYMbnm3q84HXeBu/qedOYz9ofDU4SxInKp3QwjAGx1eTsS+umtgM6ZYELb+p/M3jruf2zfCv",
+	"ztLa6JGESv/72hsJS8/+NV4pWWpQYX4HXxQ+Oty5yse/RHT0rtNZ/uTxylcoQGgexMjLJ4YFI22eXVyV",
+	"itUW358uDG8pkFc5Ry5Ttc0BQb7HgcpmXbgGXbYn8RbyqINpKTPGyFMbxSwf9Xf9jQvpuwhbes3kLdaY",
+	"L3BcirWbJMfB8hynrgrDD/e6j4po7/JXHyACdlX5zrbN9/J6yonyu8XleSqtd8LKW4/uwXWvz6ubrWjL",
+	"s7hY/P8AAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"strings"
 
@@ -103,9 +102,4 @@ func authResponse(t account.Tokens) api.AuthResponse {
 		out.DeviceID, out.DeviceNumber = &p.Device, &number
 	}
 	return out
-}
-
-// GetContract serves openapi.yaml.
-func (s *server) GetContract(context.Context, api.GetContractRequestObject) (api.GetContractResponseObject, error) {
-	return api.GetContract200ApplicationYamlResponse{Body: bytes.NewReader(s.cfg.Contract), ContentLength: int64(len(s.cfg.Contract))}, nil
 }

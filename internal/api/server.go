@@ -39,8 +39,8 @@ type Config struct {
 	// IsUpgrade reports whether a request asks for a WebSocket; Upgrade opens one for a device.
 	IsUpgrade func(*fiber.Ctx) bool
 	Upgrade   func(*fiber.Ctx, core.Principal) error
-	// Contract is served as it is.
-	Contract []byte
+	// Contract and Frames are openapi.yaml and obscura.proto, served as they are.
+	Contract, Frames []byte
 	// Limits is nil when rate limits are off.
 	Limits *Limits
 	// TrustedProxies may say in X-Forwarded-For where a request comes from.
@@ -67,6 +67,7 @@ const headerBytes = 6 << 10
 type server struct {
 	cfg        Config
 	operations map[string]*operation
+	documents  *documents
 }
 
 var _ api.StrictServerInterface = (*server)(nil)
@@ -88,7 +89,11 @@ func New(cfg Config) (*fiber.App, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{cfg: cfg, operations: operations}
+	documents, err := newDocuments(cfg.Contract, cfg.Frames)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{cfg: cfg, operations: operations, documents: documents}
 	app := fiber.New(fiber.Config{
 		ErrorHandler:                 s.refuseUnread,
 		BodyLimit:                    core.MaxSendBody,

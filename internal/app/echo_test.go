@@ -59,7 +59,7 @@ func TestNothingOfTheInputComesBackInAnError(t *testing.T) {
 			asks = append(asks, ask{method: "POST", path: path, token: device.Token, media: "-", body: "x", header: map[string]string{header: marker}})
 		}
 	}
-	for _, path := range []string{"/" + marker, "/v1/users/" + marker, "/v1/devices/" + marker, "/v1/gateway?ticket=" + marker,
+	for _, path := range []string{"/" + marker, "/v1/users/" + marker, "/v1/devices/" + marker, "/docs/" + marker, "/v1/gateway?ticket=" + marker,
 		"/v1/gateway?" + marker + "=" + marker, "/v1/account?" + marker, "/v1/users/" + url.PathEscape("<"+marker+">"), "/v1/../" + marker} {
 		asks = append(asks, ask{method: "GET", path: path, token: device.Token}, ask{method: "GET", path: path, header: upgrade},
 			ask{method: "PATCH", path: path})

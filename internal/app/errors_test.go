@@ -94,7 +94,7 @@ func gzipped(t *testing.T, text string) string {
 func TestHEADIsNoMethodOfTheContract(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	for _, path := range []string{"/openapi.yaml", "/v1/account", "/v1/users/" + uuid.NewString(), "/v1/gateway"} {
+	for _, path := range append([]string{"/v1/account", "/v1/users/" + uuid.NewString(), "/v1/gateway"}, public...) {
 		got := ask{method: "HEAD", path: path}.to(t, relay)
 		if got.status != 405 || strings.Contains(got.header.Get("Allow"), "HEAD") || len(got.body) != 0 {
 			t.Errorf("%s: status %d, Allow %q", path, got.status, got.header.Get("Allow"))
@@ -109,6 +109,7 @@ func TestARefusedMethodNamesTheAllowedOnes(t *testing.T) {
 		"/v1/users": "POST", "/v1/sessions": "POST, DELETE", "/v1/sessions/refresh": "POST", "/v1/account": "GET, DELETE",
 		"/v1/account/password": "PUT", "/v1/devices": "GET, POST", "/v1/devices/keys": "GET, POST, PUT, DELETE",
 		"/v1/messages": "POST", "/v1/gateway/ticket": "POST", "/v1/gateway": "GET", "/openapi.yaml": "GET",
+		"/openapi.json": "GET", "/obscura.proto": "GET", "/docs": "GET", "/docs/page.js": "GET",
 		"/v1/users/" + uuid.NewString(): "GET", "/v1/devices/" + uuid.NewString(): "GET, PUT, DELETE",
 	} {
 		for _, method := range []string{"PATCH", "TRACE", "OPTIONS", "QUERY"} {

@@ -58,7 +58,7 @@ func newRelay(cfg Config, db *database, logger *slog.Logger) (*relay, error) {
 		Announce: r.announce, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
 	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox,
 		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,
-		Contract: obscura.OpenAPI, Limits: r.limits, TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
+		Contract: obscura.OpenAPI, Frames: obscura.Proto, Limits: r.limits, TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
 		Timeouts: api.Timeouts{Read: cfg.ReadTimeout, Write: cfg.WriteTimeout, Idle: cfg.IdleTimeout, Request: cfg.RequestTimeout},
 		Observer: r.metrics, Logger: logger})
 	r.management = r.managementServer()

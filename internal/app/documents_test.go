@@ -1,0 +1,183 @@
+package app_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"io"
+	"mime"
+	"net/http"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/obscura-relay/obscura"
+	"github.com/obscura-relay/obscura/internal/page"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+// public are the documents that anybody may read.
+var public = []string{"/openapi.yaml", "/openapi.json", "/obscura.proto", "/docs", "/docs/page.js", "/docs/page.css", "/docs/swagger-ui.css",
+	"/docs/swagger-ui-bundle.js", "/docs/swagger-ui-bundle.js.LICENSE.txt", "/docs/swagger-ui-bundle.js.NOTICE.txt"}
+
+func TestTheContractIsServedByteForByte(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	for path, want := range map[string]struct {
+		media string
+		data  []byte
+	}{
+		"/openapi.yaml": {"application/yaml", obscura.OpenAPI}, "/obscura.proto": {"text/plain", obscura.Proto}, "/docs": {"text/html", page.HTML},
+	} {
+		got := ask{method: "GET", path: path}.to(t, relay).want(t, 200, "")
+		media, params, err := mime.ParseMediaType(got.header.Get("Content-Type"))
+		if err != nil || media != want.media || strings.HasPrefix(media, "text/") && params["charset"] != "utf-8" || !bytes.Equal(got.body, want.data) {
+			t.Errorf("%s: %s, %d bytes, want %s, %d bytes", path, got.header.Get("Content-Type"), len(got.body), want.media, len(want.data))
+		}
+	}
+}
+
+func TestTheContractAsJSONIsTheContract(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	var want, got any
+	if err := yaml.Unmarshal(obscura.OpenAPI, &want); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(want) // so that numbers are of one kind
+	if err == nil {
+		err = json.Unmarshal(text, &want)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := ask{method: "GET", path: "/openapi.json"}.to(t, relay).want(t, 200, "")
+	if err := json.Unmarshal(answer.body, &got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("openapi.json is not what openapi.yaml says: %v", err)
+	}
+}
+
+func TestADocumentIsNotSentToWhoHasItAlready(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	for _, path := range public {
+		get := func(headers ...string) reply {
+			a := ask{method: "GET", path: path, header: map[string]string{"Accept-Encoding": "gzip"}}
+			for i := 0; i < len(headers); i += 2 {
+				a.header[headers[i]] = headers[i+1]
+			}
+			return a.to(t, relay)
+		}
+		first := get().want(t, 200, "")
+		etag := first.header.Get("ETag")
+		for _, condition := range []string{etag, "W/" + etag, `"other", ` + etag, `"other",` + etag + `,"third"`, "*"} {
+			got := get("If-None-Match", condition).want(t, 304, "")
+			if len(got.body) != 0 || got.header.Get("ETag") != etag || got.header.Get("Cache-Control") != "no-cache" ||
+				got.header.Get("Vary") != first.header.Get("Vary") || got.header.Get("Content-Encoding") != "" {
+				t.Errorf("%s, If-None-Match %s: %v, %d bytes", path, condition, got.header, len(got.body))
+			}
+		}
+		for _, headers := range [][]string{{"If-None-Match", `"other"`}, {"If-None-Match", strings.Trim(etag, `"`)}, {"If-None-Match", ""},
+			{"If-Modified-Since", "Mon, 02 Jan 2100 15:04:05 GMT"}, {"If-None-Match", etag, "Cache-Control", "no-cache"}} {
+			if got := get(headers...).want(t, 200, ""); !bytes.Equal(got.body, first.body) {
+				t.Errorf("%s, %v: another content", path, headers)
+			}
+		}
+	}
+}
+
+func TestAPackedFileIsUnpackedForWhoCannot(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	for name, file := range page.Files {
+		if !file.Packed {
+			continue
+		}
+		want := unzipped(t, file.Data)
+		tags := map[string]string{}
+		for accept, coding := range map[string]string{"gzip": "gzip", "gzip, deflate, br, zstd": "gzip", "br;q=1.0, gzip;q=0.8, *;q=0.1": "gzip", "*": "gzip",
+			"identity": "", "br": "", "gzip;q=0": "", "": ""} {
+			got := ask{method: "GET", path: "/docs/" + name, header: map[string]string{"Accept-Encoding": accept}}.to(t, relay).want(t, 200, "")
+			if got.header.Get("Content-Encoding") != coding || got.header.Get("Vary") != "Accept-Encoding" {
+				t.Errorf("%s, Accept-Encoding %q: %v", name, accept, got.header)
+			}
+			body := got.body
+			if coding == "gzip" {
+				body = unzipped(t, body)
+			}
+			if !bytes.Equal(body, want) {
+				t.Errorf("%s, Accept-Encoding %q: another content", name, accept)
+			}
+			if tag := tags[coding]; tag != "" && tag != got.header.Get("ETag") {
+				t.Errorf("%s: two ETags for one form", name)
+			}
+			tags[coding] = got.header.Get("ETag")
+		}
+		if tags[""] == tags["gzip"] {
+			t.Errorf("%s: one ETag for both forms", name)
+		}
+		w := dialWire(t, relay)
+		w.send("GET /docs/" + name + " HTTP/1.1\r\nHost: x\r\n\r\n")
+		if got := w.replyTo("GET", "/docs/"+name).want(t, 200, ""); got.header.Get("Content-Encoding") != "" || !bytes.Equal(got.body, want) {
+			t.Errorf("%s, without Accept-Encoding: %v", name, got.header)
+		}
+	}
+}
+
+func unzipped(t *testing.T, data []byte) []byte {
+	t.Helper()
+	r, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plain
+}
+
+var reference = regexp.MustCompile(`(?:src|href)="([^"]*)"`)
+
+func TestThePageNeedsNothingThatItsPolicyForbids(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	got := ask{method: "GET", path: "/docs"}.to(t, relay).want(t, 200, "")
+	policy := got.header.Get("Content-Security-Policy")
+	for _, rule := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
+		if !strings.Contains(policy+";", rule+";") {
+			t.Errorf("the policy lacks %s", rule)
+		}
+	}
+	if strings.Contains(policy, "unsafe") || strings.Contains(policy, "http") || strings.Contains(policy, "*") {
+		t.Errorf("the policy is not strict: %s", policy)
+	}
+	loaded := 0
+	for _, m := range reference.FindAllStringSubmatch(string(got.body), -1) {
+		if m[1] == "data:," { // the empty icon
+			continue
+		}
+		loaded++
+		media := ask{method: "GET", path: m[1]}.to(t, relay).want(t, 200, "").header
+		if media.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %v", m[1], media)
+		}
+	}
+	if loaded < 4 || strings.Count(string(got.body), "<script ") != strings.Count(string(got.body), "<script src=") || strings.Contains(string(got.body), "<style") {
+		t.Errorf("the page:\n%s", got.body)
+	}
+}
+
+func TestThePageHasNoOtherFiles(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	if len(public) != 4+len(page.Files) {
+		t.Errorf("%d files, and %d documents here", len(page.Files), len(public))
+	}
+	for _, path := range []string{"/docs/x", "/docs/page.go", "/docs/..%2fpage.js", "/docs/swagger-ui.css.gz", "/docs/%00", "/docs/page.js/x"} {
+		ask{method: "GET", path: path}.to(t, relay).want(t, http.StatusNotFound, "not_found")
+	}
+}
