@@ -72,6 +72,7 @@ tools: ## build or install every tool ahead of time (the other targets do it whe
 	@tools/redocly.sh --version >/dev/null
 	@$(LINT) version
 	@$(GO) tool -modfile=tools/oasdiff/go.mod oasdiff --version >/dev/null
+	@tools/ensure-chromium.sh >/dev/null
 
 ##@ Check it
 
@@ -93,9 +94,14 @@ test-signal: build ## examples/signal-chat as a test: real Signal clients agains
 	@$(GO) build -o bin/front ./tools/front
 	@$(with_node); $(with_postgres); cd examples/signal-chat && npm ci && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
 
-.PHONY: check-page
+.PHONY: check-page test-page
 check-page: ## fail unless what the API page keeps of Swagger UI is what npm gives
 	@$(swagger_ui) -check tools/page/node_modules/swagger-ui-dist
+
+test-page: build ## the API page in a real browser, against a relay started for it, every answer checked (SCREENSHOT=FILE keeps a picture)
+	@$(GO) build -o bin/front ./tools/front
+	@$(with_node); $(with_postgres); CHROMIUM="$$(tools/ensure-chromium.sh)"; export CHROMIUM SCREENSHOT="$(abspath $(SCREENSHOT))"; \
+	cd tools/page && npm ci --loglevel=error && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
 
 .PHONY: lint lint-format lint-vet lint-go lint-proto lint-openapi
 lint: lint-format lint-vet lint-go lint-proto lint-openapi ## formatting, go vet, golangci-lint, and the two files of the contract
