@@ -3769,6 +3769,11 @@ type CreateDeviceHTTPResponse408Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// CreateDeviceHTTPResponse409Headers the declared response headers of an HTTP 409 response for CreateDevice
+type CreateDeviceHTTPResponse409Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
 // CreateDeviceHTTPResponse413Headers the declared response headers of an HTTP 413 response for CreateDevice
 type CreateDeviceHTTPResponse413Headers struct {
 	XRequestID *openapi_types.UUID
@@ -3814,6 +3819,8 @@ type CreateDeviceHTTPResponse struct {
 	JSON403 *Forbidden
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Conflict
 	// JSON413 the response for an HTTP 413 `application/json` response
 	JSON413 *TooLarge
 	// JSON415 the response for an HTTP 415 `application/json` response
@@ -3836,6 +3843,8 @@ type CreateDeviceHTTPResponse struct {
 	Headers403 *CreateDeviceHTTPResponse403Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *CreateDeviceHTTPResponse408Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *CreateDeviceHTTPResponse409Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
 	Headers413 *CreateDeviceHTTPResponse413Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
@@ -3873,6 +3882,11 @@ func (r CreateDeviceHTTPResponse) GetJSON403() *Forbidden {
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
 func (r CreateDeviceHTTPResponse) GetJSON408() *Timeout {
 	return r.JSON408
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r CreateDeviceHTTPResponse) GetJSON409() *Conflict {
+	return r.JSON409
 }
 
 // GetJSON413 returns the response for an HTTP 413 `application/json` response
@@ -8203,6 +8217,13 @@ func ParseCreateDeviceHTTPResponse(rsp *http.Response) (*CreateDeviceHTTPRespons
 		}
 		response.JSON408 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
 		var dest TooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -8298,6 +8319,16 @@ func ParseCreateDeviceHTTPResponse(rsp *http.Response) (*CreateDeviceHTTPRespons
 			headers.XRequestID = &value
 		}
 		response.Headers408 = &headers
+	case rsp.StatusCode == 409:
+		var headers CreateDeviceHTTPResponse409Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers409 = &headers
 	case rsp.StatusCode == 413:
 		var headers CreateDeviceHTTPResponse413Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {

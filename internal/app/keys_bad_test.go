@@ -142,6 +142,17 @@ func TestOneBadKeyRefusesAWholeDevice(t *testing.T) {
 	user.NewDeviceWith(t, identity, goodUpload(identity, 1, kyber)) // and without the spoilers it is good
 }
 
+func TestANewDeviceUsesAKeyIDOnce(t *testing.T) {
+	t.Parallel()
+	user := relaytest.Start(t).Register(t)
+	upload := relaytest.NewDevice(prekeytest.NewIdentity(), 3, 0)
+	upload.OneTimePreKeys[2].KeyID = upload.OneTimePreKeys[0].KeyID
+	got, err := user.CreateDeviceWithResponse(t.Context(), upload)
+	if err != nil || got.JSON409 == nil || got.JSON409.Code != "key_id_conflict" {
+		t.Errorf("%v %s", err, got.Body)
+	}
+}
+
 func TestOneBadKeyRefusesAWholeUpload(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
