@@ -5,10 +5,8 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -17,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/obscura-relay/obscura/gen/api"
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
@@ -163,6 +160,21 @@ func TestARelaySpeaksWhatTheProtocolDocumentShows(t *testing.T) {
 		n += len(decode(t, read(t, socket)).GetEnvelopeBatch().GetEnvelopes())
 	}
 
+	// What the document shows of a backlog and of its acknowledgement.
+	carol := relay.Register(t).NewDevice(t)
+	alice.Send(t, nil, relaytest.To(carol.ID, "hello"))
+	backlog := carol.Connect(t)
+	expect(t, "pre-key status", read(t, backlog), want)
+	first := decode(t, read(t, backlog)).GetEnvelopeBatch().GetEnvelopes()[0]
+	expect(t, "drained", read(t, backlog), want)
+	if err := backlog.Write(t.Context(), websocket.MessageBinary, bytes.Replace(want["acknowledgement"], envelopeID[:], first.GetId(), 1)); err != nil {
+		t.Fatal(err)
+	}
+	relaytest.Eventually(t, "the acknowledged envelope is gone", func() bool {
+		envelopes, _, _ := carol.Connect(t).Drain()
+		return len(envelopes) == 0
+	})
+
 	takeOver(t, bob)
 	if code := socket.CloseCode(); code != 4401 {
 		t.Errorf("closed with %d", code)
@@ -224,48 +236,5 @@ func expect(t *testing.T, name string, got []byte, want map[string][]byte) {
 	t.Helper()
 	if !bytes.Equal(got, want[name]) {
 		t.Errorf("%s: the relay sent %x, the document shows %x", name, got, want[name])
-	}
-}
-
-var errorCode = regexp.MustCompile(`(?:NewError\(core\.\w+, |Code: +)"([a-z_]+)"`)
-
-func TestTheProtocolDocumentNamesEveryCallAndEveryErrorCode(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile("protocol.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	spec, err := api.GetSpec()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path, item := range spec.Paths.Map() {
-		for method := range item.Operations() {
-			if call := "`" + method + " " + path + "`"; !bytes.Contains(text, []byte(call)) {
-				t.Errorf("protocol.md does not name %s", call)
-			}
-		}
-	}
-	codes := 0
-	for _, dir := range []string{"api", "core", "storage", "gateway"} {
-		err := filepath.WalkDir(filepath.Join("../internal", dir), func(path string, _ fs.DirEntry, err error) error {
-			if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
-				return err
-			}
-			source, err := os.ReadFile(path)
-			for _, m := range errorCode.FindAllSubmatch(source, -1) {
-				codes++
-				if !bytes.Contains(text, []byte("`"+string(m[1])+"`")) {
-					t.Errorf("protocol.md does not name the error code %s of %s", m[1], path)
-				}
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if codes < 30 {
-		t.Errorf("found only %d error codes in the source", codes)
 	}
 }
