@@ -37,6 +37,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -140,6 +141,7 @@ func (c *Cluster) start(ctx context.Context) error {
 
 func (c *Cluster) url(database string) string {
 	q := url.Values{"host": {c.host}, "port": {strconv.Itoa(port)}, "sslmode": {"disable"}}
-	u := url.URL{Scheme: "postgres", User: url.User(Database), Path: "/" + database, RawQuery: q.Encode()}
+	query := strings.ReplaceAll(q.Encode(), "+", "%20") // pgx and libpq read a plus as a plus
+	u := url.URL{Scheme: "postgres", User: url.User(Database), Path: "/" + database, RawQuery: query}
 	return u.String()
 }

@@ -137,7 +137,7 @@ func TestStopAndStartKeepsData(t *testing.T) {
 }
 
 func TestSecondRelayIsRefused(t *testing.T) {
-	cfg := config(t.TempDir())
+	cfg := config(filepath.Join(t.TempDir(), "my data, 100% + more"))
 	first := start(t, cfg)
 	_, err := postgres.Start(t.Context(), cfg)
 	want := "postgres: another relay uses the data folder " + cfg.DataDir + ": give every relay a folder of its own"
