@@ -29,7 +29,8 @@ DELETE FROM users WHERE id = @id;
 
 -- name: InsertSession :exec
 -- Here and below: what expires does so by the database's clock, on which all nodes agree.
-INSERT INTO sessions (id, user_id, device_id, expires_at) VALUES (@id, @user_id, @device_id, now() + @lifetime::interval);
+INSERT INTO sessions (id, user_id, device_id, refresh_key, expires_at)
+VALUES (@id, @user_id, @device_id, @refresh_key, now() + @lifetime::interval);
 
 -- name: ExtendSession :exec
 UPDATE sessions SET expires_at = now() + @lifetime::interval WHERE id = @id;
@@ -38,6 +39,9 @@ UPDATE sessions SET expires_at = now() + @lifetime::interval WHERE id = @id;
 SELECT s.id, s.user_id, s.device_id, d.number
 FROM sessions s LEFT JOIN devices d ON d.id = s.device_id
 WHERE s.id = @id AND s.expires_at > now();
+
+-- name: RefreshKey :one
+SELECT refresh_key FROM sessions WHERE id = @id;
 
 -- name: LiveSessions :many
 -- Which of these sessions still exist.

@@ -46,6 +46,8 @@ CREATE TABLE sessions (
     id         uuid PRIMARY KEY,
     user_id    uuid        NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     device_id  uuid        REFERENCES devices (id) ON DELETE CASCADE,
+    -- Marks the refresh tokens of this session: one that was used before is told from one made up.
+    refresh_key bytea      NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL
 );

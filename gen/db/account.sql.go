@@ -185,14 +185,16 @@ func (q *Queries) InsertRefreshToken(ctx context.Context, db DBTX, arg InsertRef
 }
 
 const insertSession = `-- name: InsertSession :exec
-INSERT INTO sessions (id, user_id, device_id, expires_at) VALUES ($1, $2, $3, now() + $4::interval)
+INSERT INTO sessions (id, user_id, device_id, refresh_key, expires_at)
+VALUES ($1, $2, $3, $4, now() + $5::interval)
 `
 
 type InsertSessionParams struct {
-	ID       uuid.UUID
-	UserID   uuid.UUID
-	DeviceID *uuid.UUID
-	Lifetime pgtype.Interval
+	ID         uuid.UUID
+	UserID     uuid.UUID
+	DeviceID   *uuid.UUID
+	RefreshKey []byte
+	Lifetime   pgtype.Interval
 }
 
 // Here and below: what expires does so by the database's clock, on which all nodes agree.
@@ -201,6 +203,7 @@ func (q *Queries) InsertSession(ctx context.Context, db DBTX, arg InsertSessionP
 		arg.ID,
 		arg.UserID,
 		arg.DeviceID,
+		arg.RefreshKey,
 		arg.Lifetime,
 	)
 	return err
@@ -353,6 +356,17 @@ func (q *Queries) LockUser(ctx context.Context, db DBTX, id uuid.UUID) (uuid.UUI
 	var id_2 uuid.UUID
 	err := row.Scan(&id_2)
 	return id_2, err
+}
+
+const refreshKey = `-- name: RefreshKey :one
+SELECT refresh_key FROM sessions WHERE id = $1
+`
+
+func (q *Queries) RefreshKey(ctx context.Context, db DBTX, id uuid.UUID) ([]byte, error) {
+	row := db.QueryRow(ctx, refreshKey, id)
+	var refresh_key []byte
+	err := row.Scan(&refresh_key)
+	return refresh_key, err
 }
 
 const sessionByID = `-- name: SessionByID :one

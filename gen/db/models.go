@@ -130,11 +130,12 @@ type RetiredDeviceNumber struct {
 
 // A family of refresh tokens. It ends as a whole: log-out, reuse of an old token, password change, takeover.
 type Session struct {
-	ID        uuid.UUID
-	UserID    uuid.UUID
-	DeviceID  *uuid.UUID
-	CreatedAt time.Time
-	ExpiresAt time.Time
+	ID         uuid.UUID
+	UserID     uuid.UUID
+	DeviceID   *uuid.UUID
+	RefreshKey []byte
+	CreatedAt  time.Time
+	ExpiresAt  time.Time
 }
 
 // HS256 keys for access tokens. The newest signs, the others verify until their tokens have expired.

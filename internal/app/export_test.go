@@ -12,7 +12,7 @@ var kept = map[string]string{
 	"users":                  "id=userId username username_key=username password_hash=passwordHash created_at=createdAt",
 	"devices":                "id=deviceId user_id=userId number=deviceNumber name created_at=createdAt registration_id=registrationId identity_key=identityKey signed_pre_key_id=signedPreKeyId signed_pre_key=digest signed_pre_key_sig=-public-and-in-every-bundle last_resort_id=lastResortKyberPreKeyId last_resort_key=digest last_resort_sig=-public-and-in-every-bundle",
 	"retired_device_numbers": "user_id=userId number=restingDeviceNumbers retired_at=-the-day-is-of-no-use-to-anybody",
-	"sessions":               "id=sessionId user_id=userId device_id=deviceId created_at=createdAt expires_at=expiresAt",
+	"sessions":               "id=sessionId user_id=userId device_id=deviceId refresh_key=-a-secret created_at=createdAt expires_at=expiresAt",
 	"refresh_tokens":         "hash=-a-secret session_id=sessionId expires_at=expiresAt used_at=-only-within-a-session",
 	"gateway_tickets":        "hash=-a-secret session_id=sessionId expires_at=-thirty-seconds",
 	"pre_key_stocks":         "device_id=deviceId ec_floor=-a-hint kyber_floor=-a-hint ec_count=oneTimePreKeyCount kyber_count=kyberPreKeyCount uploads=-a-count-within-the-keys",

@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -127,6 +128,22 @@ func TestARefreshTokenUsedTwiceEndsItsWholeFamily(t *testing.T) {
 	if !works(t, relay, user.Token) {
 		t.Error("another family of the same user ended with it")
 	}
+}
+
+func TestARefreshTokenThatWasNeverIssuedEndsNothing(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user := relay.Register(t)
+	id, secret, _ := strings.Cut(user.Refresh, ".")
+	other := relay.Register(t)
+	_, others, _ := strings.Cut(other.Refresh, ".")
+	for _, made := range []string{id + "." + strings.Repeat("A", len(secret)), id + "." + others} {
+		refresh(made).to(t, relay).want(t, 401, "invalid_refresh_token")
+	}
+	if !works(t, relay, user.Token) {
+		t.Error("the session has ended")
+	}
+	refresh(user.Refresh).to(t, relay).want(t, 200, "")
 }
 
 func TestAnExpiredRefreshTokenIsRefused(t *testing.T) {

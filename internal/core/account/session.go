@@ -3,7 +3,6 @@ package account
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,7 +25,7 @@ const (
 // the result.
 func (s *Service) NewSession(ctx context.Context, tx db.DBTX, p core.Principal) (Tokens, error) {
 	p.Session = uuid.New()
-	arg := db.InsertSessionParams{ID: p.Session, UserID: p.User, Lifetime: storage.Interval(RefreshLifetime)}
+	arg := db.InsertSessionParams{ID: p.Session, UserID: p.User, RefreshKey: randomBytes(sha256.Size), Lifetime: storage.Interval(RefreshLifetime)}
 	if p.DeviceScoped() {
 		arg.DeviceID = &p.Device
 	}
@@ -36,12 +35,15 @@ func (s *Service) NewSession(ctx context.Context, tx db.DBTX, p core.Principal) 
 	return s.issue(ctx, tx, p)
 }
 
-// issue makes a pair for a session. The refresh token names its session, so that an old one is known
-// for what it is after its row has gone.
+// issue makes a pair for a session.
 func (s *Service) issue(ctx context.Context, tx db.DBTX, p core.Principal) (Tokens, error) {
-	refresh := base64.RawURLEncoding.EncodeToString(p.Session[:]) + "." + newSecret()
+	key, err := storage.Queries.RefreshKey(ctx, tx, p.Session)
+	if err != nil {
+		return Tokens{}, storage.NoRowsAs(err, ErrUnauthorized)
+	}
+	refresh := newRefreshToken(p.Session, key)
 	hash := sha256.Sum256([]byte(refresh))
-	err := storage.Queries.InsertRefreshToken(ctx, tx, db.InsertRefreshTokenParams{
+	err = storage.Queries.InsertRefreshToken(ctx, tx, db.InsertRefreshTokenParams{
 		Hash: hash[:], SessionID: p.Session, Lifetime: storage.Interval(RefreshLifetime)})
 	if err != nil {
 		return Tokens{}, err
@@ -50,20 +52,9 @@ func (s *Service) issue(ctx context.Context, tx db.DBTX, p core.Principal) (Toke
 	return Tokens{Principal: p, Access: access, Expires: expires, Refresh: refresh}, err
 }
 
-// sessionOf reads the session that a refresh token names.
-func sessionOf(refresh string) (core.SessionID, bool) {
-	raw := make([]byte, 16)
-	if len(refresh) != 22+1+43 || refresh[22] != '.' {
-		return uuid.Nil, false
-	}
-	if n, err := base64.RawURLEncoding.Decode(raw, []byte(refresh[:22])); err != nil || n != len(raw) {
-		return uuid.Nil, false
-	}
-	return uuid.UUID(raw), true
-}
-
 // Refresh trades a refresh token for a new pair of the same scope. A token that was used more than
-// 10 seconds ago ends its whole session. Returns ErrRefreshToken.
+// 10 seconds ago ends its whole session; one that was never issued changes nothing. Returns
+// ErrRefreshToken.
 func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 	session, ok := sessionOf(refresh)
 	if !ok {
@@ -80,7 +71,15 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 			return storage.NoRowsAs(err, ErrRefreshToken)
 		}
 		_, err = q.UseRefreshToken(ctx, tx, db.UseRefreshTokenParams{Hash: hash[:], SessionID: session, Grace: grace})
-		if storage.IsNoRows(err) { // the session is live and the token is not: it has been used before
+		if storage.IsNoRows(err) { // the session is live and the token is not
+			key, err := q.RefreshKey(ctx, tx, session)
+			if err != nil {
+				return err
+			}
+			if !isRefreshToken(session, key, refresh) {
+				return ErrRefreshToken
+			}
+			// It has been used before.
 			if _, err := q.DeleteSession(ctx, tx, session); err != nil {
 				return err
 			}

@@ -162,8 +162,10 @@ func (s *signer) key(ctx context.Context, id string) ([]byte, error) {
 }
 
 // newSecret makes an unguessable text of 256 bits.
-func newSecret() string {
-	b := make([]byte, 32)
+func newSecret() string { return base64.RawURLEncoding.EncodeToString(randomBytes(32)) }
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
-	return base64.RawURLEncoding.EncodeToString(b)
+	return b
 }

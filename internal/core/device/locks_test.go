@@ -46,7 +46,7 @@ func setUp(t *testing.T) (*device.Service, *pgxpool.Pool, [2]core.Principal) {
 			VALUES ($1, $2, $3, 1, '', 1, '', '')`, p.Device, user, i+1)
 		exec(`INSERT INTO pre_key_stocks (device_id) VALUES ($1)`, p.Device)
 		exec(`INSERT INTO mailboxes (device_id) VALUES ($1)`, p.Device)
-		exec(`INSERT INTO sessions (id, user_id, device_id, expires_at) VALUES ($1, $2, $3, now() + '1 hour')`, p.Session, user, p.Device)
+		exec(`INSERT INTO sessions (id, user_id, device_id, refresh_key, expires_at) VALUES ($1, $2, $3, '', now() + '1 hour')`, p.Session, user, p.Device)
 		devices[i] = p
 	}
 	return device.New(device.Config{DB: open, Announce: func(core.Notice) {}}), sql, devices

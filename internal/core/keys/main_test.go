@@ -80,7 +80,7 @@ func (b *bench) device(t testing.TB) core.Principal {
 		VALUES ($1, $2, 1, 1, $3, 1, $3, $4, 1, $5, $4)`, p.Device, p.User, make([]byte, 33), make([]byte, 64), make([]byte, 1569))
 	b.exec(t, `INSERT INTO pre_key_stocks (device_id) VALUES ($1)`, p.Device)
 	b.exec(t, `INSERT INTO mailboxes (device_id) VALUES ($1)`, p.Device)
-	b.exec(t, `INSERT INTO sessions (id, user_id, device_id, expires_at) VALUES ($1, $2, $3, now() + '1 hour')`, p.Session, p.User, p.Device)
+	b.exec(t, `INSERT INTO sessions (id, user_id, device_id, refresh_key, expires_at) VALUES ($1, $2, $3, '', now() + '1 hour')`, p.Session, p.User, p.Device)
 	return p
 }
 
