@@ -4,8 +4,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -30,9 +32,14 @@ func NewListener(inner net.Listener) *Listener {
 	return &Listener{Listener: inner, open: map[*connection]struct{}{}}
 }
 
-// Accept implements net.Listener.
+// Accept implements net.Listener. The server takes any error for the end, so what passes by itself is
+// waited for here: with too many connections open, new ones wait.
 func (l *Listener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
+	for pause := 5 * time.Millisecond; exhausted(err); pause = min(2*pause, time.Second) {
+		<-time.After(pause)
+		conn, err = l.Listener.Accept()
+	}
 	tcp, ok := conn.(*net.TCPConn)
 	if err != nil || !ok {
 		return conn, err
@@ -45,6 +52,11 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 	l.open[c] = struct{}{}
 	return c, nil
+}
+
+func exhausted(err error) bool {
+	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED},
+		func(passing error) bool { return errors.Is(err, passing) })
 }
 
 // Abandon closes the listener and every connection that is left.

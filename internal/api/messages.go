@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/obscura-relay/obscura/gen/api"
@@ -78,17 +79,30 @@ func (l *lent) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// decodeSend decodes a request and checks its count.
+// decodeSend decodes a request. It counts first: two megabytes hold a million empty submissions, which
+// take fifty times their size when they are decoded.
 func decodeSend(body []byte) (*obscurapb.SendMessageRequest, error) {
+	for n, rest := 0, body; len(rest) > 0; {
+		number, _, size := protowire.ConsumeField(rest)
+		if size < 0 {
+			return nil, errProtobuf
+		}
+		if rest = rest[size:]; number == submissionsField {
+			n++
+		}
+		if n > core.MaxSubmissions {
+			return nil, errManySubmission
+		}
+	}
 	var request obscurapb.SendMessageRequest
 	if err := proto.Unmarshal(body, &request); err != nil {
 		return nil, errProtobuf
 	}
-	if len(request.GetMessages()) > core.MaxSubmissions {
-		return nil, errManySubmission
-	}
 	return &request, nil
 }
+
+// submissionsField is the number of SendMessageRequest.messages.
+const submissionsField = 1
 
 // submissions sorts out the submissions whose form is right; positions leads back to the request.
 func submissions(request *obscurapb.SendMessageRequest) (batch mailbox.Batch, failed map[int]*obscurapb.FailedSubmission, positions []int) {

@@ -71,10 +71,10 @@ func (s *server) refuseUnread(c *fiber.Ctx, err error) error {
 
 // allowed lists the methods that the contract has for a path; Fiber's own list has HEAD beside every GET.
 func (s *server) allowed(path string) string {
-	var methods []string
+	methods := slices.Clone(s.literals[path])
 	for key := range s.operations {
 		method, route, _ := strings.Cut(key, " ")
-		if fiber.RoutePatternMatch(path, route, fiber.Config{CaseSensitive: true, StrictRouting: true}) {
+		if s.literals[path] == nil && fiber.RoutePatternMatch(path, route, fiber.Config{CaseSensitive: true, StrictRouting: true}) {
 			methods = append(methods, method)
 		}
 	}

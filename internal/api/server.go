@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -67,6 +68,7 @@ const headerBytes = 6 << 10
 type server struct {
 	cfg        Config
 	operations map[string]*operation
+	literals   map[string][]string // the methods of paths without parameters
 	documents  *documents
 }
 
@@ -93,7 +95,12 @@ func New(cfg Config) (*fiber.App, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{cfg: cfg, operations: operations, documents: documents}
+	s := &server{cfg: cfg, operations: operations, documents: documents, literals: map[string][]string{}}
+	for key := range operations {
+		if method, path, _ := strings.Cut(key, " "); !strings.Contains(path, ":") {
+			s.literals[path] = append(s.literals[path], method)
+		}
+	}
 	app := fiber.New(fiber.Config{
 		ErrorHandler:                 s.refuseUnread,
 		BodyLimit:                    core.MaxSendBody,
@@ -113,10 +120,20 @@ func New(cfg Config) (*fiber.App, error) {
 	if len(cfg.CORSOrigins) > 0 {
 		app.Use(crossOrigin(cfg.CORSOrigins))
 	}
+	app.Use(s.literalPath)
 	api.RegisterHandlersWithOptions(app, routes{api.NewStrictHandler(s, nil), s}, api.FiberServerOptions{
 		HandlerMiddlewares: []api.HandlerMiddlewareFunc{s.guard},
 	})
 	return app, nil
+}
+
+// literalPath refuses the methods that a path without parameters does not have. Fiber would go on to routes
+// with parameters: /v1/devices/keys is no device.
+func (s *server) literalPath(c *fiber.Ctx) error {
+	if methods := s.literals[c.Path()]; methods != nil && !slices.Contains(methods, c.Method()) {
+		return fiber.ErrMethodNotAllowed
+	}
+	return c.Next()
 }
 
 // knownMethods gives methods that Fiber does not know a name that it does: it answers them itself, in plain

@@ -9,7 +9,9 @@ import (
 	"mime"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/gofiber/fiber/v2"
@@ -20,8 +22,12 @@ import (
 // maxJSONBody bounds JSON bodies. The largest honest one, 200 one-time keys, takes about 250 kB.
 const maxJSONBody = 512 << 10
 
-// maxJSONDepth bounds how deep a JSON body nests; the contract needs three.
-const maxJSONDepth = 16
+// maxJSONDepth bounds how deep a JSON body nests; the contract needs three. maxJSONTokens bounds what it
+// costs in memory: small values take thirty times their text. The largest honest body has about 1,500.
+const (
+	maxJSONDepth  = 16
+	maxJSONTokens = 4096
+)
 
 var (
 	errMedia     = core.NewError(core.Invalid, "unsupported_media_type", "This needs another Content-Type.")
@@ -110,7 +116,10 @@ func schemaError(err error) error {
 // decodeJSON decodes a body and refuses what decoders disagree about: members that differ only in case
 // or stand twice, and anything after the value. A member that is null counts as absent.
 func decodeJSON(body []byte) (any, error) {
-	d := json.NewDecoder(bytes.NewReader(body))
+	if !utf8.Valid(body) || loneSurrogate(body) { // encoding/json would put U+FFFD there, and make two texts one
+		return nil, errJSON
+	}
+	d := &jsonDecoder{Decoder: *json.NewDecoder(bytes.NewReader(body))}
 	value, err := decodeValue(d, 0)
 	if err != nil {
 		return nil, err
@@ -121,9 +130,50 @@ func decodeJSON(body []byte) (any, error) {
 	return value, nil
 }
 
-func decodeValue(d *json.Decoder, depth int) (any, error) {
+// loneSurrogate reports an escaped half of a UTF-16 pair without the other (RFC 8259, 8.2).
+func loneSurrogate(body []byte) bool {
+	high := false
+	for i := 0; i < len(body); i++ {
+		var unit rune
+		if body[i] == '\\' {
+			if i++; i+4 < len(body) && body[i] == 'u' {
+				n, _ := strconv.ParseUint(string(body[i+1:i+5]), 16, 16) // what is no number is refused later
+				unit = rune(n)
+				i += 4
+			}
+		}
+		low := unit >= 0xdc00 && unit < 0xe000
+		if high != low {
+			return true
+		}
+		high = unit >= 0xd800 && unit < 0xdc00
+	}
+	return high
+}
+
+// jsonDecoder counts the tokens that it gives.
+type jsonDecoder struct {
+	json.Decoder
+	tokens int
+}
+
+func (d *jsonDecoder) next() (json.Token, error) {
+	if d.tokens++; d.tokens > maxJSONTokens {
+		return nil, errBodySize
+	}
 	token, err := d.Token()
-	if err != nil || depth > maxJSONDepth {
+	if err != nil {
+		return nil, errJSON
+	}
+	return token, nil
+}
+
+func decodeValue(d *jsonDecoder, depth int) (any, error) {
+	token, err := d.next()
+	if err != nil {
+		return nil, err
+	}
+	if depth > maxJSONDepth {
 		return nil, errJSON
 	}
 	switch token {
@@ -138,20 +188,23 @@ func decodeValue(d *json.Decoder, depth int) (any, error) {
 			}
 			list = append(list, value)
 		}
-		if _, err := d.Token(); err != nil {
-			return nil, errJSON
+		if _, err := d.next(); err != nil {
+			return nil, err
 		}
 		return list, nil
 	}
 	return token, nil
 }
 
-func decodeObject(d *json.Decoder, depth int) (any, error) {
+func decodeObject(d *jsonDecoder, depth int) (any, error) {
 	object, folded := map[string]any{}, map[string]bool{}
 	for d.More() {
-		token, err := d.Token()
+		token, err := d.next()
+		if err != nil {
+			return nil, err
+		}
 		name, ok := token.(string)
-		if err != nil || !ok {
+		if !ok {
 			return nil, errJSON
 		}
 		// encoding/json folds by simple case folding; upper of lower covers its two odd letters too.
@@ -168,8 +221,8 @@ func decodeObject(d *json.Decoder, depth int) (any, error) {
 			object[name] = value
 		}
 	}
-	if _, err := d.Token(); err != nil {
-		return nil, errJSON
+	if _, err := d.next(); err != nil {
+		return nil, err
 	}
 	return object, nil
 }

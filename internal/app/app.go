@@ -158,27 +158,38 @@ func (d *database) watch(ctx context.Context, logger *slog.Logger) error {
 		case <-d.cluster.Done():
 		}
 		logger.Error("the private PostgreSQL has ended, starting it again", "error", d.cluster.Err())
-		if err := d.restart(ctx); err != nil && ctx.Err() == nil {
+		if err := d.restart(ctx, logger); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("the private PostgreSQL cannot be started again: %w", err)
 		}
 	}
 }
 
-func (d *database) restart(ctx context.Context) error {
+// restartPause is between two tries to start the private server.
+const restartPause = 2 * time.Second
+
+// restart tries for startTimeout.
+func (d *database) restart(ctx context.Context, logger *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if err := d.cluster.Stop(ctx); err != nil { // lets go of the folder
 		return err
 	}
-	cluster, err := postgres.Start(ctx, d.private)
-	if err != nil {
-		return err
+	for {
+		cluster, err := postgres.Start(ctx, d.private)
+		if err == nil {
+			d.cluster = cluster
+			if cluster.URL() != d.url {
+				return errors.New("its socket is at another path than before")
+			}
+			return nil
+		}
+		select { // a full disk may have room in a while
+		case <-ctx.Done():
+			return err
+		case <-time.After(restartPause):
+			logger.Warn("the private PostgreSQL does not start yet", "error", err)
+		}
 	}
-	d.cluster = cluster
-	if cluster.URL() != d.url {
-		return errors.New("its socket is at another path than before")
-	}
-	return nil
 }
 
 func (d *database) close(timeout time.Duration) error {

@@ -57,7 +57,7 @@ func TestAJSONBodyMustBeWhatItsSchemaSays(t *testing.T) {
 		"deep nesting":                    {`{"username":"%s",` + password + `,"x":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`, "invalid_json"},
 		"very deep nesting":               {strings.Repeat(`{"a":`, 80_000), "invalid_json"},
 		"many members":                    {`{"username":"%s",` + password + strings.Repeat(`,"a":1`, 10_000) + `}`, "duplicate_member"},
-		"bytes that are no UTF-8 in name": {"{\"username\":\"a\xff\xfebc\"," + password + "}", "invalid_request"},
+		"bytes that are no UTF-8 in name": {"{\"username\":\"a\xff\xfebc\"," + password + "}", "invalid_json"},
 	} {
 		body := c.body
 		if strings.Contains(body, "%s") {

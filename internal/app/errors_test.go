@@ -32,6 +32,12 @@ func TestEveryErrorHasTheSameShape(t *testing.T) {
 		{"method that HTTP does not know", ask{method: "FROB", path: "/v1/account", token: device.Token}, 405, "method_not_allowed"},
 		{"unknown method", ask{method: "PATCH", path: "/v1/account", token: device.Token}, 405, "method_not_allowed"},
 		{"method of another path", ask{method: "GET", path: "/v1/messages"}, 405, "method_not_allowed"},
+		{"method of a path with a parameter", ask{method: "DELETE", path: "/v1/devices/keys", token: device.Token}, 405, "method_not_allowed"},
+		{"bytes that are no UTF-8", ask{method: "POST", path: "/v1/users", body: "{\"username\": \"somebody\", \"password\": \"a long password \xff\"}"}, 400, "invalid_json"},
+		{"half a UTF-16 pair", ask{method: "POST", path: "/v1/users", body: `{"username": "somebody", "password": "a long password \udfff"}`}, 400, "invalid_json"},
+		{"many small JSON values", ask{method: "POST", path: "/v1/users", body: `{"q":[` + strings.Repeat(`{"":{}},`, 5000) + `{}]}`}, 413, "body_too_large"},
+		{"many empty submissions", ask{method: "POST", path: "/v1/messages", token: device.Token, media: "application/x-protobuf",
+			body: strings.Repeat("\x0a\x00", 1<<20)}, 413, "too_many_submissions"},
 		{"bad JSON", ask{method: "POST", path: "/v1/users", body: "{"}, 400, "invalid_json"},
 		{"bad UUID in a path", ask{method: "GET", path: "/v1/devices/x", token: device.Token}, 400, "invalid_request"},
 		{"UUID in braces", ask{method: "GET", path: "/v1/users/%7B" + uuid.NewString() + "%7D", token: device.Token}, 400, "invalid_request"},
@@ -107,7 +113,7 @@ func TestARefusedMethodNamesTheAllowedOnes(t *testing.T) {
 	relay := relaytest.Start(t)
 	for path, want := range map[string]string{
 		"/v1/users": "POST", "/v1/sessions": "POST, DELETE", "/v1/sessions/refresh": "POST", "/v1/account": "GET, DELETE",
-		"/v1/account/password": "PUT", "/v1/devices": "GET, POST", "/v1/devices/keys": "GET, POST, PUT, DELETE",
+		"/v1/account/password": "PUT", "/v1/devices": "GET, POST", "/v1/devices/keys": "GET, POST",
 		"/v1/messages": "POST", "/v1/gateway/ticket": "POST", "/v1/gateway": "GET", "/openapi.yaml": "GET",
 		"/openapi.json": "GET", "/obscura.proto": "GET", "/docs": "GET", "/docs/page.js": "GET",
 		"/v1/users/" + uuid.NewString(): "GET", "/v1/devices/" + uuid.NewString(): "GET, PUT, DELETE",

@@ -99,13 +99,17 @@ func (a *answer) checkError() {
 	}
 }
 
-// find looks for the operation of a request. The router takes a path with a slash at its end for the one
-// without; the contract has no such path.
+// find looks for the operation of a request, more exactly than the router, which takes a path with a slash
+// at its end for the one without, and a literal path without the method for one with parameters.
 func find(router routers.Router, request *http.Request) (*routers.Route, map[string]string, error) {
 	if strings.HasSuffix(request.URL.Path, "/") {
 		return nil, nil, routers.ErrPathNotFound
 	}
-	return router.FindRoute(request)
+	route, params, err := router.FindRoute(request)
+	if err == nil && route.Path != request.URL.Path && route.Spec.Paths.Value(request.URL.Path) != nil {
+		err = routers.ErrMethodNotAllowed
+	}
+	return route, params, err
 }
 
 // checkUnknown checks the answer where the contract has no operation.
