@@ -162,15 +162,43 @@ LEFT JOIN LATERAL (
 ORDER BY p.device_id;
 
 -- name: GapsOf :many
+-- For the account export.
 SELECT from_seq, to_seq, reason FROM gaps WHERE device_id = @device_id ORDER BY from_seq;
 
--- name: LockGaps :many
-SELECT device_id, from_seq, to_seq, reason FROM gaps WHERE device_id = ANY(@device_ids::uuid[])
-ORDER BY device_id, from_seq FOR UPDATE;
+-- name: NextGaps :many
+-- The next gaps that reach above a sequence and begin at or below another.
+SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
+WHERE g.device_id = @device_id AND g.to_seq > @after_seq AND g.from_seq <= @last_seq
+  AND g.from_seq >= coalesce((SELECT b.from_seq FROM gaps b WHERE b.device_id = @device_id AND b.from_seq <= @after_seq
+                              ORDER BY b.from_seq DESC LIMIT 1), 0)
+ORDER BY g.from_seq LIMIT @max_rows::int;
+
+-- name: GapNeighbours :many
+-- What is next to these ranges: the gap that begins last before each, and the one that begins behind
+-- it; zeros for none. The look-ups are one by one, so they cost the same however many gaps there are.
+SELECT a.device_id::uuid AS device_id, coalesce(l.from_seq, 0)::bigint AS before_from, coalesce(l.to_seq, 0)::bigint AS before_to,
+       coalesce(l.reason, 0)::smallint AS before_reason, coalesce(r.from_seq, 0)::bigint AS after_from,
+       coalesce(r.to_seq, 0)::bigint AS after_to, coalesce(r.reason, 0)::smallint AS after_reason
+FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@from_seqs::bigint[]) AS from_seq,
+             unnest(@to_seqs::bigint[]) AS to_seq) a
+LEFT JOIN LATERAL (
+    SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
+    WHERE g.device_id = a.device_id AND g.from_seq < a.from_seq ORDER BY g.from_seq DESC LIMIT 1
+) l ON true
+LEFT JOIN LATERAL (
+    SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
+    WHERE g.device_id = a.device_id AND g.from_seq = a.to_seq + 1 LIMIT 1
+) r ON true;
 
 -- name: InsertGaps :exec
 INSERT INTO gaps (device_id, from_seq, to_seq, reason)
-SELECT unnest(@device_ids::uuid[]), unnest(@from_seqs::bigint[]), unnest(@to_seqs::bigint[]), unnest(@reasons::smallint[]);
+SELECT unnest(@device_ids::uuid[]), unnest(@from_seqs::bigint[]), unnest(@to_seqs::bigint[]), @reason;
+
+-- name: ExtendGaps :exec
+UPDATE gaps g SET to_seq = a.to_seq
+FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@from_seqs::bigint[]) AS from_seq,
+             unnest(@to_seqs::bigint[]) AS to_seq) a
+WHERE g.device_id = a.device_id AND g.from_seq = a.from_seq;
 
 -- name: ForgetGaps :exec
 -- Gaps that were reported and followed by an acknowledgement. One that has grown since stays.

@@ -242,6 +242,24 @@ func (q *Queries) EraseMessages(ctx context.Context, db DBTX, deviceID uuid.UUID
 	return err
 }
 
+const extendGaps = `-- name: ExtendGaps :exec
+UPDATE gaps g SET to_seq = a.to_seq
+FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS from_seq,
+             unnest($3::bigint[]) AS to_seq) a
+WHERE g.device_id = a.device_id AND g.from_seq = a.from_seq
+`
+
+type ExtendGapsParams struct {
+	DeviceIds []uuid.UUID
+	FromSeqs  []int64
+	ToSeqs    []int64
+}
+
+func (q *Queries) ExtendGaps(ctx context.Context, db DBTX, arg ExtendGapsParams) error {
+	_, err := db.Exec(ctx, extendGaps, arg.DeviceIds, arg.FromSeqs, arg.ToSeqs)
+	return err
+}
+
 const forgetGaps = `-- name: ForgetGaps :exec
 DELETE FROM gaps g
 USING (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS from_seq,
@@ -261,6 +279,68 @@ func (q *Queries) ForgetGaps(ctx context.Context, db DBTX, arg ForgetGapsParams)
 	return err
 }
 
+const gapNeighbours = `-- name: GapNeighbours :many
+SELECT a.device_id::uuid AS device_id, coalesce(l.from_seq, 0)::bigint AS before_from, coalesce(l.to_seq, 0)::bigint AS before_to,
+       coalesce(l.reason, 0)::smallint AS before_reason, coalesce(r.from_seq, 0)::bigint AS after_from,
+       coalesce(r.to_seq, 0)::bigint AS after_to, coalesce(r.reason, 0)::smallint AS after_reason
+FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS from_seq,
+             unnest($3::bigint[]) AS to_seq) a
+LEFT JOIN LATERAL (
+    SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
+    WHERE g.device_id = a.device_id AND g.from_seq < a.from_seq ORDER BY g.from_seq DESC LIMIT 1
+) l ON true
+LEFT JOIN LATERAL (
+    SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
+    WHERE g.device_id = a.device_id AND g.from_seq = a.to_seq + 1 LIMIT 1
+) r ON true
+`
+
+type GapNeighboursParams struct {
+	DeviceIds []uuid.UUID
+	FromSeqs  []int64
+	ToSeqs    []int64
+}
+
+type GapNeighboursRow struct {
+	DeviceID     uuid.UUID
+	BeforeFrom   int64
+	BeforeTo     int64
+	BeforeReason int16
+	AfterFrom    int64
+	AfterTo      int64
+	AfterReason  int16
+}
+
+// What is next to these ranges: the gap that begins last before each, and the one that begins behind
+// it; zeros for none. The look-ups are one by one, so they cost the same however many gaps there are.
+func (q *Queries) GapNeighbours(ctx context.Context, db DBTX, arg GapNeighboursParams) ([]GapNeighboursRow, error) {
+	rows, err := db.Query(ctx, gapNeighbours, arg.DeviceIds, arg.FromSeqs, arg.ToSeqs)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GapNeighboursRow
+	for rows.Next() {
+		var i GapNeighboursRow
+		if err := rows.Scan(
+			&i.DeviceID,
+			&i.BeforeFrom,
+			&i.BeforeTo,
+			&i.BeforeReason,
+			&i.AfterFrom,
+			&i.AfterTo,
+			&i.AfterReason,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const gapsOf = `-- name: GapsOf :many
 SELECT from_seq, to_seq, reason FROM gaps WHERE device_id = $1 ORDER BY from_seq
 `
@@ -271,6 +351,7 @@ type GapsOfRow struct {
 	Reason  int16
 }
 
+// For the account export.
 func (q *Queries) GapsOf(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]GapsOfRow, error) {
 	rows, err := db.Query(ctx, gapsOf, deviceID)
 	if err != nil {
@@ -304,14 +385,14 @@ func (q *Queries) HoldMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.U
 
 const insertGaps = `-- name: InsertGaps :exec
 INSERT INTO gaps (device_id, from_seq, to_seq, reason)
-SELECT unnest($1::uuid[]), unnest($2::bigint[]), unnest($3::bigint[]), unnest($4::smallint[])
+SELECT unnest($1::uuid[]), unnest($2::bigint[]), unnest($3::bigint[]), $4
 `
 
 type InsertGapsParams struct {
 	DeviceIds []uuid.UUID
 	FromSeqs  []int64
 	ToSeqs    []int64
-	Reasons   []int16
+	Reason    int16
 }
 
 func (q *Queries) InsertGaps(ctx context.Context, db DBTX, arg InsertGapsParams) error {
@@ -319,7 +400,7 @@ func (q *Queries) InsertGaps(ctx context.Context, db DBTX, arg InsertGapsParams)
 		arg.DeviceIds,
 		arg.FromSeqs,
 		arg.ToSeqs,
-		arg.Reasons,
+		arg.Reason,
 	)
 	return err
 }
@@ -411,36 +492,6 @@ func (q *Queries) InsertReceipts(ctx context.Context, db DBTX, arg InsertReceipt
 	for rows.Next() {
 		var i InsertReceiptsRow
 		if err := rows.Scan(&i.SenderDeviceID, &i.Key, &i.Now); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const lockGaps = `-- name: LockGaps :many
-SELECT device_id, from_seq, to_seq, reason FROM gaps WHERE device_id = ANY($1::uuid[])
-ORDER BY device_id, from_seq FOR UPDATE
-`
-
-func (q *Queries) LockGaps(ctx context.Context, db DBTX, deviceIds []uuid.UUID) ([]Gap, error) {
-	rows, err := db.Query(ctx, lockGaps, deviceIds)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Gap
-	for rows.Next() {
-		var i Gap
-		if err := rows.Scan(
-			&i.DeviceID,
-			&i.FromSeq,
-			&i.ToSeq,
-			&i.Reason,
-		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -549,6 +600,53 @@ func (q *Queries) MailboxSummary(ctx context.Context, db DBTX, deviceID uuid.UUI
 		&i.PendingBytes,
 	)
 	return i, err
+}
+
+const nextGaps = `-- name: NextGaps :many
+SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
+WHERE g.device_id = $1 AND g.to_seq > $2 AND g.from_seq <= $3
+  AND g.from_seq >= coalesce((SELECT b.from_seq FROM gaps b WHERE b.device_id = $1 AND b.from_seq <= $2
+                              ORDER BY b.from_seq DESC LIMIT 1), 0)
+ORDER BY g.from_seq LIMIT $4::int
+`
+
+type NextGapsParams struct {
+	DeviceID uuid.UUID
+	AfterSeq int64
+	LastSeq  int64
+	MaxRows  int32
+}
+
+type NextGapsRow struct {
+	FromSeq int64
+	ToSeq   int64
+	Reason  int16
+}
+
+// The next gaps that reach above a sequence and begin at or below another.
+func (q *Queries) NextGaps(ctx context.Context, db DBTX, arg NextGapsParams) ([]NextGapsRow, error) {
+	rows, err := db.Query(ctx, nextGaps,
+		arg.DeviceID,
+		arg.AfterSeq,
+		arg.LastSeq,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []NextGapsRow
+	for rows.Next() {
+		var i NextGapsRow
+		if err := rows.Scan(&i.FromSeq, &i.ToSeq, &i.Reason); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const openMailbox = `-- name: OpenMailbox :one

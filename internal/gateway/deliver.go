@@ -45,18 +45,11 @@ func (s *session) deliver() error {
 		if !more {
 			end = max(end, known)
 		}
-		var gaps []core.Gap
-		if !s.delivery.begun || end-cursor > int64(len(page.Envelopes)) {
-			if gaps, err = s.gateway.cfg.Mailbox.Gaps(s.ctx, s.principal.Device); err != nil {
-				s.retry.Reset(retryAfter)
-				return nil
-			}
-		}
-		// What was dropped since the page was read is in the gaps.
-		envelopes := slices.DeleteFunc(page.Envelopes, func(e core.Envelope) bool {
-			return slices.ContainsFunc(gaps, func(g core.Gap) bool { return g.From <= e.Sequence && e.Sequence <= g.To })
-		})
-		if err := s.sendPage(envelopes, gaps, end); err != nil {
+		holes := !s.delivery.begun || end-cursor > int64(len(page.Envelopes))
+		if err := s.sendPage(page.Envelopes, holes, end); errors.Is(err, errLater) {
+			s.retry.Reset(retryAfter)
+			return nil
+		} else if err != nil {
 			return err
 		}
 		s.delivery.begun = true
@@ -107,16 +100,13 @@ func (s *session) readPage(cursor int64) (mailbox.Page, error) {
 	return page, err
 }
 
-// sendPage sends envelopes and, before the first that follows it, each gap up to end.
-func (s *session) sendPage(envelopes []core.Envelope, gaps []core.Gap, end int64) error {
+// sendPage sends envelopes and, if there are holes, before the first that follows it each gap up to end.
+func (s *session) sendPage(envelopes []core.Envelope, holes bool, end int64) error {
 	from := s.delivery.told
-	if s.delivery.begun { // what was sent on this socket and dropped since is told on the next one
+	if s.delivery.begun { // what was sent on this socket and dropped since is told by sendLateGaps
 		from = max(from, s.cursor.Load())
 	}
-	for _, gap := range gaps {
-		if gap.To <= from || gap.From > end {
-			continue
-		}
+	err := s.eachGap(holes, from, end, func(gap core.Gap) error {
 		n := 0
 		for n < len(envelopes) && envelopes[n].Sequence < gap.From {
 			n++
@@ -124,16 +114,19 @@ func (s *session) sendPage(envelopes []core.Envelope, gaps []core.Gap, end int64
 		if err := s.sendEnvelopes(envelopes[:n]); err != nil {
 			return err
 		}
-		envelopes = envelopes[n:]
-		if err := s.sendGap(gap, max(gap.From, from+1), min(gap.To, end)); err != nil {
-			return err
+		for n < len(envelopes) && envelopes[n].Sequence <= gap.To { // dropped since the page was read
+			n++
 		}
+		envelopes = envelopes[n:]
+		return s.sendGap(gap, max(gap.From, from+1), min(gap.To, end))
+	})
+	if err == nil {
+		err = s.sendEnvelopes(envelopes)
 	}
-	if err := s.sendEnvelopes(envelopes); err != nil {
-		return err
+	if err == nil {
+		s.cursor.Store(max(s.cursor.Load(), end))
 	}
-	s.cursor.Store(max(s.cursor.Load(), end))
-	return nil
+	return err
 }
 
 // sendEnvelopes sends envelopes in frames of a bounded size and moves the cursor behind each frame.
@@ -189,20 +182,6 @@ func (s *session) envelope(e *core.Envelope) *obscurapb.Envelope {
 		Timestamp: uint64(e.AcceptedAt.UnixMilli()), Sequence: uint64(e.Sequence), //nolint:gosec // positive
 		Message: e.Message,
 	}
-}
-
-// sendGap tells of a part of a gap and remembers the gap as it is stored.
-func (s *session) sendGap(gap core.Gap, from, to int64) error {
-	err := s.write(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{Gap: &obscurapb.Gap{
-		From: uint64(from), To: uint64(to), Reason: obscurapb.Gap_Reason(gap.Reason)}}}) //nolint:gosec // positive
-	if err != nil {
-		return err
-	}
-	s.delivery.told = to
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.reported = append(s.reported, gap)
-	return nil
 }
 
 // sendDrained tells, once, that the backlog at connect has been sent.

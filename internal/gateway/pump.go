@@ -57,6 +57,11 @@ func (s *session) do(todo uint8) error {
 	if todo&doVerify != 0 {
 		s.verify()
 	}
+	if todo&doGaps != 0 {
+		if err := s.sendLateGaps(); err != nil {
+			return err
+		}
+	}
 	if todo&doFresh != 0 {
 		fresh, inLine := s.takeFresh()
 		if err := s.sendEnvelopes(fresh); err != nil {

@@ -32,6 +32,7 @@ const (
 // What a session has to do, as bits.
 const (
 	doMail  uint8 = 1 << iota // read the mailbox
+	doGaps                    // tell of what was dropped after it was sent
 	doFresh                   // send what was offered, from memory if it is next in line
 	doStatus
 	doPing
@@ -58,13 +59,14 @@ type session struct {
 
 	pump sync.WaitGroup
 
-	mu       sync.Mutex
-	todo     uint8      // guarded by mu
-	running  bool       // guarded by mu: the pump exists
-	finished bool       // guarded by mu: nothing may be written any more
-	code     int        // guarded by mu: to close with
-	reported []core.Gap // guarded by mu: gaps sent and not forgotten
-	window   window     // guarded by mu
+	mu        sync.Mutex
+	todo      uint8      // guarded by mu
+	running   bool       // guarded by mu: the pump exists
+	finished  bool       // guarded by mu: nothing may be written any more
+	code      int        // guarded by mu: to close with
+	reported  []core.Gap // guarded by mu: gaps sent and not forgotten, in order
+	sinceLook int        // guarded by mu: acknowledgements since the gaps were looked at
+	window    window     // guarded by mu
 	// fresh is what was offered and not taken, in order; guarded by mu.
 	fresh      []core.Envelope
 	freshBytes int
@@ -210,6 +212,10 @@ func (s *session) settled(acknowledged []int64) (sequences []int64, gaps []core.
 	if s.window.stalled {
 		s.window.stalled = false
 		s.start(doMail)
+	}
+	if s.sinceLook += len(sequences); s.sinceLook >= lateGapsEvery {
+		s.sinceLook = 0
+		s.start(doGaps)
 	}
 	last := slices.Max(sequences)
 	s.reported = slices.DeleteFunc(s.reported, func(g core.Gap) bool {

@@ -4,8 +4,6 @@ import (
 	"container/heap"
 	"context"
 	"errors"
-	"maps"
-	"slices"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -125,69 +123,6 @@ func (s *shares) Pop() any {
 	x := (*s)[last]
 	*s = (*s)[:last]
 	return x
-}
-
-// recordGaps writes down what was dropped from mailboxes whose locks are held. Ranges that touch become
-// one, so a mailbox under a flood for weeks has few.
-func recordGaps(ctx context.Context, tx db.DBTX, dropped map[core.DeviceID][]int64, reason core.GapReason) error {
-	q := storage.Queries
-	rows, err := q.LockGaps(ctx, tx, slices.Collect(maps.Keys(dropped)))
-	if err != nil {
-		return err
-	}
-	known := map[core.DeviceID][]core.Gap{}
-	for _, row := range rows {
-		known[row.DeviceID] = append(known[row.DeviceID], core.Gap{From: row.FromSeq, To: row.ToSeq, Reason: core.GapReason(row.Reason)})
-	}
-	forget, insert := db.ForgetGapsParams{}, db.InsertGapsParams{}
-	for device, seqs := range dropped {
-		all := slices.Clone(known[device])
-		for _, seq := range seqs {
-			all = append(all, core.Gap{From: seq, To: seq, Reason: reason})
-		}
-		all = mergeGaps(all)
-		before, after := set(known[device]), set(all) // a mailbox that is acknowledged in holes has thousands
-		for _, g := range known[device] {
-			if !after[g] {
-				forget.DeviceIds = append(forget.DeviceIds, device)
-				forget.FromSeqs, forget.ToSeqs = append(forget.FromSeqs, g.From), append(forget.ToSeqs, g.To)
-			}
-		}
-		for _, g := range all {
-			if !before[g] {
-				insert.DeviceIds, insert.Reasons = append(insert.DeviceIds, device), append(insert.Reasons, int16(g.Reason))
-				insert.FromSeqs, insert.ToSeqs = append(insert.FromSeqs, g.From), append(insert.ToSeqs, g.To)
-			}
-		}
-	}
-	if len(forget.FromSeqs) > 0 {
-		if err := q.ForgetGaps(ctx, tx, forget); err != nil {
-			return err
-		}
-	}
-	return q.InsertGaps(ctx, tx, insert)
-}
-
-func set(gaps []core.Gap) map[core.Gap]bool {
-	in := make(map[core.Gap]bool, len(gaps))
-	for _, g := range gaps {
-		in[g] = true
-	}
-	return in
-}
-
-// mergeGaps sorts ranges that do not overlap and joins those that touch and have one reason.
-func mergeGaps(gaps []core.Gap) []core.Gap {
-	slices.SortFunc(gaps, func(a, b core.Gap) int { return int(a.From - b.From) })
-	merged := gaps[:0]
-	for _, g := range gaps {
-		if last := len(merged) - 1; last >= 0 && merged[last].To+1 == g.From && merged[last].Reason == g.Reason {
-			merged[last].To = g.To
-			continue
-		}
-		merged = append(merged, g)
-	}
-	return merged
 }
 
 // TakeOver drops all pending mail of a device whose identity key is being replaced, records the gap,

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"flag"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -232,11 +233,18 @@ func (n *node) texts(t failer, device core.DeviceID, after int64) (texts []strin
 
 func (n *node) gaps(t failer, device core.DeviceID) []core.Gap {
 	t.Helper()
-	gaps, err := n.Gaps(context.Background(), device)
-	if err != nil {
-		t.Fatalf("gaps: %v", err)
+	gaps, after := []core.Gap{}, int64(0)
+	for {
+		some, more, err := n.Gaps(context.Background(), device, after, math.MaxInt64)
+		if err != nil {
+			t.Fatalf("gaps: %v", err)
+		}
+		gaps = append(gaps, some...)
+		if !more {
+			return gaps
+		}
+		after = some[len(some)-1].To
 	}
-	return gaps
 }
 
 // acknowledge acknowledges sequences and waits until it has been worked on.

@@ -96,20 +96,6 @@ func (s *Service) page(ctx context.Context, device core.DeviceID, after int64) (
 	return rows, err
 }
 
-// Gaps returns what was dropped and not forgotten yet, in order.
-func (s *Service) Gaps(ctx context.Context, device core.DeviceID) ([]core.Gap, error) {
-	var rows []db.GapsOfRow
-	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
-		rows, err = storage.Queries.GapsOf(ctx, conn, device)
-		return err
-	})
-	gaps := make([]core.Gap, len(rows))
-	for i, row := range rows {
-		gaps[i] = core.Gap{From: row.FromSeq, To: row.ToSeq, Reason: core.GapReason(row.Reason)}
-	}
-	return gaps, err
-}
-
 // Head is where a mailbox stands.
 type Head struct {
 	Device     core.DeviceID

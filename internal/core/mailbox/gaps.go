@@ -1,0 +1,121 @@
+package mailbox
+
+import (
+	"context"
+	"slices"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// gapRows is how many gaps one read brings.
+const gapRows = 256
+
+// Gaps returns, in order, what was dropped and not forgotten yet: the next gaps that reach above a
+// sequence and begin at or below last. There may be more above the last of them.
+func (s *Service) Gaps(ctx context.Context, device core.DeviceID, after, last int64) (gaps []core.Gap, more bool, err error) {
+	var rows []db.NextGapsRow
+	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		rows, err = storage.Queries.NextGaps(ctx, conn, db.NextGapsParams{DeviceID: device, AfterSeq: after, LastSeq: last, MaxRows: gapRows})
+		return err
+	})
+	gaps = make([]core.Gap, len(rows))
+	for i, row := range rows {
+		gaps[i] = core.Gap{From: row.FromSeq, To: row.ToSeq, Reason: core.GapReason(row.Reason)}
+	}
+	return gaps, len(rows) == gapRows, err
+}
+
+// gapStart is the primary key of a gap.
+type gapStart struct {
+	device core.DeviceID
+	from   int64
+}
+
+// recordGaps writes down what was dropped from mailboxes whose locks are held. Ranges that touch become
+// one, so a mailbox under a flood for weeks has few. Only what is next to them is looked up: it costs by
+// what was dropped, not by what has been.
+func recordGaps(ctx context.Context, tx db.DBTX, dropped map[core.DeviceID][]int64, reason core.GapReason) error {
+	around := db.GapNeighboursParams{}
+	all := make(map[core.DeviceID][]core.Gap, len(dropped))
+	for device, seqs := range dropped {
+		gaps := make([]core.Gap, len(seqs))
+		for i, seq := range seqs {
+			gaps[i] = core.Gap{From: seq, To: seq, Reason: reason}
+		}
+		all[device] = mergeGaps(gaps)
+		for _, g := range all[device] {
+			around.DeviceIds = append(around.DeviceIds, device)
+			around.FromSeqs, around.ToSeqs = append(around.FromSeqs, g.From), append(around.ToSeqs, g.To)
+		}
+	}
+	rows, err := storage.Queries.GapNeighbours(ctx, tx, around)
+	if err != nil {
+		return err
+	}
+	known := map[gapStart]int64{} // where the gaps that are there end
+	for _, row := range rows {
+		for _, g := range [...]core.Gap{{From: row.BeforeFrom, To: row.BeforeTo, Reason: core.GapReason(row.BeforeReason)},
+			{From: row.AfterFrom, To: row.AfterTo, Reason: core.GapReason(row.AfterReason)}} {
+			at := gapStart{row.DeviceID, g.From}
+			if _, twice := known[at]; g.From > 0 && !twice {
+				known[at] = g.To
+				all[row.DeviceID] = append(all[row.DeviceID], g)
+			}
+		}
+	}
+	return writeGaps(ctx, tx, all, known, reason)
+}
+
+// writeGaps writes what differs from the gaps that are known to be there.
+func writeGaps(ctx context.Context, tx db.DBTX, all map[core.DeviceID][]core.Gap, known map[gapStart]int64, reason core.GapReason) error {
+	insert, extend, forget := db.InsertGapsParams{Reason: int16(reason)}, db.ExtendGapsParams{}, db.ForgetGapsParams{}
+	for device, gaps := range all {
+		for _, g := range mergeGaps(gaps) {
+			at := gapStart{device, g.From}
+			to, there := known[at]
+			delete(known, at)
+			switch {
+			case !there:
+				insert.DeviceIds = append(insert.DeviceIds, device)
+				insert.FromSeqs, insert.ToSeqs = append(insert.FromSeqs, g.From), append(insert.ToSeqs, g.To)
+			case to != g.To:
+				extend.DeviceIds = append(extend.DeviceIds, device)
+				extend.FromSeqs, extend.ToSeqs = append(extend.FromSeqs, g.From), append(extend.ToSeqs, g.To)
+			}
+		}
+	}
+	for at, to := range known { // part of the one before now
+		forget.DeviceIds = append(forget.DeviceIds, at.device)
+		forget.FromSeqs, forget.ToSeqs = append(forget.FromSeqs, at.from), append(forget.ToSeqs, to)
+	}
+	if len(forget.FromSeqs) > 0 {
+		if err := storage.Queries.ForgetGaps(ctx, tx, forget); err != nil {
+			return err
+		}
+	}
+	if len(extend.FromSeqs) > 0 {
+		if err := storage.Queries.ExtendGaps(ctx, tx, extend); err != nil {
+			return err
+		}
+	}
+	if len(insert.FromSeqs) == 0 {
+		return nil
+	}
+	return storage.Queries.InsertGaps(ctx, tx, insert)
+}
+
+// mergeGaps sorts ranges that do not overlap and joins those that touch and have one reason.
+func mergeGaps(gaps []core.Gap) []core.Gap {
+	slices.SortFunc(gaps, func(a, b core.Gap) int { return int(a.From - b.From) })
+	merged := gaps[:0]
+	for _, g := range gaps {
+		if last := len(merged) - 1; last >= 0 && merged[last].To+1 == g.From && merged[last].Reason == g.Reason {
+			merged[last].To = g.To
+			continue
+		}
+		merged = append(merged, g)
+	}
+	return merged
+}
