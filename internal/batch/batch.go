@@ -1,6 +1,6 @@
 // Package batch joins concurrent calls into one piece of work: calls that arrive while the previous
-// batch is being worked on form the next one. A lone call is worked on at once, unless it may gather
-// others first because nobody waits for it; under load a batch carries hundreds.
+// batch is being worked on form the next one. A lone call is worked on at once; under load a batch
+// carries hundreds.
 //
 // Invariants: every accepted call is worked on exactly once, in the order of arrival, by the one
 // goroutine that is in Run; the queue is bounded by count and by weight. On failure a batch fails as
@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 )
 
 // ErrFull says that the queue has no room: the caller should be told to try again.
@@ -28,9 +27,6 @@ type Limits struct {
 	BatchItems, BatchWeight int
 	// QueueItems and QueueWeight are how much may wait.
 	QueueItems, QueueWeight int
-	// Gather is how long a call that finds nothing being worked on waits for others: for calls whose
-	// callers do not wait for the answer. 0: not at all.
-	Gather time.Duration
 }
 
 // Batcher joins calls with items T and answers R. Make it with New.
@@ -40,16 +36,15 @@ type Batcher[T, R any] struct {
 	signal chan struct{} // holds one token when there may be work
 
 	mu      sync.Mutex
-	queue   []*call[T, R]  // guarded by mu
-	weight  int            // guarded by mu: of the queue
-	stopped bool           // guarded by mu
-	room    *chan struct{} // guarded by mu: closed when the queue shrinks; nil when nobody waits
+	queue   []*call[T, R] // guarded by mu
+	weight  int           // guarded by mu: of the queue
+	stopped bool          // guarded by mu
 }
 
 type call[T, R any] struct {
 	item   T
 	weight int
-	done   chan outcome[R] // buffered; nil when nobody waits for the answer
+	done   chan outcome[R] // buffered
 }
 
 type outcome[R any] struct {
@@ -68,7 +63,7 @@ func New[T, R any](limits Limits, work func(ctx context.Context, items []T) ([]R
 func (b *Batcher[T, R]) Do(ctx context.Context, item T, weight int) (R, error) {
 	var none R
 	c := &call[T, R]{item: item, weight: weight, done: make(chan outcome[R], 1)}
-	if _, err := b.enqueue(c); err != nil {
+	if err := b.enqueue(c); err != nil {
 		return none, err
 	}
 	select {
@@ -79,34 +74,14 @@ func (b *Batcher[T, R]) Do(ctx context.Context, item T, weight int) (R, error) {
 	}
 }
 
-// Submit hands in an item without waiting for its answer. It waits for room until ctx ends.
-func (b *Batcher[T, R]) Submit(ctx context.Context, item T, weight int) error {
-	c := &call[T, R]{item: item, weight: weight}
-	for {
-		room, err := b.enqueue(c)
-		if !errors.Is(err, ErrFull) {
-			return err
-		}
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func (b *Batcher[T, R]) enqueue(c *call[T, R]) (room <-chan struct{}, err error) {
+func (b *Batcher[T, R]) enqueue(c *call[T, R]) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stopped {
-		return nil, ErrStopped
+		return ErrStopped
 	}
 	if len(b.queue) > 0 && (len(b.queue) >= b.limits.QueueItems || b.weight+c.weight > b.limits.QueueWeight) {
-		if b.room == nil {
-			ch := make(chan struct{})
-			b.room = &ch
-		}
-		return *b.room, ErrFull
+		return ErrFull
 	}
 	b.queue = append(b.queue, c)
 	b.weight += c.weight
@@ -114,7 +89,7 @@ func (b *Batcher[T, R]) enqueue(c *call[T, R]) (room <-chan struct{}, err error)
 	case b.signal <- struct{}{}:
 	default:
 	}
-	return nil, nil
+	return nil
 }
 
 // Run works until ctx ends, then works off the queue and returns nil.
@@ -123,12 +98,6 @@ func (b *Batcher[T, R]) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-b.signal:
-			if b.limits.Gather > 0 {
-				select {
-				case <-time.After(b.limits.Gather):
-				case <-ctx.Done():
-				}
-			}
 			b.drain(work)
 		case <-ctx.Done():
 			b.mu.Lock()
@@ -155,9 +124,6 @@ func (b *Batcher[T, R]) drain(ctx context.Context) {
 			err = fmt.Errorf("batch: %d answers for %d items", len(answers), len(items))
 		}
 		for i, c := range calls {
-			if c.done == nil {
-				continue
-			}
 			o := outcome[R]{err: err}
 			if err == nil {
 				o.answer = answers[i]
@@ -185,10 +151,6 @@ func (b *Batcher[T, R]) take() []*call[T, R] {
 		b.queue = nil
 	}
 	b.weight -= weight
-	if n > 0 && b.room != nil {
-		close(*b.room)
-		b.room = nil
-	}
 	return calls
 }
 

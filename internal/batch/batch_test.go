@@ -6,7 +6,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"go.uber.org/goleak"
 )
@@ -106,18 +105,9 @@ func TestTheQueueIsBounded(t *testing.T) {
 				if _, err := h.Do(t.Context(), 9, 4); !errors.Is(err, ErrFull) {
 					t.Errorf("Do on a full queue = %v, want ErrFull", err)
 				}
-				submitted := make(chan error, 1)
-				go func() { submitted <- h.Submit(t.Context(), 10, 4) }()
-				synctest.Wait()
-				if len(submitted) != 0 {
-					t.Error("Submit did not wait for room")
-				}
-				for range 4 {
+				for range 3 {
 					h.gate <- nil
 					synctest.Wait()
-				}
-				if err := <-submitted; err != nil {
-					t.Errorf("Submit = %v", err)
 				}
 				wg.Wait()
 				h.stop()
@@ -147,36 +137,6 @@ func TestStoppingWorksOffTheQueue(t *testing.T) {
 		if _, err := h.Do(t.Context(), 1, 1); !errors.Is(err, ErrStopped) {
 			t.Errorf("Do after the stop = %v, want ErrStopped", err)
 		}
-	})
-}
-
-func TestCallsThatNobodyWaitsForGather(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // fake time
-		limits := wide
-		limits.Gather = 5 * time.Millisecond
-		h := start(limits)
-		begun := time.Now()
-		submit := func(n int) {
-			if err := h.Submit(t.Context(), n, 1); err != nil {
-				t.Error(err)
-			}
-			synctest.Wait()
-		}
-		submit(1)
-		time.Sleep(4 * time.Millisecond) // fake time
-		submit(2)
-		h.gate <- nil
-		if took := time.Since(begun); took != limits.Gather || len(h.batches) != 1 || len(h.batches[0]) != 2 {
-			t.Errorf("after %v: %v", took, h.batches)
-		}
-		submit(3)
-		go h.stop() // does not wait for others
-		begun = time.Now()
-		h.gate <- nil
-		if took := time.Since(begun); took != 0 || len(h.batches) != 2 {
-			t.Errorf("stopped after %v: %v", took, h.batches)
-		}
-		synctest.Wait()
 	})
 }
 

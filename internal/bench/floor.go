@@ -147,7 +147,7 @@ func (f *floor) once(ctx context.Context, source *mathrand.Rand, sender int, bod
 	f.stored.Add(int64(len(to)))
 	for _, d := range to {
 		sequence := f.next[d].Add(1)
-		if err := f.service.Acknowledge(ctx, f.people.devices[d].id, []int64{sequence}, nil); err != nil {
+		if err := f.service.Acknowledge(f.people.devices[d].id, []int64{sequence}, nil); err != nil {
 			return err
 		}
 	}

@@ -181,8 +181,8 @@ func (s *session) frame(data []byte) error {
 	if len(sequences) == 0 {
 		return nil
 	}
-	if err := s.gateway.cfg.Mailbox.Acknowledge(s.ctx, device, sequences, gaps); err != nil {
-		s.close(closeGoingAway) // the relay stops; the envelopes will be sent again
+	if err := s.gateway.cfg.Mailbox.Acknowledge(device, sequences, gaps); err != nil {
+		s.close(closeGoingAway) // nothing was taken: the envelopes will be sent again, on another socket
 	}
 	return nil
 }

@@ -13,21 +13,15 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// ack is what one acknowledgement frame settles for one device.
-type ack struct {
-	device core.DeviceID
-	seqs   []int64
-	gaps   []core.Gap
-}
-
-// Acknowledge deletes envelopes by id, and gaps that were reported before one of them, without
-// waiting: the work is batched across devices and tried again until it is done. Ids that are malformed,
-// unknown or another device's are ignored. It blocks only while the queue is full.
-func (s *Service) Acknowledge(ctx context.Context, device core.DeviceID, sequences []int64, reported []core.Gap) error {
+// Acknowledge deletes envelopes by sequence, and gaps that were reported before one of them. It takes
+// them without waiting, to be worked on for many devices at once and tried again until it is done. An
+// error means that nothing was taken: the relay stops, or far more of the device waits than its mailbox
+// holds. Sequences that are not in the mailbox are ignored.
+func (s *Service) Acknowledge(device core.DeviceID, sequences []int64, reported []core.Gap) error {
 	if len(sequences) == 0 {
 		return nil
 	}
-	return s.acks.Submit(ctx, ack{device, sequences, reported}, len(sequences)+len(reported))
+	return s.acks.add(device, sequences, reported)
 }
 
 // Sequences reads envelope ids. Those that are not the device's are left out.
@@ -43,24 +37,20 @@ func Sequences(device core.DeviceID, ids [][]byte) []int64 {
 
 // forget works on a batch of acknowledgements, again and again until it is done or the process must
 // end: then the envelopes are delivered once more.
-func (s *Service) forget(ctx context.Context, acks []ack) ([]struct{}, error) {
+func (s *Service) forget(ctx context.Context, acks []*ack) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.givenUp, cancel)()
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		err := s.tryForget(ctx, acks)
-		if err == nil {
-			select {
-			case s.acked <- struct{}{}:
-			default:
-			}
-			return make([]struct{}, len(acks)), nil
-		}
+	for pause := 50 * time.Millisecond; s.tryForget(ctx, acks) != nil; pause = min(2*pause, 2*time.Second) {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return nil, err
+			return
 		}
+	}
+	select {
+	case s.acked <- struct{}{}:
+	default:
 	}
 }
 
@@ -68,7 +58,7 @@ func (s *Service) forget(ctx context.Context, acks []ack) ([]struct{}, error) {
 // the process has to end.
 func (s *Service) GiveUp() { s.giveUp() }
 
-func (s *Service) tryForget(ctx context.Context, acks []ack) error {
+func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
 	var deletes db.DeleteMessagesParams

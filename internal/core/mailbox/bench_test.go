@@ -91,7 +91,7 @@ func BenchmarkAcknowledge(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for k := range int64(b.N) {
-		if err := n.Acknowledge(context.Background(), devices[k%benchDevices], []int64{k/benchDevices + 1}, nil); err != nil {
+		if err := n.Acknowledge(devices[k%benchDevices], []int64{k/benchDevices + 1}, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

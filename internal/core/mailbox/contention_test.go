@@ -69,7 +69,7 @@ func TestNothingDeadlocks(t *testing.T) {
 	worker(11, func(r *rand.Rand, n *node, _ int) {
 		for range 10 {
 			seq := r.Int64N(1000)
-			sane(t, "acknowledge", n.Acknowledge(ctx, devices[r.IntN(boxes)], []int64{seq, seq + 1}, []core.Gap{{From: 1, To: 1, Reason: core.GapCap}}))
+			sane(t, "acknowledge", n.Acknowledge(devices[r.IntN(boxes)], []int64{seq, seq + 1}, []core.Gap{{From: 1, To: 1, Reason: core.GapCap}}))
 		}
 	})
 	worker(12, func(r *rand.Rand, n *node, _ int) {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/obscura-relay/obscura/internal/batch"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/testdb"
@@ -129,7 +131,7 @@ func TestAcknowledgementsAreTriedAgainUntilTheyAreDone(t *testing.T) {
 	device := n.newBox(t)
 	n.send(t, newSender(), to(device, "a", "b", "c")...)
 	tx := other.hold(t, "SELECT FROM mailboxes WHERE device_id = $1 FOR UPDATE", device)
-	if err := n.Acknowledge(t.Context(), device, []int64{1, 3}, nil); err != nil {
+	if err := n.Acknowledge(device, []int64{1, 3}, nil); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 { // three tries fail
@@ -154,13 +156,13 @@ func TestGivingUpEndsWhatTheDatabaseDoesNotTake(t *testing.T) {
 	n, other := start(t, url), start(t, url)
 	device := n.newBox(t)
 	n.send(t, newSender(), to(device, "a", "b")...)
-	other.hold(t, "SELECT FROM mailboxes WHERE device_id = $1 FOR UPDATE", device)
-	if err := n.Acknowledge(t.Context(), device, []int64{1}, nil); err != nil {
+	other.hold(t, "LOCK mailboxes")
+	if err := n.Acknowledge(device, []int64{1}, nil); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "a try", func() bool { return other.waiting(t) == 1 })
-	for range 5000 { // many more batches wait
-		if err := n.Acknowledge(t.Context(), device, []int64{2}, nil); err != nil {
+	for range 5 * ackDevices { // many more batches wait
+		if err := n.Acknowledge(uuid.New(), []int64{2}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -173,7 +175,7 @@ func TestGivingUpEndsWhatTheDatabaseDoesNotTake(t *testing.T) {
 		t.Error("it goes on trying")
 		<-ended
 	}
-	if err := n.Acknowledge(t.Context(), device, []int64{1}, nil); err == nil {
+	if err := n.Acknowledge(device, []int64{1}, nil); err == nil {
 		t.Error("an acknowledgement was accepted afterwards")
 	}
 }

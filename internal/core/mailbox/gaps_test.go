@@ -82,7 +82,7 @@ func TestAGapStaysUntilItWasReportedAndFollowed(t *testing.T) {
 	if gaps := n.gaps(t, device); !slices.Equal(gaps, []core.Gap{gap}) {
 		t.Fatalf("gaps %v", gaps)
 	}
-	if err := n.Acknowledge(t.Context(), device, nil, []core.Gap{gap}); err != nil { // nothing followed
+	if err := n.Acknowledge(device, nil, []core.Gap{gap}); err != nil { // nothing followed
 		t.Fatal(err)
 	}
 	n.barrier(t)

@@ -30,7 +30,7 @@ func TestADeadConnectionHoldsNobodyUpForLong(t *testing.T) {
 	if _, err := n.Send(ctx, from, lost); core.KindOf(err) != core.Unavailable || ctx.Err() != nil {
 		t.Errorf("a send on a dead connection heard %v", err)
 	}
-	if err := n.Acknowledge(t.Context(), device, []int64{2}, nil); err != nil {
+	if err := n.Acknowledge(device, []int64{2}, nil); err != nil {
 		t.Fatal(err)
 	}
 	proxy.Revive()

@@ -62,7 +62,10 @@ const (
 )
 
 func (s *Service) letAcknowledgementsPass() {
-	for deadline := time.After(acksGoFirst); s.acks.Len() > manyAcks; {
+	for deadline := time.After(acksGoFirst); ; {
+		if waiting, _ := s.acks.len(); waiting <= manyAcks {
+			return
+		}
 		select {
 		case <-s.acked:
 		case <-deadline:
