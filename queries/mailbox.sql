@@ -53,6 +53,10 @@ CROSS JOIN LATERAL (
 SELECT ((extract(epoch FROM now())::bigint / 86400 + 1) % 3)::smallint AS slot
 WHERE extract(epoch FROM now())::bigint % 86400 < 82800;
 
+-- name: WaitBriefly :exec
+-- Whoever comes after a TRUNCATE that waits, waits as well: every send.
+SELECT set_config('lock_timeout', '50ms', true);
+
 -- name: EmptyReceipts0 :exec
 TRUNCATE receipts_0;
 

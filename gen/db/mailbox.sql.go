@@ -939,3 +939,13 @@ func (q *Queries) SupersedeSockets(ctx context.Context, db DBTX, deviceID uuid.U
 	err := row.Scan(&generation)
 	return generation, err
 }
+
+const waitBriefly = `-- name: WaitBriefly :exec
+SELECT set_config('lock_timeout', '50ms', true)
+`
+
+// Whoever comes after a TRUNCATE that waits, waits as well: every send.
+func (q *Queries) WaitBriefly(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, waitBriefly)
+	return err
+}

@@ -30,6 +30,12 @@ func IsMissingReference(err error) bool {
 	return errors.As(err, &pg) && pg.Code == "23503"
 }
 
+// IsLockTimeout reports, within a transaction's function, that a lock was not to be had in time.
+func IsLockTimeout(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "55P03"
+}
+
 // errText is the answer to a text with the character zero, which JSON has and PostgreSQL does not.
 var errText = core.NewError(core.Invalid, "invalid_text", "A text holds the character U+0000, which cannot be stored.")
 
