@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -145,7 +146,8 @@ func (b *Batcher[T, R]) take() []*call[T, R] {
 		weight += b.queue[n].weight
 		n++
 	}
-	calls := b.queue[:n:n]
+	calls := slices.Clone(b.queue[:n])
+	clear(b.queue[:n]) // or they would live as long as what is behind them
 	b.queue = b.queue[n:]
 	if len(b.queue) == 0 {
 		b.queue = nil

@@ -3,6 +3,7 @@ package batch
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -138,6 +139,61 @@ func TestStoppingWorksOffTheQueue(t *testing.T) {
 			t.Errorf("Do after the stop = %v, want ErrStopped", err)
 		}
 	})
+}
+
+// What has been worked on is not kept while later calls wait.
+func TestFinishedCallsAreLetGo(t *testing.T) {
+	const large = 8 << 20
+	begun := make(chan struct{})
+	gate := make(chan struct{})
+	b := New(Limits{BatchItems: 1, BatchWeight: 1, QueueItems: 9, QueueWeight: 9}, func(_ context.Context, items [][]byte) ([]int, error) {
+		begun <- struct{}{}
+		<-gate
+		return make([]int, len(items)), nil
+	})
+	calls := make(chan error)
+	do := func(size int) {
+		go func() { _, err := b.Do(context.Background(), make([]byte, size), 0); calls <- err }()
+	}
+	waiting := func(n int) {
+		for b.Len() != n {
+			runtime.Gosched()
+		}
+	}
+	do(large)
+	waiting(1)
+	do(1)
+	waiting(2)
+	do(1) // all in one array
+	waiting(3)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = b.Run(ctx) })
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	<-begun
+	before := heap()
+	gate <- struct{}{}
+	if err := <-calls; err != nil {
+		t.Error(err)
+	}
+	<-begun
+	if after := heap(); before < after+large/2 {
+		t.Errorf("%d bytes before, %d after", before, after)
+	}
+	close(gate)
+	<-begun
+	for range 2 {
+		if err := <-calls; err != nil {
+			t.Error(err)
+		}
+	}
+	cancel()
+	wg.Wait()
 }
 
 func TestACallerMayLeave(t *testing.T) {

@@ -56,7 +56,8 @@ type Service struct {
 	txTime   time.Duration // bounds one transaction
 }
 
-// sendLimits: the queue of sends holds at most 64 MiB of ciphertext; a full one answers 503.
+// sendLimits: the queue of sends holds at most 64 MiB by Batch.weight, and a batch at most 8192
+// submissions; a full queue answers 503.
 var sendLimits = batch.Limits{BatchItems: 512, BatchWeight: 4 << 20, QueueItems: 8192, QueueWeight: 64 << 20}
 
 // txTime bounds one transaction of a batch, beyond the database's own limits on statements and locks: a

@@ -29,6 +29,18 @@ type Batch struct {
 	Submissions []Submission
 }
 
+// submissionWeight is what a submission costs beside its ciphertext: memory while it waits, a mailbox to
+// lock and a row.
+const submissionWeight = 512
+
+func (b *Batch) weight() int {
+	weight := submissionWeight * len(b.Submissions)
+	for i := range b.Submissions {
+		weight += len(b.Submissions[i].Message)
+	}
+	return weight
+}
+
 // ErrKeyReused says that an idempotency key came with another body before.
 var ErrKeyReused = core.NewError(core.Conflict, "idempotency_key_reused", "This idempotency key was used for a different request.")
 
@@ -47,11 +59,7 @@ type sendAnswer struct {
 // device. Returns ErrKeyReused, or core.Unavailable when too much waits or the database is away; then
 // the batch may have been stored nevertheless, and the same batch sent again gets the first answer.
 func (s *Service) Send(ctx context.Context, sender core.Principal, b Batch) (invalid []int16, err error) {
-	weight := 0
-	for i := range b.Submissions {
-		weight += len(b.Submissions[i].Message)
-	}
-	answer, err := s.sends.Do(ctx, &sendRequest{sender, b}, weight)
+	answer, err := s.sends.Do(ctx, &sendRequest{sender, b}, b.weight())
 	if errors.Is(err, batch.ErrFull) || errors.Is(err, batch.ErrStopped) || (err != nil && ctx.Err() != nil) {
 		return nil, core.Busy(err)
 	}
