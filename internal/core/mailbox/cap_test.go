@@ -122,6 +122,20 @@ func TestAFloodEvictsItselfAndNotOthersMail(t *testing.T) {
 	}
 }
 
+// A count that is wrong, whoever made it so, drops nothing that fits, and is right again.
+func TestAWrongCountIsMadeRightWhenTheMailboxSeemsFull(t *testing.T) {
+	t.Parallel()
+	n := start(t, testdb.NewURL(t))
+	device, from := n.newBox(t), newSender()
+	n.send(t, from, many(device, 10, "x")...)
+	n.exec(t, "UPDATE mailboxes SET pending = $2 WHERE device_id = $1", device, core.MailboxCap)
+	n.send(t, from, to(device, "y")...)
+	if gaps := n.gaps(t, device); len(gaps) != 0 {
+		t.Errorf("gaps %v", gaps)
+	}
+	n.balanced(t, device)
+}
+
 func TestAMailboxOfAThousandSendersTakesMore(t *testing.T) {
 	t.Parallel()
 	n := start(t, testdb.NewURL(t))

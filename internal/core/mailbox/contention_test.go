@@ -15,7 +15,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
-// sane reports whether an error may reach a caller: none, or that the relay is busy.
+// sane: no error may reach a caller, not even that the relay is busy.
 func sane(t *testing.T, what string, err error) {
 	t.Helper()
 	if err != nil {

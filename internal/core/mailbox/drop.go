@@ -60,7 +60,7 @@ func makeRoom(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*box, req
 		}
 		b := boxes[device]
 		b.dropped = surplus(rows[:n], max(0, n-core.MailboxCap))
-		b.pending -= int32(len(b.dropped)) //nolint:gosec // at most a batch
+		b.pending = int32(n - len(b.dropped)) //nolint:gosec // at most the cap; the rows decide, should the count ever be wrong
 		dropped[device] = b.dropped
 		for _, seq := range b.dropped {
 			drops.DeviceIds, drops.Seqs = append(drops.DeviceIds, device), append(drops.Seqs, seq)
