@@ -106,6 +106,8 @@ func TestMetricsCountWithoutNamingAnybody(t *testing.T) {
 		`obscura_request_duration_seconds_count{operation="none",status="404"}`:         "1",
 		`obscura_request_duration_seconds_count{operation="none",status="413"}`:         "1",
 		`obscura_live_sockets`:                              "1",
+		`obscura_queue_waiting{queue="sends"}`:              "0",
+		`obscura_queue_waiting{queue="acknowledgements"}`:   "0",
 		`obscura_envelopes_accepted_total`:                  "2",
 		`obscura_envelopes_delivered_total`:                 "2",
 		`obscura_envelopes_acknowledged_total`:              "2",

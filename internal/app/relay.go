@@ -54,6 +54,8 @@ func newRelay(cfg Config, db *database, logger *slog.Logger) (*relay, error) {
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Announce: r.announce})
 	r.keys = keys.New(keys.Config{DB: db.main, Announce: r.announce, Dropped: r.metrics.Dropped})
 	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Offer: r.offer, Announce: r.announce, Counters: r.metrics})
+	r.metrics.Queue("sends", r.mailbox.WaitingSends)
+	r.metrics.Queue("acknowledgements", r.mailbox.WaitingAcknowledgements)
 	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, PreKeyCounts: r.keys.Counts, LiveSessions: r.accounts.LiveSessions, Fresh: r.bus.Fresh,
 		Announce: r.announce, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
 	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox,

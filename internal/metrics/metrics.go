@@ -56,6 +56,13 @@ var reasons = map[core.GapReason]string{
 // Registry is where further collectors are registered and the management port reads.
 func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 
+// Queue measures how much waits in a queue.
+func (m *Metrics) Queue(name string, waiting func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "obscura_queue_waiting", Help: "What waits to be worked on, by queue.", ConstLabels: prometheus.Labels{"queue": name},
+	}, func() float64 { return float64(waiting()) }))
+}
+
 // Request counts one HTTP request.
 func (m *Metrics) Request(operation string, status int, d time.Duration) {
 	m.requests.WithLabelValues(operation, strconv.Itoa(status)).Observe(d.Seconds())

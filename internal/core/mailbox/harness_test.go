@@ -150,10 +150,7 @@ func (n *node) barrier(t failer) {
 	deadline := time.After(patience)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for {
-		if waiting, taken := n.acks.len(); waiting+taken == 0 {
-			return
-		}
+	for n.WaitingAcknowledgements() > 0 {
 		select {
 		case <-tick.C:
 		case <-deadline:

@@ -83,6 +83,16 @@ func (s *Service) RunAcknowledgements(ctx context.Context) error {
 	return nil
 }
 
+// WaitingSends is how many requests wait to be stored.
+func (s *Service) WaitingSends() int { return s.sends.Len() }
+
+// WaitingAcknowledgements is how many acknowledged envelopes, and reported gaps, wait to be deleted, or
+// are being deleted.
+func (s *Service) WaitingAcknowledgements() int {
+	waiting, taken := s.acks.len()
+	return waiting + taken
+}
+
 // Create makes the mailbox of a new device.
 func Create(ctx context.Context, tx db.DBTX, device core.DeviceID) error {
 	return storage.Queries.InsertMailbox(ctx, tx, device)

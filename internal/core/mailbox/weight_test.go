@@ -26,7 +26,7 @@ func TestSmallSubmissionsCountForMoreThanTheirBytes(t *testing.T) {
 	for range full {
 		wg.Go(func() { _, _ = n.Send(ctx, newSender(), b) })
 	}
-	eventually(t, "they wait", func() bool { return n.sends.Len() == full })
+	eventually(t, "they wait", func() bool { return n.WaitingSends() == full })
 	_, err := n.Send(t.Context(), newSender(), b)
 	busy(t, err)
 	cancel()
