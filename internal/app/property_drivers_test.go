@@ -1,0 +1,195 @@
+package app_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+// driver makes a drawn request one that must be accepted: it puts in what a schema cannot know, names, passwords, tokens and keys
+// that fit, and changes nothing else. An operation that needs nothing has nil.
+type driver func(t *rapid.T, w *world, c *call)
+
+// drivers has one for every operation of the contract.
+var drivers = map[string]driver{
+	"createUser":     func(_ *rapid.T, _ *world, c *call) { c.body.put("username", freshName()) },
+	"createSession":  driveCreateSession,
+	"deleteSession":  driveDeleteSession,
+	"refreshSession": driveRefreshSession,
+	"getAccount":     nil,
+	"deleteAccount": func(_ *rapid.T, w *world, c *call) {
+		c.token = w.device().User.Token
+		c.body.put("password", relaytest.Password)
+		c.accepted = func(reply) { w.spare, w.owner = nil, nil }
+	},
+	"changePassword": func(_ *rapid.T, w *world, c *call) {
+		c.token = w.device().Token
+		c.body.put("currentPassword", relaytest.Password)
+		c.accepted = func(reply) { w.spare, w.owner = nil, nil }
+	},
+	"createDevice": func(_ *rapid.T, w *world, c *call) {
+		c.token = w.user().Token
+		identity := prekeytest.NewIdentity()
+		c.body.put("identityKey", identity.Public)
+		fitKeys(w, c.body, identity)
+		c.accepted = func(reply) { w.devices++ }
+	},
+	"listDevices":         nil,
+	"getDevice":           func(_ *rapid.T, w *world, c *call) { c.ids["deviceId"] = w.self.ID.String() },
+	"updateDevice":        func(_ *rapid.T, w *world, c *call) { c.ids["deviceId"] = w.self.ID.String() },
+	"deleteDevice":        driveDeleteDevice,
+	"uploadKeys":          driveUploadKeys,
+	"getKeyInventory":     nil,
+	"getPreKeyBundles":    func(_ *rapid.T, w *world, c *call) { c.ids["userId"] = w.peer.User.ID.String() },
+	"sendMessages":        driveSendMessages,
+	"createGatewayTicket": nil,
+	"connectGateway":      driveConnectGateway,
+	"getContract":         nil,
+	"getContractJSON":     nil,
+	"getFrames":           nil,
+	"getDocs":             nil,
+	"getDocsFile": func(t *rapid.T, _ *world, c *call) {
+		c.ids["file"] = rapid.SampledFrom([]string{"page.js", "page.css", "swagger-ui.css"}).Draw(t, "file")
+	},
+}
+
+func freshName() string { return "p_" + strings.ReplaceAll(uuid.NewString(), "-", "") }
+
+func driveCreateSession(t *rapid.T, w *world, c *call) {
+	name := w.self.User.Name
+	if rapid.Bool().Draw(t, "in capitals") {
+		name = strings.ToUpper(name)
+	}
+	c.body.put("username", name)
+	c.body.put("password", relaytest.Password)
+	if rapid.Bool().Draw(t, "own device") {
+		c.body.put("deviceId", w.self.ID)
+	}
+}
+
+func driveDeleteSession(_ *rapid.T, w *world, c *call) {
+	c.token = w.device().User.Token
+	c.body.put("refreshToken", w.spare.Refresh)
+	c.accepted = func(reply) { w.spare = nil }
+}
+
+func driveRefreshSession(t *rapid.T, w *world, c *call) {
+	c.body.put("refreshToken", w.refresh)
+	c.accepted = func(r reply) {
+		var tokens client.AuthResponse
+		if err := json.Unmarshal(r.body, &tokens); err != nil {
+			t.Fatal(err)
+		}
+		w.refresh = tokens.RefreshToken
+	}
+}
+
+func driveDeleteDevice(_ *rapid.T, w *world, c *call) {
+	c.token = w.device().User.Token
+	c.ids["deviceId"] = w.spare.ID.String()
+	c.accepted = func(reply) { w.spare = nil }
+}
+
+// driveUploadKeys refills, or takes the device over.
+func driveUploadKeys(t *rapid.T, w *world, c *call) {
+	device := w.device()
+	c.token = device.Token
+	identity := device.Identity
+	if given := c.body.get("identityKey"); given == nil {
+	} else if rapid.IntRange(0, 3).Draw(t, "takeover") > 0 {
+		c.body.put("identityKey", identity.Public)
+		c.body.put("registrationId", device.RegistrationID)
+	} else {
+		identity = prekeytest.NewIdentity()
+		c.body.put("identityKey", identity.Public)
+		c.body.put("registrationId", 7)
+		c.body.put("signedPreKey", relaytest.Signed(identity.SignedPreKey(0)))
+		c.accepted = func(reply) { w.spare = nil }
+	}
+	fitKeys(w, c.body, identity)
+}
+
+// fitKeys puts keys of an identity in the place of those that were drawn, as many as there are. Their ids are new.
+func fitKeys(w *world, body *node, identity *prekeytest.Identity) {
+	id := func() int { w.keyID++; return w.keyID + 1 } // a new device has used 1
+	if body.get("signedPreKey") != nil {
+		body.put("signedPreKey", relaytest.Signed(identity.SignedPreKey(id())))
+	}
+	if body.get("lastResortKyberPreKey") != nil {
+		body.put("lastResortKyberPreKey", relaytest.Kyber(identity.KyberPreKey(id())))
+	}
+	if keys := body.get("oneTimePreKeys"); keys != nil {
+		fit := []client.OneTimePreKey{}
+		for range keys.items {
+			fit = append(fit, relaytest.OneTime(prekeytest.PreKeys(id()+100, 1))...)
+		}
+		body.put("oneTimePreKeys", fit)
+	}
+	if keys := body.get("kyberPreKeys"); keys != nil {
+		fit := []client.KyberPreKey{}
+		for range keys.items {
+			fit = append(fit, relaytest.Kyber(identity.KyberPreKey(id()+100)))
+		}
+		body.put("kyberPreKeys", fit)
+	}
+}
+
+// driveSendMessages sends to real devices and to none, well-formed and not: each submission has an answer of its own.
+func driveSendMessages(t *rapid.T, w *world, c *call) {
+	request := &obscurapb.SendMessageRequest{}
+	most := 4
+	if rapid.IntRange(0, 9).Draw(t, "many") == 0 {
+		most = core.MaxSubmissions
+	}
+	for range rapid.IntRange(0, most).Draw(t, "submissions") {
+		to := rapid.SampledFrom([]uuid.UUID{w.self.ID, w.peer.ID, w.self.User.ID, uuid.Nil}).Draw(t, "to")
+		submission := relaytest.To(to, rapid.StringN(0, 50, -1).Draw(t, "message"))
+		switch rapid.IntRange(0, 7).Draw(t, "malformed") {
+		case 0:
+			submission.SubmissionId = rapid.SliceOf(rapid.Byte()).Draw(t, "submission id")
+		case 1:
+			submission.DeviceId = rapid.SliceOf(rapid.Byte()).Draw(t, "device id")
+		}
+		request.Messages = append(request.Messages, submission)
+	}
+	body, err := proto.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.raw = body
+	if c.header.Get("Idempotency-Key") != "" {
+		c.header.Set("Idempotency-Key", uuid.NewString()) // one that was used for another body is refused
+	}
+}
+
+// driveConnectGateway opens a socket, and waits until the relay has seen to it.
+func driveConnectGateway(t *rapid.T, w *world, c *call) {
+	for name, value := range upgrade {
+		c.header.Set(name, value)
+	}
+	if c.query.Has("ticket") {
+		c.query.Set("ticket", ticket(w, w.self))
+	} else {
+		c.token = w.self.Token
+	}
+	opened := func() int {
+		return count(w, w.database, "SELECT generation FROM mailboxes WHERE device_id = $1", w.self.ID)
+	}
+	before := opened()
+	c.accepted = func(r reply) {
+		if r.status != http.StatusSwitchingProtocols {
+			t.Errorf("connectGateway: status %d", r.status)
+		}
+		relaytest.Eventually(w, "the socket has opened", func() bool { return opened() > before })
+	}
+}
