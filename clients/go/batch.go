@@ -1,0 +1,86 @@
+package obscura
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/gen/obscurapb"
+)
+
+// Submission is one ciphertext for one device. A message to a user with three devices is three of them.
+type Submission struct {
+	// ID names the submission in the answer. NewBatch chooses one where it is uuid.Nil.
+	ID uuid.UUID `json:"id"`
+	// DeviceID is the receiving device, from its bundle.
+	DeviceID uuid.UUID `json:"deviceId"`
+	// Message is the ciphertext, 1 byte to 256 KiB.
+	Message []byte `json:"message"`
+}
+
+// Batch is what one request sends: at most 100 submissions and 2 MiB. It is plain data. An application that must not lose it nor send it
+// twice, even when it is killed, stores it before it sends it and sends the same one after its restart, within 24 hours.
+type Batch struct {
+	// Key is the Idempotency-Key: the relay stores the submissions that come with it once.
+	Key uuid.UUID `json:"key"`
+	// Submissions are sent in this order.
+	Submissions []Submission `json:"submissions"`
+}
+
+// NewBatch chooses a key for submissions, once and for all, and ids for those that have none.
+func NewBatch(submissions ...Submission) Batch {
+	b := Batch{Key: uuid.New(), Submissions: slices.Clone(submissions)}
+	for i := range b.Submissions {
+		if b.Submissions[i].ID == uuid.Nil {
+			b.Submissions[i].ID = uuid.New()
+		}
+	}
+	return b
+}
+
+// FailedSubmission is a submission that was not stored.
+type FailedSubmission struct {
+	ID uuid.UUID
+	// Code says why. After ERROR_CODE_INVALID_DEVICE drop the libsignal session with this device and fetch the user's bundles.
+	Code obscurapb.ErrorCode
+	// Message is a sentence for a person.
+	Message string
+}
+
+// Send sends a batch until there is an answer, or ctx ends. Without an error every submission that is not returned is stored durably.
+// After an error the batch may have been stored or not: Send the same one again, and what was stored is not stored twice. Codes:
+// idempotency_key_reused, too_many_submissions, body_too_large, device_required, rate_limited.
+func (s *Session) Send(ctx context.Context, batch Batch) ([]FailedSubmission, error) {
+	if batch.Key == uuid.Nil {
+		return nil, errors.New("a batch is made by NewBatch: this one has no key")
+	}
+	request := &obscurapb.SendMessageRequest{Messages: make([]*obscurapb.Submission, len(batch.Submissions))}
+	for i := range batch.Submissions {
+		m := &batch.Submissions[i]
+		request.Messages[i] = &obscurapb.Submission{SubmissionId: m.ID[:], DeviceId: m.DeviceID[:], Message: m.Message}
+	}
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	response, err := s.api.SendMessagesWithBody(ctx, &client.SendMessagesParams{IdempotencyKey: &batch.Key}, "application/x-protobuf", bytes.NewReader(body))
+	var answer obscurapb.SendMessageResponse
+	if err := read(response, err, &answer); err != nil {
+		return nil, err
+	}
+	failed := make([]FailedSubmission, len(answer.GetFailedSubmissions()))
+	for i, f := range answer.GetFailedSubmissions() {
+		id, err := uuid.FromBytes(f.GetSubmissionId())
+		if err != nil {
+			return nil, fmt.Errorf("the relay's answer cannot be read: %w", err)
+		}
+		failed[i] = FailedSubmission{ID: id, Code: f.GetErrorCode(), Message: f.GetErrorMessage()}
+	}
+	return failed, nil
+}

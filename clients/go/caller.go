@@ -1,0 +1,188 @@
+package obscura
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	// backoffFirst and backoffLongest bound the random waits between tries.
+	backoffFirst   = time.Second
+	backoffLongest = time.Minute
+)
+
+// errNoAnswer marks the errors of requests that the relay may have got and answered.
+var errNoAnswer = errors.New("no answer from the relay")
+
+// lost marks an error of the network. It leaves out the URL, which may hold a ticket.
+func lost(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return fmt.Errorf("%w: %w", errNoAnswer, err)
+}
+
+// caller makes the requests of a generated client: with a fresh access token, if it has tokens, and again and again, if that is harmless.
+type caller struct {
+	http   *http.Client
+	tokens *keeper
+}
+
+// Do implements client.HttpRequestDoer. The body of the response has been read already.
+func (c *caller) Do(request *http.Request) (*http.Response, error) {
+	refused := "" // the token that got a 401: it is renewed once
+	for wait := (backoff{}); ; {
+		token := ""
+		if c.tokens != nil {
+			var err error
+			if token, err = c.tokens.get(request.Context(), refused); err != nil {
+				return nil, err
+			}
+		}
+		response, err := c.try(request, token)
+		switch {
+		case stale(err) && token != "" && refused == "":
+			refused = token
+		case token != "" && passes(err) && repeatable(request):
+			if err := wait.pause(request.Context(), err); err != nil {
+				return nil, err
+			}
+		case response != nil:
+			return response, nil
+		default:
+			return nil, err
+		}
+	}
+}
+
+// try makes a request once. An answer of failure is returned twice, as it is and as an *Error.
+func (c *caller) try(request *http.Request, token string) (*http.Response, error) {
+	request = request.Clone(request.Context())
+	if request.GetBody != nil {
+		var err error
+		if request.Body, err = request.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, lost(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	_ = response.Body.Close()
+	if err != nil {
+		return nil, lost(err)
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	if response.StatusCode >= http.StatusBadRequest {
+		return response, failure(response, body)
+	}
+	return response, nil
+}
+
+// repeatable reports whether a request that arrives twice does what it does once. A bundle fetch would use up further keys.
+func repeatable(request *http.Request) bool {
+	path := request.URL.Path
+	switch request.Method {
+	case http.MethodGet, http.MethodHead:
+		return !strings.Contains(path, "/v1/users/")
+	case http.MethodPost:
+		return strings.HasSuffix(path, "/v1/messages") || strings.HasSuffix(path, "/v1/devices/keys") || strings.HasSuffix(path, "/v1/gateway/ticket")
+	}
+	return false
+}
+
+// read reads the answer of a generated call into a message, or into what JSON fits in, or nowhere.
+func read(response *http.Response, err error, out any) error {
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body) // from memory, see try
+	if err != nil {
+		return err
+	}
+	if response.StatusCode >= http.StatusBadRequest {
+		return failure(response, body)
+	}
+	switch out := out.(type) {
+	case nil:
+	case proto.Message:
+		err = proto.Unmarshal(body, out)
+	default:
+		err = json.Unmarshal(body, out)
+	}
+	if err != nil {
+		return fmt.Errorf("the relay's answer cannot be read: %w", err)
+	}
+	return nil
+}
+
+// passes reports whether the same request may be answered better later.
+func passes(err error) bool {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests || e.Status >= 500 && e.Status < 1000
+	}
+	return errors.Is(err, errNoAnswer)
+}
+
+// stale reports whether an access token was refused, rather than a password, a refresh token or a ticket.
+func stale(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Status == http.StatusUnauthorized && e.Code == "unauthorized"
+}
+
+// backoff counts the tries that failed in a row.
+type backoff struct{ failed int }
+
+// next returns how long to wait after a try that failed with err.
+func (b *backoff) next(err error) time.Duration {
+	var e *Error
+	if errors.As(err, &e) && e.RetryAfter > 0 {
+		return e.RetryAfter + rand.N(e.RetryAfter)
+	}
+	longest := min(backoffFirst<<b.failed, backoffLongest)
+	b.failed = min(b.failed+1, 6)
+	return rand.N(longest)
+}
+
+// pause waits before the next try. When the relay wants more time than ctx has it returns err at once.
+func (b *backoff) pause(ctx context.Context, err error) error {
+	wait := b.next(err)
+	var e *Error
+	deadline, bounded := ctx.Deadline()
+	if errors.As(err, &e) && bounded && time.Until(deadline) < e.RetryAfter {
+		return err
+	}
+	if ended := sleep(ctx, wait); ended != nil {
+		return fmt.Errorf("%w, after: %w", ended, err)
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,113 @@
+package obscura
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/client"
+)
+
+// Tokens is what an application stores of a session: JSON that it need not look into.
+type Tokens = client.AuthResponse
+
+// Options change how a Relay is talked to. The zero value is fit for use.
+type Options struct {
+	// HTTPClient makes the requests and opens the gateway; its Timeout bounds each try of a request. By default one with a
+	// timeout of 30 s.
+	HTTPClient *http.Client
+	// OnTokens stores the tokens of a session, and is called with every new pair before its first use, in one goroutine at a
+	// time for a session. When it fails, so does the call that needed the pair, and the next call hands the same pair over again. It
+	// must not call the session, and does not see the end of the call's context. A program that restarts with a pair older than the
+	// newest one is taken for a thief after 10 s, and its session ends.
+	OnTokens func(context.Context, Tokens) error
+	// UseTicket opens the gateway with a ticket in place of the access token, for proxies that drop the Authorization header.
+	UseTicket bool
+}
+
+// Relay is a relay to talk to. It may be used by many goroutines.
+type Relay struct {
+	url     string
+	options Options
+	api     *client.Client
+}
+
+// New returns the relay at a URL such as https://relay.example. It makes no request.
+func New(relayURL string, options Options) (*Relay, error) {
+	u, err := url.Parse(relayURL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, errors.New("the URL of a relay looks like https://relay.example")
+	}
+	if options.HTTPClient == nil {
+		options.HTTPClient = &http.Client{Timeout: 30 * time.Second}
+	}
+	r := &Relay{url: strings.TrimSuffix(relayURL, "/"), options: options}
+	r.api, err = client.NewClient(r.url, client.WithHTTPClient(&caller{http: options.HTTPClient}))
+	return r, err
+}
+
+// Register registers a user and returns a user-scoped session: one that may add devices and manage the account. After a lost answer
+// the name may be taken, by this very user: log in. Codes: username_taken, invalid_request, rate_limited.
+func (r *Relay) Register(ctx context.Context, username, password string) (*Session, error) {
+	response, err := r.api.CreateUser(ctx, client.Credentials{Username: username, Password: password})
+	var tokens Tokens
+	if err := read(response, err, &tokens); err != nil {
+		return nil, err
+	}
+	return r.begin(ctx, tokens)
+}
+
+// LogIn returns a new session for a device of the user, or a user-scoped one for uuid.Nil. When there is no such device any more the
+// session is user-scoped too: look at DeviceID. Codes: wrong_credentials, rate_limited.
+func (r *Relay) LogIn(ctx context.Context, username, password string, device uuid.UUID) (*Session, error) {
+	body := client.LogIn{Username: username, Password: password}
+	if device != uuid.Nil {
+		body.DeviceID = &device
+	}
+	response, err := r.api.CreateSession(ctx, body)
+	var tokens Tokens
+	if err := read(response, err, &tokens); err != nil {
+		return nil, err
+	}
+	return r.begin(ctx, tokens)
+}
+
+// Resume goes on with tokens that OnTokens has stored. It makes no request. Without a refresh token the session lasts as long as
+// the access token.
+func (r *Relay) Resume(tokens Tokens) (*Session, error) {
+	c, err := claimsOf(tokens.Token)
+	if err != nil {
+		return nil, err
+	}
+	return r.session(tokens, c, time.Until(time.Unix(c.Ends, 0)))
+}
+
+// begin makes a session of new tokens.
+func (r *Relay) begin(ctx context.Context, tokens Tokens) (*Session, error) {
+	c, err := claimsOf(tokens.Token)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.session(tokens, c, c.life())
+	if err != nil {
+		return nil, err
+	}
+	s.tokens.unsaved = true
+	if _, err := s.tokens.get(ctx, ""); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (r *Relay) session(tokens Tokens, c claims, life time.Duration) (*Session, error) {
+	s := &Session{relay: r, user: c.User, tokens: newKeeper(r, tokens, life)}
+	s.gateway = newGateway(s)
+	var err error
+	s.api, err = client.NewClient(r.url, client.WithHTTPClient(&caller{http: r.options.HTTPClient, tokens: s.tokens}))
+	return s, err
+}
