@@ -28,7 +28,7 @@ import (
 const patience = 5 * time.Minute
 
 // documents are checked in this order.
-var documents = []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "examples/*/README.md", "tools/*/README.md"}
+var documents = []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "clients/*/README.md", "examples/*/README.md", "tools/*/README.md"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
