@@ -14,11 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
 	"github.com/google/uuid"
-	"google.golang.org/protobuf/proto"
 
-	"github.com/obscura-relay/obscura/gen/obscurapb"
+	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/relaytest"
 	"github.com/obscura-relay/obscura/internal/testdb"
@@ -48,33 +46,19 @@ type received struct {
 }
 
 // listen keeps a device connected, acknowledges everything and notes it, until ctx ends.
-func (r *received) listen(ctx context.Context, t *testing.T, relay *relaytest.Relay, d *relaytest.Device) {
-	for ctx.Err() == nil {
-		s, err := dialRaw(ctx, t, relay, d.Token)
-		if err != nil {
-			continue // 503 while the database is away
-		}
-		stop := context.AfterFunc(ctx, s.reset)
-		for {
-			frame, err := s.Frame()
-			if err != nil {
-				break
-			}
-			ack := &obscurapb.AckMessage{}
-			for _, e := range frame.GetEnvelopeBatch().GetEnvelopes() {
-				ack.MessageIds = append(ack.MessageIds, e.GetId())
-				r.note(t, string(e.GetMessage()), e.GetSequence())
-			}
-			if frame.GetGap() != nil {
-				t.Errorf("a gap: %v", frame.GetGap())
-			}
-			data, err := proto.Marshal(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{Ack: ack}})
-			if err != nil || s.Write(ctx, websocket.MessageBinary, data) != nil {
-				break
+func (r *received) listen(ctx context.Context, t *testing.T, d *relaytest.Device) {
+	for event, err := range d.Session.Gateway().Events(ctx) {
+		switch e := event.(type) {
+		case *obscura.Envelope:
+			r.note(t, string(e.Message), e.Sequence)
+			d.Session.Gateway().Acknowledge(e)
+		case *obscura.Gap:
+			t.Errorf("a gap: %v", e)
+		case nil:
+			if ctx.Err() == nil {
+				t.Errorf("the gateway ended: %v", err)
 			}
 		}
-		stop()
-		s.reset()
 	}
 }
 
@@ -106,7 +90,7 @@ func TestNothingAcceptedIsLostWhenPostgreSQLDies(t *testing.T) {
 	var accepted, refused atomic.Int64
 	var sending, listening sync.WaitGroup
 	for _, d := range readers {
-		listening.Go(func() { seen.listen(ctx, t, relay, d) })
+		listening.Go(func() { seen.listen(ctx, t, d) })
 	}
 	ledgers := make([][]string, len(senders))
 	for i, from := range senders {

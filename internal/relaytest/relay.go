@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/testdb"
@@ -100,6 +101,16 @@ func (r *Relay) Stop() { r.stop() }
 
 // HTTP is a client whose answers are validated against the contract.
 func (r *Relay) HTTP() *http.Client { return r.http }
+
+// entrance is the relay as an application sees it.
+func (r *Relay) entrance(t testing.TB) *obscura.Relay {
+	t.Helper()
+	relay, err := obscura.New(r.API, obscura.Options{HTTPClient: r.http})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return relay
+}
 
 // Client is the generated client; token may be empty.
 func (r *Relay) Client(token string) *client.ClientWithResponses {

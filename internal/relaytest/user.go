@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
+	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
@@ -24,6 +25,8 @@ type User struct {
 	ID   uuid.UUID
 	// Token and Refresh are the user-scoped pair of the registration.
 	Token, Refresh string
+	// Session acts with the same pair as an application does: see clients/go.
+	Session *obscura.Session
 
 	relay *Relay
 }
@@ -32,12 +35,13 @@ type User struct {
 func (r *Relay) Register(t testing.TB) *User {
 	t.Helper()
 	name := "user_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:20]
-	got, err := r.Client("").CreateUserWithResponse(t.Context(), client.Credentials{Username: name, Password: Password})
-	if err != nil || got.JSON201 == nil {
-		t.Fatalf("register: %v, %s", err, body(got))
+	session, err := r.entrance(t).Register(t.Context(), name, Password)
+	if err != nil {
+		t.Fatalf("register: %v", err)
 	}
-	return &User{ClientWithResponses: r.Client(got.JSON201.Token), Name: name, ID: Subject(t, got.JSON201.Token),
-		Token: got.JSON201.Token, Refresh: got.JSON201.RefreshToken, relay: r}
+	pair := session.Tokens()
+	return &User{ClientWithResponses: r.Client(pair.Token), Name: name, ID: session.UserID(),
+		Token: pair.Token, Refresh: pair.RefreshToken, Session: session, relay: r}
 }
 
 func body(got any) []byte {
@@ -49,8 +53,10 @@ func body(got any) []byte {
 
 // Device is a registered device with its secrets.
 type Device struct {
-	// ClientWithResponses acts with the device-scoped token.
+	// ClientWithResponses acts with the device-scoped token, once, whatever the answer.
 	*client.ClientWithResponses
+	// Session acts as an application does: see clients/go.
+	Session        *obscura.Session
 	User           *User
 	ID             uuid.UUID
 	Number         int32
@@ -82,12 +88,13 @@ func NewDevice(identity *prekeytest.Identity, ec, kyber int) client.NewDevice {
 // NewDeviceWith registers a device with a given upload.
 func (u *User) NewDeviceWith(t testing.TB, identity *prekeytest.Identity, upload client.NewDevice) *Device {
 	t.Helper()
-	got, err := u.CreateDeviceWithResponse(t.Context(), upload)
-	if err != nil || got.JSON201 == nil {
-		t.Fatalf("new device: %v, %s", err, body(got))
+	session, err := u.Session.AddDevice(t.Context(), upload)
+	if err != nil {
+		t.Fatalf("new device: %v", err)
 	}
-	return &Device{ClientWithResponses: u.relay.Client(got.JSON201.Token), User: u, ID: *got.JSON201.DeviceID,
-		Number: *got.JSON201.DeviceNumber, Token: got.JSON201.Token, Refresh: got.JSON201.RefreshToken,
+	pair := session.Tokens()
+	return &Device{ClientWithResponses: u.relay.Client(pair.Token), Session: session, User: u, ID: session.DeviceID(),
+		Number: session.DeviceNumber(), Token: pair.Token, Refresh: pair.RefreshToken,
 		Identity: identity, RegistrationID: int(upload.RegistrationID), relay: u.relay}
 }
 
@@ -95,6 +102,11 @@ func (u *User) NewDeviceWith(t testing.TB, identity *prekeytest.Identity, upload
 func (d *Device) On(r *Relay) *Device {
 	other := *d
 	other.relay, other.ClientWithResponses = r, r.Client(d.Token)
+	session, err := r.entrance(r.t).Resume(obscura.Tokens{Token: d.Token, RefreshToken: d.Refresh, DeviceID: &d.ID, DeviceNumber: &d.Number})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	other.Session = session
 	return &other
 }
 
