@@ -57,7 +57,7 @@ func (b *bundleTarget) refill(ctx context.Context, l *bundleLoad) {
 				upload.KyberPreKeys = append(upload.KyberPreKeys, client.KyberPreKey(signedKey(k)))
 			}
 		}
-		err := l.api.insist(ctx, "POST", "/v1/devices/keys", b.device.token(ctx, l.api), upload, nil)
+		err := b.device.session.UploadKeys(ctx, upload)
 		b.mu.Lock()
 		b.busy = false
 		b.mu.Unlock()

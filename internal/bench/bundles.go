@@ -77,11 +77,6 @@ func bundles(ctx context.Context, cfg BundlesConfig, t *target) (*BundlesResult,
 	if cfg.Hot {
 		cfg.Targets = 1
 	}
-	callers, err := register(ctx, t.api, wanted{devices: min(cfg.Callers, devicesPerUser)}, func(int, int) {})
-	if err != nil {
-		return nil, err
-	}
-	defer t.farewell(callers)
 	w := wanted{devices: cfg.Targets, perUser: 1, ec: keysPerTarget}
 	if cfg.Kyber {
 		w.kyber = keysPerTarget
@@ -91,6 +86,11 @@ func bundles(ctx context.Context, cfg BundlesConfig, t *target) (*BundlesResult,
 		return nil, err
 	}
 	defer t.farewell(p)
+	callers, err := register(ctx, t.entrance, wanted{devices: min(cfg.Callers, devicesPerUser)}, func(int, int) {})
+	if err != nil {
+		return nil, err
+	}
+	defer t.farewell(callers)
 	b := &bundleLoad{cfg: cfg, api: t.api}
 	for _, dev := range p.devices {
 		b.targets = append(b.targets, newBundleTarget(dev, cfg.Kyber))
@@ -146,7 +146,7 @@ func (b *bundleLoad) call(ctx context.Context, caller *device, number int) {
 		target := b.targets[n%len(b.targets)]
 		began := b.window.now()
 		var got []fetched
-		err := b.api.do("GET", target.path, caller.token(ctx, b.api), "", nil, func(body []byte) error {
+		err := b.api.do("GET", target.path, caller.token(ctx), "", nil, func(body []byte) error {
 			return json.Unmarshal(body, &got)
 		})
 		now := b.window.now()

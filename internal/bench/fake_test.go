@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/relaytest"
 )
 
 // A fakeRelay speaks the fixed part of the contract, keeps nothing, and lies as it is told. Tokens
@@ -65,7 +66,7 @@ func newFakeRelay(t *testing.T, lie func(n int) fate) *fakeRelay {
 	})
 	mux.HandleFunc("POST /v1/gateway/ticket", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusCreated)
-		_ = json.NewEncoder(w).Encode(map[string]string{"ticket": tokenID(r).String()})
+		_ = json.NewEncoder(w).Encode(map[string]string{"ticket": relaytest.Subject(t, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")).String()})
 	})
 	mux.HandleFunc("GET /v1/gateway", f.gateway)
 	mux.HandleFunc("POST /v1/messages", f.send)
@@ -76,17 +77,9 @@ func newFakeRelay(t *testing.T, lie func(n int) fate) *fakeRelay {
 
 // auth answers with a token that, as a JWT does, names its subject.
 func (f *fakeRelay) auth(w http.ResponseWriter, sub uuid.UUID, dev *uuid.UUID) {
-	claims := base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"` + sub.String() + `"}`))
+	claims := base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"` + sub.String() + `","iat":1,"exp":4102444800}`))
 	w.WriteHeader(http.StatusCreated)
 	_ = json.NewEncoder(w).Encode(map[string]any{"token": "x." + claims + ".x", "refreshToken": "r", "expiresAt": 1, "deviceId": dev})
-}
-
-func tokenID(r *http.Request) uuid.UUID {
-	id, err := subject(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
-	if err != nil {
-		panic(err)
-	}
-	return id
 }
 
 func (f *fakeRelay) gateway(w http.ResponseWriter, r *http.Request) {

@@ -4,14 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	obscura "github.com/obscura-relay/obscura/clients/go"
 )
 
 // httpTimeout bounds a request. The relay answers well before; what takes longer is an error.
@@ -54,20 +54,13 @@ func withPort(u *url.URL) string {
 
 func (a *api) close() { a.client.CloseIdleConnections() }
 
-// refusal is an answer other than success.
-type refusal struct {
-	status int
-	code   string        // the contract's stable code
-	after  time.Duration // Retry-After; 0 when the answer had none
-}
-
-func (r *refusal) Error() string {
-	return strings.TrimSpace(fmt.Sprintf("HTTP %d %s", r.status, r.code))
-}
-
-// mayPass reports whether the relay asks to try again.
-func (r *refusal) mayPass() bool {
-	return r.status == fasthttp.StatusTooManyRequests || r.status == fasthttp.StatusServiceUnavailable
+// comeBack reports whether the relay asks to try again, and after how long.
+func comeBack(err error) (after time.Duration, asked bool) {
+	var refusal *obscura.Error
+	if !errors.As(err, &refusal) || refusal.Status != fasthttp.StatusTooManyRequests && refusal.Status != fasthttp.StatusServiceUnavailable {
+		return 0, false
+	}
+	return max(refusal.RetryAfter, 100*time.Millisecond), true
 }
 
 const (
@@ -76,7 +69,7 @@ const (
 )
 
 // do sends one request and calls read with the body of a successful answer, which is only valid
-// there. The error of an answered request is a *refusal.
+// there. The error of an answered request is an *obscura.Error.
 func (a *api) do(method, path, token, contentType string, body []byte, read func([]byte) error) error {
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(request)
@@ -106,16 +99,16 @@ func (a *api) do(method, path, token, contentType string, body []byte, read func
 	return read(response.Body())
 }
 
-func refused(response *fasthttp.Response) *refusal {
-	r := &refusal{status: response.StatusCode()}
+func refused(response *fasthttp.Response) *obscura.Error {
+	e := &obscura.Error{Status: response.StatusCode()}
 	var answer struct{ Code string }
 	if json.Unmarshal(response.Body(), &answer) == nil {
-		r.code = answer.Code
+		e.Code = answer.Code
 	}
 	if seconds, err := strconv.Atoi(string(response.Header.Peek("Retry-After"))); err == nil {
-		r.after = time.Duration(seconds) * time.Second
+		e.RetryAfter = time.Duration(seconds) * time.Second
 	}
-	return r
+	return e
 }
 
 // call sends JSON and reads JSON; in and out may be nil.
@@ -138,14 +131,11 @@ func (a *api) call(method, path, token string, in, out any) error {
 }
 
 // insist calls until the relay neither is busy nor limits the rate, or ctx ends.
-func (a *api) insist(ctx context.Context, method, path, token string, in, out any) error {
+func insist(ctx context.Context, call func() error) error {
 	for {
-		err := a.call(method, path, token, in, out)
-		var r *refusal
-		if !errors.As(err, &r) || !r.mayPass() {
-			return err
-		}
-		if wait(ctx, min(max(r.after, 100*time.Millisecond), maxWait)) != nil {
+		err := call()
+		after, asked := comeBack(err)
+		if !asked || wait(ctx, min(after, maxWait)) != nil {
 			return err
 		}
 	}

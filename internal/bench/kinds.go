@@ -7,9 +7,12 @@ import (
 	"maps"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/fasthttp/websocket"
+
+	obscura "github.com/obscura-relay/obscura/clients/go"
 )
 
 // kinds counts errors by what they are.
@@ -39,15 +42,16 @@ func (k *kinds) read() map[string]int64 {
 
 // kindOf names an error in a few words that repeat.
 func kindOf(err error) string {
-	var r *refusal
+	var refusal *obscura.Error
 	var closed *websocket.CloseError
 	var network net.Error
 	switch {
-	case errors.As(err, &r):
-		if r.mayPass() && r.after == 0 {
-			return r.Error() + " without Retry-After"
+	case errors.As(err, &refusal):
+		kind := strings.TrimSpace(fmt.Sprintf("HTTP %d %s", refusal.Status, refusal.Code))
+		if _, asked := comeBack(err); asked && refusal.RetryAfter == 0 {
+			return kind + " without Retry-After"
 		}
-		return r.Error()
+		return kind
 	case errors.As(err, &closed):
 		return "socket closed " + strconv.Itoa(closed.Code)
 	case errors.As(err, &network) && network.Timeout():

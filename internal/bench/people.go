@@ -3,19 +3,15 @@ package bench
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
 )
@@ -23,15 +19,15 @@ import (
 // devicesPerUser is as many as the contract allows: a password costs far more than a device.
 const devicesPerUser = 10
 
-// refreshAfter renews access tokens well before their 15 minutes are over.
-const refreshAfter = 10 * time.Minute
+// registrars is how many users register at once.
+const registrars = 16
 
 // A user is one registered account.
 type user struct {
 	id       uuid.UUID
 	name     string
 	password string
-	token    string
+	session  *obscura.Session
 }
 
 // A device is a registered device that can act.
@@ -39,24 +35,13 @@ type device struct {
 	user     *user
 	id       uuid.UUID
 	identity *prekeytest.Identity
-
-	mu      sync.Mutex
-	access  string    // guarded by mu
-	refresh string    // guarded by mu
-	born    time.Time // guarded by mu: when access was issued
+	session  *obscura.Session
 }
 
-// token is the device's access token, renewed when it gets old.
-func (d *device) token(ctx context.Context, a *api) string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if time.Since(d.born) > refreshAfter {
-		var auth client.AuthResponse
-		if a.insist(ctx, "POST", "/v1/sessions/refresh", "", client.RefreshToken{RefreshToken: d.refresh}, &auth) == nil {
-			d.access, d.refresh, d.born = auth.Token, auth.RefreshToken, time.Now()
-		}
-	}
-	return d.access
+// token is the device's access token. When the relay does not renew it, what is sent without one fails and is counted.
+func (d *device) token(ctx context.Context) string {
+	token, _ := d.session.AccessToken(ctx)
+	return token
 }
 
 // people are the users and devices of a run.
@@ -73,23 +58,23 @@ type wanted struct {
 }
 
 // register makes users and devices, and tells how far it is.
-func register(ctx context.Context, a *api, w wanted, tell func(done, of int)) (*people, error) {
+func register(ctx context.Context, relay *obscura.Relay, w wanted, tell func(done, of int)) (*people, error) {
 	if w.perUser == 0 {
 		w.perUser = devicesPerUser
 	}
 	p := &people{devices: make([]*device, w.devices), users: make([]*user, (w.devices+w.perUser-1)/w.perUser)}
 	var done atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(16)
+	g.SetLimit(registrars)
 	for i := range p.users {
 		g.Go(func() error {
-			u, err := newUser(ctx, a)
+			u, err := newUser(ctx, relay)
 			if err != nil {
 				return err
 			}
 			p.users[i] = u
 			for j := i * w.perUser; j < min((i+1)*w.perUser, w.devices); j++ {
-				if p.devices[j], err = u.newDevice(ctx, a, w.ec, w.kyber); err != nil {
+				if p.devices[j], err = u.newDevice(ctx, w.ec, w.kyber); err != nil {
 					return err
 				}
 				tell(int(done.Add(1)), w.devices)
@@ -100,31 +85,49 @@ func register(ctx context.Context, a *api, w wanted, tell func(done, of int)) (*
 	return p, g.Wait()
 }
 
+// move makes everybody act at another relay of the same database.
+func (p *people) move(to *obscura.Relay) error {
+	errs := make([]error, 0, len(p.users)+len(p.devices))
+	move := func(s **obscura.Session) {
+		moved, err := to.Resume((*s).Tokens())
+		*s, errs = moved, append(errs, err)
+	}
+	for _, u := range p.users {
+		move(&u.session)
+	}
+	for _, d := range p.devices {
+		move(&d.session)
+	}
+	return errors.Join(errs...)
+}
+
 // leave deletes the users from a relay that stays. It is a courtesy: its errors are not the run's.
-func (p *people) leave(ctx context.Context, a *api) {
+func (p *people) leave(ctx context.Context) {
 	var g errgroup.Group
 	g.SetLimit(8)
 	for _, u := range p.users {
 		g.Go(func() error {
-			return a.insist(ctx, "DELETE", "/v1/account", u.token, client.DeleteAccount{Password: u.password}, nil)
+			_, err := u.session.API().DeleteAccountWithResponse(ctx, client.DeleteAccount{Password: u.password})
+			return err
 		})
 	}
 	_ = g.Wait()
 }
 
-func newUser(ctx context.Context, a *api) (*user, error) {
+func newUser(ctx context.Context, relay *obscura.Relay) (*user, error) {
 	u := &user{name: "bench_" + randomHex(12), password: randomHex(16)}
-	var auth client.AuthResponse
-	err := a.insist(ctx, "POST", "/v1/users", "", client.Credentials{Username: u.name, Password: u.password}, &auth)
+	err := insist(ctx, func() (err error) {
+		u.session, err = relay.Register(ctx, u.name, u.password)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot register a user: %w", err)
 	}
-	u.token = auth.Token
-	u.id, err = subject(auth.Token)
-	return u, err
+	u.id = u.session.UserID()
+	return u, nil
 }
 
-func (u *user) newDevice(ctx context.Context, a *api, ec, kyber int) (*device, error) {
+func (u *user) newDevice(ctx context.Context, ec, kyber int) (*device, error) {
 	identity := prekeytest.NewIdentity()
 	upload := client.NewDevice{
 		IdentityKey: identity.Public, RegistrationID: int32(prekeytest.NewRegistrationID()), //nolint:gosec // 1 to 16383
@@ -138,14 +141,16 @@ func (u *user) newDevice(ctx context.Context, a *api, ec, kyber int) (*device, e
 		last := client.KyberPreKey(signedKey(identity.KyberPreKey(kyber + 1)))
 		upload.LastResortKyberPreKey = &last
 	}
-	var auth client.AuthResponse
-	if err := a.insist(ctx, "POST", "/v1/devices", u.token, upload, &auth); err != nil {
+	d := &device{user: u, identity: identity}
+	err := insist(ctx, func() (err error) {
+		d.session, err = u.session.AddDevice(ctx, upload)
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("cannot register a device: %w", err)
 	}
-	if auth.DeviceID == nil {
-		return nil, errors.New("cannot register a device: the answer names none")
-	}
-	return &device{user: u, id: *auth.DeviceID, identity: identity, access: auth.Token, refresh: auth.RefreshToken, born: time.Now()}, nil
+	d.id = d.session.DeviceID()
+	return d, nil
 }
 
 func signedKey(k prekeytest.SignedPreKey) client.SignedPreKey {
@@ -158,23 +163,6 @@ func oneTimeKeys(first, n int) []client.OneTimePreKey {
 		keys[i] = client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey} //nolint:gosec // small ids
 	}
 	return keys
-}
-
-// subject reads the user id out of an access token, as clients do.
-func subject(token string) (uuid.UUID, error) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return uuid.Nil, errors.New("the access token is not a JWT")
-	}
-	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return uuid.Nil, errors.New("the access token is not a JWT")
-	}
-	var c struct{ Sub uuid.UUID }
-	if err := json.Unmarshal(claims, &c); err != nil {
-		return uuid.Nil, errors.New("the access token names no user")
-	}
-	return c.Sub, nil
 }
 
 func randomHex(n int) string {

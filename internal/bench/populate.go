@@ -11,7 +11,7 @@ func (t *target) populate(ctx context.Context, w wanted) (*people, error) {
 	line := newTicker(t.cfg.Progress)
 	defer line.end()
 	var mu sync.Mutex
-	p, err := register(ctx, t.api, w, func(done, of int) {
+	p, err := register(ctx, t.entrance, w, func(done, of int) {
 		mu.Lock()
 		defer mu.Unlock()
 		line.every("registering: %d of %d devices", done, of)
@@ -19,7 +19,10 @@ func (t *target) populate(ctx context.Context, w wanted) (*people, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, t.renew(ctx)
+	if err := t.renew(ctx); err != nil {
+		return nil, err
+	}
+	return p, p.move(t.entrance)
 }
 
 // farewellTimeout bounds how long leaving a relay may take.
@@ -32,5 +35,5 @@ func (t *target) farewell(p *people) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), farewellTimeout)
 	defer cancel()
-	p.leave(ctx, t.api)
+	p.leave(ctx)
 }

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	mathrand "math/rand/v2"
 	"time"
 
@@ -72,7 +71,7 @@ func (s *sender) once(ctx context.Context, due time.Duration) (pause time.Durati
 	s.fill(first, due)
 	if time.Since(s.asked) > time.Minute { // it may have been renewed
 		s.asked = time.Now()
-		s.request.Header.Set("Authorization", "Bearer "+s.device.token(ctx, l.api))
+		s.request.Header.Set("Authorization", "Bearer "+s.device.token(ctx))
 	}
 	s.request.SetBodyRaw(s.body)
 	err := l.api.client.DoTimeout(s.request, s.response, httpTimeout)
@@ -82,9 +81,8 @@ func (s *sender) once(ctx context.Context, due time.Duration) (pause time.Durati
 	}
 	if err != nil {
 		l.errors.add(kindOf(err))
-		var r *refusal
-		if errors.As(err, &r) && r.mayPass() {
-			return max(r.after, 100*time.Millisecond)
+		if after, asked := comeBack(err); asked {
+			return after
 		}
 		return 100 * time.Millisecond
 	}

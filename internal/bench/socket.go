@@ -12,6 +12,7 @@ import (
 
 	"github.com/fasthttp/websocket"
 
+	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/gen/client"
 )
 
@@ -37,7 +38,8 @@ func newDialer(a *api) *dialer {
 // connect opens the gateway for a device. n is the number of the socket among all.
 func (d *dialer) connect(ctx context.Context, dev *device, n int) (*websocket.Conn, error) {
 	var got client.GatewayTicket
-	if err := d.api.insist(ctx, "POST", "/v1/gateway/ticket", dev.token(ctx, d.api), nil, &got); err != nil {
+	err := insist(ctx, func() error { return d.api.call("POST", "/v1/gateway/ticket", dev.token(ctx), nil, &got) })
+	if err != nil {
 		return nil, err
 	}
 	ws := d.ws
@@ -50,7 +52,7 @@ func (d *dialer) connect(ctx context.Context, dev *device, n int) (*websocket.Co
 	if response != nil {
 		_ = response.Body.Close()
 		if err != nil {
-			return nil, &refusal{status: response.StatusCode, code: "on the upgrade"}
+			return nil, &obscura.Error{Status: response.StatusCode, Code: "on the upgrade"}
 		}
 	}
 	return conn, err

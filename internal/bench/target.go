@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
 
+	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -32,9 +34,12 @@ const startTimeout = time.Minute
 
 // target is the relay under load and what can be seen of it.
 type target struct {
-	cfg     Common
-	api     *api
-	metrics string // URL of /metrics, "" when it cannot be seen
+	cfg Common
+	// api carries the load; through entrance people register.
+	api       *api
+	entrance  *obscura.Relay
+	transport *http.Transport // of entrance
+	metrics   string          // URL of /metrics, "" when it cannot be seen
 
 	// of a relay of our own
 	dir     string
@@ -48,7 +53,7 @@ type target struct {
 // open makes the relay ready: ours is started, another's is taken as it is.
 func open(ctx context.Context, cfg Common, conns int) (_ *target, err error) {
 	allowFiles(1 << 16)
-	t := &target{cfg: cfg}
+	t := &target{cfg: cfg, transport: &http.Transport{MaxIdleConnsPerHost: registrars}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.close())
@@ -68,12 +73,20 @@ func open(ctx context.Context, cfg Common, conns int) (_ *target, err error) {
 			return nil, err
 		}
 	}
-	if t.relay == nil {
-		t.api, err = newAPI(cfg.URL, conns)
-		return t, err
+	url := cfg.URL
+	if t.own() {
+		url = t.relay.url
 	}
-	t.api, err = newAPI(t.relay.url, conns)
-	return t, err
+	return t, t.enter(url, conns)
+}
+
+// enter makes the clients of the relay at a URL.
+func (t *target) enter(url string, conns int) (err error) {
+	if t.api, err = newAPI(url, conns); err != nil {
+		return err
+	}
+	t.entrance, err = obscura.New(url, obscura.Options{HTTPClient: &http.Client{Transport: t.transport, Timeout: httpTimeout}})
+	return err
 }
 
 // own reports whether the relay is ours: it may be restarted, and it goes away afterwards.
@@ -118,17 +131,14 @@ func (t *target) renew(ctx context.Context) error {
 	}
 	conns := t.api.client.MaxConns
 	t.api.close()
+	t.transport.CloseIdleConnections()
 	if err := t.relay.stop(); err != nil {
 		return err
 	}
 	if err := t.startRelay(ctx); err != nil {
 		return err
 	}
-	fresh, err := newAPI(t.relay.url, conns)
-	if err == nil {
-		t.api = fresh
-	}
-	return err
+	return t.enter(t.relay.url, conns)
 }
 
 // stopRelay ends a relay of our own and leaves its database.
@@ -144,6 +154,7 @@ func (t *target) close() error {
 	if t.api != nil {
 		t.api.close()
 	}
+	t.transport.CloseIdleConnections()
 	if t.db != nil {
 		t.db.Close()
 	}
