@@ -140,9 +140,9 @@ vet-sql: ## prepare every query against a migrated scratch database
 migrations: ## the stock goose command line: up, status, down to nothing, up again
 	@$(scratch) bash -euo pipefail -c 'for step in up status "down-to 0" up; do $(GO) tool goose -dir schema postgres "$$DATABASE_URL" $$step; done'
 
-.PHONY: check-go-client
-check-go-client: build ## the program of clients/go/README.md, in a module outside the repository, against a relay started for it
-	@$(with_node); $(with_postgres); tools/with-relay.sh tools/check-go-client.sh
+.PHONY: check-client-go
+check-client-go: build ## the program of clients/go/README.md, in a module outside the repository, against a relay started for it
+	@$(with_node); $(with_postgres); tools/with-relay.sh tools/check-client-go.sh
 
 .PHONY: check-docs
 check-docs: ## links between the documents, and the commands they show, run against a relay started as the README says

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# check-go-client.sh: the Go client as somebody else's module sees it. Builds the program of clients/go/README.md in a module outside the
+# check-client-go.sh: the Go client as somebody else's module sees it. Builds the program of clients/go/README.md in a module outside the
 # repository and runs it against the relay at RELAY_URL. Then looks that the client brings nothing of the relay with it.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -35,4 +35,4 @@ go.yaml.in/yaml/v3
 google.golang.org/protobuf
 END
 go list -deps -f "{{with .Module}}{{if eq .Path \"$module\"}}{{\$.ImportPath}}{{else}}{{.Path}}{{end}}{{end}}" "$module/clients/go" | LC_ALL=C sort -u >needed
-diff allowed needed >&2 || die "clients/go needs something else than it did (>): keep it light, or say in tools/check-go-client.sh that it may"
+diff allowed needed >&2 || die "clients/go needs something else than it did (>): keep it light, or say in tools/check-client-go.sh that it may"
