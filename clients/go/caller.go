@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -140,6 +141,16 @@ func passes(err error) bool {
 		return e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests || e.Status >= 500 && e.Status < 1000
 	}
 	return errors.Is(err, errNoAnswer)
+}
+
+// undecided reports whether a request that failed may have been done all the same.
+func undecided(err error) bool {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Status >= http.StatusInternalServerError
+	}
+	var network *net.OpError
+	return errors.Is(err, errNoAnswer) && (!errors.As(err, &network) || network.Op != "dial")
 }
 
 // stale reports whether an access token was refused, rather than a password, a refresh token or a ticket.

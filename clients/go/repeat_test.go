@@ -136,6 +136,7 @@ func TestTheEndOfAContextEndsTheTriesAndTellsTheLast(t *testing.T) {
 	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
 		var tries []time.Duration
 		start := time.Now()
+		f.refreshing(func(_ int64, w http.ResponseWriter, _ *http.Request) { f.answerPair(w) })
 		f.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 			tries = append(tries, time.Since(start))
 			refuse(w, 500, "internal", "")

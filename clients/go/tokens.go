@@ -19,7 +19,9 @@ import (
 const (
 	// refreshBefore is how long before its end an access token is replaced.
 	refreshBefore = 2 * time.Minute
-	// refreshTry bounds one try: two of them and the wait between fit into the 10 s in which the relay forgives a lost answer.
+	// refreshForgiven is how long after its first use a refresh token may be used again, because the answer was lost.
+	refreshForgiven = 10 * time.Second
+	// refreshTry bounds one try: two of them and the wait between fit into that.
 	refreshTry = 4 * time.Second
 	// refreshPause is how long a token that still works is used after the relay could not replace it.
 	refreshPause = 10 * time.Second
@@ -52,6 +54,7 @@ type keeper struct {
 	relay *Relay
 	// turn is held, by whoever put a value into it, to replace or to store the pair.
 	turn chan struct{}
+	used time.Time // owned by the holder of turn: when the refresh token may first have been used
 
 	mu      sync.Mutex
 	tokens  Tokens    // guarded by mu, written by the holder of turn
@@ -140,15 +143,35 @@ func (k *keeper) enter(ctx context.Context) error {
 
 func (k *keeper) leave() { <-k.turn }
 
-// refresh trades the refresh token for a new pair; turn is held. It goes on when ctx ends: who gave up on it might leave a used token
-// alone for more than 10 s.
+// refresh trades the refresh token for a new pair; turn is held. A token that may have been used is tried again for as long as the relay
+// forgives that, even if ctx ends: after that it would cost the session.
 func (k *keeper) refresh(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshTry)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
+	for wait := (backoff{}); ; {
+		began := time.Now()
+		err := k.refreshOnce(ctx)
+		if err == nil || !undecided(err) {
+			return err
+		}
+		if k.used.IsZero() {
+			k.used = began
+		}
+		forgiven, cancel := context.WithDeadline(ctx, k.used.Add(refreshForgiven))
+		late := wait.pause(forgiven, err)
+		cancel()
+		if late != nil {
+			return err
+		}
+	}
+}
+
+func (k *keeper) refreshOnce(ctx context.Context) error {
 	old := k.pair().RefreshToken
 	if old == "" {
 		return k.end(fmt.Errorf("%w: it has no refresh token", ErrSessionEnded))
 	}
+	ctx, cancel := context.WithTimeout(ctx, refreshTry)
+	defer cancel()
 	var tokens Tokens
 	response, err := k.relay.api.RefreshSession(ctx, client.RefreshToken{RefreshToken: old})
 	err = read(response, err, &tokens)
@@ -168,6 +191,7 @@ func (k *keeper) take(tokens Tokens) error {
 	if err != nil {
 		return err
 	}
+	k.used = time.Time{}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.setLocked(tokens, c.life())

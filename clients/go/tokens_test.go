@@ -140,24 +140,34 @@ func TestALostRefreshIsTriedAgainWithin10Seconds(t *testing.T) {
 	}
 }
 
+// A session that is left with a refresh token that was used, and idle then, would be lost.
 func TestARefreshIsNotAbandonedByWhoWaitsForIt(t *testing.T) {
 	t.Parallel()
-	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
-		sendOnce(f)
-		f.refreshing(func(_ int64, w http.ResponseWriter, _ *http.Request) {
-			time.Sleep(2 * time.Second) // fake time
-			f.answerPair(w)
+	for name, at := range map[string]time.Duration{"the token has expired": 16 * time.Minute, "the token still works": 14 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
+				sendOnce(f)
+				f.refreshing(func(n int64, w http.ResponseWriter, _ *http.Request) {
+					time.Sleep(2 * time.Second) // fake time
+					if n == 1 {
+						hangUp(w)
+					}
+					f.answerPair(w)
+				})
+				time.Sleep(at) // fake time
+				start := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if _, err := s.Send(ctx, batch()); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 10*time.Second {
+					t.Errorf("send: %v, after %s", err, time.Since(start))
+				}
+				if got := s.Tokens().RefreshToken; got != "refresh 2" {
+					t.Errorf("the pair that came after the caller had gone is lost, it has %q", got)
+				}
+			})
 		})
-		time.Sleep(16 * time.Minute) // fake time
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := s.Send(ctx, batch()); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("send: %v", err)
-		}
-		if got := s.Tokens().RefreshToken; got != "refresh 2" {
-			t.Errorf("the pair that came after the caller had gone is lost, it has %q", got)
-		}
-	})
+	}
 }
 
 func TestATokenThatWorksIsUsedWhileTheRelayCannotRenewIt(t *testing.T) {
@@ -166,7 +176,7 @@ func TestATokenThatWorksIsUsedWhileTheRelayCannotRenewIt(t *testing.T) {
 		sendOnce(f)
 		f.refreshing(func(n int64, w http.ResponseWriter, _ *http.Request) {
 			if n <= 3 {
-				refuse(w, 429, "rate_limited", "30")
+				refuse(w, 429, "rate_limited", "1")
 				return
 			}
 			f.answerPair(w)
@@ -181,6 +191,24 @@ func TestATokenThatWorksIsUsedWhileTheRelayCannotRenewIt(t *testing.T) {
 		}
 		if n := f.refreshes.Load(); n != 3 {
 			t.Errorf("%d refreshes in 25 s, want one in 10 s", n)
+		}
+	})
+}
+
+// Once the relay no longer forgives a second use there is no hurry.
+func TestARelayThatFailsIsNotFloodedWithRefreshes(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
+		f.refreshing(func(_ int64, w http.ResponseWriter, _ *http.Request) { refuse(w, 500, "internal", "") })
+		time.Sleep(16 * time.Minute) // fake time
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		var e *obscura.Error
+		if _, err := s.Send(ctx, batch()); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &e) {
+			t.Errorf("send: %v", err)
+		}
+		if n := f.refreshes.Load(); n < 60 || n > 240 {
+			t.Errorf("%d refreshes in an hour", n)
 		}
 	})
 }
