@@ -78,20 +78,16 @@ func TestAcknowledgementsShareFrames(t *testing.T) {
 func TestWhatWasAcknowledgedIsNotHandedOutAgain(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
-		again := make(chan [][]byte, 10)
-		f.gateway(func(c *fakeSocket) { // the first socket breaks before it hears anything
+		f.gateway(func(c *fakeSocket) {
 			_ = c.send(mail(1, 3))
-			if c.number == 1 {
-				time.Sleep(time.Millisecond) // fake time
+			ids, err := c.acks()
+			if c.number == 1 || err != nil { // the first breaks, and forgets what it heard
 				return
 			}
-			for {
-				ids, err := c.acks()
-				if err != nil {
-					return
-				}
-				again <- ids
+			if len(ids) == 2 {
+				_ = c.send(mail(4, 4))
 			}
+			_, _ = c.acks()
 		})
 		g := s.Gateway()
 		next := listen(t, t.Context(), g)
@@ -112,20 +108,94 @@ func TestWhatWasAcknowledgedIsNotHandedOutAgain(t *testing.T) {
 		if event, err = next(); sequence(event) != 2 {
 			t.Fatalf("%v, %v; want envelope 2, which nobody acknowledged", event, err)
 		}
-		g.Acknowledge(event.(*obscura.Envelope))
-		time.Sleep(time.Second) // fake time
-		synctest.Wait()
-		close(again)
-		heard := make(map[string]bool)
-		for ids := range again {
-			for _, id := range ids {
-				heard[string(id)] = true
-			}
-		}
-		if len(heard) != 3 {
-			t.Errorf("the second socket acknowledged %d envelopes, want all 3", len(heard))
+		if event, err = next(); sequence(event) != 4 {
+			t.Errorf("%v, %v; want envelope 4, which comes when 1 and 3 have been acknowledged again", event, err)
 		}
 	})
+}
+
+func TestWhatASocketDidNotAcknowledgeTheNextOneDoes(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
+		f.gateway(func(c *fakeSocket) {
+			if c.number == 1 { // it breaks before it hears anything
+				_ = c.send(mail(1, 1))
+				return
+			}
+			if ids, err := c.acks(); err == nil && len(ids) == 1 {
+				_ = c.send(mail(2, 2))
+			}
+			_, _ = c.acks()
+		})
+		g := s.Gateway()
+		next := listen(t, t.Context(), g)
+		event, err := next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if event, err := next(); err != nil || sequence(event) != 0 {
+			t.Fatalf("%v, %v; want Disconnected", event, err)
+		}
+		g.Acknowledge(event.(*obscura.Envelope))
+		if event, err = next(); sequence(event) != 2 {
+			t.Errorf("%v, %v; want envelope 2, which follows the acknowledgement", event, err)
+		}
+	})
+}
+
+func TestTheEndOfAContextClosesTheGateway(t *testing.T) {
+	t.Parallel()
+	for name, opens := range map[string]bool{"while it opens": false, "when it is open": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
+				ended := make(chan error, 1)
+				acknowledged := 0
+				f.HandleFunc("GET /v1/gateway", func(w http.ResponseWriter, r *http.Request) {
+					if !opens {
+						<-r.Context().Done()
+						return
+					}
+					conn, err := websocket.Accept(w, r, nil)
+					if err != nil {
+						return
+					}
+					c := &fakeSocket{Conn: conn}
+					_ = c.send(mail(1, 2))
+					for err == nil {
+						var ids [][]byte
+						ids, err = c.acks()
+						acknowledged += len(ids)
+					}
+					ended <- err
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				envelopes := 0
+				for event, err := range s.Gateway().Events(ctx) {
+					switch e := event.(type) {
+					case *obscura.Envelope:
+						if envelopes++; envelopes == 2 {
+							<-ctx.Done()
+						}
+						s.Gateway().Acknowledge(e)
+					case nil:
+						if !errors.Is(err, context.DeadlineExceeded) {
+							t.Errorf("the end: %v", err)
+						}
+					default:
+						t.Errorf("%+v", e)
+					}
+				}
+				if !opens {
+					return
+				}
+				if err := <-ended; websocket.CloseStatus(err) != websocket.StatusNormalClosure || acknowledged != 2 {
+					t.Errorf("the relay saw %v, after %d acknowledgements", err, acknowledged)
+				}
+			})
+		})
+	}
 }
 
 func TestHowAGatewayEnds(t *testing.T) {

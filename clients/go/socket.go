@@ -102,7 +102,7 @@ func (s *socket) read() {
 	}
 }
 
-// acknowledge sends acknowledgements until close is called or the connection ends.
+// acknowledge sends acknowledgements until the connection ends, or close is called and sends the last.
 func (s *socket) acknowledge() {
 	for {
 		select {
@@ -113,6 +113,7 @@ func (s *socket) acknowledge() {
 		select {
 		case <-time.After(gather):
 		case <-s.done:
+			return
 		}
 		if s.flush() != nil {
 			return
