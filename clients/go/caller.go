@@ -136,8 +136,7 @@ func read(response *http.Response, err error, out any) error {
 
 // passes reports whether the same request may be answered better later.
 func passes(err error) bool {
-	var e *Error
-	if errors.As(err, &e) {
+	if e := refusal(err); e != nil {
 		return e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests || e.Status >= 500 && e.Status < 1000
 	}
 	return errors.Is(err, errNoAnswer)
@@ -145,8 +144,7 @@ func passes(err error) bool {
 
 // undecided reports whether a request that failed may have been done all the same.
 func undecided(err error) bool {
-	var e *Error
-	if errors.As(err, &e) {
+	if e := refusal(err); e != nil {
 		return e.Status >= http.StatusInternalServerError
 	}
 	var network *net.OpError
@@ -155,8 +153,8 @@ func undecided(err error) bool {
 
 // stale reports whether an access token was refused, rather than a password, a refresh token or a ticket.
 func stale(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Status == http.StatusUnauthorized && e.Code == "unauthorized"
+	e := refusal(err)
+	return e != nil && e.Status == http.StatusUnauthorized && e.Code == "unauthorized"
 }
 
 // backoff counts the tries that failed in a row.
@@ -164,8 +162,7 @@ type backoff struct{ failed int }
 
 // next returns how long to wait after a try that failed with err.
 func (b *backoff) next(err error) time.Duration {
-	var e *Error
-	if errors.As(err, &e) && e.RetryAfter > 0 {
+	if e := refusal(err); e != nil && e.RetryAfter > 0 {
 		return e.RetryAfter + rand.N(e.RetryAfter)
 	}
 	longest := min(backoffFirst<<b.failed, backoffLongest)
@@ -176,10 +173,10 @@ func (b *backoff) next(err error) time.Duration {
 // pause waits before the next try. When the relay wants more time than ctx has it returns err at once.
 func (b *backoff) pause(ctx context.Context, err error) error {
 	wait := b.next(err)
-	var e *Error
-	deadline, bounded := ctx.Deadline()
-	if errors.As(err, &e) && bounded && time.Until(deadline) < e.RetryAfter {
-		return err
+	if deadline, bounded := ctx.Deadline(); bounded {
+		if e := refusal(err); e != nil && time.Until(deadline) < e.RetryAfter {
+			return err
+		}
 	}
 	if ended := sleep(ctx, wait); ended != nil {
 		return fmt.Errorf("%w, after: %w", ended, err)

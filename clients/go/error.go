@@ -42,6 +42,13 @@ func (e *Error) Error() string {
 	return strings.TrimRight(fmt.Sprintf("the relay answered %d %s: %s", e.Status, e.Code, e.Message), ": ")
 }
 
+// refusal is the answer of the relay in an error, nil when there is none.
+func refusal(err error) *Error {
+	var e *Error
+	_ = errors.As(err, &e) // e says it
+	return e
+}
+
 // failure reads the answer of a request that was refused.
 func failure(response *http.Response, body []byte) *Error {
 	e := &Error{Status: response.StatusCode, RequestID: response.Header.Get("X-Request-Id")}

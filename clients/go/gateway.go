@@ -132,8 +132,7 @@ func (g *Gateway) open(ctx context.Context) (*socket, error) {
 			header.Set("Authorization", "Bearer "+token)
 		}
 		s, err := openSocket(ctx, g.session.relay.options.HTTPClient, address, header, g.acks)
-		var e *Error
-		if errors.As(err, &e) && e.Status == http.StatusUnauthorized && refused == "" {
+		if e := refusal(err); e != nil && e.Status == http.StatusUnauthorized && refused == "" {
 			refused = token
 			continue
 		}

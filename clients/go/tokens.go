@@ -175,8 +175,7 @@ func (k *keeper) refreshOnce(ctx context.Context) error {
 	var tokens Tokens
 	response, err := k.relay.api.RefreshSession(ctx, client.RefreshToken{RefreshToken: old})
 	err = read(response, err, &tokens)
-	var e *Error
-	if errors.As(err, &e) && e.Status == http.StatusUnauthorized {
+	if e := refusal(err); e != nil && e.Status == http.StatusUnauthorized {
 		return k.end(fmt.Errorf("%w: %w", ErrSessionEnded, err))
 	}
 	if err != nil {
