@@ -14,6 +14,8 @@ LINT := $(GO) tool -modfile=tools/lint/go.mod golangci-lint
 # Where PostgreSQL's binaries are, put into PATH for what starts a private cluster.
 with_postgres = pg="$$(tools/ensure-postgres.sh)"; export PATH="$$pg:$$PATH"
 with_node     = node="$$(tools/ensure-node.sh)"; export PATH="$$node:$$PATH"
+# The TypeScript client, installed and built: the examples depend on its folder.
+with_client   = $(with_node); tools/npm-ci.sh clients/ts; npm --prefix clients/ts run --silent build
 # Runs the command that follows with DATABASE_URL naming an empty database of a server that lives as long as the command.
 scratch       = $(with_postgres); $(GO) run ./tools/scratchdb
 
@@ -33,15 +35,15 @@ run: build ## run a relay on 127.0.0.1:3000, its data in ./data (OBSCURA_DATA_DI
 	exec bin/obscura serve
 
 demo: build ## let two Signal clients talk through a relay of their own: examples/signal-chat
-	@$(with_node); $(with_postgres); cd examples/signal-chat && npm ci && exec ../../tools/with-relay.sh npm start
+	@$(with_client); $(with_postgres); tools/npm-ci.sh examples/signal-chat; cd examples/signal-chat && exec ../../tools/with-relay.sh npm start
 
 ##@ Change it
 
-.PHONY: generate generate-api generate-db generate-proto
-generate: ## delete gen/ and write it again from openapi.yaml, obscura.proto, schema/ and queries/
+.PHONY: generate generate-api generate-db generate-proto generate-ts
+generate: ## delete gen/ and clients/ts/src/gen and write them again from openapi.yaml, obscura.proto, schema/ and queries/
 	@for tool in oapi-codegen sqlc protoc-gen-go; do $(GO) tool -n $$tool >/dev/null; done
 	@mkdir -p gen && find gen -mindepth 1 -maxdepth 1 ! -name api ! -name client ! -name db ! -name obscurapb -exec rm -rf {} +
-	@$(MAKE) generate-api generate-db generate-proto
+	@$(MAKE) generate-api generate-db generate-proto generate-ts
 
 generate-api:
 	@rm -rf gen/api && mkdir -p gen/api && $(GO) tool oapi-codegen -config tools/oapi-server.yaml openapi.yaml
@@ -58,6 +60,8 @@ generate-proto:
 swagger_ui = $(with_node); (cd tools/page && npm ci --loglevel=error >&2); $(GO) run ./tools/page
 page: ## take what the API page keeps of Swagger UI from npm into internal/page
 	@$(swagger_ui) tools/page/node_modules/swagger-ui-dist
+generate-ts:
+	@$(with_node); tools/npm-ci.sh clients/ts; npm --prefix clients/ts run --silent generate
 
 .PHONY: fmt tools
 fmt: ## format the Go code
@@ -77,7 +81,7 @@ tools: ## build or install every tool ahead of time (the other targets do it whe
 ##@ Check it
 
 .PHONY: test test-go test-signal
-test: test-go test-signal ## every test: the relay's, with the race detector, and the one with real Signal clients
+test: test-go test-ts test-signal ## every test: the relay's, with the race detector, the TypeScript client's, and the one with real Signal clients
 
 # One package at a time, since most start servers of their own. argon2id itself is left out of the race detector, which makes
 # it ten times as slow and every log-in with it; our callers of it are not.
@@ -92,7 +96,18 @@ soak: ## break things at random for DURATION (10m) and print the ledger of every
 
 test-signal: build ## examples/signal-chat as a test: real Signal clients against a relay started for them, every answer checked
 	@$(GO) build -o bin/front ./tools/front
-	@$(with_node); $(with_postgres); cd examples/signal-chat && npm ci && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
+	@$(with_client); $(with_postgres); tools/npm-ci.sh examples/signal-chat; cd examples/signal-chat && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
+
+.PHONY: client-ts test-ts check-client-ts
+client-ts: ## install and build clients/ts
+	@$(with_client)
+
+test-ts: build ## clients/ts against a relay started for it, every answer checked, with broken connections and a relay that is killed
+	@$(GO) build -o bin/front ./tools/front
+	@$(with_client); $(with_postgres); cd clients/ts && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
+
+check-client-ts: build ## clients/ts as others get it: packed, installed into an empty project, compiled against and run
+	@$(with_client); $(with_postgres); cd clients/ts && exec ../../tools/with-relay.sh npm run test:consumer
 
 .PHONY: check-page test-page
 check-page: ## fail unless what the API page keeps of Swagger UI is what npm gives
@@ -130,9 +145,9 @@ test-contract: ## that make contract finds breaks, lets those pass that are mean
 	@tools/contract/test.sh
 
 .PHONY: check-generated vet-sql migrations
-check-generated: generate ## generate, and fail unless gen/ is then exactly what is committed
-	@stale="$$(git status --porcelain --untracked-files=all -- gen)"; \
-	if [ -n "$$stale" ]; then echo "gen/ differs from what is committed, run make generate and commit:"; echo "$$stale"; git --no-pager diff --stat -- gen; exit 1; fi
+check-generated: generate ## generate, and fail unless everything is then exactly as committed
+	@stale="$$(git status --porcelain --untracked-files=all -- gen clients/ts/src/gen)"; \
+	if [ -n "$$stale" ]; then echo "generated code differs from what is committed, run make generate and commit:"; echo "$$stale"; git --no-pager diff --stat -- gen clients/ts/src/gen; exit 1; fi
 
 vet-sql: ## prepare every query against a migrated scratch database
 	@$(scratch) bash -euo pipefail -c '$(GO) tool goose -dir schema postgres "$$DATABASE_URL" up && $(GO) tool sqlc vet'

@@ -1,8 +1,8 @@
 // The scenario, as a function that tells what happens while it happens and returns what happened.
+import type { Bytes, Envelope } from '@obscura-relay/client';
 import type { Device, Handout, Received, Sent } from './device.js';
 import { Person } from './person.js';
 import type { Kind } from './signal.js';
-import type { Bytes, Envelope } from './wire.js';
 
 /** One message that one device sent and one device read. */
 export interface Delivery {
@@ -49,12 +49,12 @@ async function scenario(url: string, tell: (event: Event) => void, outcome: Outc
 
   /** Writes to a user, all of whose devices in `to` are online and read it. */
   const say = async (from: Device, to: Device[], text: string) => {
-    const batch = await from.write(to[0]?.userId ?? '', text);
+    const batch = await from.write(to[0]?.session.userId ?? '', text);
     for (const device of to) deliver(from, device, batch, await device.read());
   };
 
   const checkKeys = async (device: Device) => {
-    if (!device.keys.matches(await device.relay.inventory())) throw new Error(`the relay offers keys that are not those of ${device}`);
+    if (!device.keys.matches(await device.session.keys())) throw new Error(`the relay offers keys that are not those of ${device}`);
     note(`${device} checks what the relay offers for it: its own keys, and no others.`);
   };
 

@@ -1,10 +1,9 @@
 // One device: its keys and sessions, its token, its gateway, and the devices of others that it knows.
+import { newBatch, type Bytes, type Envelope, type Gateway, type GatewayEvent, type Session } from '@obscura-relay/client';
 import { randomUUID } from 'node:crypto';
-import { Gateway } from './gateway.js';
 import { Keys } from './keys.js';
-import { Relay } from './relay.js';
 import { Cipher, type Kind } from './signal.js';
-import type { Bytes, Envelope, GatewayEvent } from './wire.js';
+import { within } from './wait.js';
 
 export interface Sent {
   toDeviceId: string;
@@ -45,26 +44,26 @@ export class Device {
   private constructor(
     readonly owner: string,
     readonly name: string,
-    readonly userId: string,
     readonly deviceId: string,
     readonly deviceNumber: number,
     readonly keys: Keys,
-    readonly relay: Relay,
+    readonly session: Session,
   ) {
-    this.#cipher = new Cipher({ userId, deviceNumber }, keys);
+    this.#cipher = new Cipher({ userId: session.userId, deviceNumber }, keys);
   }
 
-  static async add(owner: string, name: string, userId: string, account: Relay): Promise<Device> {
+  static async add(owner: string, name: string, account: Session): Promise<Device> {
     const keys = new Keys();
-    const { token, deviceId, deviceNumber } = await account.addDevice({ name, ...(await keys.first()) });
+    const session = await account.addDevice({ name, ...(await keys.first()) });
+    const { deviceId, deviceNumber } = session;
     if (!deviceId || !deviceNumber) throw new Error('the relay registered a device and did not say its id and number');
-    return new Device(owner, name, userId, deviceId, deviceNumber, keys, new Relay(account.url, token));
+    return new Device(owner, name, deviceId, deviceNumber, keys, session);
   }
 
   /** Fetches a user's bundles and starts a session with each device that there is none with yet. */
   async meet(userId: string): Promise<Handout[]> {
     const handouts: Handout[] = [];
-    for (const bundle of await this.relay.bundles(userId)) {
+    for (const bundle of await this.session.bundles(userId)) {
       const { deviceId, deviceNumber } = bundle;
       const session = !(await this.#cipher.knows({ userId, deviceNumber }));
       if (session) await this.#cipher.meet(userId, bundle);
@@ -83,14 +82,15 @@ export class Device {
     }
     if (sent.length === 0) throw new Error(`${this} knows no device of ${userId}`);
     const submissionId = randomUUID(); // one text, so one id, for however many devices
-    const failures = await this.relay.send(sent.map(({ toDeviceId, message }) => ({ submissionId, deviceId: toDeviceId, message })));
+    const batch = newBatch(...sent.map(({ toDeviceId, message }) => ({ submissionId, deviceId: toDeviceId, message })));
+    const failures = await this.session.send(batch);
     if (failures.length > 0) throw new Error(`the relay refused a message: ${failures.map((f) => f.reason).join(', ')}`);
     return sent;
   }
 
   /** Opens the gateway and reads all that waited there. */
   async comeOnline(): Promise<Backlog> {
-    this.#gateway = await Gateway.open(await this.relay.gatewayUrl());
+    this.#gateway = this.session.connect();
     const messages: Received[] = [];
     let upTo: number | undefined;
     let preKeys: Backlog['preKeys'] | undefined;
@@ -112,7 +112,7 @@ export class Device {
   }
 
   async refill(): Promise<void> {
-    await this.relay.uploadKeys(await this.keys.refill());
+    await this.session.uploadKeys(await this.keys.refill());
   }
 
   async goAway(): Promise<void> {
@@ -122,16 +122,18 @@ export class Device {
 
   /** Leaves nothing open that would keep the process alive. */
   abort(): void {
-    this.#gateway?.abort();
+    void this.#gateway?.close();
   }
 
   toString(): string {
     return `${this.owner}'s ${this.name}`;
   }
 
-  #next(what: string): Promise<GatewayEvent> {
+  async #next(what: string): Promise<GatewayEvent> {
     if (!this.#gateway) throw new Error(`${this} is not online`);
-    return this.#gateway.next(what);
+    const { value } = await within(this.#gateway.next(), what);
+    if (!value) throw new Error(`the gateway was closed before ${what}`);
+    return value;
   }
 
   /** Decrypts first and acknowledges then: what was not understood stays with the relay. */
@@ -152,7 +154,7 @@ export class Device {
       this.#remember(senderId, senderDeviceNumber, senderDeviceId); // hence an answer needs no bundle
       messages.push({ envelope, ...opened });
     }
-    this.#gateway?.acknowledge([id]);
+    this.#gateway?.acknowledge(id);
     return messages;
   }
 

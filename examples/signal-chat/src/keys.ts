@@ -1,9 +1,8 @@
 // A device's keys: the private parts stay in the stores, the public parts go to the relay.
+import { toBase64, type Bytes, type KeyInventory, type KeyUpload, type NewDevice } from '@obscura-relay/client';
 import * as signal from '@signalapp/libsignal-client';
 import { createHash, randomInt } from 'node:crypto';
-import type { Inventory, KeyUpload, NewDevice } from './relay.js';
 import { Identities, KyberPreKeys, PreKeys, Sessions, SignedPreKeys } from './stores.js';
-import { toBase64, type Bytes } from './wire.js';
 
 /** As many as the relay's threshold, so that the first bundle handed out already asks for a refill. */
 const batch = 20;
@@ -49,7 +48,7 @@ export class Keys {
   }
 
   /** Whether the relay, by its own account, offers this device's keys and no others. */
-  matches(inventory: Inventory): boolean {
+  matches(inventory: KeyInventory): boolean {
     const hash = createHash('sha256').update(this.identities.own.publicKey.serialize());
     const add = (record: PublicRecord | undefined): boolean => {
       if (!record) return false;

@@ -1,6 +1,6 @@
 // The relay sees how long a ciphertext is. Padding hides how long the text was: as in Signal's own clients, the text ends
 // with 0x80 and is filled up with zeros to a multiple of 160 bytes.
-import type { Bytes } from './wire.js';
+import type { Bytes } from '@obscura-relay/client';
 
 const block = 160;
 

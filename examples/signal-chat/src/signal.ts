@@ -1,10 +1,10 @@
 // Sessions: pre-key bundles in, ciphertext out, and back.
+import { fromBase64, type Bytes, type PreKeyBundle as Bundle } from '@obscura-relay/client';
 import * as signal from '@signalapp/libsignal-client';
 import { CiphertextMessageType, KEMPublicKey, PreKeyBundle, PublicKey } from '@signalapp/libsignal-client';
 import type { Keys } from './keys.js';
 import { pad, unpad } from './padding.js';
-import type { Bundle } from './relay.js';
-import { fromBase64, unwrap, wrap, type Bytes } from './wire.js';
+import { unwrap, wrap } from './wrapping.js';
 
 /** A device as libsignal addresses it: the user's UUID and the device number, 1 to 127. */
 export interface Address {

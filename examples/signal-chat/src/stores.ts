@@ -1,7 +1,7 @@
 // What libsignal asks a client to remember, kept in memory. A real client keeps these in an encrypted database.
+import type { Bytes } from '@obscura-relay/client';
 import * as signal from '@signalapp/libsignal-client';
 import { Direction, IdentityChange } from '@signalapp/libsignal-client';
-import type { Bytes } from './wire.js';
 
 export class Sessions extends signal.SessionStore {
   readonly #records = new Map<string, Bytes>();

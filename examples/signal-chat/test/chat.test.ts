@@ -38,7 +38,7 @@ test('Alice and Bob talk through a relay', async (t) => {
     each(({ from, sent, envelope }) => {
       assert.deepEqual(
         [envelope.senderId, envelope.senderDeviceId, envelope.senderDeviceNumber],
-        [from.userId, from.deviceId, from.deviceNumber],
+        [from.session.userId, from.deviceId, from.deviceNumber],
       );
       assert.deepEqual(envelope.message, sent);
       assert.ok(Math.abs(envelope.acceptedAt.getTime() - Date.now()) < 3_600_000, 'the timestamp is in milliseconds and about now');

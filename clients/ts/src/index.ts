@@ -1,0 +1,29 @@
+/**
+ * A client of the Obscura relay. Begin with {@link Relay}: registering, logging in and resuming give a {@link Session}, and a
+ * session sends, receives and manages keys. It encrypts nothing: what it sends is what you give it.
+ *
+ * @packageDocumentation
+ */
+export { fromBase64, toBase64, uuidFromBytes, uuidToBytes, type Bytes } from './bytes.js';
+export { GatewayEnded, NetworkError, RelayError } from './errors.js';
+export { Gateway, type GatewayOptions, type GatewayStatus } from './gateway.js';
+export { Relay, type Credentials, type RelayOptions } from './relay.js';
+export { Session, type CallOptions } from './session.js';
+export type { OpenSocket, Socket, SocketListener } from './socket.js';
+export type { Tokens } from './tokens.js';
+export { newBatch } from './wire.js';
+export type {
+  Batch,
+  DrainedEvent,
+  Envelope,
+  EnvelopeEvent,
+  FailedSubmission,
+  FailureReason,
+  GapEvent,
+  GapReason,
+  GatewayEvent,
+  PreKeyStatusEvent,
+  Submission,
+} from './wire.js';
+export type { components, operations, paths } from './gen/openapi.js';
+export type { Account, Device, KeyInventory, KeyUpload, NewDevice, PreKeyBundle } from './session.js';

@@ -1,0 +1,172 @@
+// The protobuf half of the contract, in the words of JSON: UUIDs are text, numbers are numbers.
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { randomUUID, uuidFromBytes, uuidToBytes, type Bytes } from './bytes.js';
+import {
+  AckMessageSchema,
+  ErrorCode,
+  Gap_Reason,
+  SendMessageRequestSchema,
+  SendMessageResponseSchema,
+  WebSocketFrameSchema,
+  type Envelope as RawEnvelope,
+} from './gen/obscura_pb.js';
+
+/** One ciphertext for one device. */
+export interface Submission {
+  /** Names the submission in the answer. Submissions to several devices may share one. */
+  submissionId: string;
+  deviceId: string;
+  /** 1 byte to 256 KiB. */
+  message: Uint8Array;
+}
+
+/** Submissions under one key. The same value may be sent any number of times, also after a restart, and is stored once. */
+export interface Batch {
+  /** A UUID, remembered by the relay for a day. */
+  key: string;
+  submissions: Submission[];
+}
+
+/** Chooses the key, and the ids of submissions that have none. */
+export const newBatch = (...submissions: (Omit<Submission, 'submissionId'> & { submissionId?: string })[]): Batch => ({
+  key: randomUUID(),
+  submissions: submissions.map((s) => ({ submissionId: randomUUID(), ...s })),
+});
+
+export type FailureReason =
+  | 'invalidDevice'
+  | 'malformedDeviceId'
+  | 'malformedSubmissionId'
+  | 'messageMissing'
+  | 'messageTooLarge'
+  | 'mailboxFull'
+  | 'unspecified';
+
+/** A submission that was not stored. */
+export interface FailedSubmission {
+  /** Empty when the relay found it malformed. */
+  submissionId: string;
+  reason: FailureReason;
+  /** The relay's sentence, for a person. */
+  message: string;
+}
+
+/** What somebody sent to this device. */
+export interface Envelope {
+  /** The same whenever the envelope comes again. */
+  id: string;
+  /** Counts 1, 2, 3 and so on for this device; what is missing is in a gap. */
+  sequence: number;
+  /** A user. */
+  senderId: string;
+  senderDeviceId: string;
+  /** What libsignal calls the device id, 1 to 127. */
+  senderDeviceNumber: number;
+  /** When the relay accepted it. */
+  acceptedAt: Date;
+  message: Bytes;
+}
+
+export type GapReason = 'expired' | 'cap' | 'takeover' | 'quarantined' | 'unspecified';
+
+export interface EnvelopeEvent {
+  kind: 'envelope';
+  envelope: Envelope;
+}
+
+/** The envelopes from..to, both included, were dropped. Parts may come again: take gaps for sets of numbers. */
+export interface GapEvent {
+  kind: 'gap';
+  from: number;
+  to: number;
+  reason: GapReason;
+}
+
+/** What was pending when the socket opened has been sent. After each reconnect there is another one. */
+export interface DrainedEvent {
+  kind: 'drained';
+  /** The last sequence of the backlog; 0 when nothing was ever accepted for this device. */
+  sequence: number;
+}
+
+/** How many one-time keys the relay has left for this device. Upload more when one is below the threshold. */
+export interface PreKeyStatusEvent {
+  kind: 'preKeyStatus';
+  oneTime: number;
+  kyber: number;
+  threshold: number;
+}
+
+export type GatewayEvent = EnvelopeEvent | GapEvent | DrainedEvent | PreKeyStatusEvent;
+
+export function encodeSubmissions(submissions: Submission[]): Bytes {
+  const messages = submissions.map(({ submissionId, deviceId, message }) => ({
+    submissionId: uuidToBytes(submissionId),
+    deviceId: uuidToBytes(deviceId),
+    message,
+  }));
+  return toBinary(SendMessageRequestSchema, create(SendMessageRequestSchema, { messages }));
+}
+
+export function decodeFailures(body: Uint8Array): FailedSubmission[] {
+  return fromBinary(SendMessageResponseSchema, body).failedSubmissions.map((f) => ({
+    submissionId: f.submissionId.length === 16 ? uuidFromBytes(f.submissionId) : '',
+    reason: failureReasons[f.errorCode] ?? 'unspecified',
+    message: f.errorMessage,
+  }));
+}
+
+export function encodeAck(ids: Iterable<string>): Bytes {
+  const ack = create(AckMessageSchema, { messageIds: Array.from(ids, uuidToBytes) });
+  return toBinary(WebSocketFrameSchema, create(WebSocketFrameSchema, { payload: { case: 'ack', value: ack } }));
+}
+
+/** A frame that this client does not know carries no event: the contract may grow. */
+export function decodeFrame(bytes: Uint8Array): GatewayEvent[] {
+  const { payload } = fromBinary(WebSocketFrameSchema, bytes);
+  switch (payload.case) {
+    case 'envelopeBatch':
+      return payload.value.envelopes.map((e) => ({ kind: 'envelope', envelope: envelope(e) }));
+    case 'gap': {
+      const { from, to, reason } = payload.value;
+      return [{ kind: 'gap', from: Number(from), to: Number(to), reason: gapReasons[reason] ?? 'unspecified' }];
+    }
+    case 'drained':
+      return [{ kind: 'drained', sequence: Number(payload.value.sequence) }];
+    case 'preKeyStatus': {
+      const { oneTimePreKeyCount, kyberPreKeyCount, minThreshold } = payload.value;
+      return [{ kind: 'preKeyStatus', oneTime: oneTimePreKeyCount, kyber: kyberPreKeyCount, threshold: minThreshold }];
+    }
+    default:
+      return [];
+  }
+}
+
+/** Sequences and milliseconds stay far below 2^53. The message is a copy: protobuf gives a window into the frame. */
+const envelope = (e: RawEnvelope): Envelope => ({
+  id: uuidFromBytes(e.id),
+  sequence: Number(e.sequence),
+  senderId: uuidFromBytes(e.senderId),
+  senderDeviceId: uuidFromBytes(e.senderDeviceId),
+  senderDeviceNumber: e.senderDeviceNumber,
+  acceptedAt: new Date(Number(e.timestamp)),
+  message: new Uint8Array(e.message),
+});
+
+const failureReasons: Record<ErrorCode, FailureReason> = {
+  [ErrorCode.UNSPECIFIED]: 'unspecified',
+  [ErrorCode.INVALID_DEVICE]: 'invalidDevice',
+  [ErrorCode.MALFORMED_DEVICE_ID]: 'malformedDeviceId',
+  [ErrorCode.MALFORMED_SUBMISSION_ID]: 'malformedSubmissionId',
+  [ErrorCode.MESSAGE_MISSING]: 'messageMissing',
+  [ErrorCode.MESSAGE_TOO_LARGE]: 'messageTooLarge',
+  [ErrorCode.MAILBOX_FULL]: 'mailboxFull',
+};
+
+const gapReasons: Record<Gap_Reason, GapReason> = {
+  [Gap_Reason.UNSPECIFIED]: 'unspecified',
+  [Gap_Reason.EXPIRED]: 'expired',
+  [Gap_Reason.CAP]: 'cap',
+  [Gap_Reason.TAKEOVER]: 'takeover',
+  [Gap_Reason.QUARANTINED]: 'quarantined',
+};
