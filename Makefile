@@ -25,7 +25,7 @@ help: ## print this help
 
 ##@ Use it
 
-.PHONY: build run demo
+.PHONY: build run demo web-chat
 build: ## build bin/obscura
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/obscura ./cmd/obscura
 
@@ -36,6 +36,9 @@ run: build ## run a relay on 127.0.0.1:3000, its data in ./data (OBSCURA_DATA_DI
 
 demo: build ## let two Signal clients talk through a relay of their own: examples/signal-chat
 	@$(with_client); $(with_postgres); tools/npm-ci.sh examples/signal-chat; cd examples/signal-chat && exec ../../tools/with-relay.sh npm start
+
+web-chat: ## serve examples/web-chat on localhost:5173, for a relay that allows it (OBSCURA_CORS_ORIGINS=http://localhost:5173 make run)
+	@$(with_client); tools/npm-ci.sh examples/web-chat; cd examples/web-chat && exec npm run dev -- --strictPort
 
 ##@ Change it
 
@@ -98,13 +101,21 @@ test-signal: build ## examples/signal-chat as a test: real Signal clients agains
 	@$(GO) build -o bin/front ./tools/front
 	@$(with_client); $(with_postgres); tools/npm-ci.sh examples/signal-chat; cd examples/signal-chat && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
 
-.PHONY: client-ts test-ts check-client-ts
+.PHONY: client-ts test-ts test-web check-client-ts
 client-ts: ## install and build clients/ts
 	@$(with_client)
 
 test-ts: build ## clients/ts against a relay started for it, every answer checked, with broken connections and a relay that is killed
 	@$(GO) build -o bin/front ./tools/front
 	@$(with_client); $(with_postgres); cd clients/ts && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
+
+# The page is of another origin than the relay, which has to allow it.
+test-web: build ## examples/web-chat in Chromium: two tabs against a relay started for them; SCREENSHOTS=folder keeps pictures
+	@$(GO) build -o bin/front ./tools/front
+	@$(with_client); $(with_postgres); tools/npm-ci.sh examples/web-chat; CHROMIUM="$$(tools/ensure-chromium.sh)"; export CHROMIUM; \
+	WEB_ORIGIN="http://127.0.0.1:$$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); })')"; \
+	export WEB_ORIGIN OBSCURA_CORS_ORIGINS="$$WEB_ORIGIN" SCREENSHOTS="$(abspath $(SCREENSHOTS))"; \
+	cd examples/web-chat && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
 
 check-client-ts: build ## clients/ts as others get it: packed, installed into an empty project, compiled against and run
 	@$(with_client); $(with_postgres); cd clients/ts && exec ../../tools/with-relay.sh npm run test:consumer

@@ -45,6 +45,19 @@ test('a token that the relay refuses is renewed once for all calls, and they are
   assert.equal(calls.length, 7);
 });
 
+test('a call that hears late that its token was refused takes the one that is there by then', async () => {
+  const { tokens } = await person();
+  let release = () => {};
+  const held = new Promise<void>((resolve) => (release = resolve));
+  const { fetch, calls } = scripted({ '/v1/devices': [() => held.then(() => refusal(401, 'unauthorized'))] });
+  const session = new Relay(relayUrl, { fetch }).resume(revoked(tokens));
+  const late = session.devices();
+  await session.keys();
+  release();
+  assert.equal((await late).length, 1);
+  assert.equal(count(calls, refresh), 1);
+});
+
 test('a new pair is stored before it is used', async () => {
   const { tokens } = await person();
   const { fetch, calls } = scripted({});
@@ -55,6 +68,7 @@ test('a new pair is stored before it is used', async () => {
   const session = new Relay(relayUrl, { fetch, onTokens: () => (asked(), storing) }).resume(old(tokens));
   const answer = session.keys();
   await told;
+  await new Promise((resolve) => setTimeout(resolve, 100)); // time to do it wrong
   assert.deepEqual(calls.map((c) => c.path), [refresh]);
   store();
   await answer;
