@@ -1,7 +1,8 @@
+import { Acks } from './acks.js';
 import { GatewayEnded, NetworkError, RelayError } from './errors.js';
 import type { Socket, SocketListener } from './socket.js';
 import { Backoff, politely, wait } from './waiting.js';
-import { decodeFrame, encodeAck, type GatewayEvent } from './wire.js';
+import { decodeFrame, type GatewayEvent } from './wire.js';
 
 export interface GatewayOptions {
   /** Closes the gateway. */
@@ -20,9 +21,6 @@ export interface Door {
   renew(): Promise<void>;
 }
 
-const ackDelay = 50; // milliseconds in which acknowledgements are gathered
-const ackBatch = 1000; // of 18 bytes each; the relay takes frames of 64 KiB
-const remembered = 2000; // ids of acknowledged envelopes; the relay sends at most 1000 without an acknowledgement
 const closing = 5_000; // milliseconds that the closing handshake may take
 const opening = 20_000;
 const stable = 60_000; // a socket that lived so long makes the next wait a short one
@@ -46,9 +44,7 @@ export class Gateway implements AsyncIterableIterator<GatewayEvent> {
 
   #socket: Socket | undefined; // while it is open
   #hurry: () => void = () => {}; // drops the socket, or ends the wait for the next one
-  readonly #pending = new Set<string>(); // to acknowledge
-  readonly #done = new Set<string>(); // acknowledged, the oldest first
-  #ackTimer: ReturnType<typeof setTimeout> | undefined;
+  readonly #acks = new Acks(() => this.#socket);
 
   /** @internal Gateways come from a Session. */
   constructor(door: Door, { signal, onStatus = () => {} }: GatewayOptions) {
@@ -59,7 +55,7 @@ export class Gateway implements AsyncIterableIterator<GatewayEvent> {
     if (signal?.aborted) this.#stop.abort();
     this.#finished = this.#run().finally(() => {
       signal?.removeEventListener('abort', close);
-      clearTimeout(this.#ackTimer);
+      this.#acks.stop();
       this.#over = true;
       this.#changed.now();
     });
@@ -72,7 +68,7 @@ export class Gateway implements AsyncIterableIterator<GatewayEvent> {
   async next(): Promise<IteratorResult<GatewayEvent, undefined>> {
     for (;;) {
       const event = this.#events.shift();
-      if (event?.kind === 'envelope' && this.#done.has(event.envelope.id)) {
+      if (event?.kind === 'envelope' && this.#acks.has(event.envelope.id)) {
         this.acknowledge(event.envelope.id); // the relay had not heard it
       } else if (event) {
         return { value: event, done: false };
@@ -95,17 +91,7 @@ export class Gateway implements AsyncIterableIterator<GatewayEvent> {
 
   /** These envelopes are processed: the relay may forget them. Acknowledgements are sent a moment later, together. */
   acknowledge(...ids: string[]): void {
-    for (const id of ids) {
-      this.#pending.add(id);
-      this.#done.delete(id);
-      this.#done.add(id);
-    }
-    for (const id of this.#done) {
-      if (this.#done.size <= remembered) break;
-      this.#done.delete(id);
-    }
-    if (this.#pending.size >= ackBatch) this.#flush();
-    else this.#ackTimer ??= setTimeout(() => this.#flush(), ackDelay);
+    this.#acks.add(ids);
   }
 
   /** Opens a new socket now. For a page that hears that it is online again: it cannot see that a connection is dead. */
@@ -115,7 +101,7 @@ export class Gateway implements AsyncIterableIterator<GatewayEvent> {
 
   /** Sends what is left to acknowledge, closes the socket and ends the iteration. What was received and not taken comes again next time. */
   async close(): Promise<void> {
-    this.#flush();
+    this.#acks.flush();
     this.#events = [];
     this.#stop.abort();
     await this.#finished;
@@ -168,7 +154,7 @@ export class Gateway implements AsyncIterableIterator<GatewayEvent> {
           if (stop.aborted) return;
           this.#events = []; // what was not taken comes again on this socket
           this.#socket = socket;
-          this.#flush();
+          this.#acks.flush();
           this.#tell({ state: 'open' });
         },
         message: (data) => {
@@ -225,15 +211,6 @@ export class Gateway implements AsyncIterableIterator<GatewayEvent> {
       default:
         return backoff.next();
     }
-  }
-
-  #flush(): void {
-    clearTimeout(this.#ackTimer);
-    this.#ackTimer = undefined;
-    if (!this.#socket) return; // the next socket begins with them
-    const ids = [...this.#pending];
-    this.#pending.clear();
-    for (let i = 0; i < ids.length; i += ackBatch) this.#socket.send(encodeAck(ids.slice(i, i + ackBatch)));
   }
 
   #tell(status: GatewayStatus): void {

@@ -68,6 +68,14 @@ export async function waiting(session: Session): Promise<string[]> {
   return texts;
 }
 
+/** Acknowledgements are worked off behind the sockets, so what was acknowledged a moment ago may come once more. */
+export async function nothingWaits(session: Session): Promise<void> {
+  for (let texts = await waiting(session), tries = 1; texts.length > 0; texts = await waiting(session), tries++) {
+    assert.ok(tries < 20, `still waiting: ${texts.join(', ')}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
 /** The promise, or a failure that says what was waited for. */
 export function within<T>(promise: Promise<T>, what: string, milliseconds = 20_000): Promise<T> {
   let timer: NodeJS.Timeout | undefined;

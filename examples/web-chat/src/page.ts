@@ -49,7 +49,7 @@ export class Page {
     this.#status.textContent = statuses[status];
     this.#status.dataset['status'] = status;
     this.#contacts.replaceChildren(
-      ...Array.from(contacts.values(), ({ userId, name, unread }) => {
+      ...contacts.map(({ userId, name, unread }) => {
         const last = this.chat.messages(userId).at(-1)?.text ?? 'No messages yet';
         const badge = unread > 0 ? [h('span', { className: 'badge', 'aria-label': `${unread} unread` }, String(unread))] : [];
         const button = h('button', { type: 'button' }, h('strong', {}, name), ...badge, h('span', { className: 'last' }, last));
@@ -60,7 +60,7 @@ export class Page {
     );
     this.#layout.dataset['open'] = String(this.#open !== undefined);
     if (this.#open === undefined) return;
-    const contact = contacts.get(this.#open);
+    const contact = contacts.find(({ userId }) => userId === this.#open);
     this.#title.textContent = contact?.name ?? '';
     this.#log.replaceChildren(...this.chat.messages(this.#open).map(bubble));
     this.#log.scrollTop = this.#log.scrollHeight;

@@ -90,7 +90,7 @@ export function parse(message: Bytes): Sealed {
 /** The recipient's side of `begin`. */
 export async function accept(own: Secrets, from: Party, sealed: Sealed): Promise<Session> {
   const { opening, sessionId: id } = sealed;
-  if (!opening) throw new Error('a message of a session that is not known');
+  if (!opening) throw new Error('its session is not known');
   const ephemeral = fromBase64(id);
   const mine = await importPrivate(own.identity);
   const signed = own.signed.pair.privateKey;

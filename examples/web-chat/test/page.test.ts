@@ -176,3 +176,33 @@ test('what is wrong is said in the page', async () => {
   await carol.getByText('your own address').waitFor();
   await carol.close();
 });
+
+test('a message whose answer was lost is sent again after a reload, and arrives once', async () => {
+  const [dave, erin] = [await tab('dave'), await tab('erin')];
+  await register(dave, `Dave_${randomBytes(3).toString('hex')}`);
+  const address = await register(erin, `Erin_${randomBytes(3).toString('hex')}`);
+  const messages = `${relay}/v1/messages`;
+  let tries = 0;
+  await dave.route(messages, async (route) => {
+    tries += route.request().method() === 'POST' ? 1 : 0;
+    await route.fetch(); // failed, but applied
+    await route.abort();
+  });
+  await dave.getByLabel("Somebody's address").fill(address);
+  await dave.getByRole('button', { name: 'Add' }).click();
+  await dave.getByLabel('Message', { exact: true }).fill('only once');
+  await dave.getByRole('button', { name: 'Send' }).click();
+  await erin.locator('.contacts').getByText('only once').waitFor();
+  await dave.locator('.log .mine[data-state=sending]').waitFor();
+  assert.ok(tries > 0);
+
+  await dave.unroute(messages);
+  await dave.reload();
+  await dave.locator('.status[data-status=online]').waitFor();
+  await dave.locator('.contacts button').click();
+  await dave.locator('.log .mine[data-state=sent]').waitFor();
+  await say(dave, 'and then this');
+  await erin.locator('.contacts button').click();
+  await message(erin, 'theirs', 'and then this').waitFor();
+  assert.deepEqual(await erin.locator('.log li > span').allInnerTexts(), ['only once', 'and then this']);
+});
