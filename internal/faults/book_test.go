@@ -80,6 +80,9 @@ func (p *page) skipTo(next uint64) {
 func (p *page) gap(g *obscurapb.Gap) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.late(g) {
+		return
+	}
 	if g.GetFrom() <= p.last || g.GetTo() < g.GetFrom() || g.GetReason() == obscurapb.Gap_REASON_UNSPECIFIED {
 		p.complain("the gap %v came after %d", g, p.last)
 		return
@@ -89,6 +92,22 @@ func (p *page) gap(g *obscurapb.Gap) {
 		p.gapped[seq] = true
 	}
 	p.last = g.GetTo()
+}
+
+// late notes a gap of what has been seen and was dropped since; the lock is held.
+func (p *page) late(g *obscurapb.Gap) bool {
+	if g.GetTo() > p.last {
+		return false
+	}
+	for seq := g.GetFrom(); seq <= g.GetTo(); seq++ {
+		if _, ok := p.seen[seq]; !ok {
+			return false
+		}
+	}
+	for seq := g.GetFrom(); seq <= g.GetTo(); seq++ {
+		p.gapped[seq] = true
+	}
+	return true
 }
 
 func (p *page) drain(d *obscurapb.Drained) {
