@@ -62,11 +62,12 @@ func (a *acks) take() []uuid.UUID {
 	return ids
 }
 
-// giveBack returns ids that may not have been sent.
+// giveBack returns ids that may not have been sent, for the next socket.
 func (a *acks) giveBack(ids []uuid.UUID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.unsent = append(ids, a.unsent...)
+	a.signal()
 }
 
 func (a *acks) signal() {

@@ -150,7 +150,7 @@ func (f *fake) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	case <-f.closed:
 	case <-ctx.Done():
 	}
-	return nil, errors.New("connection refused")
+	return nil, &net.OpError{Op: "dial", Net: "pipe", Err: errors.New("connection refused")}
 }
 
 // Accept implements net.Listener.

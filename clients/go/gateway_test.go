@@ -116,31 +116,46 @@ func TestWhatWasAcknowledgedIsNotHandedOutAgain(t *testing.T) {
 
 func TestWhatASocketDidNotAcknowledgeTheNextOneDoes(t *testing.T) {
 	t.Parallel()
-	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
-		f.gateway(func(c *fakeSocket) {
-			if c.number == 1 { // it breaks before it hears anything
-				_ = c.send(mail(1, 1))
-				return
-			}
-			if ids, err := c.acks(); err == nil && len(ids) == 1 {
-				_ = c.send(mail(2, 2))
-			}
-			_, _ = c.acks()
+	for name, early := range map[string]bool{"just before it breaks": true, "after it broke": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
+				f.gateway(func(c *fakeSocket) {
+					if c.number == 1 { // it breaks before it hears anything
+						_ = c.send(mail(1, 1))
+						time.Sleep(5 * time.Millisecond) // fake time
+						return
+					}
+					if ids, err := c.acks(); err == nil && len(ids) == 1 {
+						_ = c.send(mail(2, 2))
+					}
+					_, _ = c.acks()
+				})
+				g := s.Gateway()
+				next := listen(t, t.Context(), g)
+				first, err := next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if early {
+					g.Acknowledge(first.(*obscura.Envelope))
+				}
+				if event, err := next(); err != nil || sequence(event) != 0 {
+					t.Fatalf("%v, %v; want Disconnected", event, err)
+				}
+				if !early {
+					g.Acknowledge(first.(*obscura.Envelope))
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				stop := context.AfterFunc(ctx, func() { t.Error("the next socket acknowledges nothing") })
+				defer stop()
+				if event, err := next(); sequence(event) != 2 {
+					t.Errorf("%v, %v; want envelope 2, which follows the acknowledgement", event, err)
+				}
+			})
 		})
-		g := s.Gateway()
-		next := listen(t, t.Context(), g)
-		event, err := next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if event, err := next(); err != nil || sequence(event) != 0 {
-			t.Fatalf("%v, %v; want Disconnected", event, err)
-		}
-		g.Acknowledge(event.(*obscura.Envelope))
-		if event, err = next(); sequence(event) != 2 {
-			t.Errorf("%v, %v; want envelope 2, which follows the acknowledgement", event, err)
-		}
-	})
+	}
 }
 
 func TestTheEndOfAContextClosesTheGateway(t *testing.T) {
@@ -309,6 +324,7 @@ func TestTheWaitsBetweenSocketsGrow(t *testing.T) {
 			}
 		})
 		next := listen(t, t.Context(), s.Gateway())
+		start := time.Now()
 		for i, longest := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 180} {
 			event, err := next()
 			gone, ok := event.(*obscura.Disconnected)
@@ -316,10 +332,32 @@ func TestTheWaitsBetweenSocketsGrow(t *testing.T) {
 				t.Errorf("%d: %+v, %v", i, event, err)
 			}
 		}
+		if waited := time.Since(start); waited < 9*time.Second { // less happens once in a million times
+			t.Errorf("eight waits took %s", waited)
+		}
 		_, err := next()
 		var e *obscura.Error
 		if !errors.As(err, &e) || e.Code != "device_required" {
 			t.Errorf("the end: %v", err)
+		}
+	})
+}
+
+func TestTheWaitsBeginAnewAfterAMinuteOfPeace(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
+		f.gateway(func(c *fakeSocket) {
+			ctx := c.CloseRead(context.Background())
+			time.Sleep(30 * time.Second) // fake time
+			_ = c.Ping(ctx)
+			time.Sleep(31 * time.Second) // fake time
+		})
+		next := listen(t, t.Context(), s.Gateway())
+		for range 8 {
+			event, err := next()
+			if gone, ok := event.(*obscura.Disconnected); !ok || gone.After > time.Second {
+				t.Errorf("%+v, %v", event, err)
+			}
 		}
 	})
 }

@@ -63,7 +63,6 @@ func openSocket(ctx context.Context, httpClient *http.Client, url string, header
 	}
 	conn.SetReadLimit(readLimit)
 	s.conn, s.opened = conn, time.Now()
-	a.signal() // there may be some that an earlier socket did not send
 	s.reader.Go(s.read)
 	s.acker.Go(s.acknowledge)
 	return s, nil

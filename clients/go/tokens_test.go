@@ -150,20 +150,42 @@ func TestARefreshIsNotAbandonedByWhoWaitsForIt(t *testing.T) {
 				sendOnce(f)
 				f.refreshing(func(n int64, w http.ResponseWriter, _ *http.Request) {
 					time.Sleep(2 * time.Second) // fake time
-					if n == 1 {
+					if n%2 == 1 {
 						hangUp(w)
 					}
 					f.answerPair(w)
 				})
-				time.Sleep(at) // fake time
-				start := time.Now()
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				if _, err := s.Send(ctx, batch()); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 10*time.Second {
-					t.Errorf("send: %v, after %s", err, time.Since(start))
+				for _, want := range []string{"refresh 2", "refresh 3"} {
+					time.Sleep(at) // fake time
+					start := time.Now()
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					if _, err := s.Send(ctx, batch()); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 10*time.Second {
+						t.Errorf("send: %v, after %s", err, time.Since(start))
+					}
+					cancel()
+					if got := s.Tokens().RefreshToken; got != want {
+						t.Errorf("the pair that came after the caller had gone is lost: it has %q, want %q", got, want)
+					}
 				}
-				if got := s.Tokens().RefreshToken; got != "refresh 2" {
-					t.Errorf("the pair that came after the caller had gone is lost, it has %q", got)
+			})
+		})
+	}
+}
+
+// Without a connection nothing was asked, so nothing can be lost: who waits is not kept.
+func TestARefreshThatWasNeverSentIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]time.Duration{"the token has expired": 16 * time.Minute, "the token still works": 14 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
+				time.Sleep(at) // fake time
+				_ = f.Close()
+				start := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				defer cancel()
+				if _, err := s.Send(ctx, batch()); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 100*time.Millisecond {
+					t.Errorf("send: %v, after %s", err, time.Since(start))
 				}
 			})
 		})
