@@ -122,7 +122,8 @@ func TestNobodyDrainsAnothersOneTimeKeys(t *testing.T) {
 	relay := relaytest.Start(t, func(c *app.Config) {
 		c.RateLimits = "on"
 		generous := limit.Rate{Events: 1000, Per: 1e9}
-		c.LimitRegister, c.LimitLogIn, c.LimitRefresh, c.LimitPassword, c.LimitSends, c.LimitTickets = generous, generous, generous, generous, generous, generous
+		c.LimitRegister, c.LimitLogIn, c.LimitRefresh, c.LimitPassword = generous, generous, generous, generous
+		c.LimitKeys, c.LimitSends, c.LimitTickets = generous, generous, generous
 		c.LimitBundles = limit.Rate{Events: allowed, Per: 3600e9}
 	})
 	mallory, target, another := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
