@@ -106,6 +106,10 @@ func TestWhatIsWrongIsSaidInOneLine(t *testing.T) {
 		{[]string{"OBSCURA_DATABASE_URL=mysql://u:hunter2hunter2@h/d"}, []string{"serve"}, "the database URL is not valid: it must look like postgres://user@host/database"},
 		{[]string{"DATABASE_URL=:hunter2hunter2"}, []string{"migrate"}, "the database URL is not valid"},
 		{[]string{url, "OBSCURA_LOG_FORMAT=loud"}, []string{"serve"}, "--log-format must be one of"},
+		{nil, []string{"conform"}, "the URL of the relay must look like http://127.0.0.1:3000"},
+		{nil, []string{"conform", "http://me:hunter2hunter2@127.0.0.1:1"}, "the URL of the relay must look like http://127.0.0.1:3000"},
+		{nil, []string{"conform", "http://127.0.0.1:1"}, "no relay answers at this URL"},
+		{nil, []string{"conform", "http://127.0.0.1:1", "--only=frob"}, `there is no check "frob"; --list shows all`},
 	} {
 		out := fails(t, c.environ, c.args...)
 		if !strings.Contains(out, c.want) || strings.Count(strings.TrimSpace(out), "\n") != 0 || !strings.HasPrefix(out, "obscura: ") {

@@ -1,0 +1,17 @@
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/obscura-relay/obscura/internal/conform"
+)
+
+// conformCmd is `obscura conform`.
+type conformCmd struct{ conform.Config }
+
+func (c *conformCmd) Run(ctx context.Context) error {
+	c.Out, c.Progress = os.Stdout, os.Stderr
+	_, err := conform.Run(ctx, c.Config)
+	return err
+}
