@@ -129,6 +129,10 @@ test-page: build ## the API page in a real browser, against a relay started for 
 	@$(with_node); $(with_postgres); CHROMIUM="$$(tools/ensure-chromium.sh)"; export CHROMIUM SCREENSHOT="$(abspath $(SCREENSHOT))"; \
 	cd tools/page && npm ci --loglevel=error && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
 
+.PHONY: conform
+conform: build ## hold the relay against the contract from outside: obscura conform
+	@$(with_node); $(with_postgres); exec tools/with-relay.sh bash -euo pipefail -c 'bin/obscura conform "$$RELAY_URL"'
+
 .PHONY: lint lint-format lint-vet lint-go lint-proto lint-openapi
 lint: lint-format lint-vet lint-go lint-proto lint-openapi ## formatting, go vet, golangci-lint, and the two files of the contract
 
