@@ -15,6 +15,9 @@ import (
 type Proxy struct {
 	// URL leads to the database through the proxy, over TCP.
 	URL string
+	// Close breaks every connection and listens no more. The end of the test does it as well; a pool that
+	// is closed before waits for its dead connections.
+	Close func()
 
 	dead atomic.Bool
 }
@@ -41,7 +44,8 @@ func NewProxy(t testing.TB, database string) *Proxy {
 	p := &Proxy{URL: u.String()}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	t.Cleanup(func() { cancel(); _ = listener.Close(); running.Wait() })
+	p.Close = sync.OnceFunc(func() { cancel(); _ = listener.Close(); running.Wait() })
+	t.Cleanup(p.Close)
 	running.Go(func() {
 		for {
 			client, err := listener.Accept()

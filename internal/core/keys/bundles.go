@@ -39,6 +39,8 @@ func (s *Service) handOut(ctx context.Context, users []core.UserID) ([][]Bundle,
 	}
 	answers := make([][]Bundle, len(users))
 	var low []core.DeviceID
+	ctx, cancel := context.WithTimeout(ctx, s.txTime)
+	defer cancel()
 	err := s.db.Do(ctx, func(conn db.DBTX) error {
 		rows, err := storage.Queries.TakeBundles(ctx, conn, arg)
 		if err != nil {

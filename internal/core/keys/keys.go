@@ -8,6 +8,7 @@ package keys
 
 import (
 	"context"
+	"time"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/batch"
@@ -74,11 +75,16 @@ type Service struct {
 	announce func(core.Notice)
 	dropped  func(core.GapReason, int)
 	bundles  *batch.Batcher[core.UserID, []Bundle]
+	txTime   time.Duration // bounds one hand-out
 }
+
+// txTime bounds one hand-out, beyond the database's own limits on statements and locks: all fetches wait
+// for it, so a connection that does not answer any more must not hold them up until TCP gives it up.
+const txTime = 15 * time.Second
 
 // New makes a Service.
 func New(cfg Config) *Service {
-	s := &Service{db: cfg.DB, announce: cfg.Announce, dropped: cfg.Dropped}
+	s := &Service{db: cfg.DB, announce: cfg.Announce, dropped: cfg.Dropped, txTime: txTime}
 	s.bundles = batch.New(batch.Limits{BatchItems: 128, BatchWeight: 128, QueueItems: 2048, QueueWeight: 2048}, s.handOut)
 	return s
 }

@@ -27,6 +27,8 @@ type bench struct {
 	sql *pgxpool.Pool
 	// notices holds what the service announced, up to its capacity.
 	notices chan core.Notice
+	// stop ends Run and waits for it.
+	stop func()
 }
 
 // newBench runs a service, with its hand-outs, on a fresh database until the test ends.
@@ -35,7 +37,8 @@ func newBench(t testing.TB) *bench {
 	return newBenchOn(t, testdb.NewURL(t))
 }
 
-func newBenchOn(t testing.TB, url string) *bench {
+// newBenchOn lets a test prepare the service before it runs.
+func newBenchOn(t testing.TB, url string, prepare ...func(*keys.Service)) *bench {
 	t.Helper()
 	open, err := storage.Open(context.Background(), url, storage.Options{MaxConns: 8})
 	if err != nil {
@@ -54,10 +57,14 @@ func newBenchOn(t testing.TB, url string) *bench {
 		default:
 		}
 	}})
+	for _, p := range prepare {
+		p(b.Service)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = b.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-ended })
+	b.stop = func() { cancel(); <-ended }
+	t.Cleanup(b.stop)
 	return b
 }
 
