@@ -1,6 +1,8 @@
 package app_test
 
 import (
+	"context"
+	"maps"
 	"testing"
 	"time"
 
@@ -105,5 +107,44 @@ func TestOfSocketsAtTheSameInstantExactlyOneSurvives(t *testing.T) {
 		pending(t, db, bob.ID, 0)
 		disconnect(sockets[survivor])
 		<-ended
+	}
+}
+
+// A handshake that the relay does not grant neither displaces anybody nor uses its ticket up.
+func TestAFailedUpgradeDisplacesNobody(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	alice := relay.Register(t).NewDevice(t)
+	live := alice.Connect(t)
+	live.Drain()
+	mine := ticket(t, alice)
+	for what, header := range map[string][2]string{
+		"without a key":        {"Sec-WebSocket-Key", ""},
+		"with a blank key":     {"Sec-WebSocket-Key", " "},
+		"without a version":    {"Sec-WebSocket-Version", ""},
+		"of version 8":         {"Sec-WebSocket-Version", "8"},
+		"of several versions":  {"Sec-WebSocket-Version", "13, 8"},
+		"to something else":    {"Upgrade", "h2c"},
+		"without a connection": {"Connection", "keep-alive"},
+	} {
+		bad := maps.Clone(upgrade)
+		if bad[header[0]] = header[1]; header[1] == "" {
+			delete(bad, header[0])
+		}
+		t.Log(what)
+		ask{method: "GET", path: "/v1/gateway?ticket=" + mine, header: bad}.to(t, relay).want(t, 426, "upgrade_required")
+	}
+	head := ask{method: "HEAD", path: "/v1/gateway?ticket=" + mine, header: upgrade}.to(t, relay)
+	if head.status != 405 {
+		t.Errorf("HEAD: status %d", head.status)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), relaytest.Patience)
+	defer cancel()
+	reading := live.CloseRead(ctx) // a ping needs somebody who reads
+	if err := live.Ping(ctx); err != nil || reading.Err() != nil {
+		t.Errorf("the live socket: %v", err)
+	}
+	if socket, status := relay.Dial(t, "?ticket="+mine, nil); socket == nil {
+		t.Errorf("the ticket has been used up: status %d", status)
 	}
 }

@@ -80,8 +80,12 @@ func (g *Gateway) upgrader() fiber.Handler {
 	})
 }
 
-// IsUpgrade reports whether the request asks for a WebSocket.
-func IsUpgrade(c *fiber.Ctx) bool { return websocket.IsWebSocketUpgrade(c) }
+// IsUpgrade reports whether the request asks for a WebSocket in a way that will be granted (RFC 6455,
+// section 4.2.1). A handshake that fails later would already have displaced the device's live socket.
+func IsUpgrade(c *fiber.Ctx) bool {
+	return c.Method() == fiber.MethodGet && websocket.IsWebSocketUpgrade(c) &&
+		c.Get(fiber.HeaderSecWebSocketVersion) == "13" && c.Get(fiber.HeaderSecWebSocketKey) != ""
+}
 
 // Upgrade opens a socket for a device-scoped principal. Errors before the upgrade are returned and
 // become an HTTP answer.
@@ -93,10 +97,26 @@ func (g *Gateway) Upgrade(c *fiber.Ctx, p core.Principal) error {
 	if err != nil {
 		return err
 	}
-	// The library keeps what the request holds for the socket's whole life: take the secrets out.
-	c.Context().QueryArgs().Reset()
-	c.Request().Header.Del(fiber.HeaderAuthorization)
-	c.Request().Header.DelAllCookies()
+	forgetSecrets(c)
 	c.Locals("gateway", handover{p, opened})
 	return g.upgrade(c)
+}
+
+// forgetSecrets overwrites the ticket, the bearer token and cookies, because the libraries keep the
+// request for the socket's whole life. What was read ahead may lie in a read buffer until that is used
+// again, which we do not reach.
+func forgetSecrets(c *fiber.Ctx) {
+	header, path := &c.Request().Header, c.Path()
+	for _, secret := range [][]byte{header.RequestURI(), header.RawHeaders(), header.Peek(fiber.HeaderAuthorization),
+		header.Peek(fiber.HeaderCookie), c.Request().URI().QueryString()} {
+		clear(secret)
+	}
+	for _, value := range c.Context().QueryArgs().All() {
+		clear(value)
+	}
+	c.Request().URI().SetQueryString("")
+	c.Context().QueryArgs().Reset()
+	header.SetRequestURI(path)
+	header.Del(fiber.HeaderAuthorization)
+	header.DelAllCookies()
 }
