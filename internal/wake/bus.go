@@ -56,8 +56,10 @@ type Config struct {
 // Bus is this node's end. Make it with New; its Run does the work.
 type Bus struct {
 	cfg Config
-	// heard is the time, in nanoseconds, up to which every notice is known to have been received.
+	// heard is when every notice is known to have been received, in nanoseconds after begin: the clock of
+	// the wall may be put back.
 	heard atomic.Int64
+	begin time.Time
 	out   outbox
 	nats  atomic.Pointer[hintBus]
 
@@ -67,7 +69,9 @@ type Bus struct {
 
 // New makes a Bus.
 func New(cfg Config) *Bus {
-	return &Bus{cfg: cfg, out: newOutbox(), probes: map[uuid.UUID]chan struct{}{}}
+	b := &Bus{cfg: cfg, out: newOutbox(), probes: map[uuid.UUID]chan struct{}{}, begin: time.Now()}
+	b.heard.Store(-int64(time.Hour)) // never
+	return b
 }
 
 // Run listens and sends until ctx ends.
@@ -87,7 +91,10 @@ func (b *Bus) Run(ctx context.Context) error {
 }
 
 // Fresh reports that this node has heard of everything that was committed up to a second ago.
-func (b *Bus) Fresh() bool { return time.Now().UnixNano()-b.heard.Load() < int64(trust) }
+func (b *Bus) Fresh() bool { return b.Silence() < trust }
+
+// Silence returns how long ago this node had certainly heard of everything that had been committed.
+func (b *Bus) Silence() time.Duration { return time.Since(b.begin) - time.Duration(b.heard.Load()) }
 
 // RoundTrip proves the bus: it sends a notice, each way there is, and waits until it comes back.
 func (b *Bus) RoundTrip(ctx context.Context) error {
@@ -166,7 +173,7 @@ func (b *Bus) listenOnce(ctx context.Context) error {
 		if err != nil {
 			return errors.New("connection lost")
 		}
-		b.heard.Store(asked.UnixNano())
+		b.heard.Store(int64(asked.Sub(b.begin)))
 		waiting, cancel := context.WithTimeout(ctx, pulse)
 		for err == nil {
 			err = conn.PgConn().WaitForNotification(waiting)
