@@ -56,7 +56,7 @@ func newRelay(cfg Config, db *database, logger *slog.Logger) (*relay, error) {
 	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Offer: r.offer, Announce: r.announce, Counters: r.metrics})
 	r.metrics.Queue("sends", r.mailbox.WaitingSends)
 	r.metrics.Queue("acknowledgements", r.mailbox.WaitingAcknowledgements)
-	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, PreKeyCounts: r.keys.Counts, LiveSessions: r.accounts.LiveSessions, Fresh: r.bus.Fresh,
+	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, PreKeyCounts: r.keys.Counts, LiveSessions: r.accounts.LiveSessions, Silence: r.bus.Silence,
 		Announce: r.announce, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
 	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox,
 		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,

@@ -1,8 +1,7 @@
 package gateway
 
 import (
-	"errors"
-	"slices"
+	"context"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -20,12 +19,13 @@ type delivery struct {
 	// begun says that the gaps of earlier times have been told; told is the end of the last gap that was.
 	begun bool
 	told  int64
-	// skippedBelow: what is pending below it was sent on an earlier socket and skipped.
-	skippedBelow int64
+	// skippedBelow: what is pending below it was sent on an earlier socket and skipped. The sendings up to
+	// countedTo have been counted on this one.
+	skippedBelow, countedTo int64
 }
 
 // deliver sends what is pending above the cursor, with the gaps before it, until there is no more or
-// the window is full. It returns an error when the socket is broken; a failing database only postpones.
+// the window is full.
 func (s *session) deliver() error {
 	for more := true; more && !s.isFinished(); {
 		if s.stall() {
@@ -34,8 +34,7 @@ func (s *session) deliver() error {
 		known, cursor := s.known.Load(), s.cursor.Load()
 		page, err := s.readPage(cursor)
 		if err != nil {
-			s.retry.Reset(retryAfter)
-			return nil
+			return err
 		}
 		more = page.More
 		end := cursor
@@ -46,10 +45,7 @@ func (s *session) deliver() error {
 			end = max(end, known)
 		}
 		holes := !s.delivery.begun || end-cursor > int64(len(page.Envelopes))
-		if err := s.sendPage(page.Envelopes, holes, end); errors.Is(err, errLater) {
-			s.retry.Reset(retryAfter)
-			return nil
-		} else if err != nil {
+		if err := s.sendPage(page.Envelopes, holes, end); err != nil {
 			return err
 		}
 		s.delivery.begun = true
@@ -68,34 +64,17 @@ func (s *session) stall() bool {
 	return s.window.stalled
 }
 
-// readPage reads what is next above the cursor, as far as the window has room. Envelopes that were
-// sent many times and skipped are set aside by the way.
-func (s *session) readPage(cursor int64) (mailbox.Page, error) {
-	box, device := s.gateway.cfg.Mailbox, s.principal.Device
-	page, err := box.Read(s.ctx, device, cursor)
-	if err != nil {
-		return page, err
-	}
+// readPage reads what is next above the cursor, as far as the window has room.
+func (s *session) readPage(cursor int64) (page mailbox.Page, err error) {
+	err = s.ask(func(ctx context.Context) (err error) {
+		page, err = s.gateway.cfg.Mailbox.Read(ctx, s.principal.Device, cursor)
+		return err
+	})
 	s.mu.Lock()
 	room := s.window.room()
 	s.mu.Unlock()
 	if len(page.Envelopes) > room {
 		page.Envelopes, page.More = page.Envelopes[:room], true
-	}
-	var again []int64
-	for i := range page.Envelopes {
-		if seq := page.Envelopes[i].Sequence; seq < s.delivery.skippedBelow {
-			again = append(again, seq)
-		}
-	}
-	if len(again) == 0 {
-		return page, nil
-	}
-	quarantined, err := box.Resend(s.ctx, device, again)
-	if len(quarantined) > 0 {
-		page.Envelopes = slices.DeleteFunc(page.Envelopes, func(e core.Envelope) bool {
-			return slices.Contains(quarantined, e.Sequence)
-		})
 	}
 	return page, err
 }
@@ -137,6 +116,9 @@ func (s *session) sendEnvelopes(envelopes []core.Envelope) error {
 			size += len(envelopes[n].Message)
 			n++
 		}
+		if err := s.count(envelopes[:n]); err != nil {
+			return err
+		}
 		batch := &obscurapb.EnvelopeBatch{Envelopes: make([]*obscurapb.Envelope, n)}
 		for i := range n {
 			batch.Envelopes[i] = s.envelope(&envelopes[i])
@@ -149,20 +131,36 @@ func (s *session) sendEnvelopes(envelopes []core.Envelope) error {
 		s.gateway.cfg.Counters.Delivered(n)
 		envelopes = envelopes[n:]
 		if s.pressing() {
-			return errYield
+			return errYield // the rest is read again
 		}
 	}
 	return nil
 }
 
-// errYield says that something more urgent than mail is to be done; the rest is read again.
-var errYield = errors.New("yield")
-
-// pressing reports that a ping or a close waits.
-func (s *session) pressing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.todo&(doPing|doClose) != 0
+// count counts the sending of envelopes that were skipped on earlier sockets, right before they are sent,
+// and once on this socket. Those that have been sent too often are dropped; then the mailbox is to be read
+// again, and the gap with it.
+func (s *session) count(envelopes []core.Envelope) error {
+	d := &s.delivery
+	var again []int64
+	for i := range envelopes {
+		if seq := envelopes[i].Sequence; d.countedTo < seq && seq < d.skippedBelow {
+			again = append(again, seq)
+		}
+	}
+	if len(again) == 0 {
+		return nil
+	}
+	d.countedTo = again[len(again)-1] // also when no answer comes: it may have been counted
+	var quarantined []int64
+	err := s.ask(func(ctx context.Context) (err error) {
+		quarantined, err = s.gateway.cfg.Mailbox.Resend(ctx, s.principal.Device, again)
+		return err
+	})
+	if err == nil && len(quarantined) > 0 {
+		err = errYield
+	}
+	return err
 }
 
 // sending notes what is about to be sent, before it is: an acknowledgement may be quick.

@@ -1,6 +1,10 @@
 package gateway
 
-import "github.com/obscura-relay/obscura/internal/core"
+import (
+	"errors"
+
+	"github.com/obscura-relay/obscura/internal/core"
+)
 
 // How much a session keeps of what was offered and not taken. Beyond it the mailbox is read.
 const (
@@ -49,4 +53,15 @@ func (s *session) takeFresh() (next []core.Envelope, inLine bool) {
 		}
 	}
 	return fresh, true
+}
+
+// deliverFresh sends what was offered, or has the mailbox read instead.
+func (s *session) deliverFresh() error {
+	fresh, inLine := s.takeFresh()
+	err := s.sendEnvelopes(fresh)
+	if !inLine || errors.Is(err, errYield) { // what was taken is in the mailbox only
+		s.kick(doMail)
+		return nil
+	}
+	return err
 }

@@ -2,7 +2,7 @@ package gateway
 
 import (
 	"cmp"
-	"errors"
+	"context"
 	"slices"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
@@ -18,16 +18,16 @@ const (
 	maxReported = core.MailboxCap + lateGapsEvery
 )
 
-// errLater says that the database is away.
-var errLater = errors.New("later")
-
 // eachGap calls tell with each gap that reaches above a sequence and begins at or below last.
 func (s *session) eachGap(more bool, after, last int64, tell func(core.Gap) error) error {
 	for more {
 		var gaps []core.Gap
-		var err error
-		if gaps, more, err = s.gateway.cfg.Mailbox.Gaps(s.ctx, s.principal.Device, after, last); err != nil {
-			return errors.Join(errLater, err)
+		err := s.ask(func(ctx context.Context) (err error) {
+			gaps, more, err = s.gateway.cfg.Mailbox.Gaps(ctx, s.principal.Device, after, last)
+			return err
+		})
+		if err != nil {
+			return err
 		}
 		for _, gap := range gaps {
 			if err := tell(gap); err != nil {
@@ -69,7 +69,7 @@ func (s *session) findReported(from int64) (int, bool) {
 // sendLateGaps tells of what was sent on this socket and dropped since, so that it can be forgotten.
 func (s *session) sendLateGaps() error {
 	cursor := s.cursor.Load()
-	err := s.eachGap(s.delivery.begun, 0, cursor, func(gap core.Gap) error {
+	return s.eachGap(s.delivery.begun, 0, cursor, func(gap core.Gap) error {
 		s.mu.Lock()
 		i, told := s.findReported(gap.From)
 		told = told && s.reported[i] == gap
@@ -79,8 +79,4 @@ func (s *session) sendLateGaps() error {
 		}
 		return s.sendGap(gap, gap.From, gap.To)
 	})
-	if errors.Is(err, errLater) { // the next look finds them
-		return nil
-	}
-	return err
 }

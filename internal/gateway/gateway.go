@@ -4,8 +4,8 @@
 // the order of their sequence, at least once, and stay until they are acknowledged; a socket has one
 // writer, every write has a deadline, and every goroutine that touches a socket ends before its
 // handler returns, because the library gives the connection to another client afterwards. A slow
-// reader holds back its own deliveries only and costs less than 1 MiB. On failure of the database
-// sockets stay and deliver when it is back.
+// reader holds back its own deliveries only and costs less than 1 MiB. When the database fails or does
+// not answer, sockets stay, are pinged, and deliver when it is back. A panic ends one session.
 package gateway
 
 import (
@@ -30,17 +30,28 @@ type Counters interface {
 	Delivered(n int)
 }
 
+// Mailbox is what a Gateway needs of the mailboxes: a mailbox.Service, or a fake one that fails as a test
+// wants it.
+type Mailbox interface {
+	Open(context.Context, core.DeviceID) (mailbox.Opened, error)
+	Read(ctx context.Context, device core.DeviceID, after int64) (mailbox.Page, error)
+	Gaps(ctx context.Context, device core.DeviceID, after, last int64) (gaps []core.Gap, more bool, err error)
+	Resend(ctx context.Context, device core.DeviceID, sequences []int64) (quarantined []int64, err error)
+	Acknowledge(device core.DeviceID, sequences []int64, reported []core.Gap) error
+	Heads(context.Context, []core.DeviceID) ([]mailbox.Head, error)
+}
+
 // Config is what a Gateway needs.
 type Config struct {
-	Mailbox *mailbox.Service
+	Mailbox Mailbox
 	// PreKeyCounts returns how many one-time keys of a device are left.
 	PreKeyCounts func(context.Context, core.DeviceID) (ec, kyber int32, err error)
 	// LiveSessions returns which sessions still exist.
 	LiveSessions func(context.Context, []core.SessionID) ([]core.SessionID, error)
 	// Announce tells the other nodes.
 	Announce func(core.Notice)
-	// Fresh reports that this node has heard of every revocation up to a second ago.
-	Fresh func() bool
+	// Silence returns how long ago it was certain that this node had heard of every revocation.
+	Silence func() time.Duration
 	// PollInterval is how often mailboxes are looked at behind the wake-ups; it is jittered by a tenth.
 	PollInterval time.Duration
 	Counters     Counters
@@ -55,6 +66,7 @@ type Gateway struct {
 	cancel  context.CancelFunc
 	served  sync.WaitGroup // sessions in serve
 	tidied  tidy           // owned by Run
+	look    chan struct{}  // holds one token when the next poll is to be made at once
 
 	mu       sync.RWMutex
 	sessions map[core.DeviceID]*session // guarded by mu
@@ -65,7 +77,7 @@ var errClosing = errors.New("the gateway is closing")
 
 // New makes a Gateway.
 func New(cfg Config) *Gateway {
-	g := &Gateway{cfg: cfg, sessions: map[core.DeviceID]*session{}}
+	g := &Gateway{cfg: cfg, sessions: map[core.DeviceID]*session{}, look: make(chan struct{}, 1)}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.upgrade = g.upgrader()
 	return g

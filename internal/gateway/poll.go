@@ -8,35 +8,49 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
 // pollStep is how many mailboxes one query of the poll looks at.
 const pollStep = 500
 
-// deafPoll is how often a node polls that may not hear of revocations: sockets must not outlive theirs
-// by more than a second.
-const deafPoll = 500 * time.Millisecond
+// Sockets must not outlive their revocation by more than a second. A node that may not hear of revocations,
+// because the bus has been silent for deafAfter, polls at every pollTick. The bus asks the database every
+// 250 ms, so a healthy one is not silent for so long, and then a tick costs nothing.
+const (
+	pollTick  = 200 * time.Millisecond
+	deafAfter = 500 * time.Millisecond
+)
 
 // Run looks at the mailboxes of all sockets from time to time, until ctx ends: the net under the
 // wake-ups. It finds mail, displaced and revoked sockets whose notice was lost.
 func (g *Gateway) Run(ctx context.Context) error {
-	ticker := time.NewTicker(deafPoll)
+	ticker := time.NewTicker(pollTick)
 	defer ticker.Stop()
+	failing := false
 	for due := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-g.look:
 		case now := <-ticker.C:
 			g.tidy(now)
-			if now.Before(due) && g.cfg.Fresh() {
+			if now.Before(due) && g.cfg.Silence() < deafAfter {
 				continue
 			}
-			jitter := rand.N(g.cfg.PollInterval/5) - g.cfg.PollInterval/10
-			due = now.Add(g.cfg.PollInterval + jitter)
 		}
-		if err := g.Poll(ctx); err != nil && ctx.Err() == nil {
-			g.cfg.Logger.Warn("the poll of mailboxes failed", "error", err)
+		err := g.Poll(ctx)
+		if ctx.Err() != nil {
+			return nil
 		}
+		due = time.Now().Add(g.cfg.PollInterval + rand.N(g.cfg.PollInterval/5) - g.cfg.PollInterval/10)
+		if err != nil {
+			due = time.Now().Add(retryAfter)
+			if !failing {
+				g.cfg.Logger.Warn("the poll of mailboxes fails", "error", err)
+			}
+		}
+		failing = err != nil
 	}
 }
 
@@ -72,11 +86,7 @@ func (g *Gateway) pollSome(ctx context.Context, sessions []*session) error {
 		devices = append(devices, s.principal.Device)
 		ids = append(ids, s.principal.Session)
 	}
-	heads, err := g.cfg.Mailbox.Heads(ctx, devices)
-	if err != nil {
-		return err
-	}
-	live, err := g.cfg.LiveSessions(ctx, ids)
+	heads, live, err := g.ask(ctx, devices, ids)
 	if err != nil {
 		return err
 	}
@@ -103,9 +113,24 @@ func (g *Gateway) pollSome(ctx context.Context, sessions []*session) error {
 	return nil
 }
 
-// WakeAll makes every session look at its mailbox: after notices may have been missed.
+// ask bounds each question: a database that does not answer must not end the poll.
+func (g *Gateway) ask(ctx context.Context, devices []core.DeviceID, ids []core.SessionID) ([]mailbox.Head, []core.SessionID, error) {
+	asking, cancel := context.WithTimeout(ctx, queryWithin)
+	defer cancel()
+	heads, err := g.cfg.Mailbox.Heads(asking, devices)
+	if err != nil {
+		return nil, nil, err
+	}
+	asking, cancel = context.WithTimeout(ctx, queryWithin)
+	defer cancel()
+	live, err := g.cfg.LiveSessions(asking, ids)
+	return heads, live, err
+}
+
+// WakeAll has all mailboxes and sessions looked at, soon: after notices may have been missed.
 func (g *Gateway) WakeAll() {
-	for _, s := range g.snapshot() {
-		s.kick(doMail | doVerify)
+	select {
+	case g.look <- struct{}{}:
+	default:
 	}
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -11,70 +12,119 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// work is the pump: it does what is to be done and ends when nothing is.
+// work is the pump: it does what is to be done, the most urgent first, and ends when nothing is.
 func (s *session) work() {
 	for {
-		s.mu.Lock()
-		todo := s.todo
-		s.todo = 0
-		if todo == 0 || s.finished {
-			s.running = false
-			s.mu.Unlock()
+		step, code := s.next()
+		if step == 0 {
 			return
 		}
-		if todo&doClose != 0 {
-			s.finished = true
-		}
-		code := s.code
-		s.mu.Unlock()
-		if todo&doClose != 0 {
-			s.sayGoodbye(code)
-			continue
-		}
-		switch err := s.do(todo); {
-		case errors.Is(err, errYield):
-			s.kick(doMail)
-		case err != nil:
-			s.cutOff()
-		}
+		s.perform(step, code)
 	}
 }
 
-// do returns an error when the socket is broken.
-func (s *session) do(todo uint8) error {
-	if todo&doPing != 0 {
+// next takes the most urgent of what is to be done. 0: nothing, and the pump counts as ended.
+func (s *session) next() (step uint8, code int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.todo == 0 || s.finished {
+		s.todo, s.running = 0, false
+		return 0, 0
+	}
+	step = s.todo & -s.todo
+	s.todo &^= step
+	s.finished = step == doClose
+	return step, s.code
+}
+
+// errYield says that something more urgent came up, and errLater that the database did not answer: the
+// step is to be done again, at once or after a moment.
+var (
+	errYield = errors.New("yield")
+	errLater = errors.New("later")
+)
+
+// perform survives a panic, as handlers of requests do: it costs this session and nobody else's.
+func (s *session) perform(step uint8, code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.gateway.panicked(r)
+			s.close(closeInternal)
+		}
+	}()
+	switch err := s.do(step, code); {
+	case errors.Is(err, errYield):
+		s.kick(step)
+	case errors.Is(err, errLater):
+		s.postpone(step)
+	case err != nil:
+		s.cutOff()
+	}
+}
+
+// do takes one step. An error that is not one of the above means that the socket is broken.
+func (s *session) do(step uint8, code int) error {
+	switch step {
+	case doClose:
+		s.sayGoodbye(code)
+		return nil
+	case doPing:
 		s.stayAlive(pongWithin) // before the ping: the pong, which may be quick, extends it
 		if err := s.socket.WriteControl(pingMessage, nil, time.Now().Add(writeWithin)); err != nil {
 			return err
 		}
 		s.ping.Reset(pingEvery)
-	}
-	if todo&doStatus != 0 {
-		if err := s.sendStatus(); err != nil {
-			return err
-		}
-	}
-	if todo&doVerify != 0 {
-		s.verify()
-	}
-	if todo&doGaps != 0 {
-		if err := s.sendLateGaps(); err != nil {
-			return err
-		}
-	}
-	if todo&doFresh != 0 {
-		fresh, inLine := s.takeFresh()
-		if err := s.sendEnvelopes(fresh); err != nil {
-			return err
-		}
-		if !inLine {
-			todo |= doMail
-		}
-	}
-	if todo&doMail != 0 {
+		return nil
+	case doVerify:
+		return s.verify()
+	case doStatus:
+		return s.sendStatus()
+	case doGaps:
+		return s.sendLateGaps()
+	case doFresh:
+		return s.deliverFresh()
+	default:
 		return s.deliver()
 	}
+}
+
+// ask lets the pump put one question to the database, which may not answer for as long as it likes:
+// pings must not wait for it.
+func (s *session) ask(question func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(s.ctx, queryWithin)
+	defer cancel()
+	if err := question(ctx); err != nil {
+		return errLater
+	}
+	if s.pressing() {
+		return errYield
+	}
 	return nil
+}
+
+// pressing reports that a ping or a close waits.
+func (s *session) pressing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.todo&(doPing|doClose) != 0
+}
+
+// postpone does a step again in a moment.
+func (s *session) postpone(step uint8) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.postponed |= step
+	if !s.finished {
+		s.retry.Reset(retryAfter)
+	}
+}
+
+// resume does what was postponed.
+func (s *session) resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.start(s.postponed)
+	s.postponed = 0
 }
 
 // sayGoodbye sends the close frame and gives the client a moment to answer it.
@@ -92,18 +142,25 @@ func (s *session) cutOff() {
 }
 
 // verify closes the socket when its session ended before the socket was registered and could be told.
-func (s *session) verify() {
-	live, err := s.gateway.cfg.LiveSessions(s.ctx, []core.SessionID{s.principal.Session})
-	if err == nil && len(live) == 0 {
-		s.close(closeRevoked)
-	}
+func (s *session) verify() error {
+	return s.ask(func(ctx context.Context) error {
+		live, err := s.gateway.cfg.LiveSessions(ctx, []core.SessionID{s.principal.Session})
+		if err == nil && len(live) == 0 {
+			s.close(closeRevoked)
+		}
+		return err
+	})
 }
 
 // sendStatus tells the device how many one-time keys are left.
 func (s *session) sendStatus() error {
-	ec, kyber, err := s.gateway.cfg.PreKeyCounts(s.ctx, s.principal.Device)
-	if err != nil { // the next time keys run low, or the next connection, tells it
-		return nil
+	var ec, kyber int32
+	err := s.ask(func(ctx context.Context) (err error) {
+		ec, kyber, err = s.gateway.cfg.PreKeyCounts(ctx, s.principal.Device)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	return s.write(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_PreKeyStatus{
 		PreKeyStatus: &obscurapb.PreKeyStatus{OneTimePreKeyCount: ec, MinThreshold: core.LowPreKeys, KyberPreKeyCount: kyber}}})

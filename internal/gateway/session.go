@@ -21,23 +21,27 @@ const (
 	// pingEvery is how often the server pings, and pongWithin how long it waits for the answer.
 	pingEvery  = 30 * time.Second
 	pongWithin = 10 * time.Second
-	// writeWithin is the deadline of every write: a reader that takes nothing for so long is gone.
+	// writeWithin is the deadline of every write of a whole frame, however much of it has been taken: a
+	// frame has 64 KiB, or one envelope, so a reader must take 26 KiB/s in the worst case.
 	writeWithin = 10 * time.Second
 	// goodbye is how long a closed socket may take to answer the close.
 	goodbye = time.Second
-	// retryAfter is when a delivery that met a failing database is tried again.
+	// retryAfter is when something that met a failing database is tried again.
 	retryAfter = time.Second
+	// queryWithin bounds a question of the pump, or one of the poll, to a database that does not answer. A
+	// ping may wait behind it, and the client is given up pongWithin after the ping was due.
+	queryWithin = 5 * time.Second
 )
 
-// What a session has to do, as bits.
+// What a session has to do, as bits, the most urgent first.
 const (
-	doMail  uint8 = 1 << iota // read the mailbox
-	doGaps                    // tell of what was dropped after it was sent
-	doFresh                   // send what was offered, from memory if it is next in line
-	doStatus
+	doClose uint8 = 1 << iota
 	doPing
-	doVerify
-	doClose
+	doVerify // that the session still exists
+	doStatus
+	doGaps  // tell of what was dropped after it was sent
+	doFresh // send what was offered, from memory if it is next in line
+	doMail  // read the mailbox
 )
 
 // session is one live socket. The goroutine of the handler reads; whatever is to be written is done by
@@ -59,8 +63,10 @@ type session struct {
 
 	pump sync.WaitGroup
 
-	mu        sync.Mutex
-	todo      uint8      // guarded by mu
+	mu   sync.Mutex
+	todo uint8 // guarded by mu
+	// postponed is done again when retry fires; guarded by mu.
+	postponed uint8
 	running   bool       // guarded by mu: the pump exists
 	finished  bool       // guarded by mu: nothing may be written any more
 	code      int        // guarded by mu: to close with
@@ -81,7 +87,7 @@ func (g *Gateway) serve(c socket, h handover) {
 	s.cursor.Store(h.opened.Floor)
 	s.delivery.drainTo, s.delivery.skippedBelow = h.opened.Last, h.opened.Acknowledged
 	s.ping = time.AfterFunc(pingEvery, func() { s.kick(doPing) })
-	s.retry = time.AfterFunc(time.Hour, func() { s.kick(doMail) })
+	s.retry = time.AfterFunc(time.Hour, s.resume)
 	s.retry.Stop()
 	if code, ok := g.register(s); !ok {
 		s.ping.Stop()
@@ -110,12 +116,12 @@ func (s *session) handOn() {
 
 // end stops the pump and waits for it.
 func (s *session) end(cancel context.CancelFunc) {
-	s.ping.Stop()
-	s.retry.Stop()
 	s.mu.Lock()
 	s.finished = true
 	running := s.running
 	s.mu.Unlock()
+	s.ping.Stop()
+	s.retry.Stop()
 	cancel()
 	if !running {
 		return

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -36,6 +38,7 @@ func (c connection) interrupt() { _ = c.NetConn().SetDeadline(time.Unix(1, 0)) }
 const (
 	closeGoingAway = websocket.CloseGoingAway
 	closePolicy    = websocket.ClosePolicyViolation
+	closeInternal  = websocket.CloseInternalServerErr
 	closeRevoked   = 4401
 	closeDisplaced = 4409
 )
@@ -74,10 +77,14 @@ func (g *Gateway) upgrader() fiber.Handler {
 		Origins: []string{"*"},
 		RecoverHandler: func(*websocket.Conn) {
 			if r := recover(); r != nil {
-				g.cfg.Logger.Error("a gateway session panicked", "panic", r)
+				g.panicked(r)
 			}
 		},
 	})
+}
+
+func (g *Gateway) panicked(reason any) {
+	g.cfg.Logger.Error("a gateway session panicked", "error", fmt.Sprintf("panic: %v\n%s", reason, debug.Stack()))
 }
 
 // IsUpgrade reports whether the request asks for a WebSocket in a way that will be granted (RFC 6455,

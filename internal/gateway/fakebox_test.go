@@ -1,0 +1,176 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/mailbox"
+)
+
+// fakeBox is the database of a test in fake time: one mailbox that every device shares, its sessions and
+// keys. A question can fail, hang or panic.
+type fakeBox struct {
+	*Gateway
+	logged bytes.Buffer
+
+	mu             sync.Mutex
+	envelopes      []core.Envelope                     // guarded by mu
+	gaps           []core.Gap                          // guarded by mu
+	counted        map[int64]int                       // guarded by mu: sendings of skipped envelopes
+	quarantine     int64                               // guarded by mu: is set aside when its sending is counted
+	asked          map[string]int                      // guarded by mu: questions by name
+	ended          map[core.SessionID]bool             // guarded by mu
+	heard          time.Time                           // guarded by mu: when the bus last heard; zero: all the time
+	trouble        func(context.Context, string) error // guarded by mu: what a question meets; nil: nothing
+	opened, closed int                                 // guarded by mu: sockets
+}
+
+// inFakeTime runs a test with a gateway that hears of nothing and polls every hour.
+func inFakeTime(t *testing.T, test func(t *testing.T, b *fakeBox)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := &fakeBox{counted: map[int64]int{}, asked: map[string]int{}, ended: map[core.SessionID]bool{}}
+		b.Gateway = New(Config{Mailbox: b, Counters: b, Logger: slog.New(slog.NewTextHandler(&b.logged, nil)), PollInterval: time.Hour,
+			Announce: func(core.Notice) {}, Silence: b.silence, LiveSessions: b.liveSessions,
+			PreKeyCounts: func(ctx context.Context, _ core.DeviceID) (int32, int32, error) { return 7, 3, b.ask(ctx, "keys") }})
+		test(t, b)
+	})
+}
+
+// fill puts n envelopes of a size behind those that there are.
+func (b *fakeBox) fill(n, size int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for range n {
+		b.envelopes = append(b.envelopes, core.Envelope{Sequence: int64(len(b.envelopes) + 1), Message: make([]byte, size)})
+	}
+}
+
+// meet sets what questions meet from now on.
+func (b *fakeBox) meet(trouble func(context.Context, string) error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.trouble = trouble
+}
+
+// ask counts a question and lets it meet its trouble.
+func (b *fakeBox) ask(ctx context.Context, what string) error {
+	b.mu.Lock()
+	b.asked[what]++
+	trouble := b.trouble
+	b.mu.Unlock()
+	if trouble == nil {
+		return nil
+	}
+	return trouble(ctx, what)
+}
+
+func (b *fakeBox) times(what string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.asked[what]
+}
+
+func (b *fakeBox) silence() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.heard.IsZero() {
+		return 0
+	}
+	return time.Since(b.heard)
+}
+
+func (b *fakeBox) liveSessions(ctx context.Context, ids []core.SessionID) ([]core.SessionID, error) {
+	err := b.ask(ctx, "sessions")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(ids), func(id core.SessionID) bool { return b.ended[id] }), err
+}
+
+func (b *fakeBox) last() int64 { return int64(len(b.envelopes)) }
+
+func (b *fakeBox) Open(context.Context, core.DeviceID) (mailbox.Opened, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return mailbox.Opened{Generation: 1, Last: b.last()}, nil
+}
+
+func (b *fakeBox) Read(ctx context.Context, _ core.DeviceID, after int64) (mailbox.Page, error) {
+	if err := b.ask(ctx, "read"); err != nil {
+		return mailbox.Page{}, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var page mailbox.Page
+	for _, e := range b.envelopes {
+		gone := slices.ContainsFunc(b.gaps, func(g core.Gap) bool { return g.From <= e.Sequence && e.Sequence <= g.To })
+		if e.Sequence > after && !gone {
+			page.Envelopes = append(page.Envelopes, e)
+		}
+	}
+	return page, nil
+}
+
+func (b *fakeBox) Gaps(ctx context.Context, _ core.DeviceID, after, last int64) (gaps []core.Gap, more bool, err error) {
+	if err := b.ask(ctx, "gaps"); err != nil {
+		return nil, false, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, g := range b.gaps {
+		if g.To > after && g.From <= last {
+			gaps = append(gaps, g)
+		}
+	}
+	return gaps, false, nil
+}
+
+func (b *fakeBox) Resend(ctx context.Context, _ core.DeviceID, sequences []int64) (quarantined []int64, err error) {
+	if err := b.ask(ctx, "resend"); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, seq := range sequences {
+		b.counted[seq]++
+		if seq == b.quarantine {
+			b.gaps = append(b.gaps, core.Gap{From: seq, To: seq, Reason: core.GapQuarantined})
+			quarantined = append(quarantined, seq)
+		}
+	}
+	return quarantined, nil
+}
+
+func (b *fakeBox) Acknowledge(core.DeviceID, []int64, []core.Gap) error { return nil }
+
+func (b *fakeBox) Heads(ctx context.Context, devices []core.DeviceID) (heads []mailbox.Head, err error) {
+	if err := b.ask(ctx, "heads"); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, device := range devices {
+		heads = append(heads, mailbox.Head{Device: device, Last: b.last()})
+	}
+	return heads, nil
+}
+
+func (b *fakeBox) SocketOpened() { b.mu.Lock(); b.opened++; b.mu.Unlock() }
+func (b *fakeBox) SocketClosed() { b.mu.Lock(); b.closed++; b.mu.Unlock() }
+func (b *fakeBox) Delivered(int) {}
+
+// connect opens a socket whose reader takes room messages by itself.
+func (b *fakeBox) connect(t *testing.T, room int, h handover) (*fakeSocket, core.Principal, <-chan struct{}) {
+	h.principal = core.Principal{User: uuid.New(), Device: uuid.New(), Session: uuid.New(), DeviceNumber: 1}
+	f := newFake(t, room)
+	return f, h.principal, f.start(b.Gateway, h)
+}
