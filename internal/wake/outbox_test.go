@@ -36,7 +36,7 @@ func parsed(t *testing.T, payloads []string) (notices []core.Notice) {
 func TestHintsAreCoalesced(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)
-	e := idle(t, url, url)
+	e, listener := idle(t, url, url), idle(t, url, url).start(t) // e may send before it listens
 	device, other := uuid.New(), uuid.New()
 	for range 1000 {
 		e.Publish(core.Notice{Kind: core.NoticeMail, IDs: []uuid.UUID{device, other, device}})
@@ -45,9 +45,10 @@ func TestHintsAreCoalesced(t *testing.T) {
 	for _, generation := range []int64{7, 9, 8} {
 		e.Publish(core.Notice{Kind: core.NoticeDisplaced, IDs: []uuid.UUID{device}, Generation: generation})
 	}
-	heard := e.start(t).all(t)
+	e.start(t)
+	heard := listener.all(t)
 	for len(heard) < 3 { // the hints may be sent behind the probe
-		heard = append(heard, e.next(t))
+		heard = append(heard, listener.next(t))
 	}
 	if len(heard) != 3 {
 		t.Fatalf("heard %+v", heard)
