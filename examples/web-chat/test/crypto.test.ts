@@ -57,6 +57,11 @@ test('signatures are those of the relay and of libsignal', async () => {
   assert.ok(!(await verify(deserialise(keys.oneTimePreKeys[0]!.publicKey), message, signature)), "another's key");
   assert.ok(!(await verify(identity, message.slice(1), signature)), 'another message');
   assert.ok(!(await verify(identity, message, signature.slice(1))));
+  const order = 2n ** 252n + 27742317777372353535851937790883648493n;
+  const s = BigInt(`0x${Buffer.from(signature.slice(32)).reverse().toString('hex')}`) & (2n ** 255n - 1n);
+  const other = Buffer.from((s + 2n * order).toString(16).padStart(64, '0'), 'hex').reverse(); // equal to it, and too large
+  other[31]! |= signature[63]! & 0x80;
+  assert.ok(!(await verify(identity, message, Uint8Array.from([...signature.slice(0, 32), ...other]))));
 
   for (let i = 0; i < 20; i++) {
     const { own } = await person('somebody');

@@ -72,6 +72,25 @@ async function say(from: Page, text: string): Promise<void> {
   await from.locator('.log .mine[data-state=sent]').filter({ hasText: text }).waitFor();
 }
 
+/** What the page has stored, and changes to it behind its back. */
+const storedTokens = (page: Page, profile: string, changes: object = {}) =>
+  page.evaluate(
+    ([name, changes]) =>
+      new Promise<Record<string, unknown>>((resolve, reject) => {
+        const request = indexedDB.open(name);
+        request.onerror = () => reject(request.error);
+        request.onsuccess = () => {
+          const store = request.result.transaction('tokens', 'readwrite').objectStore('tokens');
+          const tokens = store.get(0) as IDBRequest<Record<string, unknown>>;
+          tokens.onsuccess = () => {
+            store.put({ ...tokens.result, ...changes }, 0).onsuccess = () => resolve(tokens.result);
+            request.result.close();
+          };
+        };
+      }),
+    [`obscura-web-chat:${profile}`, changes] as const,
+  );
+
 async function picture(page: Page, name: string): Promise<void> {
   if (screenshots) await page.screenshot({ path: join(screenshots, `${name}.png`) });
 }
@@ -119,6 +138,16 @@ test('two people chat', async (t) => {
     await say(bob, 'Still me, too.');
     await message(alice, 'theirs', 'Still me, too.').waitFor();
     assert.equal(await bob.locator('.log li').count(), 7);
+  });
+
+  await t.test('a renewed token is remembered', async () => {
+    const before = await storedTokens(bob, 'bob', { expiresAt: 0 }); // so that the next start renews it
+    await bob.reload();
+    await bob.locator('.status[data-status=online]').waitFor();
+    const { refreshToken, expiresAt } = await storedTokens(bob, 'bob');
+    assert.notEqual(refreshToken, before.refreshToken);
+    assert.ok(Number(expiresAt) > Date.now() / 1000);
+    await bob.getByRole('button', { name: aliceName }).click();
   });
 
   await t.test('both see the same safety number', async () => {
