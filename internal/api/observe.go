@@ -100,7 +100,7 @@ func (s *server) log(c *fiber.Ctx, operation string, status int, took time.Durat
 		slog.Int("status", status),
 		slog.Duration("took", took),
 		slog.String("request_id", string(c.Response().Header.Peek(headerRequestID))),
-		slog.Int("bytes_in", c.Request().Header.ContentLength()),
+		slog.Int("bytes_in", max(0, c.Request().Header.ContentLength())),
 		slog.Int("bytes_out", len(c.Response().Body())),
 	}
 	switch {
