@@ -172,6 +172,8 @@ const expireStep = 500
 // Expire drops the expired envelopes of a mailbox and records the gap, a bounded number in each
 // transaction.
 func (s *Service) Expire(ctx context.Context, device core.DeviceID) error {
+	ctx, cancel := context.WithTimeout(ctx, s.txTime)
+	defer cancel()
 	for {
 		var dropped []int64
 		err := s.db.InTx(ctx, func(tx db.DBTX) error {

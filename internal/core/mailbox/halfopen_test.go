@@ -33,6 +33,9 @@ func TestADeadConnectionHoldsNobodyUpForLong(t *testing.T) {
 	if err := n.Acknowledge(device, []int64{2}, nil); err != nil {
 		t.Fatal(err)
 	}
+	if err := n.Sweep(ctx); core.KindOf(err) != core.Unavailable || ctx.Err() != nil { // it holds the sweeper's lock
+		t.Errorf("a sweep on a dead connection: %v", err)
+	}
 	proxy.Revive()
 	eventually(t, "the same batch is stored", func() bool {
 		_, err := n.Send(ctx, from, lost)

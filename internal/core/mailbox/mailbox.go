@@ -60,8 +60,9 @@ type Service struct {
 // submissions; a full queue answers 503.
 var sendLimits = batch.Limits{BatchItems: 512, BatchWeight: 4 << 20, QueueItems: 8192, QueueWeight: 64 << 20}
 
-// txTime bounds one transaction of a batch, beyond the database's own limits on statements and locks: a
-// connection that does not answer any more must not hold up everybody until TCP gives it up.
+// txTime bounds one transaction of a batch, and one step of a sweep, beyond the database's own limits on
+// statements and locks: a connection that does not answer any more must not hold up everybody until TCP
+// gives it up.
 const txTime = 15 * time.Second
 
 // New makes a Service.

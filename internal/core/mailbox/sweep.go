@@ -16,12 +16,7 @@ const sweepStep = 1000
 // Sweep walks all mailboxes in bounded steps, drops what has expired, and empties old receipts.
 func (s *Service) Sweep(ctx context.Context) error {
 	for after := uuid.Nil; ; {
-		var rows []db.StaleMailboxesRow
-		err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
-			rows, err = storage.Queries.StaleMailboxes(ctx, conn, db.StaleMailboxesParams{AfterDevice: after,
-				MaxRows: sweepStep, Lifetime: storage.Interval(core.EnvelopeLifetime)})
-			return err
-		})
+		rows, err := s.stale(ctx, after)
 		if err != nil {
 			return err
 		}
@@ -39,10 +34,23 @@ func (s *Service) Sweep(ctx context.Context) error {
 	}
 }
 
+func (s *Service) stale(ctx context.Context, after core.DeviceID) (rows []db.StaleMailboxesRow, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.txTime)
+	defer cancel()
+	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		rows, err = storage.Queries.StaleMailboxes(ctx, conn, db.StaleMailboxesParams{AfterDevice: after,
+			MaxRows: sweepStep, Lifetime: storage.Interval(core.EnvelopeLifetime)})
+		return err
+	})
+	return rows, err
+}
+
 // sweepReceipts empties the slot that will be tomorrow's. It holds receipts of the day before
 // yesterday, and nobody reads or writes it today but the check for repeats, which waits a moment. While
 // somebody else reads it for longer, a backup perhaps, it is left to the next sweep.
 func (s *Service) sweepReceipts(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.txTime)
+	defer cancel()
 	inUse := false
 	err := s.async.InTx(ctx, func(tx db.DBTX) error {
 		q := storage.Queries
