@@ -129,9 +129,12 @@ test-page: build ## the API page in a real browser, against a relay started for 
 	@$(with_node); $(with_postgres); CHROMIUM="$$(tools/ensure-chromium.sh)"; export CHROMIUM SCREENSHOT="$(abspath $(SCREENSHOT))"; \
 	cd tools/page && npm ci --loglevel=error && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
 
-.PHONY: conform
+.PHONY: conform test-conform
 conform: build ## hold the relay against the contract from outside: obscura conform
 	@$(with_node); $(with_postgres); exec tools/with-relay.sh bash -euo pipefail -c 'bin/obscura conform "$$RELAY_URL"'
+
+test-conform: ## that obscura conform finds a hundred broken promises, each by its own checks and by no others
+	@$(with_postgres); $(GO) test ./internal/conform -run TestEachFault -whole -parallel 4 -timeout 30m
 
 .PHONY: lint lint-format lint-vet lint-go lint-proto lint-openapi
 lint: lint-format lint-vet lint-go lint-proto lint-openapi ## formatting, go vet, golangci-lint, and the two files of the contract

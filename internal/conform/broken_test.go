@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 
@@ -87,22 +86,30 @@ func madeError(status int, code string) *reply {
 // breakIt starts a relay with a fault before a good one and returns its URL.
 func breakIt(t testing.TB, good string, f fault) string {
 	t.Helper()
+	b := newBroken(t, good, f)
+	server := httptest.NewServer(b)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func newBroken(t testing.TB, good string, f fault) *broken {
+	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}
 	b := &broken{good: good, http: &http.Client{Transport: transport}, ofTicket: newTable[string]()}
 	if f.make != nil {
 		b.spoil = f.make(b)
 	}
-	server := httptest.NewServer(b)
 	t.Cleanup(func() {
-		server.Close()
 		b.links.Wait()
 		transport.CloseIdleConnections()
 	})
-	return server.URL
+	return b
 }
 
 // ServeHTTP implements http.Handler.
 func (b *broken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.links.Add(1)
+	defer b.links.Done()
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
@@ -178,46 +185,3 @@ func (b *broken) dial(r *http.Request, a *ask, target string) *reply {
 	body, _ := io.ReadAll(in.Body)
 	return &reply{status: in.StatusCode, header: in.Header, body: body}
 }
-
-// table is a map for several goroutines.
-type table[V any] struct {
-	mu sync.Mutex
-	m  map[string]V // guarded by mu
-}
-
-func newTable[V any]() *table[V] { return &table[V]{m: map[string]V{}} }
-
-func (t *table[V]) put(key string, value V) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.m[key] = value
-}
-
-func (t *table[V]) get(key string) (V, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	value, ok := t.m[key]
-	return value, ok
-}
-
-// add puts a value where there is none and reports whether it did.
-func (t *table[V]) add(key string, value V) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, there := t.m[key]; there {
-		return false
-	}
-	t.m[key] = value
-	return true
-}
-
-// change replaces a value by what f makes of it.
-func (t *table[V]) change(key string, f func(V) V) V {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.m[key] = f(t.m[key])
-	return t.m[key]
-}
-
-// after is how a broken relay is late.
-func after(d time.Duration) { <-time.After(d) }

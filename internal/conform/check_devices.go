@@ -27,13 +27,16 @@ var deviceChecks = []check{
 			one := into[client.Device](t.call("GET", "/v1/devices/"+d.id.String(), u.token, nil).want(http.StatusOK, ""))
 			t.must(one.DeviceID == d.id && one.DeviceNumber == d.number, "GET /v1/devices/{id} says another number")
 		}
-		for _, d := range into[client.DeviceList](t.call("GET", "/v1/devices", u.token, nil).want(http.StatusOK, "")).Devices {
+		listed := into[client.DeviceList](t.call("GET", "/v1/devices", u.token, nil).want(http.StatusOK, "")).Devices
+		for i, d := range listed {
 			t.must(numbers[d.DeviceID] == d.DeviceNumber, "GET /v1/devices says another number")
+			t.must(i == 0 || listed[i-1].DeviceNumber < d.DeviceNumber, "GET /v1/devices is not in the order of numbers")
 		}
 		bundles := t.bundles(caller, u.id)
 		t.must(len(bundles) == len(numbers), "%d bundles of %d devices", len(bundles), len(numbers))
-		for _, b := range bundles {
+		for i, b := range bundles {
 			t.must(numbers[b.DeviceID] == b.DeviceNumber, "a bundle says another number")
+			t.must(i == 0 || bundles[i-1].DeviceNumber < b.DeviceNumber, "the bundles are not in the order of numbers")
 		}
 	}},
 	{"devices.number-rests", "The number of a device that was removed is not given to the next one.", func(t *try) {

@@ -96,11 +96,13 @@ var socketChecks = []check{
 	}},
 	{"gateway.too-big", "A frame above 64 KiB closes the socket with 1009; one of 64 KiB is read.", func(t *try) {
 		sender, d := t.device(), t.device()
+		t.post(sender, mail(d.id, "to be acknowledged"))
 		s := t.connect(d)
-		s.drain(false)
-		t.must(s.write(websocket.MessageBinary, padded(64<<10)) == nil, "the socket does not take a frame of 64 KiB")
-		t.post(sender, mail(d.id, "still open"))
-		s.envelopes(1, "mail after a frame of 64 KiB")
+		got := s.drain(false).envelopes
+		t.must(len(got) == 1, "%d envelopes arrive, want 1", len(got))
+		t.must(s.write(websocket.MessageBinary, padded(64<<10, got[0].GetId())) == nil, "the socket does not take a frame of 64 KiB")
+		s.leave()
+		t.settles(d, 0, "after an acknowledgement in a frame of 64 KiB")
 		t.closesOn(websocket.MessageBinary, padded(64<<10+1), 1009, "after a frame of 64 KiB and a byte")
 	}},
 	{"gateway.ping", "The relay answers pings.", func(t *try) {
@@ -112,9 +114,9 @@ var socketChecks = []check{
 	}},
 }
 
-// padded is an acknowledgement of nothing with an unknown field, n bytes in all.
-func padded(n int) []byte {
-	data := protowire.AppendTag(ackFrame(), 1000, protowire.BytesType)
+// padded is an acknowledgement with an unknown field, n bytes in all.
+func padded(n int, ids ...[]byte) []byte {
+	data := protowire.AppendTag(ackFrame(ids...), 1000, protowire.BytesType)
 	const length = 3 // bytes of a length between 16 KiB and 2 MiB
 	return protowire.AppendBytes(data, make([]byte, n-len(data)-length))
 }

@@ -54,7 +54,7 @@ var deliveryFaults = []fault{
 		return []*obscurapb.WebSocketFrame{frame}
 	})},
 	{"mail waits for the next socket", "delivery.drained delivery.live delivery.order delivery.private delivery.redelivered delivery.foreign-ack " +
-		"gateway.ticket gateway.bearer gateway.displaced gateway.too-big", frames(func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
+		"gateway.ticket gateway.bearer gateway.displaced", frames(func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
 		if frame.GetDrained() != nil {
 			l.note("drained", true)
 		}
@@ -104,7 +104,7 @@ var deliveryFaults = []fault{
 }
 
 var ackFaults = []fault{
-	{"acknowledgements are lost", "idempotency.acknowledged delivery.acknowledged delivery.foreign-ack accounting.balance", func(*broken) spoil {
+	{"acknowledgements are lost", "idempotency.acknowledged delivery.acknowledged delivery.foreign-ack gateway.too-big accounting.balance", func(*broken) spoil {
 		return spoil{up: acking(func(*link, *obscurapb.AckMessage) bool { return false })}
 	}},
 	{"only the first id of an acknowledgement counts", "delivery.acknowledged delivery.foreign-ack accounting.balance", func(*broken) spoil {

@@ -24,7 +24,10 @@ func envelopes(f func(l *link, e *obscurapb.Envelope)) func(*broken) spoil {
 // batches breaks the batches that are sent.
 func batches(f func(batch []*obscurapb.Submission) []*obscurapb.Submission) func(*broken) spoil {
 	return standing(sending, func(a *ask, forward func(*ask) *reply) *reply {
-		return forward(a.with(encode(f(batchOf(a))...)))
+		if batch := batchOf(a); len(batch) > 0 {
+			a = a.with(encode(f(batch)...))
+		}
+		return forward(a)
 	})
 }
 

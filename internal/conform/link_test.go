@@ -79,8 +79,6 @@ func (b *broken) link(w http.ResponseWriter, r *http.Request, a *ask, upstream *
 	l := &link{device: readClaims(token).device(), client: client, upstream: upstream, ctx: ctx, notes: map[string]any{}}
 	client.SetReadLimit(-1)
 	upstream.SetReadLimit(-1)
-	b.links.Add(1)
-	defer b.links.Done()
 	var up sync.WaitGroup
 	up.Go(func() { b.pumpUp(l) })
 	b.pumpDown(l)

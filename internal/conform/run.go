@@ -30,7 +30,7 @@ const (
 	// atOnce is how many checks run beside each other: many wait, and passwords cost a core each.
 	atOnce = 8
 	// leaving bounds the deletion of the users.
-	leaving = 30 * time.Second
+	leaving = 2 * time.Minute
 )
 
 // kit is what the checks of a run share.
@@ -107,7 +107,7 @@ func newKit(cfg Config) (*kit, error) {
 	}
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSHandshakeTimeout: patience,
 		MaxIdleConnsPerHost: 64, DisableCompression: true}
-	answers, err := newValidator(transport)
+	answers, err := newValidator(transport, strings.TrimRight(u.Path, "/"))
 	if err != nil {
 		return nil, err
 	}

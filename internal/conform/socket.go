@@ -3,7 +3,6 @@ package conform
 import (
 	"context"
 	"errors"
-	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -11,12 +10,8 @@ import (
 	"github.com/coder/websocket"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 )
-
-// maxFrame bounds a frame from the relay: one message of 256 KiB and its envelope fit well.
-const maxFrame = 4 << 20
 
 // A socket is an open gateway. One goroutine reads it until it ends, so that the relay never waits for
 // a check; drop waits for that goroutine.
@@ -30,56 +25,6 @@ type socket struct {
 
 	mu     sync.Mutex
 	frames []*obscurapb.WebSocketFrame // guarded by mu: read, and not asked for yet
-}
-
-// ticket gets a ticket for a device.
-func (t *try) ticket(d *device) string {
-	a := t.call("POST", "/v1/gateway/ticket", d.token, nil).want(http.StatusCreated, "(ticket)")
-	return into[client.GatewayTicket](a).Ticket
-}
-
-// connect opens the gateway with a ticket.
-func (t *try) connect(d *device) *socket {
-	s, status := t.dial("?ticket="+t.ticket(d), "")
-	t.must(s != nil, "GET /v1/gateway with a fresh ticket: %d, want 101", status)
-	return s
-}
-
-// dial tries to open the gateway, with a ticket in the query or a bearer token. Without success it
-// returns the status.
-func (t *try) dial(query, token string) (*socket, int) {
-	header := http.Header{}
-	if token != "" {
-		header.Set("Authorization", "Bearer "+token)
-	}
-	for deadline := time.Now().Add(putOff); ; {
-		ctx, cancel := context.WithTimeout(t.ctx, patience)
-		conn, response, err := websocket.Dial(ctx, t.base+"/v1/gateway"+query, //nolint:bodyclose // the library closes it
-			&websocket.DialOptions{HTTPHeader: header, HTTPClient: t.http})
-		cancel()
-		if err == nil {
-			return t.listen(conn), http.StatusSwitchingProtocols
-		}
-		t.must(response != nil, "GET /v1/gateway: no answer: %v", bare(err))
-		a := answer{status: response.StatusCode, header: response.Header}
-		pause, later := a.putOff()
-		if !later {
-			return nil, a.status
-		}
-		t.must(time.Now().Add(pause).Before(deadline), "GET /v1/gateway is still answered %d, after %v of waiting as told", a.status, putOff)
-		t.wait(pause)
-	}
-}
-
-func (t *try) listen(conn *websocket.Conn) *socket {
-	conn.SetReadLimit(maxFrame)
-	ctx, cancel := context.WithCancel(t.ctx)
-	s := &socket{t: t, conn: conn, cancel: cancel, done: make(chan struct{}), more: make(chan struct{}, 1)}
-	t.mu.Lock()
-	t.sockets = append(t.sockets, s)
-	t.mu.Unlock()
-	go s.read(ctx)
-	return s
 }
 
 func (s *socket) read(ctx context.Context) {
@@ -100,6 +45,8 @@ func (s *socket) read(ctx context.Context) {
 	}
 }
 
+var errFrame = errors.New("a message that is not a binary WebSocketFrame")
+
 func readFrame(ctx context.Context, conn *websocket.Conn) (*obscurapb.WebSocketFrame, error) {
 	kind, data, err := conn.Read(ctx)
 	if err != nil {
@@ -107,7 +54,7 @@ func readFrame(ctx context.Context, conn *websocket.Conn) (*obscurapb.WebSocketF
 	}
 	var frame obscurapb.WebSocketFrame
 	if kind != websocket.MessageBinary || proto.Unmarshal(data, &frame) != nil {
-		return nil, errors.New("the relay sent something that is not a binary WebSocketFrame")
+		return nil, errFrame
 	}
 	return &frame, nil
 }
@@ -162,6 +109,9 @@ func (s *socket) next(what string) *obscurapb.WebSocketFrame {
 func (s *socket) end() string {
 	if code := websocket.CloseStatus(s.err); code != -1 {
 		return "close code " + strconv.Itoa(int(code))
+	}
+	if errors.Is(s.err, errFrame) {
+		return s.err.Error()
 	}
 	return "no close frame"
 }

@@ -25,17 +25,19 @@ import (
 
 // validator is a transport that holds every answer against the embedded contract. What is more than
 // the contract says (further members and headers) is allowed: it may grow.
+//
+// internal/contract is for our own relay and allows nothing more; it also says what it saw.
 type validator struct {
 	next   http.RoundTripper
+	below  string // the path under which the relay lives, mostly ""
 	doc    *openapi3.T
 	router routers.Router
 
 	mu       sync.Mutex
-	seen     int            // guarded by mu
 	findings map[string]int // guarded by mu: what was wrong, and how often
 }
 
-func newValidator(next http.RoundTripper) (*validator, error) {
+func newValidator(next http.RoundTripper, below string) (*validator, error) {
 	doc, err := openapi3.NewLoader().LoadFromData(obscura.OpenAPI)
 	if err != nil {
 		return nil, fmt.Errorf("the embedded contract: %w", err)
@@ -44,7 +46,7 @@ func newValidator(next http.RoundTripper) (*validator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the embedded contract: %w", err)
 	}
-	return &validator{next: next, doc: doc, router: router, findings: map[string]int{}}, nil
+	return &validator{next: next, below: below, doc: doc, router: router, findings: map[string]int{}}, nil
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -59,28 +61,28 @@ func (v *validator) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
-	where := request.Method + " " + ids.ReplaceAllString(request.URL.Path, "{id}") + " " + strconv.Itoa(response.StatusCode)
+	path := strings.TrimPrefix(request.URL.Path, v.below)
+	where := request.Method + " " + ids.ReplaceAllString(path, "{id}") + " " + strconv.Itoa(response.StatusCode)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.seen++
-	for _, wrong := range v.check(request, response, body) {
+	for _, wrong := range v.check(request.Method, path, response, body) {
 		v.findings[where+": "+wrong]++
 	}
 	return response, nil
 }
 
 // check returns what is wrong with an answer, and repeats nothing of it.
-func (v *validator) check(request *http.Request, response *http.Response, body []byte) (wrong []string) {
+func (v *validator) check(method, path string, response *http.Response, body []byte) (wrong []string) {
 	if uuid.Validate(response.Header.Get("X-Request-Id")) != nil {
 		wrong = append(wrong, "x-request-id is not a UUID")
 	}
-	if request.Method == http.MethodHead {
+	if method == http.MethodHead {
 		return wrong // which has no body
 	}
 	if response.StatusCode >= 400 {
 		wrong = append(wrong, checkError(response, body)...)
 	}
-	route, _, err := v.router.FindRoute(&http.Request{Method: request.Method, URL: &url.URL{Path: request.URL.Path}})
+	route, _, err := v.router.FindRoute(&http.Request{Method: method, URL: &url.URL{Path: path}})
 	if err != nil {
 		return wrong // what is not of the contract has errors of the same shape, and no more rules
 	}
