@@ -2,6 +2,7 @@ package conform
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -123,7 +124,7 @@ func (b *broken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		out = b.forward(r, a)
 	}
 	if out == nil {
-		return
+		panic(http.ErrAbortHandler) // no answer
 	}
 	if a.where == "POST /v1/gateway/ticket" && out.status == http.StatusCreated {
 		var ticket struct{ Ticket string }
@@ -152,7 +153,7 @@ func (b *broken) forward(r *http.Request, a *ask) *reply {
 	if a.upgrade() {
 		return b.dial(r, a, target)
 	}
-	out, err := http.NewRequestWithContext(r.Context(), a.method, target, bytes.NewReader(a.body))
+	out, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), a.method, target, bytes.NewReader(a.body))
 	if err != nil {
 		return nil
 	}

@@ -60,8 +60,8 @@ func (t *try) send(r request) *answer {
 	deadline := time.Now().Add(putOff)
 	for {
 		ctx := t.ctx
-		if r.method == http.MethodPost && r.path == "/v1/users" {
-			ctx = context.WithoutCancel(ctx) // a registration that is given up happens all the same, and who knows when
+		if r.method != http.MethodGet {
+			ctx = context.WithoutCancel(ctx) // what is given up may happen all the same, behind the back of the cleaning up
 		}
 		a, err := t.exchange(ctx, r)
 		t.must(err == nil, "%s: no answer: %v", asked(r), bare(err))

@@ -34,6 +34,25 @@ func usersOf(t *testing.T, relay *relaytest.Relay) (n int) {
 	return n
 }
 
+// interrupting interrupts the run at the nth request of an operation. The relay goes on with it, and its
+// answer is lost.
+func interrupting(where string, nth int32) func(cancel func()) func(*broken) spoil {
+	return func(cancel func()) func(*broken) spoil {
+		return func(*broken) spoil {
+			var count atomic.Int32
+			return standing(where, func(a *ask, forward func(*ask) *reply) *reply {
+				if count.Add(1) != nth {
+					return forward(a)
+				}
+				cancel()
+				after(100 * time.Millisecond)
+				forward(a)
+				return nil
+			})(nil)
+		}
+	}
+}
+
 func TestNothingIsLeftBehind(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -45,20 +64,10 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		"after failures": {[]string{"accounts", "tokens.scopes"}, func(func()) func(*broken) spoil {
 			return turned("PUT /v1/account/password", http.StatusOK, "", func() *reply { return madeError(http.StatusInternalServerError, "internal") })
 		}, "checks failed"},
-		// The answers to what is under way get lost, those of registrations too.
-		"after an interruption": {[]string{"accounts", "keys", "devices"}, func(cancel func()) func(*broken) spoil {
-			return func(*broken) spoil {
-				var users atomic.Int32
-				return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
-					r := forward(a)
-					if a.where == "POST /v1/users" && users.Add(1) == 5 {
-						cancel()
-						return nil
-					}
-					return r
-				}}
-			}
-		}, "interrupted"},
+		"when a registration is interrupted":       {[]string{"accounts", "keys"}, interrupting("POST /v1/users", 5), "interrupted"},
+		"when a change of password is interrupted": {[]string{"accounts"}, interrupting("PUT /v1/account/password", 2), "interrupted"},
+		"when a deletion is interrupted":           {[]string{"accounts"}, interrupting("DELETE /v1/account", 1), "interrupted"},
+		"when nothing much is interrupted":         {[]string{"accounts", "devices"}, interrupting("POST /v1/devices", 3), "interrupted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
