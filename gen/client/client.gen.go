@@ -663,7 +663,7 @@ type ClientInterface interface {
 	// ticket, or a device-scoped bearer token in the upgrade request. One live socket per device.
 	//
 	// Close codes: 1001 the relay goes away; 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
-	// 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
+	// 1011 a fault of the server; 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
 	//
 	// Corresponds with GET /v1/gateway (the `ConnectGateway` operationId).
 	ConnectGateway(ctx context.Context, params *ConnectGatewayParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1153,7 +1153,7 @@ func (c *Client) UpdateDevice(ctx context.Context, deviceID DeviceID, body Updat
 // ticket, or a device-scoped bearer token in the upgrade request. One live socket per device.
 //
 // Close codes: 1001 the relay goes away; 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
-// 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
+// 1011 a fault of the server; 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
 //
 // Corresponds with GET /v1/gateway (the `ConnectGateway` operationId).
 func (c *Client) ConnectGateway(ctx context.Context, params *ConnectGatewayParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2443,7 +2443,7 @@ type ClientWithResponsesInterface interface {
 	// ticket, or a device-scoped bearer token in the upgrade request. One live socket per device.
 	//
 	// Close codes: 1001 the relay goes away; 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
-	// 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
+	// 1011 a fault of the server; 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -6430,7 +6430,7 @@ func (c *ClientWithResponses) UpdateDeviceWithResponse(ctx context.Context, devi
 // ticket, or a device-scoped bearer token in the upgrade request. One live socket per device.
 //
 // Close codes: 1001 the relay goes away; 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
-// 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
+// 1011 a fault of the server; 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -276,7 +276,7 @@ export interface paths {
          *     ticket, or a device-scoped bearer token in the upgrade request. One live socket per device.
          *
          *     Close codes: 1001 the relay goes away; 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
-         *     4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
+         *     1011 a fault of the server; 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
          */
         get: operations["connectGateway"];
         put?: never;
