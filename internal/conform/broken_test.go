@@ -44,6 +44,9 @@ type broken struct {
 	links sync.WaitGroup
 	// ofTicket are the access tokens that tickets were made for.
 	ofTicket *table[string]
+	// leaving are closed when the good relay has heard that the client closed a device's last socket. Without a proxy
+	// the client itself waits for that, and so may count on what it wrote before.
+	leaving *table[chan struct{}]
 }
 
 // ask is a request on its way in.
@@ -96,7 +99,8 @@ func breakIt(t testing.TB, good string, f fault) string {
 func newBroken(t testing.TB, good string, f fault) *broken {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}
-	b := &broken{good: good, http: &http.Client{Transport: transport}, ofTicket: newTable[string]()}
+	b := &broken{good: good, http: &http.Client{Transport: transport}, ofTicket: newTable[string](),
+		leaving: newTable[chan struct{}]()}
 	if f.make != nil {
 		b.spoil = f.make(b)
 	}
@@ -171,6 +175,9 @@ func (b *broken) forward(r *http.Request, a *ask) *reply {
 }
 
 func (b *broken) dial(r *http.Request, a *ask, target string) *reply {
+	if ended, ok := b.leaving.get(b.deviceOf(a)); ok {
+		<-ended
+	}
 	header := http.Header{}
 	if token := a.header.Get("Authorization"); token != "" {
 		header.Set("Authorization", token)

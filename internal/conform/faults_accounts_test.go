@@ -29,8 +29,11 @@ var accountFaults = []fault{
 		}
 		return forward(a)
 	})},
-	{"short passwords are taken", "accounts.rules accounts.clean-up", turned("POST /v1/users", http.StatusBadRequest, "invalid_request", func() *reply {
-		return made(http.StatusCreated, pair())
+	{"short passwords are taken", "accounts.rules accounts.clean-up", answering("POST /v1/users", func(a *ask, r *reply) *reply {
+		if n := len(text(object(a.body), "password")); r.status == http.StatusBadRequest && n > 0 && n < 12 {
+			return made(http.StatusCreated, pair())
+		}
+		return r
 	})},
 	{"a wrong password logs in", "accounts.log-in accounts.unknown-name accounts.password accounts.delete", func(*broken) spoil {
 		registered := newTable[[]byte]()

@@ -70,13 +70,9 @@ func (b *broken) link(w http.ResponseWriter, r *http.Request, a *ask, upstream *
 		_ = upstream.CloseNow()
 		return
 	}
-	token := a.token()
-	if query, err := url.ParseQuery(a.query); err == nil && query.Has("ticket") {
-		token, _ = b.ofTicket.get(query.Get("ticket"))
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	l := &link{device: readClaims(token).device(), client: client, upstream: upstream, ctx: ctx, notes: map[string]any{}}
+	l := &link{device: b.deviceOf(a), client: client, upstream: upstream, ctx: ctx, notes: map[string]any{}}
 	client.SetReadLimit(-1)
 	upstream.SetReadLimit(-1)
 	var up sync.WaitGroup
@@ -85,11 +81,23 @@ func (b *broken) link(w http.ResponseWriter, r *http.Request, a *ask, upstream *
 	up.Wait()
 }
 
+// deviceOf returns the device that opens a socket.
+func (b *broken) deviceOf(a *ask) string {
+	token := a.token()
+	if query, err := url.ParseQuery(a.query); err == nil && query.Has("ticket") {
+		token, _ = b.ofTicket.get(query.Get("ticket"))
+	}
+	return readClaims(token).device()
+}
+
 // pumpUp carries what the client writes.
 func (b *broken) pumpUp(l *link) {
 	for {
 		kind, data, err := l.client.Read(l.ctx)
 		if err != nil {
+			ended := make(chan struct{})
+			b.leaving.put(l.device, ended)
+			defer close(ended)
 			if code := websocket.CloseStatus(err); code == websocket.StatusNormalClosure {
 				_ = l.upstream.Close(code, "")
 			}
