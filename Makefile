@@ -134,7 +134,7 @@ conform: build ## hold the relay against the contract from outside: obscura conf
 	@$(with_node); $(with_postgres); exec tools/with-relay.sh bash -euo pipefail -c 'bin/obscura conform "$$RELAY_URL"'
 
 test-conform: ## that obscura conform finds a hundred broken promises, each by its own checks and by no others
-	@$(with_postgres); $(GO) test ./internal/conform -run TestEachFault -whole -parallel 4 -timeout 30m
+	@$(with_postgres); $(GO) test ./internal/conform -run TestEachFault -whole -timeout 40m
 
 .PHONY: lint lint-format lint-vet lint-go lint-proto lint-openapi
 lint: lint-format lint-vet lint-go lint-proto lint-openapi ## formatting, go vet, golangci-lint, and the two files of the contract
