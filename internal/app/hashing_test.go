@@ -40,7 +40,9 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) { //nolin
 	for range storm {
 		wg.Go(func() {
 			defer done.Add(1) // also when it fails
-			logIn(user.Name, relaytest.Password).through(t, relay.API, client).want(t, 200, "")
+			for range 4 { // long enough to see the others beside it
+				logIn(user.Name, relaytest.Password).through(t, relay.API, client).want(t, 200, "")
+			}
 		})
 	}
 	begun := time.Now()
@@ -74,7 +76,7 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) { //nolin
 		others++
 	}
 	wg.Wait()
-	if took := time.Since(begun); others < 5 || slowest > took*9/10 { // a busy machine is slow with all; whoever waits for the storm waits for all of it
+	if took := time.Since(begun); others < 5 || slowest > took/2 {
 		t.Errorf("beside the storm of %v %d rounds of others, the slowest %v", took, others, slowest)
 	}
 	if busiest > others/2 {
