@@ -65,6 +65,12 @@ DELETE FROM sessions WHERE user_id = @user_id AND id <> @keep RETURNING id;
 -- name: DeleteOtherDeviceSessions :many
 DELETE FROM sessions WHERE device_id = @device_id::uuid AND id <> @keep RETURNING id;
 
+-- name: DeleteSurplusSessions :many
+-- Those beyond a number that were refreshed longest ago.
+DELETE FROM sessions WHERE id IN (
+    SELECT s.id FROM sessions s WHERE s.user_id = @user_id ORDER BY s.expires_at DESC, s.id OFFSET @keep::int
+) RETURNING id;
+
 -- name: DeleteExpiredSessions :execrows
 DELETE FROM sessions WHERE id IN (SELECT s.id FROM sessions s WHERE s.expires_at <= now() LIMIT @max_rows::int);
 

@@ -143,6 +143,38 @@ func (q *Queries) DeleteSpentRefreshTokens(ctx context.Context, db DBTX, arg Del
 	return err
 }
 
+const deleteSurplusSessions = `-- name: DeleteSurplusSessions :many
+DELETE FROM sessions WHERE id IN (
+    SELECT s.id FROM sessions s WHERE s.user_id = $1 ORDER BY s.expires_at DESC, s.id OFFSET $2::int
+) RETURNING id
+`
+
+type DeleteSurplusSessionsParams struct {
+	UserID uuid.UUID
+	Keep   int32
+}
+
+// Those beyond a number that were refreshed longest ago.
+func (q *Queries) DeleteSurplusSessions(ctx context.Context, db DBTX, arg DeleteSurplusSessionsParams) ([]uuid.UUID, error) {
+	rows, err := db.Query(ctx, deleteSurplusSessions, arg.UserID, arg.Keep)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const deleteUser = `-- name: DeleteUser :execrows
 DELETE FROM users WHERE id = $1
 `

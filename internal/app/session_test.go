@@ -276,3 +276,18 @@ func TestOfTwoPasswordChangesAtOnceOneWins(t *testing.T) {
 		t.Errorf("log-ins %d and %d", a, b)
 	}
 }
+
+func TestTheHundredAndFirstSessionEndsTheOneAtRestLongest(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user := relay.Register(t)
+	second := logIn(user.Name, relaytest.Password).to(t, relay).want(t, 200, "").member(t, "token")
+	execute(t, inside(t, relay), `INSERT INTO sessions (id, user_id, refresh_key, expires_at)
+		SELECT gen_random_uuid(), $1, 'x', now() + interval '31 days' FROM generate_series(1, 98)`, user.ID)
+	list := func(token string) ask { return ask{method: "GET", path: "/v1/devices", token: token} }
+	list(user.Token).to(t, relay).want(t, 200, "")
+	newest := logIn(user.Name, relaytest.Password).to(t, relay).want(t, 200, "").member(t, "token")
+	relaytest.Eventually(t, "the session that was refreshed longest ago has ended", func() bool { return list(user.Token).to(t, relay).status == 401 })
+	list(second).to(t, relay).want(t, 200, "")
+	list(newest).to(t, relay).want(t, 200, "")
+}

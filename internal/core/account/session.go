@@ -19,6 +19,8 @@ const (
 	refreshGrace = 10 * time.Second
 	// TicketLifetime is how long a gateway ticket is valid.
 	TicketLifetime = 30 * time.Second
+	// maxSessions is how many sessions a user has at most; a further one ends the one that was refreshed longest ago.
+	maxSessions = 100
 )
 
 // NewSession makes a session for a principal within a transaction; the principal's Session is set in
@@ -31,6 +33,15 @@ func (s *Service) NewSession(ctx context.Context, tx db.DBTX, p core.Principal) 
 	}
 	if err := storage.Queries.InsertSession(ctx, tx, arg); err != nil {
 		return Tokens{}, err
+	}
+	ended, err := storage.Queries.DeleteSurplusSessions(ctx, tx, db.DeleteSurplusSessionsParams{UserID: p.User, Keep: maxSessions})
+	if err != nil {
+		return Tokens{}, err
+	}
+	if len(ended) > 0 { // this node hears of it as the others do
+		if err := notify(ctx, tx, core.Notice{Kind: core.NoticeEnded, IDs: ended}); err != nil {
+			return Tokens{}, err
+		}
 	}
 	return s.issue(ctx, tx, p)
 }
