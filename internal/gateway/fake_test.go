@@ -40,6 +40,7 @@ type fakeSocket struct {
 	t       *testing.T
 	in, out chan written
 	pong    func(string) error
+	ping    func(string) error
 
 	mu            sync.Mutex
 	read, write   time.Time     // guarded by mu: deadlines
@@ -134,6 +135,7 @@ func (f *fakeSocket) set(what *time.Time, at time.Time) error {
 func (f *fakeSocket) SetReadDeadline(at time.Time) error  { return f.set(&f.read, at) }
 func (f *fakeSocket) SetWriteDeadline(at time.Time) error { return f.set(&f.write, at) }
 func (f *fakeSocket) SetPongHandler(h func(string) error) { f.pong = h }
+func (f *fakeSocket) SetPingHandler(h func(string) error) { f.ping = h }
 
 func (f *fakeSocket) SetReadLimit(n int64) {
 	if n != 64<<10 {

@@ -58,6 +58,8 @@ type session struct {
 	// known is a sequence up to which everything was committed; cursor is what has been dealt with.
 	known, cursor atomic.Int64
 
+	pace pace // owned by the reader
+
 	// owned by the pump
 	delivery delivery
 
@@ -143,7 +145,14 @@ func (s *session) read() {
 	s.socket.SetReadLimit(readLimit)
 	s.stayAlive(pingEvery + pongWithin)
 	s.socket.SetPongHandler(func(string) error {
+		s.breathe()
 		s.stayAlive(pingEvery + pongWithin)
+		return nil
+	})
+	s.socket.SetPingHandler(func(payload string) error {
+		s.breathe()
+		// A socket that cannot be written to is noticed when it is read.
+		_ = s.socket.WriteControl(pongMessage, []byte(payload), time.Now().Add(goodbye))
 		return nil
 	})
 	for {
@@ -154,6 +163,7 @@ func (s *session) read() {
 		if s.isFinished() {
 			continue // the close has been sent: wait for the answer
 		}
+		s.breathe()
 		if kind != binaryMessage || s.frame(data) != nil {
 			s.close(closePolicy)
 		}

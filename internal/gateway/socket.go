@@ -23,6 +23,7 @@ type socket interface {
 	SetWriteDeadline(t time.Time) error
 	SetReadLimit(bytes int64)
 	SetPongHandler(h func(string) error)
+	SetPingHandler(h func(string) error)
 	// interrupt makes a read or write in progress fail, from any goroutine.
 	interrupt()
 }
@@ -48,6 +49,7 @@ const (
 	binaryMessage = websocket.BinaryMessage
 	closeMessage  = websocket.CloseMessage
 	pingMessage   = websocket.PingMessage
+	pongMessage   = websocket.PongMessage
 )
 
 func closePayload(code int) []byte { return websocket.FormatCloseMessage(code, "") }

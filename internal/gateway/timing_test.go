@@ -6,6 +6,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
@@ -167,6 +170,42 @@ func TestTheHandlerReturnsWhenNobodyWritesAnyMore(t *testing.T) {
 		}
 		if took := time.Since(begin); took > time.Second {
 			t.Errorf("it took %s", took)
+		}
+	})
+}
+
+func TestFramesWithoutNumberWaitForTheNextSecond(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, b *fakeBox) {
+		f, begin := newFake(t, 0), time.Now()
+		done := f.start(b.Gateway, handover{})
+		drained(t, f)
+		const many = 3*maxFramesPerSecond + 1
+		ack, err := proto.Marshal(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range many / 2 {
+			f.in <- written{kind: binaryMessage, data: ack}
+		}
+		if took := time.Since(begin); took != time.Second {
+			t.Errorf("%d frames were read in %s", many/2, took)
+		}
+		synctest.Wait()
+		go func() { // pings count as well
+			for range many - many/2 {
+				_ = f.ping("are you there?")
+			}
+			close(f.in)
+		}()
+		for range many - many/2 {
+			if w := f.next(); w.kind != pongMessage || string(w.data) != "are you there?" {
+				t.Fatalf("kind %d, %q", w.kind, w.data)
+			}
+		}
+		<-done
+		if took := time.Since(begin); took != 2*time.Second {
+			t.Errorf("%d frames were taken in %s", many, took)
 		}
 	})
 }
