@@ -43,7 +43,7 @@ export class Gateway implements AsyncIterableIterator<GatewayEvent> {
   #changed = signal();
 
   #socket: Socket | undefined; // while it is open
-  #hurry: () => void = () => {}; // drops the socket, or ends the wait for the next one
+  #hurry = new AbortController(); // drops the socket, or ends the wait for the next one
   readonly #acks = new Acks(() => this.#socket);
 
   /** @internal Gateways come from a Session. */
@@ -96,7 +96,7 @@ export class Gateway implements AsyncIterableIterator<GatewayEvent> {
 
   /** Opens a new socket now. For a page that hears that it is online again: it cannot see that a connection is dead. */
   reconnect(): void {
-    this.#hurry();
+    this.#hurry.abort();
   }
 
   /** Sends what is left to acknowledge, closes the socket and ends the iteration. What was received and not taken comes again next time. */
@@ -111,15 +111,17 @@ export class Gateway implements AsyncIterableIterator<GatewayEvent> {
     const backoff = new Backoff();
     while (!this.#stop.signal.aborted) {
       const began = Date.now();
-      let pause: number;
+      let pause = 0;
       let cause: Error | undefined;
+      const hurry = (this.#hurry = new AbortController());
       try {
-        const code = await this.#connection();
+        const code = await this.#connection(hurry.signal);
         if (this.#stop.signal.aborted) return;
         if (Date.now() - began > stable) backoff.reset();
-        pause = await this.#after(code, backoff);
+        if (!hurry.signal.aborted) pause = await this.#after(code, backoff);
       } catch (failure) {
         if (this.#stop.signal.aborted) return;
+        if (failure === hurry.signal.reason) continue;
         if (!(failure instanceof NetworkError) && !(failure instanceof RelayError && mayPass(failure))) {
           this.#failure = failure;
           return;
@@ -129,29 +131,29 @@ export class Gateway implements AsyncIterableIterator<GatewayEvent> {
         cause = failure;
       }
       this.#tell(cause ? { state: 'waiting', milliseconds: pause, cause } : { state: 'waiting', milliseconds: pause });
-      const hurry = new AbortController();
-      this.#hurry = () => hurry.abort();
-      await wait(pause, AbortSignal.any([this.#stop.signal, hurry.signal])).catch(() => {});
+      this.#hurry = new AbortController();
+      await wait(pause, AbortSignal.any([this.#stop.signal, this.#hurry.signal])).catch(() => {});
     }
   }
 
   /** One socket, from its ticket to its end. Resolves with the close code, 1006 when there is none. */
-  async #connection(): Promise<number> {
+  async #connection(hurry: AbortSignal): Promise<number> {
     const stop = this.#stop.signal;
-    const ticket = await this.#door.ticket(stop);
-    if (stop.aborted) return 1000;
+    const ticket = await this.#door.ticket(AbortSignal.any([stop, hurry]));
+    if (stop.aborted || hurry.aborted) return 1006;
     return new Promise((resolve) => {
       let late: ReturnType<typeof setTimeout>;
       const end = (code: number) => {
         clearTimeout(late);
         stop.removeEventListener('abort', leave);
-        this.#socket = undefined;
+        hurry.removeEventListener('abort', drop);
+        if (this.#socket === socket) this.#socket = undefined; // one that was dropped may close when another is open
         resolve(code);
       };
       const listener: SocketListener = {
         open: () => {
           clearTimeout(late);
-          if (stop.aborted) return;
+          if (stop.aborted || hurry.aborted) return;
           this.#events = []; // what was not taken comes again on this socket
           this.#socket = socket;
           this.#acks.flush();
@@ -167,15 +169,13 @@ export class Gateway implements AsyncIterableIterator<GatewayEvent> {
         socket.close();
         late = setTimeout(() => end(1006), closing);
       };
-      late = setTimeout(() => {
-        socket.close();
-        end(1006);
-      }, opening);
-      stop.addEventListener('abort', leave, { once: true });
-      this.#hurry = () => {
+      const drop = () => {
         socket.close();
         end(1006);
       };
+      late = setTimeout(drop, opening);
+      stop.addEventListener('abort', leave, { once: true });
+      hurry.addEventListener('abort', drop, { once: true });
     });
   }
 

@@ -1,7 +1,7 @@
 // The gateway: mail in order, acknowledged in batches, over as many sockets as it takes.
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { GatewayEnded, Relay, RelayError, type GatewayEvent, type GatewayStatus } from '@obscura-relay/client';
+import { GatewayEnded, Relay, RelayError, type GatewayEvent, type GatewayStatus, type OpenSocket, type SocketListener } from '@obscura-relay/client';
 import { newKeys } from './keys.js';
 import { connect, credentials, noAnswer, nothingWaits, person, read, refusal, relayUrl, scripted, text, until, within, write } from './people.js';
 import { Proxy } from './proxy.js';
@@ -161,4 +161,49 @@ test('a signal closes the gateway, also while it waits, and an error of the stat
     throw new Error('a mistake of the page');
   };
   await assert.rejects(within(connect(t, bob, { onStatus }).next(), 'the end'), /a mistake of the page/);
+});
+
+/** Sockets that open at once and close when the test says so. */
+function scriptedSockets(): { openSocket: OpenSocket; opened: SocketListener[] } {
+  const opened: SocketListener[] = [];
+  const openSocket: OpenSocket = (_, listener) => {
+    queueMicrotask(() => {
+      opened.push(listener);
+      listener.open();
+    });
+    return { send: () => {}, close: () => {} };
+  };
+  return { openSocket, opened };
+}
+
+test('a dead socket that closes late does not silence the one after it', async (t) => {
+  const { openSocket, opened } = scriptedSockets();
+  let open = () => {};
+  const bob = await person({ openSocket });
+  const gateway = connect(t, bob, { onStatus: ({ state }) => state === 'open' && open() });
+  await within(new Promise<void>((resolve) => (open = resolve)), 'the first socket');
+  const second = new Promise<void>((resolve) => (open = resolve));
+  gateway.reconnect();
+  await within(second, 'the second socket');
+  opened[0]!.close(1006);
+  opened[1]!.message(Buffer.from('7a020801', 'hex')); // Drained { sequence: 1 }
+  assert.equal((await until(gateway, 'drained')).sequence, 1);
+  opened[1]!.close(4409);
+});
+
+test('who comes online does not wait for what was asked before', async (t) => {
+  let asked = () => {};
+  let requests = 0;
+  const fetch: typeof globalThis.fetch = (url, init) => {
+    if (!String(url).endsWith(ticket) || ++requests > 1) return globalThis.fetch(url, init);
+    asked();
+    return new Promise((_, reject) => init!.signal!.addEventListener('abort', () => reject(init!.signal!.reason as Error)));
+  };
+  const bob = await person({ fetch });
+  const first = new Promise<void>((resolve) => (asked = resolve));
+  const gateway = connect(t, bob);
+  await within(first, 'the first request');
+  gateway.reconnect();
+  await within(until(gateway, 'drained'), 'the end of the backlog', 5_000);
+  assert.equal(requests, 2);
 });
