@@ -120,7 +120,8 @@ func (k *keeper) get(ctx context.Context, refused string) (string, error) {
 	}
 }
 
-// alone calls do with a fresh pair while nobody replaces it.
+// alone calls do with a fresh pair while nobody replaces it, and again with another one after a 401: the clock by which a token is fresh
+// stands still while a laptop sleeps.
 func (k *keeper) alone(ctx context.Context, do func(Tokens) error) error {
 	if _, err := k.get(ctx, ""); err != nil {
 		return err
@@ -129,6 +130,15 @@ func (k *keeper) alone(ctx context.Context, do func(Tokens) error) error {
 		return err
 	}
 	defer k.leave()
+	if err := do(k.pair()); !stale(err) {
+		return err
+	}
+	if err := k.refresh(ctx); err != nil {
+		return err
+	}
+	if err := k.save(ctx); err != nil {
+		return err
+	}
 	return do(k.pair())
 }
 

@@ -289,3 +289,31 @@ func TestAfterA401TheTokenIsRenewedOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestAChangeOfPasswordAndALogOutRenewATokenThatIsRefused(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
+		var refused string
+		endThen := func(answer func(http.ResponseWriter)) http.HandlerFunc {
+			return func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Authorization") == refused {
+					refuse(w, 401, "unauthorized", "")
+					return
+				}
+				answer(w)
+			}
+		}
+		f.HandleFunc("PUT /v1/account/password", endThen(f.answerPair))
+		f.HandleFunc("DELETE /v1/sessions", endThen(func(http.ResponseWriter) {}))
+		f.refreshing(func(_ int64, w http.ResponseWriter, _ *http.Request) { f.answerPair(w) })
+		for want, call := range []func() error{
+			func() error { return s.ChangePassword(t.Context(), "one", "two") },
+			func() error { return s.LogOut(t.Context()) },
+		} {
+			refused = "Bearer " + s.Tokens().Token
+			if err := call(); err != nil || f.refreshes.Load() != int64(want)+1 {
+				t.Errorf("call %d: %v, after %d refreshes", want, err, f.refreshes.Load())
+			}
+		}
+	})
+}

@@ -66,7 +66,11 @@ export class TokenKeeper implements Authority {
   async alone(work: (pair: Tokens) => Promise<Tokens | void>): Promise<void> {
     await this.token();
     await this.#alone(async () => {
-      const pair = await work(this.#pair);
+      const pair = await work(this.#pair).catch(async (failure: unknown) => {
+        if (!(failure instanceof RelayError && failure.status === 401 && failure.code === 'unauthorized')) throw failure;
+        await this.#renew(this.#pair.token); // it was fresh by a clock that is wrong
+        return work(this.#pair);
+      });
       if (pair) await this.#adopt(pair);
     });
   }

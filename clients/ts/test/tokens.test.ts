@@ -100,6 +100,18 @@ test('a refresh whose answer is lost is repeated with the same token', async () 
   assert.equal(new Set(shown).size, 1);
 });
 
+test('a change of password and a log-out renew a token that is refused', async () => {
+  const alice = credentials();
+  const { fetch, calls } = scripted({});
+  const session = new Relay(relayUrl, { fetch }).resume(revoked((await new Relay(relayUrl).register(alice)).tokens));
+  await session.changePassword(alice.password, 'another password');
+  assert.equal(count(calls, refresh), 1);
+  const again = new Relay(relayUrl, { fetch }).resume(revoked(session.tokens));
+  await again.logOut();
+  assert.equal(count(calls, refresh), 2);
+  await assert.rejects(session.account(), (f: unknown) => f instanceof RelayError && f.status === 401);
+});
+
 test('a session that has ended says so, and its refresh token is not shown again', async () => {
   const alice = credentials();
   const account = await new Relay(relayUrl).register(alice);
