@@ -44,6 +44,7 @@ type caller struct {
 // Do implements client.HttpRequestDoer. The body of the response has been read already.
 func (c *caller) Do(request *http.Request) (*http.Response, error) {
 	refused := "" // the token that got a 401: it is renewed once
+	spent := request.Body != nil && request.GetBody == nil
 	for wait := (backoff{}); ; {
 		token := ""
 		if c.tokens != nil {
@@ -54,6 +55,10 @@ func (c *caller) Do(request *http.Request) (*http.Response, error) {
 		}
 		response, err := c.try(request, token)
 		switch {
+		case response != nil && spent: // the caller's reader is empty now
+			return response, nil
+		case spent:
+			return nil, err
 		case stale(err) && token != "" && refused == "":
 			refused = token
 		case token != "" && passes(err) && repeatable(request):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	obscura "github.com/obscura-relay/obscura/clients/go"
+	"github.com/obscura-relay/obscura/gen/client"
 )
 
 func TestABatchKeepsItsKeyAndBytesThroughEveryFailure(t *testing.T) {
@@ -91,6 +93,30 @@ func TestWhatIsNotHarmlessIsNotRepeated(t *testing.T) {
 			var e *obscura.Error
 			if err := call(); !errors.As(err, &e) || e.RetryAfter != time.Second || tries.Load() != 1 {
 				t.Errorf("%s: %v, %d tries", name, err, tries.Load())
+			}
+		}
+	})
+}
+
+// A stream is empty after the first try, and an empty body is another request.
+func TestAStreamIsSentOnce(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
+		f.refreshing(func(_ int64, w http.ResponseWriter, _ *http.Request) { f.answerPair(w) })
+		var bodies []string
+		var status int
+		f.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			if bodies = append(bodies, string(body)); len(bodies) == 1 {
+				refuse(w, status, map[int]string{503: "unavailable", 401: "unauthorized"}[status], "")
+			}
+		})
+		for _, status = range []int{503, 401} {
+			bodies = nil
+			stream := io.MultiReader(strings.NewReader("a batch"))
+			got, err := s.API().SendMessagesWithBodyWithResponse(t.Context(), &client.SendMessagesParams{}, "application/x-protobuf", stream)
+			if err != nil || got.StatusCode() != status || !slices.Equal(bodies, []string{"a batch"}) {
+				t.Errorf("%d: %v, %v, bodies %q", status, got, err, bodies)
 			}
 		}
 	})
