@@ -63,6 +63,8 @@ breaks openapi.yaml '/operationId: listDevices/a\      x-device-scoped: true' "G
 breaks obscura.proto 's/uint64 timestamp = 3;/uint64 timestamp = 8;/' 'Previously present field "3" with name "timestamp"'
 breaks obscura.proto 's/uint64 sequence = 6;/bytes sequence = 6;/' 'Field "6" with name "sequence" on message "Envelope" changed type'
 breaks obscura.proto 's/bytes sender_id = 2;/bytes from_id = 2;/' 'Field "2" on message "Envelope" changed name'
+breaks obscura.proto 's/  uint64 timestamp = 3;/  reserved 3; reserved "timestamp";/' 'Previously present field "3" with name "timestamp"'
+breaks obscura.proto 's/\bDrained\b/Emptied/' 'Previously present message "Drained" was deleted'
 
 : >"$allowed"
 edit openapi.yaml 's/^  version: .*/  version: 99.0.0/'
