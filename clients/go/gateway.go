@@ -21,6 +21,9 @@ const (
 	closeDisplaced = websocket.StatusCode(4409)
 	// settled is how long a connection must have lived for the waits to begin anew.
 	settled = time.Minute
+	// renewEvery and renewWithin are for a device that only receives: a session that does not renew its tokens for 30 days ends.
+	renewEvery  = 24 * time.Hour
+	renewWithin = 30 * time.Second
 )
 
 // errBusy is for a second loop: its socket would displace the first.
@@ -94,8 +97,14 @@ func (g *Gateway) connect(ctx context.Context, yield func(Event, error) bool) (l
 		return 0, true, err
 	}
 	defer s.close()
+	renew := time.NewTicker(renewEvery)
+	defer renew.Stop()
 	for {
 		select {
+		case <-renew.C:
+			within, cancel := context.WithTimeout(ctx, renewWithin)
+			_, _ = g.session.tokens.get(within, "") // tomorrow is another day
+			cancel()
 		case e, open := <-s.events:
 			if !open {
 				return time.Since(s.opened), true, s.err

@@ -19,11 +19,14 @@ export interface Door {
   ticket(signal: AbortSignal): Promise<string>;
   open(ticket: string, listener: SocketListener): Socket;
   renew(): Promise<void>;
+  /** Renews the tokens if they are old. */
+  keepFresh(): Promise<unknown>;
 }
 
 const closing = 5_000; // milliseconds that the closing handshake may take
 const opening = 20_000;
 const stable = 60_000; // a socket that lived so long makes the next wait a short one
+const day = 86_400_000;
 
 /**
  * The mail of a device: iterate over it, and acknowledge each envelope once it has been processed. Everything that was not acknowledged comes again when
@@ -53,7 +56,10 @@ export class Gateway implements AsyncIterableIterator<GatewayEvent> {
     const close = () => void this.close();
     signal?.addEventListener('abort', close, { once: true });
     if (signal?.aborted) this.#stop.abort();
+    // For a device that only receives: a session whose tokens are not renewed for 30 days ends. What fails is tried again tomorrow.
+    const daily = setInterval(() => void door.keepFresh().catch(() => {}), day);
     this.#finished = this.#run().finally(() => {
+      clearInterval(daily);
       signal?.removeEventListener('abort', close);
       this.#acks.stop();
       this.#over = true;

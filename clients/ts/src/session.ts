@@ -116,6 +116,7 @@ export class Session {
         open: (key, listener) => openSocket(`${base}/v1/gateway?ticket=${encodeURIComponent(key)}`, listener),
         ticket,
         renew: () => this.keeper.renew(this.keeper.pair.token),
+        keepFresh: () => this.keeper.token(),
       },
       options,
     );

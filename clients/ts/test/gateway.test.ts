@@ -207,3 +207,17 @@ test('who comes online does not wait for what was asked before', async (t) => {
   await within(until(gateway, 'drained'), 'the end of the backlog', 5_000);
   assert.equal(requests, 2);
 });
+
+test('a gateway that only receives renews the session', async (t) => {
+  let onTokens = () => {};
+  const renewed = new Promise<void>((resolve) => (onTokens = resolve));
+  const bob = await person({ onTokens });
+  const old = bob.tokens.refreshToken;
+  t.mock.timers.enable({ apis: ['setInterval', 'Date'], now: Date.now() });
+  const gateway = connect(t, bob);
+  await until(gateway, 'drained');
+  t.mock.timers.tick(86_400_000);
+  await within(renewed, 'the renewal', 5_000);
+  assert.notEqual(bob.tokens.refreshToken, old);
+  await gateway.close();
+});
