@@ -46,26 +46,66 @@ func (e AccountGapReason) Valid() bool {
 	}
 }
 
+// Defines values for AccountPushTokenKind.
+const (
+	TOKEN   AccountPushTokenKind = "TOKEN"
+	WEBPUSH AccountPushTokenKind = "WEB_PUSH"
+)
+
+// Valid indicates whether the value is a known member of the AccountPushTokenKind enum.
+func (e AccountPushTokenKind) Valid() bool {
+	switch e {
+	case TOKEN:
+		return true
+	case WEBPUSH:
+		return true
+	default:
+		return false
+	}
+}
+
 // Account defines model for Account.
 type Account struct {
-	CreatedAt time.Time       `json:"createdAt"`
-	Devices   []AccountDevice `json:"devices"`
+	// Attachments Those that the account has uploaded and that have not been deleted yet.
+	Attachments []AccountAttachment `json:"attachments"`
+	CreatedAt   time.Time           `json:"createdAt"`
+	Devices     []AccountDevice     `json:"devices"`
 
 	// PasswordHash How the password is kept, without salt and hash, for example `argon2id v=19 m=19456 t=2 p=1`.
 	PasswordHash string `json:"passwordHash"`
 
 	// RestingDeviceNumbers Numbers of removed devices, not given out again for a while.
-	RestingDeviceNumbers []DeviceNumber     `json:"restingDeviceNumbers"`
-	Sessions             []AccountSession   `json:"sessions"`
-	UserID               openapi_types.UUID `json:"userId"`
-	Username             string             `json:"username"`
+	RestingDeviceNumbers []DeviceNumber   `json:"restingDeviceNumbers"`
+	Sessions             []AccountSession `json:"sessions"`
+
+	// UploadedToday Bytes of attachments that count towards the quota of the day.
+	UploadedToday int64              `json:"uploadedToday"`
+	UserID        openapi_types.UUID `json:"userId"`
+	Username      string             `json:"username"`
+}
+
+// AccountAttachment defines model for AccountAttachment.
+type AccountAttachment struct {
+	CreatedAt time.Time          `json:"createdAt"`
+	ExpiresAt time.Time          `json:"expiresAt"`
+	ID        openapi_types.UUID `json:"id"`
+	Size      int64              `json:"size"`
+}
+
+// AccountBackup defines model for AccountBackup.
+type AccountBackup struct {
+	Size     int64     `json:"size"`
+	StoredAt time.Time `json:"storedAt"`
+	Version  int64     `json:"version"`
 }
 
 // AccountDevice defines model for AccountDevice.
 type AccountDevice struct {
-	Device  Device         `json:"device"`
-	Keys    KeyInventory   `json:"keys"`
-	Mailbox AccountMailbox `json:"mailbox"`
+	Backup    *AccountBackup    `json:"backup"`
+	Device    Device            `json:"device"`
+	Keys      KeyInventory      `json:"keys"`
+	Mailbox   AccountMailbox    `json:"mailbox"`
+	PushToken *AccountPushToken `json:"pushToken"`
 }
 
 // AccountGap defines model for AccountGap.
@@ -98,12 +138,33 @@ type AccountMailbox struct {
 	SocketsOpened int64 `json:"socketsOpened"`
 }
 
+// AccountPushToken defines model for AccountPushToken.
+type AccountPushToken struct {
+	Kind         AccountPushTokenKind `json:"kind"`
+	RegisteredAt time.Time            `json:"registeredAt"`
+
+	// WokenAt When the last wake-up was sent.
+	WokenAt *time.Time `json:"wokenAt"`
+}
+
+// AccountPushTokenKind defines model for AccountPushToken.Kind.
+type AccountPushTokenKind string
+
 // AccountSession defines model for AccountSession.
 type AccountSession struct {
 	CreatedAt time.Time           `json:"createdAt"`
 	DeviceID  *openapi_types.UUID `json:"deviceId"`
 	ExpiresAt time.Time           `json:"expiresAt"`
 	SessionID openapi_types.UUID  `json:"sessionId"`
+}
+
+// Attachment defines model for Attachment.
+type Attachment struct {
+	// ExpiresAt When it is deleted, UNIX seconds.
+	ExpiresAt int64 `json:"expiresAt"`
+
+	// ID A random UUID, which also is the ETag.
+	ID openapi_types.UUID `json:"id"`
 }
 
 // AuthResponse defines model for AuthResponse.
@@ -132,6 +193,9 @@ type ChangePassword struct {
 	// NewPassword Example: a long password of hers
 	NewPassword NewPassword `json:"newPassword"`
 }
+
+// Ciphertext defines model for Ciphertext.
+type Ciphertext = openapi_types.File
 
 // Credentials defines model for Credentials.
 type Credentials struct {
@@ -293,6 +357,13 @@ type PreKeyBundle struct {
 // Protobuf defines model for Protobuf.
 type Protobuf = openapi_types.File
 
+// PushToken Exactly one of the two.
+type PushToken struct {
+	// Token As the app got it from FCM or APNs.
+	Token   *string              `json:"token,omitempty"`
+	WebPush *WebPushSubscription `json:"webPush,omitempty"`
+}
+
 // RefreshToken defines model for RefreshToken.
 type RefreshToken struct {
 	RefreshToken string `json:"refreshToken"`
@@ -320,6 +391,28 @@ type SignedPreKey struct {
 // Example: carol
 type Username = string
 
+// VapidKey defines model for VapidKey.
+type VapidKey struct {
+	// PublicKey An uncompressed point of P-256 in base64url.
+	PublicKey string `json:"publicKey"`
+}
+
+// WebPushSubscription defines model for WebPushSubscription.
+type WebPushSubscription struct {
+	// Endpoint https, and not of a private network unless the operator allows that.
+	Endpoint string `json:"endpoint"`
+	Keys     struct {
+		// Auth The subscriber's secret, 16 bytes in base64url.
+		Auth string `json:"auth"`
+
+		// P256Dh The subscriber's public key, an uncompressed point of P-256 in base64url (RFC 8291).
+		P256Dh string `json:"p256dh"`
+	} `json:"keys"`
+}
+
+// AttachmentID defines model for AttachmentId.
+type AttachmentID = openapi_types.UUID
+
 // DeviceID defines model for DeviceId.
 type DeviceID = openapi_types.UUID
 
@@ -328,6 +421,18 @@ type DocsFile = string
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = openapi_types.UUID
+
+// IfMatch defines model for IfMatch.
+type IfMatch = string
+
+// IfNoneMatch defines model for IfNoneMatch.
+type IfNoneMatch = string
+
+// IfRange defines model for IfRange.
+type IfRange = string
+
+// Range defines model for Range.
+type Range = string
 
 // Ticket defines model for Ticket.
 type Ticket = string
@@ -350,8 +455,17 @@ type HeadersTooLarge = Error
 // Internal defines model for Internal.
 type Internal = Error
 
+// LengthRequired defines model for LengthRequired.
+type LengthRequired = Error
+
 // NotFound defines model for NotFound.
 type NotFound = Error
+
+// PreconditionFailed defines model for PreconditionFailed.
+type PreconditionFailed = Error
+
+// RangeNotSatisfiable defines model for RangeNotSatisfiable.
+type RangeNotSatisfiable = Error
 
 // Timeout defines model for Timeout.
 type Timeout = Error
@@ -373,6 +487,33 @@ type UnsupportedMediaType = Error
 
 // UpgradeRequired defines model for UpgradeRequired.
 type UpgradeRequired = Error
+
+// DownloadAttachmentParams defines parameters for DownloadAttachment.
+type DownloadAttachmentParams struct {
+	// IfNoneMatch Versions that the client has, in quotes; or `*`.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+
+	// Range For example `bytes=1000-1999`.
+	Range *Range `json:"Range,omitempty"`
+
+	// IfRange The whole is sent when this is not the ETag.
+	IfRange *IfRange `json:"If-Range,omitempty"`
+}
+
+// DownloadBackupParams defines parameters for DownloadBackup.
+type DownloadBackupParams struct {
+	// IfNoneMatch Versions that the client has, in quotes; or `*`.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+}
+
+// UploadBackupParams defines parameters for UploadBackup.
+type UploadBackupParams struct {
+	// IfMatch The version that is to be replaced, in quotes.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+
+	// IfNoneMatch Versions that the client has, in quotes; or `*`.
+	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+}
 
 // ConnectGatewayParams defines parameters for ConnectGateway.
 type ConnectGatewayParams struct {
@@ -400,6 +541,9 @@ type UploadKeysJSONRequestBody = KeyUpload
 
 // UpdateDeviceJSONRequestBody defines body for UpdateDevice for application/json ContentType.
 type UpdateDeviceJSONRequestBody = DeviceUpdate
+
+// SetPushTokenJSONRequestBody defines body for SetPushToken for application/json ContentType.
+type SetPushTokenJSONRequestBody = PushToken
 
 // DeleteSessionJSONRequestBody defines body for DeleteSession for application/json ContentType.
 type DeleteSessionJSONRequestBody = RefreshToken
@@ -439,6 +583,21 @@ type ServerInterface interface {
 	// ChangePassword Change the password
 	// (PUT /v1/account/password)
 	ChangePassword(c *fiber.Ctx) error
+	// UploadAttachment Upload an attachment
+	// (POST /v1/attachments)
+	UploadAttachment(c *fiber.Ctx) error
+	// DownloadAttachment Download an attachment
+	// (GET /v1/attachments/{attachmentId})
+	DownloadAttachment(c *fiber.Ctx, attachmentID AttachmentID, params DownloadAttachmentParams) error
+	// DownloadBackup Fetch this device's backup
+	// (GET /v1/backup)
+	DownloadBackup(c *fiber.Ctx, params DownloadBackupParams) error
+	// HeadBackup Ask for the version and size of this device's backup
+	// (HEAD /v1/backup)
+	HeadBackup(c *fiber.Ctx) error
+	// UploadBackup Store this device's backup
+	// (POST /v1/backup)
+	UploadBackup(c *fiber.Ctx, params UploadBackupParams) error
 	// ListDevices The user's devices
 	// (GET /v1/devices)
 	ListDevices(c *fiber.Ctx) error
@@ -469,6 +628,15 @@ type ServerInterface interface {
 	// SendMessages Send a batch of envelopes
 	// (POST /v1/messages)
 	SendMessages(c *fiber.Ctx, params SendMessagesParams) error
+	// DeletePushToken No more wake-ups for this device
+	// (DELETE /v1/push-tokens)
+	DeletePushToken(c *fiber.Ctx) error
+	// SetPushToken Say how this device is woken up
+	// (PUT /v1/push-tokens)
+	SetPushToken(c *fiber.Ctx) error
+	// GetVapidKey Get the key that a Web Push subscription is made for
+	// (GET /v1/push-tokens/vapid)
+	GetVapidKey(c *fiber.Ctx) error
 	// DeleteSession Log out
 	// (DELETE /v1/sessions)
 	DeleteSession(c *fiber.Ctx) error
@@ -637,6 +805,230 @@ func (siw *ServerInterfaceWrapper) ChangePassword(c *fiber.Ctx) error {
 
 	handler := func(c *fiber.Ctx) error {
 		return siw.Handler.ChangePassword(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// UploadAttachment operation middleware
+func (siw *ServerInterfaceWrapper) UploadAttachment(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.UploadAttachment(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// DownloadAttachment operation middleware
+func (siw *ServerInterfaceWrapper) DownloadAttachment(c *fiber.Ctx) error {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "attachmentId" -------------
+	var attachmentID AttachmentID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "attachmentId", c.Params("attachmentId"), &attachmentID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid"})
+	if err != nil {
+		return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter attachmentId: %w", err).Error())
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DownloadAttachmentParams
+
+	headers := c.GetReqHeaders()
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Sprintf("Too many values for ParamName If-None-Match, 1 is required, but %d found", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter If-None-Match: %w", err).Error())
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+
+	}
+
+	// ------------- Optional header parameter "Range" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Range")]; found {
+		var Range Range
+		n := len(valueList)
+		if n != 1 {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Sprintf("Too many values for ParamName Range, 1 is required, but %d found", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Range", valueList[0], &Range, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter Range: %w", err).Error())
+		}
+
+		params.Range = &Range
+
+	}
+
+	// ------------- Optional header parameter "If-Range" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Range")]; found {
+		var IfRange IfRange
+		n := len(valueList)
+		if n != 1 {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Sprintf("Too many values for ParamName If-Range, 1 is required, but %d found", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Range", valueList[0], &IfRange, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter If-Range: %w", err).Error())
+		}
+
+		params.IfRange = &IfRange
+
+	}
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.DownloadAttachment(c, attachmentID, params)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// DownloadBackup operation middleware
+func (siw *ServerInterfaceWrapper) DownloadBackup(c *fiber.Ctx) error {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DownloadBackupParams
+
+	headers := c.GetReqHeaders()
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Sprintf("Too many values for ParamName If-None-Match, 1 is required, but %d found", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter If-None-Match: %w", err).Error())
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+
+	}
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.DownloadBackup(c, params)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// HeadBackup operation middleware
+func (siw *ServerInterfaceWrapper) HeadBackup(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.HeadBackup(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// UploadBackup operation middleware
+func (siw *ServerInterfaceWrapper) UploadBackup(c *fiber.Ctx) error {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UploadBackupParams
+
+	headers := c.GetReqHeaders()
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Sprintf("Too many values for ParamName If-Match, 1 is required, but %d found", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter If-Match: %w", err).Error())
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
+	// ------------- Optional header parameter "If-None-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
+		var IfNoneMatch IfNoneMatch
+		n := len(valueList)
+		if n != 1 {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Sprintf("Too many values for ParamName If-None-Match, 1 is required, but %d found", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-None-Match", valueList[0], &IfNoneMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter If-None-Match: %w", err).Error())
+		}
+
+		params.IfNoneMatch = &IfNoneMatch
+
+	}
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.UploadBackup(c, params)
 	}
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -907,6 +1299,60 @@ func (siw *ServerInterfaceWrapper) SendMessages(c *fiber.Ctx) error {
 	return handler(c)
 }
 
+// DeletePushToken operation middleware
+func (siw *ServerInterfaceWrapper) DeletePushToken(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.DeletePushToken(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// SetPushToken operation middleware
+func (siw *ServerInterfaceWrapper) SetPushToken(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.SetPushToken(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// GetVapidKey operation middleware
+func (siw *ServerInterfaceWrapper) GetVapidKey(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.GetVapidKey(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
 // DeleteSession operation middleware
 func (siw *ServerInterfaceWrapper) DeleteSession(c *fiber.Ctx) error {
 
@@ -1067,6 +1513,22 @@ func RegisterHandlersWithOptions(router fiber.Router, si ServerInterface, option
 
 	router.Get(options.BaseURL+"/v1/gateway", wrapper.ConnectGateway)
 
+	router.Post(options.BaseURL+"/v1/attachments", wrapper.UploadAttachment)
+
+	router.Get(options.BaseURL+"/v1/attachments/:attachmentId", wrapper.DownloadAttachment)
+
+	router.Get(options.BaseURL+"/v1/backup", wrapper.DownloadBackup)
+
+	router.Head(options.BaseURL+"/v1/backup", wrapper.HeadBackup)
+
+	router.Post(options.BaseURL+"/v1/backup", wrapper.UploadBackup)
+
+	router.Delete(options.BaseURL+"/v1/push-tokens", wrapper.DeletePushToken)
+
+	router.Put(options.BaseURL+"/v1/push-tokens", wrapper.SetPushToken)
+
+	router.Get(options.BaseURL+"/v1/push-tokens/vapid", wrapper.GetVapidKey)
+
 	router.Get(options.BaseURL+"/openapi.yaml", wrapper.GetContract)
 
 	router.Get(options.BaseURL+"/openapi.json", wrapper.GetContractJSON)
@@ -1124,6 +1586,15 @@ type InternalJSONResponse struct {
 	Headers InternalResponseHeaders
 }
 
+type LengthRequiredResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+type LengthRequiredJSONResponse struct {
+	Body Error
+
+	Headers LengthRequiredResponseHeaders
+}
+
 type NotFoundResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
@@ -1141,6 +1612,25 @@ type NotModifiedResponseHeaders struct {
 }
 type NotModifiedResponse struct {
 	Headers NotModifiedResponseHeaders
+}
+
+type PreconditionFailedResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+type PreconditionFailedJSONResponse struct {
+	Body Error
+
+	Headers PreconditionFailedResponseHeaders
+}
+
+type RangeNotSatisfiableResponseHeaders struct {
+	ContentRange *string
+	XRequestID   *openapi_types.UUID
+}
+type RangeNotSatisfiableJSONResponse struct {
+	Body Error
+
+	Headers RangeNotSatisfiableResponseHeaders
 }
 
 type TimeoutResponseHeaders struct {
@@ -2239,6 +2729,954 @@ func (response ChangePassword500JSONResponse) VisitChangePasswordResponse(ctx *f
 type ChangePassword503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response ChangePassword503JSONResponse) VisitChangePasswordResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadAttachmentRequestObject struct {
+	Body io.Reader
+}
+
+type UploadAttachmentResponseObject interface {
+	VisitUploadAttachmentResponse(ctx *fiber.Ctx) error
+}
+
+type UploadAttachment201ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type UploadAttachment201JSONResponse struct {
+	Body    Attachment
+	Headers UploadAttachment201ResponseHeaders
+}
+
+func (response UploadAttachment201JSONResponse) VisitUploadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(201)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadAttachment400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response UploadAttachment400JSONResponse) VisitUploadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(400)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadAttachment401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response UploadAttachment401JSONResponse) VisitUploadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(401)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadAttachment403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response UploadAttachment403JSONResponse) VisitUploadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(403)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadAttachment408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response UploadAttachment408JSONResponse) VisitUploadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadAttachment411JSONResponse struct{ LengthRequiredJSONResponse }
+
+func (response UploadAttachment411JSONResponse) VisitUploadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(411)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadAttachment413JSONResponse struct{ TooLargeJSONResponse }
+
+func (response UploadAttachment413JSONResponse) VisitUploadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(413)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadAttachment415JSONResponse struct {
+	UnsupportedMediaTypeJSONResponse
+}
+
+func (response UploadAttachment415JSONResponse) VisitUploadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(415)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadAttachment429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response UploadAttachment429JSONResponse) VisitUploadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadAttachment431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response UploadAttachment431JSONResponse) VisitUploadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadAttachment500JSONResponse struct{ InternalJSONResponse }
+
+func (response UploadAttachment500JSONResponse) VisitUploadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadAttachment503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response UploadAttachment503JSONResponse) VisitUploadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadAttachmentRequestObject struct {
+	AttachmentID AttachmentID `json:"attachmentId"`
+	Params       DownloadAttachmentParams
+}
+
+type DownloadAttachmentResponseObject interface {
+	VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error
+}
+
+type DownloadAttachment200ResponseHeaders struct {
+	AcceptRanges        *string
+	CacheControl        *string
+	ETag                *string
+	XContentTypeOptions *string
+	XRequestID          *openapi_types.UUID
+}
+
+type DownloadAttachment200ApplicationOctetStreamResponse struct {
+	Body          io.Reader
+	Headers       DownloadAttachment200ResponseHeaders
+	ContentLength int64
+}
+
+func (response DownloadAttachment200ApplicationOctetStreamResponse) VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.AcceptRanges != nil {
+		ctx.Response().Header.Set("Accept-Ranges", fmt.Sprint(*response.Headers.AcceptRanges))
+	}
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/octet-stream")
+	if response.ContentLength != 0 {
+		ctx.Response().Header.Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	ctx.Status(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(ctx.Response().BodyWriter(), response.Body)
+	return err
+}
+
+type DownloadAttachment206ResponseHeaders struct {
+	AcceptRanges        *string
+	CacheControl        *string
+	ContentRange        *string
+	ETag                *string
+	XContentTypeOptions *string
+	XRequestID          *openapi_types.UUID
+}
+
+type DownloadAttachment206ApplicationOctetStreamResponse struct {
+	Body          io.Reader
+	Headers       DownloadAttachment206ResponseHeaders
+	ContentLength int64
+}
+
+func (response DownloadAttachment206ApplicationOctetStreamResponse) VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.AcceptRanges != nil {
+		ctx.Response().Header.Set("Accept-Ranges", fmt.Sprint(*response.Headers.AcceptRanges))
+	}
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ContentRange != nil {
+		ctx.Response().Header.Set("Content-Range", fmt.Sprint(*response.Headers.ContentRange))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/octet-stream")
+	if response.ContentLength != 0 {
+		ctx.Response().Header.Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	ctx.Status(206)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(ctx.Response().BodyWriter(), response.Body)
+	return err
+}
+
+type DownloadAttachment304Response = NotModifiedResponse
+
+func (response DownloadAttachment304Response) VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(304)
+	return nil
+}
+
+type DownloadAttachment400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response DownloadAttachment400JSONResponse) VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(400)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadAttachment401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response DownloadAttachment401JSONResponse) VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(401)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadAttachment403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response DownloadAttachment403JSONResponse) VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(403)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadAttachment404JSONResponse struct{ NotFoundJSONResponse }
+
+func (response DownloadAttachment404JSONResponse) VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(404)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadAttachment408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response DownloadAttachment408JSONResponse) VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadAttachment416JSONResponse struct {
+	RangeNotSatisfiableJSONResponse
+}
+
+func (response DownloadAttachment416JSONResponse) VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.ContentRange != nil {
+		ctx.Response().Header.Set("Content-Range", fmt.Sprint(*response.Headers.ContentRange))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(416)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadAttachment429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response DownloadAttachment429JSONResponse) VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadAttachment431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response DownloadAttachment431JSONResponse) VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadAttachment500JSONResponse struct{ InternalJSONResponse }
+
+func (response DownloadAttachment500JSONResponse) VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadAttachment503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response DownloadAttachment503JSONResponse) VisitDownloadAttachmentResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadBackupRequestObject struct {
+	Params DownloadBackupParams
+}
+
+type DownloadBackupResponseObject interface {
+	VisitDownloadBackupResponse(ctx *fiber.Ctx) error
+}
+
+type DownloadBackup200ResponseHeaders struct {
+	CacheControl        *string
+	ETag                *string
+	XContentTypeOptions *string
+	XRequestID          *openapi_types.UUID
+}
+
+type DownloadBackup200ApplicationOctetStreamResponse struct {
+	Body          io.Reader
+	Headers       DownloadBackup200ResponseHeaders
+	ContentLength int64
+}
+
+func (response DownloadBackup200ApplicationOctetStreamResponse) VisitDownloadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/octet-stream")
+	if response.ContentLength != 0 {
+		ctx.Response().Header.Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	ctx.Status(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(ctx.Response().BodyWriter(), response.Body)
+	return err
+}
+
+type DownloadBackup304Response = NotModifiedResponse
+
+func (response DownloadBackup304Response) VisitDownloadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(304)
+	return nil
+}
+
+type DownloadBackup401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response DownloadBackup401JSONResponse) VisitDownloadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(401)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadBackup403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response DownloadBackup403JSONResponse) VisitDownloadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(403)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadBackup404JSONResponse struct{ NotFoundJSONResponse }
+
+func (response DownloadBackup404JSONResponse) VisitDownloadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(404)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadBackup408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response DownloadBackup408JSONResponse) VisitDownloadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadBackup429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response DownloadBackup429JSONResponse) VisitDownloadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadBackup431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response DownloadBackup431JSONResponse) VisitDownloadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadBackup500JSONResponse struct{ InternalJSONResponse }
+
+func (response DownloadBackup500JSONResponse) VisitDownloadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DownloadBackup503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response DownloadBackup503JSONResponse) VisitDownloadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
+type HeadBackupRequestObject struct {
+}
+
+type HeadBackupResponseObject interface {
+	VisitHeadBackupResponse(ctx *fiber.Ctx) error
+}
+
+type HeadBackup200ResponseHeaders struct {
+	CacheControl        *string
+	ETag                *string
+	XContentTypeOptions *string
+	XRequestID          *openapi_types.UUID
+}
+
+type HeadBackup200Response struct {
+	Headers HeadBackup200ResponseHeaders
+}
+
+func (response HeadBackup200Response) VisitHeadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(200)
+	return nil
+}
+
+type HeadBackup401ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type HeadBackup401Response struct {
+	Headers HeadBackup401ResponseHeaders
+}
+
+func (response HeadBackup401Response) VisitHeadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(401)
+	return nil
+}
+
+type HeadBackup403ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type HeadBackup403Response struct {
+	Headers HeadBackup403ResponseHeaders
+}
+
+func (response HeadBackup403Response) VisitHeadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(403)
+	return nil
+}
+
+type HeadBackup404ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type HeadBackup404Response struct {
+	Headers HeadBackup404ResponseHeaders
+}
+
+func (response HeadBackup404Response) VisitHeadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(404)
+	return nil
+}
+
+type HeadBackup408ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type HeadBackup408Response struct {
+	Headers HeadBackup408ResponseHeaders
+}
+
+func (response HeadBackup408Response) VisitHeadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(408)
+	return nil
+}
+
+type HeadBackup429ResponseHeaders struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+type HeadBackup429Response struct {
+	Headers HeadBackup429ResponseHeaders
+}
+
+func (response HeadBackup429Response) VisitHeadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(429)
+	return nil
+}
+
+type HeadBackup431ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type HeadBackup431Response struct {
+	Headers HeadBackup431ResponseHeaders
+}
+
+func (response HeadBackup431Response) VisitHeadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(431)
+	return nil
+}
+
+type HeadBackup500ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type HeadBackup500Response struct {
+	Headers HeadBackup500ResponseHeaders
+}
+
+func (response HeadBackup500Response) VisitHeadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(500)
+	return nil
+}
+
+type HeadBackup503ResponseHeaders struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+type HeadBackup503Response struct {
+	Headers HeadBackup503ResponseHeaders
+}
+
+func (response HeadBackup503Response) VisitHeadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(503)
+	return nil
+}
+
+type UploadBackupRequestObject struct {
+	Params UploadBackupParams
+	Body   io.Reader
+}
+
+type UploadBackupResponseObject interface {
+	VisitUploadBackupResponse(ctx *fiber.Ctx) error
+}
+
+type UploadBackup200ResponseHeaders struct {
+	ETag       *string
+	XRequestID *openapi_types.UUID
+}
+
+type UploadBackup200Response struct {
+	Headers UploadBackup200ResponseHeaders
+}
+
+func (response UploadBackup200Response) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(200)
+	return nil
+}
+
+type UploadBackup400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response UploadBackup400JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(400)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadBackup401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response UploadBackup401JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(401)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadBackup403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response UploadBackup403JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(403)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadBackup408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response UploadBackup408JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadBackup409JSONResponse struct{ ConflictJSONResponse }
+
+func (response UploadBackup409JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(409)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadBackup411JSONResponse struct{ LengthRequiredJSONResponse }
+
+func (response UploadBackup411JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(411)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadBackup412JSONResponse struct{ PreconditionFailedJSONResponse }
+
+func (response UploadBackup412JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(412)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadBackup413JSONResponse struct{ TooLargeJSONResponse }
+
+func (response UploadBackup413JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(413)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadBackup415JSONResponse struct {
+	UnsupportedMediaTypeJSONResponse
+}
+
+func (response UploadBackup415JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(415)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadBackup429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response UploadBackup429JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadBackup431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response UploadBackup431JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadBackup500JSONResponse struct{ InternalJSONResponse }
+
+func (response UploadBackup500JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UploadBackup503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response UploadBackup503JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
 	if response.Headers.RetryAfter != nil {
 		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
 	}
@@ -3568,6 +5006,387 @@ func (response SendMessages503JSONResponse) VisitSendMessagesResponse(ctx *fiber
 	return ctx.JSON(&response.Body)
 }
 
+type DeletePushTokenRequestObject struct {
+}
+
+type DeletePushTokenResponseObject interface {
+	VisitDeletePushTokenResponse(ctx *fiber.Ctx) error
+}
+
+type DeletePushToken200ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type DeletePushToken200Response struct {
+	Headers DeletePushToken200ResponseHeaders
+}
+
+func (response DeletePushToken200Response) VisitDeletePushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(200)
+	return nil
+}
+
+type DeletePushToken401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response DeletePushToken401JSONResponse) VisitDeletePushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(401)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DeletePushToken403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response DeletePushToken403JSONResponse) VisitDeletePushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(403)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DeletePushToken408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response DeletePushToken408JSONResponse) VisitDeletePushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DeletePushToken429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response DeletePushToken429JSONResponse) VisitDeletePushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DeletePushToken431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response DeletePushToken431JSONResponse) VisitDeletePushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DeletePushToken500JSONResponse struct{ InternalJSONResponse }
+
+func (response DeletePushToken500JSONResponse) VisitDeletePushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DeletePushToken503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response DeletePushToken503JSONResponse) VisitDeletePushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SetPushTokenRequestObject struct {
+	Body *SetPushTokenJSONRequestBody
+}
+
+type SetPushTokenResponseObject interface {
+	VisitSetPushTokenResponse(ctx *fiber.Ctx) error
+}
+
+type SetPushToken200ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type SetPushToken200Response struct {
+	Headers SetPushToken200ResponseHeaders
+}
+
+func (response SetPushToken200Response) VisitSetPushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(200)
+	return nil
+}
+
+type SetPushToken400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response SetPushToken400JSONResponse) VisitSetPushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(400)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SetPushToken401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response SetPushToken401JSONResponse) VisitSetPushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(401)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SetPushToken403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response SetPushToken403JSONResponse) VisitSetPushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(403)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SetPushToken408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response SetPushToken408JSONResponse) VisitSetPushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SetPushToken413JSONResponse struct{ TooLargeJSONResponse }
+
+func (response SetPushToken413JSONResponse) VisitSetPushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(413)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SetPushToken415JSONResponse struct {
+	UnsupportedMediaTypeJSONResponse
+}
+
+func (response SetPushToken415JSONResponse) VisitSetPushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(415)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SetPushToken429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response SetPushToken429JSONResponse) VisitSetPushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SetPushToken431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response SetPushToken431JSONResponse) VisitSetPushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SetPushToken500JSONResponse struct{ InternalJSONResponse }
+
+func (response SetPushToken500JSONResponse) VisitSetPushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SetPushToken503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response SetPushToken503JSONResponse) VisitSetPushTokenResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetVapidKeyRequestObject struct {
+}
+
+type GetVapidKeyResponseObject interface {
+	VisitGetVapidKeyResponse(ctx *fiber.Ctx) error
+}
+
+type GetVapidKey200ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type GetVapidKey200JSONResponse struct {
+	Body    VapidKey
+	Headers GetVapidKey200ResponseHeaders
+}
+
+func (response GetVapidKey200JSONResponse) VisitGetVapidKeyResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(200)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetVapidKey401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetVapidKey401JSONResponse) VisitGetVapidKeyResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(401)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetVapidKey403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetVapidKey403JSONResponse) VisitGetVapidKeyResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(403)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetVapidKey408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response GetVapidKey408JSONResponse) VisitGetVapidKeyResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetVapidKey429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response GetVapidKey429JSONResponse) VisitGetVapidKeyResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetVapidKey431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response GetVapidKey431JSONResponse) VisitGetVapidKeyResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetVapidKey500JSONResponse struct{ InternalJSONResponse }
+
+func (response GetVapidKey500JSONResponse) VisitGetVapidKeyResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetVapidKey503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetVapidKey503JSONResponse) VisitGetVapidKeyResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
 type DeleteSessionRequestObject struct {
 	Body *DeleteSessionJSONRequestBody
 }
@@ -4289,6 +6108,21 @@ type StrictServerInterface interface {
 	// ChangePassword Change the password
 	// (PUT /v1/account/password)
 	ChangePassword(ctx context.Context, request ChangePasswordRequestObject) (ChangePasswordResponseObject, error)
+	// UploadAttachment Upload an attachment
+	// (POST /v1/attachments)
+	UploadAttachment(ctx context.Context, request UploadAttachmentRequestObject) (UploadAttachmentResponseObject, error)
+	// DownloadAttachment Download an attachment
+	// (GET /v1/attachments/{attachmentId})
+	DownloadAttachment(ctx context.Context, request DownloadAttachmentRequestObject) (DownloadAttachmentResponseObject, error)
+	// DownloadBackup Fetch this device's backup
+	// (GET /v1/backup)
+	DownloadBackup(ctx context.Context, request DownloadBackupRequestObject) (DownloadBackupResponseObject, error)
+	// HeadBackup Ask for the version and size of this device's backup
+	// (HEAD /v1/backup)
+	HeadBackup(ctx context.Context, request HeadBackupRequestObject) (HeadBackupResponseObject, error)
+	// UploadBackup Store this device's backup
+	// (POST /v1/backup)
+	UploadBackup(ctx context.Context, request UploadBackupRequestObject) (UploadBackupResponseObject, error)
 	// ListDevices The user's devices
 	// (GET /v1/devices)
 	ListDevices(ctx context.Context, request ListDevicesRequestObject) (ListDevicesResponseObject, error)
@@ -4319,6 +6153,15 @@ type StrictServerInterface interface {
 	// SendMessages Send a batch of envelopes
 	// (POST /v1/messages)
 	SendMessages(ctx context.Context, request SendMessagesRequestObject) (SendMessagesResponseObject, error)
+	// DeletePushToken No more wake-ups for this device
+	// (DELETE /v1/push-tokens)
+	DeletePushToken(ctx context.Context, request DeletePushTokenRequestObject) (DeletePushTokenResponseObject, error)
+	// SetPushToken Say how this device is woken up
+	// (PUT /v1/push-tokens)
+	SetPushToken(ctx context.Context, request SetPushTokenRequestObject) (SetPushTokenResponseObject, error)
+	// GetVapidKey Get the key that a Web Push subscription is made for
+	// (GET /v1/push-tokens/vapid)
+	GetVapidKey(ctx context.Context, request GetVapidKeyRequestObject) (GetVapidKeyResponseObject, error)
 	// DeleteSession Log out
 	// (DELETE /v1/sessions)
 	DeleteSession(ctx context.Context, request DeleteSessionRequestObject) (DeleteSessionResponseObject, error)
@@ -4576,6 +6419,142 @@ func (sh *strictHandler) ChangePassword(ctx *fiber.Ctx) error {
 		return err
 	} else if validResponse, ok := response.(ChangePasswordResponseObject); ok {
 		if err := validResponse.VisitChangePasswordResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// UploadAttachment operation middleware
+func (sh *strictHandler) UploadAttachment(ctx *fiber.Ctx) error {
+	var request UploadAttachmentRequestObject
+
+	request.Body = bytes.NewReader(ctx.Request().Body())
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.UploadAttachment(ctx.UserContext(), request.(UploadAttachmentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UploadAttachment")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UploadAttachmentResponseObject); ok {
+		if err := validResponse.VisitUploadAttachmentResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DownloadAttachment operation middleware
+func (sh *strictHandler) DownloadAttachment(ctx *fiber.Ctx, attachmentID AttachmentID, params DownloadAttachmentParams) error {
+	var request DownloadAttachmentRequestObject
+
+	request.AttachmentID = attachmentID
+	request.Params = params
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.DownloadAttachment(ctx.UserContext(), request.(DownloadAttachmentRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DownloadAttachment")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DownloadAttachmentResponseObject); ok {
+		if err := validResponse.VisitDownloadAttachmentResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DownloadBackup operation middleware
+func (sh *strictHandler) DownloadBackup(ctx *fiber.Ctx, params DownloadBackupParams) error {
+	var request DownloadBackupRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.DownloadBackup(ctx.UserContext(), request.(DownloadBackupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DownloadBackup")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DownloadBackupResponseObject); ok {
+		if err := validResponse.VisitDownloadBackupResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// HeadBackup operation middleware
+func (sh *strictHandler) HeadBackup(ctx *fiber.Ctx) error {
+	var request HeadBackupRequestObject
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.HeadBackup(ctx.UserContext(), request.(HeadBackupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "HeadBackup")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(HeadBackupResponseObject); ok {
+		if err := validResponse.VisitHeadBackupResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// UploadBackup operation middleware
+func (sh *strictHandler) UploadBackup(ctx *fiber.Ctx, params UploadBackupParams) error {
+	var request UploadBackupRequestObject
+
+	request.Params = params
+
+	request.Body = bytes.NewReader(ctx.Request().Body())
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.UploadBackup(ctx.UserContext(), request.(UploadBackupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UploadBackup")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(UploadBackupResponseObject); ok {
+		if err := validResponse.VisitUploadBackupResponse(ctx); err != nil {
 			return err
 		}
 	} else if response != nil {
@@ -4888,6 +6867,95 @@ func (sh *strictHandler) SendMessages(ctx *fiber.Ctx, params SendMessagesParams)
 	return nil
 }
 
+// DeletePushToken operation middleware
+func (sh *strictHandler) DeletePushToken(ctx *fiber.Ctx) error {
+	var request DeletePushTokenRequestObject
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.DeletePushToken(ctx.UserContext(), request.(DeletePushTokenRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeletePushToken")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DeletePushTokenResponseObject); ok {
+		if err := validResponse.VisitDeletePushTokenResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SetPushToken operation middleware
+func (sh *strictHandler) SetPushToken(ctx *fiber.Ctx) error {
+	var request SetPushTokenRequestObject
+
+	var body SetPushTokenJSONRequestBody
+	var err error
+	// The validation middleware stores the value a kin-openapi validator
+	// validated in the Fiber context. Bind that value, matching member
+	// names exactly, so the handler receives what was validated instead
+	// of a second, case-insensitive decode.
+	if v := ctx.Locals(validatedBodyLocalsKey); v == nil || runtime.BindJSONValue(v, &body) != nil {
+		err = ctx.BodyParser(&body)
+	}
+	if err != nil {
+		return fiber.NewError(fiber.StatusBadRequest, err.Error())
+	}
+	request.Body = &body
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.SetPushToken(ctx.UserContext(), request.(SetPushTokenRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SetPushToken")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SetPushTokenResponseObject); ok {
+		if err := validResponse.VisitSetPushTokenResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetVapidKey operation middleware
+func (sh *strictHandler) GetVapidKey(ctx *fiber.Ctx) error {
+	var request GetVapidKeyRequestObject
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.GetVapidKey(ctx.UserContext(), request.(GetVapidKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetVapidKey")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetVapidKeyResponseObject); ok {
+		if err := validResponse.VisitGetVapidKeyResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // DeleteSession operation middleware
 func (sh *strictHandler) DeleteSession(ctx *fiber.Ctx) error {
 	var request DeleteSessionRequestObject
@@ -5076,114 +7144,149 @@ func (sh *strictHandler) GetPreKeyBundles(ctx *fiber.Ctx, userID UserID) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7D1/c9s2sl8Fw3czTXqULP9IrrGnfziJ0/qSOHmxfem7KFdB5EpCTQEsAFpWM/rub7AASZAiJTmxfUnr",
-	"/xIZIBaL/Y3dxacgEtNUcOBaBfufggnQGCT+8xmNJvBMcC1FYv4fg4okSzUTPNgPjjWZ0jkZArmAVIeE",
-	"8phMM6XNL1RdQExGQhI6poyTIYyEBMI0YYpkCuJuEAYqmsCUmg8Dz6bB/oeAi05k1gw+hoGepxDsB0pL",
-	"xsfBYhEGBhLg+ohHIja/LUH0nukJiRJmtkL0hGpCowhSTZhuXm/8B0tXrnUKUSaZnr8VCYvmyyueTYCk",
-	"dAyIiUTQmIykmCIqNE0uiBZET5giEhI6JzQRHCyiZMYV4YIwnjAOxH6zCmQrUGfzFN4gBKoZIjeuYwYa",
-	"hE+Bck2ocvgfs0vgbQegOBuNmnFydEYbkH5Cp6DsLi9BKiY4ESOiJ0AiC8YBUWCXHxyPOieCQ+c11dFk",
-	"EBp4xqAV2e3tkdmEJWBPjSmcz2EGqoaUlGoN0qz7n37w4T/94OPf+8HfgiZw38HvGSh9HDcjydLJd4qI",
-	"GSeDq460wzssHpDZBLgBzgJOzs+Pn4cEEgWEkpEENSGCQxWwkZBTqoP9IMtY3AKPlvPDkQbZQLkTkQBR",
-	"EAkeK0M1M8p0zjUWF1eaaDmvLjplnE3NyW0XCzKuYQwSV/wXlS00S7magSQxpGAWFNwsooA45s9P0OFk",
-	"NV0uwiClkk5BO7HxHC5ZBE14f8OhIA6aJCAd+mOcocw6zIxLqZ4EYcDp1KwU598LAwMQkxAH+1pmcD38",
-	"PxeResESWAbr0NIbMjJHcrYCowGWkfnAKjiW1z2OYZoKDTyav4T5SgYaGr4gdCr4mOiJUA5bTDkMFUDZ",
-	"cyrB8tbomEWuh5kzFl2AXobshZFlg7dvTs/I1uX21phqmNH5lsbhgwKY3zOQ8xIW++c1ouxcgWzjzEyB",
-	"RB6QTAPRouUoMvuJLyGKhZmsUsEVIOU+pbGTGuZ/Tn6Zf9I0TVhEDZBbvykD6Sdvmb9JGAX7wf9slZp0",
-	"y/5VbR1JKaRdanmnjr9QRtPEQAsGTE8F+3KpbSk3fKsUeAunLUYJi+5gK8caZb2kMYu0IjMjw634MFpv",
-	"IpJY3diuXgg5ZHEM/G5OKJIQA9eMJuaQLmnCYtTfsQCjvzWhSSJmyKM3tsWf7c9nQryicgx3S4q5BqBG",
-	"8QhBEgThprZ2zI32psld7cnQ34iy5AbZ6kToFyLj8e1v4UQQlUUTQ1x8fJPwvxYxGzFYaRiRCfWtsMK2",
-	"o4kEGs+r4KCj0PE8hVXwVLwKz6xcNQfHLMLgl45v23Y8K3jlist28yL8EhyesSmI7I6VRMxiK3GkZJdA",
-	"GCeaTW+ONe9Q3Ny4WDkT4jXlc/erupstTCmf54dTE/5o6ncKW3/1Tgqv4Mto8pzTTE+EZH/A3cgmqwxL",
-	"BXljp3nO6SVlCR0mcJd6gikiLkEaLx5iIiRhWpGYajqkCt1oOqPzA5SJik5LvnRBEOsrjinjXwMtqCxN",
-	"hdQQv4aY0TO0e28blYdc6AnIpfADB4hvUAGfp2NJY3hXWP23vi/yHoanwng1JLOL3/i2Frnbgp85jCKR",
-	"2f2kUqQgNbMOSiSBaogPdcW7iamGjlMGNRcndN4zzmYapmodGtza1ok3H3BfpFLSeYDOvlIzIeOfqZos",
-	"WxA/ozVsnGk7ymDKxgdnTE9EpomiiUYbekLVJMQgIVzRaZoAGVA5FnyHxeTyx+0nZPrj9pO9R4+J/nGH",
-	"pD9uo8e5tD8JSjM+tvCeZNOhO4qavLJ/MP60hKm4hDgPOoSoVDEmRgx4NmCJoUsbk0L3cxPM+SA0IU6B",
-	"Urm5cp2jOLXzmj6ZFW70GlfXDrWec5M/XvrQH0rHupgSeoRXIwBvWyWttZxKGVUUw98g0gasKrktEXxc",
-	"/L4e8+ZzFzBfi9aXMD/ml8C1kIjEKWXJUFxteBqv3eg61hykDoTyqys2/RNNl3c8kmJaOVDG9eO9YDnA",
-	"Z5anTsLl8dujX94evzt6HoTBs8O3QRicHb48evOvo3dBGPzv+eG7w5Oz45Oj5w3h3TDQYqNVa7tGaHFy",
-	"Ac6KDb8uMV3dtI3TN3kkR/wSEpGCInAJkuQDkUGNnCkDYxsgjEYXXMwSiMdtzs+EjSdGqSsjnHnkAtLl",
-	"QugW+Z/ZcOUxTVVT2JdqMqOKxFKkKdjQghFHc9BEgtXg9hKhAMAMGYkkETOIyXBOKPfhmQLXGwssjwyb",
-	"5Dzw/JrF3+DuTuMG3einc+3IeBPyjYClWjUrETSvMSAKRTw6R4E01tcUjFSBOCRKuNsegzOUU0RwIEoL",
-	"aaM0xoHe8KAU6nn1JgXeRCMGMjHSwOs0EQnOIfKOy0VLjSFpTljTC6NgLkFuBEiNzQr+qNFweUq1E3AU",
-	"5yG5vrUVbJornJszP5p1FM8SZ+XbwO3SZLhKmQR1nfWcNtpIKdaQXE4N/TsHX/WVADWiL9OTdy6e3KbK",
-	"mq9FkjmaR4Q6kuqoSKRISxf2qm6teo994+OahkoFzXUJ5UjdUKBSFiDiJoTk/OT4l/zaakMGk4A3aGfm",
-	"Qw2oSOnvGRyQ3R6J6VwdkJmQF4oIbmV8g9Zq/MxZDeKQUPLP92fdtTRgv1eDct25P5tQPoa3zixqYJtM",
-	"SuDaH7DqeH4ytmgxeBEGHGabzj3xhtb3Vgej+uHGjRXOvVreVfo5IFXt0FXTzvNxTeaps0rTVcA/hwQ0",
-	"tLpS6eedRg2YNRA0G7U3LEZvVBbkR7NGNjcav57kdB903/OFaDuiXjGl28Tm5k5Tm+PaCLFaAc6Jw8SU",
-	"Xr0CPtaTYH+71wuDKePF/xuQ/7yG/GXBZJf+ThGOg1DyM47hJkPbB/YCLWFDxcacJnhVrnx7gy1ZnWiU",
-	"TemVywbY+Ue4Mjcgh/I8NUS3jPNN+NNDUh23OL0JsUfP3mbDhEWN9+C7u2RobBfCOBlSBY/3bLBtxKS9",
-	"Iu1d9R5VNm6GoxQockI+HHb+TTt/9DpP/r718dPe3uJvTfxhIz3LbCnihuSAU23Y4AAdjlSKsaRTVHX+",
-	"qrTzx8cPdt1fP37fuCbka9ZjSwq4Rk/DhhxSkErw9YrKfi+0QDfh+idrf5Z3+9XN6uL3NQrRjmtcoSIZ",
-	"G7ZWxIC0IIaCqAQ01sWIGOM+QS4iWZqbzIngY5du4jHdzqPHDfg0Tnzc6JsUbLCzvfePvR92H+/53NBr",
-	"4oZKRGBZArGxywioUcbPhx0DHNndqVNuiJb+Pu6KoQrVc3IBefiYjTnEJJXQKX5LqNIdCUpI3ecv50Yu",
-	"XMA8JAxxZcccPTN+DeoI80eF7p+KrN1PWGxH2cn1gX3uj+ySsxpkZCzsBjBNTJGcG0P0u+fEhnbNQDeA",
-	"xeTBXp+7QUM27pivU/6w4p3idkEymjBltozsbz7T7fMGVl465hxEJzFWxm894bIIgwuDhrcSXsL8WW4B",
-	"bODHetOO4821jiVHDCZdHdsJqCzqTrU55nd4yi/9hZoJ2aPZFnXsAS44nLEpXH/HlYm3sWcJY6a0xJj8",
-	"8Vp76111tHHpkF18VG0AVU2M1WCoEtbSEu3n1IjnBhw20N8SbYW5ZGkSri9hfp4mgja4EzfCE9c45nLS",
-	"5xL4NZeoYHNzQN/40+6YLtfNPvXHLhZNB15FV/XIL65B+WGQ+kbWerz7FIImp84kbLIhO7DOaheOUUoo",
-	"/M9+bN16u2W4/ejxk/W24Q/kAX6os93b2XvYZCj6RkXvyU7FlLc/tJmSf2+06V6J8TFfHei5dsgr/dwg",
-	"ge9Xext91As3uO7ZxJ8+gVmbQ/unl0jXdYj+GjLMp6KqPl1St5V1lrDTQm6+b+GuiM3e0U8onQsxIhOQ",
-	"qsFp8D31nQZeqyL7roRuhQPWys4m1FiAn2Y8TuB64udGQ0U3wvV4+5ckb0bB/odrsOTHVlFaoknUj3ez",
-	"dWosuMlKXw0XtsfhrmEA1/mzarm2UKTQYpiNKjQ3ZJxiYcAS1b2r3QFUCbh+Q1BR2+sCcEt2v/etJsjf",
-	"LR3dirja490fdtdF1k59C6pqxzzeW44T/HIUPz89zF3likcuLkHWHWiMCZhF8UuE8SjJ4tot9Lqw2A+P",
-	"Fz/+2GjQnNbo8O7l4X/JAj33jKdaVJJoQR71jJY57Pw7JLTzR0h6nSd4D//rAck4+z2DIrlJwpi6gBdV",
-	"eGVVKq6ISpG0HcyvHz/tho96i+ZaNuXqEE/N3u1pDIFKkIeZnpT/e5GTwD/fnwXhmjuxfbL9iEwZzzSo",
-	"LnmWUDZV+2SgsuHAluCwOCQDK0Z+ZfGAPGi4m1RE8GT+MOzzgTJj3B1qSAaM6kFIBnCVDmysB8/N7MvC",
-	"Wu5zonVq8+4YH4mmQKJL5HcpH6c2LI4yJxJJlxxrcgGQKi+8pMqsgBREmgCJKCdKU6lzGJVN7+pz800b",
-	"3lIsLjI9bZ1mxNIJSA1XOiQZ1ywhtdETDId1+7zPn4qYga2c+OfpmxPD5RGdQvKMKghLztcTmBpIeGwo",
-	"xcoBe/ub0jhmfBwSuMKy1ZGQfV7WX01BKToGNbD1pcb9kVg75rIjXMZBaPYVTRCO1Mll8mAghirKJO3i",
-	"T4OH3T4/wsAeBpLNpgef+jaq3A/2ST/oZ73ebkSL+DT+H/pBSPoYdPZHKYyR/6o4vYBfDeHngxeDLrHL",
-	"5HVWJKJSMlB9Xq257JLXUKToUTIU8TzPvWHKlRdFuqy7MdyKW2RjLiTEB4QSmxGS15D2udHbBK//FKGK",
-	"0KHZS5e8ScHKe0WmVF5ATAZXnQptDzC5E5FqL7wRJpdqhMScsAjcLb8rRztMsQhip9sLwiCTiSNstb+1",
-	"NZvNuhT/3BVyvOXmqq1Xx8+OTk6PcM4iDDTTKCfe2JMKwsAVXQT7Qa+73bOjRAqcpsyIpm6vu2vlyQRF",
-	"wlYsIvzHuKma7xVTWuXR3BwFlsgpJ1rOCXPZj0p7VctdcgIQF2k0eYHzfDYBCVgUazFSfNLoCAPBcwNM",
-	"rcBup9er5esa1tqa6GlSTdRtqNRbvl2oVxB8URlKnrWcl3x3yprvDWpLaoXi32ZZy25vr21GcYpbfv3Q",
-	"Igz2ej+sn5PXy5jxu9vrx9cr4BZh8MhSzup5RXkZTthdP8EvNfD1bLD/4WMYqGw6xRLq4KwihIwssdXC",
-	"eCmI+sWoMzpWmGfhxgUfzSeRKbc+jVgCi1beNLqZ+7LcDFdYWhBhcolVEJZ5nVRYwXYvbJWyX5bd4vSU",
-	"Q7aKicbl2YRrI6VWM21ox/1GL6nd7EbD04Qyfk1pcOZQdgvywG83sQE3FsOvKQLyWv1VY3HMty4uNmBj",
-	"rwwbp2y2jK3K/MuIpPd5YjIKokRQvFFqkUEV42+lFBoVXTjKCu4ZVWSYsUSj8remLIo+848WMfQCTdMN",
-	"9f/nsHx1S3/pctR7vd2utwsnKfeZhtZLEyOS+1Mr2Mba2t28kKyRa154iUGWc2KBLooEGpP/O3z9qoVF",
-	"nrnFjLO4nlFWF7YZz9H8iSZvvZhNY7iygZXcNud0mhjjxgBk79eEjEFaXFnnjFnvC7fpmSr3/HfPfxvZ",
-	"zY7W1/CbIcQ70VI5C16P/XLwrqOt/J3dM8s9s6xjlnYmudzeomVSe4xZ7stc8jyvbsX8P+zNR1lCxsJ6",
-	"kkwfYBafqwnCSFqUCAVxl6BlmXc/08JGOxVRms4xDZlJ1cROcSXf3kbkQemnIp7fWI12Nad/UQ38G223",
-	"aGbkOm7MV26uIv2znJrtjQinbOnwOWywvQF1+vS/t/1oE6gamguYyTtPNlqt0qnj62fWgj0t1eTFUI7I",
-	"cx51v6jg4yJsV1sKklFHgcQsfrgySOySZ8UVA0H+z7iG2Fal59d7+2QEOjJcS/REimw88QP+LbrN58Qv",
-	"sCw3KCBti8jYHd4gm90Fz3wj1Ii3KjYiX2u1RuhQZHo9nVZ1yZafeJZmDQR8mCT5xVd+geY8ALwtBB43",
-	"EWJUrY27HbVQK8DbXC/cDBf4ZZ8NrGChwxsqDjOSUibdXSZTOS7vddG9LroG91uSqjRaWcnkXhFdo3I6",
-	"5lV3H608V5/WaOwlTLmeHeo2FYxXGNiiY8qWI/dK5sbJLO/G+p3y8JxTWVFBuQiDVDQVSL0DnUmumqva",
-	"i3QOIxPd1Tp5w4EMKaY5EQmjTIEtfJxhf+QMCyIatQyWlz7PW7Dcho4p0583Ui/bd6ZebAYbyG/SodmA",
-	"PMuOr5/Dab0NFEHRKfdeT92wAMlpsxABefRBEdcmaVmaVFXWVt7RqTmnBWMXecvSaALRRT0sOKHY4dxZ",
-	"xBgNYWV301SyS6qNFpXa2LMtvlSlQPQW9V21NVWzxmMeIP9VnXfrvPuNEPn7hn7XpYFf9AVbovQwqKWd",
-	"FbqkWZ16Lh9TRKT2vmcf2x6NWJLYdBEq5bxW/YvvTnTJYeXnGp/0uXMebX9fzILMe21hjhhanGU3JXJY",
-	"K2Mm8HtGk7yUG3sv2TZMbmafu6m5H2T+xjG1jNq2W7IoTMb+mj4eK/XRpCiPxrTL778/oxeA9dbff08o",
-	"JwMvtX3gbuTYaARS2eS1GnwS0oRG2PTftvaWIjV4wFTPPi+6NRSBVNdoyQZUHxRtujAraEzTh6GNpCov",
-	"wIrz8KkF81vVi+72+SG2h8J8b/uCijTfp2Tgp+UPDrBq3qCaxWRmDjwWTfLKmkkvrXy9DVOorE393Ajs",
-	"KaL/3l65t1e+NnsFBamQuVTwZfh37UZLmyiv2TKf8vqcxaqrm2Ot1tzauNR78/f8AkdpkWKzLCOcW29n",
-	"Cg/pmqmBeVlRW2pg3SPBDqvfIHv/tTPNPDYwB1gY7S1Of6NF7j3x4yIHYsaN5rJKz/3m0khGBpFteay3",
-	"RKo3GJdaHZO6J/9vlfwNDa+k/Mb7EeziqF0id271NttnMb0pUXwbV+xeZ7A7vkm5Z6tv4Grlm9FhtkRs",
-	"FSc788zdo7dGmdyLA/gwHy0fA+iSp1jhXCSShgRohG8DkkExChOhBw0FeK6uiva57bEWEiGXQuW2VtJF",
-	"zG3xYPEGQf46H0bNE3YJubOZ4tN+rlitz58Zb5REIga1T7Z7vW0vWIFdv+zDFtu93g+EEkxEEJJkPIZI",
-	"xAazNoUWRzzBFxARsUNjIjzeIy/Z04M+3+5tb5u/0SwpMkMVyEuQB2Rvz63pYoDubQ3nAGPinoRLcWGf",
-	"3Sg7JePMJzZcYBxmu7vak3hNtwG2F7PrgHdtEeta5i0ZENuW+2ue7IzpyF7D28hH+VZE6gpU793cZZG1",
-	"83gDsGoPffx5/c+WhMA3qWu+PC4oOZdh+S91GbZV9nVsDiK+ELL6RG5EuTHFFfC4ePzN9qLmuaTBklks",
-	"9S5EjOtZutsruj+33spVG1He4kVZdaEWI6J4nfLPHTr/k8dpfgJtVBWeZREiXsEla+IzRSVIK9sMToHH",
-	"r+0wh7ABYTwk1T9YyAd43bSk8fcNS8E01XOSMKXxWeb8neok6fMZyCIwHWeSDpN5lxxqMhVKG91LVDac",
-	"Mhs0DsnOo8dG9WLZO64ekh3yGn8YitiGxo+uaKSTObZPR6sA31PYL9+wGtQejh14EXLzd+/SjnGys0cm",
-	"IpPKPtqM0XHbgM09J2yfzsGoVOXphYNcoNgYANb226eo7R1/TB7s9Z487JL3rouGWd8ynO3OgDFvo/El",
-	"u4TYg7FACGHNIkiVp6OubQjUXu7d3OO66qReQ5zNpFfRQueLfa4vX70pWO93paghXyE938fz7+P5X5ue",
-	"MMLZCER8V1uMCOSvCXlKohD+67SE/35XW+z+CN9vR9/HyiXvltW+HG9duSEkgo+NRxmWKRF+d55KdL89",
-	"oH9apI/eRiyo0qfrc+/6Xonx2Hh2mb5Pcv1LRmJeibE7/cZqiWaD66zovVO4+nlMZDYBnjemOo4HmAzR",
-	"dOtQvvAHibJ/cJ/o9vkhJxm/4GaYjROhoJjJSmtJKsGWu4okJjSlUre7ObfLibbV7FeW2O44m91nr99r",
-	"5c+PchjxgCTUnr6ea94tp0Tb/bTDmp71no8ibyVgM7PYOSrOq9kuYhjkARbNWGdmRhVJhNIPjatiHJ4+",
-	"zx0Yd82OlRwHJK19NqEapJkENVugSXY4aL9KNX4nMuSwrInJo8ZGHKOcvhcr92Ll86up8Y6E1uSBfWQn",
-	"J7mVQsfYCysiQmVxg2dY5J01gdsiTUHkUgY0NiLB5+PpuFJO2m5bnCvXw/cWSue8J97uCxsaBcG9x//N",
-	"CgGv/iCzPLSG37c+2dev21v1YYkStl7371nJEY0mrkq7rDhAt8TPuRYje0V8wXgckkTMQGnCYvuORdjn",
-	"4AVsy3Do0rtPg0p/bvSAeJYkB0Ub4oY3oPp84HXxxjn1vGpsLo1PEGdJ4kSlE1oYxuD4BDM22VUTmz3d",
-	"krzld6i/ftz13D5A/sUZXBu9uFBppl97cGHpDcHGKyVLDSrM7+eLKkqHO1dG+ZeIjt52qsufPF75AgUI",
-	"zYMYeWnFsGCkzTOPq1Kx2i/8w0fDWzY9w3LkMlXb/BDkexyobNaF6/ZlGxxvIY86mJayZow8tVHMPHCa",
-	"P6RSSt9F2NK4Ju/XxnyB49Kv3UdyHCx/49RVaPjhXjepiPYuz3oHEbDLyjzbg9/L+Sk/lN8tLn+n0scn",
-	"rDwc6V5v95rGuq8VPX4WHxf/HwAA//8=",
+	"7H39Uxs5tui/ovLbqk1m28YmJBugUrdIQmbYJCQvwGbfHXPHcvexraUt9UhqjCeP//2WjtTd6na3Pwiw",
+	"yYSfEkBqHUnnS+fzSysU00Rw4Fq19r60JkAjkPjfgzCERH+ifAz4cwQqlCzRTPDWXusjlVqRkHIyBELV",
+	"BURkJGSnFbRUOIEpNTOAp9PW3q+t4VyDap0HLT1PoLXXUloyPm5dXwetVzScwCvBtRTx4iJHmkzp3Kxw",
+	"AYkOCOURmaZKl9YkdEyZAWMkJBCmCVMkVRDVw8JFOzRrNoAjuAauD3koIvO7BYg+Mz0hYczMeRE9oZpQ",
+	"PCbCdP164z9YsnQtPOCahSYsnJCESk30hCnCVEDEiEzEjEzTcFJeLKFagzTT/gfPmjz6tdvePf9b2/7z",
+	"//v9nx5v2f//pbUElhMIU8n0/KOIWThfBOp0AiShY8BbiQWNyEiKKV6LpvEF0cICKyGmc0JjwcFemky5",
+	"IlwQxmPGgdhvlvfQCNTpPIEPCIGqh8iNa5uB5vKnQLkmVDlcGLNL4E3IoDgbjerv5/CU1iDAMZ2Csru8",
+	"BKmY4OZa9ARIaMHYJwrs8oOjUftYcGi/pzqcDAIDzxi0Ik+6O2Q2YTFYDGIK53OYgdKNF9tv/fo//db5",
+	"3/qt+iv8BL+noPRRVH9IFmf/qoiYcTK4aks7vM2iAZlNgBvgLODk7OzodUAgVkAoGUlQEyI4lAEbCTml",
+	"urXXSlMWNcCj5fxgpEHWIbeIgSgIBY+UwZoZZTqjYHsWV5poOS8vOmWcTc3N9fIFGdcwBokr/pPKBpyl",
+	"XM1AkggSMAsKbhZRQBy3y27QnclyvLwOWgmVdAo645Na03AyBV579m8MgQw+fjg5JVuXvS2aD1YDsw4z",
+	"YxKqJ62gxenUrET97wUtAxSTELX2tExhszt4DZcshDqwPnDI8ZbGMUiHGRHOUA2gRdn3vhIsEao3LK7h",
+	"egeWFJDHcKQ0y1drYBmZDyyDY3HdowimidDAw/lbmC+l7aEhWUKngo+JngjlTospd0I5UBaFCrC8Ndpm",
+	"kc1O5miEvKIeizN+kzMNYeSghCSmIUQBYZz8ngrt3d4CcCPLi1Yw3qORYVsNkPzTQuGkn85ZC5lQ5cGw",
+	"T4Qkg58Gy2ApmONKgBqkpDmWGTITpiz7Ql7mJCbhwkJoWPkyQOzXl8PQAMEbIQlc0WkSAxmg8H3R63a7",
+	"7d7u7m7z5tdZ8JSFF6BXcpQx1TCj8y2Nw4slf09BzosV7Z9XLHmmQDYJkFSBRFYtmQaiRQNZpvYTX8Mg",
+	"rs1klQiurOL5kkZOuJmfnJg1/6VJErOQGiC3/q0MpF+8Zf4iYdTaa/2frULD3bJ/VVuHUgppl1rcqRMD",
+	"qErQ2EALBkxPNfbFZ9NSbvhWIZevnVIzill4D1s50qiSSBqxUCsyy8jVKmcTEUfq1nb1RsghiyLg93ND",
+	"oYQIuGY0Npd0SWMWoZoZCbBET+NYzJAN3NoWf7G/PhXiHZWWE9wfKmaKCjX6kRAkRhBua2tH3CiZNL6v",
+	"PRn8G1EW3yJZvQM+1pNPOc+5640c5K8OuzLBV49b/bY2dSz0G5Hye9jOsSAqDSeGYvj4NuF/LyI2YrD0",
+	"UWI0B+8FlOs5NJZAo3kZHDQYtD2LwTJ4StYF70m3bA6OuQ5a/2r778q29wJduuLim/U6+Joz/CjxlcTM",
+	"t95YmrkfFpstWjBVIzJuDTdQAzoW+oRqpkaMDuP7YakSrGJo8T2hUlfwy116ru6tcdt27Nfd8ymbgkjv",
+	"WcOJWGTFpZTsEozyrtn09uTKPcrKW5eJp0K8p3zufqvuZwtTyufZ5VQ0FzSntHN7yvKd5JaXr8PJM05T",
+	"PRGS/QH3I4OsJldod7d2m2ecXlIW3xuXcUoOU0RcgowFjSAyD2KmFYmopkOqkA/RGZ3vo+xTdFrQpTN6",
+	"W3vcmDL+LeCCSpNESA3Re4gYPcVH252rWVzoCcgFEy8HiG5R0TpLxpJGcJ/q42cYngjzJCepXfzWt3Wd",
+	"vbkzb45I7X4SKRKQmtnXtWeRrFPShILC0kPtR1BhSxOH1mj9NyMm9BJQnAwBOIkgBg0RmYO14GmYqlXn",
+	"5YAsLKoGaZ15gEpJ5+bnUALVEB3oki0hohraTnpVDAqBs1vi8pvAYc2ndTAkVKmZkNEvVNWYyH7BtyeQ",
+	"bJS5WuvAmjE9EakmisYaD25C1SRAL1ZuRKJyLPg2i8jli94umb7o7e48fUb0i22SvOihfWdhfxKUZnxs",
+	"4T1Op0OHOxUGa/9AxIhImIpLiDJzb4DXho4SYsCzHjX0rVlHxdo36INQd3AKlMr06E2u4sTOq/tkhoin",
+	"IqI1Rt2X6BATI+IhusVXi8tazKiM7APk91RomtnFI4ruhxzDGNfPdlqLnocgs3mtNm3ZodZSVmd/K2xm",
+	"vxaGtHyKj/oVFPQOtsD2BrwISiRfPb/CFSaG/4YQKXCRLBe4yA2IEq4SJkFtMoWtd8iK/QGlgU1XVzly",
+	"/BpOLh91AemS03lJw4s0WTyZtYEJWkoLudkZuqfyTTabTc13nK++ZJOOIy5scphvnsbxh1Fr79e1qNqd",
+	"2fV50OJp7NQzay5egCDKl17Nf8z4C5ivZC5vYX7EL4FrIZGVTCmLh+JqTZ703o028iBVk1NxYe2fGx3B",
+	"x3zmGqdQuUJ3JG6vBfhBdh8+YEtu9Wdag7cjKaZr4q0E6tSizLF++K+PR58OX7eC1quDj62gdXrw9vDD",
+	"Pw8/tYLW/z07+HRwfHp0fPi6xu8etLS4CTYjtDg5B2fJht8X91xRhjCYo85cdcgvIRYJKAKXIEk2EIUk",
+	"SovcLbjGgdHwgotZDNG4yTI2YeOJeQkoo9Hx0NPB7EKogvmfWXPlMU1UnT+eajKjikRSJInT6YxKMAdN",
+	"JFi130Z35ACYISMRx2IGERnOCeU+PEZKbKr2GTSs07WAZ7E4/gafbNdu0I1Gqb82+obAkjr11yhy+CZH",
+	"dzDkgQLZEUjzZJuCkasQBUQJFxJkzgzFBxEcCDJWNKFNGB+veVEKHwfqQwK8DkcMZGKk0ddZwolQcA6h",
+	"d13OP2hen+aGNb0wSt4lyLUAqZBZTh8VHC5uqXIDDuO8Q65ubQmZfvS5aplQL5g1i2cM5/TD28PjVtD6",
+	"fPjyt49nJ7/UshYJY6Y0bChjZwaCA11HNe74Y6oM+VxAO03wkJXD/toFGnh8gxqIG62AXsC05PAyjfk2",
+	"VLXIiyOpal8rtnMjPc8ps2vp1JXzKqYGfrjKBurcEi23tJUaZLABZ+7lG5Cz46N/ZVFOa5I9q6H1AyIp",
+	"j8TUBWbNMDKQxkpkkWNZeMNmJ4VDVpxFqiefnCt+8TSiJdFF8RzfuoQ63tRWoUiQKV3YYLyVSnzkvyQ3",
+	"fHWuuidnywClLEDETbjRlUnAGLmcUVWOIqG/p7BPnnTNg1Ltk5mQF4oIbpWFGvWn9jOnFYgDQsk/Pp92",
+	"Vt6y/V4FylX3/mpC+Rg+uhdmDQtJpQSu/QHLrudndgk8H3wdtDjM1p177A2t7q0KRvnDtRtjyQSkhqsy",
+	"MxoyTjFYZuE6XuW2aLV4DMlN9lC2ASybdpaNqzMNOItAsmy3r5ERNVr+kptdXwWYFRDUvxdvWQbdKvPI",
+	"rmYzOe3JmtLi7nu+BGo+qHdM6SY+u77JrMlsWQuxWgLOsTuJKb2yUQ6tvV63G7SmjOc/1xz+68rhL3Iy",
+	"u/RfFeE4CEUF4+gdMbi9b4OVYjZUbMxpjCGqytd02cJ7B58DU3rlAoS3/x4sDRfOoDxLDNItnvk69Okd",
+	"UvVscXrdwR6++pgOYxbWxp8+eUJs+D7jZEgVPNuxvqERkzYcrXvVfVrauBmOXCAPE//1oP3ftP1Ht737",
+	"t63zLzs713+pow/rmFgkSxHVhDieaEMG+/jUTaQYSzpF2eivStt/nP9q1/3t/KfaNSFbs6rdGG0Z37jW",
+	"4JyAVIKvlmz2e4EFuu6sf7YvnyKOsrxZnf9+hQS142pXKHHGmq3lHgAtiMEgKgGfiWJEzLMytrFDaZI9",
+	"1mLBxy4C3SO67afPas7zLcwr3HCBDLZ7O3/fef7k2Y5PDd06aihZwhY5EBu76MsKZvxy0DbAkSfbVcwN",
+	"8I25h7tiKEL1nFxA5u1kYw4RSSS089+ZV1RbghJS9/nbueELFzAPCMOzsmMOX5kXNcoI80eFhgcV2hcn",
+	"YZEdZSdXB/a5P7JDTiuQkbGwG8DMEUUyagzQ4jMn1hNpBroBLCKPdvrcDRqycdt8nfLHJbsIbhckozFT",
+	"ZstI/uYznT6vIeUam7cF0XGMpe5Gj7lcB60LcwwfJbyF+atMA1jDguJNO4rWlzoWHdGIenVkJ6CwqJpz",
+	"zDV/wlt+6y9Uj8gezjaIYw9wweGUTWHzHZcm3sWe7etdogv5aKW+9ak8Gh0ahlz8o1oDqgobq8BQRqyF",
+	"JZrvqfaca86wBv8WcCvIOEsdc30L8zN0TS3yo1uhiQ2uuZh0UwTfcInSaa4P6Ad/2j3j5arZJ/7Y6+u6",
+	"Cy8fV8XgtwHmB63EV7JWn7uPIahy6lTCOhuyAxdsdo5QCij8z543br1ZM+w9fba7Wjd8Th7hh9q97vbO",
+	"4zpF0VcqurvbJVXe/qJJlfxbrU73ToyP+HLL0Mb2wuSmVgX/Xe1t9Gk3WMPVvs57+hhmTQ/aPz1H2vRB",
+	"9GPwsLI91ZenC+K2tM7C6TSgm/+2cAFCZu/4TigeF2JEJjayo/po8F/q2zW0Vj7s+2K6JQpYyTvrjsYC",
+	"/DLlUQybsZ9bNRXdCtWvHzJQIsl1YiZE9XrXW6dCguus9M1QYbMdbgMFuEqfZc21ASOFFsN0tKZdueTa",
+	"rEQaXNFQx3N0HTt/s55humXFflE/3aVQ0yQhY6EJ07ZGw5tX74mQ5ODjsapYF3a6u89W2vRmMDQgr7qa",
+	"z3bYSTosQKrV9T5VnCblrVVdKiW1ZZUBcuHd433rvBaUKuousSs+e/L8ySrL4omvQZYv59nOop3kX4fR",
+	"65ODzFRQskiIS5BVAwLaRMyi+CXCeBinUSX+Y5VZ8Pmz6xcvahW6kwod3r88+A9p4Gee8lixyhItyNOu",
+	"ocWD9n8HhLb/CEi3vYsRML/tk5Sz31PIQ3sljKkz+FGFPr5CcIdUirjpYn47//IkeNqtN9j+kyYsqr2T",
+	"pPnVcMBJys25SVBoexKMa7OPj+3tp88KHExl3GmEqn3+5fnfr/+y0hy7XGDXMYZF9zqPEMTFnUy0TlSQ",
+	"hyWJEaEkkeySaiAc9EzIC5LyGN2jEyDmo1QLafOAbbhv1aba3Xle2jIusbe1VXf6WSxhJVgs1Q2VGpTd",
+	"5hDLaigIJeiA9J5VaX/VuW9vXz968eLxf9ViRLL99Fm0zvqFxdEc4NoYQR59evOKPN/e7T1ehRwv/msN",
+	"9LDgBvbUzleFNuao4A6/doJy5YpODD9wgahAJcgDdzP2pzcZW/zH59NWsMKxvkd6T8mU8VSD6pBXMWVT",
+	"tUcGKh0ObAkEFgVkYFWL31g0II9qAhwUETyePw76fKDMGBeUEpABo3oQkAFcJQNr/0VeZvZlYS3O0eCj",
+	"TR1hfCRqo0JsIrULQDyxrjLUQ0IRd8iRJhcAiY8AqohRS0AkMWABL6Wp1BmMygb89znSEZq8FYvyZCVL",
+	"g2HuRg9IyjWLSWX0BE3knT7v85ciYmAz1/9x8uHY4FhIpxC/ogqCgiL0BKYGEh4Z7mmx0IaQJDSKGB8H",
+	"BK6w0tZIyD4v6l9MQSk6BjVwiShARhLruDjdycW/5XEzEkjidDXyaCCGKkwl7eCvBo87fX6Ixn50LplN",
+	"D770raep39oj/VY/7XafhDT3WeHP0G8FpI+OKH+UQr/Zb4rTC/jNCINs8PWgQ+wyWZ0LElIpGag+L5dm",
+	"6pD3kCdtUDIU0TyLBGXKlXcIdZGiayQYbpGNuZAQ7RNKbHxiVjWmz40ub3MfFKGK0CFGq5EPyDMRA6ZU",
+	"XkBEBlftEm4PMD/JKqQYNYMwucBXROaYheBChVw5kIME87W3O91W0EplnPHyva2t2WzWofjnjpDjLTdX",
+	"bb07enV4fHKIc4zqyDTKzg/2plpe0Hur2+l17SiRAKcJM+K60+08sQxrgixhKxIh/mdcV03lHVNaZR6e",
+	"7AgsklNOtJwbDRrzYZT2ipt1yDFAlAd1ZnXQ5jPMMIZYuRPJP2n0JgPBawNMpcDJdrdbSTkzpLU10dO4",
+	"nGtWUyll0eNYTYL9qoz5LPEuqwzXLkrDrZEYXakn931m4D/p7jTNyG9xyy91cB20drrPV8/JUr7N+Ce9",
+	"1eOrFUiug9ZTiznL5+XlPXDCk9UT/GxZX8629n49D1oqnU6x0lrrtMSEDC+xlbswUADlixFndKwwWMuN",
+	"a52bTyJRbn0ZsRiuG2nTyGbu83IzXGF2bIgRalZAWOJ1XGEJ2b2xFcP86m0NhpBiyFY+8fp8PaoNlVpO",
+	"tIEd9296Se1m1xqexJTxDbnBqTuyO+AHfoXMNagxH74hC8hK+i0bi2O+d3axBhl7ZbBwynrL2AIyPwxL",
+	"+pylySAjigVFL3MDDyopf0u50Cgv1llU0JpRRYYpi62BzaqyyPrMfxrY0BtUTdeU/zch+fKWfujKOQ9y",
+	"u1lu54+k7M00tK80MSLZe2oJ2Vhdu5PVQqilmjdesKClnEjgE0UCjcj/O3j/roFEXrnFzGNxNaEsr81g",
+	"Xo7mTzT+6Flu6lMrF0nJbXNOp7FRbgxA1ucuZATSnpV9nOWlJqn2VZUH+nugv7X0ZofrK+jNIOK9SKmM",
+	"BDcjvwy8TaSVv7MHYnkgllXE0kwkl70tWiS62BS8RSp5ndU7wZhgbCdAWUzGwr4kmd7HyF6XoYqWtDAW",
+	"CqIOQc0yK5KuhbV2KqI0naPTgUlVR05RKQfHGrlB6Zcimt9amaFyns912ZZupN11PSFXzwbTFm+tqNKN",
+	"HjW9tRCnqEp2EzLorYGdPv7v9J6uA1VNfSwzeXt3rdVKxea+fWLNydNijV8dyqNR9xvVOr8OmsWWgnjU",
+	"ViAxsweuzCF2SJGpR5D+U44ptUbNylzee2QEOjRUS/REinQ88Q3+DbLNp8Sv0CzXKGfQZJGxO7xFMrsP",
+	"mvlOsBG9KtYiXyl1TehQpHo1npZlyZYfjJqkNQh8EMeZ4ytzoLkXAHoLgUd1iBiWE2zvRixUsnjXlwu3",
+	"QwV+7ngNKVjo0EPFYUYSyqTzZWIpf+WKEz3IogdZtC71W5Qqld5bTuTl0oeJqMtx69knk40Bes9eGvL2",
+	"/d8XziedZfhnnkFarRD+aKfXexwU5RJtYZk5xhl8nggsK3TBxUxZ37sraY91frK015ByEokZx9ZLTO8R",
+	"DXGMVSc4OnrRcmOrDOIpXMC8Q2wBPFRlrRQliS1gZH4KCFV9bkt/4Xp+ZUf8akTn+4Z5XoJXIk8XTXWY",
+	"Ijvbu3VMzn7Hq6exLpsToQbdVloCnW7A7orc/rVYXe/2WJ1Xr3KR0Z3g4X6HrGwNWiz6PtyI+a0BVqWw",
+	"/wPPvGWeaVPssHqXT6gZ0xzGYojRV5VYEEdUi4x064vfv2q5b9cG/9ji/3MyAwk579m3v+PIFa221CEf",
+	"OBCJLF6M3GRXKbloBohRa7u9XjcgvZ3H+2akMh+hcWA+2ecF29JZ86Dad7tjsyX2tZnruNQY7DpYOd5v",
+	"u7TG8Kzq/BrfdUPPN1L3bocL10Tb+Se60G+yXTScXMYUS80psz6SP5C9cLv77J6v7sA2o3SPm2/vEr+q",
+	"ccMPYzH+dnWHuw5n6D1bPb6uKcmPYMPLnhRfpwUURYCbo7lKHX465CSVl+zSKAFYmFJcgrQvJKzFkb9j",
+	"/BjTejH9Mi94u5GILoncb0M85qV7H7xhG/K2Pwmj+pMzmzdos/daqf5VFTi/JsOxxFGb+/jz4WnRZkFn",
+	"j4wOwYpXKutRYSPpgekJyDq2Yj6fs5TVrrO8r5TgsF/TGQ59irbK+g9M1Y5C76/rj6Pub6N/pGMczQ3J",
+	"6hj/V633vH7z99T8y/Gxb77JleOb/6nem08b+MndtMl82kQRG/Sr+k9fWUmaHKiLPAMu7xvJI+S2lZbd",
+	"N5Iz9T6BvNydFmR70Smw3AWA8IGX5F+0Wny00+0+3iODUm/sPfLTINtjn2O9nwCHuL9m6WZu+1mS2cAA",
+	"55qDW4dDrnV/yG1izt6mCNVYkhjhmTGu9ouMPtXnE6CS7HR3bW4gYZrIlNv4mZ3etu25zWxbqJlZwGCU",
+	"iKP8RmyQjAQaGYXASxnkMMMlmbJV8qNmP8KNNfy1DWqLj4Fvx1nRrSvLaTP8sgrgmUnTnGnR3MUj1U1U",
+	"hgcHBY5fQxXPG3p/jUdje/W0mkawD86QW36bIEl9pcxwxhCvaHOtNeSIl0PJMYLQ1UOuDSSMmXLtl9Rd",
+	"Bi95hagbDBRFe7GHAKZbx8BTFzj0V+Wdc4Z5ecXuRsXkE+hUclXfdiFXlIyEcCY19KkNKZaVIRJGqQLP",
+	"MebUg9oIJixn/jrrQHUX8UtFub379uevCF36lDdjefDq34bQfBBht8dAMtwsgoZcZLsirkvcIjcpi6yt",
+	"rNpNfb0EjIvPOveHEwgvqiknE8ojRTL7G0bas6LJf1a2J6FSKyJGDXG6pYLkdyjvyi0A6yUe8wD5j8q8",
+	"O6fd7wTJP1cQDgN88+DRvC3iAqZv+s73womZIiKxuYR72OBtxOLYliKgUs4r1eZpLDh0yEHp1xU66XMX",
+	"mBybhzEaX/Kuglh/BKNeir5x5KBSNp/A7ymNs9YBLoYPDQp2Zp+7qVmMrfkbd5YJbDAo80L42H7cP8dS",
+	"PX6Sl+PHkj4//XTqnHV7P/1EKCcDr5TiwGV7stEIpLKFUSrwOasEsgU0u0qRmHOIrYkjV73zJB3XUs4m",
+	"6zzKGxJiaOSYJo8Dm6WjvOQda2UxjMj8rhyh3enzg9zfSKap0mQozfcpGfhlIAf72KXBHDWLyMxceCSa",
+	"LRRvLX+9C1WoqIX+ddaCB33lQV/51vQVZKRCerZK//ndpLSs9/ze+pLVg71elhZ4pNWKjEBX1g1Nyy45",
+	"UGmRYDc3w5wbM//yF9KGZWeyMrZNUQnVFwn2c/8OyfvHrmLikYG5wFxpb3j012rkH4o6wc5yIGbcSC4r",
+	"9NzvXImCkTnIphpJd4Sqt2iXWm6TekD/7xX9DQ4vxfza3DtsM6pdkbBM663XzyJ6W6z4LtK3vU5095yl",
+	"90BW30Ha3ncjw2z50WWU7NQzl6PdaGU6S8aSRtbBTslnGJ6g0tUhL7Gifl6kKCBAwwk+Kgf5KCyyNagp",
+	"7pq55fvc9vQLiJALpnJbh9dZzG1hWpJacLKQEGs1j9klZI/NBGQRpNrnr8xrlIQiArVHet1uzzNWYGQr",
+	"ndH5vvnLc0IJJrkLSVIeQSisixzLM+GIXULtTy4J79kOecte7vd5r9vrmb/RNM7D8hXIS5D7ZGfHrels",
+	"gC6Uwz2AsSiMhEtxYaM8ip7wOHPXmgvMg9nurhxHUesNsF3nXcfFjVmsa9G4oED06iLGTmZMhzbF21o+",
+	"8ou3hX1DET88c2vCSteIf3dkV/JN/znfnw3FZj4krjv4OMfkjIdlv6nysK2ij2i9EfGNkM5c7gqhhZQb",
+	"VVwBj/LgMtssnWecBssxYxnxnMW4HrlPunl78kavXLnx6R06ysoLNSgROgPjz206/5PbaX4GbUQV3mVu",
+	"Il5CJSvsM3mVwUayGZwAj97bYe7ABoTxgJT/YCEfoLtpQeLvGZKCaaLnJGZKkylQ7oiQxnGfY8qpM0xH",
+	"qaTDeN4hB5pMhdJG9hKVDqfMGo0Dsv30mRG9fqa9Df6zhdlR8hfNe0JArWBog/R0ZmMfHEUwTYQGHs7b",
+	"aC4vLOTm757TjnGyvUMmIpWKjAG5RxYAmCXfY2Fya5Uyu8idBfsZQ7E2AIx2Z1hJx/r4I/Jop7v7uEM+",
+	"e5HyluBs9QG0eRuJL9klRB6M+YEQVs+CVHE7avNoveJwstZT6724rtqJ14BpPe6Vt2z66jfX169eZ6z3",
+	"Ox5UDl8hPj/Y8x/s+d9cCJ3Raqhle+bhAPwSYpGU4phy5r9KSiSpmrSt6X1pVT9RcD4bjKy9vAqc32yg",
+	"LzqxrWNofyPkWGgN/EGf+b7x9FiQqZBAZvQC2mmyLHzAYOHS2IE62+Rng4boSppR8/QeeaaGrBcLWuTd",
+	"09mwe6atnKcZVHsGf53MCcz/jXDFFNl4Rud5pTGjOPS5Yn9AhxxiThv+eoCYP8hT9pMEu0GpCcmK7T3y",
+	"ugI+tsaQgev0N8iaSCU2MwGbQXWfdPfJGcecSzPocafPj3ThzzfLAJUxs+33rZ0kj3rIVg1pHCvCuM27",
+	"Yng2lqjq9QldJtHbN8AW37+pd/0tJPpBFj+UN7tb0YqhTjOfSxnqmaGlshSivpxjLQrXrUuaWDRtzNxH",
+	"42Wpm1zeIG77cWD5jUeBJ2iIxPeNGJGBobD3lNMxyE7enG7Q4IfMex3eod8jX6PBaHEB8wcJ//1bLLKn",
+	"rH3yk88wJB9RAPqyjSkypRFWRd+UhrKIsmXa6SGPlJN/9uHshQFia1rnaxhCLPhYES2CImbXb01YCj9p",
+	"VmhP8tqZdyErS417byou34nxGCJiEPGhwueP6Cp8J8bu9mtLRddbBE/zxoO5/MucdvjoG2SxXgNXimEx",
+	"LCZLqgmwRR/+wX2i0+fYLveCm2HWkYkv2Zks9dqnEmyvDxFHhCZU6mY7/N1S4jsxPuLfWlVfR9nsoXTv",
+	"g257czecYQ+IQs21ezPJu+WEaLMj4aAiZ2dCXig00HfIRwnYyTVylnRndu/lTjbyyCt1O6OKxELpx9lL",
+	"vc8zC7uLA8Uy1vskqXw2phqkmQQVXaCOdzhov0kxfi885KAoCO4ZOAjy6Qe28sBWbt5KBoN4aIUfWMtc",
+	"hnJLmY7RF5a4LIvsW0+xyNqKA7cdKgSRCyl6WBMcK+PQcamXRrNucaawWfid9A3IqyOph8zbekbw4JL6",
+	"bpmAlyCbWhpaQe9bX8w/y2pZYw59yqMY/EBAckjDiWtRU6TE4rPETwoUIxvDeMF4FJBYYIFMFhFb6KfP",
+	"wYsoKPz1h68qGYcDwcGgnMtcQ+9CGsf7eS08m8JXmtTngwvzW29ONfHvAlzLf+wav+jEsAW60SioJja9",
+	"r8GqZxd5ice0eWDAGV7B16cYMA1Ttdo1X4Bq8G9Kr47svF43bxxJpaSN5kOLDSrIAkjzMh/u7Fydjx/C",
+	"ZfBQL/MW6mXSzIiR5f4Oc0JaPzWuzBW/tGyos5G5hkka2rLxw5Yim4rEId3jQGVdEa7VaSrj1l5rC2nU",
+	"wbQQ1q2wkB6P8lTcVtDidIr0lHHf66Cha1/WrJb5DMflB7qPZGew+I0Tl0LsxyO4SXk4wuKsTxACuyzN",
+	"wzhpPyi9+FAW/Lb4naIVgN2FLSqkAkKVVzeu+JKtMbT4nc++t9pt1hm3nV0qdycXH0NL9uK3So0VA9u0",
+	"P2vYa2AsdfF3n8qbLl6fX/9vAAAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -287,6 +287,125 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/attachments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Upload an attachment
+         * @description 1 byte to 50 MiB of ciphertext, kept for 30 days. Needs a Content-Length (411), and that many bytes. Whoever knows
+         *     the id and has a device can download it: tell it in a message, with the key. Bytes are counted per account, as
+         *     stored and as uploaded in a day; above the quota the answer is 429.
+         */
+        post: operations["uploadAttachment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/attachments/{attachmentId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download an attachment
+         * @description The bytes as they were uploaded; they never change. One range of bytes may be asked for (RFC 9110, 14); of several, the
+         *     answer is the whole.
+         */
+        get: operations["downloadAttachment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/backup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Fetch this device's backup
+         * @description The newest version. Survives a takeover, and goes with the device.
+         */
+        get: operations["downloadBackup"];
+        put?: never;
+        /**
+         * Store this device's backup
+         * @description 32 bytes to 2 MiB of ciphertext. Needs a Content-Length (411) and exactly one condition (400): `If-None-Match: *` for the
+         *     first, `If-Match: "<version>"` to replace that version. Of several uploads at once one wins; the others
+         *     hear 409 while it runs and 412 when it has won. The old version stays readable until the new one is stored.
+         */
+        post: operations["uploadBackup"];
+        delete?: never;
+        options?: never;
+        /**
+         * Ask for the version and size of this device's backup
+         * @description As GET, without the bytes. Errors have no body either.
+         */
+        head: operations["headBackup"];
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/push-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Say how this device is woken up
+         * @description When mail waits for a device that is not connected, it gets a wake-up: no content, no sender, always of the same
+         *     size. Either the `token` of the app's push service (FCM or APNs) or a `webPush` subscription (RFC 8030; UnifiedPush).
+         *     It replaces the earlier one. One that the service calls invalid is forgotten.
+         */
+        put: operations["setPushToken"];
+        post?: never;
+        /**
+         * No more wake-ups for this device
+         * @description Does nothing when there is no token.
+         */
+        delete: operations["deletePushToken"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/push-tokens/vapid": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get the key that a Web Push subscription is made for
+         * @description The relay's public key (RFC 8292), the `applicationServerKey` of `PushManager.subscribe`.
+         */
+        get: operations["getVapidKey"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/openapi.yaml": {
         parameters: {
             query?: never;
@@ -399,6 +518,8 @@ export interface components {
         };
         /** Format: binary */
         Protobuf: string;
+        /** Format: binary */
+        Ciphertext: string;
         /**
          * @description 3 to 50 of A-Z, a-z, 0-9 and _; unique without regard to case.
          * @example carol
@@ -549,6 +670,38 @@ export interface components {
         GatewayTicket: {
             ticket: string;
         };
+        Attachment: {
+            /**
+             * Format: uuid
+             * @description A random UUID, which also is the ETag.
+             */
+            id: string;
+            /**
+             * Format: int64
+             * @description When it is deleted, UNIX seconds.
+             */
+            expiresAt: number;
+        };
+        /** @description Exactly one of the two. */
+        PushToken: {
+            /** @description As the app got it from FCM or APNs. */
+            token?: string;
+            webPush?: components["schemas"]["WebPushSubscription"];
+        };
+        WebPushSubscription: {
+            /** @description https, and not of a private network unless the operator allows that. */
+            endpoint: string;
+            keys: {
+                /** @description The subscriber's public key, an uncompressed point of P-256 in base64url (RFC 8291). */
+                p256dh: string;
+                /** @description The subscriber's secret, 16 bytes in base64url. */
+                auth: string;
+            };
+        };
+        VapidKey: {
+            /** @description An uncompressed point of P-256 in base64url. */
+            publicKey: string;
+        };
         Account: {
             /** Format: uuid */
             userId: string;
@@ -561,6 +714,42 @@ export interface components {
             devices: components["schemas"]["AccountDevice"][];
             /** @description Numbers of removed devices, not given out again for a while. */
             restingDeviceNumbers: components["schemas"]["DeviceNumber"][];
+            /** @description Those that the account has uploaded and that have not been deleted yet. */
+            attachments: components["schemas"]["AccountAttachment"][];
+            /**
+             * Format: int64
+             * @description Bytes of attachments that count towards the quota of the day.
+             */
+            uploadedToday: number;
+        };
+        AccountAttachment: {
+            /** Format: uuid */
+            id: string;
+            /** Format: int64 */
+            size: number;
+            /** Format: date-time */
+            createdAt: string;
+            /** Format: date-time */
+            expiresAt: string;
+        };
+        AccountBackup: {
+            /** Format: int64 */
+            version: number;
+            /** Format: int64 */
+            size: number;
+            /** Format: date-time */
+            storedAt: string;
+        };
+        AccountPushToken: {
+            /** @enum {string} */
+            kind: "TOKEN" | "WEB_PUSH";
+            /** Format: date-time */
+            registeredAt: string;
+            /**
+             * Format: date-time
+             * @description When the last wake-up was sent.
+             */
+            wokenAt: string | null;
         };
         AccountSession: {
             /** Format: uuid */
@@ -576,6 +765,8 @@ export interface components {
             device: components["schemas"]["Device"];
             keys: components["schemas"]["KeyInventory"];
             mailbox: components["schemas"]["AccountMailbox"];
+            backup: components["schemas"]["AccountBackup"] | null;
+            pushToken: components["schemas"]["AccountPushToken"] | null;
         };
         AccountMailbox: {
             /**
@@ -686,6 +877,26 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
+        /** @description A Content-Length is required */
+        LengthRequired: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description The condition does not hold */
+        PreconditionFailed: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
         /** @description Too large */
         TooLarge: {
             headers: {
@@ -700,6 +911,17 @@ export interface components {
         UnsupportedMediaType: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description There is no such part */
+        RangeNotSatisfiable: {
+            headers: {
+                "x-request-id": components["headers"]["RequestId"];
+                "Content-Range": components["headers"]["ContentRange"];
                 [name: string]: unknown;
             };
             content: {
@@ -760,6 +982,16 @@ export interface components {
         };
     };
     parameters: {
+        /** @description From `POST /v1/attachments`. */
+        AttachmentId: string;
+        /** @description The version that is to be replaced, in quotes. */
+        IfMatch: string;
+        /** @description Versions that the client has, in quotes; or `*`. */
+        IfNoneMatch: string;
+        /** @description The whole is sent when this is not the ETag. */
+        IfRange: string;
+        /** @description For example `bytes=1000-1999`. */
+        Range: string;
         /** @description One of the caller's own devices. */
         DeviceId: string;
         /** @description The user to write to. */
@@ -789,6 +1021,10 @@ export interface components {
         ContentEncoding: "gzip";
         /** @description The answer depends on these headers of the request. */
         Vary: string;
+        /** @description Parts can be asked for. */
+        AcceptRanges: "bytes";
+        /** @description Which part this is, of how much. */
+        ContentRange: string;
     };
     pathItems: never;
 }
@@ -1364,6 +1600,356 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             408: components["responses"]["Timeout"];
             426: components["responses"]["UpgradeRequired"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    uploadAttachment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": components["schemas"]["Ciphertext"];
+            };
+        };
+        responses: {
+            /** @description Stored */
+            201: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Attachment"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["Timeout"];
+            411: components["responses"]["LengthRequired"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    downloadAttachment: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Versions that the client has, in quotes; or `*`. */
+                "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+                /** @description For example `bytes=1000-1999`. */
+                Range?: components["parameters"]["Range"];
+                /** @description The whole is sent when this is not the ETag. */
+                "If-Range"?: components["parameters"]["IfRange"];
+            };
+            path: {
+                /** @description From `POST /v1/attachments`. */
+                attachmentId: components["parameters"]["AttachmentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The attachment */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    ETag: components["headers"]["ETag"];
+                    "Accept-Ranges": components["headers"]["AcceptRanges"];
+                    "Cache-Control": components["headers"]["CacheControl"];
+                    "X-Content-Type-Options": components["headers"]["ContentTypeOptions"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": components["schemas"]["Ciphertext"];
+                };
+            };
+            /** @description A part of the attachment */
+            206: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    ETag: components["headers"]["ETag"];
+                    "Accept-Ranges": components["headers"]["AcceptRanges"];
+                    "Content-Range": components["headers"]["ContentRange"];
+                    "Cache-Control": components["headers"]["CacheControl"];
+                    "X-Content-Type-Options": components["headers"]["ContentTypeOptions"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": components["schemas"]["Ciphertext"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["Timeout"];
+            416: components["responses"]["RangeNotSatisfiable"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    downloadBackup: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Versions that the client has, in quotes; or `*`. */
+                "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The backup */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    ETag: components["headers"]["ETag"];
+                    "Cache-Control": components["headers"]["CacheControl"];
+                    "X-Content-Type-Options": components["headers"]["ContentTypeOptions"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": components["schemas"]["Ciphertext"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["Timeout"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    uploadBackup: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The version that is to be replaced, in quotes. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+                /** @description Versions that the client has, in quotes; or `*`. */
+                "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": components["schemas"]["Ciphertext"];
+            };
+        };
+        responses: {
+            /** @description Stored; the ETag is the new version */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["Timeout"];
+            409: components["responses"]["Conflict"];
+            411: components["responses"]["LengthRequired"];
+            412: components["responses"]["PreconditionFailed"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    headBackup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description There is one; Content-Length is its size */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    ETag: components["headers"]["ETag"];
+                    "Cache-Control": components["headers"]["CacheControl"];
+                    "X-Content-Type-Options": components["headers"]["ContentTypeOptions"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description No valid credential */
+            401: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The credential is valid and does not allow this */
+            403: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description There is no backup */
+            404: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request did not arrive in time */
+            408: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Too many requests */
+            429: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request headers are too large */
+            431: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The relay failed */
+            500: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The relay is overloaded or its database is away */
+            503: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    setPushToken: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PushToken"];
+            };
+        };
+        responses: {
+            /** @description Kept */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["Timeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    deletePushToken: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Forgotten */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["Timeout"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    getVapidKey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The key */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VapidKey"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["Timeout"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadersTooLarge"];
             500: components["responses"]["Internal"];
