@@ -8,7 +8,40 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
+
+type Attachment struct {
+	ID        uuid.UUID
+	UserID    uuid.UUID
+	Size      int64
+	CreatedAt time.Time
+	ExpiresAt time.Time
+	Stored    bool
+}
+
+type AttachmentUsage struct {
+	UserID      uuid.UUID
+	StoredBytes int64
+	Day         pgtype.Date
+	DayBytes    int64
+}
+
+type Backup struct {
+	DeviceID    uuid.UUID
+	Version     int64
+	Blob        *uuid.UUID
+	Size        *int64
+	StoredAt    *time.Time
+	Upload      *uuid.UUID
+	UploadSize  *int64
+	UploadUntil *time.Time
+}
+
+type BlobTrash struct {
+	Key   string
+	DueAt time.Time
+}
 
 type Device struct {
 	ID              uuid.UUID

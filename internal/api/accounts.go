@@ -2,11 +2,14 @@ package api
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/obscura-relay/obscura/gen/api"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/account"
+	"github.com/obscura-relay/obscura/internal/core/blob"
 	"github.com/obscura-relay/obscura/internal/core/device"
 )
 
@@ -69,8 +72,13 @@ func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) 
 	if err != nil {
 		return nil, err
 	}
+	blobs, err := s.cfg.Blobs.Export(ctx, user)
+	if err != nil {
+		return nil, err
+	}
 	out := api.Account{UserID: own.User, Username: own.Username, CreatedAt: own.CreatedAt, PasswordHash: account.PasswordScheme,
-		Sessions: []api.AccountSession{}, Devices: []api.AccountDevice{}, RestingDeviceNumbers: []api.DeviceNumber{}}
+		Sessions: []api.AccountSession{}, Devices: []api.AccountDevice{}, RestingDeviceNumbers: []api.DeviceNumber{},
+		Attachments: []api.AccountAttachment{}, UploadedToday: blobs.UploadedToday}
 	for _, n := range own.Resting {
 		out.RestingDeviceNumbers = append(out.RestingDeviceNumbers, int32(n))
 	}
@@ -78,12 +86,27 @@ func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) 
 		out.Sessions = append(out.Sessions, api.AccountSession{SessionID: session.ID, DeviceID: session.Device,
 			CreatedAt: session.CreatedAt, ExpiresAt: session.ExpiresAt})
 	}
+	for _, a := range blobs.Attachments {
+		out.Attachments = append(out.Attachments, api.AccountAttachment{ID: a.ID, Size: a.Size, CreatedAt: a.CreatedAt, ExpiresAt: a.ExpiresAt})
+	}
 	for i := range devices {
 		d := &devices[i]
+		kept, err := s.backupResponse(ctx, d.Device.ID)
+		if err != nil {
+			return nil, err
+		}
 		out.Devices = append(out.Devices, api.AccountDevice{Device: deviceResponse(d.Device), Keys: inventoryResponse(&d.Inventory),
-			Mailbox: mailboxResponse(d)})
+			Mailbox: mailboxResponse(d), Backup: kept})
 	}
 	return api.GetAccount200JSONResponse{Body: out}, nil
+}
+
+func (s *server) backupResponse(ctx context.Context, device core.DeviceID) (*api.AccountBackup, error) {
+	b, err := s.cfg.Blobs.Backup(ctx, device)
+	if errors.Is(err, blob.ErrNoBackup) {
+		return nil, nil
+	}
+	return &api.AccountBackup{Version: b.Version, Size: b.Size, StoredAt: b.StoredAt}, err
 }
 
 func mailboxResponse(d *device.Export) api.AccountMailbox {

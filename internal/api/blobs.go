@@ -2,33 +2,217 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+	"github.com/valyala/fasthttp"
 
 	"github.com/obscura-relay/obscura/gen/api"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/blob"
 )
 
-// UploadAttachment is not built yet.
+var errCondition = core.NewError(core.Invalid, "invalid_condition",
+	`A backup needs exactly one of If-None-Match: * and If-Match: "<version>".`)
+
+// UploadAttachment is never called: routes.UploadAttachment stands before it.
 func (s *server) UploadAttachment(context.Context, api.UploadAttachmentRequestObject) (api.UploadAttachmentResponseObject, error) {
-	return nil, fiber.ErrNotFound
+	return nil, fiber.ErrInternalServerError
 }
 
-// DownloadAttachment is not built yet.
-func (s *server) DownloadAttachment(context.Context, api.DownloadAttachmentRequestObject) (api.DownloadAttachmentResponseObject, error) {
-	return nil, fiber.ErrNotFound
-}
-
-// UploadBackup is not built yet.
+// UploadBackup is never called: routes.UploadBackup stands before it.
 func (s *server) UploadBackup(context.Context, api.UploadBackupRequestObject) (api.UploadBackupResponseObject, error) {
-	return nil, fiber.ErrNotFound
+	return nil, fiber.ErrInternalServerError
 }
 
-// DownloadBackup is not built yet.
-func (s *server) DownloadBackup(context.Context, api.DownloadBackupRequestObject) (api.DownloadBackupResponseObject, error) {
-	return nil, fiber.ErrNotFound
-}
-
-// HeadBackup is not built yet.
+// HeadBackup is never called: headBackup stands before it.
 func (s *server) HeadBackup(context.Context, api.HeadBackupRequestObject) (api.HeadBackupResponseObject, error) {
-	return nil, fiber.ErrNotFound
+	return nil, fiber.ErrInternalServerError
+}
+
+// UploadAttachment stores an attachment as it arrives, which the strict layer cannot.
+func (r routes) UploadAttachment(c *fiber.Ctx) error {
+	s, p := r.server, principal(c.UserContext())
+	return s.receive(c, 1, core.MaxAttachment, func(ctx context.Context, body io.Reader, size int64, answer *fasthttp.Response) error {
+		stored, err := s.cfg.Blobs.Upload(ctx, p, size, body)
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(api.Attachment{ID: stored.ID, ExpiresAt: stored.ExpiresAt.Unix()})
+		answer.SetStatusCode(http.StatusCreated)
+		answer.Header.SetContentType(mediaJSON)
+		answer.SetBody(text)
+		return err
+	})
+}
+
+// UploadBackup stores a backup as it arrives.
+func (r routes) UploadBackup(c *fiber.Ctx, params api.UploadBackupParams) error {
+	s, p := r.server, principal(c.UserContext())
+	replaces, err := replacedVersion(params)
+	if err != nil {
+		return err
+	}
+	return s.receive(c, core.MinBackup, core.MaxBackup, func(ctx context.Context, body io.Reader, size int64, answer *fasthttp.Response) error {
+		version, err := s.cfg.Blobs.Back(ctx, p, replaces, size, body)
+		answer.Header.Set(fiber.HeaderETag, versionTag(version))
+		return err
+	})
+}
+
+// replacedVersion is the version that a backup may replace, 0 for none.
+func replacedVersion(params api.UploadBackupParams) (int64, error) {
+	switch {
+	case params.IfMatch == nil && params.IfNoneMatch != nil && *params.IfNoneMatch == "*":
+		return 0, nil
+	case params.IfMatch != nil && params.IfNoneMatch == nil:
+		version, err := strconv.ParseInt(strings.Trim(*params.IfMatch, `"`), 10, 64)
+		if err == nil && version > 0 && *params.IfMatch == versionTag(version) {
+			return version, nil
+		}
+	}
+	return 0, errCondition
+}
+
+func versionTag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
+
+// DownloadAttachment sends an attachment, or a part of it.
+func (s *server) DownloadAttachment(ctx context.Context, r api.DownloadAttachmentRequestObject) (api.DownloadAttachmentResponseObject, error) {
+	id := r.AttachmentID
+	size, err := s.cfg.Blobs.Size(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return attachment{id: id, size: size, params: r.Params, blobs: s.cfg.Blobs}, nil
+}
+
+// attachment answers with an attachment that there is.
+type attachment struct {
+	id     uuid.UUID
+	size   int64
+	params api.DownloadAttachmentParams
+	blobs  *blob.Service
+}
+
+// VisitDownloadAttachmentResponse implements the generated interface.
+func (a attachment) VisitDownloadAttachmentResponse(c *fiber.Ctx) error {
+	tag := `"` + a.id.String() + `"`
+	if unchanged(c, a.params.IfNoneMatch, tag) {
+		return nil
+	}
+	whole := part{length: a.size}
+	p := whole
+	if a.params.Range != nil && (a.params.IfRange == nil || *a.params.IfRange == tag) {
+		var ok bool
+		if p, ok = parseRange(*a.params.Range, a.size); !ok {
+			c.Set(fiber.HeaderContentRange, "bytes */"+strconv.FormatInt(a.size, 10))
+			return fiber.ErrRequestedRangeNotSatisfiable
+		}
+	}
+	r, err := a.blobs.Download(c.UserContext(), a.id, p.offset, p.length)
+	if err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderAcceptRanges, "bytes")
+	if p.partial {
+		c.Status(http.StatusPartialContent).Set(fiber.HeaderContentRange, p.contentRange(a.size))
+	}
+	return send(c, r, tag, p.length)
+}
+
+// DownloadBackup sends the device's backup.
+func (s *server) DownloadBackup(ctx context.Context, r api.DownloadBackupRequestObject) (api.DownloadBackupResponseObject, error) {
+	device := principal(ctx).Device
+	b, err := s.cfg.Blobs.Backup(ctx, device)
+	return backup{Backup: b, device: device, params: r.Params, blobs: s.cfg.Blobs}, err
+}
+
+// backup answers with a device's backup.
+type backup struct {
+	blob.Backup
+	device core.DeviceID
+	params api.DownloadBackupParams
+	blobs  *blob.Service
+}
+
+// VisitDownloadBackupResponse implements the generated interface.
+func (b backup) VisitDownloadBackupResponse(c *fiber.Ctx) error {
+	if unchanged(c, b.params.IfNoneMatch, versionTag(b.Version)) {
+		return nil
+	}
+	current, r, err := b.blobs.OpenBackup(c.UserContext(), b.device, b.Backup)
+	if err != nil {
+		return err
+	}
+	return send(c, r, versionTag(current.Version), current.Size)
+}
+
+// headBackup says which version there is, and how large it is. It is registered by hand: Fiber's GET would
+// answer HEAD.
+func (s *server) headBackup(c *fiber.Ctx) error {
+	b, err := s.cfg.Blobs.Backup(c.UserContext(), principal(c.UserContext()).Device)
+	if err != nil {
+		return err
+	}
+	describe(c, versionTag(b.Version))
+	c.Set(fiber.HeaderContentType, mediaOctets)
+	c.Response().SkipBody = true
+	c.Response().Header.SetContentLength(int(b.Size))
+	return nil
+}
+
+// describe sets the headers of every answer about a blob that there is.
+func describe(c *fiber.Ctx, tag string) {
+	c.Set(fiber.HeaderETag, tag)
+	c.Set(fiber.HeaderCacheControl, "no-cache")
+	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
+}
+
+// unchanged answers 304 when the client has this version (RFC 9110, 13.1.2).
+func unchanged(c *fiber.Ctx, ifNoneMatch *string, tag string) bool {
+	if ifNoneMatch == nil {
+		return false
+	}
+	for candidate := range strings.SplitSeq(*ifNoneMatch, ",") {
+		candidate = strings.TrimSpace(candidate)
+		if candidate == "*" || strings.TrimPrefix(candidate, "W/") == tag {
+			describe(c, tag)
+			c.Status(http.StatusNotModified)
+			return true
+		}
+	}
+	return false
+}
+
+// send streams a blob of size bytes and closes it.
+func send(c *fiber.Ctx, r *blob.Reader, tag string, size int64) error {
+	describe(c, tag)
+	c.Set(fiber.HeaderContentType, mediaOctets)
+	if err := c.Context().SetWriteDeadline(time.Now().Add(blob.TransferTime(size))); err != nil {
+		_ = r.Close()
+		return err
+	}
+	c.Context().SetBodyStream(stream{Reader: r}, int(size))
+	return nil
+}
+
+// stream is a blob as the HTTP server likes it. A file goes from the disk to the socket without passing
+// through the process.
+type stream struct{ *blob.Reader }
+
+// SupportsBodyWriteTo implements fasthttp.BodyWriterTo.
+func (s stream) SupportsBodyWriteTo() bool { return s.File() != nil }
+
+// WriteTo implements io.WriterTo.
+func (s stream) WriteTo(w io.Writer) (int64, error) {
+	if to, ok := w.(io.ReaderFrom); ok {
+		return to.ReadFrom(s.File())
+	}
+	return io.Copy(w, s.File())
 }

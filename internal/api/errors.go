@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 
 	"github.com/obscura-relay/obscura/gen/api"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -20,6 +22,7 @@ var statuses = map[core.Kind]int{
 	core.Forbidden:    http.StatusForbidden,
 	core.NotFound:     http.StatusNotFound,
 	core.Conflict:     http.StatusConflict,
+	core.Unmet:        http.StatusPreconditionFailed,
 	core.TooLarge:     http.StatusRequestEntityTooLarge,
 	core.Limited:      http.StatusTooManyRequests,
 	core.Unavailable:  http.StatusServiceUnavailable,
@@ -27,33 +30,43 @@ var statuses = map[core.Kind]int{
 
 // ofFramework are the errors that Fiber makes itself: their texts may repeat the input and are not used.
 var ofFramework = map[int]api.Error{
-	http.StatusBadRequest:                  {Code: "invalid_request", Error: "The request is malformed."},
-	http.StatusNotFound:                    {Code: "not_found", Error: "There is nothing at this path."},
-	http.StatusMethodNotAllowed:            {Code: "method_not_allowed", Error: "This path does not know this method."},
-	http.StatusRequestTimeout:              {Code: "request_timeout", Error: "The request did not arrive in time."},
-	http.StatusLengthRequired:              {Code: "length_required", Error: "A Content-Length is required."},
-	http.StatusRequestEntityTooLarge:       {Code: "body_too_large", Error: "The body is too large."},
-	http.StatusUpgradeRequired:             {Code: "upgrade_required", Error: "This needs a WebSocket upgrade."},
-	http.StatusRequestHeaderFieldsTooLarge: {Code: "headers_too_large", Error: "The request headers are too large."},
+	http.StatusBadRequest:                   {Code: "invalid_request", Error: "The request is malformed."},
+	http.StatusNotFound:                     {Code: "not_found", Error: "There is nothing at this path."},
+	http.StatusMethodNotAllowed:             {Code: "method_not_allowed", Error: "This path does not know this method."},
+	http.StatusRequestTimeout:               {Code: "request_timeout", Error: "The request did not arrive in time."},
+	http.StatusLengthRequired:               {Code: "length_required", Error: "A Content-Length is required."},
+	http.StatusRequestEntityTooLarge:        {Code: "body_too_large", Error: "The body is too large."},
+	http.StatusRequestedRangeNotSatisfiable: {Code: "range_not_satisfiable", Error: "There is no such part."},
+	http.StatusUpgradeRequired:              {Code: "upgrade_required", Error: "This needs a WebSocket upgrade."},
+	http.StatusRequestHeaderFieldsTooLarge:  {Code: "headers_too_large", Error: "The request headers are too large."},
 }
 
 var internalError = api.Error{Code: "internal", Error: "The relay failed."}
 
-// handleError is the only place where an error becomes an answer.
+// handleError answers with an error.
 func handleError(c *fiber.Ctx, err error) error {
 	setRequestID(c)
+	writeError(c.Response(), err)
+	return nil
+}
+
+// writeError is the only place where an error becomes an answer.
+func writeError(answer *fasthttp.Response, err error) {
 	status, body, retry := answerTo(err)
 	if retry > 0 {
-		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(retry.Seconds()))))
+		answer.Header.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(retry.Seconds()))))
 	}
 	switch status {
 	case http.StatusUnauthorized:
-		c.Set(fiber.HeaderWWWAuthenticate, "Bearer")
+		answer.Header.Set(fiber.HeaderWWWAuthenticate, "Bearer")
 	case http.StatusUpgradeRequired: // RFC 9110, 15.5.22
-		c.Set(fiber.HeaderUpgrade, "websocket")
-		c.Set(fiber.HeaderConnection, "Upgrade")
+		answer.Header.Set(fiber.HeaderUpgrade, "websocket")
+		answer.Header.Set(fiber.HeaderConnection, "Upgrade")
 	}
-	return c.Status(status).JSON(body)
+	text, _ := json.Marshal(body) // two texts
+	answer.SetStatusCode(status)
+	answer.Header.SetContentType(mediaJSON)
+	answer.SetBody(text)
 }
 
 func answerTo(err error) (status int, body api.Error, retry time.Duration) {

@@ -25,6 +25,8 @@ type Rates struct {
 	Bundles limit.Rate
 	// Sends and Tickets are per device.
 	Sends, Tickets limit.Rate
+	// Uploads and Downloads are per device, of attachments and backups.
+	Uploads, Downloads limit.Rate
 }
 
 type pair struct {
@@ -37,6 +39,7 @@ type Limits struct {
 	register, logIn, refresh *limit.Limiter[netip.Addr]
 	password, keys           *limit.Limiter[core.UserID]
 	sends, tickets           *limit.Limiter[core.DeviceID]
+	uploads, downloads       *limit.Limiter[core.DeviceID]
 	bundles                  *limit.Limiter[pair]
 }
 
@@ -51,6 +54,9 @@ func NewLimits(r Rates) *Limits {
 		sends:    limit.New[core.DeviceID](r.Sends),
 		tickets:  limit.New[core.DeviceID](r.Tickets),
 		bundles:  limit.New[pair](r.Bundles),
+
+		uploads:   limit.New[core.DeviceID](r.Uploads),
+		downloads: limit.New[core.DeviceID](r.Downloads),
 	}
 }
 
@@ -59,7 +65,7 @@ func (l *Limits) Sweep() {
 	if l == nil {
 		return
 	}
-	for _, limiter := range []interface{ Sweep() }{l.register, l.logIn, l.refresh, l.password, l.keys, l.sends, l.tickets, l.bundles} {
+	for _, limiter := range []interface{ Sweep() }{l.register, l.logIn, l.refresh, l.password, l.keys, l.sends, l.tickets, l.bundles, l.uploads, l.downloads} {
 		limiter.Sweep()
 	}
 }
@@ -86,6 +92,10 @@ func (s *server) throttle(c *fiber.Ctx, op *operation, p core.Principal) error {
 		wait = l.sends.Take(p.Device)
 	case "createGatewayTicket":
 		wait = l.tickets.Take(p.Device)
+	case "uploadAttachment", "uploadBackup":
+		wait = l.uploads.Take(p.Device)
+	case "downloadAttachment", "downloadBackup", "headBackup":
+		wait = l.downloads.Take(p.Device)
 	}
 	return limited(wait)
 }

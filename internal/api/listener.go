@@ -13,7 +13,7 @@ import (
 
 // What a connection that lingers still takes, at most.
 const (
-	lingerBytes = 32 << 20
+	lingerBytes = 64 << 20
 	lingerTime  = 2 * time.Second
 )
 

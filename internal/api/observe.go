@@ -12,6 +12,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
+	"github.com/valyala/fasthttp"
 
 	"github.com/obscura-relay/obscura/internal/core"
 )
@@ -37,12 +38,16 @@ func setRequestID(c *fiber.Ctx) {
 func (s *server) observe(c *fiber.Ctx) error {
 	start := time.Now()
 	setRequestID(c)
+	lingerAfterUpload(c)
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Request)
 	defer cancel()
 	c.SetUserContext(ctx)
 	err := s.survive(c)
 	if err != nil {
 		_ = handleError(c, err)
+	}
+	if c.Locals(later) != nil {
+		return nil
 	}
 	if c.Response().StatusCode() == fiber.StatusMethodNotAllowed {
 		c.Set(fiber.HeaderAllow, s.allowed(c.Path()))
@@ -51,9 +56,7 @@ func (s *server) observe(c *fiber.Ctx) error {
 	if op, ok := c.Locals(operationKey).(*operation); ok {
 		id = op.id
 	}
-	status, took := c.Response().StatusCode(), time.Since(start)
-	s.cfg.Observer.Request(id, status, took)
-	s.log(c, id, status, took, err)
+	s.finish(id, c.Response(), time.Since(start), max(0, c.Request().Header.ContentLength()), err)
 	return nil
 }
 
@@ -64,8 +67,7 @@ func (s *server) refuseUnread(c *fiber.Ctx, err error) error {
 	if conn, ok := c.Context().Conn().(*connection); ok && status != fiber.StatusRequestTimeout {
 		conn.linger.Store(true)
 	}
-	s.cfg.Observer.Request(noOperation, status, 0)
-	s.log(c, noOperation, status, 0, err)
+	s.finish(noOperation, c.Response(), 0, max(0, c.Request().Header.ContentLength()), err)
 	return nil
 }
 
@@ -92,16 +94,24 @@ func (s *server) survive(c *fiber.Ctx) (err error) {
 	return c.Next()
 }
 
-// log writes the request's one line. It names neither user nor device nor address.
-func (s *server) log(c *fiber.Ctx, operation string, status int, took time.Duration, err error) {
+// finish counts a request and writes its one line. It names neither user nor device nor address.
+func (s *server) finish(operation string, answer *fasthttp.Response, took time.Duration, bytesIn int, err error) {
+	status, bytesOut := answer.StatusCode(), 0
+	switch {
+	case answer.IsBodyStream():
+		bytesOut = answer.Header.ContentLength()
+	case !answer.SkipBody:
+		bytesOut = len(answer.Body())
+	}
+	s.cfg.Observer.Request(operation, status, took)
 	level := slog.LevelInfo
 	attrs := []slog.Attr{
 		slog.String("operation", operation),
 		slog.Int("status", status),
 		slog.Duration("took", took),
-		slog.String("request_id", string(c.Response().Header.Peek(headerRequestID))),
-		slog.Int("bytes_in", max(0, c.Request().Header.ContentLength())),
-		slog.Int("bytes_out", len(c.Response().Body())),
+		slog.String("request_id", string(answer.Header.Peek(headerRequestID))),
+		slog.Int("bytes_in", bytesIn),
+		slog.Int("bytes_out", bytesOut),
 	}
 	switch {
 	case err != nil && status == fiber.StatusInternalServerError:

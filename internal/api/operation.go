@@ -27,6 +27,7 @@ type operation struct {
 const (
 	mediaJSON     = "application/json"
 	mediaProtobuf = "application/x-protobuf"
+	mediaOctets   = "application/octet-stream"
 )
 
 var pathParameter = regexp.MustCompile(`\{(\w+)\}`)

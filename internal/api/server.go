@@ -21,6 +21,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/api"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/account"
+	"github.com/obscura-relay/obscura/internal/core/blob"
 	"github.com/obscura-relay/obscura/internal/core/device"
 	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
@@ -37,6 +38,9 @@ type Config struct {
 	Devices  *device.Service
 	Keys     *keys.Service
 	Mailbox  *mailbox.Service
+	Blobs    *blob.Service
+	// Uploads are those that run; whoever stops the server stops them too.
+	Uploads *Uploads
 	// IsUpgrade reports whether a request asks for a WebSocket; Upgrade opens one for a device.
 	IsUpgrade func(*fiber.Ctx) bool
 	Upgrade   func(*fiber.Ctx, core.Principal) error
@@ -64,7 +68,7 @@ type Timeouts struct {
 // this size for life: it is the larger half of what an idle one costs.
 const headerBytes = 6 << 10
 
-// server implements the generated strict interface; the gateway is taken back from the strict layer.
+// server implements the generated strict interface; the gateway and uploads are taken back from the strict layer.
 type server struct {
 	cfg        Config
 	operations map[string]*operation
@@ -74,7 +78,7 @@ type server struct {
 
 var _ api.StrictServerInterface = (*server)(nil)
 
-// routes is the generated interface with the gateway in our own hands.
+// routes is the generated interface with the gateway and uploads in our own hands.
 type routes struct {
 	api.ServerInterface
 	server *server
@@ -116,11 +120,13 @@ func New(cfg Config) (*fiber.App, error) {
 		StrictRouting:                true,
 	})
 	app.Server().Handler = knownMethods(app.Server().Handler)
+	app.Server().HeaderReceived = setAside
 	app.Use(s.observe)
 	if len(cfg.CORSOrigins) > 0 {
 		app.Use(crossOrigin(cfg.CORSOrigins))
 	}
 	app.Use(s.literalPath)
+	app.Head("/v1/backup", func(c *fiber.Ctx) error { return s.guard(c, s.headBackup) })
 	api.RegisterHandlersWithOptions(app, routes{api.NewStrictHandler(s, nil), s}, api.FiberServerOptions{
 		HandlerMiddlewares: []api.HandlerMiddlewareFunc{s.guard},
 	})
@@ -152,8 +158,8 @@ func knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 func crossOrigin(origins []string) fiber.Handler {
 	cfg := cors.Config{
 		AllowMethods:  "GET,POST,PUT,DELETE,HEAD",
-		AllowHeaders:  "Authorization,Content-Type,Idempotency-Key,X-Request-Id,If-Match,If-None-Match",
-		ExposeHeaders: "X-Request-Id,Retry-After,ETag",
+		AllowHeaders:  "Authorization,Content-Type,Idempotency-Key,X-Request-Id,If-Match,If-None-Match,Range,If-Range",
+		ExposeHeaders: "X-Request-Id,Retry-After,ETag,Accept-Ranges,Content-Range",
 		MaxAge:        600,
 	}
 	allowed := map[string]bool{}

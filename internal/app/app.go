@@ -51,10 +51,11 @@ func serve(ctx context.Context, cfg Config, db *database, logger *slog.Logger, r
 	if err := prepareSchema(ctx, cfg, db.main); err != nil {
 		return err
 	}
-	r, err := newRelay(cfg, db, logger)
+	r, err := newRelay(ctx, cfg, db, logger)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = r.store.Close() }()
 	if err := r.accounts.Load(ctx); err != nil {
 		return err
 	}

@@ -8,10 +8,13 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/obscura-relay/obscura/internal/api"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/blob"
 	"github.com/obscura-relay/obscura/internal/limit"
 )
 
@@ -25,6 +28,10 @@ type Config struct {
 	DatabaseConnections int32 `default:"16" placeholder:"N" help:"Largest number of connections for requests. Five more are used for acknowledgements and wake-ups, and now and then one to vacuum."`
 	Migrate             bool  `default:"true" negatable:"" help:"Bring the schema up to date at the start. Without it an older schema is refused."`
 
+	BlobURL              string `name:"blob-url" placeholder:"URL" help:"Where attachments and backups are kept: file:///FOLDER or s3://BUCKET?region=REGION, as gocloud.dev/blob writes it; credentials for S3 come from the usual AWS_* variables. Without it: the folder blobs in the data folder."`
+	AttachmentQuota      Size   `default:"10GiB" placeholder:"SIZE" help:"How much an account keeps in attachments at once."`
+	AttachmentDailyQuota Size   `default:"2GiB" placeholder:"SIZE" help:"How much an account uploads in attachments in a day (UTC)."`
+
 	NATSURL string `name:"nats-url" placeholder:"URL" help:"NATS server that carries wake-ups between nodes. Without it PostgreSQL does."`
 
 	TokenKey string `placeholder:"BASE64" help:"Key that signs access tokens, at least 32 bytes in base64. Without it keys are kept in the database and rotate."`
@@ -32,15 +39,17 @@ type Config struct {
 	CORSOrigins    []string       `name:"cors-origins" placeholder:"ORIGIN" help:"Origins whose pages may call the API from a browser; * for any."`
 	TrustedProxies []netip.Prefix `placeholder:"CIDR" help:"Proxies whose X-Forwarded-For is believed. Without any the address is the socket's."`
 
-	RateLimits    string     `enum:"on,off" default:"on" help:"Turn all rate limits off, for load tests. Size limits stay."`
-	LimitRegister limit.Rate `default:"60/1m" placeholder:"N/TIME" help:"Registrations per client address (IPv6: per /64)."`
-	LimitLogIn    limit.Rate `name:"limit-log-in" default:"60/1m" placeholder:"N/TIME" help:"Log-ins per client address."`
-	LimitRefresh  limit.Rate `default:"120/1m" placeholder:"N/TIME" help:"Token refreshes per client address."`
-	LimitPassword limit.Rate `default:"10/1m" placeholder:"N/TIME" help:"Password changes and account deletions per user."`
-	LimitKeys     limit.Rate `default:"60/1m" placeholder:"N/TIME" help:"Key uploads and device registrations per user."`
-	LimitBundles  limit.Rate `default:"30/10m" placeholder:"N/TIME" help:"Bundle fetches per calling device and target user."`
-	LimitSends    limit.Rate `default:"3000/1m" placeholder:"N/TIME" help:"Send requests per device."`
-	LimitTickets  limit.Rate `default:"60/1m" placeholder:"N/TIME" help:"Gateway tickets and upgrades per device."`
+	RateLimits     string     `enum:"on,off" default:"on" help:"Turn all rate limits off, for load tests. Size limits stay."`
+	LimitRegister  limit.Rate `default:"60/1m" placeholder:"N/TIME" help:"Registrations per client address (IPv6: per /64)."`
+	LimitLogIn     limit.Rate `name:"limit-log-in" default:"60/1m" placeholder:"N/TIME" help:"Log-ins per client address."`
+	LimitRefresh   limit.Rate `default:"120/1m" placeholder:"N/TIME" help:"Token refreshes per client address."`
+	LimitPassword  limit.Rate `default:"10/1m" placeholder:"N/TIME" help:"Password changes and account deletions per user."`
+	LimitKeys      limit.Rate `default:"60/1m" placeholder:"N/TIME" help:"Key uploads and device registrations per user."`
+	LimitBundles   limit.Rate `default:"30/10m" placeholder:"N/TIME" help:"Bundle fetches per calling device and target user."`
+	LimitSends     limit.Rate `default:"3000/1m" placeholder:"N/TIME" help:"Send requests per device."`
+	LimitTickets   limit.Rate `default:"60/1m" placeholder:"N/TIME" help:"Gateway tickets and upgrades per device."`
+	LimitUploads   limit.Rate `default:"120/1m" placeholder:"N/TIME" help:"Uploads of attachments and backups per device."`
+	LimitDownloads limit.Rate `default:"600/1m" placeholder:"N/TIME" help:"Downloads of attachments and backups per device."`
 
 	ReadTimeout     time.Duration `default:"20s" placeholder:"TIME" help:"How long a request may take to arrive."`
 	WriteTimeout    time.Duration `default:"20s" placeholder:"TIME" help:"How long an answer may take to leave."`
@@ -56,7 +65,7 @@ type Config struct {
 // Database says where the data is.
 type Database struct {
 	DatabaseURL string `name:"database-url" env:"OBSCURA_DATABASE_URL,DATABASE_URL" placeholder:"URL" help:"PostgreSQL to use. Without it the relay runs a private one in the data folder."`
-	DataDir     string `default:"obscura-data" placeholder:"FOLDER" help:"Folder of the private PostgreSQL."`
+	DataDir     string `default:"obscura-data" placeholder:"FOLDER" help:"Folder of the private PostgreSQL, and of the blobs unless they are elsewhere."`
 	PostgresBin string `placeholder:"FOLDER" help:"Folder of the PostgreSQL programs, when they are not found by themselves."`
 }
 
@@ -72,6 +81,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := c.tokenKey(); err != nil {
 		return err
+	}
+	if c.AttachmentQuota < core.MaxAttachment || c.AttachmentDailyQuota < core.MaxAttachment {
+		return errors.New("--attachment-quota and --attachment-daily-quota must have room for one attachment, 50MiB")
 	}
 	for _, origin := range c.CORSOrigins {
 		if origin != "*" && !strings.HasPrefix(origin, "http://") && !strings.HasPrefix(origin, "https://") {
@@ -106,6 +118,14 @@ func (c *Config) tokenKey() ([]byte, error) {
 	return key, nil
 }
 
+// blobURL is where blobs are kept.
+func (c *Config) blobURL() (string, error) {
+	if c.BlobURL != "" {
+		return c.BlobURL, nil
+	}
+	return blob.FolderURL(filepath.Join(c.DataDir, "blobs"))
+}
+
 func (c *Config) rates() *api.Limits {
 	if c.RateLimits == "off" {
 		return nil
@@ -113,6 +133,7 @@ func (c *Config) rates() *api.Limits {
 	return api.NewLimits(api.Rates{
 		Register: c.LimitRegister, LogIn: c.LimitLogIn, Refresh: c.LimitRefresh, Password: c.LimitPassword,
 		Keys: c.LimitKeys, Bundles: c.LimitBundles, Sends: c.LimitSends, Tickets: c.LimitTickets,
+		Uploads: c.LimitUploads, Downloads: c.LimitDownloads,
 	})
 }
 

@@ -33,19 +33,25 @@ func (r *relay) serveManagement(listener net.Listener) error {
 	return nil
 }
 
-// readyz proves by round trips that the database answers and that wake-ups arrive.
+// readyz proves by round trips that the database answers, that wake-ups arrive and that the blob store keeps what it
+// is given.
 func (r *relay) readyz(w http.ResponseWriter, request *http.Request) {
 	ctx, cancel := context.WithTimeout(request.Context(), readyWithin)
 	defer cancel()
-	status, body := http.StatusOK, map[string]string{"status": "ready", "database": "ok", "wakeups": "ok"}
+	status, body := http.StatusOK, map[string]string{"status": "ready", "database": "ok", "wakeups": "ok", "blobs": "ok"}
 	fail := func(part, why string) {
 		status, body["status"], body[part] = http.StatusServiceUnavailable, "not ready", why
 	}
+	blobs := make(chan error, 1)
+	go func() { blobs <- r.blobs.Probe(ctx) }() // beside the others: each has all the time
 	if err := r.db.main.AwaitReady(ctx, readyWithin); err != nil {
 		fail("database", "does not answer")
 	}
 	if err := r.bus.RoundTrip(ctx); err != nil {
 		fail("wakeups", "do not arrive")
+	}
+	if err := <-blobs; err != nil {
+		fail("blobs", "are not kept")
 	}
 	if r.stopping.Load() {
 		fail("status", "stopping")

@@ -16,6 +16,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/api"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/account"
+	"github.com/obscura-relay/obscura/internal/core/blob"
 	"github.com/obscura-relay/obscura/internal/core/device"
 	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
@@ -32,6 +33,9 @@ type relay struct {
 	accounts *account.Service
 	keys     *keys.Service
 	mailbox  *mailbox.Service
+	store    *blob.Store
+	blobs    *blob.Service
+	uploads  *api.Uploads
 	gateway  *gateway.Gateway
 	bus      *wake.Bus
 	limits   *api.Limits
@@ -41,24 +45,34 @@ type relay struct {
 	stopping   atomic.Bool
 }
 
-func newRelay(cfg Config, db *database, logger *slog.Logger) (*relay, error) {
-	r := &relay{db: db, logger: logger, metrics: metrics.New(), limits: cfg.rates()}
+func newRelay(ctx context.Context, cfg Config, db *database, logger *slog.Logger) (*relay, error) {
+	r := &relay{db: db, logger: logger, metrics: metrics.New(), limits: cfg.rates(), uploads: api.NewUploads()}
 	r.metrics.Registry().MustRegister(pgxpoolprometheus.NewCollector(db.main.Pool(), map[string]string{"pool": "requests"}),
 		pgxpoolprometheus.NewCollector(db.async.Pool(), map[string]string{"pool": "acknowledgements"}))
 	tokenKey, err := cfg.tokenKey()
 	if err != nil {
 		return nil, err
 	}
+	blobURL, err := cfg.blobURL()
+	if err != nil {
+		return nil, err
+	}
+	if r.store, err = blob.Open(ctx, blobURL); err != nil {
+		return nil, err
+	}
 	r.bus = wake.New(wake.Config{URL: db.url, DB: db.async, NATSURL: cfg.NATSURL, Receive: r.receive, Resync: r.resync, Logger: logger})
-	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Announce: r.announce, EraseDevice: device.Erase})
+	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Announce: r.announce, EraseDevice: device.Erase, EraseUser: blob.EraseUser})
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Announce: r.announce})
 	r.keys = keys.New(keys.Config{DB: db.main, Announce: r.announce, Dropped: r.metrics.Dropped})
 	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Offer: r.offer, Announce: r.announce, Counters: r.metrics})
+	r.blobs = blob.New(blob.Config{DB: db.main, Store: r.store, Quota: int64(cfg.AttachmentQuota), DailyQuota: int64(cfg.AttachmentDailyQuota),
+		Counters: r.metrics, Logger: logger})
+	r.metrics.Queue("blobs_to_delete", r.blobs.WaitingTrash)
 	r.metrics.Queue("sends", r.mailbox.WaitingSends)
 	r.metrics.Queue("acknowledgements", r.mailbox.WaitingAcknowledgements)
 	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, PreKeyCounts: r.keys.Counts, LiveSessions: r.accounts.LiveSessions, Silence: r.bus.Silence,
 		Announce: r.announce, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
-	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox,
+	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox, Blobs: r.blobs, Uploads: r.uploads,
 		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,
 		Contract: obscura.OpenAPI, Frames: obscura.Proto, Limits: r.limits, TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
 		Timeouts: api.Timeouts{Read: cfg.ReadTimeout, Write: cfg.WriteTimeout, Idle: cfg.IdleTimeout, Request: cfg.RequestTimeout},
@@ -104,7 +118,7 @@ func (r *relay) resync() {
 // workers run until requests and sockets have ended.
 func (r *relay) workers() []func(context.Context) error {
 	return []func(context.Context) error{
-		r.mailbox.RunSends, r.mailbox.RunAcknowledgements, r.keys.Run, r.gateway.Run, r.bus.Run, r.sweep, r.vacuum, r.rotate,
+		r.mailbox.RunSends, r.mailbox.RunAcknowledgements, r.keys.Run, r.gateway.Run, r.bus.Run, r.blobs.Run, r.sweep, r.vacuum, r.rotate, r.walk,
 	}
 }
 
@@ -115,9 +129,11 @@ func (r *relay) closeDoors(doors *api.Listener, timeout time.Duration) {
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { r.gateway.Shutdown(ctx) })
+	wg.Go(func() { r.uploads.Shutdown(ctx) })
 	wg.Go(func() { _ = r.http.ShutdownWithContext(ctx) })
 	wg.Wait()
 	doors.Abandon() // what had not ended in time, and a listener that the server had not yet got hold of
+	r.uploads.Abandon()
 	_ = errors.Join(r.management.Shutdown(ctx), r.management.Close())
 	// Acknowledgements that a database that is away does not take are given up when time is.
 	time.AfterFunc(timeout, r.mailbox.GiveUp)
@@ -127,8 +143,10 @@ const (
 	sweepEvery  = 5 * time.Minute
 	vacuumEvery = 10 * time.Second
 	rotateEvery = time.Hour
+	walkEvery   = 24 * time.Hour
 	sweepLock   = 0x0b5c07a2
 	vacuumLock  = 0x0b5c07a4
+	walkLock    = 0x0b5c07a5
 )
 
 // vacuum keeps the queues small on somebody else's server, on one node at a time. The private server's
@@ -153,10 +171,29 @@ func (r *relay) sweep(ctx context.Context) error {
 			if err := r.accounts.Sweep(ctx); err != nil {
 				return err
 			}
-			return r.mailbox.Sweep(ctx)
+			if err := r.mailbox.Sweep(ctx); err != nil {
+				return err
+			}
+			return r.blobs.Sweep(ctx)
 		})
 		if err != nil && ctx.Err() == nil {
 			r.logger.Warn("the sweep failed", "error", err)
+		}
+	})
+}
+
+// walk looks for blobs that nobody knows, on one node at a time.
+func (r *relay) walk(ctx context.Context) error {
+	return every(ctx, walkEvery, func() {
+		_, err := r.db.async.WithLock(ctx, walkLock, func() error {
+			found, err := r.blobs.Walk(ctx)
+			if found > 0 {
+				r.logger.Warn("blobs that nobody knew are deleted", "count", found)
+			}
+			return err
+		})
+		if err != nil && ctx.Err() == nil {
+			r.logger.Warn("the blob store was not looked through", "error", err)
 		}
 	})
 }

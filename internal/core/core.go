@@ -1,6 +1,6 @@
 // Package core holds the words of the product: who calls, what a mailbox holds, what can go wrong,
 // and what nodes tell each other. It does no I/O and imports nothing of ours; the use cases below it
-// (account, device, keys, mailbox) do the work.
+// (account, device, keys, mailbox, blob) do the work.
 package core
 
 import (
@@ -31,6 +31,12 @@ const (
 	MaxSubmissions = 100
 	// MaxSendBody is the largest body of a send request, in bytes.
 	MaxSendBody = 2 << 20
+	// MaxAttachment and MaxBackup are the largest blobs, MinBackup the smallest backup, in bytes.
+	MaxAttachment = 50 << 20
+	MaxBackup     = 2 << 20
+	MinBackup     = 32
+	// AttachmentLifetime is how long an attachment is kept.
+	AttachmentLifetime = 30 * 24 * time.Hour
 	// ReceiptLifetime is how long a repeated batch gets its first answer.
 	ReceiptLifetime = 24 * time.Hour
 	// MaxDevices is how many devices a user has at once.

@@ -20,6 +20,8 @@ const (
 	NotFound
 	// Conflict: it contradicts what the relay holds.
 	Conflict
+	// Unmet: a condition that the caller set does not hold.
+	Unmet
 	// TooLarge: above a size limit.
 	TooLarge
 	// Limited: too many requests; try again after RetryAfter.

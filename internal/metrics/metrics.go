@@ -23,6 +23,7 @@ type Metrics struct {
 	delivered    prometheus.Counter
 	acknowledged prometheus.Counter
 	dropped      *prometheus.CounterVec
+	blobBytes    *prometheus.CounterVec
 }
 
 // New makes the collectors and registers those of the Go runtime and the process beside them.
@@ -41,10 +42,15 @@ func New() *Metrics {
 			Name: "obscura_envelopes_dropped_total", Help: "Envelopes dropped and recorded as a gap, by reason.",
 		}, []string{"reason"}),
 	}
+	m.blobBytes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "obscura_blob_bytes_total", Help: "Bytes of attachments and backups, stored (in) or sent (out).",
+	}, []string{"direction"})
+	m.blobBytes.WithLabelValues("in")
+	m.blobBytes.WithLabelValues("out")
 	for _, reason := range reasons {
 		m.dropped.WithLabelValues(reason)
 	}
-	m.registry.MustRegister(m.requests, m.sockets, m.accepted, m.delivered, m.acknowledged, m.dropped,
+	m.registry.MustRegister(m.requests, m.sockets, m.accepted, m.delivered, m.acknowledged, m.dropped, m.blobBytes,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -86,4 +92,13 @@ func (m *Metrics) Acknowledged(n int) { m.acknowledged.Add(float64(n)) }
 // Dropped counts envelopes that were dropped and recorded as a gap.
 func (m *Metrics) Dropped(reason core.GapReason, n int) {
 	m.dropped.WithLabelValues(reasons[reason]).Add(float64(n))
+}
+
+// BlobBytes counts bytes of attachments and backups.
+func (m *Metrics) BlobBytes(in bool, n int64) {
+	direction := "out"
+	if in {
+		direction = "in"
+	}
+	m.blobBytes.WithLabelValues(direction).Add(float64(n))
 }

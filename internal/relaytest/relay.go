@@ -10,6 +10,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync"
 	"testing"
 	"time"
@@ -39,6 +40,8 @@ type Relay struct {
 	API, Management string
 	// DatabaseURL is the relay's database, for a second relay or a look inside.
 	DatabaseURL string
+	// Blobs is the folder of its blob store, unless the test chose another store.
+	Blobs string
 	// Log is everything that the relay has logged.
 	Log *Log
 
@@ -51,7 +54,9 @@ type Relay struct {
 func Config(databaseURL string) app.Config {
 	return app.Config{
 		Listen: "127.0.0.1:0", ManagementListen: "127.0.0.1:0",
-		Database:            app.Database{DatabaseURL: databaseURL},
+		Database:        app.Database{DatabaseURL: databaseURL},
+		BlobURL:         "mem://", // Start gives a folder
+		AttachmentQuota: 10 << 30, AttachmentDailyQuota: 2 << 30,
 		DatabaseConnections: 8, Migrate: true, RateLimits: "off",
 		ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second,
 		RequestTimeout: 10 * time.Second, PollInterval: time.Second, ShutdownTimeout: 5 * time.Second,
@@ -69,12 +74,14 @@ func Start(t testing.TB, change ...func(*app.Config)) *Relay {
 func StartOn(t testing.TB, databaseURL string, change ...func(*app.Config)) *Relay {
 	t.Helper()
 	cfg := Config(databaseURL)
+	folder := blobFolder(t, databaseURL)
+	cfg.BlobURL = (&url.URL{Scheme: "file", Path: folder}).String()
 	for _, c := range change {
 		c(&cfg)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan app.Addresses, 1), make(chan error, 1)
-	r := &Relay{DatabaseURL: databaseURL, Log: &Log{}, t: t}
+	r := &Relay{DatabaseURL: databaseURL, Blobs: folder, Log: &Log{}, t: t}
 	go func() { ended <- app.Run(ctx, cfg, r.Log, func(at app.Addresses) { ready <- at }) }()
 	select {
 	case at := <-ready:
@@ -94,6 +101,18 @@ func StartOn(t testing.TB, databaseURL string, change ...func(*app.Config)) *Rel
 	})
 	t.Cleanup(r.stop)
 	return r
+}
+
+var blobFolders sync.Map // from the URL of a database
+
+// blobFolder is where the relays on one database keep their blobs, until the first of their tests ends.
+func blobFolder(t testing.TB, databaseURL string) string {
+	t.Helper()
+	if folder, ok := blobFolders.Load(databaseURL); ok {
+		return folder.(string)
+	}
+	folder, _ := blobFolders.LoadOrStore(databaseURL, t.TempDir())
+	return folder.(string)
 }
 
 // Stop stops the relay as SIGTERM does, and waits.

@@ -39,6 +39,8 @@ type Config struct {
 	Announce func(core.Notice)
 	// EraseDevice deletes a device's keys and mail when its user is deleted.
 	EraseDevice Eraser
+	// EraseUser deletes what belongs to the user and to no device.
+	EraseUser func(ctx context.Context, tx db.DBTX, user core.UserID) error
 }
 
 // Service is the use cases of accounts. Make it with New, then call Load.
@@ -50,6 +52,7 @@ type Service struct {
 	fresh    func() bool
 	announce func(core.Notice)
 	erase    Eraser
+	eraseAll func(ctx context.Context, tx db.DBTX, user core.UserID) error
 }
 
 // New makes a Service.
@@ -62,6 +65,7 @@ func New(cfg Config) *Service {
 		fresh:    cfg.Fresh,
 		announce: cfg.Announce,
 		erase:    cfg.EraseDevice,
+		eraseAll: cfg.EraseUser,
 	}
 }
 
@@ -213,6 +217,9 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, password string)
 			if err := s.erase(ctx, tx, p.User, device); err != nil {
 				return err
 			}
+		}
+		if err := s.eraseAll(ctx, tx, p.User); err != nil {
+			return err
 		}
 		if _, err := q.DeleteUser(ctx, tx, p.User); err != nil {
 			return err

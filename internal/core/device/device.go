@@ -17,6 +17,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/account"
+	"github.com/obscura-relay/obscura/internal/core/blob"
 	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 	"github.com/obscura-relay/obscura/internal/storage"
@@ -159,7 +160,7 @@ func deviceOf(row db.DevicesOfUserRow) Device {
 	return Device{ID: row.ID, Number: uint8(row.Number), Name: row.Name, CreatedAt: row.CreatedAt} //nolint:gosec // 1 to 127
 }
 
-// Delete removes one of the user's own devices with its keys and mail; its tokens and sockets stop
+// Delete removes one of the user's own devices with its keys, mail and backup; its tokens and sockets stop
 // working on every node. Returns keys.ErrDeviceGone.
 func (s *Service) Delete(ctx context.Context, user core.UserID, id core.DeviceID) error {
 	var notices []core.Notice
@@ -201,7 +202,7 @@ func (s *Service) Delete(ctx context.Context, user core.UserID, id core.DeviceID
 }
 
 // Erase deletes a device with everything that is kept for it, and puts its number to rest. Locks are
-// taken in the order of an upload: stock, device, mailbox.
+// taken in the order of an upload: stock, device, mailbox, backup.
 func Erase(ctx context.Context, tx db.DBTX, user core.UserID, id core.DeviceID) error {
 	q := storage.Queries
 	if _, err := q.LockPreKeyStock(ctx, tx, id); err != nil {
@@ -213,7 +214,10 @@ func Erase(ctx context.Context, tx db.DBTX, user core.UserID, id core.DeviceID) 
 	if _, err := q.DeleteDevice(ctx, tx, db.DeleteDeviceParams{ID: id, UserID: user}); err != nil {
 		return err
 	}
-	return mailbox.Erase(ctx, tx, id)
+	if err := mailbox.Erase(ctx, tx, id); err != nil {
+		return err
+	}
+	return blob.EraseDevice(ctx, tx, id)
 }
 
 // Export is everything that is kept for one device.

@@ -1,0 +1,192 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/blob"
+)
+
+// Uploads are read by us and not by the HTTP server, which would collect them in memory. (It can stream, but
+// then every idle WebSocket keeps its read buffer.) So, when a header has been read that is an upload's,
+// setAside tells the server that there is no body, and that this is the connection's last request: what
+// follows is a body for us to read, or nobody's, and never another request. Once the guard has let it pass
+// the handler takes the connection.
+
+// headerDeclared is where setAside leaves what it took away: the declared length, with a plus when the
+// client waits for 100 Continue.
+const headerDeclared = "X-Obscura-Declared-Length"
+
+// setAside implements fasthttp.Server.HeaderReceived.
+func setAside(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	if !h.IsPost() {
+		return fasthttp.RequestConfig{}
+	}
+	h.Del(headerDeclared) // a client's
+	if !isUpload(h.RequestURI()) {
+		return fasthttp.RequestConfig{}
+	}
+	declared := strconv.Itoa(h.ContentLength())
+	if bytes.EqualFold(h.Peek(fiber.HeaderExpect), []byte("100-continue")) && h.IsHTTP11() {
+		declared += "+"
+	}
+	h.Del(fiber.HeaderExpect)
+	h.SetContentLength(0) // and no Transfer-Encoding
+	h.SetConnectionClose()
+	h.Set(headerDeclared, declared)
+	return fasthttp.RequestConfig{}
+}
+
+// isUpload looks at the target of a request as the router will: its path, as it was sent.
+func isUpload(target []byte) bool {
+	if _, rest, absolute := bytes.Cut(target, []byte("://")); absolute && target[0] != '/' {
+		target = rest[max(bytes.IndexByte(rest, '/'), 0):]
+	}
+	if end := bytes.IndexAny(target, "?#"); end >= 0 {
+		target = target[:end]
+	}
+	return string(target) == "/v1/attachments" || string(target) == "/v1/backup"
+}
+
+// lingerAfterUpload lets the client of an upload read its answer, also one that came before its body.
+func lingerAfterUpload(c *fiber.Ctx) {
+	if conn, ok := c.Context().Conn().(*connection); ok && len(c.Request().Header.Peek(headerDeclared)) > 0 {
+		conn.linger.Store(true)
+	}
+}
+
+// later marks a request whose answer, log line and count come when its body has been read.
+const later = "obscura-later"
+
+// upload is one that has passed the guard.
+type upload struct {
+	server    *server
+	operation string
+	start     time.Time
+	size      int64
+	read      int64
+	waits     bool // for 100 Continue
+	answer    *fasthttp.Response
+	store     storer
+}
+
+// storer stores a body of a size and fills in the answer.
+type storer func(ctx context.Context, body io.Reader, size int64, answer *fasthttp.Response) error
+
+// receive checks the length of an upload and takes over its connection.
+func (s *server) receive(c *fiber.Ctx, smallest, largest int64, store storer) error {
+	declared, waits := bytes.CutSuffix(c.Request().Header.Peek(headerDeclared), []byte("+"))
+	size, err := strconv.ParseInt(string(declared), 10, 64)
+	switch {
+	case err != nil:
+		return fiber.ErrBadRequest
+	case size < 0: // none, or chunked
+		return fiber.ErrLengthRequired
+	case size < smallest:
+		return errBodySmall
+	case size > largest:
+		return errBodySize
+	}
+	op, _ := c.Locals(operationKey).(*operation)
+	u := &upload{server: s, operation: op.id, start: c.Context().Time(), size: size, waits: waits, answer: &fasthttp.Response{}, store: store}
+	c.Response().Header.CopyTo(&u.answer.Header) // request id, and what a browser needs
+	c.Locals(later, true)
+	c.Context().HijackSetNoResponse(true)
+	c.Context().Hijack(u.run)
+	return nil
+}
+
+var errBodySmall = core.NewError(core.Invalid, "body_too_small", "The body is too small.")
+
+// run reads the body, stores it and answers. The connection is closed afterwards.
+func (u *upload) run(conn net.Conn) {
+	err := u.survive(conn)
+	if err != nil {
+		u.answer.Header.Del(fiber.HeaderETag)
+		writeError(u.answer, err)
+	}
+	u.server.finish(u.operation, u.answer, time.Since(u.start), int(u.read), err)
+	u.answer.SetConnectionClose()
+	_ = conn.SetWriteDeadline(time.Now().Add(u.server.cfg.Timeouts.Write))
+	w := bufio.NewWriterSize(conn, 1<<10)
+	if u.answer.Write(w) == nil {
+		_ = w.Flush() // a client that has gone does not hear it
+	}
+}
+
+func (u *upload) survive(conn net.Conn) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	uploads := u.server.cfg.Uploads
+	if !uploads.begin() {
+		return core.Busy(errUploads)
+	}
+	defer uploads.end()
+	if u.waits {
+		if err := u.proceed(conn); err != nil {
+			return err
+		}
+	}
+	return u.store(uploads.ctx, &body{conn: conn, upload: u, until: time.Now().Add(blob.TransferTime(u.size))}, u.size, u.answer)
+}
+
+func (u *upload) proceed(conn net.Conn) error {
+	if err := conn.SetWriteDeadline(time.Now().Add(u.server.cfg.Timeouts.Write)); err != nil {
+		return fiber.ErrBadRequest
+	}
+	if _, err := io.WriteString(conn, "HTTP/1.1 100 "+http.StatusText(http.StatusContinue)+"\r\n\r\n"); err != nil {
+		return fiber.ErrBadRequest
+	}
+	return nil
+}
+
+// body is an upload's: exactly as many bytes as were declared, each of them within the read timeout and all
+// of them within their time.
+type body struct {
+	conn   net.Conn
+	upload *upload
+	until  time.Time
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	left := b.upload.size - b.upload.read
+	if left == 0 {
+		return 0, io.EOF
+	}
+	deadline := time.Now().Add(b.upload.server.cfg.Timeouts.Read)
+	if deadline.After(b.until) {
+		deadline = b.until
+	}
+	if err := b.conn.SetReadDeadline(deadline); err != nil {
+		return 0, fiber.ErrBadRequest
+	}
+	n, err := b.conn.Read(p[:min(int64(len(p)), left)])
+	b.upload.read += int64(n)
+	switch {
+	case n > 0:
+		return n, nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, fiber.ErrRequestTimeout
+	case err != nil: // the client has gone, or said that this was all
+		return 0, fiber.ErrBadRequest
+	}
+	return 0, nil
+}

@@ -1,0 +1,121 @@
+package app_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+const octets = "application/octet-stream"
+
+// random makes ciphertext.
+func random(t testing.TB, size int) []byte {
+	t.Helper()
+	out := make([]byte, size)
+	_, _ = rand.Read(out)
+	return out
+}
+
+// attach uploads an attachment that must be accepted.
+func attach(t testing.TB, device *relaytest.Device, content []byte) client.Attachment {
+	t.Helper()
+	got, err := device.UploadAttachmentWithBodyWithResponse(t.Context(), octets, bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.JSON201 == nil {
+		t.Fatalf("upload: status %d, %s", got.StatusCode(), got.Body)
+	}
+	return *got.JSON201
+}
+
+// filesIn counts the blobs in the store of a relay.
+func filesIn(t testing.TB, relay *relaytest.Relay) int {
+	t.Helper()
+	n := 0
+	err := filepath.WalkDir(relay.Blobs, func(_ string, entry os.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestAnAttachmentComesBackAsItWas(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	for _, size := range []int{1, 100, 5000, 1 << 20, 5<<20 + 7} {
+		content := random(t, size)
+		a := attach(t, alice, content)
+		if left := time.Until(time.Unix(a.ExpiresAt, 0)); left < 30*24*time.Hour-time.Minute || left > 30*24*time.Hour+time.Minute {
+			t.Errorf("it is kept for %s", left)
+		}
+		got, err := bob.DownloadAttachmentWithResponse(t.Context(), a.ID, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.StatusCode() != http.StatusOK || !bytes.Equal(got.Body, content) {
+			t.Errorf("%d bytes: status %d, %d bytes", size, got.StatusCode(), len(got.Body))
+		}
+		if tag := got.HTTPResponse.Header.Get("ETag"); tag != `"`+a.ID.String()+`"` {
+			t.Errorf("ETag %s", tag)
+		}
+	}
+	got, err := bob.DownloadAttachmentWithResponse(t.Context(), uuid.New(), nil)
+	if err != nil || got.StatusCode() != http.StatusNotFound {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestABackupIsVersioned(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	device := relay.Register(t).NewDevice(t)
+	star := "*"
+	for version := 1; version <= 3; version++ {
+		content := random(t, 1000*version)
+		tag, older := fmt.Sprintf("%q", fmt.Sprint(version)), fmt.Sprintf("%q", fmt.Sprint(version-1))
+		params := &client.UploadBackupParams{IfMatch: &older}
+		if version == 1 {
+			params = &client.UploadBackupParams{IfNoneMatch: &star}
+		}
+		got, err := device.UploadBackupWithBodyWithResponse(t.Context(), params, octets, bytes.NewReader(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.StatusCode() != http.StatusOK || got.HTTPResponse.Header.Get("ETag") != tag {
+			t.Fatalf("status %d, %s", got.StatusCode(), got.Body)
+		}
+		read, err := device.DownloadBackupWithResponse(t.Context(), nil)
+		if err != nil || !bytes.Equal(read.Body, content) || read.HTTPResponse.Header.Get("ETag") != tag {
+			t.Errorf("%v, %v", read, err)
+		}
+		head, err := device.HeadBackupWithResponse(t.Context())
+		if err != nil || head.HTTPResponse.ContentLength != int64(len(content)) || head.HTTPResponse.Header.Get("ETag") != tag {
+			t.Errorf("%v, %v", head, err)
+		}
+		again, err := device.UploadBackupWithBodyWithResponse(t.Context(), params, octets, bytes.NewReader(content))
+		if err != nil || again.StatusCode() != http.StatusPreconditionFailed {
+			t.Errorf("%v, %v", again, err)
+		}
+	}
+	relaytest.Eventually(t, "the old versions are gone", func() bool { return filesIn(t, relay) == 1 })
+}
+
+var _ = io.EOF

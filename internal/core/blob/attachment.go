@@ -1,0 +1,111 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/account"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// ErrNoAttachment says that there is no such attachment, or that its time is over.
+var ErrNoAttachment = core.NewError(core.NotFound, "no_such_attachment", "There is no such attachment.")
+
+// Attachment is one that is stored.
+type Attachment struct {
+	ID        uuid.UUID
+	ExpiresAt time.Time
+}
+
+// Upload stores an attachment of size bytes, which body gives or fails. An error of the body comes back as
+// it is; others are those of the quotas, account.ErrUnauthorized when the account is gone meanwhile, and
+// core.Unavailable.
+func (s *Service) Upload(ctx context.Context, p core.Principal, size int64, body io.Reader) (Attachment, error) {
+	a := Attachment{ID: uuid.New()}
+	key := attachments + a.ID.String()
+	ctx, cancel := context.WithTimeout(ctx, TransferTime(size)+finishTime)
+	defer cancel()
+	if err := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error { return s.begin(ctx, tx, p.User, a.ID, size) }); err != nil {
+		return a, err
+	}
+	err := s.store.put(ctx, key, body, size)
+	if err == nil {
+		err = s.inTx(ctx, func(ctx context.Context, tx db.DBTX) (err error) {
+			a.ExpiresAt, err = storage.Queries.StoreAttachment(ctx, tx, db.StoreAttachmentParams{ID: a.ID, Lifetime: storage.Interval(core.AttachmentLifetime)})
+			return storage.NoRowsAs(err, account.ErrUnauthorized)
+		})
+	}
+	if err != nil {
+		// When this fails too, the row's own deadline remains.
+		if late := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error {
+			return storage.Queries.TrashAttachment(ctx, tx, db.TrashAttachmentParams{ID: a.ID, Key: key})
+		}); late == nil {
+			s.tell()
+		}
+		return a, err
+	}
+	s.counters.BlobBytes(true, size)
+	return a, nil
+}
+
+// begin checks the quotas and makes the row of an upload.
+func (s *Service) begin(ctx context.Context, tx db.DBTX, user core.UserID, id uuid.UUID, size int64) error {
+	q := storage.Queries
+	if _, err := q.HoldUser(ctx, tx, user); err != nil {
+		return storage.NoRowsAs(err, account.ErrUnauthorized)
+	}
+	used, err := q.LockUsage(ctx, tx, user)
+	if err != nil {
+		return err
+	}
+	if used.StoredBytes+size > s.quota {
+		wait, err := q.NextExpiry(ctx, tx, user)
+		if err != nil && !storage.IsNoRows(err) {
+			return err
+		}
+		return aboveQuota(wait, "The account's attachments take all the room that it has.")
+	}
+	if used.DayBytes+size > s.daily {
+		return aboveQuota(used.SecondsOfDayLeft, "The account has uploaded as much as it may in a day.")
+	}
+	if err := q.ChargeUsage(ctx, tx, db.ChargeUsageParams{UserID: user, Size: size}); err != nil {
+		return err
+	}
+	return q.InsertAttachment(ctx, tx, db.InsertAttachmentParams{ID: id, UserID: user, Size: size,
+		UploadTime: storage.Interval(TransferTime(size) + 2*finishTime)})
+}
+
+func aboveQuota(seconds int64, sentence string) error {
+	wait := min(max(time.Duration(seconds)*time.Second, time.Second), 24*time.Hour)
+	return &core.Error{Kind: core.Limited, Code: "quota_exceeded", RetryAfter: wait, Sentence: sentence}
+}
+
+// Size is how large an attachment is. Returns ErrNoAttachment.
+func (s *Service) Size(ctx context.Context, id uuid.UUID) (size int64, err error) {
+	err = s.db.Do(ctx, func(conn db.DBTX) error {
+		size, err = storage.Queries.LiveAttachment(ctx, conn, id)
+		return err
+	})
+	return size, storage.NoRowsAs(err, ErrNoAttachment)
+}
+
+// Download opens length bytes of an attachment from an offset on, both within its size. Returns
+// ErrNoAttachment when it is deleted at this moment.
+func (s *Service) Download(ctx context.Context, id uuid.UUID, offset, length int64) (*Reader, error) {
+	r, err := s.store.open(ctx, attachments+id.String(), offset, length)
+	if errors.Is(err, errMissing) {
+		if _, gone := s.Size(ctx, id); gone != nil {
+			return nil, gone
+		}
+	}
+	if err == nil {
+		s.counters.BlobBytes(false, length)
+	}
+	return r, err
+}

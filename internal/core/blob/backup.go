@@ -1,0 +1,125 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/account"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// Errors of backups.
+var (
+	ErrNoBackup      = core.NewError(core.NotFound, "no_backup", "This device has no backup.")
+	ErrPrecondition  = core.NewError(core.Unmet, "precondition_failed", "The backup has another version.")
+	ErrUploadRunning = core.NewError(core.Conflict, "upload_running", "Another upload of this device's backup is running.")
+)
+
+// Backup is a device's current backup.
+type Backup struct {
+	// Version counts 1, 2, 3 and so on.
+	Version  int64
+	Size     int64
+	StoredAt time.Time
+
+	blob uuid.UUID
+}
+
+// Back stores a device's backup of size bytes in place of a version, 0 for none, and returns the new
+// version. Of several at once one wins. An error of the body comes back as it is; others are
+// ErrPrecondition, ErrUploadRunning, account.ErrUnauthorized and core.Unavailable.
+func (s *Service) Back(ctx context.Context, p core.Principal, replaces, size int64, body io.Reader) (version int64, err error) {
+	upload := uuid.New()
+	slot := TransferTime(size) + finishTime
+	ctx, cancel := context.WithTimeout(ctx, slot)
+	defer cancel()
+	if err := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error { return takeSlot(ctx, tx, p, replaces, upload, size, slot) }); err != nil {
+		return 0, err
+	}
+	err = s.store.put(ctx, backups+upload.String(), body, size)
+	if err == nil {
+		err = s.inTx(ctx, func(ctx context.Context, tx db.DBTX) (err error) {
+			version, err = storage.Queries.StoreBackup(ctx, tx, db.StoreBackupParams{DeviceID: p.Device, Upload: &upload})
+			if !storage.IsNoRows(err) {
+				return err
+			}
+			if _, err := storage.Queries.HoldDevice(ctx, tx, db.HoldDeviceParams{ID: p.Device, UserID: p.User}); err != nil {
+				return storage.NoRowsAs(err, account.ErrUnauthorized)
+			}
+			return ErrUploadRunning
+		})
+	}
+	if err != nil {
+		// When this fails too, the slot's own deadline remains.
+		_ = s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error {
+			if _, err := storage.Queries.AwaitBackup(ctx, tx, p.Device); err != nil {
+				return err
+			}
+			return storage.Queries.GiveUpBackup(ctx, tx, db.GiveUpBackupParams{DeviceID: p.Device, Upload: upload})
+		})
+	} else {
+		s.counters.BlobBytes(true, size)
+	}
+	s.tell()
+	return version, err
+}
+
+// takeSlot makes an upload the one that may replace the backup, until its deadline.
+func takeSlot(ctx context.Context, tx db.DBTX, p core.Principal, replaces int64, upload uuid.UUID, size int64, slot time.Duration) error {
+	q := storage.Queries
+	if _, err := q.HoldDevice(ctx, tx, db.HoldDeviceParams{ID: p.Device, UserID: p.User}); err != nil {
+		return storage.NoRowsAs(err, account.ErrUnauthorized)
+	}
+	now, err := q.LockBackup(ctx, tx, p.Device)
+	if err != nil {
+		return err
+	}
+	if now.Version != replaces {
+		return ErrPrecondition
+	}
+	if now.Running {
+		return ErrUploadRunning
+	}
+	if now.Upload != nil { // of somebody who crashed
+		if err := q.Trash(ctx, tx, []string{backups + now.Upload.String()}); err != nil {
+			return err
+		}
+	}
+	return q.BeginBackup(ctx, tx, db.BeginBackupParams{DeviceID: p.Device, Upload: &upload, Size: &size, UploadTime: storage.Interval(slot)})
+}
+
+// Backup describes a device's backup. Returns ErrNoBackup.
+func (s *Service) Backup(ctx context.Context, device core.DeviceID) (Backup, error) {
+	var b Backup
+	err := s.db.Do(ctx, func(conn db.DBTX) error {
+		row, err := storage.Queries.Backup(ctx, conn, device)
+		b = Backup{Version: row.Version, Size: row.Size, StoredAt: row.StoredAt, blob: row.Blob}
+		return err
+	})
+	return b, storage.NoRowsAs(err, ErrNoBackup)
+}
+
+// OpenBackup opens a backup that was described a moment ago, or the newer one that has replaced it.
+func (s *Service) OpenBackup(ctx context.Context, device core.DeviceID, b Backup) (Backup, *Reader, error) {
+	r, err := s.store.open(ctx, backups+b.blob.String(), 0, b.Size)
+	if errors.Is(err, errMissing) {
+		newer, gone := s.Backup(ctx, device)
+		if gone != nil {
+			return b, nil, gone
+		}
+		if newer.blob != b.blob {
+			b = newer
+			r, err = s.store.open(ctx, backups+b.blob.String(), 0, b.Size)
+		}
+	}
+	if err == nil {
+		s.counters.BlobBytes(false, b.Size)
+	}
+	return b, r, err
+}

@@ -1,0 +1,101 @@
+// Package blob keeps attachments and backups: ciphertext in a blob store, and who it belongs to in the
+// database.
+//
+// Invariants: a row says that a blob is stored only after the store has it for good; a row leaves
+// together with a row for the trash, in one transaction, and whoever empties the trash deletes the blob.
+// So a blob may outlive its row for a while, and never the other way round. Nothing is ever whole in
+// memory, and no call to the store waits without a deadline. On failure an upload leaves nothing behind:
+// at once, or after its deadline when the process died. A store that is away is core.Unavailable.
+package blob
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// Names of the folders in the store. The trash has them too.
+const (
+	attachments = "attachments/"
+	backups     = "backups/"
+	probes      = "probes/"
+)
+
+// slowest is the rate, in bytes a second, below which a transfer is given up.
+const slowest = 32 << 10
+
+// TransferTime is how long a blob may take to arrive or to leave.
+func TransferTime(size int64) time.Duration {
+	return 20*time.Second + time.Duration(size)*time.Second/slowest
+}
+
+// finishTime is what the store and the database get after the last byte has arrived.
+const finishTime = 15 * time.Second
+
+// txTime bounds one transaction.
+const txTime = 10 * time.Second
+
+// Counters is what a Service counts.
+type Counters interface {
+	// BlobBytes counts bytes that were stored (in) or begun to be sent.
+	BlobBytes(in bool, n int64)
+}
+
+// Config is what a Service needs.
+type Config struct {
+	DB    *storage.DB
+	Store *Store
+	// Quota is how many bytes of attachments an account has at once, DailyQuota how many it uploads in a
+	// day (UTC).
+	Quota, DailyQuota int64
+	Counters          Counters
+	Logger            *slog.Logger
+}
+
+// Service is the use cases of attachments and backups. Make it with New; its Run empties the trash.
+type Service struct {
+	db       *storage.DB
+	store    *Store
+	quota    int64
+	daily    int64
+	counters Counters
+	logger   *slog.Logger
+	told     chan struct{} // holds one token when there is something in the trash
+	waiting  atomic.Int64
+}
+
+// New makes a Service.
+func New(cfg Config) *Service {
+	return &Service{db: cfg.DB, store: cfg.Store, quota: cfg.Quota, daily: cfg.DailyQuota, counters: cfg.Counters,
+		logger: cfg.Logger, told: make(chan struct{}, 1)}
+}
+
+// Probe proves that the store keeps what it is given.
+func (s *Service) Probe(ctx context.Context) error { return s.store.probe(ctx) }
+
+// inTx runs a transaction that outlives the caller's impatience, but not for long: what it does for an
+// upload is due even when the client has gone.
+func (s *Service) inTx(ctx context.Context, fn func(ctx context.Context, tx db.DBTX) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), txTime)
+	defer cancel()
+	return s.db.InTx(ctx, func(tx db.DBTX) error { return fn(ctx, tx) })
+}
+
+// EraseUser moves an account's attachments to the trash; it runs in the transaction that deletes the user,
+// whose row is locked.
+func EraseUser(ctx context.Context, tx db.DBTX, user core.UserID) error {
+	if err := storage.Queries.TrashAttachmentsOf(ctx, tx, user); err != nil {
+		return err
+	}
+	return storage.Queries.DeleteUsage(ctx, tx, user)
+}
+
+// EraseDevice moves a device's backup to the trash; it runs in the transaction that deletes the device.
+func EraseDevice(ctx context.Context, tx db.DBTX, device core.DeviceID) error {
+	return storage.Queries.TrashBackup(ctx, tx, device)
+}

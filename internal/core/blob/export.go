@@ -1,0 +1,28 @@
+package blob
+
+import (
+	"context"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// Export is what is kept of an account's attachments.
+type Export struct {
+	Attachments []db.AttachmentsOfRow
+	// UploadedToday counts towards the quota of the day (UTC), in bytes.
+	UploadedToday int64
+}
+
+// Export lists an account's attachments.
+func (s *Service) Export(ctx context.Context, user core.UserID) (out Export, err error) {
+	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		if out.Attachments, err = storage.Queries.AttachmentsOf(ctx, conn, user); err != nil {
+			return err
+		}
+		out.UploadedToday, err = storage.Queries.UploadedToday(ctx, conn, user)
+		return storage.NoRowsAs(err, nil)
+	})
+	return out, err
+}

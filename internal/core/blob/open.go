@@ -1,0 +1,76 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"gocloud.dev/blob"
+	_ "gocloud.dev/blob/fileblob" // file://
+	_ "gocloud.dev/blob/memblob"  // mem://, for tests
+	"gocloud.dev/blob/s3blob"     // s3://
+)
+
+// FolderURL is the URL of a store in a folder.
+func FolderURL(folder string) (string, error) {
+	path, err := filepath.Abs(folder)
+	if err != nil {
+		return "", err
+	}
+	return (&url.URL{Scheme: "file", Path: filepath.ToSlash(path)}).String(), nil
+}
+
+var errURL = errors.New("--blob-url must be file:///FOLDER, s3://BUCKET?region=… or another URL of gocloud.dev/blob with one of these schemes")
+
+// Open opens the store that a URL of gocloud.dev/blob names. Only a folder must be there already; a bucket
+// may be away.
+func Open(ctx context.Context, address string) (*Store, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, errURL
+	}
+	s := &Store{time: storeTime}
+	switch u.Scheme {
+	case "file":
+		err = prepareFolder(u)
+	case s3blob.Scheme, "mem":
+	default:
+		err = errURL
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s.bucket, err = blob.OpenBucket(ctx, u.String()); err != nil {
+		return nil, fmt.Errorf("the blob store cannot be opened: %w", err)
+	}
+	if u.Scheme == s3blob.Scheme {
+		s.s3 = newS3Bucket(s.bucket, u)
+	}
+	return s, nil
+}
+
+// prepareFolder makes the folders of a file store, for good, and chooses what is not chosen: files begin
+// beside their places, since a file cannot be renamed from one file system to another, and there are no
+// second files for attributes that we do not have.
+func prepareFolder(u *url.URL) error {
+	q := u.Query()
+	for name, value := range map[string]string{"no_tmp_dir": "1", "metadata": "skip", "dir_file_mode": "0700"} {
+		if !q.Has(name) {
+			q.Set(name, value)
+		}
+	}
+	u.RawQuery = q.Encode()
+	root := u.Path
+	if u.Host == "." {
+		root = "." + u.Path
+	}
+	for _, folder := range []string{attachments, backups, probes} {
+		if err := os.MkdirAll(filepath.Join(root, folder), 0o700); err != nil {
+			return fmt.Errorf("the folder of the blob store cannot be made: %w", err)
+		}
+	}
+	return errors.Join(syncFolder(root), syncFolder(filepath.Dir(filepath.Clean(root))))
+}

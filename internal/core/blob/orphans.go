@@ -1,0 +1,89 @@
+package blob
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"gocloud.dev/blob"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+const (
+	// orphanAge is how old a blob is before it is looked for: its upload is over.
+	orphanAge = 24 * time.Hour
+	walkPage  = 1000
+)
+
+// Walk looks through the store for blobs that no row knows, such as those of a process that died between
+// the store and the database, and moves them to the trash. It returns how many it found.
+func (s *Service) Walk(ctx context.Context) (found int, err error) {
+	for folder, known := range map[string]func(context.Context, db.DBTX, []uuid.UUID) ([]uuid.UUID, error){
+		attachments: storage.Queries.KnownAttachments,
+		backups:     storage.Queries.KnownBackups,
+		probes:      func(context.Context, db.DBTX, []uuid.UUID) ([]uuid.UUID, error) { return nil, nil },
+	} {
+		for page := blob.FirstPageToken; len(page) > 0; {
+			var keys []string
+			if keys, page, err = s.old(ctx, folder, page); err != nil {
+				return found, err
+			}
+			n, err := s.trashUnknown(ctx, folder, keys, known)
+			if found += n; err != nil {
+				return found, err
+			}
+		}
+	}
+	s.tell()
+	return found, nil
+}
+
+// old lists a page of the blobs in a folder that are not of today.
+func (s *Service) old(ctx context.Context, folder string, page []byte) (keys []string, next []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.store.time)
+	defer cancel()
+	objects, next, err := s.store.bucket.ListPage(ctx, page, walkPage, &blob.ListOptions{Prefix: folder})
+	if err != nil {
+		return nil, nil, away(err)
+	}
+	for _, object := range objects {
+		if !object.IsDir && time.Since(object.ModTime) > orphanAge {
+			keys = append(keys, object.Key)
+		}
+	}
+	return keys, next, nil
+}
+
+// trashUnknown moves those of the blobs to the trash that no row knows.
+func (s *Service) trashUnknown(ctx context.Context, folder string, keys []string,
+	known func(context.Context, db.DBTX, []uuid.UUID) ([]uuid.UUID, error)) (int, error) {
+	orphans := map[string]bool{}
+	var ids []uuid.UUID
+	for _, key := range keys {
+		orphans[key] = true // also a file that is half written: its name is no UUID
+		if id, err := uuid.Parse(strings.TrimPrefix(key, folder)); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	err := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error {
+		kept, err := known(ctx, tx, ids)
+		if err != nil {
+			return err
+		}
+		for _, id := range kept {
+			delete(orphans, folder+id.String())
+		}
+		if len(orphans) == 0 {
+			return nil
+		}
+		lost := make([]string, 0, len(orphans))
+		for key := range orphans {
+			lost = append(lost, key)
+		}
+		return storage.Queries.Trash(ctx, tx, lost)
+	})
+	return len(orphans), err
+}
