@@ -274,10 +274,11 @@ var (
 	codeName = regexp.MustCompile("`([a-z_]+)`")
 )
 
-var statusOf = map[string]int{"Invalid": 400, "Unauthorized": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409, "TooLarge": 413, "Limited": 429, "Unavailable": 503,
+var statusOf = map[string]int{"Invalid": 400, "Unauthorized": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409, "Unmet": 412, "TooLarge": 413, "Limited": 429, "Unavailable": 503,
 	"BadRequest": http.StatusBadRequest, "MethodNotAllowed": http.StatusMethodNotAllowed, "RequestTimeout": http.StatusRequestTimeout,
 	"LengthRequired": http.StatusLengthRequired, "RequestEntityTooLarge": http.StatusRequestEntityTooLarge, "UpgradeRequired": http.StatusUpgradeRequired,
-	"RequestHeaderFieldsTooLarge": http.StatusRequestHeaderFieldsTooLarge}
+	"RequestedRangeNotSatisfiable": http.StatusRequestedRangeNotSatisfiable,
+	"RequestHeaderFieldsTooLarge":  http.StatusRequestHeaderFieldsTooLarge}
 
 func TestTheProtocolDocumentHasEveryErrorCodeWithItsStatus(t *testing.T) {
 	t.Parallel()

@@ -21,7 +21,7 @@ import (
 
 func TestEveryKindHasItsStatus(t *testing.T) {
 	t.Parallel()
-	want := map[core.Kind]int{core.Invalid: 400, core.Unauthorized: 401, core.Forbidden: 403, core.NotFound: 404, core.Conflict: 409,
+	want := map[core.Kind]int{core.Invalid: 400, core.Unauthorized: 401, core.Forbidden: 403, core.NotFound: 404, core.Conflict: 409, core.Unmet: 412,
 		core.TooLarge: 413, core.Limited: 429, core.Unavailable: 503}
 	for kind := core.Invalid; kind <= core.Unavailable; kind++ {
 		err := &core.Error{Kind: kind, Code: "some_code", Sentence: "Some sentence.", RetryAfter: 1500 * time.Millisecond, Cause: errors.New("secret cause")}
@@ -52,7 +52,7 @@ func TestAnUnknownErrorSaysOnlyThatItFailed(t *testing.T) {
 func TestFibersErrorsLoseTheirTexts(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]string{400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 408: "request_timeout",
-		411: "length_required", 413: "body_too_large", 426: "upgrade_required", 431: "headers_too_large", 502: "invalid_request"} {
+		411: "length_required", 413: "body_too_large", 416: "range_not_satisfiable", 426: "upgrade_required", 431: "headers_too_large", 502: "invalid_request"} {
 		status, body, _ := answerTo(fiber.NewError(code, "secret"))
 		if body.Code != want || strings.Contains(body.Error, "secret") || status != code && code != 502 || code == 502 && status != 400 {
 			t.Errorf("%d: %d %v", code, status, body)

@@ -3,8 +3,6 @@ package app_test
 import (
 	"bytes"
 	"crypto/rand"
-	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -82,40 +80,3 @@ func TestAnAttachmentComesBackAsItWas(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
-
-func TestABackupIsVersioned(t *testing.T) {
-	t.Parallel()
-	relay := relaytest.Start(t)
-	device := relay.Register(t).NewDevice(t)
-	star := "*"
-	for version := 1; version <= 3; version++ {
-		content := random(t, 1000*version)
-		tag, older := fmt.Sprintf("%q", fmt.Sprint(version)), fmt.Sprintf("%q", fmt.Sprint(version-1))
-		params := &client.UploadBackupParams{IfMatch: &older}
-		if version == 1 {
-			params = &client.UploadBackupParams{IfNoneMatch: &star}
-		}
-		got, err := device.UploadBackupWithBodyWithResponse(t.Context(), params, octets, bytes.NewReader(content))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got.StatusCode() != http.StatusOK || got.HTTPResponse.Header.Get("ETag") != tag {
-			t.Fatalf("status %d, %s", got.StatusCode(), got.Body)
-		}
-		read, err := device.DownloadBackupWithResponse(t.Context(), nil)
-		if err != nil || !bytes.Equal(read.Body, content) || read.HTTPResponse.Header.Get("ETag") != tag {
-			t.Errorf("%v, %v", read, err)
-		}
-		head, err := device.HeadBackupWithResponse(t.Context())
-		if err != nil || head.HTTPResponse.ContentLength != int64(len(content)) || head.HTTPResponse.Header.Get("ETag") != tag {
-			t.Errorf("%v, %v", head, err)
-		}
-		again, err := device.UploadBackupWithBodyWithResponse(t.Context(), params, octets, bytes.NewReader(content))
-		if err != nil || again.StatusCode() != http.StatusPreconditionFailed {
-			t.Errorf("%v, %v", again, err)
-		}
-	}
-	relaytest.Eventually(t, "the old versions are gone", func() bool { return filesIn(t, relay) == 1 })
-}
-
-var _ = io.EOF

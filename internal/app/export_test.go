@@ -21,6 +21,10 @@ var kept = map[string]string{
 	"mailboxes":              "device_id=deviceId next_seq=accepted floor_seq=-a-hint acked_seq=acknowledged pending generation=socketsOpened",
 	"messages":               "device_id=deviceId seq=pending sender_id=-others sender_device_id=-others sender_number=-others accepted_at=-others skipped=-others body=pendingBytes",
 	"gaps":                   "device_id=deviceId from_seq=from to_seq=to reason",
+	"attachments":            "id user_id=userId size created_at=createdAt expires_at=expiresAt stored=-only-what-is-stored-is-shown",
+	"attachment_usage":       "user_id=userId stored_bytes=size day=-today day_bytes=uploadedToday",
+	"backups":                "device_id=deviceId version blob=-a-name-in-the-store size stored_at=storedAt upload=-while-it-runs upload_size=-while-it-runs upload_until=-while-it-runs",
+	"blob_trash":             "key=-nobody's due_at=-nobody's",
 	"receipts":               "sender_device_id=deviceId key=receipts slot=receipts digest=receipts invalid=receipts",
 	"signing_keys":           "id=-nobody's secret=-nobody's created_at=-nobody's",
 	"goose_db_version":       "id=-nobody's version_id=-nobody's is_applied=-nobody's tstamp=-nobody's",
@@ -33,6 +37,8 @@ func TestNothingIsKeptThatTheExportDoesNotAccountFor(t *testing.T) {
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
 	writeGap(t, relay, device)
+	attach(t, device, random(t, 1))
+	backUp(t, device, 0, random(t, 32)).want(t, 200, "")
 	rows, err := openDatabase(t, relay).Query(t.Context(), `SELECT table_name, column_name FROM information_schema.columns
 		WHERE table_schema = 'public' AND table_name !~ '^receipts_\d$'`)
 	if err != nil {

@@ -79,7 +79,7 @@ func drawCall(t *rapid.T, w *world, o *operation, full bool) *call {
 		case "query":
 			c.query.Set(p.Value.Name, value)
 		case "header":
-			c.header.Set(p.Value.Name, value)
+			c.header.Set(p.Value.Name, strings.Map(inHeaders, value))
 		}
 	}
 	switch {
@@ -98,6 +98,14 @@ func drawCall(t *rapid.T, w *world, o *operation, full bool) *call {
 		}
 	}
 	return c
+}
+
+// inHeaders keeps what our HTTP client lets into a header.
+func inHeaders(r rune) rune {
+	if r < ' ' || r == 0x7f {
+		return -1
+	}
+	return r
 }
 
 // send sends it, and holds the answer against the contract and against what must never come back.

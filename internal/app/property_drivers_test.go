@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -54,10 +55,18 @@ var drivers = map[string]driver{
 	"sendMessages":        driveSendMessages,
 	"createGatewayTicket": nil,
 	"connectGateway":      driveConnectGateway,
-	"getContract":         nil,
-	"getContractJSON":     nil,
-	"getFrames":           nil,
-	"getDocs":             nil,
+	"uploadAttachment":    func(t *rapid.T, _ *world, c *call) { c.raw = drawBlob(t, 1) },
+	"downloadAttachment": func(_ *rapid.T, w *world, c *call) {
+		c.ids["attachmentId"] = w.blobs().String()
+		c.header.Del("If-None-Match") // may be what it has
+	},
+	"uploadBackup":    driveUploadBackup,
+	"downloadBackup":  func(_ *rapid.T, w *world, c *call) { w.blobs(); c.header.Del("If-None-Match") },
+	"headBackup":      func(_ *rapid.T, w *world, _ *call) { w.blobs() },
+	"getContract":     nil,
+	"getContractJSON": nil,
+	"getFrames":       nil,
+	"getDocs":         nil,
 	"getDocsFile": func(t *rapid.T, _ *world, c *call) {
 		c.ids["file"] = rapid.SampledFrom([]string{"page.js", "page.css", "swagger-ui.css"}).Draw(t, "file")
 	},
@@ -169,6 +178,23 @@ func driveSendMessages(t *rapid.T, w *world, c *call) {
 	c.raw = body
 	if c.header.Get("Idempotency-Key") != "" {
 		c.header.Set("Idempotency-Key", uuid.NewString()) // one that was used for another body is refused
+	}
+}
+
+func drawBlob(t *rapid.T, smallest int) []byte {
+	return rapid.SliceOfN(rapid.Byte(), smallest, 5000).Draw(t, "ciphertext")
+}
+
+// driveUploadBackup stores a backup, or replaces the one that there is.
+func driveUploadBackup(t *rapid.T, w *world, c *call) {
+	c.raw = drawBlob(t, core.MinBackup)
+	c.header.Del("If-Match")
+	c.header.Del("If-None-Match")
+	version := count(w, w.database, "SELECT coalesce((SELECT version FROM backups WHERE device_id = $1), 0)", w.self.ID)
+	if version == 0 {
+		c.header.Set("If-None-Match", "*")
+	} else {
+		c.header.Set("If-Match", fmt.Sprintf(`"%d"`, version))
 	}
 }
 

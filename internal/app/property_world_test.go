@@ -1,12 +1,14 @@
 package app_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -30,6 +32,8 @@ type world struct {
 	owner   *relaytest.User
 	devices int // that the owner has had
 	keyID   int // the highest that was used
+	// attachment is one that self has uploaded, with a backup; nil before.
+	attachment uuid.UUID
 
 	database *pgxpool.Pool
 	state    string // the statement of changed
@@ -67,11 +71,21 @@ func (w *world) device() *relaytest.Device {
 	return w.spare
 }
 
-// snapshot says which version of which rows there are in the database: every write changes it, and nothing else does.
+// blobs sees to it that self has an attachment, which it returns, and a backup.
+func (w *world) blobs() uuid.UUID {
+	if w.attachment == uuid.Nil {
+		w.attachment = attach(w, w.self, []byte("ciphertext")).ID
+		backUp(w, w.self, 0, bytes.Repeat([]byte("x"), core.MinBackup)) // unless there is one
+	}
+	return w.attachment
+}
+
+// snapshot says which version of which rows there are in the database: every write changes it, and nothing else does. (The trash is
+// emptied by itself.)
 func (w *world) snapshot() string {
 	w.Helper()
 	if w.state == "" {
-		rows, _ := w.database.Query(w.Context(), "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1") // told again below
+		rows, _ := w.database.Query(w.Context(), "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'blob_trash' ORDER BY 1") // told again below
 		tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		if err != nil || len(tables) < 10 {
 			w.Fatalf("tables %v, %v", tables, err)

@@ -15,7 +15,7 @@ import (
 )
 
 // ErrNoAttachment says that there is no such attachment, or that its time is over.
-var ErrNoAttachment = core.NewError(core.NotFound, "no_such_attachment", "There is no such attachment.")
+var ErrNoAttachment = core.NewError(core.NotFound, "attachment_not_found", "There is no such attachment.")
 
 // Attachment is one that is stored.
 type Attachment struct {

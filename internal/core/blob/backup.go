@@ -16,7 +16,7 @@ import (
 
 // Errors of backups.
 var (
-	ErrNoBackup      = core.NewError(core.NotFound, "no_backup", "This device has no backup.")
+	ErrNoBackup      = core.NewError(core.NotFound, "backup_not_found", "This device has no backup.")
 	ErrPrecondition  = core.NewError(core.Unmet, "precondition_failed", "The backup has another version.")
 	ErrUploadRunning = core.NewError(core.Conflict, "upload_running", "Another upload of this device's backup is running.")
 )

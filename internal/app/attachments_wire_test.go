@@ -1,0 +1,193 @@
+package app_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+const blobRows = `SELECT (SELECT count(*) FROM backups WHERE upload IS NOT NULL) + (SELECT count(*) FROM attachments)
+	+ (SELECT coalesce(sum(stored_bytes + day_bytes), 0) FROM attachment_usage) + (SELECT count(*) FROM blob_trash)`
+
+// header is the head of an upload.
+func header(device *relaytest.Device, path string, lines ...string) string {
+	text := "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\n"
+	if device != nil {
+		text += "Authorization: Bearer " + device.Token + "\r\n"
+	}
+	if path == "/v1/backup" {
+		text += "If-None-Match: *\r\n"
+	}
+	return text + strings.Join(append(lines, ""), "\r\n") + "\r\n"
+}
+
+func TestTheLimitsOfBlobsAreExact(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	device := relay.Register(t).NewDevice(t)
+	for _, c := range []struct {
+		path         string
+		size, status int
+		code         string
+	}{
+		{"/v1/attachments", 0, 400, "body_too_small"},
+		{"/v1/attachments", 1, 201, ""},
+		{"/v1/attachments", 50 << 20, 201, ""},
+		{"/v1/attachments", 50<<20 + 1, 413, "body_too_large"},
+		{"/v1/backup", 0, 400, "body_too_small"},
+		{"/v1/backup", 31, 400, "body_too_small"},
+		{"/v1/backup", 2<<20 + 1, 413, "body_too_large"},
+		{"/v1/backup", 32, 200, ""},
+		{"/v1/backup", 2 << 20, 200, ""},
+	} {
+		if c.path == "/v1/backup" { // a device of its own, which has none
+			device = relay.Register(t).NewDevice(t)
+		}
+		body := io.LimitReader(zeros{}, int64(c.size))
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, relay.API+c.path, io.NopCloser(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if request.ContentLength = int64(c.size); c.size == 0 {
+			request.Body = http.NoBody
+		}
+		request.Header.Set("Authorization", "Bearer "+device.Token)
+		request.Header.Set("Content-Type", octets)
+		if c.path == "/v1/backup" {
+			request.Header.Set("If-None-Match", "*")
+		}
+		response, err := relay.HTTP().Do(request) //nolint:bodyclose // readReply closes it
+		if err != nil {
+			t.Errorf("%s of %d: %v", c.path, c.size, err)
+			continue
+		}
+		readReply(t, response).want(t, c.status, c.code)
+	}
+}
+
+// zeros is an endless body.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func TestAnUploadWithoutALengthIsRefused(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	device := relay.Register(t).NewDevice(t)
+	for _, path := range []string{"/v1/attachments", "/v1/backup"} {
+		for _, rest := range []string{header(device, path), header(device, path, "Transfer-Encoding: chunked") + "40\r\n" + strings.Repeat("x", 64) + "\r\n0\r\n\r\n"} {
+			w := dialWire(t, relay)
+			w.send(rest)
+			w.replyTo("POST", path).want(t, 411, "length_required")
+			if !w.ended() {
+				t.Error("the connection stays open")
+			}
+		}
+	}
+}
+
+func TestAnUploadThatBreaksOffLeavesNothing(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, func(c *app.Config) { c.ReadTimeout = 500 * time.Millisecond })
+	database := openDatabase(t, relay)
+	device := relay.Register(t).NewDevice(t)
+	for _, path := range []string{"/v1/attachments", "/v1/backup"} {
+		begin := func() *wire {
+			w := dialWire(t, relay)
+			w.send(header(device, path, "Content-Length: 1000000") + strings.Repeat("x", 300_000))
+			return w
+		}
+		w := begin()
+		relaytest.Eventually(t, "it runs", func() bool { return count(t, database, blobRows) > 0 })
+		_ = w.Close()
+		relaytest.Eventually(t, "nothing is left", func() bool { return count(t, database, blobRows) == 0 && filesIn(t, relay) == 0 })
+		begin().replyTo("POST", path).want(t, 408, "request_timeout")
+		relaytest.Eventually(t, "nothing is left", func() bool { return count(t, database, blobRows) == 0 && filesIn(t, relay) == 0 })
+	}
+}
+
+func TestABodyIsNeverTakenForARequest(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	device := relay.Register(t).NewDevice(t)
+	smuggled := "GET /openapi.yaml HTTP/1.1\r\nHost: x\r\n\r\n"
+	length := "Content-Length: " + strconv.Itoa(len(smuggled))
+	for name, c := range map[string]struct {
+		head   string
+		status int
+		code   string
+	}{
+		"accepted":             {header(device, "/v1/attachments", length), 201, ""},
+		"accepted, and more":   {header(device, "/v1/attachments", length) + smuggled, 201, ""},
+		"no token":             {header(nil, "/v1/attachments", length), 401, "unauthorized"},
+		"too long":             {header(device, "/v1/attachments", "Content-Length: 99999999"), 413, "body_too_large"},
+		"no length":            {header(device, "/v1/attachments"), 411, "length_required"},
+		"no body":              {header(device, "/v1/attachments", "Content-Length: 0"), 400, "body_too_small"},
+		"chunked":              {header(device, "/v1/attachments", "Transfer-Encoding: chunked"), 411, "length_required"},
+		"a made up length":     {header(device, "/v1/attachments", "X-Obscura-Declared-Length: 44", "X-Obscura-Declared-Length: 44"), 411, "length_required"},
+		"no condition":         {strings.Replace(header(device, "/v1/backup", length), "If-None-Match: *\r\n", "", 1), 400, "invalid_condition"},
+		"another media type":   {strings.Replace(header(device, "/v1/backup", length), "octet-stream", "json", 1), 415, "unsupported_media_type"},
+		"the absolute form":    {header(device, "http://x/v1/attachments?a=b", length), 201, ""},
+		"an expected continue": {header(nil, "/v1/attachments", length, "Expect: 100-continue"), 401, "unauthorized"},
+	} {
+		w := dialWire(t, relay)
+		w.send(c.head + smuggled + smuggled)
+		got := w.replyTo("POST", "/v1/attachments")
+		if strings.Contains(c.head, "/v1/backup") && got.code == "" {
+			t.Errorf("%s: accepted", name)
+		}
+		if got.status != c.status || got.code != c.code {
+			t.Errorf("%s: status %d, code %q", name, got.status, got.code)
+		}
+		if rest, _ := io.ReadAll(w.r); len(rest) > 0 {
+			t.Errorf("%s: and then %q", name, rest)
+		}
+	}
+	// Elsewhere a made up length is just a header, and the connection goes on.
+	w := dialWire(t, relay)
+	w.send("POST /v1/gateway/ticket HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + device.Token + "\r\nX-Obscura-Declared-Length: 44\r\n\r\n" + smuggled)
+	w.replyTo("POST", "/v1/gateway/ticket").want(t, 201, "")
+	w.replyTo("GET", "/openapi.yaml").want(t, 200, "")
+}
+
+func TestAnUploadMayWaitForContinue(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	device := relay.Register(t).NewDevice(t)
+	content := random(t, 100_000)
+	w := dialWire(t, relay)
+	w.send(header(device, "/v1/attachments", "Content-Length: 100000", "Expect: 100-continue"))
+	line, err := w.r.ReadString('\n')
+	if blank, _ := w.r.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" || blank != "\r\n" {
+		t.Fatalf("%q %q, %v", line, blank, err)
+	}
+	w.send(string(content))
+	id := w.replyTo("POST", "/v1/attachments").want(t, 201, "").member(t, "id")
+	got := ask{method: "GET", path: "/v1/attachments/" + id, token: device.Token}.to(t, relay).want(t, 200, "")
+	if !bytes.Equal(got.body, content) {
+		t.Error("it is not what was sent")
+	}
+}
+
+func TestARefusedUploadHearsWhy(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	for range 10 { // a client that writes all before it reads
+		w := dialWire(t, relay)
+		w.send(header(nil, "/v1/attachments", "Content-Length: 20000000"))
+		if _, err := io.CopyN(w, zeros{}, 20_000_000); err != nil {
+			t.Fatalf("the relay does not let it finish: %v", err)
+		}
+		w.replyTo("POST", "/v1/attachments").want(t, 401, "unauthorized")
+	}
+}
