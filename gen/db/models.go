@@ -116,6 +116,26 @@ type PreKeyStock struct {
 	Uploads    int64
 }
 
+type PushToken struct {
+	DeviceID     uuid.UUID
+	Kind         int16
+	Address      string
+	P256dh       []byte
+	Auth         []byte
+	RegisteredAt time.Time
+	WokenAt      *time.Time
+	WokenSeq     int64
+}
+
+type PushWakeup struct {
+	DeviceID    uuid.UUID
+	Kind        int16
+	Seq         int64
+	DueAt       time.Time
+	Attempts    int32
+	ScheduledAt time.Time
+}
+
 type Receipt struct {
 	SenderDeviceID uuid.UUID
 	Key            uuid.UUID
@@ -184,4 +204,10 @@ type User struct {
 	UsernameKey  string
 	PasswordHash string
 	CreatedAt    time.Time
+}
+
+type VapidKey struct {
+	One       bool
+	Secret    []byte
+	CreatedAt time.Time
 }

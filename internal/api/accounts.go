@@ -96,7 +96,7 @@ func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) 
 			return nil, err
 		}
 		out.Devices = append(out.Devices, api.AccountDevice{Device: deviceResponse(d.Device), Keys: inventoryResponse(&d.Inventory),
-			Mailbox: mailboxResponse(d), Backup: kept})
+			Mailbox: mailboxResponse(d), Backup: kept, PushToken: pushTokenResponse(d.PushToken)})
 	}
 	return api.GetAccount200JSONResponse{Body: out}, nil
 }

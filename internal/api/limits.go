@@ -23,8 +23,8 @@ type Rates struct {
 	Keys limit.Rate
 	// Bundles is per calling device and target user.
 	Bundles limit.Rate
-	// Sends and Tickets are per device.
-	Sends, Tickets limit.Rate
+	// Sends, Tickets and PushTokens are per device.
+	Sends, Tickets, PushTokens limit.Rate
 	// Uploads and Downloads are per device, of attachments and backups.
 	Uploads, Downloads limit.Rate
 }
@@ -38,7 +38,7 @@ type pair struct {
 type Limits struct {
 	register, logIn, refresh *limit.Limiter[netip.Addr]
 	password, keys           *limit.Limiter[core.UserID]
-	sends, tickets           *limit.Limiter[core.DeviceID]
+	sends, tickets, push     *limit.Limiter[core.DeviceID]
 	uploads, downloads       *limit.Limiter[core.DeviceID]
 	bundles                  *limit.Limiter[pair]
 }
@@ -53,6 +53,7 @@ func NewLimits(r Rates) *Limits {
 		keys:     limit.New[core.UserID](r.Keys),
 		sends:    limit.New[core.DeviceID](r.Sends),
 		tickets:  limit.New[core.DeviceID](r.Tickets),
+		push:     limit.New[core.DeviceID](r.PushTokens),
 		bundles:  limit.New[pair](r.Bundles),
 
 		uploads:   limit.New[core.DeviceID](r.Uploads),
@@ -65,7 +66,7 @@ func (l *Limits) Sweep() {
 	if l == nil {
 		return
 	}
-	for _, limiter := range []interface{ Sweep() }{l.register, l.logIn, l.refresh, l.password, l.keys, l.sends, l.tickets, l.bundles, l.uploads, l.downloads} {
+	for _, limiter := range []interface{ Sweep() }{l.register, l.logIn, l.refresh, l.password, l.keys, l.sends, l.tickets, l.push, l.bundles, l.uploads, l.downloads} {
 		limiter.Sweep()
 	}
 }
@@ -96,6 +97,8 @@ func (s *server) throttle(c *fiber.Ctx, op *operation, p core.Principal) error {
 		wait = l.uploads.Take(p.Device)
 	case "downloadAttachment", "downloadBackup", "headBackup":
 		wait = l.downloads.Take(p.Device)
+	case "setPushToken", "deletePushToken":
+		wait = l.push.Take(p.Device)
 	}
 	return limited(wait)
 }

@@ -2,23 +2,70 @@ package api
 
 import (
 	"context"
-
-	"github.com/gofiber/fiber/v2"
+	"encoding/base64"
+	"errors"
+	"strings"
 
 	"github.com/obscura-relay/obscura/gen/api"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/account"
+	"github.com/obscura-relay/obscura/internal/core/push"
 )
 
-// SetPushToken is not built yet.
-func (s *server) SetPushToken(context.Context, api.SetPushTokenRequestObject) (api.SetPushTokenResponseObject, error) {
-	return nil, fiber.ErrNotFound
+var errOneToken = core.NewError(core.Invalid, "invalid_request", "The body needs exactly one of token and webPush.")
+
+// SetPushToken keeps how the device is woken up.
+func (s *server) SetPushToken(ctx context.Context, r api.SetPushTokenRequestObject) (api.SetPushTokenResponseObject, error) {
+	app, web := r.Body.Token, r.Body.WebPush
+	if (app == nil) == (web == nil) {
+		return nil, errOneToken
+	}
+	var token push.Token
+	if app != nil {
+		token = push.AppToken(clone(*app))
+	} else {
+		var err error
+		if token, err = subscription(web); err != nil {
+			return nil, err
+		}
+	}
+	err := s.cfg.Push.Set(ctx, principal(ctx).Device, token)
+	if errors.Is(err, push.ErrDeviceGone) { // deleted, and this node has not heard of it
+		err = account.ErrUnauthorized
+	}
+	return api.SetPushToken200Response{}, err
 }
 
-// DeletePushToken is not built yet.
-func (s *server) DeletePushToken(context.Context, api.DeletePushTokenRequestObject) (api.DeletePushTokenResponseObject, error) {
-	return nil, fiber.ErrNotFound
+// subscription reads the keys, with or without padding.
+func subscription(web *api.WebPushSubscription) (push.Token, error) {
+	public, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(web.Keys.P256Dh, "="))
+	if err != nil {
+		return push.Token{}, push.ErrSubscription
+	}
+	secret, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(web.Keys.Auth, "="))
+	if err != nil {
+		return push.Token{}, push.ErrSubscription
+	}
+	return push.Token{Kind: push.WebPush, Address: clone(web.Endpoint), P256dh: public, Auth: secret}, nil
 }
 
-// GetVapidKey is not built yet.
+// DeletePushToken forgets how the device is woken up.
+func (s *server) DeletePushToken(ctx context.Context, _ api.DeletePushTokenRequestObject) (api.DeletePushTokenResponseObject, error) {
+	return api.DeletePushToken200Response{}, s.cfg.Push.Delete(ctx, principal(ctx).Device)
+}
+
+// GetVapidKey gives the key that subscriptions are made for.
 func (s *server) GetVapidKey(context.Context, api.GetVapidKeyRequestObject) (api.GetVapidKeyResponseObject, error) {
-	return nil, fiber.ErrNotFound
+	return api.GetVapidKey200JSONResponse{Body: api.VapidKey{PublicKey: base64.RawURLEncoding.EncodeToString(s.cfg.Push.PublicKey())}}, nil
+}
+
+func pushTokenResponse(r *push.Registration) *api.AccountPushToken {
+	if r == nil {
+		return nil
+	}
+	out := &api.AccountPushToken{Kind: api.TOKEN, RegisteredAt: r.RegisteredAt, WokenAt: r.WokenAt}
+	if r.Kind == push.WebPush {
+		out.Kind = api.WEBPUSH
+	}
+	return out
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/device"
 	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
+	"github.com/obscura-relay/obscura/internal/core/push"
 )
 
 // Observer counts requests.
@@ -41,6 +42,7 @@ type Config struct {
 	Blobs    *blob.Service
 	// Uploads are those that run; whoever stops the server stops them too.
 	Uploads *Uploads
+	Push     *push.Service
 	// IsUpgrade reports whether a request asks for a WebSocket; Upgrade opens one for a device.
 	IsUpgrade func(*fiber.Ctx) bool
 	Upgrade   func(*fiber.Ctx, core.Principal) error

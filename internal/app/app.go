@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/obscura-relay/obscura/internal/api"
+	"github.com/obscura-relay/obscura/internal/core/push"
 	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -51,11 +52,19 @@ func serve(ctx context.Context, cfg Config, db *database, logger *slog.Logger, r
 	if err := prepareSchema(ctx, cfg, db.main); err != nil {
 		return err
 	}
-	r, err := newRelay(ctx, cfg, db, logger)
+	vapid, err := cfg.vapidKey()
+	if err == nil && vapid == nil {
+		vapid, err = push.VAPIDKey(ctx, db.main)
+	}
+	if err != nil {
+		return err
+	}
+	r, err := newRelay(ctx, cfg, db, vapid, logger)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = r.store.Close() }()
+	defer r.couriers.close()
 	if err := r.accounts.Load(ctx); err != nil {
 		return err
 	}

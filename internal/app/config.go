@@ -51,6 +51,10 @@ type Config struct {
 	LimitUploads   limit.Rate `default:"120/1m" placeholder:"N/TIME" help:"Uploads of attachments and backups per device."`
 	LimitDownloads limit.Rate `default:"600/1m" placeholder:"N/TIME" help:"Downloads of attachments and backups per device."`
 
+	LimitPushTokens limit.Rate `default:"30/1m" placeholder:"N/TIME" help:"Changes of the push token per device."`
+
+	Push
+
 	ReadTimeout     time.Duration `default:"20s" placeholder:"TIME" help:"How long a request may take to arrive."`
 	WriteTimeout    time.Duration `default:"20s" placeholder:"TIME" help:"How long an answer may take to leave."`
 	IdleTimeout     time.Duration `default:"60s" placeholder:"TIME" help:"How long a connection may wait for its next request."`
@@ -84,6 +88,9 @@ func (c *Config) Validate() error {
 	}
 	if c.AttachmentQuota < core.MaxAttachment || c.AttachmentDailyQuota < core.MaxAttachment {
 		return errors.New("--attachment-quota and --attachment-daily-quota must have room for one attachment, 50MiB")
+	}
+	if err := c.Push.validate(); err != nil {
+		return err
 	}
 	for _, origin := range c.CORSOrigins {
 		if origin != "*" && !strings.HasPrefix(origin, "http://") && !strings.HasPrefix(origin, "https://") {
@@ -132,7 +139,7 @@ func (c *Config) rates() *api.Limits {
 	}
 	return api.NewLimits(api.Rates{
 		Register: c.LimitRegister, LogIn: c.LimitLogIn, Refresh: c.LimitRefresh, Password: c.LimitPassword,
-		Keys: c.LimitKeys, Bundles: c.LimitBundles, Sends: c.LimitSends, Tickets: c.LimitTickets,
+		Keys: c.LimitKeys, Bundles: c.LimitBundles, Sends: c.LimitSends, Tickets: c.LimitTickets, PushTokens: c.LimitPushTokens,
 		Uploads: c.LimitUploads, Downloads: c.LimitDownloads,
 	})
 }

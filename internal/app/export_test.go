@@ -26,6 +26,9 @@ var kept = map[string]string{
 	"backups":                "device_id=deviceId version blob=-a-name-in-the-store size stored_at=storedAt upload=-while-it-runs upload_size=-while-it-runs upload_until=-while-it-runs",
 	"blob_trash":             "key=-nobody's due_at=-nobody's",
 	"receipts":               "sender_device_id=deviceId key=receipts slot=receipts digest=receipts invalid=receipts",
+	"push_tokens":            "device_id=deviceId kind address=-a-secret-of-the-service p256dh=-with-the-address auth=-a-secret registered_at=registeredAt woken_at=wokenAt woken_seq=-a-hint",
+	"push_wakeups":           "device_id=deviceId kind seq=-a-hint due_at=-seconds attempts=-seconds scheduled_at=-seconds",
+	"vapid_keys":             "one=-nobody's secret=-nobody's created_at=-nobody's",
 	"signing_keys":           "id=-nobody's secret=-nobody's created_at=-nobody's",
 	"goose_db_version":       "id=-nobody's version_id=-nobody's is_applied=-nobody's tstamp=-nobody's",
 }
@@ -39,6 +42,7 @@ func TestNothingIsKeptThatTheExportDoesNotAccountFor(t *testing.T) {
 	writeGap(t, relay, device)
 	attach(t, device, random(t, 1))
 	backUp(t, device, 0, random(t, 32)).want(t, 200, "")
+	putToken(device, "an-app-token").to(t, relay).want(t, 200, "")
 	rows, err := openDatabase(t, relay).Query(t.Context(), `SELECT table_name, column_name FROM information_schema.columns
 		WHERE table_schema = 'public' AND table_name !~ '^receipts_\d$'`)
 	if err != nil {

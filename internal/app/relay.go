@@ -2,9 +2,11 @@ package app
 
 import (
 	"context"
+	"crypto/ecdh"
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/device"
 	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
+	"github.com/obscura-relay/obscura/internal/core/push"
 	"github.com/obscura-relay/obscura/internal/gateway"
 	"github.com/obscura-relay/obscura/internal/metrics"
 	"github.com/obscura-relay/obscura/internal/wake"
@@ -38,6 +41,8 @@ type relay struct {
 	uploads  *api.Uploads
 	gateway  *gateway.Gateway
 	bus      *wake.Bus
+	push     *push.Service
+	couriers couriers
 	limits   *api.Limits
 	http     *fiber.App
 
@@ -45,12 +50,15 @@ type relay struct {
 	stopping   atomic.Bool
 }
 
-func newRelay(ctx context.Context, cfg Config, db *database, logger *slog.Logger) (*relay, error) {
+func newRelay(ctx context.Context, cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Logger) (*relay, error) {
 	r := &relay{db: db, logger: logger, metrics: metrics.New(), limits: cfg.rates(), uploads: api.NewUploads()}
 	r.metrics.Registry().MustRegister(pgxpoolprometheus.NewCollector(db.main.Pool(), map[string]string{"pool": "requests"}),
 		pgxpoolprometheus.NewCollector(db.async.Pool(), map[string]string{"pool": "acknowledgements"}))
 	tokenKey, err := cfg.tokenKey()
 	if err != nil {
+		return nil, err
+	}
+	if r.couriers, err = cfg.couriers(vapid); err != nil {
 		return nil, err
 	}
 	blobURL, err := cfg.blobURL()
@@ -71,8 +79,11 @@ func newRelay(ctx context.Context, cfg Config, db *database, logger *slog.Logger
 	r.metrics.Queue("sends", r.mailbox.WaitingSends)
 	r.metrics.Queue("acknowledgements", r.mailbox.WaitingAcknowledgements)
 	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, PreKeyCounts: r.keys.Counts, LiveSessions: r.accounts.LiveSessions, Silence: r.bus.Silence,
-		Announce: r.announce, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
-	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox, Blobs: r.blobs, Uploads: r.uploads,
+		Announce: r.announce, Left: func(device core.DeviceID) { r.push.Schedule(device) }, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
+	r.push = push.New(push.Config{DB: db.main, Async: db.async, PublicKey: vapid.PublicKey().Bytes(), Senders: r.couriers.senders(),
+		PrivateNetworks: cfg.PushPrivateNetworks, Live: r.gateway.Live, Ask: r.askForSockets, Times: cfg.PushTimes, Counters: r.metrics, Logger: logger})
+	r.metrics.Queue("wakeups", r.push.Waiting)
+	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox, Blobs: r.blobs, Uploads: r.uploads, Push: r.push,
 		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,
 		Contract: obscura.OpenAPI, Frames: obscura.Proto, Limits: r.limits, TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
 		Timeouts: api.Timeouts{Read: cfg.ReadTimeout, Write: cfg.WriteTimeout, Idle: cfg.IdleTimeout, Request: cfg.RequestTimeout},
@@ -89,9 +100,13 @@ func (r *relay) announce(n core.Notice) {
 	}
 	elsewhere := r.gateway.Deliver(n)
 	switch n.Kind {
-	case core.NoticeMail, core.NoticeKeys:
+	case core.NoticeMail:
+		r.push.Schedule(elsewhere.IDs...)
 		r.bus.Publish(elsewhere)
-	case core.NoticeDisplaced:
+	case core.NoticeKeys:
+		r.bus.Publish(elsewhere)
+	case core.NoticeDisplaced: // a socket has opened
+		r.push.Cancel(n.IDs...)
 		r.bus.Publish(n)
 	}
 }
@@ -103,10 +118,20 @@ func (r *relay) offer(device core.DeviceID, envelopes []core.Envelope) bool {
 
 // receive is what a node tells.
 func (r *relay) receive(n core.Notice) {
-	if n.Kind == core.NoticeEnded {
+	switch n.Kind {
+	case core.NoticeEnded:
 		r.accounts.Revoke(n.IDs)
+	case core.NoticeDue:
+		n.IDs = slices.DeleteFunc(n.IDs, func(device core.DeviceID) bool { return !r.gateway.Live(device) })
+		r.push.Cancel(n.IDs...)
+		return
 	}
 	r.gateway.Deliver(n)
+}
+
+// askForSockets asks the nodes which have live sockets of these devices to cancel their wake-ups.
+func (r *relay) askForSockets(devices []core.DeviceID) {
+	r.bus.Publish(core.Notice{Kind: core.NoticeDue, IDs: devices})
 }
 
 // resync starts anew after notices may have been missed.
@@ -118,7 +143,8 @@ func (r *relay) resync() {
 // workers run until requests and sockets have ended.
 func (r *relay) workers() []func(context.Context) error {
 	return []func(context.Context) error{
-		r.mailbox.RunSends, r.mailbox.RunAcknowledgements, r.keys.Run, r.gateway.Run, r.bus.Run, r.blobs.Run, r.sweep, r.vacuum, r.rotate, r.walk,
+		r.mailbox.RunSends, r.mailbox.RunAcknowledgements, r.keys.Run, r.gateway.Run, r.bus.Run, r.blobs.Run, r.push.Run,
+		r.sweep, r.vacuum, r.rotate, r.walk,
 	}
 }
 
@@ -174,7 +200,10 @@ func (r *relay) sweep(ctx context.Context) error {
 			if err := r.mailbox.Sweep(ctx); err != nil {
 				return err
 			}
-			return r.blobs.Sweep(ctx)
+			if err := r.blobs.Sweep(ctx); err != nil {
+				return err
+			}
+			return r.push.Sweep(ctx)
 		})
 		if err != nil && ctx.Err() == nil {
 			r.logger.Warn("the sweep failed", "error", err)

@@ -176,7 +176,7 @@ func (counters) Dropped(core.GapReason, int) {}
 func newGateway(db *storage.DB) (*Gateway, *mailbox.Service) {
 	box := mailbox.New(mailbox.Config{DB: db, Async: db, Counters: counters{}, Announce: func(core.Notice) {},
 		Offer: func(core.DeviceID, []core.Envelope) bool { return false }})
-	return New(Config{
+	return New(Config{Left: func(core.DeviceID) {},
 		Mailbox: box, Counters: counters{}, Logger: slog.New(slog.DiscardHandler), PollInterval: time.Second, Silence: func() time.Duration { return 0 },
 		Announce:     func(core.Notice) {},
 		PreKeyCounts: func(context.Context, core.DeviceID) (int32, int32, error) { return 7, 3, nil },

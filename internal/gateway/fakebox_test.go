@@ -39,7 +39,7 @@ func inFakeTime(t *testing.T, test func(t *testing.T, b *fakeBox)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &fakeBox{counted: map[int64]int{}, asked: map[string]int{}, ended: map[core.SessionID]bool{}}
-		b.Gateway = New(Config{Mailbox: b, Counters: b, Logger: slog.New(slog.NewTextHandler(&b.logged, nil)), PollInterval: time.Hour,
+		b.Gateway = New(Config{Left: func(core.DeviceID) {}, Mailbox: b, Counters: b, Logger: slog.New(slog.NewTextHandler(&b.logged, nil)), PollInterval: time.Hour,
 			Announce: func(core.Notice) {}, Silence: b.silence, LiveSessions: b.liveSessions,
 			PreKeyCounts: func(ctx context.Context, _ core.DeviceID) (int32, int32, error) { return 7, 3, b.ask(ctx, "keys") }})
 		test(t, b)

@@ -50,6 +50,8 @@ type Config struct {
 	LiveSessions func(context.Context, []core.SessionID) ([]core.SessionID, error)
 	// Announce tells the other nodes.
 	Announce func(core.Notice)
+	// Left is told of a device whose last socket here has ended.
+	Left func(core.DeviceID)
 	// Silence returns how long ago it was certain that this node had heard of every revocation.
 	Silence func() time.Duration
 	// PollInterval is how often mailboxes are looked at behind the wake-ups; it is jittered by a tenth.
@@ -110,11 +112,22 @@ func (g *Gateway) register(s *session) (code int, ok bool) {
 
 func (g *Gateway) unregister(s *session) {
 	g.mu.Lock()
-	if g.sessions[s.principal.Device] == s {
+	left := g.sessions[s.principal.Device] == s
+	if left {
 		delete(g.sessions, s.principal.Device)
 	}
 	g.mu.Unlock()
+	if left {
+		g.cfg.Left(s.principal.Device)
+	}
 	g.served.Done()
+}
+
+// Live reports whether a device has a live socket here.
+func (g *Gateway) Live(device core.DeviceID) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.sessions[device] != nil
 }
 
 // Deliver tells the sockets of this node what happened and returns the notice for the devices that

@@ -24,6 +24,8 @@ type Metrics struct {
 	acknowledged prometheus.Counter
 	dropped      *prometheus.CounterVec
 	blobBytes    *prometheus.CounterVec
+	wakeups      *prometheus.CounterVec
+	cancelled    prometheus.Counter
 }
 
 // New makes the collectors and registers those of the Go runtime and the process beside them.
@@ -47,10 +49,14 @@ func New() *Metrics {
 	}, []string{"direction"})
 	m.blobBytes.WithLabelValues("in")
 	m.blobBytes.WithLabelValues("out")
+	m.wakeups = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "obscura_push_wakeups_total",
+		Help: "Tries to wake up a device, by push service and result; unneeded: nothing was sent, since its mail was gone."}, []string{"kind", "result"})
+	m.cancelled = prometheus.NewCounter(prometheus.CounterOpts{Name: "obscura_push_wakeups_cancelled_total",
+		Help: "Wake-ups not sent because the device connected in time."})
 	for _, reason := range reasons {
 		m.dropped.WithLabelValues(reason)
 	}
-	m.registry.MustRegister(m.requests, m.sockets, m.accepted, m.delivered, m.acknowledged, m.dropped, m.blobBytes,
+	m.registry.MustRegister(m.requests, m.sockets, m.accepted, m.delivered, m.acknowledged, m.dropped, m.blobBytes, m.wakeups, m.cancelled,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -102,3 +108,9 @@ func (m *Metrics) BlobBytes(in bool, n int64) {
 	}
 	m.blobBytes.WithLabelValues(direction).Add(float64(n))
 }
+
+// Wakeup counts a try to wake up a device, by push service and result.
+func (m *Metrics) Wakeup(kind, result string) { m.wakeups.WithLabelValues(kind, result).Inc() }
+
+// WakeupsCancelled counts wake-ups whose device connected in time.
+func (m *Metrics) WakeupsCancelled(n int) { m.cancelled.Add(float64(n)) }

@@ -58,6 +58,7 @@ func Config(databaseURL string) app.Config {
 		BlobURL:         "mem://", // Start gives a folder
 		AttachmentQuota: 10 << 30, AttachmentDailyQuota: 2 << 30,
 		DatabaseConnections: 8, Migrate: true, RateLimits: "off",
+		Push:        app.Push{PushContact: "mailto:push@example.org"},
 		ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 30 * time.Second,
 		RequestTimeout: 10 * time.Second, PollInterval: time.Second, ShutdownTimeout: 5 * time.Second,
 		LogFormat: "json", LogLevel: slog.LevelDebug,

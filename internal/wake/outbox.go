@@ -23,6 +23,7 @@ type outbox struct {
 	mu        *sync.Mutex
 	mail      map[uuid.UUID]struct{} // guarded by mu
 	keys      map[uuid.UUID]struct{} // guarded by mu
+	due       map[uuid.UUID]struct{} // guarded by mu
 	displaced map[uuid.UUID]int64    // guarded by mu: device to generation
 }
 
@@ -33,7 +34,8 @@ func newOutbox() outbox {
 }
 
 func (o *outbox) clear() {
-	o.mail, o.keys, o.displaced = map[uuid.UUID]struct{}{}, map[uuid.UUID]struct{}{}, map[uuid.UUID]int64{}
+	o.mail, o.keys, o.due = map[uuid.UUID]struct{}{}, map[uuid.UUID]struct{}{}, map[uuid.UUID]struct{}{}
+	o.displaced = map[uuid.UUID]int64{}
 }
 
 // Publish tells the other nodes, soon and without waiting. Only hints travel so; revocations are sent
@@ -41,13 +43,15 @@ func (o *outbox) clear() {
 func (b *Bus) Publish(n core.Notice) {
 	o := &b.out
 	o.mu.Lock()
-	if len(o.mail)+len(o.keys)+len(o.displaced) < maxOutbox {
+	if len(o.mail)+len(o.keys)+len(o.due)+len(o.displaced) < maxOutbox {
 		for _, id := range n.IDs {
 			switch n.Kind {
 			case core.NoticeMail:
 				o.mail[id] = struct{}{}
 			case core.NoticeKeys:
 				o.keys[id] = struct{}{}
+			case core.NoticeDue:
+				o.due[id] = struct{}{}
 			case core.NoticeDisplaced:
 				o.displaced[id] = max(o.displaced[id], n.Generation)
 			}
@@ -87,6 +91,7 @@ func (o *outbox) take() []string {
 	var payloads []string
 	payloads = append(payloads, hints(core.NoticeMail, o.mail)...)
 	payloads = append(payloads, hints(core.NoticeKeys, o.keys)...)
+	payloads = append(payloads, hints(core.NoticeDue, o.due)...)
 	for id, generation := range o.displaced {
 		n := core.Notice{Kind: core.NoticeDisplaced, IDs: []uuid.UUID{id}, Generation: generation}
 		payloads = append(payloads, n.Payloads()...)

@@ -20,6 +20,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/blob"
 	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
+	"github.com/obscura-relay/obscura/internal/core/push"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -211,6 +212,9 @@ func Erase(ctx context.Context, tx db.DBTX, user core.UserID, id core.DeviceID) 
 	if err := q.RetireDeviceNumbers(ctx, tx, id); err != nil {
 		return err
 	}
+	if err := push.Forget(ctx, tx, id); err != nil {
+		return err
+	}
 	if _, err := q.DeleteDevice(ctx, tx, db.DeleteDeviceParams{ID: id, UserID: user}); err != nil {
 		return err
 	}
@@ -232,6 +236,8 @@ type Export struct {
 	// Acknowledged is the highest acknowledged sequence; Gaps are those not forgotten yet.
 	Acknowledged int64
 	Gaps         []core.Gap
+	// PushToken is nil for a device that has none.
+	PushToken *push.Registration
 	// Receipts counts the batches of the device that are remembered, SocketsOpened its connections.
 	Receipts, SocketsOpened int64
 }
@@ -259,6 +265,10 @@ func (s *Service) Export(ctx context.Context, user core.UserID) ([]Export, error
 			for _, g := range gaps {
 				e.Gaps = append(e.Gaps, core.Gap{From: g.FromSeq, To: g.ToSeq, Reason: core.GapReason(g.Reason)})
 			}
+			if err != nil {
+				return err
+			}
+			e.PushToken, err = push.RegistrationOf(ctx, tx, d.ID)
 			return err
 		})
 		if errors.Is(err, keys.ErrDeviceGone) {

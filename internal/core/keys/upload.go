@@ -7,6 +7,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
+	"github.com/obscura-relay/obscura/internal/core/push"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -91,6 +92,9 @@ func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u 
 		return nil, err
 	}
 	if err := q.ClearLastResort(ctx, tx, p.Device); err != nil {
+		return nil, err
+	}
+	if err := push.Forget(ctx, tx, p.Device); err != nil { // it wakes up the old installation
 		return nil, err
 	}
 	generation, n, err := mailbox.TakeOver(ctx, tx, p.Device)

@@ -1,0 +1,83 @@
+package app_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/core/push"
+	"github.com/obscura-relay/obscura/internal/courier/couriertest"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+// quick are delays that a test can wait for.
+var quick = push.Times{Grace: 50 * time.Millisecond, Jitter: time.Millisecond, Pause: time.Millisecond, Linger: 5 * time.Millisecond,
+	Ask: 100 * time.Millisecond, Poll: 10 * time.Millisecond, Send: 200 * time.Millisecond, Lease: 2 * time.Second,
+	Backoff: 20 * time.Millisecond, MaxBackoff: 100 * time.Millisecond}
+
+// towards makes a relay send to a push service of the test.
+func towards(web *couriertest.WebPush, change ...func(*push.Times)) func(*app.Config) {
+	return func(cfg *app.Config) {
+		cfg.PushTimes = quick
+		for _, c := range change {
+			c(&cfg.PushTimes)
+		}
+		cfg.PushPrivateNetworks, cfg.PushServices.Roots = true, web.Roots
+	}
+}
+
+// vapid reads the key that subscriptions are made for.
+func vapid(t testing.TB, device *relaytest.Device) string {
+	t.Helper()
+	got, err := device.GetVapidKeyWithResponse(t.Context())
+	if err != nil || got.JSON200 == nil {
+		t.Fatalf("%v, %s", err, got.Body)
+	}
+	return got.JSON200.PublicKey
+}
+
+// subscribe registers a subscription for a device.
+func subscribe(t testing.TB, relay *relaytest.Relay, device *relaytest.Device, web *couriertest.WebPush) *couriertest.Subscription {
+	t.Helper()
+	sub := web.Subscribe(vapid(t, device))
+	putWebPush(device, sub.Endpoint, sub.P256dh, sub.Auth).to(t, relay).want(t, 200, "")
+	return sub
+}
+
+func putWebPush(device *relaytest.Device, endpoint, p256dh, auth string) ask {
+	return ask{method: "PUT", path: "/v1/push-tokens", token: device.Token,
+		body: fmt.Sprintf(`{"webPush":{"endpoint":%q,"keys":{"p256dh":%q,"auth":%q}}}`, endpoint, p256dh, auth)}
+}
+
+func putToken(device *relaytest.Device, token string) ask {
+	return ask{method: "PUT", path: "/v1/push-tokens", token: device.Token, body: object("token", token)}
+}
+
+// wakes waits until n wake-ups have come.
+func wakes(t testing.TB, web *couriertest.Service, n int) []couriertest.Wake {
+	t.Helper()
+	relaytest.Eventually(t, fmt.Sprintf("%d wake-ups come", n), func() bool { return len(web.Wakes()) >= n })
+	got := web.Wakes()
+	if len(got) != n {
+		t.Fatalf("%d wake-ups, want %d", len(got), n)
+	}
+	return got
+}
+
+// nothingScheduled waits until the queue is empty.
+func nothingScheduled(t testing.TB, relay *relaytest.Relay) {
+	t.Helper()
+	db := openDatabase(t, relay)
+	relaytest.Eventually(t, "the queue of wake-ups is empty", func() bool {
+		return meter(t, relay, `obscura_queue_waiting{queue="wakeups"}`) == 0 && count(t, db, "SELECT count(*) FROM push_wakeups") == 0
+	})
+}
+
+// tokens are how many push tokens a device has.
+func tokens(t testing.TB, relay *relaytest.Relay, device uuid.UUID) int {
+	t.Helper()
+	return count(t, openDatabase(t, relay), "SELECT count(*) FROM push_tokens WHERE device_id = $1", device)
+}

@@ -1,0 +1,112 @@
+package push
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// result is what became of a lease.
+type result struct {
+	lease
+	// Result is zero when the wake-up was not wanted any more.
+	Result
+	kind         Kind
+	registeredAt time.Time
+	// seq is up to which sequence the wake-up told of mail.
+	seq int64
+	// late: it has been tried for long enough.
+	late bool
+	// interrupted: the relay stops.
+	interrupted bool
+}
+
+// finish counts a result and joins it to those that are settled together.
+func (s *Service) finish(ctx context.Context, r result) {
+	switch r.Outcome {
+	case Delivered:
+		s.cfg.Counters.Wakeup(r.kind.String(), "delivered")
+	case Invalid:
+		s.cfg.Counters.Wakeup(r.kind.String(), "invalid")
+	case Rejected:
+		s.cfg.Counters.Wakeup(r.kind.String(), "rejected")
+	case Failed:
+		s.cfg.Counters.Wakeup(r.kind.String(), "failed")
+	default:
+		s.cfg.Counters.Wakeup(r.kind.String(), "unneeded")
+	}
+	if (r.Outcome == Rejected || r.Outcome == Failed) && !r.interrupted && s.said[r.kind].allow() {
+		s.cfg.Logger.Warn("a wake-up was not taken", "kind", r.kind.String(), "reason", r.Reason)
+	}
+	if _, err := s.results.Do(context.WithoutCancel(ctx), r, 1); err != nil && s.settleFailed.allow() {
+		s.cfg.Logger.Warn("what became of wake-ups is not written down; they may be sent again", "error", err)
+	}
+}
+
+// settle writes down what became of a batch of leases, in one transaction.
+func (s *Service) settle(ctx context.Context, results []result) ([]struct{}, error) {
+	var invalid db.ForgetPushTokensParams
+	var told db.MarkWokenParams
+	var end db.EndWakeupsParams
+	var postpone db.PostponeWakeupsParams
+	for _, r := range results {
+		later, anew := s.cfg.Times.Grace, true // for what came while we were at it
+		switch {
+		case r.interrupted:
+			later, anew = 0, false
+		case r.Outcome == Failed && !r.late:
+			later, anew = s.backoff(r.attempts, r.RetryAfter), false
+		case r.Outcome == Invalid:
+			invalid.DeviceIds = append(invalid.DeviceIds, r.device)
+			invalid.RegisteredAts = append(invalid.RegisteredAts, r.registeredAt)
+		case r.Outcome != 0:
+			told.DeviceIds = append(told.DeviceIds, r.device)
+			told.RegisteredAts = append(told.RegisteredAts, r.registeredAt)
+			told.Seqs = append(told.Seqs, r.seq)
+			told.Told = append(told.Told, r.Outcome == Delivered)
+			later = s.cfg.Times.Pause
+		}
+		if anew {
+			end.DeviceIds = append(end.DeviceIds, r.device)
+			end.Attempts = append(end.Attempts, r.attempts)
+			end.Seqs = append(end.Seqs, r.seq)
+		}
+		postpone.DeviceIds = append(postpone.DeviceIds, r.device)
+		postpone.Attempts = append(postpone.Attempts, r.attempts)
+		postpone.DelaysMs = append(postpone.DelaysMs, later.Milliseconds())
+		postpone.Anew = append(postpone.Anew, anew)
+	}
+	ctx, cancel := context.WithTimeout(ctx, txTime)
+	defer cancel()
+	err := s.cfg.Async.InTx(ctx, func(tx db.DBTX) error {
+		q := storage.Queries
+		if len(invalid.DeviceIds) > 0 {
+			if err := q.ForgetPushTokens(ctx, tx, invalid); err != nil {
+				return err
+			}
+		}
+		if len(told.DeviceIds) > 0 {
+			if err := q.MarkWoken(ctx, tx, told); err != nil {
+				return err
+			}
+		}
+		if err := q.EndWakeups(ctx, tx, end); err != nil {
+			return err
+		}
+		return q.PostponeWakeups(ctx, tx, postpone)
+	})
+	return make([]struct{}, len(results)), err
+}
+
+// backoff doubles with every attempt, is jittered by a fifth, and heeds what the service asked for.
+func (s *Service) backoff(attempts int32, asked time.Duration) time.Duration {
+	d := s.cfg.Times.MaxBackoff
+	if doublings := attempts - 1; doublings < 20 {
+		d = min(d, s.cfg.Times.Backoff<<doublings)
+	}
+	d = d*9/10 + rand.N(d/5+1)
+	return max(d, min(asked, s.cfg.Times.MaxBackoff))
+}

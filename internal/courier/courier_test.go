@@ -1,0 +1,251 @@
+package courier_test
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/rand"
+	"encoding/base64"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/obscura-relay/obscura/internal/core/push"
+	"github.com/obscura-relay/obscura/internal/courier"
+	"github.com/obscura-relay/obscura/internal/courier/couriertest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	appToken  = "an-app-token:of-FCM"
+	appleHex  = "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0"
+	fcmPath   = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
+	wakePlain = `{"type":"wake"}`
+)
+
+// webPush is a service, a way out to it, and a subscription.
+func webPush(t *testing.T, private bool) (*couriertest.WebPush, *courier.WebPush, *couriertest.Subscription, push.Token) {
+	t.Helper()
+	service := couriertest.NewWebPush(t)
+	key, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := courier.NewWebPush(courier.WebPushConfig{Key: key, Contact: "mailto:push@example.org", PrivateNetworks: private, Roots: service.Roots})
+	t.Cleanup(out.Close)
+	sub := service.Subscribe(base64.RawURLEncoding.EncodeToString(key.PublicKey().Bytes()))
+	return service, out, sub, token(t, sub)
+}
+
+func token(t *testing.T, sub *couriertest.Subscription) push.Token {
+	t.Helper()
+	public, err := base64.RawURLEncoding.DecodeString(sub.P256dh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := base64.RawURLEncoding.DecodeString(sub.Auth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return push.Token{Kind: push.WebPush, Address: sub.Endpoint, P256dh: public, Auth: secret}
+}
+
+func fcm(t *testing.T) (*couriertest.FCM, *courier.FCM) {
+	t.Helper()
+	service := couriertest.NewFCM(t)
+	file, err := os.ReadFile(service.Credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := courier.NewFCM(courier.FCMConfig{Credentials: file, URL: service.URL, Roots: service.Roots})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(out.Close)
+	return service, out
+}
+
+func apns(t *testing.T) (*couriertest.APNs, *courier.APNs) {
+	t.Helper()
+	service := couriertest.NewAPNs(t)
+	file, err := os.ReadFile(service.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := courier.NewAPNs(courier.APNsConfig{Key: file, KeyID: couriertest.KeyID, TeamID: couriertest.TeamID, Topic: couriertest.Topic,
+		URL: service.URL, Roots: service.Roots})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(out.Close)
+	return service, out
+}
+
+// want sends a wake-up and compares what became of it.
+func want(t *testing.T, out push.Sender, to push.Token, outcome push.Outcome, after time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	got := out.Send(ctx, to)
+	if got.Outcome != outcome || got.RetryAfter.Round(time.Minute) != after {
+		t.Errorf("%+v, want outcome %d after %s", got, outcome, after)
+	}
+	for _, secret := range []string{to.Address, "127.0.0.1", "http"} {
+		if strings.Contains(got.Reason, secret) {
+			t.Errorf("the reason tells a secret: %s", got.Reason)
+		}
+	}
+}
+
+func TestEveryWakeUpIsTheSame(t *testing.T) {
+	t.Parallel()
+	web, toWeb, sub, to := webPush(t, true)
+	google, toGoogle := fcm(t)
+	apple, toApple := apns(t)
+	for range 3 {
+		want(t, toWeb, to, push.Delivered, 0)
+		want(t, toGoogle, push.AppToken(appToken), push.Delivered, 0)
+		want(t, toApple, push.AppToken(appleHex), push.Delivered, 0)
+	}
+	for i, w := range web.Wakes() {
+		if w.Address != sub.Endpoint || w.Plain != wakePlain || w.Length != 256 {
+			t.Errorf("%d: %+v", i, w)
+		}
+	}
+	for _, wakes := range [][]couriertest.Wake{web.Wakes(), google.Wakes(), apple.Wakes()} {
+		if len(wakes) != 3 || wakes[0] != wakes[1] || wakes[1] != wakes[2] {
+			t.Errorf("%+v", wakes)
+		}
+	}
+	if google.Issued() != 1 {
+		t.Errorf("%d access tokens", google.Issued())
+	}
+}
+
+func TestAnswersOfWebPush(t *testing.T) {
+	t.Parallel()
+	elsewhere := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
+	t.Cleanup(elsewhere.Close)
+	service, out, _, to := webPush(t, true)
+	for _, c := range []struct {
+		answer  http.HandlerFunc
+		outcome push.Outcome
+		after   time.Duration
+	}{
+		{couriertest.Status(200), push.Delivered, 0},
+		{couriertest.Status(202), push.Delivered, 0},
+		{couriertest.Status(404), push.Invalid, 0},
+		{couriertest.Status(410), push.Invalid, 0},
+		{couriertest.Status(400), push.Rejected, 0},
+		{couriertest.Status(413), push.Rejected, 0},
+		{couriertest.Status(429, "Retry-After", "120"), push.Failed, 2 * time.Minute},
+		{couriertest.Status(503, "Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), push.Failed, time.Hour},
+		{couriertest.Status(503, "Retry-After", "soon"), push.Failed, 0},
+		{couriertest.Status(307, "Location", elsewhere.URL), push.Rejected, 0},
+		{couriertest.Status(302, "Location", elsewhere.URL), push.Rejected, 0},
+		{couriertest.Hang, push.Failed, 0},
+		{func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, push.Failed, 0},
+	} {
+		service.Then(c.answer)
+		want(t, out, to, c.outcome, c.after)
+	}
+	want(t, out, to, push.Delivered, 0)
+}
+
+// A body without an end is read up to a bound.
+func TestAnEndlessAnswerIsCutOff(t *testing.T) {
+	t.Parallel()
+	service, out, _, to := webPush(t, true)
+	service.Then(func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
+	})
+	want(t, out, to, push.Delivered, 0)
+}
+
+func TestPrivateAddressesAreNotDialled(t *testing.T) {
+	t.Parallel()
+	service, out, _, to := webPush(t, false)
+	want(t, out, to, push.Rejected, 0)
+	to.Address = strings.Replace(to.Address, "127.0.0.1", "localhost", 1)
+	want(t, out, to, push.Rejected, 0)
+	to.Address = "https://localhost/push" // the port alone would do
+	want(t, out, to, push.Rejected, 0)
+	if n := len(service.Wakes()); n != 0 {
+		t.Errorf("%d came", n)
+	}
+}
+
+func TestAnswersOfFCM(t *testing.T) {
+	t.Parallel()
+	service, out := fcm(t)
+	to := push.AppToken(appToken)
+	for _, c := range []struct {
+		answer  http.HandlerFunc
+		outcome push.Outcome
+	}{
+		{couriertest.JSON(404, `{"error":{"status":"NOT_FOUND","details":[{"@type":"`+fcmPath+`","errorCode":"UNREGISTERED"}]}}`), push.Invalid},
+		{couriertest.JSON(404, `{"error":{"status":"NOT_FOUND"}}`), push.Failed},
+		{couriertest.JSON(403, `{"error":{"details":[{"@type":"`+fcmPath+`","errorCode":"SENDER_ID_MISMATCH"}]}}`), push.Invalid},
+		{couriertest.JSON(403, `{"error":{"status":"PERMISSION_DENIED"}}`), push.Failed},
+		{couriertest.JSON(400, `{"error":{"details":[{"errorCode":"INVALID_ARGUMENT"},{"fieldViolations":[{"field":"message.token"}]}]}}`), push.Invalid},
+		{couriertest.JSON(400, `{"error":{"details":[{"errorCode":"INVALID_ARGUMENT"},{"fieldViolations":[{"field":"message.android.ttl"}]}]}}`), push.Rejected},
+		{couriertest.JSON(400, `no JSON`), push.Rejected},
+		{couriertest.Status(429), push.Failed},
+		{couriertest.Status(500), push.Failed},
+		{couriertest.Hang, push.Failed},
+	} {
+		service.Then(c.answer)
+		want(t, out, to, c.outcome, 0)
+	}
+	service.Revoke()
+	want(t, out, to, push.Failed, 0)
+	want(t, out, to, push.Delivered, 0)
+	if service.Issued() != 2 {
+		t.Errorf("%d access tokens", service.Issued())
+	}
+}
+
+func TestAnswersOfAPNs(t *testing.T) {
+	t.Parallel()
+	service, out := apns(t)
+	to := push.AppToken(appleHex)
+	for _, c := range []struct {
+		answer  http.HandlerFunc
+		outcome push.Outcome
+	}{
+		{couriertest.JSON(410, `{"reason":"Unregistered","timestamp":1}`), push.Invalid},
+		{couriertest.JSON(400, `{"reason":"BadDeviceToken"}`), push.Invalid},
+		{couriertest.JSON(400, `{"reason":"DeviceTokenNotForTopic"}`), push.Invalid},
+		{couriertest.JSON(400, `{"reason":"BadTopic"}`), push.Rejected},
+		{couriertest.JSON(403, `{"reason":"InvalidProviderToken"}`), push.Failed},
+		{couriertest.JSON(429, `{"reason":"TooManyRequests"}`), push.Failed},
+		{couriertest.JSON(503, `{"reason":"Shutdown"}`), push.Failed},
+		{couriertest.JSON(503, `no JSON`), push.Failed},
+		{couriertest.Hang, push.Failed},
+	} {
+		service.Then(c.answer)
+		want(t, out, to, c.outcome, 0)
+	}
+	want(t, out, to, push.Delivered, 0)
+}
+
+func TestFilesThatAreNotKeysAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"", "{", "{}", `{"project_id":"p","client_email":"c","token_uri":"u","private_key":"no key"}`} {
+		if _, err := courier.NewFCM(courier.FCMConfig{Credentials: []byte(file)}); err == nil {
+			t.Errorf("%q is taken", file)
+		}
+		if _, err := courier.NewAPNs(courier.APNsConfig{Key: []byte(file)}); err == nil {
+			t.Errorf("%q is taken", file)
+		}
+	}
+}

@@ -1,0 +1,99 @@
+-- How devices are woken up: tokens, the queue of wake-ups, and the key that Web Push knows us by.
+
+-- name: SetPushToken :execrows
+-- Changes nothing when it is the one that is there. What the old one was told of, the new one was not.
+INSERT INTO push_tokens (device_id, kind, address, p256dh, auth)
+VALUES (@device_id, @kind, @address, @p256dh, @auth)
+ON CONFLICT (device_id) DO UPDATE SET kind = excluded.kind, address = excluded.address, p256dh = excluded.p256dh,
+    auth = excluded.auth, registered_at = clock_timestamp(), woken_seq = 0
+WHERE (push_tokens.kind, push_tokens.address, push_tokens.p256dh, push_tokens.auth)
+      IS DISTINCT FROM (excluded.kind, excluded.address, excluded.p256dh, excluded.auth);
+
+-- name: DeletePushToken :exec
+DELETE FROM push_tokens WHERE device_id = @device_id;
+
+-- name: DeleteWakeup :exec
+DELETE FROM push_wakeups WHERE device_id = @device_id;
+
+-- name: PushTokenSummary :one
+-- For the account export.
+SELECT kind, registered_at, woken_at FROM push_tokens WHERE device_id = @device_id;
+
+-- name: ScheduleWakeups :execrows
+-- For those of these devices that can be woken up and have mail of which no wake-up has told. One that
+-- waits is left as it is; one that is being worked on learns of the newer mail. In the order of devices,
+-- so that two nodes cannot deadlock.
+INSERT INTO push_wakeups (device_id, kind, seq, due_at)
+SELECT t.device_id, t.kind, m.next_seq - 1,
+       greatest(now() + @grace::interval, t.woken_at + @pause::interval) + random() * @jitter::interval
+FROM (SELECT unnest(@device_ids::uuid[]) AS device_id) d
+JOIN push_tokens t ON t.device_id = d.device_id
+JOIN mailboxes m ON m.device_id = t.device_id
+WHERE t.kind = ANY(@kinds::smallint[]) AND m.pending > 0 AND m.next_seq - 1 > t.woken_seq
+  AND NOT EXISTS (SELECT FROM push_wakeups w WHERE w.device_id = t.device_id AND w.attempts = 0)
+ORDER BY t.device_id
+ON CONFLICT (device_id) DO UPDATE SET seq = greatest(push_wakeups.seq, excluded.seq);
+
+-- name: PushTokensAfter :many
+-- One step of the sweeper's walk over the tokens.
+SELECT device_id FROM push_tokens WHERE device_id > @after_device ORDER BY device_id LIMIT @max_rows::int;
+
+-- name: CancelWakeups :execrows
+DELETE FROM push_wakeups WHERE device_id = ANY(@device_ids::uuid[]);
+
+-- name: TakeWakeups :many
+-- Leases what is due, oldest first. Rows that another node holds are passed over.
+UPDATE push_wakeups SET due_at = now() + @lease::interval, attempts = attempts + 1
+WHERE ctid = ANY(ARRAY(
+    SELECT (w).ctid FROM push_wakeups w WHERE w.kind = @kind AND w.due_at <= now()
+    ORDER BY w.due_at LIMIT @max_rows::int FOR UPDATE SKIP LOCKED))
+RETURNING device_id, attempts;
+
+-- name: LeasedWakeups :many
+-- Those of these leases that still hold, with what is needed to send, whether there still is a reason to,
+-- and whether they have been tried for too long.
+SELECT w.device_id, w.attempts, coalesce(t.address, '')::text AS address, t.p256dh, t.auth,
+       coalesce(t.registered_at, now())::timestamptz AS registered_at,
+       coalesce(m.next_seq - 1, 9223372036854775807)::bigint AS seq,
+       coalesce(m.pending > 0 AND m.next_seq - 1 > t.woken_seq, false)::boolean AS wanted,
+       (w.scheduled_at < now() - @patience::interval)::boolean AS late
+FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@attempts::integer[]) AS attempts) a
+JOIN push_wakeups w ON w.device_id = a.device_id AND w.attempts = a.attempts
+LEFT JOIN push_tokens t ON t.device_id = w.device_id AND t.kind = w.kind
+LEFT JOIN mailboxes m ON m.device_id = w.device_id;
+
+-- name: ForgetPushTokens :exec
+-- Unless they have been replaced.
+DELETE FROM push_tokens t
+USING (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@registered_ats::timestamptz[]) AS registered_at) a
+WHERE t.device_id = a.device_id AND t.registered_at = a.registered_at;
+
+-- name: MarkWoken :exec
+-- The devices have been told of their mail up to a sequence, or it was tried in vain for long enough.
+UPDATE push_tokens t SET woken_seq = greatest(t.woken_seq, a.seq), woken_at = CASE WHEN a.told THEN now() ELSE t.woken_at END
+FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@registered_ats::timestamptz[]) AS registered_at,
+             unnest(@seqs::bigint[]) AS seq, unnest(@told::boolean[]) AS told) a
+WHERE t.device_id = a.device_id AND t.registered_at = a.registered_at;
+
+-- name: EndWakeups :exec
+-- Nothing is left to tell of, up to these sequences.
+DELETE FROM push_wakeups w
+USING (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@attempts::integer[]) AS attempts, unnest(@seqs::bigint[]) AS seq) a
+WHERE w.device_id = a.device_id AND w.attempts = a.attempts AND w.seq <= a.seq;
+
+-- name: PostponeWakeups :exec
+UPDATE push_wakeups w SET due_at = now() + a.delay * interval '1 millisecond',
+    attempts = CASE WHEN a.anew THEN 0 ELSE w.attempts END, scheduled_at = CASE WHEN a.anew THEN now() ELSE w.scheduled_at END
+FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@attempts::integer[]) AS attempts,
+             unnest(@delays_ms::bigint[]) AS delay, unnest(@anew::boolean[]) AS anew) a
+WHERE w.device_id = a.device_id AND w.attempts = a.attempts;
+
+-- name: LockVapidKey :exec
+-- One node at a time makes the key.
+SELECT pg_advisory_xact_lock(@key::bigint);
+
+-- name: VapidKey :one
+SELECT secret FROM vapid_keys;
+
+-- name: InsertVapidKey :exec
+INSERT INTO vapid_keys (secret) VALUES (@secret);
