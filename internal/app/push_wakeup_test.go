@@ -1,0 +1,293 @@
+package app_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/core/push"
+	"github.com/obscura-relay/obscura/internal/courier/couriertest"
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
+	t.Parallel()
+	web := couriertest.NewWebPush(t)
+	relay := relaytest.Start(t, towards(web, func(p *push.Times) { p.Grace, p.Pause = 200*time.Millisecond, time.Hour }))
+	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	sub := subscribe(t, relay, bob, web)
+	for range 100 {
+		alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
+	}
+	got := wakes(t, &web.Service, 1)
+	if got[0].Address != sub.Endpoint || got[0].Plain != `{"type":"wake"}` {
+		t.Errorf("%+v", got)
+	}
+	nothingScheduled(t, relay)
+	// The next one waits for the pause, although the mail is new.
+	alice.Send(t, nil, relaytest.To(bob.ID, "hello again"))
+	db := openDatabase(t, relay)
+	relaytest.Eventually(t, "it is scheduled for later", func() bool {
+		return count(t, db, "SELECT count(*) FROM push_wakeups WHERE due_at BETWEEN now() + interval '50 minutes' AND now() + interval '61 minutes'") == 1
+	})
+	changeRows(t, db, "UPDATE push_wakeups SET due_at = now()")
+	wakes(t, &web.Service, 2)
+	nothingScheduled(t, relay)
+	if meter(t, relay, `obscura_push_wakeups_total{kind="web_push",result="delivered"}`) != 2 {
+		t.Error("not counted")
+	}
+	if n := count(t, db, "SELECT woken_seq FROM push_tokens WHERE woken_at > now() - interval '1 minute'"); n != 101 {
+		t.Errorf("woken up for mail up to %d", n)
+	}
+}
+
+func TestADeviceThatAcknowledgesInTimeIsNotWokenUp(t *testing.T) {
+	t.Parallel()
+	web := couriertest.NewWebPush(t)
+	relay := relaytest.Start(t, towards(web, func(p *push.Times) { p.Grace = 2 * time.Second }))
+	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	subscribe(t, relay, bob, web)
+	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
+	db := openDatabase(t, relay)
+	relaytest.Eventually(t, "it is scheduled", func() bool { return count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
+	// It acknowledges by a connection that leaves the row alone: on a node that forgot to cancel.
+	changeRows(t, db, "UPDATE mailboxes SET pending = 0 WHERE device_id = $1", bob.ID)
+	nothingScheduled(t, relay)
+	if len(web.Wakes()) != 0 || meter(t, relay, `obscura_push_wakeups_total{kind="web_push",result="unneeded"}`) != 1 {
+		t.Error("it was woken up")
+	}
+}
+
+func TestADeviceThatConnectsIsNotWokenUp(t *testing.T) {
+	t.Parallel()
+	web := couriertest.NewWebPush(t)
+	relay := relaytest.Start(t, towards(web, func(p *push.Times) { p.Grace = time.Hour }))
+	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	subscribe(t, relay, bob, web)
+	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
+	db := openDatabase(t, relay)
+	relaytest.Eventually(t, "it is scheduled", func() bool { return count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
+	socket := bob.Connect(t)
+	socket.Drain()
+	nothingScheduled(t, relay)
+	if n := meter(t, relay, `obscura_push_wakeups_cancelled_total`); n != 1 {
+		t.Errorf("%v cancelled", n)
+	}
+	// What it leaves behind is told of when it has gone.
+	disconnect(socket)
+	relaytest.Eventually(t, "it is scheduled again", func() bool { return count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
+	if len(web.Wakes()) != 0 {
+		t.Error("it was woken up")
+	}
+}
+
+// It is live on the other node, has unacknowledged mail, and everything that would cancel is lost: the
+// node that is about to send asks.
+func TestADeviceThatIsLiveOnAnotherNodeIsNotWokenUp(t *testing.T) {
+	t.Parallel()
+	web := couriertest.NewWebPush(t)
+	one := relaytest.Start(t, towards(web))
+	two := relaytest.StartOn(t, one.DatabaseURL, towards(web, func(p *push.Times) { p.Poll = time.Hour }))
+	alice, bob, carol := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
+	subscribe(t, one, bob, web)
+	away := subscribe(t, one, carol, web)
+	socket := bob.On(two).Connect(t)
+	socket.Drain()
+	for range 5 {
+		alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
+		socket.Envelopes(1)
+	}
+	alice.Send(t, nil, relaytest.To(carol.ID, "hello"))
+	relaytest.Eventually(t, "its wake-up is cancelled", func() bool { return meter(t, two, `obscura_push_wakeups_cancelled_total`) >= 1 })
+	if got := wakes(t, &web.Service, 1); got[0].Address != away.Endpoint {
+		t.Error("the live device was woken up")
+	}
+	nothingScheduled(t, one)
+}
+
+func TestAWakeUpOutlivesARestartAndOneNodeSendsIt(t *testing.T) {
+	t.Parallel()
+	web := couriertest.NewWebPush(t)
+	never := func(p *push.Times) { p.Poll = time.Hour }
+	first := relaytest.Start(t, towards(web, never))
+	alice := first.Register(t).NewDevice(t)
+	var all []*relaytest.Device
+	for _, d := range devices(t, first, 20) {
+		subscribe(t, first, d, web)
+		all = append(all, d)
+	}
+	db := openDatabase(t, first)
+	for _, d := range all {
+		alice.Send(t, nil, relaytest.To(d.ID, "hello"))
+	}
+	first.Stop() // at once: what it knows, it writes down
+	if n := count(t, db, "SELECT count(*) FROM push_wakeups"); n != len(all) {
+		t.Fatalf("%d scheduled", n)
+	}
+	changeRows(t, db, "UPDATE push_wakeups SET due_at = now()")
+	relays := make([]*relaytest.Relay, 3)
+	together(len(relays), func(i int) { relays[i] = relaytest.StartOn(t, first.DatabaseURL, towards(web)) })
+	wakes(t, &web.Service, len(all))
+	nothingScheduled(t, relays[0])
+	seen := map[string]bool{}
+	for _, w := range web.Wakes() {
+		seen[w.Address] = true
+	}
+	if len(seen) != len(all) || len(web.Wakes()) != len(all) {
+		t.Errorf("%d wake-ups to %d devices", len(web.Wakes()), len(seen))
+	}
+}
+
+func TestATokenThatIsInvalidIsForgotten(t *testing.T) {
+	t.Parallel()
+	web := couriertest.NewWebPush(t)
+	relay := relaytest.Start(t, towards(web))
+	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	subscribe(t, relay, bob, web)
+	web.Then(couriertest.Status(http.StatusGone))
+	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
+	relaytest.Eventually(t, "the token is gone", func() bool { return tokens(t, relay, bob.ID) == 0 })
+	nothingScheduled(t, relay)
+
+	// One that was replaced while the old one was tried stays, and is tried in turn.
+	subscribe(t, relay, bob, web)
+	wakes(t, &web.Service, 2)
+	nothingScheduled(t, relay)
+	replaced, reached := make(chan struct{}), make(chan struct{})
+	web.Then(func(w http.ResponseWriter, _ *http.Request) {
+		close(reached)
+		<-replaced
+		w.WriteHeader(http.StatusGone)
+	})
+	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
+	<-reached
+	next := subscribe(t, relay, bob, web)
+	close(replaced)
+	if got := wakes(t, &web.Service, 4); got[3].Address != next.Endpoint {
+		t.Error("not to the new one")
+	}
+	nothingScheduled(t, relay)
+	if tokens(t, relay, bob.ID) != 1 {
+		t.Error("the new one is gone")
+	}
+}
+
+func TestAWakeUpThatFailsIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	web := couriertest.NewWebPush(t)
+	relay := relaytest.Start(t, towards(web))
+	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	subscribe(t, relay, bob, web)
+	web.Then(couriertest.Status(503), couriertest.Hang, couriertest.Status(500), couriertest.Status(429, "Retry-After", "3600"))
+	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
+	wakes(t, &web.Service, 5)
+	nothingScheduled(t, relay)
+	if meter(t, relay, `obscura_push_wakeups_total{kind="web_push",result="failed"}`) != 4 {
+		t.Error("not counted")
+	}
+	if n := strings.Count(relay.Log.String(), "a wake-up was not taken"); n != 1 {
+		t.Errorf("%d lines in the log, want one a minute", n)
+	}
+	// Not for ever; then only newer mail is told of.
+	web.Always(couriertest.Status(503))
+	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
+	db := openDatabase(t, relay)
+	relaytest.Eventually(t, "it has been tried", func() bool {
+		_, err := db.Exec(t.Context(), "UPDATE push_wakeups SET scheduled_at = now() - interval '25 hours' WHERE attempts > 1")
+		return err == nil && count(t, db, "SELECT count(*) FROM push_wakeups") == 0 && len(web.Wakes()) > 6
+	})
+	if n := count(t, db, "SELECT woken_seq FROM push_tokens"); n != 2 {
+		t.Errorf("woken_seq %d", n)
+	}
+	web.Always(nil)
+	before := len(web.Wakes())
+	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
+	wakes(t, &web.Service, before+1)
+}
+
+// Mail that comes while a wake-up is on its way gets one of its own.
+func TestMailDuringAWakeUpIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	web := couriertest.NewWebPush(t)
+	relay := relaytest.Start(t, towards(web, func(p *push.Times) { p.Send, p.Lease = 10*time.Second, time.Minute }))
+	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	subscribe(t, relay, bob, web)
+	reached, told := make(chan struct{}), make(chan struct{})
+	web.Then(func(w http.ResponseWriter, _ *http.Request) {
+		close(reached)
+		<-told
+		w.WriteHeader(http.StatusCreated)
+	})
+	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
+	<-reached
+	alice.Send(t, nil, relaytest.To(bob.ID, "hello again"))
+	db := openDatabase(t, relay)
+	relaytest.Eventually(t, "the row knows of it", func() bool { return count(t, db, "SELECT seq FROM push_wakeups") == 2 })
+	close(told)
+	wakes(t, &web.Service, 2)
+	nothingScheduled(t, relay)
+	if n := count(t, db, "SELECT woken_seq FROM push_tokens"); n != 2 {
+		t.Errorf("woken_seq %d", n)
+	}
+}
+
+// A relay that stops while a service hangs stops in time, and the next one sends.
+func TestARelayStopsWhileAServiceHangs(t *testing.T) {
+	t.Parallel()
+	web := couriertest.NewWebPush(t)
+	long := func(p *push.Times) { p.Send, p.Lease = time.Hour, time.Hour }
+	one := relaytest.Start(t, towards(web, long))
+	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
+	subscribe(t, one, bob, web)
+	web.Then(couriertest.Hang)
+	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
+	wakes(t, &web.Service, 1)
+	start := time.Now()
+	one.Stop()
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	two := relaytest.StartOn(t, one.DatabaseURL, towards(web, long))
+	wakes(t, &web.Service, 2)
+	nothingScheduled(t, two)
+}
+
+// All three services at once, and a kind without a service is kept and not scheduled.
+func TestEachTokenGoesItsWay(t *testing.T) {
+	t.Parallel()
+	web, google, apple := couriertest.NewWebPush(t), couriertest.NewFCM(t), couriertest.NewAPNs(t)
+	relay := relaytest.Start(t, towards(web), func(cfg *app.Config) {
+		cfg.FCMCredentials, cfg.APNsKey = google.Credentials, apple.Key
+		cfg.APNsKeyID, cfg.APNsTeamID, cfg.APNsTopic = couriertest.KeyID, couriertest.TeamID, couriertest.Topic
+		cfg.PushServices.FCM, cfg.PushServices.APNs = google.URL, apple.URL
+		for _, server := range []*couriertest.Service{&google.Service, &apple.Service} {
+			cfg.PushServices.Roots = server.Roots // httptest has one certificate
+		}
+	})
+	alice := relay.Register(t).NewDevice(t)
+	all := devices(t, relay, 3)
+	subscribe(t, relay, all[0], web)
+	putToken(all[1], "an-app-token").to(t, relay).want(t, 200, "")
+	hex := strings.Repeat("0a", 32)
+	putToken(all[2], hex).to(t, relay).want(t, 200, "")
+	for _, d := range all {
+		alice.Send(t, nil, relaytest.To(d.ID, "hello"))
+	}
+	wakes(t, &web.Service, 1)
+	if got := wakes(t, &google.Service, 1); got[0].Address != "an-app-token" {
+		t.Errorf("%+v", got)
+	}
+	if got := wakes(t, &apple.Service, 1); got[0].Address != hex {
+		t.Errorf("%+v", got)
+	}
+
+	bare := relaytest.Start(t, towards(web))
+	alice, bob, carol := bare.Register(t).NewDevice(t), bare.Register(t).NewDevice(t), bare.Register(t).NewDevice(t)
+	putToken(bob, "an-app-token").to(t, bare).want(t, 200, "")
+	subscribe(t, bare, carol, web)
+	alice.Send(t, nil, relaytest.To(bob.ID, "hello"), relaytest.To(carol.ID, "hello"))
+	wakes(t, &web.Service, 2)
+	nothingScheduled(t, bare)
+}
