@@ -89,7 +89,7 @@ func (c *Config) Validate() error {
 	if c.AttachmentQuota < core.MaxAttachment || c.AttachmentDailyQuota < core.MaxAttachment {
 		return errors.New("--attachment-quota and --attachment-daily-quota must have room for one attachment, 50MiB")
 	}
-	if err := c.Push.validate(); err != nil {
+	if err := c.validatePush(); err != nil {
 		return err
 	}
 	for _, origin := range c.CORSOrigins {

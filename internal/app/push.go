@@ -39,7 +39,7 @@ type PushServices struct {
 	Roots     *x509.CertPool
 }
 
-func (p *Push) validate() error {
+func (p *Push) validatePush() error {
 	address, isMail := strings.CutPrefix(p.PushContact, "mailto:")
 	_, wrong := mail.ParseAddress(address)
 	u, err := url.Parse(p.PushContact)

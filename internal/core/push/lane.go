@@ -15,30 +15,34 @@ const (
 	// sendsAtOnce bounds what is on its way to one push service. Endpoints of Web Push are anybody's: one
 	// that hangs holds its place for the whole Times.Send.
 	sendsAtOnce = 64
-	// takeAtOnce bounds what is leased in one statement.
-	takeAtOnce = 100
+	// takeAtOnce bounds what is leased in one statement, and batchesAtOnce how many such batches there are:
+	// most of their time they wait for the other nodes.
+	takeAtOnce    = 100
+	batchesAtOnce = 16
 )
 
 // lane works on the wake-ups of one kind until ctx ends, so that a service that hangs holds up its own
 // only.
 func (s *Service) lane(ctx context.Context, kind Kind, sender Sender) {
-	slots := make(chan struct{}, sendsAtOnce)
+	batches, slots := make(chan struct{}, batchesAtOnce), make(chan struct{}, sendsAtOnce)
 	var working sync.WaitGroup
 	defer working.Wait()
 	for ctx.Err() == nil {
-		free := acquire(ctx, slots)
-		leases, err := s.take(ctx, kind, free)
-		for range free - len(leases) {
-			<-slots
+		select {
+		case <-ctx.Done():
+			return
+		case batches <- struct{}{}:
 		}
-		if err != nil && ctx.Err() == nil && s.said[kind].allow() {
+		b := haul{kind: kind, sender: sender, slots: slots, taken: time.Now()}
+		if err := s.take(ctx, &b); err != nil && ctx.Err() == nil && s.said[kind].allow() {
 			s.cfg.Logger.Warn("the queue of wake-ups cannot be read", "kind", kind.String(), "error", err)
 		}
-		if len(leases) > 0 {
-			working.Go(func() { s.wake(ctx, kind, sender, leases, slots) })
-			if len(leases) == free {
-				continue // there may be more
-			}
+		working.Go(func() {
+			defer func() { <-batches }()
+			s.wake(ctx, &b)
+		})
+		if len(b.leases) == takeAtOnce {
+			continue // there may be more
 		}
 		select {
 		case <-ctx.Done():
@@ -47,21 +51,13 @@ func (s *Service) lane(ctx context.Context, kind Kind, sender Sender) {
 	}
 }
 
-// acquire waits for a slot, and takes more while there are.
-func acquire(ctx context.Context, slots chan struct{}) int {
-	select {
-	case slots <- struct{}{}:
-	case <-ctx.Done():
-		return 0
-	}
-	for n := 1; n < takeAtOnce; n++ {
-		select {
-		case slots <- struct{}{}:
-		default:
-			return n
-		}
-	}
-	return takeAtOnce
+// haul is what was leased together.
+type haul struct {
+	kind   Kind
+	sender Sender
+	slots  chan struct{} // holds a token for every send under way
+	taken  time.Time
+	leases []lease
 }
 
 // lease is one wake-up that this node works on.
@@ -70,44 +66,29 @@ type lease struct {
 	attempts int32
 }
 
-func (s *Service) take(ctx context.Context, kind Kind, n int) ([]lease, error) {
-	if n == 0 {
-		return nil, nil
-	}
-	var leases []lease
-	err := s.do(ctx, func(ctx context.Context, conn db.DBTX) error {
-		rows, err := storage.Queries.TakeWakeups(ctx, conn, db.TakeWakeupsParams{Kind: int16(kind), MaxRows: int32(n), //nolint:gosec // at most 100
+func (s *Service) take(ctx context.Context, b *haul) error {
+	return s.do(ctx, func(ctx context.Context, conn db.DBTX) error {
+		rows, err := storage.Queries.TakeWakeups(ctx, conn, db.TakeWakeupsParams{Kind: int16(b.kind), MaxRows: takeAtOnce,
 			Lease: storage.Interval(s.cfg.Times.Lease)})
 		for _, row := range rows {
-			leases = append(leases, lease{row.DeviceID, row.Attempts})
+			b.leases = append(b.leases, lease{row.DeviceID, row.Attempts})
 		}
 		return err
 	})
-	return leases, err
 }
 
 // wake finds out which of the leased wake-ups are still wanted, and sends those.
-func (s *Service) wake(ctx context.Context, kind Kind, sender Sender, leases []lease, slots chan struct{}) {
-	held := len(leases)
-	defer func() {
-		for range held {
-			<-slots
-		}
-	}()
-	rows, err := s.confirm(ctx, leases)
+func (s *Service) wake(ctx context.Context, b *haul) {
+	rows, err := s.confirm(ctx, b.leases)
 	if err != nil {
-		if ctx.Err() == nil && s.said[kind].allow() {
-			s.cfg.Logger.Warn("wake-ups not sent; they are tried again", "kind", kind.String(), "error", err)
+		if ctx.Err() == nil && s.said[b.kind].allow() {
+			s.cfg.Logger.Warn("wake-ups not sent; they are tried again", "kind", b.kind.String(), "error", err)
 		}
 		return // the leases run out
 	}
 	var sending sync.WaitGroup
 	for i := range rows {
-		held--
-		sending.Go(func() {
-			defer func() { <-slots }()
-			s.finish(ctx, s.send(ctx, kind, sender, &rows[i]))
-		})
+		sending.Go(func() { s.finish(ctx, s.send(ctx, b, &rows[i])) })
 	}
 	sending.Wait()
 }
@@ -141,18 +122,27 @@ func (s *Service) confirm(ctx context.Context, leases []lease) ([]db.LeasedWakeu
 }
 
 // send sends one wake-up, if it is still wanted.
-func (s *Service) send(ctx context.Context, kind Kind, sender Sender, row *db.LeasedWakeupsRow) result {
-	r := result{lease: lease{row.DeviceID, row.Attempts}, registeredAt: row.RegisteredAt, seq: row.Seq, kind: kind, late: row.Late}
-	switch {
-	case !row.Wanted || s.cfg.Live(row.DeviceID):
+func (s *Service) send(ctx context.Context, b *haul, row *db.LeasedWakeupsRow) result {
+	r := result{lease: lease{row.DeviceID, row.Attempts}, registeredAt: row.RegisteredAt, seq: row.Seq, kind: b.kind, late: row.Late}
+	if !row.Wanted {
 		return r
-	case ctx.Err() != nil:
+	}
+	// Whoever waits so long for a slot that the lease would run out gives the wake-up back.
+	waiting, cancel := context.WithDeadline(ctx, b.taken.Add(s.cfg.Times.Lease-s.cfg.Times.Send))
+	defer cancel()
+	select {
+	case <-waiting.Done():
 		r.interrupted = true
+		return r
+	case b.slots <- struct{}{}:
+	}
+	defer func() { <-b.slots }()
+	if s.cfg.Live(row.DeviceID) {
 		return r
 	}
 	sending, cancel := context.WithTimeout(ctx, s.cfg.Times.Send)
 	defer cancel()
-	r.Result = sender.Send(sending, Token{Kind: kind, Address: row.Address, P256dh: row.P256dh, Auth: row.Auth})
+	r.Result = b.sender.Send(sending, Token{Kind: b.kind, Address: row.Address, P256dh: row.P256dh, Auth: row.Auth})
 	r.interrupted = r.Outcome == Failed && ctx.Err() != nil
 	return r
 }

@@ -20,7 +20,7 @@ type result struct {
 	seq int64
 	// late: it has been tried for long enough.
 	late bool
-	// interrupted: the relay stops.
+	// interrupted: it was not tried to the end, since the relay stops or others were too slow.
 	interrupted bool
 }
 
@@ -36,7 +36,9 @@ func (s *Service) finish(ctx context.Context, r result) {
 	case Failed:
 		s.cfg.Counters.Wakeup(r.kind.String(), "failed")
 	default:
-		s.cfg.Counters.Wakeup(r.kind.String(), "unneeded")
+		if !r.interrupted {
+			s.cfg.Counters.Wakeup(r.kind.String(), "unneeded")
+		}
 	}
 	if (r.Outcome == Rejected || r.Outcome == Failed) && !r.interrupted && s.said[r.kind].allow() {
 		s.cfg.Logger.Warn("a wake-up was not taken", "kind", r.kind.String(), "reason", r.Reason)
