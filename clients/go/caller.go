@@ -39,9 +39,11 @@ func lost(err error) error {
 type caller struct {
 	http   *http.Client
 	tokens *keeper
+	// streams leaves the body of an answer to be read by whoever asked.
+	streams bool
 }
 
-// Do implements client.HttpRequestDoer. The body of the response has been read already.
+// Do implements client.HttpRequestDoer. The body of the response has been read already, unless the caller streams.
 func (c *caller) Do(request *http.Request) (*http.Response, error) {
 	refused := "" // the token that got a 401: it is renewed once
 	spent := request.Body != nil && request.GetBody == nil
@@ -89,6 +91,9 @@ func (c *caller) try(request *http.Request, token string) (*http.Response, error
 	if err != nil {
 		return nil, lost(err)
 	}
+	if c.streams && response.StatusCode < http.StatusBadRequest {
+		return response, nil
+	}
 	body, err := io.ReadAll(response.Body)
 	_ = response.Body.Close()
 	if err != nil {
@@ -107,6 +112,8 @@ func repeatable(request *http.Request) bool {
 	switch request.Method {
 	case http.MethodGet, http.MethodHead:
 		return !strings.Contains(path, "/v1/users/")
+	case http.MethodPut, http.MethodDelete:
+		return strings.HasSuffix(path, "/v1/push-tokens")
 	case http.MethodPost:
 		return strings.HasSuffix(path, "/v1/messages") || strings.HasSuffix(path, "/v1/devices/keys") || strings.HasSuffix(path, "/v1/gateway/ticket")
 	}
@@ -128,6 +135,8 @@ func read(response *http.Response, err error, out any) error {
 	}
 	switch out := out.(type) {
 	case nil:
+	case *[]byte:
+		*out = body
 	case proto.Message:
 		err = proto.Unmarshal(body, out)
 	default:

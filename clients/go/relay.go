@@ -18,8 +18,8 @@ type Tokens = client.AuthResponse
 
 // Options change how a Relay is talked to. The zero value is fit for use.
 type Options struct {
-	// HTTPClient makes the requests and opens the gateway; its Timeout bounds each try of a request. By default one with a
-	// timeout of 30 s.
+	// HTTPClient makes the requests and opens the gateway; its Timeout bounds each try of a request, except for attachments and
+	// uploads of a backup, which last as long as their context. By default one with a timeout of 30 s.
 	HTTPClient *http.Client
 	// OnTokens stores the tokens of a session, and is called with every new pair before its first use, in one goroutine at a
 	// time for a session. When it fails, so does the call that needed the pair, and the next call hands the same pair over again. It
@@ -107,7 +107,10 @@ func (r *Relay) begin(ctx context.Context, tokens Tokens) (*Session, error) {
 func (r *Relay) session(tokens Tokens, c claims, life time.Duration) (*Session, error) {
 	s := &Session{relay: r, user: c.User, tokens: newKeeper(r, tokens, life)}
 	s.gateway = newGateway(s)
-	var err error
+	patient := *r.options.HTTPClient
+	patient.Timeout = 0
+	var err, errBlobs error
 	s.api, err = client.NewClient(r.url, client.WithHTTPClient(&caller{http: r.options.HTTPClient, tokens: s.tokens}))
-	return s, err
+	s.blobs, errBlobs = client.NewClient(r.url, client.WithHTTPClient(&caller{http: &patient, tokens: s.tokens, streams: true}))
+	return s, errors.Join(err, errBlobs)
 }

@@ -16,6 +16,7 @@ type Session struct {
 	user    uuid.UUID
 	tokens  *keeper
 	api     *client.Client
+	blobs   *client.Client // without a time for a try: what is large takes long
 	gateway *Gateway
 }
 
