@@ -26,4 +26,4 @@ export type {
   Submission,
 } from './wire.js';
 export type { components, operations, paths } from './gen/openapi.js';
-export type { Account, Device, KeyInventory, KeyUpload, NewDevice, PreKeyBundle } from './session.js';
+export type { Account, Attachment, Backup, Device, KeyInventory, KeyUpload, NewDevice, PreKeyBundle, PushToken } from './session.js';

@@ -4,6 +4,8 @@ import type { components, paths } from './gen/openapi.js';
 import type { Relay } from './relay.js';
 import { claims, TokenKeeper, type Tokens } from './tokens.js';
 import { apiClient } from './transport.js';
+import type { Bytes } from './bytes.js';
+import { RelayError } from './errors.js';
 import { decodeFailures, encodeSubmissions, type Batch, type FailedSubmission } from './wire.js';
 
 type Schemas = components['schemas'];
@@ -13,6 +15,21 @@ export type KeyInventory = Schemas['KeyInventory'];
 export type KeyUpload = Schemas['KeyUpload'];
 export type NewDevice = Schemas['NewDevice'];
 export type PreKeyBundle = Schemas['PreKeyBundle'];
+export type PushToken = Schemas['PushToken'];
+
+/** What the relay says of an upload. */
+export interface Attachment {
+  /** Names it for everybody who has a device: tell it in a message, with the key. */
+  id: string;
+  /** When the relay deletes it, 30 days after the upload. */
+  expiresAt: Date;
+}
+
+export interface Backup {
+  content: Uint8Array<ArrayBuffer>;
+  /** As `storeBackup` wants it. */
+  version: string;
+}
 
 export interface CallOptions {
   /** Ends the call; it rejects with the signal's reason. */
@@ -94,16 +111,60 @@ export class Session {
    * repeated, within this call or by calling again after an error, it is stored once.
    */
   async send({ key, submissions }: Batch, options?: CallOptions): Promise<FailedSubmission[]> {
-    const body = encodeSubmissions(submissions);
     const { data } = await this.api.POST('/v1/messages', {
       params: { header: { 'Idempotency-Key': key } },
-      headers: { 'Content-Type': 'application/x-protobuf' },
-      body: '', // The contract says binary, which the generated types call a string. The bytes come from here:
-      bodySerializer: () => body,
+      ...bytes(encodeSubmissions(submissions), 'application/x-protobuf'),
       parseAs: 'arrayBuffer',
       ...options,
     });
     return data instanceof ArrayBuffer ? decodeFailures(new Uint8Array(data)) : [];
+  }
+
+  /** Stores 1 byte to 50 MiB of ciphertext. Not repeated after a lost answer: there may be an attachment that nobody knows of, until it expires. */
+  async uploadAttachment(content: Bytes, options?: CallOptions): Promise<Attachment> {
+    const { data } = await this.api.POST('/v1/attachments', { ...bytes(content), ...options });
+    return { id: data!.id, expiresAt: new Date(data!.expiresAt * 1000) };
+  }
+
+  async downloadAttachment(attachmentId: string, options?: CallOptions): Promise<Uint8Array<ArrayBuffer>> {
+    const { data } = await this.api.GET('/v1/attachments/{attachmentId}', { params: { path: { attachmentId } }, parseAs: 'arrayBuffer', ...options });
+    return new Uint8Array(data as ArrayBuffer);
+  }
+
+  /**
+   * Stores the device's backup, 32 bytes to 2 MiB of ciphertext, and returns its version. `replaced` is the version that it replaces; undefined for
+   * the first. One of several uploads at once wins: the others hear 409 or 412. Not repeated after a lost answer: ask for `backupVersion`.
+   */
+  async storeBackup(content: Bytes, replaced?: string, options?: CallOptions): Promise<string> {
+    const header = replaced === undefined ? { 'If-None-Match': '*' } : { 'If-Match': replaced };
+    const { response } = await this.api.POST('/v1/backup', { params: { header }, ...bytes(content), parseAs: 'arrayBuffer', ...options });
+    return response.headers.get('ETag')!;
+  }
+
+  /** The device's backup; undefined when there is none. */
+  async backup(options?: CallOptions): Promise<Backup | undefined> {
+    const found = await there(this.api.GET('/v1/backup', { parseAs: 'arrayBuffer', ...options }));
+    return found && { content: new Uint8Array(found.data as ArrayBuffer), version: found.response.headers.get('ETag')! };
+  }
+
+  /** The version of the device's backup; undefined when there is none. */
+  async backupVersion(options?: CallOptions): Promise<string | undefined> {
+    return (await there(this.api.HEAD('/v1/backup', { ...options })))?.response.headers.get('ETag') ?? undefined;
+  }
+
+  /** How the device is woken up while its gateway is closed: by FCM or APNs, or a Web Push subscription, whose `toJSON()` fits as it is. */
+  async setPushToken(token: PushToken, options?: CallOptions): Promise<void> {
+    await this.api.PUT('/v1/push-tokens', { body: token, ...options });
+  }
+
+  /** No more wake-ups. */
+  async deletePushToken(options?: CallOptions): Promise<void> {
+    await this.api.DELETE('/v1/push-tokens', { ...options });
+  }
+
+  /** The `applicationServerKey` for `PushManager.subscribe`. */
+  async vapidKey(options?: CallOptions): Promise<string> {
+    return (await this.api.GET('/v1/push-tokens/vapid', { ...options })).data!.publicKey;
   }
 
   /** Opens the gateway, and opens it again whenever it breaks, until it is closed. Needs a session that acts for a device. */
@@ -145,5 +206,20 @@ export class Session {
     await this.keeper.alone(async ({ token, refreshToken }) => {
       await this.api.DELETE('/v1/sessions', { body: { refreshToken }, headers: { Authorization: `Bearer ${token}` }, ...options });
     });
+  }
+}
+
+/** A binary body. The contract says binary, which the generated types call a string. */
+function bytes(content: Bytes, media = 'application/octet-stream') {
+  return { headers: { 'Content-Type': media }, body: '', bodySerializer: () => content };
+}
+
+/** What a call gives, unless that is a 404. */
+async function there<T>(call: Promise<T>): Promise<T | undefined> {
+  try {
+    return await call;
+  } catch (failure) {
+    if (failure instanceof RelayError && failure.status === 404) return undefined;
+    throw failure;
   }
 }

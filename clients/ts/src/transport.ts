@@ -24,7 +24,10 @@ export interface Authority {
  * one-time keys.
  */
 const repeatable =
-  /^(GET (?!\/v1\/users\/)|HEAD |PUT \/v1\/devices\/|POST \/v1\/(messages|devices\/keys|gateway\/ticket|sessions|sessions\/refresh)$)/;
+  /^(GET (?!\/v1\/users\/)|HEAD |PUT \/v1\/(devices\/|push-tokens$)|DELETE \/v1\/push-tokens$|POST \/v1\/(messages|devices\/keys|gateway\/ticket|sessions|sessions\/refresh)$)/;
+
+/** Bytes a millisecond (32 KiB/s): one try may take longer by what its body needs at this speed, which is the relay's own measure. */
+const slowest = 32;
 
 /** Answers that a second try may change. 429 is not among them: it says that nothing was done, so any call is repeated after it. */
 const passing = [408, 500, 502, 503, 504];
@@ -70,15 +73,21 @@ async function once(
   { fetch, timeout }: TransportOptions,
 ): Promise<Response | RelayError | NetworkError> {
   request.signal.throwIfAborted();
+  const late = new AbortController();
+  const allow = (bytes: number) =>
+    setTimeout(() => late.abort(new DOMException('the relay took too long', 'TimeoutError')), timeout + bytes / slowest);
+  let timer = allow(body?.byteLength ?? 0);
   try {
     const response = await fetch(request.url, {
       method: request.method,
       headers,
       body,
-      signal: AbortSignal.any([request.signal, AbortSignal.timeout(timeout)]),
+      signal: AbortSignal.any([request.signal, late.signal]),
       cache: 'no-store',
       credentials: 'omit',
     });
+    clearTimeout(timer);
+    timer = allow(Number(response.headers.get('Content-Length') ?? 0));
     if (response.status >= 400) return await RelayError.from(response);
     if (response.headers.get('Content-Type')?.startsWith('text/html')) return new NetworkError('somebody else answered for the relay');
     // To the end, here: a connection that breaks within the answer is a lost answer like any other.
@@ -87,6 +96,8 @@ async function once(
   } catch (failure) {
     request.signal.throwIfAborted();
     return new NetworkError(`no answer from the relay: ${reasonOf(failure)}`, { cause: failure });
+  } finally {
+    clearTimeout(timer);
   }
 }
 
