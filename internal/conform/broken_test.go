@@ -55,6 +55,7 @@ type ask struct {
 	id                         string // the id in the path
 	header                     http.Header
 	body                       []byte
+	chunked                    bool // without a Content-Length
 }
 
 func (a *ask) token() string { return strings.TrimPrefix(a.header.Get("Authorization"), "Bearer ") }
@@ -119,7 +120,7 @@ func (b *broken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	a := &ask{method: r.Method, path: r.URL.Path, query: r.URL.RawQuery, id: ids.FindString(r.URL.Path), header: r.Header, body: body,
+	a := &ask{method: r.Method, path: r.URL.Path, query: r.URL.RawQuery, id: ids.FindString(r.URL.Path), header: r.Header, body: body, chunked: r.ContentLength < 0,
 		where: r.Method + " " + ids.ReplaceAllString(r.URL.Path, "{id}")}
 	var out *reply
 	if b.spoil.http != nil {
@@ -140,7 +141,7 @@ func (b *broken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for name, values := range out.header {
-		if name != "Content-Length" && name != "Connection" {
+		if (name != "Content-Length" || a.method == http.MethodHead) && name != "Connection" {
 			w.Header()[name] = values
 		}
 	}
@@ -162,6 +163,9 @@ func (b *broken) forward(r *http.Request, a *ask) *reply {
 		return nil
 	}
 	out.Header = a.header.Clone()
+	if a.chunked {
+		out.ContentLength = -1
+	}
 	in, err := b.http.Do(out)
 	if err != nil {
 		return nil

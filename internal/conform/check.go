@@ -19,5 +19,6 @@ const (
 func checks() []check {
 	return slices.Concat(contractChecks, errorChecks, accountChecks, deletionChecks, tokenChecks, refreshChecks, deviceChecks,
 		uploadChecks, rotationChecks, handOutChecks, takeoverChecks, messageChecks, idempotencyChecks, deliveryChecks,
-		acknowledgeChecks, gatewayChecks, socketChecks, accountingChecks, limitChecks, blobChecks)
+		acknowledgeChecks, gatewayChecks, socketChecks, accountingChecks, limitChecks,
+		attachmentChecks, backupChecks, pushChecks)
 }

@@ -1,12 +1,9 @@
 package conform
 
 import (
-	"bytes"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/uuid"
@@ -14,93 +11,116 @@ import (
 	"github.com/obscura-relay/obscura/internal/relaytest"
 )
 
-// blobs is what a relay offers that has attachments, backups and push tokens, as long as nothing is
-// broken.
-type blobs struct {
-	careless string // the path at which conditions are not looked at
-
-	mu     sync.Mutex
-	stored map[string][]byte // guarded by mu: attachments by id, backups by device
-	etags  map[string]string // guarded by mu
-}
-
-func offering(careless string) func(*broken) spoil {
-	return func(*broken) spoil {
-		s := &blobs{careless: careless, stored: map[string][]byte{}, etags: map[string]string{}}
-		return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			switch {
-			case strings.HasPrefix(a.path, "/v1/attachments"):
-				return s.attachment(a)
-			case a.path == "/v1/backup":
-				return s.backup(a, readClaims(a.token()).device())
-			case a.path == "/v1/push-tokens":
-				if n := len(text(object(a.body), "token")); (n == 0 || n > 4096) && s.careless != a.path {
-					return madeError(http.StatusBadRequest, "invalid_request")
-				}
-				return okEmpty()
-			}
-			s.mu.Unlock()
-			defer s.mu.Lock()
-			return forward(a)
-		}}
+// asUploaded is an answer as good as that of an upload.
+func asUploaded(where string) *reply {
+	if where == "POST "+attachmentsPath {
+		return made(http.StatusCreated, map[string]any{"id": uuid.NewString(), "expiresAt": 2_000_000_000})
 	}
-}
-
-func (s *blobs) attachment(a *ask) *reply {
-	if a.method == "POST" {
-		if len(a.body) == 0 && s.careless != "/v1/attachments" {
-			return madeError(http.StatusBadRequest, "invalid_request")
-		}
-		id := uuid.NewString()
-		s.stored[id] = a.body
-		return made(http.StatusCreated, map[string]any{"id": id, "expiresAt": 2_000_000_000})
-	}
-	content, ok := s.stored[a.id]
-	if !ok {
-		return madeError(http.StatusNotFound, "not_found")
-	}
-	return s.content(a, content, strconv.Quote(a.id))
-}
-
-func (s *blobs) content(a *ask, content []byte, etag string) *reply {
 	r := okEmpty()
-	r.header.Set("Content-Type", binaryMedia)
-	r.header.Set("ETag", etag)
-	if a.header.Get("If-None-Match") == etag {
-		r.status = http.StatusNotModified
+	r.header.Set("ETag", `"9"`)
+	return r
+}
+
+// taking takes uploads that the good relay refuses with a status.
+func taking(where string, status int, also func(*ask) bool) func(*broken) spoil {
+	return answering(where, func(a *ask, r *reply) *reply {
+		if r.status == status && (also == nil || also(a)) {
+			return asUploaded(where)
+		}
 		return r
-	}
-	r.body = content
-	return r
+	})
 }
 
-func (s *blobs) backup(a *ask, device string) *reply {
-	content, there := s.stored[device]
-	if a.method != "POST" {
-		if !there {
-			return madeError(http.StatusNotFound, "not_found")
+// replaces and creates tell the uploads of a backup apart.
+func replaces(a *ask) bool { return a.header.Get("If-Match") != "" }
+func creates(a *ask) bool  { return a.header.Get("If-None-Match") != "" }
+
+// takingPush takes push tokens that the good relay refuses.
+func takingPush(webPush bool) func(*broken) spoil {
+	return answering("PUT /v1/push-tokens", func(a *ask, r *reply) *reply {
+		if _, is := object(a.body)["webPush"]; is == webPush && r.status == http.StatusBadRequest {
+			return okEmpty()
 		}
-		return s.content(a, content, s.etags[device])
-	}
-	match, create := a.header.Get("If-Match"), a.header.Get("If-None-Match") == "*"
-	switch {
-	case len(a.body) < 32 || match == "" && !create:
-		return madeError(http.StatusBadRequest, "invalid_request")
-	case s.careless != a.path && (create && there || match != "" && match != s.etags[device]):
-		return madeError(http.StatusPreconditionFailed, "precondition_failed")
-	}
-	s.stored[device], s.etags[device] = bytes.Clone(a.body), strconv.Quote(uuid.NewString())
-	r := okEmpty()
-	r.header.Set("ETag", s.etags[device])
-	return r
+		return r
+	})
 }
+
+const oneAttachment = "GET " + attachmentsPath + "/{id}"
 
 var blobFaults = []fault{
-	{"empty attachments are taken", "blobs.attachments", offering("/v1/attachments")},
-	{"backups are replaced whatever their version", "blobs.backup", offering("/v1/backup")},
-	{"any push token is taken", "blobs.push-token", offering("/v1/push-tokens")},
+	{"empty attachments are taken", "blobs.attachments", taking("POST "+attachmentsPath, http.StatusBadRequest, nil)},
+	{"attachments have another ETag", "blobs.attachments", answering(oneAttachment, func(_ *ask, r *reply) *reply {
+		if r.status == http.StatusOK {
+			r.header.Set("ETag", `"1"`)
+		}
+		return r
+	})},
+	{"anybody downloads attachments", "blobs.attachment-token", func(*broken) spoil {
+		tokens := newTable[string]()
+		return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
+			if a.where == "POST "+attachmentsPath && readClaims(a.token()).device() != "" {
+				tokens.put("any", a.token())
+			}
+			token, known := tokens.get("any")
+			if a.where == oneAttachment && known && readClaims(a.token()).device() == "" {
+				a = a.with(nil)
+				a.header.Set("Authorization", "Bearer "+token)
+			}
+			return forward(a)
+		}}
+	}},
+	{"attachments of unknown length are taken", "blobs.attachment-size", taking("POST "+attachmentsPath, http.StatusLengthRequired, nil)},
+	{"attachments of any size are taken", "blobs.attachment-size", taking("POST "+attachmentsPath, http.StatusRequestEntityTooLarge, nil)},
+	{"a part is not the one that was asked for", "blobs.attachment-range", answering(oneAttachment, func(_ *ask, r *reply) *reply {
+		if r.status == http.StatusPartialContent {
+			r.body = append(r.body[1:], r.body[0])
+		}
+		return r
+	})},
+	{"a part behind the end is empty", "blobs.attachment-range", answering(oneAttachment, func(_ *ask, r *reply) *reply {
+		if r.status == http.StatusRequestedRangeNotSatisfiable {
+			return okEmpty()
+		}
+		return r
+	})},
+	{"attachments outlive their account", "blobs.attachment-account", func(*broken) spoil {
+		seen := newTable[*reply]()
+		return answering(oneAttachment, func(a *ask, r *reply) *reply {
+			if r.status == http.StatusOK {
+				seen.put(a.path, r)
+			}
+			if old, ok := seen.get(a.path); ok && r.status == http.StatusNotFound {
+				return old
+			}
+			return r
+		})(nil)
+	}},
+	{"backups are replaced whatever their version", "blobs.backup", taking("POST "+backupPath, http.StatusPreconditionFailed, replaces)},
+	{"backups are made over those that are there", "blobs.backup blobs.backup-race", func(*broken) spoil {
+		return answering("POST "+backupPath, func(a *ask, r *reply) *reply {
+			if creates(a) && (r.status == http.StatusPreconditionFailed || r.status == http.StatusConflict) {
+				return asUploaded(a.where)
+			}
+			return r
+		})(nil)
+	}},
+	{"backups of unknown length are taken", "blobs.backup-size", taking("POST "+backupPath, http.StatusLengthRequired, nil)},
+	{"backups of any size are taken", "blobs.backup-size", taking("POST "+backupPath, http.StatusRequestEntityTooLarge, nil)},
+	{"a takeover drops the backup", "blobs.backup-takeover", func(*broken) spoil {
+		taken := newTable[bool]()
+		return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
+			device := readClaims(a.token()).device()
+			if a.where == "POST /v1/devices/keys" && object(a.body)["identityKey"] != nil {
+				taken.put(device, true)
+			}
+			if _, is := taken.get(device); is && a.where == "GET "+backupPath {
+				return madeError(http.StatusNotFound, "backup_not_found")
+			}
+			return forward(a)
+		}}
+	}},
+	{"any push token is taken", "blobs.push-token", takingPush(false)},
+	{"any subscription is taken", "blobs.web-push", takingPush(true)},
 }
 
 func TestWhatIsNotOfferedIsNoFailure(t *testing.T) {
@@ -110,7 +130,7 @@ func TestWhatIsNotOfferedIsNoFailure(t *testing.T) {
 		url  string
 		want Result
 	}{
-		"offered":     {breakIt(t, relay.API, fault{make: offering("")}), Pass},
+		"offered":     {relay.API, Pass},
 		"not offered": {breakIt(t, relay.API, fault{make: withoutBlobs}), NotOffered},
 	} {
 		results, err := Run(t.Context(), Config{URL: c.url, Only: []string{"blobs", "limits"}, Out: io.Discard})
@@ -134,7 +154,7 @@ func TestWhatIsNotOfferedIsNoFailure(t *testing.T) {
 
 func withoutBlobs(*broken) spoil {
 	return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
-		if strings.HasPrefix(a.path, "/v1/attachments") || a.path == "/v1/backup" || a.path == "/v1/push-tokens" {
+		if strings.HasPrefix(a.path, attachmentsPath) || a.path == backupPath || strings.HasPrefix(a.path, "/v1/push-tokens") {
 			return madeError(http.StatusNotFound, "not_found")
 		}
 		return forward(a)

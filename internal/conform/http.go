@@ -31,6 +31,8 @@ type request struct {
 	media        string
 	body         []byte
 	header       map[string]string
+	// chunked sends the body without saying how long it is.
+	chunked bool
 	// raw: 429 and 503 are answers like others. Else they are waited out, as Retry-After says.
 	raw bool
 }
@@ -82,6 +84,9 @@ func (k *kit) exchange(ctx context.Context, r request) (*answer, error) {
 	out, err := http.NewRequestWithContext(ctx, r.method, k.base+r.path, bytes.NewReader(r.body))
 	if err != nil {
 		return nil, err
+	}
+	if r.chunked {
+		out.ContentLength = -1
 	}
 	if r.token != "" {
 		out.Header.Set("Authorization", "Bearer "+r.token)

@@ -93,7 +93,8 @@ func TestTheResultsAsJSON(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	var out bytes.Buffer
-	url := breakIt(t, relay.API, fault{make: turned("DELETE /v1/users", http.StatusMethodNotAllowed, "", func() *reply { return madeError(http.StatusNotFound, "not_found") })})
+	less := breakIt(t, relay.API, fault{make: withoutBlobs})
+	url := breakIt(t, less, fault{make: turned("DELETE /v1/users", http.StatusMethodNotAllowed, "", func() *reply { return madeError(http.StatusNotFound, "not_found") })})
 	_, err := Run(t.Context(), Config{URL: url + "/", Only: []string{"errors.method", "errors.request-id", "blobs.push-token"}, JSON: "-", Out: &out})
 	if err == nil || err.Error() != "1 of 4 checks failed" {
 		t.Error(err)
