@@ -12,6 +12,7 @@ import {
   type Tokens,
 } from '@obscura-relay/client';
 import { same } from './bytes.js';
+import { largest, openFile, sealFile, sharedFile, type SharedFile } from './files.js';
 import { moreKeys, newKeys } from './keys.js';
 import { Memory } from './memory.js';
 import { accept, begin, open, parse, safetyNumber, seal, type Session } from './session.js';
@@ -107,8 +108,23 @@ export class Chat {
     return Promise.all(this.memory.newest(userId).map(({ identity }) => safetyNumber(mine, identity)));
   }
 
+  /** Encrypts a file and leaves it with the relay, for a message to name it. Needs the relay. */
+  async upload(file: File): Promise<SharedFile> {
+    if (file.size > largest) throw new Error('This file is too large.');
+    const { key, ciphertext } = await sealFile(new Uint8Array(await file.arrayBuffer()));
+    const { id } = await this.#login!.uploadAttachment(ciphertext);
+    return { id, key, name: file.name, size: file.size };
+  }
+
+  async download(file: SharedFile): Promise<Blob> {
+    const gone = (failure: unknown) => {
+      throw failure instanceof RelayError && failure.status === 404 ? new Error('The relay keeps files for 30 days.') : failure;
+    };
+    return new Blob([await openFile(file, await this.#login!.downloadAttachment(file.id).catch(gone))]);
+  }
+
   /** Encrypts for each device of the user, stores that, and sends it as soon as the relay is there. */
-  async write(userId: string, text: string): Promise<void> {
+  async write(userId: string, text: string, file?: SharedFile): Promise<void> {
     await this.#alone(async () => {
       const { name, keys } = this.me!;
       const sessions = this.memory.newest(userId);
@@ -116,10 +132,10 @@ export class Chat {
         for (const bundle of await this.#login!.bundles(userId)) sessions.push(this.#trusted(await begin(keys.identity, userId, bundle)));
         if (sessions.length === 0) throw new Error('This user has no device.');
       }
-      const payload = JSON.stringify({ name, text });
+      const payload = JSON.stringify({ name, text, file });
       const submissions = [];
       for (const session of sessions) submissions.push({ deviceId: session.deviceId, message: await seal(keys.identity, session, payload) });
-      const message: Message = { ...this.memory.message(userId, 'mine', text), state: 'sending' };
+      const message: Message = { ...this.memory.message(userId, 'mine', text), file, state: 'sending' };
       const outgoing = { n: message.n, batch: newBatch(...submissions) };
       await this.memory.apply(...sessions.map((s) => put('sessions', s)), put('messages', message), put('outbox', outgoing));
     });
@@ -180,8 +196,8 @@ export class Chat {
       const { session, changes } = known ? { session: known, changes: [] } : await this.#accept({ userId, deviceId }, sealed);
       const payload = await open(this.me!.keys.identity, session, sealed);
       if (payload === undefined) return;
-      const { name, text } = JSON.parse(payload) as { name: unknown; text: unknown };
-      const message = { ...memory.message(userId, 'theirs', String(text)), at: acceptedAt.getTime(), envelopeId };
+      const { name, text, file } = JSON.parse(payload) as Record<string, unknown>;
+      const message = { ...memory.message(userId, 'theirs', String(text)), file: sharedFile(file), at: acceptedAt.getTime(), envelopeId };
       const named = { ...contact, name: String(name).slice(0, 50), unread: contact.unread + 1 };
       await memory.apply(...changes, put('sessions', session), put('contacts', named), put('messages', message));
     } catch (failure) {

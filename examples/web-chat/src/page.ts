@@ -1,6 +1,7 @@
 // The chat as people see it: contacts on one side, a conversation on the other; on a phone one of the two.
 import type { Chat, Status } from './chat.js';
 import { h, onSubmit } from './dom.js';
+import type { SharedFile } from './files.js';
 import type { Message } from './store.js';
 
 const statuses: Record<Status, string> = {
@@ -18,8 +19,9 @@ export class Page {
   readonly #title = h('h2');
   readonly #numbers = h('div', { className: 'numbers', hidden: true });
   readonly #log = h('ol', { className: 'log', role: 'log', 'aria-label': 'Messages', tabIndex: 0 });
-  readonly #text = h('textarea', { name: 'text', rows: 1, required: true, maxLength: 4000, placeholder: 'Message', 'aria-label': 'Message' });
-  readonly #composer = h('form', { className: 'composer' }, this.#text, h('button', { type: 'submit' }, 'Send'));
+  readonly #text = h('textarea', { name: 'text', rows: 1, maxLength: 4000, placeholder: 'Message', 'aria-label': 'Message' });
+  readonly #file = h('input', { type: 'file', className: 'file', 'aria-label': 'Attach a file' });
+  readonly #composer = h('form', { className: 'composer' }, this.#file, this.#text, h('button', { type: 'submit' }, 'Send'));
   readonly #layout: HTMLElement;
 
   constructor(private readonly chat: Chat) {
@@ -27,10 +29,10 @@ export class Page {
     const nobody = h('section', { className: 'nobody' }, h('p', {}, 'Choose a conversation, or begin one with an address.'));
     this.#layout = h('main', { className: 'layout' }, this.#side(), conversation, nobody);
     onSubmit(this.#composer, async () => {
-      const text = this.#text.value.trim();
-      if (!text || !this.#open) return;
-      await this.chat.write(this.#open, text);
-      this.#text.value = '';
+      const [to, text, chosen] = [this.#open, this.#text.value.trim(), this.#file.files?.[0]];
+      if (!to || (!text && !chosen)) return;
+      await this.chat.write(to, text || chosen!.name, chosen && (await this.chat.upload(chosen)));
+      this.#text.value = this.#file.value = '';
       this.#text.focus();
     });
     this.#text.addEventListener('keydown', (event) => {
@@ -62,7 +64,7 @@ export class Page {
     if (this.#open === undefined) return;
     const contact = contacts.find(({ userId }) => userId === this.#open);
     this.#title.textContent = contact?.name ?? '';
-    this.#log.replaceChildren(...this.chat.messages(this.#open).map(bubble));
+    this.#log.replaceChildren(...this.chat.messages(this.#open).map((message) => this.#bubble(message)));
     this.#log.scrollTop = this.#log.scrollHeight;
     if (contact?.unread && !document.hidden) void this.chat.read(this.#open);
   }
@@ -115,10 +117,22 @@ export class Page {
     });
     return h('header', {}, back, this.#title, verify);
   }
-}
 
-function bubble({ kind, text, at, state }: Message): HTMLLIElement {
-  const time = new Date(at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
-  const foot = kind === 'notice' ? [] : [h('small', {}, state && state !== 'sent' ? `${time} · ${state}` : time)];
-  return h('li', { className: kind, 'data-state': state ?? '' }, h('span', {}, text), ...foot);
+  #bubble({ kind, text, file, at, state }: Message): HTMLLIElement {
+    const time = new Date(at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+    const foot = kind === 'notice' ? [] : [h('small', {}, state && state !== 'sent' ? `${time} · ${state}` : time)];
+    return h('li', { className: kind, 'data-state': state ?? '' }, h('span', {}, text), ...(file ? [this.#saver(file)] : []), ...foot);
+  }
+
+  /** A form, so that a failure is shown in it. */
+  #saver(file: SharedFile): HTMLFormElement {
+    const size = file.size < 1_000_000 ? `${Math.ceil(file.size / 1000)} kB` : `${(file.size / 1_000_000).toFixed(1)} MB`;
+    const form = h('form', { className: 'saver' }, h('button', { type: 'submit' }, `Save ${file.name} (${size})`));
+    onSubmit(form, async () => {
+      const href = URL.createObjectURL(await this.chat.download(file));
+      h('a', { href, download: file.name }).click();
+      setTimeout(() => URL.revokeObjectURL(href), 60_000);
+    });
+    return form;
+  }
 }

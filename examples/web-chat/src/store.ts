@@ -1,5 +1,6 @@
 // What the page remembers, in IndexedDB: one database per profile. Private keys lie there as CryptoKeys that cannot be read out.
 import type { Batch, Tokens } from '@obscura-relay/client';
+import type { SharedFile } from './files.js';
 import type { OwnKeys, PreKey } from './keys.js';
 import type { Session } from './session.js';
 
@@ -25,6 +26,7 @@ export interface Message {
   userId: string;
   kind: 'mine' | 'theirs' | 'notice';
   text: string;
+  file?: SharedFile | undefined;
   at: number;
   state?: 'sending' | 'sent' | 'failed';
   envelopeId?: string;

@@ -1,6 +1,7 @@
 // The built page in a real browser, two tabs of it, through a relay of another origin.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -175,6 +176,17 @@ test('two people chat', async (t) => {
     await message(bob, 'theirs', 'Which tab are you?').waitFor();
   });
 
+  await t.test('a file goes along, encrypted', async () => {
+    const content = Buffer.from('A secret recipe. '.repeat(10_000));
+    await alice.getByLabel('Attach a file').setInputFiles({ name: 'recipe.txt', mimeType: 'text/plain', buffer: content });
+    await say(alice, 'Try this!');
+    const saved = bob.waitForEvent('download');
+    await bob.getByRole('button', { name: 'Save recipe.txt (170 kB)' }).click();
+    assert.equal((await saved).suggestedFilename(), 'recipe.txt');
+    assert.ok((await readFile(await (await saved).path())).equals(content));
+    await picture(bob, 'file');
+  });
+
   await t.test('it fits on a phone', async () => {
     await picture(bob, 'desktop');
     await bob.setViewportSize({ width: 390, height: 844 });
@@ -189,7 +201,8 @@ test('two people chat', async (t) => {
   });
 
   await t.test('the relay carried no word of it', () => {
-    const words = ['closed', 'keeps', 'Here I am', 'Grüße', 'markup', 'Still me', 'Which tab'];
+    const words = ['closed', 'keeps', 'Here I am', 'Grüße', 'markup', 'Still me', 'Which tab', 'recipe'];
+    assert.ok(carried.some((bytes) => bytes.length > 150_000)); // the file
     assert.ok(carried.length > 20);
     for (const word of words) assert.ok(!carried.some((bytes) => bytes.includes(word)), word);
   });
