@@ -1,5 +1,6 @@
 // The scenario, as a function that tells what happens while it happens and returns what happened.
 import type { Bytes, Envelope } from '@obscura-relay/client';
+import { randomBytes } from 'node:crypto';
 import type { Device, Handout, Received, Sent } from './device.js';
 import { Person } from './person.js';
 import type { Kind } from './signal.js';
@@ -87,6 +88,15 @@ async function scenario(url: string, tell: (event: Event) => void, outcome: Outc
   await say(phone, [laptop], 'Grüße über das Relay! ☕');
   await say(phone, [laptop], 'Two in a row.');
   await say(laptop, [phone], 'In order, as sent.');
+
+  const picture = randomBytes(100_000);
+  const shared = await laptop.share(picture);
+  await say(laptop, [phone], shared);
+  if (!(await phone.fetch(shared)).equals(picture)) throw new Error('the picture has changed on its way');
+  note("That was the place and the key of a picture, which Alice's laptop left with the relay, encrypted. Bob's phone fetches it.");
+  const { version, restored } = await phone.backUp(picture);
+  if (!restored.equals(picture)) throw new Error('the backup has changed');
+  note(`Bob's phone keeps it in its backup, version ${version}, encrypted with a key that only Bob has.`);
 
   await bob.logIn();
   const tablet = await bob.addDevice('tablet');

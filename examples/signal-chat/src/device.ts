@@ -2,6 +2,7 @@
 import { newBatch, type Bytes, type Envelope, type Gateway, type GatewayEvent, type Session } from '@obscura-relay/client';
 import { randomUUID } from 'node:crypto';
 import { Keys } from './keys.js';
+import { seal, unseal } from './sealed.js';
 import { Cipher, type Kind } from './signal.js';
 import { within } from './wait.js';
 
@@ -113,6 +114,26 @@ export class Device {
 
   async refill(): Promise<void> {
     await this.session.uploadKeys(await this.keys.refill());
+  }
+
+  /** Leaves a file with the relay. What comes back goes into a message: where it is, and its key. */
+  async share(content: Uint8Array): Promise<string> {
+    const { key, sealed } = seal(content);
+    return `attachment ${(await this.session.uploadAttachment(sealed)).id} ${key}`;
+  }
+
+  async fetch(shared: string): Promise<Buffer> {
+    const [, id = '', key = ''] = shared.split(' ');
+    return unseal(key, await this.session.downloadAttachment(id));
+  }
+
+  /** Replaces the device's backup and reads it back. The key is what its owner writes down. */
+  async backUp(content: Uint8Array): Promise<{ version: string; restored: Buffer }> {
+    const { key, sealed } = seal(content);
+    const version = await this.session.storeBackup(sealed, await this.session.backupVersion());
+    const stored = await this.session.backup();
+    if (stored?.version !== version) throw new Error(`the backup of ${this} is another one`);
+    return { version, restored: unseal(key, stored.content) };
   }
 
   async goAway(): Promise<void> {
