@@ -46,7 +46,7 @@ func TestAnAttachmentGoesThereAndBack(t *testing.T) {
 		t.Errorf("%d bytes came back, %v", n, err)
 	}
 	_, err = alice.UploadAttachment(t.Context(), bytes.NewReader(nil), 0)
-	refused(t, err, http.StatusBadRequest, "invalid_request")
+	refused(t, err, http.StatusBadRequest, "body_too_small")
 	_, err = bob.DownloadAttachment(t.Context(), uuid.New(), io.Discard)
 	refused(t, err, http.StatusNotFound, "attachment_not_found")
 }

@@ -42,7 +42,7 @@ type Config struct {
 	Blobs    *blob.Service
 	// Uploads are those that run; whoever stops the server stops them too.
 	Uploads *Uploads
-	Push     *push.Service
+	Push    *push.Service
 	// IsUpgrade reports whether a request asks for a WebSocket; Upgrade opens one for a device.
 	IsUpgrade func(*fiber.Ctx) bool
 	Upgrade   func(*fiber.Ctx, core.Principal) error
