@@ -20,6 +20,7 @@ const (
 
 	attachmentsPath = "/v1/attachments"
 	backupPath      = "/v1/backup"
+	pushTokensPath  = "/v1/push-tokens"
 
 	maxAttachment = 50 << 20
 	maxBackup     = 2 << 20
@@ -33,9 +34,19 @@ func (t *try) blob(d *device, path string, body []byte, header map[string]string
 }
 
 func (t *try) offered(a *answer) {
-	if a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed {
+	if missing(a.status) {
 		t.notOffered("there is nothing at " + a.asked)
 	}
+}
+
+// missing reports how a relay answers at a path that it does not have.
+func missing(status int) bool {
+	return status == http.StatusNotFound || status == http.StatusMethodNotAllowed
+}
+
+// optional reports whether a relay may do without a path.
+func optional(path string) bool {
+	return path == backupPath || strings.HasPrefix(path, attachmentsPath) || strings.HasPrefix(path, pushTokensPath)
 }
 
 // attach uploads an attachment and returns its path.
@@ -180,7 +191,7 @@ var pushChecks = []check{
 	{"blobs.push-token", "A push token is taken; an empty one, or one above 4096 characters, is 400.", func(t *try) {
 		d := t.device()
 		put := func(token string) *answer {
-			return t.call("PUT", "/v1/push-tokens", d.token, map[string]string{"token": token})
+			return t.call("PUT", pushTokensPath, d.token, map[string]string{"token": token})
 		}
 		a := put("conform-" + randomHex(16))
 		t.offered(a)
@@ -190,7 +201,7 @@ var pushChecks = []check{
 	}},
 	{"blobs.web-push", "A Web Push subscription is taken when it is well-formed, instead of a token and not beside one; it can be deleted.", func(t *try) {
 		d := t.device()
-		a := t.call("GET", "/v1/push-tokens/vapid", d.token, nil)
+		a := t.call("GET", pushTokensPath+"/vapid", d.token, nil)
 		t.offered(a)
 		key := into[client.VapidKey](a.want(http.StatusOK, "")).PublicKey
 		t.must(isPoint(key), "the key of the relay is not a point of P-256")
@@ -199,15 +210,15 @@ var pushChecks = []check{
 			if token != "" {
 				body["token"] = token
 			}
-			return t.call("PUT", "/v1/push-tokens", d.token, body)
+			return t.call("PUT", pushTokensPath, d.token, body)
 		}
 		// The relay's own key is a point that nobody can be woken up with.
 		put("https://push.invalid/conform", key, "").want(http.StatusOK, "")
 		put("http://push.invalid/conform", key, "").wantError(http.StatusBadRequest, "(not https)")
 		put("https://push.invalid/conform", strings.Repeat("A", 87), "").wantError(http.StatusBadRequest, "(a key that is no point)")
 		put("https://push.invalid/conform", key, "conform").wantError(http.StatusBadRequest, "(both)")
-		t.call("PUT", "/v1/push-tokens", d.token, json.RawMessage(`{}`)).wantError(http.StatusBadRequest, "(neither)")
-		t.call("DELETE", "/v1/push-tokens", d.token, nil).want(http.StatusOK, "")
-		t.call("DELETE", "/v1/push-tokens", d.token, nil).want(http.StatusOK, "(again)")
+		t.call("PUT", pushTokensPath, d.token, json.RawMessage(`{}`)).wantError(http.StatusBadRequest, "(neither)")
+		t.call("DELETE", pushTokensPath, d.token, nil).want(http.StatusOK, "")
+		t.call("DELETE", pushTokensPath, d.token, nil).want(http.StatusOK, "(again)")
 	}},
 }
