@@ -57,12 +57,7 @@ func (s *Service) Back(ctx context.Context, p core.Principal, replaces, size int
 	}
 	if err != nil {
 		// When this fails too, the slot's own deadline remains.
-		_ = s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error {
-			if _, err := storage.Queries.AwaitBackup(ctx, tx, p.Device); err != nil {
-				return err
-			}
-			return storage.Queries.GiveUpBackup(ctx, tx, db.GiveUpBackupParams{DeviceID: p.Device, Upload: upload})
-		})
+		_ = s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error { return giveUp(ctx, tx, p.Device, upload) })
 	} else {
 		s.counters.BlobBytes(true, size)
 	}
@@ -92,6 +87,14 @@ func takeSlot(ctx context.Context, tx db.DBTX, p core.Principal, replaces int64,
 		}
 	}
 	return q.BeginBackup(ctx, tx, db.BeginBackupParams{DeviceID: p.Device, Upload: &upload, Size: &size, UploadTime: storage.Interval(slot)})
+}
+
+// giveUp frees the slot of an upload and throws away what it wrote, unless it has become the backup.
+func giveUp(ctx context.Context, tx db.DBTX, device core.DeviceID, upload uuid.UUID) error {
+	if _, err := storage.Queries.AwaitBackup(ctx, tx, device); err != nil {
+		return err
+	}
+	return storage.Queries.GiveUpBackup(ctx, tx, db.GiveUpBackupParams{DeviceID: device, Upload: upload})
 }
 
 // Backup describes a device's backup. Returns ErrNoBackup.
