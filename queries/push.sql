@@ -69,10 +69,10 @@ USING (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@registered_ats::
 WHERE t.device_id = a.device_id AND t.registered_at = a.registered_at;
 
 -- name: MarkWoken :exec
--- The devices have been told of their mail up to a sequence, or it was tried in vain for long enough.
-UPDATE push_tokens t SET woken_seq = greatest(t.woken_seq, a.seq), woken_at = CASE WHEN a.told THEN now() ELSE t.woken_at END
+-- The devices have been told of their mail up to a sequence, or in vain: both count as a wake-up.
+UPDATE push_tokens t SET woken_seq = greatest(t.woken_seq, a.seq), woken_at = now()
 FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@registered_ats::timestamptz[]) AS registered_at,
-             unnest(@seqs::bigint[]) AS seq, unnest(@told::boolean[]) AS told) a
+             unnest(@seqs::bigint[]) AS seq) a
 WHERE t.device_id = a.device_id AND t.registered_at = a.registered_at;
 
 -- name: EndWakeups :exec

@@ -160,9 +160,9 @@ func (q *Queries) LockVapidKey(ctx context.Context, db DBTX, key int64) error {
 }
 
 const markWoken = `-- name: MarkWoken :exec
-UPDATE push_tokens t SET woken_seq = greatest(t.woken_seq, a.seq), woken_at = CASE WHEN a.told THEN now() ELSE t.woken_at END
+UPDATE push_tokens t SET woken_seq = greatest(t.woken_seq, a.seq), woken_at = now()
 FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::timestamptz[]) AS registered_at,
-             unnest($3::bigint[]) AS seq, unnest($4::boolean[]) AS told) a
+             unnest($3::bigint[]) AS seq) a
 WHERE t.device_id = a.device_id AND t.registered_at = a.registered_at
 `
 
@@ -170,17 +170,11 @@ type MarkWokenParams struct {
 	DeviceIds     []uuid.UUID
 	RegisteredAts []time.Time
 	Seqs          []int64
-	Told          []bool
 }
 
-// The devices have been told of their mail up to a sequence, or it was tried in vain for long enough.
+// The devices have been told of their mail up to a sequence, or in vain: both count as a wake-up.
 func (q *Queries) MarkWoken(ctx context.Context, db DBTX, arg MarkWokenParams) error {
-	_, err := db.Exec(ctx, markWoken,
-		arg.DeviceIds,
-		arg.RegisteredAts,
-		arg.Seqs,
-		arg.Told,
-	)
+	_, err := db.Exec(ctx, markWoken, arg.DeviceIds, arg.RegisteredAts, arg.Seqs)
 	return err
 }
 

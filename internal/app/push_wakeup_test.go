@@ -1,6 +1,9 @@
 package app_test
 
 import (
+	"crypto/ecdh"
+	"crypto/rand"
+	"encoding/base64"
 	"net/http"
 	"strings"
 	"testing"
@@ -290,4 +293,63 @@ func TestEachTokenGoesItsWay(t *testing.T) {
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"), relaytest.To(carol.ID, "hello"))
 	wakes(t, &web.Service, 2)
 	nothingScheduled(t, bare)
+}
+
+// A session in which everything goes wrong that can, at the most talkative level.
+func TestALogTellsNothingAboutPushTokens(t *testing.T) {
+	t.Parallel()
+	web, google, apple := couriertest.NewWebPush(t), couriertest.NewFCM(t), couriertest.NewAPNs(t)
+	key, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	relay := relaytest.Start(t, towards(web), func(cfg *app.Config) {
+		cfg.FCMCredentials, cfg.APNsKey = google.Credentials, apple.Key
+		cfg.APNsKeyID, cfg.APNsTeamID, cfg.APNsTopic = couriertest.KeyID, couriertest.TeamID, couriertest.Topic
+		cfg.PushServices.FCM, cfg.PushServices.APNs = google.URL, apple.URL
+		cfg.VAPIDKey = base64.RawURLEncoding.EncodeToString(key.Bytes())
+	})
+	found := secrets{}
+	found.raw("VAPID key", key.Bytes())
+	alice := relay.Register(t).NewDevice(t)
+	all := devices(t, relay, 5)
+	found.text("app token", "an-app-token", strings.Repeat("0a", 32), "another-app-token")
+	for _, d := range []*relaytest.Device{all[0], all[3]} {
+		sub := subscribe(t, relay, d, web)
+		found.text("endpoint", sub.Endpoint, sub.Endpoint[strings.LastIndex(sub.Endpoint, "/"):], sub.P256dh, sub.Auth)
+	}
+	putToken(all[1], "an-app-token").to(t, relay).want(t, 200, "")
+	putToken(all[2], strings.Repeat("0a", 32)).to(t, relay).want(t, 200, "")
+	nowhere := web.Subscribe("")
+	putWebPush(all[4], "https://127.0.0.1:1/nowhere-secret", nowhere.P256dh, nowhere.Auth).to(t, relay).want(t, 200, "")
+	putWebPush(all[4], "https://user@127.0.0.1:1/refused-secret", nowhere.P256dh, nowhere.Auth).to(t, relay).want(t, 400, "invalid_subscription")
+	found.text("endpoint", "nowhere-secret", "refused-secret", nowhere.P256dh, nowhere.Auth, "127.0.0.1:1/")
+	services := []*couriertest.Service{&web.Service, &google.Service, &apple.Service}
+	for _, s := range services {
+		s.Then(couriertest.Status(503), couriertest.Hang, couriertest.Status(400), couriertest.Status(410))
+	}
+	for range 3 {
+		for _, d := range all {
+			alice.Send(t, nil, relaytest.To(d.ID, "hello"))
+		}
+		for _, s := range services {
+			relaytest.Eventually(t, "wake-ups come", func() bool { return len(s.Wakes()) >= 3 })
+		}
+	}
+	relaytest.Eventually(t, "it fails", func() bool {
+		return meter(t, relay, `obscura_push_wakeups_total{kind="fcm",result="failed"}`) >= 2 &&
+			meter(t, relay, `obscura_push_wakeups_total{kind="apns",result="failed"}`) >= 2
+	})
+	relay.Stop()
+	log := relay.Log.String()
+	if strings.Count(log, "a wake-up was not taken") != 3 { // one for each kind
+		t.Errorf("not a full log: %s", log)
+	}
+	for what, values := range found {
+		for _, value := range values {
+			if at := strings.Index(strings.ToLower(log), strings.ToLower(value)); at >= 0 {
+				t.Errorf("the log holds a %s: %s", what, log[max(0, at-200):at+len(value)])
+			}
+		}
+	}
 }

@@ -68,7 +68,6 @@ func (s *Service) settle(ctx context.Context, results []result) ([]struct{}, err
 			told.DeviceIds = append(told.DeviceIds, r.device)
 			told.RegisteredAts = append(told.RegisteredAts, r.registeredAt)
 			told.Seqs = append(told.Seqs, r.seq)
-			told.Told = append(told.Told, r.Outcome == Delivered)
 			later = s.cfg.Times.Pause
 		}
 		if anew {
