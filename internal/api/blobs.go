@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,9 @@ import (
 
 var errCondition = core.NewError(core.Invalid, "invalid_condition",
 	`A backup needs exactly one of If-None-Match: * and If-Match: "<version>".`)
+
+// oneTag is one strong ETag (RFC 9110, 8.8.3).
+var oneTag = regexp.MustCompile(`^"[^"]+"$`)
 
 // UploadAttachment is never called: routes.UploadAttachment stands before it.
 func (s *server) UploadAttachment(context.Context, api.UploadAttachmentRequestObject) (api.UploadAttachmentResponseObject, error) {
@@ -66,16 +70,20 @@ func (r routes) UploadBackup(c *fiber.Ctx, params api.UploadBackupParams) error 
 	})
 }
 
+// noVersion is that of an ETag that no backup ever had.
+const noVersion = -1
+
 // replacedVersion is the version that a backup may replace, 0 for none.
 func replacedVersion(params api.UploadBackupParams) (int64, error) {
 	switch {
 	case params.IfMatch == nil && params.IfNoneMatch != nil && *params.IfNoneMatch == "*":
 		return 0, nil
-	case params.IfMatch != nil && params.IfNoneMatch == nil:
+	case params.IfMatch != nil && params.IfNoneMatch == nil && oneTag.MatchString(*params.IfMatch):
 		version, err := strconv.ParseInt(strings.Trim(*params.IfMatch, `"`), 10, 64)
 		if err == nil && version > 0 && *params.IfMatch == versionTag(version) {
 			return version, nil
 		}
+		return noVersion, nil
 	}
 	return 0, errCondition
 }
