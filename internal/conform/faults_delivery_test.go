@@ -2,6 +2,7 @@ package conform
 
 import (
 	"bytes"
+	"strconv"
 	"strings"
 
 	"github.com/coder/websocket"
@@ -117,7 +118,21 @@ var ackFaults = []fault{
 		})}
 	}},
 	{"what was sent is forgotten", "delivery.acknowledged delivery.redelivered delivery.foreign-ack accounting.balance accounting.gap-again", func(*broken) spoil {
-		return spoil{down: filtered(func(l *link, e *obscurapb.Envelope) bool { l.ack(e.GetId()); return true })}
+		carrier := newTable[*link]()
+		again := func(l *link, what string) bool {
+			if carrier.add(l.device+what, l) {
+				return false
+			}
+			first, _ := carrier.get(l.device + what)
+			return first != l
+		}
+		envelopes := filtered(func(l *link, e *obscurapb.Envelope) bool { return !again(l, string(e.GetId())) })
+		return spoil{down: func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
+			if gap := frame.GetGap(); gap != nil && again(l, "gap "+strconv.FormatUint(gap.GetFrom(), 10)) {
+				return nil
+			}
+			return envelopes(l, frame)
+		}}
 	}},
 	{"an envelope has another id on each socket", "delivery.redelivered", func(*broken) spoil {
 		sockets := newTable[byte]()
