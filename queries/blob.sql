@@ -29,7 +29,7 @@ UPDATE attachments SET stored = true, expires_at = now() + @lifetime::interval W
 RETURNING expires_at;
 
 -- name: LiveAttachment :one
-SELECT size FROM attachments WHERE id = @id AND stored AND expires_at > now();
+SELECT size, floor(extract(epoch FROM expires_at - now()) * 1000000)::bigint AS microseconds_left FROM attachments WHERE id = @id AND stored AND expires_at > now();
 
 -- name: TrashAttachment :exec
 -- Gives up an upload, also one whose commit nobody heard of. Its bytes no longer count, not for the day either.

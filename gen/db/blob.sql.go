@@ -314,14 +314,19 @@ func (q *Queries) LeaseTrash(ctx context.Context, db DBTX, arg LeaseTrashParams)
 }
 
 const liveAttachment = `-- name: LiveAttachment :one
-SELECT size FROM attachments WHERE id = $1 AND stored AND expires_at > now()
+SELECT size, floor(extract(epoch FROM expires_at - now()) * 1000000)::bigint AS microseconds_left FROM attachments WHERE id = $1 AND stored AND expires_at > now()
 `
 
-func (q *Queries) LiveAttachment(ctx context.Context, db DBTX, id uuid.UUID) (int64, error) {
+type LiveAttachmentRow struct {
+	Size             int64
+	MicrosecondsLeft int64
+}
+
+func (q *Queries) LiveAttachment(ctx context.Context, db DBTX, id uuid.UUID) (LiveAttachmentRow, error) {
 	row := db.QueryRow(ctx, liveAttachment, id)
-	var size int64
-	err := row.Scan(&size)
-	return size, err
+	var i LiveAttachmentRow
+	err := row.Scan(&i.Size, &i.MicrosecondsLeft)
+	return i, err
 }
 
 const lockBackup = `-- name: LockBackup :one

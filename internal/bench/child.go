@@ -26,7 +26,7 @@ type child struct {
 func overrides(databaseURL string) map[string]string {
 	return map[string]string{
 		"OBSCURA_LISTEN": "127.0.0.1:0", "OBSCURA_MANAGEMENT_LISTEN": "127.0.0.1:0",
-		"OBSCURA_DATABASE_URL": databaseURL, "DATABASE_URL": "", "OBSCURA_RATE_LIMITS": "off",
+		"OBSCURA_DATABASE_URL": databaseURL, "DATABASE_URL": "", "OBSCURA_RATE_LIMITS": "off", "OBSCURA_BLOB_URL": "mem://",
 		// The line that tells the addresses is read from the log.
 		"OBSCURA_LOG_FORMAT": "json", "OBSCURA_LOG_LEVEL": "info",
 	}

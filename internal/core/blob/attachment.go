@@ -87,12 +87,25 @@ func aboveQuota(seconds int64, sentence string) error {
 }
 
 // Size is how large an attachment is. Returns ErrNoAttachment.
-func (s *Service) Size(ctx context.Context, id uuid.UUID) (size int64, err error) {
-	err = s.db.Do(ctx, func(conn db.DBTX) error {
-		size, err = storage.Queries.LiveAttachment(ctx, conn, id)
+func (s *Service) Size(ctx context.Context, id uuid.UUID) (int64, error) {
+	if size, ok := s.known.get(id); ok {
+		return size, nil
+	}
+	return s.lookUp(ctx, id)
+}
+
+func (s *Service) lookUp(ctx context.Context, id uuid.UUID) (int64, error) {
+	asked := time.Now()
+	var row db.LiveAttachmentRow
+	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		row, err = storage.Queries.LiveAttachment(ctx, conn, id)
 		return err
 	})
-	return size, storage.NoRowsAs(err, ErrNoAttachment)
+	if err != nil {
+		return 0, storage.NoRowsAs(err, ErrNoAttachment)
+	}
+	s.known.put(id, row.Size, asked.Add(min(knownFor, time.Duration(row.MicrosecondsLeft)*time.Microsecond)))
+	return row.Size, nil
 }
 
 // Download opens length bytes of an attachment from an offset on, both within its size. Returns
@@ -100,7 +113,7 @@ func (s *Service) Size(ctx context.Context, id uuid.UUID) (size int64, err error
 func (s *Service) Download(ctx context.Context, id uuid.UUID, offset, length int64) (*Reader, error) {
 	r, err := s.store.open(ctx, attachments+id.String(), offset, length)
 	if errors.Is(err, errMissing) {
-		if _, gone := s.Size(ctx, id); gone != nil {
+		if _, gone := s.lookUp(ctx, id); gone != nil {
 			return nil, gone
 		}
 	}

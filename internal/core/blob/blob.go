@@ -67,6 +67,7 @@ type Service struct {
 	logger   *slog.Logger
 	told     chan struct{} // holds one token when there is something in the trash
 	waiting  atomic.Int64
+	known    known
 }
 
 // New makes a Service.

@@ -1,0 +1,80 @@
+package app_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"testing"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+// BenchmarkDownload compares a download with what Fiber does for a plain file: without a token, a row or a
+// limit, from the same folder to the same client.
+func BenchmarkDownload(b *testing.B) {
+	relay := relaytest.Start(b)
+	device := relay.Register(b).NewDevice(b)
+	files := fiber.New(fiber.Config{DisableStartupMessage: true})
+	files.Get("/sent/:file", func(c *fiber.Ctx) error {
+		return c.SendFile(filepath.Join(relay.Blobs, "attachments", c.Params("file")))
+	})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- files.Listener(listener) }()
+	b.Cleanup(func() {
+		if err := files.ShutdownWithContext(context.Background()); err != nil {
+			b.Error(err)
+		}
+		<-ended
+	})
+	plain := "http://" + listener.Addr().String()
+	for _, size := range []int{1 << 20, 16 << 20} {
+		id := attach(b, device, random(b, size)).ID.String()
+		for _, c := range []struct{ name, url string }{
+			{"SendFile", plain + "/sent/" + id}, {"relay", relay.API + "/v1/attachments/" + id},
+		} {
+			b.Run(fmt.Sprintf("%dMiB/%s", size>>20, c.name), func(b *testing.B) {
+				b.SetBytes(int64(size))
+				transport := &http.Transport{ReadBufferSize: 64 << 10}
+				defer transport.CloseIdleConnections()
+				transport.MaxIdleConnsPerHost = 16
+				b.SetParallelism(4) // for each core
+				b.RunParallel(func(pb *testing.PB) {
+					for buffer := make([]byte, 256<<10); pb.Next(); {
+						if err := fetch(b.Context(), transport, c.url, device.Token, buffer, int64(size)); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// fetch downloads and counts.
+func fetch(ctx context.Context, transport http.RoundTripper, url, token string, buffer []byte, size int64) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{response.Body}, buffer)
+	if err == nil && n != size {
+		err = fmt.Errorf("%d bytes", n)
+	}
+	return err
+}
