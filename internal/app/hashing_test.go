@@ -27,7 +27,7 @@ func patient(t testing.TB) *http.Client {
 func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) { //nolint:paralleltest // it measures the memory of the process
 	relay := relaytest.Start(t, func(c *app.Config) { c.DatabaseConnections = 4; c.RequestTimeout = patience })
 	client := patient(t)
-	user := relay.Register(t)
+	user, stormed := relay.Register(t), relay.Register(t)
 	db := inside(t, relay)
 	runtime.GC()
 	debug.FreeOSMemory()
@@ -41,7 +41,7 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) { //nolin
 		wg.Go(func() {
 			defer done.Add(1) // also when it fails
 			for range 4 {     // long enough to see the others beside it
-				logIn(user.Name, relaytest.Password).through(t, relay.API, client).want(t, 200, "")
+				logIn(stormed.Name, relaytest.Password).through(t, relay.API, client).want(t, 200, "")
 			}
 		})
 	}

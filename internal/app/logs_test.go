@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -96,6 +98,24 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 	for _, a := range asks {
 		a.through(t, relay.API, outside)
 	}
+
+	// Blobs: what is stored, what is refused, what the store has lost.
+	secret := strings.Repeat("ciphertext of an attachment ", 3)
+	found.text("ciphertext", secret[:20])
+	attachment := ask{method: "POST", path: "/v1/attachments", token: alice.Token, media: octets, body: secret}
+	attached := uuid.MustParse(attachment.through(t, relay.API, outside).want(t, 201, "").member(t, "id"))
+	found.id("attachment", attached)
+	attachment.token = aliceUser.Token
+	attachment.through(t, relay.API, outside).want(t, 403, "device_required")
+	backup := ask{method: "POST", path: "/v1/backup", token: alice.Token, media: octets, body: secret, header: map[string]string{"If-None-Match": "*"}}
+	backup.through(t, relay.API, outside).want(t, 200, "")
+	backup.through(t, relay.API, outside).want(t, 412, "precondition_failed")
+	download := ask{method: "GET", path: "/v1/attachments/" + attached.String(), token: bob.Token, header: map[string]string{"Range": "bytes=5-9"}}
+	download.through(t, relay.API, outside).want(t, 206, "")
+	if err := os.Remove(filepath.Join(relay.Blobs, "attachments", attached.String())); err != nil {
+		t.Fatal(err)
+	}
+	download.through(t, relay.API, outside).want(t, 500, "internal")
 
 	// Mail, offline and live, by ticket.
 	found.raw("ciphertext", []byte("ciphertext of the first"))
@@ -197,6 +217,10 @@ func TestEveryRequestHasOneLineWithItsOperation(t *testing.T) {
 		{ask{method: "FROB", path: "/v1/users"}, "none", 405},
 		{ask{method: "GET", path: "/v1/gateway?ticket=x", header: upgrade}, "connectGateway", 401},
 		{ask{method: "GET", path: "/v1/account", header: map[string]string{"X-Long": strings.Repeat("a", 20_000)}}, "none", 431},
+		{ask{method: "POST", path: "/v1/attachments", token: device.Token, media: octets, body: "x"}, "uploadAttachment", 201},
+		{ask{method: "POST", path: "/v1/attachments", media: octets, body: "x"}, "uploadAttachment", 401},
+		{ask{method: "POST", path: "/v1/backup", token: device.Token, media: octets, body: "x", header: map[string]string{"If-None-Match": "*"}}, "uploadBackup", 400},
+		{ask{method: "GET", path: "/v1/attachments/" + attach(t, device, random(t, 100_000)).ID.String(), token: device.Token}, "downloadAttachment", 200},
 	} {
 		got := c.ask.to(t, relay)
 		id := got.header.Get("X-Request-Id")

@@ -19,12 +19,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
-// TestMain gives the process what it signs its requests to S3 with.
-func TestMain(m *testing.M) {
-	_ = os.Setenv("AWS_ACCESS_KEY_ID", "key")
-	_ = os.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	testdb.Main(m)
-}
+func TestMain(m *testing.M) { testdb.Main(m) }
 
 // harness is a Service on a database of its own and, unless a test chose another store, a folder.
 type harness struct {

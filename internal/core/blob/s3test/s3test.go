@@ -1,10 +1,12 @@
-// Package s3test is an S3 server in the test process, which can fail in the ways of a real one. For tests only.
+// Package s3test is an S3 server in the test process, which can fail in the ways of a real one. A process that
+// imports it has credentials for it. For tests only.
 package s3test
 
 import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +14,11 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 )
+
+func init() {
+	_ = os.Setenv("AWS_ACCESS_KEY_ID", "key")
+	_ = os.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+}
 
 const bucket = "blobs"
 
@@ -41,7 +48,7 @@ type Server struct {
 	stop   chan struct{}
 }
 
-// New starts a server that stops with the test, and gives the process the credentials for it.
+// New starts a server that stops with the test.
 func New(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{Backend: s3mem.New(), stop: make(chan struct{})}
