@@ -44,10 +44,9 @@ var ofFramework = map[int]api.Error{
 var internalError = api.Error{Code: "internal", Error: "The relay failed."}
 
 // handleError answers with an error.
-func handleError(c *fiber.Ctx, err error) error {
+func handleError(c *fiber.Ctx, err error) {
 	setRequestID(c)
 	writeError(c.Response(), err)
-	return nil
 }
 
 // writeError is the only place where an error becomes an answer.

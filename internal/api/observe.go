@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -44,7 +43,7 @@ func (s *server) observe(c *fiber.Ctx) error {
 	c.SetUserContext(ctx)
 	err := s.survive(c)
 	if err != nil {
-		_ = handleError(c, err)
+		handleError(c, err)
 	}
 	if c.Locals(later) != nil {
 		return nil
@@ -62,7 +61,7 @@ func (s *server) observe(c *fiber.Ctx) error {
 
 // refuseUnread answers a request that could not be read, which observe never sees.
 func (s *server) refuseUnread(c *fiber.Ctx, err error) error {
-	err = errors.Join(err, handleError(c, err))
+	handleError(c, err)
 	status := c.Response().StatusCode()
 	if conn, ok := c.Context().Conn().(*connection); ok && status != fiber.StatusRequestTimeout {
 		conn.linger.Store(true)

@@ -35,7 +35,9 @@ func BenchmarkDownload(b *testing.B) {
 		if err := files.ShutdownWithContext(context.Background()); err != nil {
 			b.Error(err)
 		}
-		<-ended
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
 	})
 	plain := "http://" + listener.Addr().String()
 	for _, size := range []int{1 << 20, 16 << 20} {

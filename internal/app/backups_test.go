@@ -21,7 +21,7 @@ func backUp(t testing.TB, device *relaytest.Device, replaces int, content []byte
 	if replaces == 0 {
 		params = &client.UploadBackupParams{IfNoneMatch: &star}
 	}
-	response, err := device.UploadBackupWithBody(t.Context(), params, octets, bytes.NewReader(content))
+	response, err := device.UploadBackupWithBody(t.Context(), params, octets, bytes.NewReader(content)) //nolint:bodyclose // readReply closes it
 	if err != nil {
 		t.Error(err)
 		return reply{}
