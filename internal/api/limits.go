@@ -97,7 +97,7 @@ func (s *server) throttle(c *fiber.Ctx, op *operation, p core.Principal) error {
 		wait = l.uploads.Take(p.Device)
 	case "downloadAttachment", "downloadBackup", "headBackup":
 		wait = l.downloads.Take(p.Device)
-	case "setPushToken", "deletePushToken":
+	case "setPushToken", "deletePushToken", "getVapidKey":
 		wait = l.push.Take(p.Device)
 	}
 	return limited(wait)
