@@ -397,7 +397,7 @@ type VapidKey struct {
 
 // WebPushSubscription defines model for WebPushSubscription.
 type WebPushSubscription struct {
-	// Endpoint https, and not of a private network unless the operator allows that.
+	// Endpoint An https URL, and not of a private network unless the operator allows that.
 	Endpoint string `json:"endpoint"`
 	Keys     struct {
 		// Auth The subscriber's secret, 16 bytes in base64url.

@@ -1,9 +1,13 @@
 package app_test
 
 import (
+	"crypto/ecdh"
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -63,6 +67,9 @@ var drivers = map[string]driver{
 	"uploadBackup":    driveUploadBackup,
 	"downloadBackup":  func(_ *rapid.T, w *world, c *call) { w.blobs(); c.header.Del("If-None-Match") },
 	"headBackup":      func(_ *rapid.T, w *world, _ *call) { w.blobs() },
+	"setPushToken":    driveSetPushToken,
+	"deletePushToken": nil,
+	"getVapidKey":     nil,
 	"getContract":     nil,
 	"getContractJSON": nil,
 	"getFrames":       nil,
@@ -84,6 +91,24 @@ func driveCreateSession(t *rapid.T, w *world, c *call) {
 	if rapid.Bool().Draw(t, "own device") {
 		c.body.put("deviceId", w.self.ID)
 	}
+}
+
+// driveSetPushToken leaves one of the two, and gives a subscription a key that is a point.
+func driveSetPushToken(t *rapid.T, _ *world, c *call) {
+	if c.body.get("webPush") == nil {
+		if c.body.get("token") == nil {
+			c.body.put("token", "a token of an app")
+		}
+		return
+	}
+	key, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := base64.RawURLEncoding.EncodeToString
+	c.body.members = slices.DeleteFunc(c.body.members, func(m member) bool { return m.name == "token" })
+	c.body.put("webPush", map[string]any{"endpoint": "https://push.example.org/" + uuid.NewString(),
+		"keys": map[string]any{"p256dh": text(key.PublicKey().Bytes()), "auth": text(make([]byte, 16))}})
 }
 
 func driveDeleteSession(_ *rapid.T, w *world, c *call) {

@@ -51,7 +51,9 @@ func TestAnUploadThatDoesNotEndIsAbandoned(t *testing.T) {
 		t.Error("something is left")
 	}
 	next := relaytest.StartOn(t, relay.DatabaseURL)
-	relaytest.Eventually(t, "the trash is emptied", func() bool { return filesIn(t, next) == 0 && count(t, database, "SELECT count(*) FROM blob_trash") == 0 })
+	relaytest.Eventually(t, "the trash is emptied", func() bool {
+		return filesIn(t, next) == 0 && count(t, database, "SELECT count(*) FROM blob_trash") == 0
+	})
 }
 
 func TestABrowserMayUploadAndReadTheAnswer(t *testing.T) {

@@ -689,7 +689,7 @@ export interface components {
             webPush?: components["schemas"]["WebPushSubscription"];
         };
         WebPushSubscription: {
-            /** @description https, and not of a private network unless the operator allows that. */
+            /** @description An https URL, and not of a private network unless the operator allows that. */
             endpoint: string;
             keys: {
                 /** @description The subscriber's public key, an uncompressed point of P-256 in base64url (RFC 8291). */
