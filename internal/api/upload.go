@@ -114,7 +114,11 @@ var errBodySmall = core.NewError(core.Invalid, "body_too_small", "The body is to
 
 // run reads the body, stores it and answers. The connection is closed afterwards.
 func (u *upload) run(conn net.Conn) {
-	err := u.survive(conn)
+	err := error(core.Busy(errUploads))
+	if uploads := u.server.cfg.Uploads; uploads.begin() {
+		defer uploads.end() // when it has been answered
+		err = u.survive(conn)
+	}
 	if err != nil {
 		u.answer.Header.Del(fiber.HeaderETag)
 		writeError(u.answer, err)
@@ -134,17 +138,12 @@ func (u *upload) survive(conn net.Conn) (err error) {
 			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
 	}()
-	uploads := u.server.cfg.Uploads
-	if !uploads.begin() {
-		return core.Busy(errUploads)
-	}
-	defer uploads.end()
 	if u.waits {
 		if err := u.proceed(conn); err != nil {
 			return err
 		}
 	}
-	return u.store(uploads.ctx, &body{conn: conn, upload: u, until: time.Now().Add(blob.TransferTime(u.size))}, u.size, u.answer)
+	return u.store(u.server.cfg.Uploads.ctx, &body{conn: conn, upload: u, until: time.Now().Add(blob.TransferTime(u.size))}, u.size, u.answer)
 }
 
 func (u *upload) proceed(conn net.Conn) error {
