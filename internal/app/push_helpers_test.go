@@ -15,8 +15,11 @@ import (
 
 // quick are delays that a test can wait for.
 var quick = push.Times{Grace: 50 * time.Millisecond, Jitter: time.Millisecond, Pause: time.Millisecond, Linger: 5 * time.Millisecond,
-	Ask: 100 * time.Millisecond, Poll: 10 * time.Millisecond, Send: 200 * time.Millisecond, Lease: 2 * time.Second,
+	Ask: 100 * time.Millisecond, Poll: 10 * time.Millisecond,
 	Backoff: 20 * time.Millisecond, MaxBackoff: 100 * time.Millisecond}
+
+// impatient does not wait long for a service that hangs.
+func impatient(p *push.Times) { p.Send = 300 * time.Millisecond }
 
 // towards makes a relay send to a push service of the test.
 func towards(web *couriertest.WebPush, change ...func(*push.Times)) func(*app.Config) {

@@ -18,12 +18,15 @@ import (
 func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
 	t.Parallel()
 	web := couriertest.NewWebPush(t)
-	relay := relaytest.Start(t, towards(web, func(p *push.Times) { p.Grace, p.Pause = 200*time.Millisecond, time.Hour }))
+	relay := relaytest.Start(t, towards(web, func(p *push.Times) { p.Grace, p.Pause = time.Hour, time.Hour }))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	sub := subscribe(t, relay, bob, web)
 	for range 100 {
 		alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	}
+	db := openDatabase(t, relay)
+	relaytest.Eventually(t, "it is scheduled", func() bool { return count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
+	changeRows(t, db, "UPDATE push_wakeups SET due_at = now()") // the grace is over
 	got := wakes(t, &web.Service, 1)
 	if got[0].Address != sub.Endpoint || got[0].Plain != `{"type":"wake"}` {
 		t.Errorf("%+v", got)
@@ -31,7 +34,6 @@ func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
 	nothingScheduled(t, relay)
 	// The next one waits for the pause, although the mail is new.
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello again"))
-	db := openDatabase(t, relay)
 	relaytest.Eventually(t, "it is scheduled for later", func() bool {
 		return count(t, db, "SELECT count(*) FROM push_wakeups WHERE due_at BETWEEN now() + interval '50 minutes' AND now() + interval '61 minutes'") == 1
 	})
@@ -91,7 +93,7 @@ func TestADeviceThatConnectsIsNotWokenUp(t *testing.T) {
 func TestADeviceThatIsLiveOnAnotherNodeIsNotWokenUp(t *testing.T) {
 	t.Parallel()
 	web := couriertest.NewWebPush(t)
-	one := relaytest.Start(t, towards(web))
+	one := relaytest.Start(t, towards(web, func(p *push.Times) { p.Ask = 2 * time.Second }))
 	two := relaytest.StartOn(t, one.DatabaseURL, towards(web, func(p *push.Times) { p.Poll = time.Hour }))
 	alice, bob, carol := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
 	subscribe(t, one, bob, web)
@@ -180,7 +182,7 @@ func TestATokenThatIsInvalidIsForgotten(t *testing.T) {
 func TestAWakeUpThatFailsIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	web := couriertest.NewWebPush(t)
-	relay := relaytest.Start(t, towards(web))
+	relay := relaytest.Start(t, towards(web, impatient))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
 	web.Then(couriertest.Status(503), couriertest.Hang, couriertest.Status(500), couriertest.Status(429, "Retry-After", "3600"))
@@ -214,7 +216,7 @@ func TestAWakeUpThatFailsIsTriedAgain(t *testing.T) {
 func TestMailDuringAWakeUpIsNotForgotten(t *testing.T) {
 	t.Parallel()
 	web := couriertest.NewWebPush(t)
-	relay := relaytest.Start(t, towards(web, func(p *push.Times) { p.Send, p.Lease = 10*time.Second, time.Minute }))
+	relay := relaytest.Start(t, towards(web))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
 	reached, told := make(chan struct{}), make(chan struct{})
@@ -240,7 +242,7 @@ func TestMailDuringAWakeUpIsNotForgotten(t *testing.T) {
 func TestARelayStopsWhileAServiceHangs(t *testing.T) {
 	t.Parallel()
 	web := couriertest.NewWebPush(t)
-	long := func(p *push.Times) { p.Send, p.Lease = time.Hour, time.Hour }
+	long := func(p *push.Times) { p.Send, p.Lease = time.Hour, 2*time.Hour }
 	one := relaytest.Start(t, towards(web, long))
 	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
 	subscribe(t, one, bob, web)
@@ -303,7 +305,7 @@ func TestALogTellsNothingAboutPushTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	relay := relaytest.Start(t, towards(web), func(cfg *app.Config) {
+	relay := relaytest.Start(t, towards(web, impatient), func(cfg *app.Config) {
 		cfg.FCMCredentials, cfg.APNsKey = google.Credentials, apple.Key
 		cfg.APNsKeyID, cfg.APNsTeamID, cfg.APNsTopic = couriertest.KeyID, couriertest.TeamID, couriertest.Topic
 		cfg.PushServices.FCM, cfg.PushServices.APNs = google.URL, apple.URL

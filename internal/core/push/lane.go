@@ -66,8 +66,9 @@ type lease struct {
 	attempts int32
 }
 
+// take leases what is due. It is not interrupted: a lease that nobody knows of would have to run out.
 func (s *Service) take(ctx context.Context, b *haul) error {
-	return s.do(ctx, func(ctx context.Context, conn db.DBTX) error {
+	return s.do(context.WithoutCancel(ctx), func(ctx context.Context, conn db.DBTX) error {
 		rows, err := storage.Queries.TakeWakeups(ctx, conn, db.TakeWakeupsParams{Kind: int16(b.kind), MaxRows: takeAtOnce,
 			Lease: storage.Interval(s.cfg.Times.Lease)})
 		for _, row := range rows {

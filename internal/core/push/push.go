@@ -78,7 +78,7 @@ type Times struct {
 	Grace, Jitter time.Duration
 	// Pause (30 s) is between two wake-ups of a device.
 	Pause time.Duration
-	// Linger (500 ms) is how long devices are collected before they are scheduled in one statement.
+	// Linger (1 s) is how long devices are collected before they are scheduled in one statement.
 	Linger time.Duration
 	// Ask (300 ms) is how long other nodes have to say that they have a device's socket.
 	Ask time.Duration
@@ -98,7 +98,7 @@ func (t Times) withDefaults() Times {
 		value time.Duration
 	}{
 		{&t.Grace, 2 * time.Second}, {&t.Jitter, 500 * time.Millisecond}, {&t.Pause, 30 * time.Second},
-		{&t.Linger, 500 * time.Millisecond}, {&t.Ask, 300 * time.Millisecond}, {&t.Poll, 500 * time.Millisecond},
+		{&t.Linger, time.Second}, {&t.Ask, 300 * time.Millisecond}, {&t.Poll, 500 * time.Millisecond},
 		{&t.Send, 10 * time.Second}, {&t.Lease, time.Minute}, {&t.Backoff, 5 * time.Second}, {&t.MaxBackoff, time.Hour},
 		{&t.Patience, 24 * time.Hour},
 	} {
