@@ -86,6 +86,11 @@ func (c *Config) Validate() error {
 	if _, err := c.tokenKey(); err != nil {
 		return err
 	}
+	if c.BlobURL != "" {
+		if err := blob.CheckURL(c.BlobURL); err != nil {
+			return err
+		}
+	}
 	if c.AttachmentQuota < core.MaxAttachment || c.AttachmentDailyQuota < core.MaxAttachment {
 		return errors.New("--attachment-quota and --attachment-daily-quota must have room for one attachment, 50MiB")
 	}

@@ -19,6 +19,8 @@ func TestABadConfigurationIsRefusedWithASentence(t *testing.T) {
 		"--token-key must be at least 32 bytes in base64, for example from: openssl rand -base64 32":               func(c *app.Config) { c.TokenKey = "c2hvcnQ=" },
 		"--cors-origins must be * or look like https://chat.example.org":                                           func(c *app.Config) { c.CORSOrigins = []string{"*", "chat.example.org"} },
 		"--cors-origins must be in lower case and without a path, as browsers send them: https://chat.example.org": func(c *app.Config) { c.CORSOrigins = []string{"https://chat.example.org/"} },
+		"--blob-url must look like file:///FOLDER or s3://BUCKET?region=REGION":                                    func(c *app.Config) { c.BlobURL = "ftp://secret@example.org" },
+		"--attachment-quota and --attachment-daily-quota must have room for one attachment, 50MiB":                 func(c *app.Config) { c.AttachmentDailyQuota = 50<<20 - 1 },
 		"--read-timeout must be at least 100ms":                                                                    func(c *app.Config) { c.ReadTimeout = 0 },
 		"--write-timeout must be at least 100ms":                                                                   func(c *app.Config) { c.WriteTimeout = -1 },
 		"--idle-timeout must be at least 100ms":                                                                    func(c *app.Config) { c.IdleTimeout = 99 * time.Millisecond },
@@ -55,6 +57,22 @@ func TestABadConfigurationIsRefusedWithASentence(t *testing.T) {
 		cfg.TokenKey = key
 		if err := cfg.Validate(); err == nil || len(key) > 10 && strings.Contains(err.Error(), key) {
 			t.Errorf("the key %q: %v", key, err)
+		}
+	}
+}
+
+func TestASizeIsReadAsItIsWritten(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]app.Size{"10GiB": 10 << 30, "50MiB": 50 << 20, "3KiB": 3 << 10, "7B": 7, "1025MiB": 1025 << 20} {
+		var s app.Size
+		if err := s.UnmarshalText([]byte(text)); err != nil || s != want || s.String() != text {
+			t.Errorf("%s: %d, %s, %v", text, s, s, err)
+		}
+	}
+	for _, text := range []string{"", "10", "GiB", "-1GiB", "0GiB", "1.5GiB", "1 GiB", "1gib", "99999999999GiB", "1TiB", "1GB"} {
+		var s app.Size
+		if err := s.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is %s", text, s)
 		}
 	}
 }

@@ -211,9 +211,14 @@ func (r *relay) sweep(ctx context.Context) error {
 	})
 }
 
-// walk looks for blobs that nobody knows, on one node at a time.
+// walk looks for blobs that nobody knows, on one node at a time: an hour after the start, and then daily.
 func (r *relay) walk(ctx context.Context) error {
-	return every(ctx, walkEvery, func() {
+	var last time.Time
+	return every(ctx, time.Hour, func() {
+		if time.Since(last) < walkEvery {
+			return
+		}
+		last = time.Now()
 		_, err := r.db.async.WithLock(ctx, walkLock, func() error {
 			found, err := r.blobs.Walk(ctx)
 			if found > 0 {

@@ -23,26 +23,31 @@ func FolderURL(folder string) (string, error) {
 	return (&url.URL{Scheme: "file", Path: filepath.ToSlash(path)}).String(), nil
 }
 
-var errURL = errors.New("--blob-url must be file:///FOLDER, s3://BUCKET?region=… or another URL of gocloud.dev/blob with one of these schemes")
+var errURL = errors.New("--blob-url must look like file:///FOLDER or s3://BUCKET?region=REGION")
+
+// CheckURL returns an exact sentence for a URL that Open cannot take.
+func CheckURL(address string) error {
+	u, err := url.Parse(address)
+	if err == nil && (u.Scheme == "file" && u.Path != "" || u.Scheme == s3blob.Scheme && u.Host != "" || u.Scheme == "mem") {
+		return nil
+	}
+	return errURL
+}
 
 // Open opens the store that a URL of gocloud.dev/blob names. Only a folder must be there already; a bucket
 // may be away.
 func Open(ctx context.Context, address string) (*Store, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return nil, errURL
+	if err := CheckURL(address); err != nil {
+		return nil, err
 	}
-	s := &Store{time: storeTime}
-	switch u.Scheme {
-	case "file":
+	u, err := url.Parse(address)
+	if err == nil && u.Scheme == "file" {
 		err = prepareFolder(u)
-	case s3blob.Scheme, "mem":
-	default:
-		err = errURL
 	}
 	if err != nil {
 		return nil, err
 	}
+	s := &Store{time: storeTime}
 	if s.bucket, err = blob.OpenBucket(ctx, u.String()); err != nil {
 		return nil, fmt.Errorf("the blob store cannot be opened: %w", err)
 	}
