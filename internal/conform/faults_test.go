@@ -48,7 +48,7 @@ func asDeployed(t testing.TB) func(*app.Config) {
 	}
 	return func(c *app.Config) {
 		cfg := started.Serve.Config
-		cfg.Listen, cfg.ManagementListen, cfg.Database = c.Listen, c.ManagementListen, c.Database
+		cfg.Listen, cfg.ManagementListen, cfg.Database, cfg.BlobURL = c.Listen, c.ManagementListen, c.Database, c.BlobURL
 		wide := limit.Rate{Events: 1_000_000, Per: time.Minute}
 		cfg.LimitRegister, cfg.LimitLogIn, cfg.LimitRefresh = wide, wide, wide
 		*c = cfg
