@@ -46,6 +46,8 @@ login() { take login login; }
 loops() {
   go test ./internal/core/mailbox ./internal/core/keys ./internal/batch ./internal/prekey -run '^$' -bench . -benchtime 2s >"$out/loops.txt"
   go test ./internal/app -run '^$' -bench BundlesOverHTTP -benchtime 5s >>"$out/loops.txt"
+  go test ./internal/app -run '^$' -bench BenchmarkDownload -benchtime 3s >>"$out/loops.txt"
+  go test ./internal/core/push -run '^$' -bench Scheduling -benchtime 3x >>"$out/loops.txt"
 }
 
 # One relay, measured empty, then with a million pending envelopes of a hundred thousand devices, then after ten million more have passed.
