@@ -37,7 +37,7 @@ func setAside(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
 		return fasthttp.RequestConfig{}
 	}
 	h.Del(headerDeclared) // a client's
-	if !isUpload(h.RequestURI()) {
+	if !isUpload(h) {
 		return fasthttp.RequestConfig{}
 	}
 	declared := strconv.Itoa(h.ContentLength())
@@ -51,12 +51,17 @@ func setAside(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	return fasthttp.RequestConfig{}
 }
 
-// isUpload looks at the target of a request as the router will: its path, as it was sent.
-func isUpload(target []byte) bool {
-	if _, rest, absolute := bytes.Cut(target, []byte("://")); absolute && target[0] != '/' {
-		target = rest[max(bytes.IndexByte(rest, '/'), 0):]
-	}
-	if end := bytes.IndexAny(target, "?#"); end >= 0 {
+// isUpload looks at the target of a request as the router will: its path, as it was sent. What it overlooked
+// the server would read, and a trailer could then name the length of a second body: the next request.
+func isUpload(h *fasthttp.RequestHeader) bool {
+	target := h.RequestURI()
+	if bytes.Contains(target, []byte("//")) { // there may be a host in it, and where is the router's affair
+		var uri fasthttp.URI
+		if uri.Parse(h.Host(), target) != nil {
+			return false
+		}
+		target = uri.PathOriginal()
+	} else if end := bytes.IndexAny(target, "?#"); end >= 0 {
 		target = target[:end]
 	}
 	return string(target) == "/v1/attachments" || string(target) == "/v1/backup"
@@ -92,7 +97,7 @@ func (s *server) receive(c *fiber.Ctx, smallest, largest int64, store storer) er
 	declared, waits := bytes.CutSuffix(c.Request().Header.Peek(headerDeclared), []byte("+"))
 	size, err := strconv.ParseInt(string(declared), 10, 64)
 	switch {
-	case err != nil:
+	case err != nil || !c.Request().Header.ConnectionClose(): // not set aside
 		return fiber.ErrBadRequest
 	case size < 0: // none, or chunked
 		return fiber.ErrLengthRequired

@@ -122,6 +122,7 @@ func TestABodyIsNeverTakenForARequest(t *testing.T) {
 	device := relay.Register(t).NewDevice(t)
 	smuggled := "GET /openapi.yaml HTTP/1.1\r\nHost: x\r\n\r\n"
 	length := "Content-Length: " + strconv.Itoa(len(smuggled))
+	trailing := header(device, "//h/v1/attachments?://", "Transfer-Encoding: chunked") + "0\r\nX-Obscura-Declared-Length: " + strconv.Itoa(len(smuggled)) + "\r\n\r\n"
 	for name, c := range map[string]struct {
 		head   string
 		status int
@@ -138,6 +139,8 @@ func TestABodyIsNeverTakenForARequest(t *testing.T) {
 		"no condition":         {strings.Replace(header(device, "/v1/backup", length), "If-None-Match: *\r\n", "", 1), 400, "invalid_condition"},
 		"another media type":   {strings.Replace(header(device, "/v1/backup", length), "octet-stream", "json", 1), 415, "unsupported_media_type"},
 		"the absolute form":    {header(device, "http://x/v1/attachments?a=b", length), 201, ""},
+		"a host in the path":   {header(device, "//h/v1/attachments?://", length), 201, ""},
+		"a length that trails": {trailing, 411, "length_required"},
 		"an expected continue": {header(nil, "/v1/attachments", length, "Expect: 100-continue"), 401, "unauthorized"},
 	} {
 		w := dialWire(t, relay)
