@@ -81,6 +81,7 @@ const later = "obscura-later"
 type upload struct {
 	server    *server
 	operation string
+	user      core.UserID
 	start     time.Time
 	size      int64
 	read      int64
@@ -107,7 +108,7 @@ func (s *server) receive(c *fiber.Ctx, smallest, largest int64, store storer) er
 		return errBodySize
 	}
 	op, _ := c.Locals(operationKey).(*operation)
-	u := &upload{server: s, operation: op.id, start: c.Context().Time(), size: size, waits: waits, answer: &fasthttp.Response{}, store: store}
+	u := &upload{server: s, operation: op.id, user: principal(c.UserContext()).User, start: c.Context().Time(), size: size, waits: waits, answer: &fasthttp.Response{}, store: store}
 	c.Response().Header.CopyTo(&u.answer.Header) // request id, and what a browser needs
 	c.Locals(later, true)
 	c.Context().HijackSetNoResponse(true)
@@ -119,9 +120,10 @@ var errBodySmall = core.NewError(core.Invalid, "body_too_small", "The body is to
 
 // run reads the body, stores it and answers. The connection is closed afterwards.
 func (u *upload) run(conn net.Conn) {
-	err := error(core.Busy(errUploads))
-	if uploads := u.server.cfg.Uploads; uploads.begin() {
-		defer uploads.end() // when it has been answered
+	uploads := u.server.cfg.Uploads
+	err := uploads.begin(u.user)
+	if err == nil {
+		defer uploads.end(u.user) // when it has been answered
 		err = u.survive(conn)
 	}
 	if err != nil {
@@ -148,7 +150,7 @@ func (u *upload) survive(conn net.Conn) (err error) {
 			return err
 		}
 	}
-	return u.store(u.server.cfg.Uploads.ctx, &body{conn: conn, upload: u, until: time.Now().Add(blob.TransferTime(u.size))}, u.size, u.answer)
+	return u.store(u.server.cfg.Uploads.ctx, &body{conn: conn, upload: u}, u.size, u.answer)
 }
 
 func (u *upload) proceed(conn net.Conn) error {
@@ -161,12 +163,12 @@ func (u *upload) proceed(conn net.Conn) error {
 	return nil
 }
 
-// body is an upload's: exactly as many bytes as were declared, each of them within the read timeout and all
-// of them within their time.
+// body is an upload's: exactly as many bytes as were declared, each of them within the read timeout and, so
+// that nobody holds a place with a few, within the time of those before it.
 type body struct {
 	conn   net.Conn
 	upload *upload
-	until  time.Time
+	waited time.Duration // for the client, not for the store
 }
 
 // Read implements io.Reader.
@@ -175,14 +177,13 @@ func (b *body) Read(p []byte) (int, error) {
 	if left == 0 {
 		return 0, io.EOF
 	}
-	deadline := time.Now().Add(b.upload.server.cfg.Timeouts.Read)
-	if deadline.After(b.until) {
-		deadline = b.until
-	}
-	if err := b.conn.SetReadDeadline(deadline); err != nil {
+	begun := time.Now()
+	patience := min(b.upload.server.cfg.Timeouts.Read, blob.TransferTime(b.upload.read)-b.waited)
+	if err := b.conn.SetReadDeadline(begun.Add(patience)); err != nil {
 		return 0, fiber.ErrBadRequest
 	}
 	n, err := b.conn.Read(p[:min(int64(len(p)), left)])
+	b.waited += time.Since(begun)
 	b.upload.read += int64(n)
 	switch {
 	case n > 0:

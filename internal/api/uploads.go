@@ -4,10 +4,17 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
+
+	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// maxUploads is how many uploads a node takes at once; each holds a goroutine and a buffer of 64 KiB.
-const maxUploads = 256
+const (
+	// maxUploads is how many uploads a node takes at once; each holds a goroutine and a buffer of 64 KiB.
+	maxUploads = 256
+	// maxUploadsOfUser is how many of these may be one account's, so that nobody keeps out everybody else.
+	maxUploadsOfUser = 64
+)
 
 // Uploads are the bodies that are arriving. They are read by goroutines of their own, which the HTTP server
 // does not wait for; whoever stops it does, with Shutdown and Abandon.
@@ -17,33 +24,42 @@ type Uploads struct {
 	wg     sync.WaitGroup
 
 	mu      sync.Mutex
-	running int  // guarded by mu
-	closed  bool // guarded by mu: no more are taken
+	running int                 // guarded by mu
+	of      map[core.UserID]int // guarded by mu: how many of them are an account's
+	closed  bool                // guarded by mu: no more are taken
 }
 
 // NewUploads makes an empty set.
 func NewUploads() *Uploads {
-	u := &Uploads{}
+	u := &Uploads{of: map[core.UserID]int{}}
 	u.ctx, u.cancel = context.WithCancel(context.Background())
 	return u
 }
 
 var errUploads = errors.New("too many uploads, or stopping")
 
-func (u *Uploads) begin() bool {
+// begin counts an upload, or says why it is not taken.
+func (u *Uploads) begin(user core.UserID) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.closed || u.running == maxUploads {
-		return false
+	switch {
+	case u.closed || u.running == maxUploads:
+		return core.Busy(errUploads)
+	case u.of[user] == maxUploadsOfUser:
+		return limited(time.Second)
 	}
 	u.running++
+	u.of[user]++
 	u.wg.Add(1)
-	return true
+	return nil
 }
 
-func (u *Uploads) end() {
+func (u *Uploads) end(user core.UserID) {
 	u.mu.Lock()
 	u.running--
+	if u.of[user]--; u.of[user] == 0 {
+		delete(u.of, user)
+	}
 	u.mu.Unlock()
 	u.wg.Done()
 }

@@ -2,24 +2,46 @@ package api
 
 import (
 	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/internal/core"
 )
 
 func TestUploadsAreBoundedAndWaitedFor(t *testing.T) {
 	t.Parallel()
 	u := NewUploads()
-	for range maxUploads {
-		if !u.begin() {
-			t.Fatal("refused")
+	users := make([]core.UserID, maxUploads/maxUploadsOfUser)
+	for i := range users {
+		users[i] = uuid.New()
+		for range maxUploadsOfUser {
+			if err := u.begin(users[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := u.begin(users[i]); i+1 < len(users) && core.KindOf(err) != core.Limited {
+			t.Error("one account has more than its part")
 		}
 	}
-	if u.begin() {
+	other := uuid.New()
+	if core.KindOf(u.begin(other)) != core.Unavailable {
 		t.Error("one too many")
 	}
-	u.end()
-	if !u.begin() {
+	u.end(users[0])
+	if err := u.begin(other); err != nil {
 		t.Error("refused although there is room")
+	}
+	u.end(other)
+	if err := u.begin(users[0]); err != nil {
+		t.Error("refused although the account has room again")
 	}
 	soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
@@ -27,15 +49,47 @@ func TestUploadsAreBoundedAndWaitedFor(t *testing.T) {
 	if soon.Err() == nil {
 		t.Error("it did not wait")
 	}
-	if u.begin() {
+	if u.begin(other) == nil {
 		t.Error("one was taken while stopping")
 	}
 	go func() {
 		<-u.ctx.Done()
-		for range maxUploads {
-			u.end()
+		for i := range maxUploads {
+			u.end(users[i%len(users)])
 		}
 	}()
 	u.Abandon()
 	u.Shutdown(t.Context())
+	if len(u.of) != 0 {
+		t.Error("accounts are remembered")
+	}
+}
+
+// dribble is a connection on which a byte comes whenever it is asked for one, a second after.
+type dribble struct {
+	net.Conn
+	until time.Time
+}
+
+func (d *dribble) SetReadDeadline(at time.Time) error { d.until = at; return nil }
+
+func (d *dribble) Read(p []byte) (int, error) {
+	if at := time.Now().Add(time.Second); at.After(d.until) {
+		time.Sleep(time.Until(d.until)) // fake time
+		return 0, os.ErrDeadlineExceeded
+	}
+	time.Sleep(time.Second) // fake time
+	return 1, nil
+}
+
+func TestAnUploadThatDribblesIsGivenUpSoon(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := &upload{server: &server{cfg: Config{Timeouts: Timeouts{Read: 20 * time.Second}}}, size: core.MaxAttachment}
+		begun := time.Now()
+		_, err := io.Copy(io.Discard, &body{conn: &dribble{}, upload: u})
+		if took := time.Since(begun); !errors.Is(err, fiber.ErrRequestTimeout) || took > 21*time.Second {
+			t.Errorf("%v after %s", err, took)
+		}
+	})
 }
