@@ -51,12 +51,13 @@ RETURNING device_id, attempts;
 
 -- name: LeasedWakeups :many
 -- Those of these leases that still hold, with what is needed to send, whether there still is a reason to,
--- and whether they have been tried for too long.
+-- whether they have been tried for too long, and whether their endpoint has answered before.
 SELECT w.device_id, w.attempts, coalesce(t.address, '')::text AS address, t.p256dh, t.auth,
        coalesce(t.registered_at, now())::timestamptz AS registered_at,
        coalesce(m.next_seq - 1, 9223372036854775807)::bigint AS seq,
        coalesce(m.pending > 0 AND m.next_seq - 1 > t.woken_seq, false)::boolean AS wanted,
-       (w.scheduled_at < now() - @patience::interval)::boolean AS late
+       (w.scheduled_at < now() - @patience::interval)::boolean AS late,
+       coalesce(t.woken_at > t.registered_at, false)::boolean AS answered
 FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@attempts::integer[]) AS attempts) a
 JOIN push_wakeups w ON w.device_id = a.device_id AND w.attempts = a.attempts
 LEFT JOIN push_tokens t ON t.device_id = w.device_id AND t.kind = w.kind

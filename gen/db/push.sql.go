@@ -92,7 +92,8 @@ SELECT w.device_id, w.attempts, coalesce(t.address, '')::text AS address, t.p256
        coalesce(t.registered_at, now())::timestamptz AS registered_at,
        coalesce(m.next_seq - 1, 9223372036854775807)::bigint AS seq,
        coalesce(m.pending > 0 AND m.next_seq - 1 > t.woken_seq, false)::boolean AS wanted,
-       (w.scheduled_at < now() - $1::interval)::boolean AS late
+       (w.scheduled_at < now() - $1::interval)::boolean AS late,
+       coalesce(t.woken_at > t.registered_at, false)::boolean AS answered
 FROM (SELECT unnest($2::uuid[]) AS device_id, unnest($3::integer[]) AS attempts) a
 JOIN push_wakeups w ON w.device_id = a.device_id AND w.attempts = a.attempts
 LEFT JOIN push_tokens t ON t.device_id = w.device_id AND t.kind = w.kind
@@ -115,10 +116,11 @@ type LeasedWakeupsRow struct {
 	Seq          int64
 	Wanted       bool
 	Late         bool
+	Answered     bool
 }
 
 // Those of these leases that still hold, with what is needed to send, whether there still is a reason to,
-// and whether they have been tried for too long.
+// whether they have been tried for too long, and whether their endpoint has answered before.
 func (q *Queries) LeasedWakeups(ctx context.Context, db DBTX, arg LeasedWakeupsParams) ([]LeasedWakeupsRow, error) {
 	rows, err := db.Query(ctx, leasedWakeups, arg.Patience, arg.DeviceIds, arg.Attempts)
 	if err != nil {
@@ -138,6 +140,7 @@ func (q *Queries) LeasedWakeups(ctx context.Context, db DBTX, arg LeasedWakeupsP
 			&i.Seq,
 			&i.Wanted,
 			&i.Late,
+			&i.Answered,
 		); err != nil {
 			return nil, err
 		}

@@ -15,6 +15,9 @@ const (
 	// sendsAtOnce bounds what is on its way to one push service. Endpoints of Web Push are anybody's: one
 	// that hangs holds its place for the whole Times.Send.
 	sendsAtOnce = 64
+	// strangersAtOnce bounds, beside, what is on its way to endpoints of Web Push that have never answered,
+	// or not the last time: anybody can name many that hang, and only such others wait for them.
+	strangersAtOnce = 8
 	// takeAtOnce bounds what is leased in one statement, and batchesAtOnce how many such batches there are:
 	// most of their time they wait for the other nodes.
 	takeAtOnce    = 100
@@ -24,7 +27,7 @@ const (
 // lane works on the wake-ups of one kind until ctx ends, so that a service that hangs holds up its own
 // only.
 func (s *Service) lane(ctx context.Context, kind Kind, sender Sender) {
-	batches, slots := make(chan struct{}, batchesAtOnce), make(chan struct{}, sendsAtOnce)
+	batches, slots, strangers := make(chan struct{}, batchesAtOnce), make(chan struct{}, sendsAtOnce), make(chan struct{}, strangersAtOnce)
 	var working sync.WaitGroup
 	defer working.Wait()
 	for ctx.Err() == nil {
@@ -33,7 +36,7 @@ func (s *Service) lane(ctx context.Context, kind Kind, sender Sender) {
 			return
 		case batches <- struct{}{}:
 		}
-		b := haul{kind: kind, sender: sender, slots: slots, taken: time.Now()}
+		b := haul{kind: kind, sender: sender, slots: slots, strangers: strangers, taken: time.Now()}
 		if err := s.take(ctx, &b); err != nil && ctx.Err() == nil && s.said[kind].allow() {
 			s.cfg.Logger.Warn("the queue of wake-ups cannot be read", "kind", kind.String(), "error", err)
 		}
@@ -53,11 +56,11 @@ func (s *Service) lane(ctx context.Context, kind Kind, sender Sender) {
 
 // haul is what was leased together.
 type haul struct {
-	kind   Kind
-	sender Sender
-	slots  chan struct{} // holds a token for every send under way
-	taken  time.Time
-	leases []lease
+	kind             Kind
+	sender           Sender
+	slots, strangers chan struct{} // hold a token for every send under way
+	taken            time.Time
+	leases           []lease
 }
 
 // lease is one wake-up that this node works on.
@@ -129,19 +132,27 @@ func (s *Service) send(ctx context.Context, b *haul, row *db.LeasedWakeupsRow) r
 		return r
 	}
 	// Whoever waits so long for a slot that the lease would run out gives the wake-up back.
-	waiting, cancel := context.WithDeadline(ctx, b.taken.Add(s.cfg.Times.Lease-s.cfg.Times.Send))
+	slots, patience, until := b.slots, s.cfg.Times.Send, b.taken.Add(s.cfg.Times.Lease-s.cfg.Times.Send)
+	if b.kind == WebPush {
+		if row.Answered && row.Attempts == 1 {
+			patience /= 4 // who is slower is a stranger the next time
+		} else {
+			slots, until = b.strangers, time.Now().Add(s.cfg.Times.Send/10)
+		}
+	}
+	waiting, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	select {
 	case <-waiting.Done():
-		r.interrupted = true
+		r.interrupted, r.crowded = true, slots == b.strangers && ctx.Err() == nil
 		return r
-	case b.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	}
-	defer func() { <-b.slots }()
+	defer func() { <-slots }()
 	if s.cfg.Live(row.DeviceID) {
 		return r
 	}
-	sending, cancel := context.WithTimeout(ctx, s.cfg.Times.Send)
+	sending, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	r.Result = b.sender.Send(sending, Token{Kind: b.kind, Address: row.Address, P256dh: row.P256dh, Auth: row.Auth})
 	r.interrupted = r.Outcome == Failed && ctx.Err() != nil

@@ -22,6 +22,8 @@ type result struct {
 	late bool
 	// interrupted: it was not tried to the end, since the relay stops or others were too slow.
 	interrupted bool
+	// crowded: so many strangers were tried that there was no place for this one.
+	crowded bool
 }
 
 // finish counts a result and joins it to those that are settled together.
@@ -57,8 +59,10 @@ func (s *Service) settle(ctx context.Context, results []result) ([]struct{}, err
 	for _, r := range results {
 		later, anew := s.cfg.Times.Grace, true // for what came while we were at it
 		switch {
-		case r.interrupted:
-			later, anew = 0, false
+		case r.crowded:
+			later, anew = s.backoff(1, 0), false
+		case r.interrupted: // which is no reason to make it a stranger
+			later, anew = 0, r.attempts == 1
 		case r.Outcome == Failed && !r.late:
 			later, anew = s.backoff(r.attempts, r.RetryAfter), false
 		case r.Outcome == Invalid:
