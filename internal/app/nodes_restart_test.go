@@ -19,6 +19,7 @@ import (
 	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/storage"
 	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
@@ -178,4 +179,21 @@ func killServer(t *testing.T, folder string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What one node at a time does may take long, such as looking through the blob store.
+func TestANodeStartsWhileAnotherIsAtWork(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	tx, err := openDatabase(t, relay).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }() // lets go of the locks
+	for _, lock := range []int64{storage.LockSweep, storage.LockVacuum, storage.LockWalk} {
+		if _, err := tx.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1)", lock); err != nil {
+			t.Fatal(err)
+		}
+	}
+	relaytest.StartOn(t, relay.DatabaseURL).Register(t)
 }

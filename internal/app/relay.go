@@ -25,6 +25,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/push"
 	"github.com/obscura-relay/obscura/internal/gateway"
 	"github.com/obscura-relay/obscura/internal/metrics"
+	"github.com/obscura-relay/obscura/internal/storage"
 	"github.com/obscura-relay/obscura/internal/wake"
 )
 
@@ -170,9 +171,6 @@ const (
 	vacuumEvery = 10 * time.Second
 	rotateEvery = time.Hour
 	walkEvery   = 24 * time.Hour
-	sweepLock   = 0x0b5c07a2
-	vacuumLock  = 0x0b5c07a4
-	walkLock    = 0x0b5c07a5
 )
 
 // vacuum keeps the queues small on somebody else's server, on one node at a time. The private server's
@@ -182,7 +180,7 @@ func (r *relay) vacuum(ctx context.Context) error {
 		return nil
 	}
 	return every(ctx, vacuumEvery, func() {
-		_, err := r.db.async.WithLock(ctx, vacuumLock, func() error { return r.db.async.Vacuum(ctx) })
+		_, err := r.db.async.WithLock(ctx, storage.LockVacuum, func() error { return r.db.async.Vacuum(ctx) })
 		if err != nil && ctx.Err() == nil {
 			r.logger.Warn("the queues were not vacuumed", "error", err)
 		}
@@ -193,7 +191,7 @@ func (r *relay) vacuum(ctx context.Context) error {
 func (r *relay) sweep(ctx context.Context) error {
 	return every(ctx, sweepEvery, func() {
 		r.limits.Sweep()
-		_, err := r.db.async.WithLock(ctx, sweepLock, func() error {
+		_, err := r.db.async.WithLock(ctx, storage.LockSweep, func() error {
 			if err := r.accounts.Sweep(ctx); err != nil {
 				return err
 			}
@@ -219,7 +217,7 @@ func (r *relay) walk(ctx context.Context) error {
 			return
 		}
 		last = time.Now()
-		_, err := r.db.async.WithLock(ctx, walkLock, func() error {
+		_, err := r.db.async.WithLock(ctx, storage.LockWalk, func() error {
 			found, err := r.blobs.Walk(ctx)
 			if found > 0 {
 				r.logger.Warn("blobs that nobody knew are deleted", "count", found)

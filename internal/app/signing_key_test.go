@@ -9,6 +9,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/storage"
 	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
@@ -88,7 +89,7 @@ func TestMadeUpKeyIDsCostOneLookAtTheDatabase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tx.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1)", 0x0b5c07a1); err != nil {
+	if _, err := tx.Exec(t.Context(), "SELECT pg_advisory_xact_lock($1)", storage.LockSigningKeys); err != nil {
 		t.Fatal(err)
 	}
 	_, rest, _ := strings.Cut(user.Token, ".")

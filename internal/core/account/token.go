@@ -25,8 +25,6 @@ const (
 	keyRotation = 30 * 24 * time.Hour
 	// keyRetirement is how long a key verifies after it was made: until its last token has expired.
 	keyRetirement = keyRotation + 24*time.Hour
-	// signingKeysLock is the advisory lock of whoever makes a signing key.
-	signingKeysLock = 0x0b5c07a1
 )
 
 // claims are the payload of an access token (RFC 7519). Clients read them.
@@ -59,7 +57,7 @@ func (s *signer) load(ctx context.Context) error {
 	var keys []db.SigningKeysRow
 	err := s.db.InTx(ctx, func(tx db.DBTX) error {
 		q := storage.Queries
-		if err := q.LockSigningKeys(ctx, tx, signingKeysLock); err != nil {
+		if err := q.LockSigningKeys(ctx, tx, storage.LockSigningKeys); err != nil {
 			return err
 		}
 		var err error

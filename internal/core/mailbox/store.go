@@ -91,7 +91,7 @@ func (s *Service) storeOnce(ctx context.Context, requests []*sendRequest) ([]sen
 			answers[i].invalid = withoutBox(r, boxes)
 		}
 		if aroundMidnight(time.Now()) {
-			if err := storage.Queries.SerialiseReceipts(ctx, tx, receiptsLock); err != nil {
+			if err := storage.Queries.SerialiseReceipts(ctx, tx, storage.LockReceipts); err != nil {
 				return err
 			}
 		}
@@ -156,9 +156,6 @@ func withoutBox(r *sendRequest, boxes map[core.DeviceID]*box) []int16 {
 	}
 	return invalid
 }
-
-// receiptsLock is the advisory lock of SerialiseReceipts.
-const receiptsLock = 0x0b5c07a3
 
 // aroundMidnight reports that the day of a receipt may be in doubt between two nodes. It is generous: a
 // node's clock may be off by minutes.

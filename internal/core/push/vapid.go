@@ -10,15 +10,12 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// vapidLock is the advisory lock of whoever makes the VAPID key.
-const vapidLock = 0x0b5c07a5
-
 // VAPIDKey returns the key that all nodes sign with (RFC 8292), and makes it at the first start.
 func VAPIDKey(ctx context.Context, database *storage.DB) (*ecdh.PrivateKey, error) {
 	var key *ecdh.PrivateKey
 	err := database.InTx(ctx, func(tx db.DBTX) error {
 		q := storage.Queries
-		if err := q.LockVapidKey(ctx, tx, vapidLock); err != nil {
+		if err := q.LockVapidKey(ctx, tx, storage.LockVapidKey); err != nil {
 			return err
 		}
 		secret, err := q.VapidKey(ctx, tx)
