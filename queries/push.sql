@@ -1,4 +1,5 @@
--- How devices are woken up: tokens, the queue of wake-ups, and the key that Web Push knows us by.
+-- How devices are woken up: tokens, the queue of wake-ups, and the key that Web Push knows us by. Whoever
+-- locks several rows does so in the order of devices, and tokens before wake-ups.
 
 -- name: SetPushToken :execrows
 -- Changes nothing when it is the one that is there. What the old one was told of, the new one was not.
@@ -21,8 +22,7 @@ SELECT kind, registered_at, woken_at FROM push_tokens WHERE device_id = @device_
 
 -- name: ScheduleWakeups :execrows
 -- For those of these devices that can be woken up and have mail of which no wake-up has told. One that
--- waits is left as it is; one that is being worked on learns of the newer mail. In the order of devices,
--- so that two nodes cannot deadlock.
+-- waits is left as it is; one that is being worked on learns of the newer mail. In the order of devices.
 INSERT INTO push_wakeups (device_id, kind, seq, due_at)
 SELECT t.device_id, t.kind, m.next_seq - 1,
        greatest(now() + @grace::interval, t.woken_at + @pause::interval) + random() * @jitter::interval
@@ -39,7 +39,10 @@ ON CONFLICT (device_id) DO UPDATE SET seq = greatest(push_wakeups.seq, excluded.
 SELECT device_id FROM push_tokens WHERE device_id > @after_device ORDER BY device_id LIMIT @max_rows::int;
 
 -- name: CancelWakeups :execrows
-DELETE FROM push_wakeups WHERE device_id = ANY(@device_ids::uuid[]);
+-- In the order of devices.
+DELETE FROM push_wakeups w
+USING (SELECT c.device_id FROM push_wakeups c WHERE c.device_id = ANY(@device_ids::uuid[]) ORDER BY c.device_id FOR UPDATE) locked
+WHERE w.device_id = locked.device_id;
 
 -- name: TakeWakeups :many
 -- Leases what is due, oldest first. Rows that another node holds are passed over.
@@ -62,6 +65,14 @@ FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@attempts::integer
 JOIN push_wakeups w ON w.device_id = a.device_id AND w.attempts = a.attempts
 LEFT JOIN push_tokens t ON t.device_id = w.device_id AND t.kind = w.kind
 LEFT JOIN mailboxes m ON m.device_id = w.device_id;
+
+-- name: LockPushTokens :exec
+-- Before the wake-ups, as whoever deletes a device does, and in the order of devices.
+SELECT device_id FROM push_tokens WHERE device_id = ANY(@device_ids::uuid[]) ORDER BY device_id FOR UPDATE;
+
+-- name: LockWakeups :exec
+-- In the order of devices.
+SELECT device_id FROM push_wakeups WHERE device_id = ANY(@device_ids::uuid[]) ORDER BY device_id FOR UPDATE;
 
 -- name: ForgetPushTokens :exec
 -- Unless they have been replaced.

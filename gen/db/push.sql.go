@@ -14,9 +14,12 @@ import (
 )
 
 const cancelWakeups = `-- name: CancelWakeups :execrows
-DELETE FROM push_wakeups WHERE device_id = ANY($1::uuid[])
+DELETE FROM push_wakeups w
+USING (SELECT c.device_id FROM push_wakeups c WHERE c.device_id = ANY($1::uuid[]) ORDER BY c.device_id FOR UPDATE) locked
+WHERE w.device_id = locked.device_id
 `
 
+// In the order of devices.
 func (q *Queries) CancelWakeups(ctx context.Context, db DBTX, deviceIds []uuid.UUID) (int64, error) {
 	result, err := db.Exec(ctx, cancelWakeups, deviceIds)
 	if err != nil {
@@ -152,6 +155,16 @@ func (q *Queries) LeasedWakeups(ctx context.Context, db DBTX, arg LeasedWakeupsP
 	return items, nil
 }
 
+const lockPushTokens = `-- name: LockPushTokens :exec
+SELECT device_id FROM push_tokens WHERE device_id = ANY($1::uuid[]) ORDER BY device_id FOR UPDATE
+`
+
+// Before the wake-ups, as whoever deletes a device does, and in the order of devices.
+func (q *Queries) LockPushTokens(ctx context.Context, db DBTX, deviceIds []uuid.UUID) error {
+	_, err := db.Exec(ctx, lockPushTokens, deviceIds)
+	return err
+}
+
 const lockVapidKey = `-- name: LockVapidKey :exec
 SELECT pg_advisory_xact_lock($1::bigint)
 `
@@ -159,6 +172,16 @@ SELECT pg_advisory_xact_lock($1::bigint)
 // One node at a time makes the key.
 func (q *Queries) LockVapidKey(ctx context.Context, db DBTX, key int64) error {
 	_, err := db.Exec(ctx, lockVapidKey, key)
+	return err
+}
+
+const lockWakeups = `-- name: LockWakeups :exec
+SELECT device_id FROM push_wakeups WHERE device_id = ANY($1::uuid[]) ORDER BY device_id FOR UPDATE
+`
+
+// In the order of devices.
+func (q *Queries) LockWakeups(ctx context.Context, db DBTX, deviceIds []uuid.UUID) error {
+	_, err := db.Exec(ctx, lockWakeups, deviceIds)
 	return err
 }
 
@@ -276,8 +299,7 @@ type ScheduleWakeupsParams struct {
 }
 
 // For those of these devices that can be woken up and have mail of which no wake-up has told. One that
-// waits is left as it is; one that is being worked on learns of the newer mail. In the order of devices,
-// so that two nodes cannot deadlock.
+// waits is left as it is; one that is being worked on learns of the newer mail. In the order of devices.
 func (q *Queries) ScheduleWakeups(ctx context.Context, db DBTX, arg ScheduleWakeupsParams) (int64, error) {
 	result, err := db.Exec(ctx, scheduleWakeups,
 		arg.Grace,
@@ -310,7 +332,8 @@ type SetPushTokenParams struct {
 	Auth     []byte
 }
 
-// How devices are woken up: tokens, the queue of wake-ups, and the key that Web Push knows us by.
+// How devices are woken up: tokens, the queue of wake-ups, and the key that Web Push knows us by. Whoever
+// locks several rows does so in the order of devices, and tokens before wake-ups.
 // Changes nothing when it is the one that is there. What the old one was told of, the new one was not.
 func (q *Queries) SetPushToken(ctx context.Context, db DBTX, arg SetPushTokenParams) (int64, error) {
 	result, err := db.Exec(ctx, setPushToken,

@@ -88,6 +88,12 @@ func (s *Service) settle(ctx context.Context, results []result) ([]struct{}, err
 	defer cancel()
 	err := s.cfg.Async.InTx(ctx, func(tx db.DBTX) error {
 		q := storage.Queries
+		if err := q.LockPushTokens(ctx, tx, postpone.DeviceIds); err != nil {
+			return err
+		}
+		if err := q.LockWakeups(ctx, tx, postpone.DeviceIds); err != nil {
+			return err
+		}
 		if len(invalid.DeviceIds) > 0 {
 			if err := q.ForgetPushTokens(ctx, tx, invalid); err != nil {
 				return err
