@@ -18,7 +18,7 @@ SELECT set_config('statement_timeout', '0', false);
 
 -- name: VacuumMailboxes :exec
 -- The queues: most of what autovacuum, which looks once a minute by default, comes too late for.
-VACUUM (SKIP_LOCKED) messages, mailboxes, gaps, push_wakeups;
+VACUUM (SKIP_LOCKED) messages, mailboxes, gaps, push_wakeups, blob_trash;
 
 -- name: VacuumKeys :exec
 VACUUM (SKIP_LOCKED) pre_key_stocks, ec_pre_keys, kyber_pre_keys;

@@ -76,7 +76,7 @@ func (q *Queries) VacuumKeys(ctx context.Context, db DBTX) error {
 }
 
 const vacuumMailboxes = `-- name: VacuumMailboxes :exec
-VACUUM (SKIP_LOCKED) messages, mailboxes, gaps, push_wakeups
+VACUUM (SKIP_LOCKED) messages, mailboxes, gaps, push_wakeups, blob_trash
 `
 
 // The queues: most of what autovacuum, which looks once a minute by default, comes too late for.
