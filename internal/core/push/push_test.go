@@ -104,7 +104,7 @@ func TestASweepFindsWhatWasForgotten(t *testing.T) {
 	}
 }
 
-// Two nodes schedule, cancel and sweep the same devices at once: nobody fails, and in the end each is
+// Four schedule and take the same devices at once, in both directions: nobody fails, and in the end each is
 // scheduled once.
 func TestNodesDoNotGetInEachOthersWay(t *testing.T) {
 	t.Parallel()
