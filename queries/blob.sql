@@ -32,12 +32,13 @@ RETURNING expires_at;
 SELECT size, floor(extract(epoch FROM expires_at - now()) * 1000000)::bigint AS microseconds_left FROM attachments WHERE id = @id AND stored AND expires_at > now();
 
 -- name: TrashAttachment :exec
--- Gives up an upload, also one whose commit nobody heard of. Its bytes no longer count, not for the day either.
+-- Gives up an upload, also one whose commit nobody heard of. Its bytes no longer count, not for the day either; least is what
+-- each counts for at least.
 WITH gone AS (
     DELETE FROM attachments WHERE id = @id RETURNING user_id, size, created_at
 ), given_back AS (
-    UPDATE attachment_usage u SET stored_bytes = u.stored_bytes - g.size,
-        day_bytes = CASE WHEN u.day = (g.created_at AT TIME ZONE 'UTC')::date THEN greatest(u.day_bytes - g.size, 0) ELSE u.day_bytes END
+    UPDATE attachment_usage u SET stored_bytes = u.stored_bytes - greatest(g.size, @least::bigint),
+        day_bytes = CASE WHEN u.day = (g.created_at AT TIME ZONE 'UTC')::date THEN greatest(u.day_bytes - greatest(g.size, @least::bigint), 0) ELSE u.day_bytes END
     FROM gone g WHERE u.user_id = g.user_id
 )
 INSERT INTO blob_trash (key) VALUES (@key) ON CONFLICT (key) DO UPDATE SET due_at = now();
@@ -49,8 +50,8 @@ WITH due AS (
 ), gone AS (
     DELETE FROM attachments a USING due d WHERE a.id = d.id RETURNING a.id, a.user_id, a.size, a.created_at, a.stored
 ), sums AS (
-    SELECT g.user_id, sum(g.size)::bigint AS freed,
-        coalesce(sum(g.size) FILTER (WHERE NOT g.stored AND (g.created_at AT TIME ZONE 'UTC')::date = (now() AT TIME ZONE 'UTC')::date), 0)::bigint AS of_today
+    SELECT g.user_id, sum(greatest(g.size, @least::bigint))::bigint AS freed,
+        coalesce(sum(greatest(g.size, @least::bigint)) FILTER (WHERE NOT g.stored AND (g.created_at AT TIME ZONE 'UTC')::date = (now() AT TIME ZONE 'UTC')::date), 0)::bigint AS of_today
     FROM gone g GROUP BY g.user_id
 ), given_back AS (
     UPDATE attachment_usage u SET stored_bytes = u.stored_bytes - s.freed,

@@ -19,7 +19,7 @@ CREATE INDEX attachments_expires_at ON attachments (expires_at);
 -- What counts towards the quotas of an account. Whoever begins an upload holds the row.
 CREATE TABLE attachment_usage (
     user_id      uuid PRIMARY KEY,
-    -- Bytes of all its rows in attachments.
+    -- Bytes of all its rows in attachments, each counted for 64 KiB at least.
     stored_bytes bigint NOT NULL DEFAULT 0,
     -- Bytes uploaded on this day (UTC), also those of attachments that are gone.
     day          date   NOT NULL,

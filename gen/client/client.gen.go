@@ -76,7 +76,7 @@ type Account struct {
 	RestingDeviceNumbers []DeviceNumber   `json:"restingDeviceNumbers"`
 	Sessions             []AccountSession `json:"sessions"`
 
-	// UploadedToday Bytes of attachments that count towards the quota of the day.
+	// UploadedToday Bytes of attachments that count towards the quota of the day; each counts for 64 KiB at least.
 	UploadedToday int64              `json:"uploadedToday"`
 	UserID        openapi_types.UUID `json:"userId"`
 	Username      string             `json:"username"`

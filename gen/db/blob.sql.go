@@ -457,21 +457,23 @@ const trashAttachment = `-- name: TrashAttachment :exec
 WITH gone AS (
     DELETE FROM attachments WHERE id = $2 RETURNING user_id, size, created_at
 ), given_back AS (
-    UPDATE attachment_usage u SET stored_bytes = u.stored_bytes - g.size,
-        day_bytes = CASE WHEN u.day = (g.created_at AT TIME ZONE 'UTC')::date THEN greatest(u.day_bytes - g.size, 0) ELSE u.day_bytes END
+    UPDATE attachment_usage u SET stored_bytes = u.stored_bytes - greatest(g.size, $3::bigint),
+        day_bytes = CASE WHEN u.day = (g.created_at AT TIME ZONE 'UTC')::date THEN greatest(u.day_bytes - greatest(g.size, $3::bigint), 0) ELSE u.day_bytes END
     FROM gone g WHERE u.user_id = g.user_id
 )
 INSERT INTO blob_trash (key) VALUES ($1) ON CONFLICT (key) DO UPDATE SET due_at = now()
 `
 
 type TrashAttachmentParams struct {
-	Key string
-	ID  uuid.UUID
+	Key   string
+	ID    uuid.UUID
+	Least int64
 }
 
-// Gives up an upload, also one whose commit nobody heard of. Its bytes no longer count, not for the day either.
+// Gives up an upload, also one whose commit nobody heard of. Its bytes no longer count, not for the day either; least is what
+// each counts for at least.
 func (q *Queries) TrashAttachment(ctx context.Context, db DBTX, arg TrashAttachmentParams) error {
-	_, err := db.Exec(ctx, trashAttachment, arg.Key, arg.ID)
+	_, err := db.Exec(ctx, trashAttachment, arg.Key, arg.ID, arg.Least)
 	return err
 }
 
@@ -505,8 +507,8 @@ WITH due AS (
 ), gone AS (
     DELETE FROM attachments a USING due d WHERE a.id = d.id RETURNING a.id, a.user_id, a.size, a.created_at, a.stored
 ), sums AS (
-    SELECT g.user_id, sum(g.size)::bigint AS freed,
-        coalesce(sum(g.size) FILTER (WHERE NOT g.stored AND (g.created_at AT TIME ZONE 'UTC')::date = (now() AT TIME ZONE 'UTC')::date), 0)::bigint AS of_today
+    SELECT g.user_id, sum(greatest(g.size, $2::bigint))::bigint AS freed,
+        coalesce(sum(greatest(g.size, $2::bigint)) FILTER (WHERE NOT g.stored AND (g.created_at AT TIME ZONE 'UTC')::date = (now() AT TIME ZONE 'UTC')::date), 0)::bigint AS of_today
     FROM gone g GROUP BY g.user_id
 ), given_back AS (
     UPDATE attachment_usage u SET stored_bytes = u.stored_bytes - s.freed,
@@ -518,9 +520,14 @@ WITH due AS (
 SELECT count(*)::int FROM gone
 `
 
+type TrashExpiredAttachmentsParams struct {
+	MaxRows int32
+	Least   int64
+}
+
 // Some of those whose time is over: expired ones, and uploads that nobody ended. Returns how many.
-func (q *Queries) TrashExpiredAttachments(ctx context.Context, db DBTX, maxRows int32) (int32, error) {
-	row := db.QueryRow(ctx, trashExpiredAttachments, maxRows)
+func (q *Queries) TrashExpiredAttachments(ctx context.Context, db DBTX, arg TrashExpiredAttachmentsParams) (int32, error) {
+	row := db.QueryRow(ctx, trashExpiredAttachments, arg.MaxRows, arg.Least)
 	var column_1 int32
 	err := row.Scan(&column_1)
 	return column_1, err

@@ -69,6 +69,11 @@ func TestTheQuotasOfAnAccountAreExact(t *testing.T) {
 	if d := wait(upload(two, 1)); d > 90*time.Minute || d < 89*time.Minute {
 		t.Errorf("wait %s for the first to go", d)
 	}
+	small := relay.Register(t).NewDevice(t)
+	for range 32 { // each counts for 64 KiB
+		upload(small, 1).want(t, 201, "")
+	}
+	wait(upload(small, 1))
 	if n := count(t, database, "SELECT stored_bytes FROM attachment_usage WHERE user_id = $1", user.ID); n != 3*mebi {
 		t.Errorf("%d bytes are counted", n)
 	}

@@ -44,7 +44,7 @@ func (s *Service) Upload(ctx context.Context, p core.Principal, size int64, body
 	if err != nil {
 		// When this fails too, the row's own deadline remains.
 		if late := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error {
-			return storage.Queries.TrashAttachment(ctx, tx, db.TrashAttachmentParams{ID: a.ID, Key: key})
+			return storage.Queries.TrashAttachment(ctx, tx, db.TrashAttachmentParams{ID: a.ID, Key: key, Least: leastCounted})
 		}); late == nil {
 			s.tell()
 		}
@@ -56,7 +56,7 @@ func (s *Service) Upload(ctx context.Context, p core.Principal, size int64, body
 
 // begin checks the quotas and makes the row of an upload.
 func (s *Service) begin(ctx context.Context, tx db.DBTX, user core.UserID, id uuid.UUID, size int64) error {
-	q := storage.Queries
+	q, counted := storage.Queries, max(size, leastCounted)
 	if _, err := q.HoldUser(ctx, tx, user); err != nil {
 		return storage.NoRowsAs(err, account.ErrUnauthorized)
 	}
@@ -64,17 +64,17 @@ func (s *Service) begin(ctx context.Context, tx db.DBTX, user core.UserID, id uu
 	if err != nil {
 		return err
 	}
-	if used.StoredBytes+size > s.quota {
+	if used.StoredBytes+counted > s.quota {
 		wait, err := q.NextExpiry(ctx, tx, user)
 		if err != nil && !storage.IsNoRows(err) {
 			return err
 		}
 		return aboveQuota(wait, "The account's attachments take all the room that it has.")
 	}
-	if used.DayBytes+size > s.daily {
+	if used.DayBytes+counted > s.daily {
 		return aboveQuota(used.SecondsOfDayLeft, "The account has uploaded as much as it may in a day.")
 	}
-	if err := q.ChargeUsage(ctx, tx, db.ChargeUsageParams{UserID: user, Size: size}); err != nil {
+	if err := q.ChargeUsage(ctx, tx, db.ChargeUsageParams{UserID: user, Size: counted}); err != nil {
 		return err
 	}
 	return q.InsertAttachment(ctx, tx, db.InsertAttachmentParams{ID: id, UserID: user, Size: size,

@@ -34,6 +34,10 @@ func TransferTime(size int64) time.Duration {
 	return 20*time.Second + time.Duration(size)*time.Second/slowest
 }
 
+// leastCounted is what every attachment counts for at least towards the quotas, in bytes: a row and a file
+// cost something too, and so an account has a bounded number of them.
+const leastCounted = 64 << 10
+
 // finishTime is what the store and the database get after the last byte has arrived.
 const finishTime = 15 * time.Second
 

@@ -112,7 +112,7 @@ func TestAStoreThatFailsIsAwayAndNothingIsLeft(t *testing.T) {
 			if keys := s3.Keys(t); len(keys) != 1 || h.count("SELECT count(*) FROM blob_trash") != 0 {
 				t.Errorf("it holds %v", keys)
 			}
-			if n := h.count("SELECT stored_bytes + day_bytes FROM attachment_usage"); n != 200 {
+			if n := h.count("SELECT stored_bytes + day_bytes FROM attachment_usage"); n != 2*leastCounted {
 				t.Errorf("%d bytes are counted", n)
 			}
 			if strings.Contains(err.Error(), a.ID.String()) {

@@ -131,7 +131,7 @@ const sweepBatch = 500
 func (s *Service) Sweep(ctx context.Context) error {
 	for n := int32(sweepBatch); n == sweepBatch; {
 		err := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) (err error) {
-			n, err = storage.Queries.TrashExpiredAttachments(ctx, tx, sweepBatch)
+			n, err = storage.Queries.TrashExpiredAttachments(ctx, tx, db.TrashExpiredAttachmentsParams{MaxRows: sweepBatch, Least: leastCounted})
 			return err
 		})
 		if err != nil || ctx.Err() != nil {

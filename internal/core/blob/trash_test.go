@@ -21,15 +21,16 @@ func TestASweepTakesWhatIsOverAndGivesTheUsageBack(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, "")
 	one, two := h.user(), h.user()
+	large := strings.Repeat("x", leastCounted+7)
 	for range 3 {
 		h.upload(one, "12345")
-		h.upload(two, "1234567")
+		h.upload(two, large)
 	}
 	h.exec("UPDATE attachments SET expires_at = now() WHERE id IN (SELECT id FROM attachments WHERE user_id = $1 LIMIT 2)", one.User)
 	h.exec("UPDATE attachments SET expires_at = now() WHERE user_id = $1", two.User)
 	// One whose process died: it counts for nothing.
 	h.exec("INSERT INTO attachments (id, user_id, size, expires_at) VALUES (gen_random_uuid(), $1, 100, now())", two.User)
-	h.exec("UPDATE attachment_usage SET stored_bytes = stored_bytes + 100, day_bytes = day_bytes + 100 WHERE user_id = $1", two.User)
+	h.exec("UPDATE attachment_usage SET stored_bytes = stored_bytes + $2, day_bytes = day_bytes + $2 WHERE user_id = $1", two.User, leastCounted)
 	if err := h.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +38,7 @@ func TestASweepTakesWhatIsOverAndGivesTheUsageBack(t *testing.T) {
 	if n := h.files(); n != 1 {
 		t.Errorf("%d blobs are left", n)
 	}
-	for user, want := range map[uuid.UUID][2]int{one.User: {5, 15}, two.User: {0, 21}} {
+	for user, want := range map[uuid.UUID][2]int{one.User: {leastCounted, 3 * leastCounted}, two.User: {0, 3 * len(large)}} {
 		stored, day := h.count("SELECT stored_bytes FROM attachment_usage WHERE user_id = $1", user), h.count("SELECT day_bytes FROM attachment_usage WHERE user_id = $1", user)
 		if stored != want[0] || day != want[1] {
 			t.Errorf("%d bytes stored, %d in the day; want %v", stored, day, want)
@@ -80,7 +81,7 @@ func TestAnUploadThatFailsGivesTheQuotaBack(t *testing.T) {
 	if n := h.files(); n != 1 {
 		t.Errorf("%d files", n)
 	}
-	if n := h.count("SELECT stored_bytes + day_bytes FROM attachment_usage"); n != 10 {
+	if n := h.count("SELECT stored_bytes + day_bytes FROM attachment_usage"); n != 2*leastCounted {
 		t.Errorf("%d bytes are counted", n)
 	}
 	if n := h.count("SELECT count(*) FROM backups WHERE upload IS NOT NULL"); n != 0 {

@@ -718,7 +718,7 @@ export interface components {
             attachments: components["schemas"]["AccountAttachment"][];
             /**
              * Format: int64
-             * @description Bytes of attachments that count towards the quota of the day.
+             * @description Bytes of attachments that count towards the quota of the day; each counts for 64 KiB at least.
              */
             uploadedToday: number;
         };
