@@ -40,6 +40,7 @@ type relay struct {
 	store    *blob.Store
 	blobs    *blob.Service
 	uploads  *api.Uploads
+	probes   chan struct{} // holds a token for every probe of the blob store under way
 	gateway  *gateway.Gateway
 	bus      *wake.Bus
 	push     *push.Service
@@ -52,7 +53,7 @@ type relay struct {
 }
 
 func newRelay(ctx context.Context, cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Logger) (*relay, error) {
-	r := &relay{db: db, logger: logger, metrics: metrics.New(), limits: cfg.rates(), uploads: api.NewUploads()}
+	r := &relay{db: db, logger: logger, metrics: metrics.New(), limits: cfg.rates(), uploads: api.NewUploads(), probes: make(chan struct{}, 4)}
 	r.metrics.Registry().MustRegister(pgxpoolprometheus.NewCollector(db.main.Pool(), map[string]string{"pool": "requests"}),
 		pgxpoolprometheus.NewCollector(db.async.Pool(), map[string]string{"pool": "acknowledgements"}))
 	tokenKey, err := cfg.tokenKey()

@@ -34,27 +34,43 @@ func CheckURL(address string) error {
 	return errURL
 }
 
-// Open opens the store that a URL of gocloud.dev/blob names. Only a folder must be there already; a bucket
-// may be away.
+// Open makes a store of a URL of gocloud.dev/blob. It may be away: a bucket is asked for nothing, and a
+// folder that cannot be used now is tried again with each call.
 func Open(ctx context.Context, address string) (*Store, error) {
 	if err := CheckURL(address); err != nil {
 		return nil, err
 	}
 	u, err := url.Parse(address)
-	if err == nil && u.Scheme == "file" {
-		err = prepareFolder(u)
-	}
 	if err != nil {
-		return nil, err
+		return nil, errURL
 	}
-	s := &Store{time: storeTime}
-	if s.bucket, err = blob.OpenBucket(ctx, u.String()); err != nil {
+	s := &Store{url: u, time: storeTime}
+	bucket, err := s.opened(ctx)
+	if err != nil && u.Scheme != "file" {
 		return nil, fmt.Errorf("the blob store cannot be opened: %w", err)
 	}
 	if u.Scheme == s3blob.Scheme {
-		s.s3 = newS3Bucket(s.bucket, u)
+		s.s3 = newS3Bucket(bucket, u)
 	}
 	return s, nil
+}
+
+// opened returns the bucket, which is there from the first time on that it could be opened.
+func (s *Store) opened(ctx context.Context) (*blob.Bucket, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bucket != nil {
+		return s.bucket, nil
+	}
+	u := *s.url
+	if u.Scheme == "file" {
+		if err := prepareFolder(&u); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	s.bucket, err = blob.OpenBucket(ctx, u.String())
+	return s.bucket, err
 }
 
 // prepareFolder makes the folders of a file store, for good, and chooses what is not chosen: files begin

@@ -45,7 +45,11 @@ func (s *Service) Walk(ctx context.Context) (found int, err error) {
 func (s *Service) old(ctx context.Context, folder string, page []byte) (keys []string, next []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.store.time)
 	defer cancel()
-	objects, next, err := s.store.bucket.ListPage(ctx, page, walkPage, &blob.ListOptions{Prefix: folder})
+	bucket, err := s.store.opened(ctx)
+	if err != nil {
+		return nil, nil, away(err)
+	}
+	objects, next, err := bucket.ListPage(ctx, page, walkPage, &blob.ListOptions{Prefix: folder})
 	if err != nil {
 		return nil, nil, away(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -24,13 +25,23 @@ const storeTime = 15 * time.Second
 
 // Store is where blobs are: a folder, an S3 bucket, or memory. Open it with Open.
 type Store struct {
-	bucket *blob.Bucket
-	s3     *s3Bucket // nil when it is something else
-	time   time.Duration
+	url  *url.URL
+	s3   *s3Bucket // nil when it is something else
+	time time.Duration
+
+	mu     sync.Mutex
+	bucket *blob.Bucket // guarded by mu: nil as long as it could not be opened
 }
 
 // Close lets go of the store.
-func (s *Store) Close() error { return s.bucket.Close() }
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bucket == nil {
+		return nil
+	}
+	return s.bucket.Close()
+}
 
 // buffers are for copying from a socket.
 var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
@@ -59,8 +70,12 @@ func (s *Store) put(ctx context.Context, key string, body io.Reader, size int64)
 func (s *Store) write(ctx context.Context, key string, body io.Reader, _ int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	bucket, err := s.opened(ctx)
+	if err != nil {
+		return err
+	}
 	var file *os.File
-	w, err := s.bucket.NewWriter(ctx, key, &blob.WriterOptions{ContentType: octets,
+	w, err := bucket.NewWriter(ctx, key, &blob.WriterOptions{ContentType: octets,
 		BeforeWrite: func(as func(any) bool) error { as(&file); return nil }})
 	if err != nil {
 		return err
@@ -96,9 +111,13 @@ var errMissing = errors.New("the blob is not in the store")
 
 // open opens length bytes of a blob from an offset on. It must be read within TransferTime.
 func (s *Store) open(ctx context.Context, key string, offset, length int64) (*Reader, error) {
+	bucket, err := s.opened(ctx)
+	if err != nil {
+		return nil, away(err)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), TransferTime(length))
 	watch := time.AfterFunc(s.time, cancel)
-	r, err := s.bucket.NewRangeReader(ctx, key, offset, length, nil)
+	r, err := bucket.NewRangeReader(ctx, key, offset, length, nil)
 	if err == nil && !watch.Stop() {
 		err = errors.Join(context.DeadlineExceeded, r.Close())
 	}
@@ -145,7 +164,11 @@ func (r *Reader) Close() error {
 func (s *Store) delete(ctx context.Context, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.time)
 	defer cancel()
-	if err := s.bucket.Delete(ctx, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+	bucket, err := s.opened(ctx)
+	if err == nil {
+		err = bucket.Delete(ctx, key)
+	}
+	if err != nil && gcerrors.Code(err) != gcerrors.NotFound {
 		return away(err)
 	}
 	return nil
@@ -153,19 +176,23 @@ func (s *Store) delete(ctx context.Context, key string) error {
 
 // probe writes, reads and deletes a few bytes.
 func (s *Store) probe(ctx context.Context) error {
-	id := uuid.New()
-	key := probes + id.String()
-	if err := s.bucket.WriteAll(ctx, key, id[:], &blob.WriterOptions{ContentType: octets}); err != nil {
+	bucket, err := s.opened(ctx)
+	if err != nil {
 		return away(err)
 	}
-	read, err := s.bucket.ReadAll(ctx, key)
+	id := uuid.New()
+	key := probes + id.String()
+	if err := bucket.WriteAll(ctx, key, id[:], &blob.WriterOptions{ContentType: octets}); err != nil {
+		return away(err)
+	}
+	read, err := bucket.ReadAll(ctx, key)
 	if err == nil && string(read) != string(id[:]) {
 		err = errors.New("what was read is not what was written")
 	}
 	if err != nil {
-		return away(errors.Join(err, s.bucket.Delete(ctx, key)))
+		return away(errors.Join(err, bucket.Delete(ctx, key)))
 	}
-	if err := s.bucket.Delete(ctx, key); err != nil {
+	if err := bucket.Delete(ctx, key); err != nil {
 		return away(err)
 	}
 	return nil

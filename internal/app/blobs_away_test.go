@@ -2,6 +2,8 @@ package app_test
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/obscura-relay/obscura/internal/app"
@@ -46,4 +48,29 @@ func TestAStoreThatIsAwayHoldsUpNothingElse(t *testing.T) {
 	download.to(t, relay).want(t, 304, "")
 	s3.Be(s3test.Fine, "")
 	relaytest.Eventually(t, "nothing is left of what failed", func() bool { return len(s3.Keys(t)) == 2 })
+}
+
+func TestAFolderThatIsAwayHoldsUpNothingElse(t *testing.T) {
+	t.Parallel()
+	place := filepath.Join(t.TempDir(), "mount")
+	if err := os.WriteFile(place, nil, 0o600); err != nil { // where a folder should be
+		t.Fatal(err)
+	}
+	relay := relaytest.Start(t, func(c *app.Config) { c.BlobURL = "file://" + place + "/blobs" })
+	alice := relay.Register(t).NewDevice(t)
+	if failed := alice.Send(t, nil, relaytest.To(alice.ID, "hello")); len(failed) != 0 {
+		t.Errorf("%v", failed)
+	}
+	upload := ask{method: "POST", path: "/v1/attachments", token: alice.Token, media: octets, body: "ciphertext"}
+	upload.to(t, relay).want(t, 503, "blobs_unavailable")
+	if status, parts := readiness(t, relay); status != 503 || parts["blobs"] == "ok" || parts["database"] != "ok" {
+		t.Errorf("%d %v", status, parts)
+	}
+	if err := os.Remove(place); err != nil {
+		t.Fatal(err)
+	}
+	upload.to(t, relay).want(t, 201, "")
+	if status, parts := readiness(t, relay); status != 200 {
+		t.Errorf("%d %v", status, parts)
+	}
 }
