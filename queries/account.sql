@@ -27,10 +27,12 @@ UPDATE users SET password_hash = @new_hash WHERE id = @id AND password_hash = @o
 -- name: DeleteUser :execrows
 DELETE FROM users WHERE id = @id;
 
--- name: InsertSession :exec
--- Here and below: what expires does so by the database's clock, on which all nodes agree.
+-- name: InsertSession :one
+-- Here and below: what expires does so by the database's clock, on which all nodes agree. Tells how many sessions the
+-- user had before.
 INSERT INTO sessions (id, user_id, device_id, refresh_key, expires_at)
-VALUES (@id, @user_id, @device_id, @refresh_key, now() + @lifetime::interval);
+VALUES (@id, @user_id, @device_id, @refresh_key, now() + @lifetime::interval)
+RETURNING (SELECT count(*) FROM sessions s WHERE s.user_id = @user_id) AS others;
 
 -- name: ExtendSession :exec
 UPDATE sessions SET expires_at = now() + @lifetime::interval WHERE id = @id;

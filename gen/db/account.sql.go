@@ -216,9 +216,10 @@ func (q *Queries) InsertRefreshToken(ctx context.Context, db DBTX, arg InsertRef
 	return err
 }
 
-const insertSession = `-- name: InsertSession :exec
+const insertSession = `-- name: InsertSession :one
 INSERT INTO sessions (id, user_id, device_id, refresh_key, expires_at)
 VALUES ($1, $2, $3, $4, now() + $5::interval)
+RETURNING (SELECT count(*) FROM sessions s WHERE s.user_id = $2) AS others
 `
 
 type InsertSessionParams struct {
@@ -229,16 +230,19 @@ type InsertSessionParams struct {
 	Lifetime   pgtype.Interval
 }
 
-// Here and below: what expires does so by the database's clock, on which all nodes agree.
-func (q *Queries) InsertSession(ctx context.Context, db DBTX, arg InsertSessionParams) error {
-	_, err := db.Exec(ctx, insertSession,
+// Here and below: what expires does so by the database's clock, on which all nodes agree. Tells how many sessions the
+// user had before.
+func (q *Queries) InsertSession(ctx context.Context, db DBTX, arg InsertSessionParams) (int64, error) {
+	row := db.QueryRow(ctx, insertSession,
 		arg.ID,
 		arg.UserID,
 		arg.DeviceID,
 		arg.RefreshKey,
 		arg.Lifetime,
 	)
-	return err
+	var others int64
+	err := row.Scan(&others)
+	return others, err
 }
 
 const insertSigningKey = `-- name: InsertSigningKey :exec

@@ -40,7 +40,7 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) { //nolin
 	for range storm {
 		wg.Go(func() {
 			defer done.Add(1) // also when it fails
-			for range 4 {     // long enough to see the others beside it
+			for range 8 {     // long enough to see the others beside it
 				logIn(stormed.Name, relaytest.Password).through(t, relay.API, client).want(t, 200, "")
 			}
 		})

@@ -19,8 +19,9 @@ const (
 	refreshGrace = 10 * time.Second
 	// TicketLifetime is how long a gateway ticket is valid.
 	TicketLifetime = 30 * time.Second
-	// maxSessions is how many sessions a user has at most; a further one ends the one that was refreshed longest ago.
-	maxSessions = 100
+	// maxSessions is how many sessions a user has at most. A further one ends those that were refreshed longest ago, down to
+	// keptSessions.
+	maxSessions, keptSessions = 100, 90
 )
 
 // NewSession makes a session for a principal within a transaction; the principal's Session is set in
@@ -31,19 +32,23 @@ func (s *Service) NewSession(ctx context.Context, tx db.DBTX, p core.Principal) 
 	if p.DeviceScoped() {
 		arg.DeviceID = &p.Device
 	}
-	if err := storage.Queries.InsertSession(ctx, tx, arg); err != nil {
-		return Tokens{}, err
+	others, err := storage.Queries.InsertSession(ctx, tx, arg)
+	if err == nil && others >= maxSessions {
+		err = endSurplus(ctx, tx, p.User)
 	}
-	ended, err := storage.Queries.DeleteSurplusSessions(ctx, tx, db.DeleteSurplusSessionsParams{UserID: p.User, Keep: maxSessions})
 	if err != nil {
 		return Tokens{}, err
 	}
-	if len(ended) > 0 { // this node hears of it as the others do
-		if err := notify(ctx, tx, core.Notice{Kind: core.NoticeEnded, IDs: ended}); err != nil {
-			return Tokens{}, err
-		}
-	}
 	return s.issue(ctx, tx, p)
+}
+
+// endSurplus ends the sessions of a user that were refreshed longest ago. This node hears of it as the others do.
+func endSurplus(ctx context.Context, tx db.DBTX, user core.UserID) error {
+	ended, err := storage.Queries.DeleteSurplusSessions(ctx, tx, db.DeleteSurplusSessionsParams{UserID: user, Keep: keptSessions})
+	if err != nil {
+		return err
+	}
+	return notify(ctx, tx, core.Notice{Kind: core.NoticeEnded, IDs: ended})
 }
 
 // issue makes a pair for a session.
