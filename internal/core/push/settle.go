@@ -57,14 +57,14 @@ func (s *Service) settle(ctx context.Context, results []result) ([]struct{}, err
 	var end db.EndWakeupsParams
 	var postpone db.PostponeWakeupsParams
 	for _, r := range results {
-		later, anew := s.cfg.Times.Grace, true // for what came while we were at it
+		later, anew, done := s.cfg.Times.Grace, true, true // for what came while we were at it
 		switch {
 		case r.crowded:
-			later, anew = s.backoff(1, 0), false
+			later, anew, done = s.backoff(1, 0), false, false
 		case r.interrupted: // which is no reason to make it a stranger
-			later, anew = 0, r.attempts == 1
+			later, anew, done = 0, r.attempts == 1, false
 		case r.Outcome == Failed && !r.late:
-			later, anew = s.backoff(r.attempts, r.RetryAfter), false
+			later, anew, done = s.backoff(r.attempts, r.RetryAfter), false, false
 		case r.Outcome == Invalid:
 			invalid.DeviceIds = append(invalid.DeviceIds, r.device)
 			invalid.RegisteredAts = append(invalid.RegisteredAts, r.registeredAt)
@@ -74,7 +74,7 @@ func (s *Service) settle(ctx context.Context, results []result) ([]struct{}, err
 			told.Seqs = append(told.Seqs, r.seq)
 			later = s.cfg.Times.Pause
 		}
-		if anew {
+		if done {
 			end.DeviceIds = append(end.DeviceIds, r.device)
 			end.Attempts = append(end.Attempts, r.attempts)
 			end.Seqs = append(end.Seqs, r.seq)
