@@ -210,10 +210,16 @@ func TestBackendCrashRecovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
+	// A bystander loses its connection when the server has noticed, and takes no new one until it is back.
+	bystander, err := pgx.Connect(t.Context(), c.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bystander.Close(context.Background())
 	if err := syscall.Kill(int(conn.PgConn().PID()), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the connection breaks", func() bool { return conn.Ping(t.Context()) != nil })
+	eventually(t, "the connections break", func() bool { return conn.Ping(t.Context()) != nil && bystander.Ping(t.Context()) != nil })
 	eventually(t, "the server is back", func() bool {
 		again, err := pgx.Connect(t.Context(), c.URL())
 		return err == nil && again.Close(t.Context()) == nil
