@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"strings"
 
 	"github.com/obscura-relay/obscura/gen/api"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -36,13 +35,13 @@ func (s *server) SetPushToken(ctx context.Context, r api.SetPushTokenRequestObje
 	return api.SetPushToken200Response{}, err
 }
 
-// subscription reads the keys, with or without padding.
+// subscription reads the keys, whose form the guard has checked.
 func subscription(web *api.WebPushSubscription) (push.Token, error) {
-	public, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(web.Keys.P256Dh, "="))
+	public, err := base64.RawURLEncoding.DecodeString(web.Keys.P256Dh)
 	if err != nil {
 		return push.Token{}, push.ErrSubscription
 	}
-	secret, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(web.Keys.Auth, "="))
+	secret, err := base64.RawURLEncoding.DecodeString(web.Keys.Auth)
 	if err != nil {
 		return push.Token{}, push.ErrSubscription
 	}
