@@ -73,6 +73,7 @@ fmt: ## format the Go code
 tools: ## build or install every tool ahead of time (the other targets do it when they need one)
 	@tools/ensure-cc.sh
 	@tools/ensure-postgres.sh >/dev/null
+	@tools/ensure-pgbouncer.sh >/dev/null
 	@tools/ensure-node.sh >/dev/null
 	@for tool in oapi-codegen sqlc goose protoc-gen-go; do $(GO) tool -n $$tool >/dev/null; done
 	@tools/buf.sh --version >/dev/null
@@ -90,7 +91,7 @@ test: test-go test-ts test-signal ## every test: the relay's, with the race dete
 # it ten times as slow and every log-in with it; our callers of it are not.
 test-go: ## the relay's tests, with the race detector
 	@tools/ensure-cc.sh
-	@$(with_postgres); CGO_ENABLED=1 $(GO) test -race -p 1 -gcflags='golang.org/x/crypto/...=-race=false' -timeout 20m ./...
+	@$(with_postgres); PGBOUNCER="$$(tools/ensure-pgbouncer.sh)"; export PGBOUNCER; CGO_ENABLED=1 $(GO) test -race -p 1 -gcflags='golang.org/x/crypto/...=-race=false' -timeout 20m ./...
 
 .PHONY: soak
 DURATION ?= 10m

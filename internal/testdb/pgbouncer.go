@@ -1,0 +1,133 @@
+package testdb
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// NewPgBouncer puts a PgBouncer before the database that a URL names, until the test ends, and returns
+// the URL through it. The mode is session, transaction or statement; further settings are lines of
+// pgbouncer.ini. The program is the one that PGBOUNCER names, or else the first one found; without any
+// the test is skipped, unless PGBOUNCER says that there is one.
+func NewPgBouncer(t testing.TB, database, mode string, settings ...string) string {
+	t.Helper()
+	program := pgBouncer(t)
+	behind, err := url.Parse(NewProxy(t, database).URL) // over TCP, whatever account it runs as
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	folder := t.TempDir()
+	name, account := strings.TrimPrefix(behind.Path, "/"), behind.User.Username()
+	password, _ := behind.User.Password()
+	config := fmt.Sprintf(`[databases]
+%[1]s = host=%[2]s port=%[3]s dbname=%[1]s user=%[4]s password='%[5]s'
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %[6]d
+unix_socket_dir =
+auth_type = any
+pool_mode = %[7]s
+%[8]s
+`, name, behind.Hostname(), behind.Port(), account, password, port, mode, strings.Join(settings, "\n"))
+	file := filepath.Join(folder, "pgbouncer.ini")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(context.Background(), program, file)
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if os.Geteuid() == 0 { // it refuses to run as root
+		cmd.SysProcAttr.Credential = nobody(t)
+		for _, path := range []string{file, folder} {
+			if err := os.Chown(path, int(cmd.SysProcAttr.Credential.Uid), -1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chmod(filepath.Dir(folder), 0o755); err != nil { //nolint:gosec // the other account passes through
+			t.Fatal(err)
+		}
+	}
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("pgbouncer: %s", &log)
+		}
+	})
+	awaitPort(t, port)
+	behind.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	return behind.String()
+}
+
+func pgBouncer(t testing.TB) string {
+	t.Helper()
+	if named := os.Getenv("PGBOUNCER"); named != "" {
+		return named
+	}
+	for _, name := range []string{"pgbouncer", "/usr/sbin/pgbouncer"} {
+		if found, err := exec.LookPath(name); err == nil {
+			return found
+		}
+	}
+	t.Skip("there is no PgBouncer: tools/ensure-pgbouncer.sh installs it")
+	return ""
+}
+
+func nobody(t testing.TB) *syscall.Credential {
+	t.Helper()
+	u, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func awaitPort(t testing.TB, port int) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(20 * time.Second); ; {
+		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("nothing listens on port %d: %v", port, err)
+		}
+	}
+}
