@@ -52,7 +52,7 @@ func refusal(err error) *Error {
 // failure reads the answer of a request that was refused.
 func failure(response *http.Response, body []byte) *Error {
 	e := &Error{Status: response.StatusCode, RequestID: response.Header.Get("X-Request-Id")}
-	var told client.Error
+	var told client.ErrorBody
 	if json.Unmarshal(body, &told) == nil {
 		e.Code, e.Message = told.Code, told.Error
 	}

@@ -101,7 +101,7 @@ func (s *Session) ChangePassword(ctx context.Context, current, next string) erro
 // LogOut ends the session at the relay, with its gateway. Every later call answers ErrSessionEnded.
 func (s *Session) LogOut(ctx context.Context) error {
 	return s.tokens.alone(ctx, func(pair Tokens) error {
-		response, err := s.relay.api.DeleteSession(ctx, client.RefreshToken{RefreshToken: pair.RefreshToken}, bearer(pair))
+		response, err := s.relay.api.DeleteSession(ctx, client.RefreshTokenBody{RefreshToken: pair.RefreshToken}, bearer(pair))
 		if err := read(response, err, nil); err != nil {
 			return err
 		}

@@ -183,7 +183,7 @@ func (k *keeper) refreshOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshTry)
 	defer cancel()
 	var tokens Tokens
-	response, err := k.relay.api.RefreshSession(ctx, client.RefreshToken{RefreshToken: old})
+	response, err := k.relay.api.RefreshSession(ctx, client.RefreshTokenBody{RefreshToken: old})
 	err = read(response, err, &tokens)
 	if e := refusal(err); e != nil && e.Status == http.StatusUnauthorized {
 		return k.end(fmt.Errorf("%w: %w", ErrSessionEnded, err))

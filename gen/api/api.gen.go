@@ -167,6 +167,9 @@ type Attachment struct {
 	ID openapi_types.UUID `json:"id"`
 }
 
+// AttachmentContent Ciphertext, 1 byte to 50 MiB; or the part of it that was asked for.
+type AttachmentContent = openapi_types.File
+
 // AuthResponse defines model for AuthResponse.
 type AuthResponse struct {
 	// DeviceID Only with a device-scoped token.
@@ -185,6 +188,9 @@ type AuthResponse struct {
 	Token string `json:"token"`
 }
 
+// BackupContent Ciphertext, 32 bytes to 2 MiB.
+type BackupContent = openapi_types.File
+
 // ChangePassword defines model for ChangePassword.
 type ChangePassword struct {
 	// CurrentPassword A password to compare, so of any length up to the longest.
@@ -194,8 +200,8 @@ type ChangePassword struct {
 	NewPassword NewPassword `json:"newPassword"`
 }
 
-// Ciphertext defines model for Ciphertext.
-type Ciphertext = openapi_types.File
+// ContractDocument An OpenAPI 3.0 document.
+type ContractDocument map[string]interface{}
 
 // Credentials defines model for Credentials.
 type Credentials struct {
@@ -243,8 +249,8 @@ type DeviceUpdate struct {
 // ECPublicKey 33 bytes in base64; the first is 0x05.
 type ECPublicKey = []byte
 
-// Error defines model for Error.
-type Error struct {
+// ErrorBody defines model for ErrorBody.
+type ErrorBody struct {
 	// Code Stable; for programs.
 	Code string `json:"code"`
 
@@ -364,8 +370,8 @@ type PushToken struct {
 	WebPush *WebPushSubscription `json:"webPush,omitempty"`
 }
 
-// RefreshToken defines model for RefreshToken.
-type RefreshToken struct {
+// RefreshTokenBody defines model for RefreshTokenBody.
+type RefreshTokenBody struct {
 	RefreshToken string `json:"refreshToken"`
 }
 
@@ -422,17 +428,20 @@ type DocsFile = string
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = openapi_types.UUID
 
-// IfMatch defines model for IfMatch.
-type IfMatch = string
-
 // IfNoneMatch defines model for IfNoneMatch.
 type IfNoneMatch = string
 
 // IfRange defines model for IfRange.
 type IfRange = string
 
+// NoVersion defines model for NoVersion.
+type NoVersion = string
+
 // Range defines model for Range.
 type Range = string
+
+// ReplacedVersion defines model for ReplacedVersion.
+type ReplacedVersion = string
 
 // Ticket defines model for Ticket.
 type Ticket = string
@@ -441,56 +450,56 @@ type Ticket = string
 type UserID = openapi_types.UUID
 
 // BadRequest defines model for BadRequest.
-type BadRequest = Error
+type BadRequest = ErrorBody
 
 // Conflict defines model for Conflict.
-type Conflict = Error
+type Conflict = ErrorBody
 
 // Forbidden defines model for Forbidden.
-type Forbidden = Error
+type Forbidden = ErrorBody
 
 // HeadersTooLarge defines model for HeadersTooLarge.
-type HeadersTooLarge = Error
+type HeadersTooLarge = ErrorBody
 
 // Internal defines model for Internal.
-type Internal = Error
+type Internal = ErrorBody
 
 // LengthRequired defines model for LengthRequired.
-type LengthRequired = Error
+type LengthRequired = ErrorBody
 
 // NotFound defines model for NotFound.
-type NotFound = Error
+type NotFound = ErrorBody
 
 // PreconditionFailed defines model for PreconditionFailed.
-type PreconditionFailed = Error
+type PreconditionFailed = ErrorBody
 
 // RangeNotSatisfiable defines model for RangeNotSatisfiable.
-type RangeNotSatisfiable = Error
+type RangeNotSatisfiable = ErrorBody
 
 // Timeout defines model for Timeout.
-type Timeout = Error
+type Timeout = ErrorBody
 
 // TooLarge defines model for TooLarge.
-type TooLarge = Error
+type TooLarge = ErrorBody
 
 // TooManyRequests defines model for TooManyRequests.
-type TooManyRequests = Error
+type TooManyRequests = ErrorBody
 
 // Unauthorized defines model for Unauthorized.
-type Unauthorized = Error
+type Unauthorized = ErrorBody
 
 // Unavailable defines model for Unavailable.
-type Unavailable = Error
+type Unavailable = ErrorBody
 
 // UnsupportedMediaType defines model for UnsupportedMediaType.
-type UnsupportedMediaType = Error
+type UnsupportedMediaType = ErrorBody
 
 // UpgradeRequired defines model for UpgradeRequired.
-type UpgradeRequired = Error
+type UpgradeRequired = ErrorBody
 
 // DownloadAttachmentParams defines parameters for DownloadAttachment.
 type DownloadAttachmentParams struct {
-	// IfNoneMatch Versions that the client has, in quotes; or `*`.
+	// IfNoneMatch Versions that the client has, in quotes and separated by commas; or `*` for any. Anything else is ignored.
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 
 	// Range For example `bytes=1000-1999`.
@@ -502,17 +511,17 @@ type DownloadAttachmentParams struct {
 
 // DownloadBackupParams defines parameters for DownloadBackup.
 type DownloadBackupParams struct {
-	// IfNoneMatch Versions that the client has, in quotes; or `*`.
+	// IfNoneMatch Versions that the client has, in quotes and separated by commas; or `*` for any. Anything else is ignored.
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 }
 
 // UploadBackupParams defines parameters for UploadBackup.
 type UploadBackupParams struct {
 	// IfMatch The version that is to be replaced, in quotes.
-	IfMatch *IfMatch `json:"If-Match,omitempty"`
+	IfMatch *ReplacedVersion `json:"If-Match,omitempty"`
 
-	// IfNoneMatch Versions that the client has, in quotes; or `*`.
-	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+	// IfNoneMatch `*`: there is no backup yet.
+	IfNoneMatch *NoVersion `json:"If-None-Match,omitempty"`
 }
 
 // ConnectGatewayParams defines parameters for ConnectGateway.
@@ -546,13 +555,13 @@ type UpdateDeviceJSONRequestBody = DeviceUpdate
 type SetPushTokenJSONRequestBody = PushToken
 
 // DeleteSessionJSONRequestBody defines body for DeleteSession for application/json ContentType.
-type DeleteSessionJSONRequestBody = RefreshToken
+type DeleteSessionJSONRequestBody = RefreshTokenBody
 
 // CreateSessionJSONRequestBody defines body for CreateSession for application/json ContentType.
 type CreateSessionJSONRequestBody = LogIn
 
 // RefreshSessionJSONRequestBody defines body for RefreshSession for application/json ContentType.
-type RefreshSessionJSONRequestBody = RefreshToken
+type RefreshSessionJSONRequestBody = RefreshTokenBody
 
 // CreateUserJSONRequestBody defines body for CreateUser for application/json ContentType.
 type CreateUserJSONRequestBody = Credentials
@@ -563,8 +572,8 @@ type ServerInterface interface {
 	// (GET /docs)
 	GetDocs(c *fiber.Ctx) error
 	// GetDocsFile What the page loads
-	// (GET /docs/{file})
-	GetDocsFile(c *fiber.Ctx, file DocsFile) error
+	// (GET /docs/{name})
+	GetDocsFile(c *fiber.Ctx, name DocsFile) error
 	// GetFrames The frames and the bodies of messages
 	// (GET /obscura.proto)
 	GetFrames(c *fiber.Ctx) error
@@ -687,16 +696,16 @@ func (siw *ServerInterfaceWrapper) GetDocsFile(c *fiber.Ctx) error {
 	var err error
 	_ = err
 
-	// ------------- Path parameter "file" -------------
-	var file DocsFile
+	// ------------- Path parameter "name" -------------
+	var name DocsFile
 
-	err = runtime.BindStyledParameterWithOptions("simple", "file", c.Params("file"), &file, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: ""})
+	err = runtime.BindStyledParameterWithOptions("simple", "name", c.Params("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: ""})
 	if err != nil {
-		return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter file: %w", err).Error())
+		return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter name: %w", err).Error())
 	}
 
 	handler := func(c *fiber.Ctx) error {
-		return siw.Handler.GetDocsFile(c, file)
+		return siw.Handler.GetDocsFile(c, name)
 	}
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -995,7 +1004,7 @@ func (siw *ServerInterfaceWrapper) UploadBackup(c *fiber.Ctx) error {
 
 	// ------------- Optional header parameter "If-Match" -------------
 	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
-		var IfMatch IfMatch
+		var IfMatch ReplacedVersion
 		n := len(valueList)
 		if n != 1 {
 			return fiber.NewError(fiber.StatusBadRequest, fmt.Sprintf("Too many values for ParamName If-Match, 1 is required, but %d found", n))
@@ -1012,7 +1021,7 @@ func (siw *ServerInterfaceWrapper) UploadBackup(c *fiber.Ctx) error {
 
 	// ------------- Optional header parameter "If-None-Match" -------------
 	if valueList, found := headers[http.CanonicalHeaderKey("If-None-Match")]; found {
-		var IfNoneMatch IfNoneMatch
+		var IfNoneMatch NoVersion
 		n := len(valueList)
 		if n != 1 {
 			return fiber.NewError(fiber.StatusBadRequest, fmt.Sprintf("Too many values for ParamName If-None-Match, 1 is required, but %d found", n))
@@ -1537,7 +1546,7 @@ func RegisterHandlersWithOptions(router fiber.Router, si ServerInterface, option
 
 	router.Get(options.BaseURL+"/docs", wrapper.GetDocs)
 
-	router.Get(options.BaseURL+"/docs/:file", wrapper.GetDocsFile)
+	router.Get(options.BaseURL+"/docs/:name", wrapper.GetDocsFile)
 
 }
 
@@ -1545,7 +1554,7 @@ type BadRequestResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type BadRequestJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers BadRequestResponseHeaders
 }
@@ -1554,7 +1563,7 @@ type ConflictResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type ConflictJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers ConflictResponseHeaders
 }
@@ -1563,7 +1572,7 @@ type ForbiddenResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type ForbiddenJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers ForbiddenResponseHeaders
 }
@@ -1572,7 +1581,7 @@ type HeadersTooLargeResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type HeadersTooLargeJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers HeadersTooLargeResponseHeaders
 }
@@ -1581,7 +1590,7 @@ type InternalResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type InternalJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers InternalResponseHeaders
 }
@@ -1590,7 +1599,7 @@ type LengthRequiredResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type LengthRequiredJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers LengthRequiredResponseHeaders
 }
@@ -1599,7 +1608,7 @@ type NotFoundResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type NotFoundJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers NotFoundResponseHeaders
 }
@@ -1618,7 +1627,7 @@ type PreconditionFailedResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type PreconditionFailedJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers PreconditionFailedResponseHeaders
 }
@@ -1628,7 +1637,7 @@ type RangeNotSatisfiableResponseHeaders struct {
 	XRequestID   *openapi_types.UUID
 }
 type RangeNotSatisfiableJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers RangeNotSatisfiableResponseHeaders
 }
@@ -1637,7 +1646,7 @@ type TimeoutResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type TimeoutJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers TimeoutResponseHeaders
 }
@@ -1646,7 +1655,7 @@ type TooLargeResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type TooLargeJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers TooLargeResponseHeaders
 }
@@ -1656,7 +1665,7 @@ type TooManyRequestsResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type TooManyRequestsJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers TooManyRequestsResponseHeaders
 }
@@ -1665,7 +1674,7 @@ type UnauthorizedResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type UnauthorizedJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers UnauthorizedResponseHeaders
 }
@@ -1675,7 +1684,7 @@ type UnavailableResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type UnavailableJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers UnavailableResponseHeaders
 }
@@ -1684,7 +1693,7 @@ type UnsupportedMediaTypeResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type UnsupportedMediaTypeJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers UnsupportedMediaTypeResponseHeaders
 }
@@ -1693,7 +1702,7 @@ type UpgradeRequiredResponseHeaders struct {
 	XRequestID *openapi_types.UUID
 }
 type UpgradeRequiredJSONResponse struct {
-	Body Error
+	Body ErrorBody
 
 	Headers UpgradeRequiredResponseHeaders
 }
@@ -1819,7 +1828,7 @@ func (response GetDocs503JSONResponse) VisitGetDocsResponse(ctx *fiber.Ctx) erro
 }
 
 type GetDocsFileRequestObject struct {
-	File DocsFile `json:"file"`
+	Name DocsFile `json:"name"`
 }
 
 type GetDocsFileResponseObject interface {
@@ -2160,7 +2169,7 @@ type GetContractJSON200ResponseHeaders struct {
 }
 
 type GetContractJSON200JSONResponse struct {
-	Body    map[string]interface{}
+	Body    ContractDocument
 	Headers GetContractJSON200ResponseHeaders
 }
 
@@ -6088,7 +6097,7 @@ type StrictServerInterface interface {
 	// (GET /docs)
 	GetDocs(ctx context.Context, request GetDocsRequestObject) (GetDocsResponseObject, error)
 	// GetDocsFile What the page loads
-	// (GET /docs/{file})
+	// (GET /docs/{name})
 	GetDocsFile(ctx context.Context, request GetDocsFileRequestObject) (GetDocsFileResponseObject, error)
 	// GetFrames The frames and the bodies of messages
 	// (GET /obscura.proto)
@@ -6223,10 +6232,10 @@ func (sh *strictHandler) GetDocs(ctx *fiber.Ctx) error {
 }
 
 // GetDocsFile operation middleware
-func (sh *strictHandler) GetDocsFile(ctx *fiber.Ctx, file DocsFile) error {
+func (sh *strictHandler) GetDocsFile(ctx *fiber.Ctx, name DocsFile) error {
 	var request GetDocsFileRequestObject
 
-	request.File = file
+	request.Name = name
 
 	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
 		return sh.ssi.GetDocsFile(ctx.UserContext(), request.(GetDocsFileRequestObject))
@@ -7144,149 +7153,153 @@ func (sh *strictHandler) GetPreKeyBundles(ctx *fiber.Ctx, userID UserID) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H19V9s49vBX0cmz52w764SEUrbAmT9oS2fYtrRPge0+v4adKPZNosWRPJJMmunDd/8dXcm27Nh5ocC2",
-	"U/5qAcm6ku6b7uuXViimieDAtWrtf2lNgEYg8b+HYQiJ/kD5GPDnCFQoWaKZ4K391nsqtSIh5WQIhKpL",
-	"iMhIyE4raKlwAlNqZgBPp639T63hXINqXQQtPU+gtd9SWjI+bl1fB60XNJzAC8G1FPHiIseaTOncrHAJ",
-	"iQ4I5RGZpkqX1iR0TJkBYyQkEKYJUyRVENXDwkU7NGs2gCO4Bq6PeCgi87sFiD4yPSFhzMx5ET2hmlA8",
-	"JsJ0/XrjP1iydC084JqFJiyckIRKTfSEKcJUQMSITMSMTNNwUl4soVqDNNP+jWdNHn3qtvcu/ta2//z/",
-	"fv+nx1v2/39pLYHlFMJUMj1/L2IWzheBOpsASegY8FZiQSMykmKK16JpfEm0sMBKiOmc0FhwsJcmU64I",
-	"F4TxmHEg9pvlPTQCdTZP4B1CoOohcuPaZqC5/ClQrglVDhfG7Ap4EzIozkaj+vs5OqM1CHBCp6DsLq9A",
-	"Kia4uRY9ARJaMA6IArv84HjUPhEc2m+pDieDwMAzBq3Ik+4OmU1YDBaDmML5HGagdOPF9luf/t1vXfyt",
-	"36q/wg/wewpKH0f1h2Rx9q+KiBkng89taYe3WTQgswlwA5wFnJyfH78MCMQKCCUjCWpCBIcyYCMhp1S3",
-	"9ltpyqIGeLScH440yDrkFjEQBaHgkTJYM6NMZxRsz+KzJlrOy4tOGWdTc3O9fEHGNYxB4or/pLIBZylX",
-	"M5AkggTMgoKbRRQQx+2yG3Rnshwvr4NWQiWdgs74pNY0nEyB1579K0Mgg/fvTs/I1lVvi+aD1cCsw8yY",
-	"hOpJK2hxOjUrUf97QcsAxSRErX0tU9jsDl7CFQuhDqx3HHK8pXEM0mFGhDNUA2hR9r2vBEuE6hWLa7je",
-	"oSUF5DEcKc3y1RpYRuYDy+BYXPc4gmkiNPBw/hrmS2l7aEiW0KngY6InQrnTYsqdUA6URaECLG+Ntllk",
-	"s5M5HiGvqMfijN/kTEMYOSghiWkIUUAYJ7+nQnu3twDcyPKiFYz3eGTYVgMk/7RQOOmnc9ZCJlR5MBwQ",
-	"Icngp8EyWArmuBKgBilpjmWGzIQpy76QlzmJSbiwEBpWvgwQ+/XlMDRA8EpIAp/pNImBDFD4/tzrdrvt",
-	"3t7eXvPm11nwjIWXoFdylDHVMKPzLY3DiyV/T0HOixXtn1csea5ANgmQVIFEVi2ZBqJFA1mm9hNfwyCu",
-	"zWSVCK6s4vmcRk64mZ+cmDX/pUkSs5AaILf+owykX7xl/iJh1Npv/Z+tQsPdsn9VW0dSCmmXWtypEwOo",
-	"StDYQAsGTE819sVn01Ju+FYhl6+dUjOKWXgPWznWqJJIGrFQKzLLyNUqZxMRR+rWdvVKyCGLIuD3c0Oh",
-	"hAi4ZjQ2l3RFYxahmhkJsERP41jMkA3c2hZ/tb8+E+INlZYT3B8qZooKNfqRECRGEG5ra8fcKJk0vq89",
-	"GfwbURbfIlm9AT7Wkw85z7nrjRzmrw67MsFXj1v9tjZ1IvQrkfJ72M6JICoNJ4Zi+Pg24X8rIjZisPRR",
-	"YjQH7wWU6zk0lkCjeRkcNBi0PYvBMnhK1gXvSbdsDo65Dlr/avvvyrb3Al264uKb9Tr4mjN8L/GVxMy3",
-	"XlmauR8Wmy1aMFUjMm4NN1ADOhH6lGqmRowO4/thqRKsYmjxPaFSV/DLXXqu7q1x23bs193zGZuCSO9Z",
-	"w4lYZMWllOwKjPKu2fT25Mo9yspbl4lnQrylfO5+q+5nC1PK59nlVDQXNKe0c3vK8p3klpevw8lzTlM9",
-	"EZL9Afcjg6wmV2h3t3ab55xeURbfG5dxSg5TRFyBjAWNIDIPYqYViaimQ6qQD9EZnR+g7FN0WtClM3pb",
-	"e9yYMv4t4IJKk0RIDdFbiBg9w0fbnatZXOgJyAUTLweIblHROk/GkkZwn+rjRxieCvMkJ6ld/Na3dZ29",
-	"uTNvjkjtfhIpEpCa2de1Z5GsU9KEgsLSQ+1HUGFLE4fWaP03Iyb0ClCcDAE4iSAGDRGZg7XgaZiqVefl",
-	"gCwsqgZpnXmASknn5udQAtUQHeqSLSGiGtpOelUMCoGzW+Lym8Bhzad1MCRUqZmQ0a9U1ZjIfsW3J5Bs",
-	"lLla68CaMT0RqSaKxhoPbkLVJEAvVm5EonIs+DaLyNXPvT0y/bm3t/N0l+ift0nycw/tOwv7k6A042ML",
-	"70k6HTrcqTBY+wciRkTCVFxBlJl7A7w2dJQQA571qKFvzToq1r5BH4S6g1OgVKZHb3IVp3Ze3SczRDwT",
-	"Ea0x6j5Hh5gYEQ/RLb5aXNZiRmVkHyC/p0LTzC4eGdYMNJzYgQrPY3eHvGbPCdUkBmpdBTkKMq53d1qL",
-	"rokgM4qttn3ZodaUVmegK4xqnwpLWz7Fp40KjnonX5BDA+IEJZ5QPeDCVyaG/4EQSXSRbhfYzA2oFj4n",
-	"TILaZApb75AV+wNKA5uurnLk+DWcXD7qAtIlp/OchpdpsngyawMTtJQWcrMzdG/pm2w2m5rvOF99ySYd",
-	"y1zY5DDfPI3jd6PW/qe1yN6d2fVF0OJp7PQ3a09egCDKl17NoMz4S5iv5D6vYX7Mr4BrIZHXTCmLh+Lz",
-	"mkzrrRttBEaqJmfi0hpINzqC9/nMNU6hcoXuSNxeC/CD7D58wJbc6i+0Bm9HUkzXxFsJ1OlNmef96F/v",
-	"jz8cvWwFrReH71tB6+zw9dG7fx59aAWt/3t++OHw5Oz45OhljWM+aGlxE2xGaHFyDs6SDb8t7rmiLWG0",
-	"R50964hfQSwSUASuQJJsIEoNFCe533CNA6PhJRezGKJxk+lswsYT81RQRuXjoaek2YVQR/M/s+bKY5qo",
-	"Ooc91WRGFYmkSBKn9BmdYQ6aSLDvAhv+kQNghoxEHIsZRGQ4J5T78BgpsaleaNCwThkDngXr+Bt8sl27",
-	"QTca1YK10TcEltTpx0bTw0c7+oshjyTIjkCaN90UjFyFKCBKuJghc2YoPojgQJCxoo1twvh4zYtS+HpQ",
-	"7xLgdThiIBMjjc7QEk6EgnMIvetyDkTzPDU3rOml0QKvQK4FSIXMcvqo4HBxS5UbcBjnHXJ1a0vI9L3P",
-	"VcuEesms3TxjOGfvXh+dtILWx6Pnv70/P/21lrVIGDOlYUMZOzMQHOo6qnHHH1NlyOcS2mmCh6wc9tcu",
-	"0MDjG9RA3GgF9AKmJYeXqdS3oapFXqBJVftasZ0b6XlOmV1Lp66cVzE18ONZNlDnlmi5pa3UIIONSHNP",
-	"44Ccnxz/KwuDWpPsWQ2tHxJJeSSmLnJrhqGDNFYiCy3L4h82OykcsuIsUj354Hz1i6cRLQk/iuf4GCbU",
-	"8aa2CkWCTOnSRuutVOIj/6m54bN01T05YwcoZQEibsKNrkwCBtHljKpyFAn9PYUD8qRrXpzqgMyEvFRE",
-	"cKss1Kg/tZ85q0AcEEr+8fGss/KW7fcqUK669xcTysfw3r0wa1hIKiVw7Q9Ydj2/sCvg+eDroMVhtu7c",
-	"E29odW9VMMofrt0YSyYgNXwuM6Mh4xSjaRau40VurFaLx5DcZA9lG8CyaefZuDrTgLMIJMt2+xIZUaNp",
-	"MLnZ9VWAWQFB/XvxlmXQrTKP7Go2k9OerCkt7r7nS6Dmg3rDlG7is+vb1JrsmrUQqyXgnLiTmNLPNgyi",
-	"td/rdoPWlPH855rDf1k5/EVOZpf+qyIcB6GoYBzdJwa3D2w0U8yGio05jTGGVfmaLlt47+BzYEo/uwji",
-	"7b8HS+OJMyjPE4N0i2e+Dn16h1Q9W5xed7BHL96nw5iFtQGqT54QG9/POBlSBbs71nk0YtLGq3U/d5+W",
-	"Nm6GIxfI48g/Hbb/h7b/6Lb3/rZ18WVn5/ovdfRhPReLZCmimhjIU23I4ACfuokUY0mnKBv9VWn7j4tP",
-	"dt3fLn6qXROyNavajdGW8Y1rLdIJSCX4aslmvxdYoOvO+hf78ikCLcub1fnvV0hQO652hRJnrNla7iLQ",
-	"ghgMohLwmShGxDwrYxtclCbZYy0WfOxC1D2i2366W3Oer2Fe4YYLZLDd2/n7zrMnuzs+NXTrqKFkCVvk",
-	"QGzswjMrmPHrYdsAR55sVzE3wDfmPu6KoQjVc3IJmTuUjTlEJJHQzn9nXlFtCUpI3eev54YvXMI8IAzP",
-	"yo45emFe1CgjzB8VGh5UaF+chEV2lJ1cHdjn/sgOOatARsbCbgBTSxTJqDFAi8+cWFelGegGsIg82ulz",
-	"N2jIxm3zdcofl+wiuF2QjMZMmS0j+ZvPdPq8hpRrbN4WRMcxlvojPeZyHbQuzTG8l/Aa5i8yDWANC4o3",
-	"7ThaX+pYdEQj6udjOwGFRdWcY675A97ya3+hekT2cLZBHHuACw5nbAqb77g08S72bF/vEn3Mxyv1rQ/l",
-	"0ejQMOTiH9UaUFXYWAWGMmItLNF8T7XnXHOGNfi3gFtBxlnqmOtrmJ+ja2qRH90KTWxwzcWkmyL4hkuU",
-	"TnN9QN/50+4ZL1fNPvXHXl/XXXj5uCoGvw0wP2glvpK1+tx9DEGVU6cS1tmQHbhgs3OEUkDhf/aicevN",
-	"mmHv6e7eat3wGXmEH2r3uts7j+sURV+p6O5tl1R5+4smVfJvtTrdGzE+5sstQxvbC5ObWhX8d7W30afd",
-	"YA1X+zrv6ROYNT1o//QcadMH0Y/Bw8r2VF+eLojb0joLp9OAbv7bwkUQmb3jO6F4XIgRmdjIjuqjwX+p",
-	"b9fQWvmw74vplihgJe+sOxoL8POURzFsxn5u1VR0K1S/fshAiSTXiZkQ1etdb50KCa6z0jdDhc12uA0U",
-	"4Cp9ljXXBowUWgzT0Zp25ZJrsxJp8JmGOp6j69j5m/UM8zEr9ov66S7HmiYJGQtNmLZFHF69eEuEJIfv",
-	"T1TFurDT3dtdadObwdCAvOpqPtphp+mwAKlW1/tQcZqUt1Z1qZTUllUGyIV3j/eti1pQqqi7xK64++TZ",
-	"k1WWxVNfgyxfzu7Oop3kX0fRy9PDzFRQskiIK5BVAwLaRMyi+CXCeBinUSX+Y5VZ8Nnu9c8/1yp0pxU6",
-	"vH958F/SwM895bFilSVakKddQ4uH7f8JCG3/EZBuew8jYH47IClnv6eQx/5KGFNn8KMKfXyF4A6pFHHT",
-	"xfx28eVJ8LRbb7D9J01YVHsnSfOr4ZCTlJtzk6DQ9iQY12Yf79vbT3cLHExl3GmEqn3x5dnfr/+y0hy7",
-	"XGDXMYZF9zqPEMTanUy0ThQ5//AmyKOTxIhQkkh2RTUQDnom5CVJeYxe0gkQ822qhbT5wjYsuGpa7e48",
-	"K/OTbs3pZ7GElWCxVDeUclB2m0Osu6EglKAD0tut0v6qc9/erkeGZPvpbrTO0oWx0Rza2shAHn149YI8",
-	"297rPb4FvLDABva4LlbFNOY44E69doJyhYxODSNwEahAJchDdyX2p1cZP/zHx7NWsMKjvk96T8mU8VSD",
-	"6pAXMWVTtU8GKh0ObHEEFgVkYHWK31g0II9qIhsUETyePw76fKDMGBeNEpABo3oQkAF8TgbW8ItMzOzL",
-	"wlqco0F0m1TC+EjUhoPYFGsXeXhqfWSogIQi7pBjTS4BEv/6VRGcloBIYsDSXkpTqTMYlU0F6HOkHLR1",
-	"KxblaUyW6sLcfx6QlGsWk8roCdrGO33e589FxMDmtP/j9N2JwbCQTiF+QRUEBSnoCUwNJDwybNPioI0d",
-	"SWgUMT4OCHzGGlwjIfu8qIwxBaXoGNTApagAGUms8OKUJhf4lgfMSCCJU9LIo4EYqjCVtIO/Gjzu9PkR",
-	"WvnRq2Q2PfjSty6mfmuf9Fv9tNt9EtLcWYU/Q78VkD56oPxRCh1mvylOL+E3IwWywdeDDrHLZBUwSEil",
-	"ZKD6vFy0qUPeQp7OQclQRPMsBJQpV/gh1EXyrhFduEU25kJCdEAosYGJWT2ZPjdKfJbsQBWhQwxTI++Q",
-	"SyIGTKm8hIgMPrdLuD3AzCWriWK4DMLkIl4RmWMWgosRcoVCDhPM5N7udFtBK5WxQ2y1v7U1m806FP/c",
-	"EXK85eaqrTfHL45OTo9wjtEZmUah+c7eVMuLdm91O72uHSUS4DRhRk53up0nll1NkCVsRSLE/4zr6qy8",
-	"YUqrzLWTHYFFcsqJlnOjOmOmjNJe2bMOOQGI8mjOrELafIa5xxArdyL5J43CZCB4aYCplD7Z7nYryWiG",
-	"tLYmehqXs9Bqaqgsuhqr6bFflUufpeRlNePaRdG4NVKmK5Xmvs/c/CfdnaYZ+S1u+UUQroPWTvfZ6jlZ",
-	"MrgZ/6S3eny1Nsl10HpqMWf5vLzwB054snqCn0fry9nW/qeLoKXS6RRrsLXOSkzI8BJb0wsjBFC+GHFG",
-	"xwqjtNy41oX5JBLl1pcRi+G6kTaNbOY+LzfDFebNhhiaZgWEJV7HFZaQ3StbS8yv69ZgASmGbOUTry/W",
-	"o9pQqeVEG9hx/6FX1G52reFJTBnfkBucuSO7A37g185cgxrz4RuygKzY37KxOOZ7ZxdrkLFXIAunrLeM",
-	"LS3zw7Ckj1l+DDKiWFB0LzfwoJLyt5QLjfIynkVtrRlVZJiy2FrWrCqLrM/8p4ENvULVdE35fxOSL2/p",
-	"h66p8yC3m+V2/kjK3kxD+0oTI5K9p5aQjdW1O1mVhFqqeeVFCVrKiQQ+USTQiPy/w7dvGkjkhVvMPBZX",
-	"E8ryqg3m5Wj+ROP3nsmmPqdykZTcNud0GhvlxgBkne1CRiDtWdnHWV6EkmpfVXmgvwf6W0tvdri+gt4M",
-	"It6LlMpIcDPyy8DbRFr5O3sglgdiWUUszURy1duiRYaLzb1bpJKXWSUUDAbGRgOUxWQs7EuS6QMM6XWp",
-	"qWhJC2OhIOoQ1Cyz8ulaWGunIkrTOboZmFR15BSVkm+skRuUfi6i+a0VICon+FyXbelG2l3XE3L1bDBf",
-	"8dbKLd3oUdNbC3GKemU3IYPeGtjp4/9O7+k6UNVUzjKTt/fWWq1Uhu7bJ9acPC3W+HWjPBp1v1Gti+ug",
-	"WWwpiEdtBRJTeuCzOcQOKVL0CNJ/yjGX1qhZma97n4xAh4ZqiZ5IkY4nvsG/Qbb5lPgVmuUadQyaLDJ2",
-	"h7dIZvdBM98JNqJXxVrkK0WwCR2KVK/G07Is2fKjUJO0ziUdx5njK3OguRcAeguBR3WIGJYza+9GLFTS",
-	"d9eXC7dDBX7SeA0pWOjQQ8VhRhLKpPNlYpF/5aoSPciiB1m0LvVblCoV5VtO5OWiiImoS27r2SeTDf55",
-	"y54b8vb935fOJ52l9meeQVqtHf5op9d7HBSFFG1FmTnGGXycCKwndMnFTFnfuyt2jwV+snzXkHISiRnH",
-	"pkxM7xMNcYzlJjg6etFyY+sP4ilcwrxDbGk8VGWtFCWJrVxkfgoIVX1ua37hen7NR/wqFsijQ3EFXvE8",
-	"XbTbYYrsbO/VMTn7Ha+QxrpsToQadFtpCXS6AbsrkvrXYnW922N1XiXLRUZ3iof7HbKyNWix6AhxI+a3",
-	"BliVkv8PPPOWeabNrcOyXT6hZkxzGIshRl9VYkEcUS0y0q0vfmer5b5dG/xj2wLMyQwk5LznwP6OI1e0",
-	"2lKHvONAJLJ4MXKTXQ3lok0gxqzt9XrdgPR2Hh+Ykcp8hMaB+WSfF2xLZ22Fat/tjs2W2NdmruNSy7Dr",
-	"YOV4vyHTGsOzevRrfNcNvdhI3bsdLlwTbeef6EInynbRinIZUyy1rcw6TP5A9sLt7u49X92hbVPpHjff",
-	"3iV+VUuHH8Zi/O3qDncdztDbXT2+rl3Jj2DDy54UX6cFFNV/m6O5Sr1/OuQ0lVfsyigBWJFSXIG0LyQs",
-	"wpG/Y/wY03ox/TyvdLuRiC6J3G9DPOY1ex+8YRvytj8Jo/qTM5tXaLP3mqz+VRU4vybDscRRm/T4y9FZ",
-	"0YBBZ4+MDsFSVyrrXmEj6YHpCcg6tmI+n7OU1a6zvOOU4HBQ0zMOfYq2vPoPTNWOQu+vH5Cj7m+js6Rj",
-	"HM2tyuoY/1et96x+8/fUFszxsW++/ZXjm/+trpxPG/jJ3TTQfNpEERt0svpvX1lJmhyqyzwDLu8oySPk",
-	"tpVm3jeSM/U+gbzOnRZke9EpsNwFgPCBl91fNGF8tNPtPt4ng1LX7H3y0yDbY59joZ8Ah7i/ZulmbvtZ",
-	"ktnAAOfahluHQ651v8ttYs7epgjVWIsY4Zkxrg6KjD7V5xOgkux092xuIGGayJTb+Jmd3rbtxs1sw6iZ",
-	"WcBglIij/EZskIwEGhmFwEsZ5DDDJZmy5fGjZj/CjTX8tQ1qi4+Bb8dZ0a2rx2kz/LLS35lJ05xp0dXF",
-	"I9VNVIYHBwWOX0MVz1t9f41HY3v1tJoWsQ/OkFt+myBJfaXMcMYQr1pzrTXkmJdDyTGC0BVCrg0kjJly",
-	"fZfUXQYveRWoGwwURV+xhwCmW8fAMxc49FflnXOGeXmp7kbF5APoVHJV328hV5SMhHAmNfSpDSnWkyES",
-	"RqkCzzHm1IPaCCasY/4yaz11F/FLRZ29+/bnrwhd+pB3YXnw6t+G0HwQYbfHQDLcLIKGXGS7Iq493CI3",
-	"KYusrazMTX29BIyLz3r6hxMIL6spJxPKI0Uy+xtG2rOi/X9WqCehUisiRg1xuqVK5Hco78q9/+olHvMA",
-	"+a/KvDun3e8EyT9WEA4DfPPg0bwf4gKmb/rO98KJmSIisbmE+9jZbcTi2JYioFLOK2XmaSw4dMhh6dcV",
-	"OulzF5gcm4cxGl/ydoJYfwSjXoqGceSwUi+fwO8pjbOeAS6GDw0Kdmafu6lZjK35G3eWCewsKPMK+NiY",
-	"3D/HUiF+ktfhx5I+P/105px1+z/9RCgnA6+G4sBle7LRCKSyhVEq8DmrBLIFNLtKkZhziK2JI1e98yQd",
-	"10vOJus8yjsRYmjkmCaPA5ulo7zkHWtlMYzI/K4cod3p88Pc30imqdJkKM33KRn49R8HB9iewRw1i8jM",
-	"XHgkmi0Ury1/vQtVqCiC/nXWggd95UFf+db0FWSkQnq2Sv/53aS0rPf83vqSFYK9XpYWeKzVioxAV9YN",
-	"TcsuOVBpkWAbN8OcGzP/8hfShmVnsvq1TVEJ1RcJdnr/Dsn7x65i4pGBucBcaW949Ndq5O+KAsHOciBm",
-	"3EguK/Tc71yJgpE5yKYaSXeEqrdol1puk3pA/+8V/Q0OL8X82tw77C+qXZGwTOut188ielus+C7St70W",
-	"dPecpfdAVt9B2t53I8Ns+dFllOzUM5ej3WhlOk/GkkbWwU7JRxieotLVIc+xlH5epCggQMMJPioH+Sgs",
-	"sjWoKe6aueX73DbzC4iQC6ZyW4fXWcxtYVqSWnCykBBrNY/ZFWSPzQRkEaTa5y/Ma5SEIgK1T3rdbs8z",
-	"VmBkK53R+YH5yzNCCSa5C0lSHkEorIscyzPhiD1C7U8uCW93h7xmzw/6vNft9czfaBrnYfkK5BXIA7Kz",
-	"49Z0NkAXyuEewFgURsKVuLRRHkUzeJy5Z80F5sFsd1eOo6j1Bth2867V4sYs1vVmXFAgenURY6czpkOb",
-	"4m0tH/nF28K+oYgfnrk1YaVrxL87siv5pv+c78+GYjPvEtcWfJxjcsbDst9UedhW0UC03oj4SkhnLneF",
-	"0ELKjSqugEd5cJntks4zToPlmLGMeM5iXHPcJ928L3mjV67c8fQOHWXlhRqUCJ2B8ec2nf/J7TS/gDai",
-	"Cu8yNxEvoZIV9pm8ymAj2QxOgUdv7TB3YAPCeEDKf7CQD9DdtCDx9w1JwTTRcxIzpckUKHdESOO4zzHl",
-	"1Bmmo1TSYTzvkENNpkJpI3uJSodTZo3GAdl+umtEr59pb4P/bGF2lPxF154QUCsY2iA9ndnYB8cRTBOh",
-	"gYfzNprLCwu5+bvntGOcbO+QiUilImNA7pEFAGbJ91iY3FqlzC5yZ8FBxlCsDQCj3RlW0rE+/og82unu",
-	"Pe6Qj16kvCU4W30Abd5G4kt2BZEHY34ghNWzIFXcjto8Wq84nKzn1Hovrs/txOu8tB73yns1ffWb6+tX",
-	"rzPW+x0PKoevEJ8f7PkP9vxvLoTOaDXUsj3zcAB+BbFISnFMOfNfJSWSVE3a1vS+tKqfKDifDUbWXl4F",
-	"zm820Bct2NYxtL8Sciy0Bv6gz3zfeHoiyFRIIDN6Ce00WRY+YLBwaexAnW3yo0FDdCXNqHl6jzxTQ9aL",
-	"BS3y7uls2D3TVs7TDKp9g79O5gTm/0a4YopsPKPzvNKYURz6XLE/oEOOMKcNfz1AzB/kKftJgr2g1IRk",
-	"xfYeee0AH1tjyMC1+BtkLaQSm5mAraC6T7oH5JxjzqUZ9LjT58e68OebZYDKmNm++9ZOkkc9ZKuGNI4V",
-	"YdzmXTE8G0tU9fqELpPo7Rtgi+/f1Lv+GhL9IIsfypvdrWjFUKeZz6UM9czQUlkKUV/OsRaF69YVTSya",
-	"Nmbuo/Gy1Esubw+3/Tiw/MajwFM0ROL7RozIwFDYW8rpGGQnb003aPBD5k0O79Dvka/RYLS4hPmDhP/+",
-	"LRbZU9Y++clHGJL3KAB92cYUmdIIq6JvSkNZRNky7fSIR8rJP/tw9sIAsSet8zUMIRZ8rIgWQRGz67cm",
-	"LIWfNCu0p3ntzLuQlaWOvTcVl2/EeAwRMYj4UOHzR3QVvhFjd/u1paLrLYJneePBXP5lTjt89A2yWK+B",
-	"K8WwGBaTJdUE2KIP/+A+0elz7JN7yc0w68jEl+xMlprsUwm214eII0ITKnWzHf5uKfGNGB/zb62qr6Ns",
-	"9lC690G3vbkbzrAHRKHm2r2Z5N1yQrTZkXBYkbMzIS8VGug75L0E7OQaOUu6M7v3cicbeeSVup1RRWKh",
-	"9OPspd7nmYXdxYFiGesDklQ+G1MN0kyCii5QxzsctN+kGL8XHnJYFAT3DBwE+fQDW3lgKzdvJYNBPLTC",
-	"D6xlLkO5pUzH6AtLXJZF9q2nWGRtxYHbDhWCyIUUPawJjpVx6LjUS6NZtzhX2Cz8TvoG5NWR1EPmbT0j",
-	"eHBJfbdMwEuQTS0NraD3rS/mn2W1rDGHPuVRDH4gIDmi4cS1qClSYvFZ4icFipGNYbxkPApILLBAJouI",
-	"LfTT5+BFFBT++qMXlYzDgeBgUM5lrqF3IY3jg7wWnk3hK03q88Gl+a03p5r4dwmu5T92jV90YtgC3WgU",
-	"VBOb3tdg1bOLPMdj2jww4Byv4OtTDJiGqVrtmi9ANfg3pZ+P7bxeN28cSaWkjeZDiw0qyAJI8zIf7uxc",
-	"nY8fwmXwUC/zFupl0syIkeX+DnNCWj81rswVv7RsqLORuYZJGtqy8cOWIpuKxCHd40BlXRGu1Wkq49Z+",
-	"awtp1MG0ENatsJAej/JU3FbQ4nSK9JRx3+ugoWtf1qyW+QzH5Qe6j2RnsPiNU5dC7McjuEl5OMLirA8Q",
-	"ArsqzcM4aT8ovfhQFvy2+J2iFYDdhS0qpAJClVc3rviSrTG0+J2PvrfabdYZt51dKncnFx9DS/bit0qN",
-	"FQPbtD9r2GtgLHXxd5/Kmy5eX1z/bwAAAP//",
+	"7L1td9s20jD8V3D07DmbZClZsp1sbJ9+cBKn9SZx8sT2Zu+r8lVB5EjCmgJYALSi5vZ/vw8GIAlSpF4c",
+	"200af2ojA8QAmPcZzHxphWKaCA5cq9b+l9YEaAQS//cwDCHRHykfA/47AhVKlmgmeGu/9YFKrUhIORkC",
+	"oeoSIjISstMKWiqcwJSaGcDTaWv/19ZwrkG1LoKWnifQ2m8pLRkft66vg9ZLGk7gpeBainhxkWNNpnRu",
+	"VriERAeE8ohMU6VLaxI6psyAMRISCNOEKZIqiOph4aIdmjUbwBFcA9dHPBSR+W0Bok9MT0gYM3NeRE+o",
+	"JhSPiTBdv974D5YsXQsPuGahCQsnJKFSEz1hijAVEDEiEzEj0zSclBdLqNYgzbT/xbMmj37ttvcu/tG2",
+	"//m//f6Tx1v2///WWgLLKYSpZHr+QcQsnC8CdTYBktAx4K3EgkZkJMUUr0XT+JJoYYGVENM5obHgYC9N",
+	"plwRLgjjMeNA7DfLe2gE6myewHuEQNVD5Ma1zUBz+VOgXBOqHC6M2RXwJmRQnI1G9fdzdEZrEOCETkHZ",
+	"XV6BVExwcy16AiS0YBwQBXb5wfGofSI4tN9RHU4GgYFnDFqRne4umU1YDBaDmML5HGagdOPF9lu//m+/",
+	"dfGPfqv+Cj/C7ykofRzVH5LF2b8rImacDD63pR3eZtGAzCbADXAWcHJ+fvwqIBArIJSMJKgJERzKgI2E",
+	"nFLd2m+lKYsa4NFyfjjSIOuQW8RAFISCR8pgzYwynVGwPYvPmmg5Ly86ZZxNzc318gUZ1zAGiSv+m8oG",
+	"nKVczUCSCBIwCwpuFlFAHLfLbtCdyXK8vA5aCZV0Cjrjk1rTcDIFXnv2rw2BDD68Pz0jW1e9LZoPVgOz",
+	"DjNjEqonraDF6dSsRP3vBS0DFJMQtfa1TGGzO3gFVyyEOrDec8jxlsYxSIcZEc5QDaBF2fe+EiwRqtcs",
+	"ruF6h5YUkMdwpDTLV2tgwf8sg2Nx3eMIponQwMP5G5gvpe2hIVlCp4KPiZ4I5U6LKXdCOVAWhQqwvDXa",
+	"ZpHNTuZ4ZBgG8otF8P5t+Y2TOzonajKhKiCMk99TYZi/YbgKDJJqiMhwTkIxnVJ1QIQkgycDKzP5vEMO",
+	"+VxPGB9bWjdCZsyFtJKzfnM+Q1vBvY9HDZLNEOQMGQBTluUg/3FSjnBh92bY7zJA7NeXw3Ai3JktQjF4",
+	"Mtg360iwi5IhDS/ThMxB32D7Pp/uP2lg0PXH8VpIAp/pNImBDFB6/9Trdrvt3t7e3qARlHV2/xGSmIYQ",
+	"NZ6BuYlMiOWSSBjlSrqpHlotO5XlB7JCcJ2x8BL0Ss45phpmdL6lcXhxMr+nIOcFNPbPK07mXIFsEpSp",
+	"AokiSTINRIsG9pPaT3wNI7w2k1UiuLIK9gsaOSFu/uXUCfO/NEliFlID5NZ/lb3JYpm/SRi19lv/31ah",
+	"yW/Zv6qtIymFfCGiuV1ucbdO5KHaRGMDMRhQPTPAVxWalnPDtwod5NopcKOYhfe0nWONKpikEQu1IrOM",
+	"SVpldCLiSN3azl4LOWRRBPz+biqUEAHXjMbmsq5ozCLk9JEAyzRpHIsZstFb2+Yv9uczId5SaZnX/aJl",
+	"pqBRoxcKQWIE47a2d8wNj6Lxfe7L4OKIsvgWyewt8LGefMz50H1s5jC3uuzqBK0+B8FtbexE6Nci5fe0",
+	"pRNBVBpOCKpEt7mHdyJiIwZLDTOjw3lWYC6WaSyBRvMyOOg0aXtek2XwlDwsnlm7bA6OuQ5a/2n7tnXb",
+	"s8KXrrhot18HX3OGHyRaisx867Wlnftju9nCBaM1ouTW8AMVuROhT6lmasToML4/Npvrvoj3CZW6gmfu",
+	"8nPNdY1bt2O/7r7P2BRE+idoQRGLrCiVkl2B0X01m96evLlnOXrr8vJMiHeUz92v6v62MaV8nl1SRbtB",
+	"N1M79zMt303ukfo6/DznNNUTIdkfcH+yyWp8hRZ4a7d6zukVZfG9ch6nCDFFxBXIWNAIIiIkYVqRiGo6",
+	"pNYhQWd0foByUdFpQacuKGD9lWPK+LeAEypNEiE1RO8gYvQMjb17UcW40BOQC25wDhDdojJ2nowljeC+",
+	"1cxPMDwVxqQnqQXg1rd2ndnsWdRLpHZPiRQJSM2sde55busUOaGg8MtR+xFU6tLEoTdGScyICb0CFDND",
+	"AE4iiEFDlDueNEzVqjNzQBaeZ4O8zr1ApaRz8+9QAtUQHeqSLyKiGtpOqlUcEoHz7+Lym8Bh3cx1MCRU",
+	"qZmQ0S9U1Tg0f0F7FUg2ylytDfTNmJ6IVBNFY40HN6FqEqDnMveVUTkWfJtF5Oqn3h6Z/tTb2336jOif",
+	"tknyUw/9Qwv7k6A042ML70k6HTrcqTBb+wciRkTCVFxBlLnFA7w2DCgRA56NPKI/1QZ01r5BH4S6g1Og",
+	"VKZrb3IVp3Ze3SczRDwTEa1xfr/AwKEYEQ/RLb5aXNZiRmVkjZTfU6FpFj+IDIsGGk7sQIXn8WyXvGEv",
+	"CNUkBmpDKjkKMq6f7bYWQzhB5lRb7TuzQ60rrs7BVzjlfi08dfkUnzYqOOqdfEEODYgTlHhC9YCLmKIY",
+	"/hdCJNFFul1gMzegWvicMAlqkylsvUNW7A8oDWy6usqR49dwcvmoC0iXnM4LdMQvnszawAQtpYXc7Ayv",
+	"Ch/5ppvNpuY7zldfsknHMhc2Ocw3T+P4/ai1/+taZO/O7PoiaPE0drqclinkTH09hmQgvIT5Sm7zBubH",
+	"/Aq4FhJ5y5SyeCg+r8mk3rnRRkCkanImLq0jdaMtf8hn1uy6ckXuCNzeCnCD7Lx9QJbc2s+0Bi9HUkzX",
+	"xEsJ1OlGWQbC0X8+HH88etUKWi8PP7SC1tnhm6P3/z762Apa///54cfDk7Pjk6NXNQkKQUuLm2ArQouT",
+	"c3CWbPhdca8VbQizXup8Wkf8CmKRgCJwBZJkA1EqoLjI46drHBgNL7mYxRCNm9xnEzaeGJNAGZWOh54S",
+	"ZhdCHcz/zJorj2mi6hIXqCYzqkgkRZI4pc7oBHPQRILV/20aTA6AGTIScSxmNhpLuQ+PkQKb6n0GDeuU",
+	"LeBZ0pK/wZ3t2g260Sj210bfEFhSp/8aTQ6NdIybQ55RkR2BNLbbFIzchCggSrjcKXNmKB6I4ECQcaKP",
+	"bcL4eM2LUmgdqPcJ8DocMZCJkcYAcwknQsE5hN51uQCjMUPNDWt6abS8K5BrAVIhs5w+Kjhc3FLlBhzG",
+	"eYdc3doSMv3gc9EyoV4y6z/PGM7Z+zdHJ62g9enoxW8fzk9/qWUtEsZMadhQhs4MBIe6jmrc8cdUGfK5",
+	"hHaa4CErh/21C5R5erBCzcONVkAvYFpyeJnKfBuqWOQl3FS1qxXbuZEe55TVtXTmynkVUwM/r2cDdW2J",
+	"FlvaSg0y2Mw8Z/oG5Pzk+D9ZOtiaZM9qaP2QSMojMXUZbDNMoaSxElmKXZZTstlJ4ZB1z+Jl4RMpA/eS",
+	"JROQGj7rgPTIcI7JBeRpl7xjLzA1x1rCUhveybRlkIZGSsm1OeRDxinmPUzpZxuCa+0/3d7dfv682w1a",
+	"U8azH3s1aHOY6slHl3qweHnRkqyxeI62OaGOlbZVKBLkoZc2yXKlTRH5lu+GVvIqtHK+F1DKAkTchBth",
+	"mATMfcz5auUoEvp7Cgdkp2sMYHVAZkJeKiK41W1qtLXaz5xVIA4IJf/6dNZZiZT2exUoV6GpNRPWQtGd",
+	"bWJTibUg2wZHV2Lfdnfvn72n2yXk29muOYqXE8rH8MGZ3TV8N5USuPYHLEOSn9kV8HzwddDiMFt37ok3",
+	"tHrCVTDKH647Xoyy0lC/EmGa8UUa2fAhjT94m7QSoOrHJUbSH344JjudLoncRzxU8FbKwwBq8fySm2y+",
+	"7FFZNu08G1fnaHH+lWTZMb1Ctt/oaE1udu8VYFZAUG9937LEv1Xel13NZlqRJ9lLiwetBU9Y80G9ZUo3",
+	"iYn1PZRNXuJaiNUScE7cSXi8p7eG0HtVOfxFRmyX/rsiHAehpGMcg1IGtw9sTlnMhoqNOY0xc1r5dgVb",
+	"sC7R+JrSzy5vffufwdIs9gzK88Qg3eKZr0Of3iFVzxan1x3s0csP6TBmYW1a9M6OEwWMkyFV8GzXhuRG",
+	"TNrMwe7n7tOyeJhrywXyJNBfD9v/Q9t/dNt7/9i6+LK7e/23OvooYkGLpCmimuTZU21I4QCdC4kUY0mn",
+	"KN79lWn7j4tf7dq/XTypXRfMunX6pLFP0KtgffwJSCX4auFsvxdYoOvO+2draxapr+XN6vz3FUqAHVe7",
+	"Qok71mwtD7poQQwWUQlomIsRMYZ8bNO60iQzj2PBx+5xhC/0nz6rOc83MK9wxAVS2O7t/nP3+c6zXZ8i",
+	"unUUUfI1LnIhNnYJsxXM+OWwbYArFJkcewO06jH7mzAUo3pOLiELNLMxh4gkEtr5b8ZubUtQQuo+fzM3",
+	"vOES5gFheFZ2zNFLIriVE+aPCl09KrQ2PmGRHWUnVwf2uT+yQ84qkJGxsBvAR02KZBQZoI9tTmwA2Ax0",
+	"A1hEHu32uRs0ZOO2+Trlj0ueKNwuSEZjpsyWkQWYz3T6vIaca6IIFkTHNZZGeT0Gcx20Ls0xfJDwBuYv",
+	"My1gDZ+VN+04Wl/yWHREN/XnYzsBBUbVgWau+SPe8ht/oXpE9nC2QSR7gAsOZ2wKm++4NPEu9mz9JRIj",
+	"98crda6P5dEYIjLk4h/VGlBV2FgFhjJiLSzRfE+151xzhjX4t4BbQcZZ6pjrG5ifY7BvkR/dCk1scM3F",
+	"pJsi+IZLlE5zfUDf+9PuGS9XzT71x15f1114+bgqLtYNMD9oJb6itfrcfQxBtVOnEtbZkB244CV1hFJA",
+	"4X/2onHrzdph7+mzvdX64XPyCD/U7nW3dx/XKYtlT0LZjWB/aFIn/1Gr070V42O+3Lm1sYc2ualLwret",
+	"fYddN1gjeWEdm/oEZk1G7V+eI21qFP0YPKzswfbl6YK4La2zcDoN6ObbFi4ny+wd7YTCuBAjMrG5MlWj",
+	"wbfW67yE5cO+L6ZbooCVvLPuaCzAL1IexbAZ+7lVd9GtUP36SRklkqzLQhHV61zvuxWSq/vyN0Nlzb62",
+	"DRTcKv2VNdMGjBNaDNNRCadyD/0CVpWCxZXcjc801PEcg/Eugq9n+AKWC+vN5nN3aZXkQaGxJEldhGIG",
+	"Q7Nk6+I6WMi0BGYs19oFFj+FH/B/Lr58cX19Yci87EWp36SrMUCThIyFJkzbIiavX74jQpLDDyeq4uPY",
+	"7e49W+ldzGBZgUCf7LDTdFiAVKtxfvTiOvUesWp8qqRArXKHLlhg3rcuasGpEtkSL+eznec7q/ycp74u",
+	"W76gZ7uLHpv/HEWvTg8zp0XJNyKuQFZdGeidMYvaQCvjYZxGldyfVU7K58+uf/qpVrU8rXCM+5dMf5It",
+	"cO6psRUfsQtmixE5bP9PQGj7j4B023uY/fTbAUk5+z2FPK9bwpg61yNVGDAtVIiQShE3XcxvF192gqfd",
+	"evfxv2nCoto7SZrtl0NOUm7OTYJCL5hgHGPwH9rbT58VOJjKuNMIVfviy/N/Xv9tpWN4uepQxxwWUyt4",
+	"hCDW7mSidaLI+ce3QZ6ZJkaEkkSyK6qBcNAzIS9JymMMOU+AmG9TLaR9P25TvqtO3u7u8zI/6dacfpY3",
+	"WkkUTPWkPtqi7DaHWHtGQShBB6T3rEr7q859e7seGZLtp8+idZYu3J7m0NZGBvLo4+uX5Pn2Xu/xLeCF",
+	"BTawx7WIG9X4QoYD7tRrJyhXzOvUMAKXXQxUgjx0V2L/9Trjh//6dNYKVqQn7JPeUzJlPNWgOuRlTNlU",
+	"7ZOBSocDWziDRQEZWO3nNxYNyKOaNBFFBI/nj4M+HygzxmUiBWTAqB4EZACfk4F1QSMTM/uysBbnaBDd",
+	"PhhifCRqU4HsU3uXWHNqI3aoKoUi7pBjTS4BEv/6VZGYmIBIYsDydkpTqTMYlX3m0edIOeh1VyzKn6pZ",
+	"qgu9NIqUaxaTyugJeuk7fd43op2BrW/wr9P3JwbDQjqF+CVVEBSkoCcwNZDwyLBNi4M2ESehUcT4OCDw",
+	"GevQjYTs86JqyhSUomNQA/f8CMhIYpUjp965pMc8WUoCSZw6SR4NxFCFqaQd/GnwuNPnRxhvwPiW2fTg",
+	"S98Gu/qtfdJv9dNudyekedgM/w39VkD6GAvzRykM3f2mOL2E34wUyAZfDzrELpNVRyEhlZKB6vNy4bIO",
+	"eQf5Ux1KhiKaZ+m/TLliIKEuHm4b0YVbdHWODgglNik1K3/T58a8yB6yUEXoEFMUyXvkkogBUyovISKD",
+	"z+0Sbg/wVZrVmTH3CGFy2c6IzDELwSVcuSIyhwm+5N/udFtBK5WxQ2y1v7U1m806FP/cEXK85eaqrbfH",
+	"L49OTo9wjtEbmUah+d7eVMt7ydDqdnpdO0okwGnCjJzudDs7ll1NkCVsRSLE/xnX1eB5y5RWWZApOwKL",
+	"5JQTLedGfcZXUEp7pf865AQgyjN5syqB8xm+OYdYuRPJP2kUJgPBKwNMpSzOdrdbeWxoSGtroqdx+ZVh",
+	"TX2dxaBn9Tn0V9VSyJ5cZnUT20XhxDWeyleqLX6ftRl2urtNM/Jb3PKLYFwHrd3u89VzsiIAZvxOb/X4",
+	"aq2a66D11GLO8nl5ERicsLN6gv9e2pezrf1fL4KWSqdTrEPYOisxIcNLbF07zFVA+WLEGR0rTDZz41oX",
+	"5pNIlFtfDJe4bqRNI5u5z8tHLAaFb6NDzLCzAsISr+MKS8gOC/KVaxs2+GaKIVv5xOuL9ag2VGo50QZ2",
+	"3H/pFbWbXWt4ElPGN+QGZ+7I7oAf+PVj16DGfPiGLCAreLlsLI753tnFGmTsFU/DKestY8sL/TAs6VP2",
+	"NgoZUSwoBrobeFBJ+VvKhUZ5Kdui3tqMKjJMWWy9a1aVRdZn/qeBDb1G1XRN+X8Tki9v6YeuqfQgt5vl",
+	"dm4kZTbT0FppYkQye2oJ2Vhdu5NVwailmtdevqKlnEigiSKBRuT/HL5720AiWYq5MRZXE8rNq3IspLLX",
+	"UZPb6ZxOY6PfGJhs5F/ICKQ9Lmuf5XVdqfa1lQcSfCDBtVRnh+4rSM4g4r0Iqow6NqPADLxNBJa/swdi",
+	"eSCWVcTSTCRXvS1aPLmxTy8XqeRVVugGM5Ox3wZlMRkLa0wyfYD5xe5lMjrTwlgoiDoElcusi4AW1uGp",
+	"iNJ0jpEGJlUdOUWl10DWzw1KZzHPW5Fm5RdH12V3ep5GsEjI1bPB56q3VlHrRnZNby3EKcrT3YQMemtg",
+	"p4//u72n60BVUyDNTN7eW2u1UuXBb59Yc/K0WOOXBfNo1P2iWhfXQbPYUhCP2gokvjGCz+YQO6R4rEmQ",
+	"/lOOT6mNmpWFu/fJCHQ4sa+JpUjHE9/n3yDbfEq8I+WyRIiL27U7vEUyuw+a+U6wEQMr1ilfqY1O6FCk",
+	"ejWelmXJlp8Sm6R1Uek4zmJfWQzNWQAYMAQe1SFiWH4jfDdiofIQeX25cDtU4D/CryEFCx0GqTjMSEKZ",
+	"dOFM7JuhXNGpB1n0IIvWpX6LUqWai8uJvFzzMhF1L+2qxSwMefsh8EsXls5KJWTBQVotIf9ot9d7HBR1",
+	"Mm1BoTmmGnyaCCwndcnFTNnwu+t/gPWdsge4IeUkEjOOvcmY3ica4hirjXCM9aLzxpaXxFO4hHmH2MqH",
+	"qMpaKUoSW7jK/CsgVPW5LemG6/klPfGrWP+QDsUVeLURddF1iimyu71Xx+Tsd7w6KuuyORFq0G2lJdDp",
+	"BgxnoUjJWhyvd3scz6tXusjvTvGMv0OOtgZJFv1CbsQD1wCr0gTigXXeMuu07/2weJtPrxnvHMZiiHlY",
+	"layQoh5hhZ9uffH7vC2P8to0INsgYk5mICFnQQf2N47M0SpNHfKeA5HI6cXITXYVs4ummZi9ttfrdQPS",
+	"2318YEYq8xEaB+aTfV5wL5017Ko13x23LXGxzYLIpQZ618HK8X6TtDWGZx0J1viuG3qxkdZ3q8y4Jv3O",
+	"P9iF9qztoj/rMt5Y6uWatV39gbyH291nf84NHuYlvfQ3eZdf1eLjh3Ejf7uaxF2nOfSerR5f18LmR3Ds",
+	"ZXbG1+kERcXn5iyvUk+oDjlN5RW7MioBVikVVyCt2YRlQnLjxs89rRfaL/LqxxsJ7JIAvg9hWa5b1yAo",
+	"81LOD1GyDdnbX4RX/cX5zWv05Xs9iP+uCpxfk+dY4qh9E/nz0VnRd0NnVkeHYE0ulTUtsUn27tlmDWcx",
+	"n8+5yuqQWt6ETHA4qGkpiLFGW1X/B6ZqR6H31xLKUfe30YTUMY7m7nV1jP+r1ntev/l76hLn+Ng33wXN",
+	"8c0/q3nr0wZ+cjc9Vp82UcQGjcz+7CsrSZNDdZk/jsubjfIIuW2l1/2N5Ex9rGChqnA5WLA8NIDwgVei",
+	"oOjN+Wi32328TwalDu37xDW7R38WViMKcIj7a/YSzW0/e382MMC5Bug2EJEr3u9zJ5lzwClCNdZ8Rnhm",
+	"jKuD4rGf6vMJUEl2u3v22SBhmsiU27ya3d62bXzPbJ+wmVnAYJSIo/xGbPKMBBoZhcB7TchhhksyZbsm",
+	"RM3xhRsq+dXu8Ws40Ip2+9YquLtQRo1BcIOEHhtxOMhLw2fOTnO4RVcfj2Y30R0eQhc4fg2dPG8T/zWx",
+	"ju3V02raCD+ESW7ZSEGS+krh4RwjXn3pWs/IMS/nmmOKoSvdXJtpGDPl+m6pu8xu8mpmN3gqir5yDxlO",
+	"t46BZy6z6O/KO+cM8/Li4o0aykfQqeSqvsFFrjEZCeHcaxhtG1KsOUMkjFIFXsjM6Qm1KU5Yef1V1prs",
+	"LhKciqqA9x3pX5Hb9DHv0vMQ778Nofkgwm6PgWS4WWQVudR3RVz7wEVuUhZZW1kpnPqaCpg4T8KYAdck",
+	"nEB4WX2TMqE8UiRzxGEqvrMSMHXLFfNJqNSKiFFDIm+pbvodyrtyL8h6icc8QP5UmXfntPudIPmnCsJh",
+	"BnCeXZr3y1zA9E0Nfi/fmCkiEtsKZx87/41YHNtyBVTKeaUoPo0Fhw45LP1coZM+d5nLsbGQ0QuTt5vE",
+	"GiWYD1M0FCSHler+BH5PaZx1OHBJfuhZsDP73E3NknDN37hzUWDnSZnX68cG9f45ltoGkLxrAJb9efLk",
+	"zAXu9p88IZSTgVcRcuBehLLRCKSyxVMq8Dn3BLIF9L9KkZhziK2vI1e981c8rtegfc3zKO9UibmTY5o8",
+	"DuwzHuW97rHuFsOIzG/lFO5Onx/msUcyTZUmQ2m+T8nAr2Y5OMBmEuaoWURm5sIj0eyqeGP5612oQkXJ",
+	"9q/zFjzoKw/6yremryAjFdJzWvrmd5PSsp75vfUlK2t7vezd4LFWK54MutJv6GN2rweVFgn2zTPMufFp",
+	"YG4hbViaJqvG25ShULVIsNP/d0jeP3alE48MzAXmSnuD0V+rkb8vyh07z4GYcSO5rNBzv7kaBiNzkE11",
+	"lO4IVW/RL7XcJ/WA/t8r+hscXor5tY/zsKGrdoXEMq23Xj+L6G2x4rt43+01zbvnZ3wPZPUdvOv7bmSY",
+	"LVG6jJKdeuYecTd6mc6TsaSRjbRT8gmGp6h0dcgLbAyQFzIKCNBwgkblIB+FhbgGNQVgs/h8n9vWgwER",
+	"csFVbmv1Oo+5LV5LUgtOlhtiveYxu4LM2ExAFgmrff7SWKMkFBGofdLrdnueswKzXOmMzg/MX54TSvAV",
+	"vJAk5RGEwsbKsYQTjtgj1P7LvdJ7tkvesBcHfd7r9nrmbzSN8xR9BfIK5AHZ3XVrOh+gy+lwBjBWjZFw",
+	"JS5tuocxhTmmgODMPesuMAaz3V05oaI2GiA4h1C7xpAbs1jXSXJBgejVpY6dzpgO7Rtw6/nIL94W/w1F",
+	"/GDm1uSXrpEL78iuFJv+a9qfDdVo3ieuD/s4x+SMh2W/VHnYVtHutN6J+FpI5y53xdJCyo0qroBHeZaZ",
+	"bUvPM06DJZux1HjOYlw7351u3gi+MSpX7s96h4Gy8kINSoTOwPhru87/4n6an0EbUYV3mbuIl1DJCv9M",
+	"XomwkWwGp8Cjd3aYO7ABYTwg5T9YyAcYblqQ+PuGpGCa6DmJmdJkCpQ7IqRx3Of4GNU5pqNU0mE875BD",
+	"TaZCaSN7iUqHU2adxgHZfvrMiF7/Kb7NArTF21HyFz2IQkCtYGiz9XTmYx8cRzBNhAYeztvoLi885Obv",
+	"XtCOcbK9SyYilYqMAblHlgmYvc7H4uXWK2V2kQcLDjKGYn0AmPbOsNSOjfFH5NFud+9xh3zyUuYtwdny",
+	"BOjzNhJfsiuIPBjzAyGsngWp4nbU5m9zisPJOmatZ3F9bideH6n1uFfeeeqrba6vX73OWe93RagcvkJ8",
+	"fvDnP/jzv7kUOqPVUMv2jOEA/ApikZTymHLmv0pKJKmatK3rfWnZP1FwPpuVrL0HFji/2UFfNJRbx9H+",
+	"Wsix0Br4gz7zfePpiSBTIYHM6CW002RZ+kCCXfqW5A7U+SY/GTTEUNKMGtN75Lkasn4t6JF3prNh90xb",
+	"OU8zqPYN/jqZE5j/N8IVn8vGMzrPS5EZxaHPFfsDOuQIH7fhzwPE/EH+fD9JsF+UmpCsGt8jr23gY+sM",
+	"GbhWgIOszVRinyhgu6juTveAnHN8fGkGPe70+bEu4vlmGaAyZiAJJkC8517F2mzVkMaxIozbB1gMz8YS",
+	"Vb0+ocskevsO2OL7N42uv4FEP8jih/pndytaMdVp5nMpQz0z9FSWUtSXc6xF4bp1RROLpo2v+NF5Weo3",
+	"l7eQ234cWH7jUeApOiLRvhEjMjAU9o5yOgbZydvXDRrikHkjxDuMe+RrNDgtLmH+IOG/f49FZspak598",
+	"giH5gALQl21MkSmNsGz6pjSUZZQt006PeKSc/LOGs5cGiH1rXaxhCLHgY0W0CIqcXb99YSn9pFmhPc2L",
+	"a96FrFzo7HtTkflWjMcQEYOMD2VAf8Rw4VsxdrdfW0+63it4ljcozGVgFrhDw2+Q5XsNXF2GxdSY7GFN",
+	"gK388A/uE50+x366l9wMs8FMtGZnUvBxXnQUn4RjQxARR4QmVOpmX/zdUuNbMT7m31rpX0fZ7KG+74N+",
+	"e/NQnGEPiELNBX4z6bvlBGlzMOGwImtnQl4qdNJ3yAcJ2PE1ct5053rv5YE28sirhzujisRC6ceZtd7n",
+	"mZfd5YJiresDklQ+G1MN0kyCij5QxzsctN+sKL8XPnJYVA73HB0EefUDa3lgLTfvOYPJPLTCE6yHLkO5",
+	"pYzH6AxLQpfFK1xPuchakAO3rSwEkQtP9bB4OJbKoeNS041m/eJcYWPxO2kwkJdLUg8vcOsZwUNo6rtl",
+	"At5D2dTS0Ap63/pi/rOs2jW+pU95FIOfEEiOaDhxvWyKp7FomviPA8XI5jJeMh4FJBZYNJNFxFb+6XPw",
+	"MguKuP3Ry8rLw4HgYFDOvWDDKEMaxwd5cTz7lK80qc8Hl+ZXb071AeAlzG2RTuwwvxjMsCW80TmoJvaZ",
+	"X4N3zy7yAo9p8wSBc7yCr39qwDRM1eoQfQGqwb8p/Xxs5/W6Qdb+jkpJG92IFhtUkCWS5uU+3Nm5eh8/",
+	"ROjgoYDmLRTQpJkjI3sDPMwJaf0ncmWu+KVlU56NzDVM0tCWzSO2FNlUNQ7pHgcqG5JwPVFTGbf2W1tI",
+	"ow6mhfRuhZX1eJQ/yW0FLU6nSE8Z970OGtr7ZY1tmc9w3DtB95HsDBa/ceqeEvt5CW5SnpawOOsjhMCu",
+	"SvMwX9pPTi8+lCXBLX6nqLpud2GLC6mAUOUVkiu+ZGsNLX7nkx+1dpt1Tm7nm8rDysXH0KO9+K1SB8bA",
+	"NvjPmvsaGEsd/92n8u6M1xfX/y8AAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

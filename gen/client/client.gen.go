@@ -165,6 +165,9 @@ type Attachment struct {
 	ID openapi_types.UUID `json:"id"`
 }
 
+// AttachmentContent Ciphertext, 1 byte to 50 MiB; or the part of it that was asked for.
+type AttachmentContent = openapi_types.File
+
 // AuthResponse defines model for AuthResponse.
 type AuthResponse struct {
 	// DeviceID Only with a device-scoped token.
@@ -183,6 +186,9 @@ type AuthResponse struct {
 	Token string `json:"token"`
 }
 
+// BackupContent Ciphertext, 32 bytes to 2 MiB.
+type BackupContent = openapi_types.File
+
 // ChangePassword defines model for ChangePassword.
 type ChangePassword struct {
 	// CurrentPassword A password to compare, so of any length up to the longest.
@@ -192,8 +198,8 @@ type ChangePassword struct {
 	NewPassword NewPassword `json:"newPassword"`
 }
 
-// Ciphertext defines model for Ciphertext.
-type Ciphertext = openapi_types.File
+// ContractDocument An OpenAPI 3.0 document.
+type ContractDocument map[string]interface{}
 
 // Credentials defines model for Credentials.
 type Credentials struct {
@@ -241,8 +247,8 @@ type DeviceUpdate struct {
 // ECPublicKey 33 bytes in base64; the first is 0x05.
 type ECPublicKey = []byte
 
-// Error defines model for Error.
-type Error struct {
+// ErrorBody defines model for ErrorBody.
+type ErrorBody struct {
 	// Code Stable; for programs.
 	Code string `json:"code"`
 
@@ -362,8 +368,8 @@ type PushToken struct {
 	WebPush *WebPushSubscription `json:"webPush,omitempty"`
 }
 
-// RefreshToken defines model for RefreshToken.
-type RefreshToken struct {
+// RefreshTokenBody defines model for RefreshTokenBody.
+type RefreshTokenBody struct {
 	RefreshToken string `json:"refreshToken"`
 }
 
@@ -420,17 +426,20 @@ type DocsFile = string
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = openapi_types.UUID
 
-// IfMatch defines model for IfMatch.
-type IfMatch = string
-
 // IfNoneMatch defines model for IfNoneMatch.
 type IfNoneMatch = string
 
 // IfRange defines model for IfRange.
 type IfRange = string
 
+// NoVersion defines model for NoVersion.
+type NoVersion = string
+
 // Range defines model for Range.
 type Range = string
+
+// ReplacedVersion defines model for ReplacedVersion.
+type ReplacedVersion = string
 
 // Ticket defines model for Ticket.
 type Ticket = string
@@ -439,56 +448,56 @@ type Ticket = string
 type UserID = openapi_types.UUID
 
 // BadRequest defines model for BadRequest.
-type BadRequest = Error
+type BadRequest = ErrorBody
 
 // Conflict defines model for Conflict.
-type Conflict = Error
+type Conflict = ErrorBody
 
 // Forbidden defines model for Forbidden.
-type Forbidden = Error
+type Forbidden = ErrorBody
 
 // HeadersTooLarge defines model for HeadersTooLarge.
-type HeadersTooLarge = Error
+type HeadersTooLarge = ErrorBody
 
 // Internal defines model for Internal.
-type Internal = Error
+type Internal = ErrorBody
 
 // LengthRequired defines model for LengthRequired.
-type LengthRequired = Error
+type LengthRequired = ErrorBody
 
 // NotFound defines model for NotFound.
-type NotFound = Error
+type NotFound = ErrorBody
 
 // PreconditionFailed defines model for PreconditionFailed.
-type PreconditionFailed = Error
+type PreconditionFailed = ErrorBody
 
 // RangeNotSatisfiable defines model for RangeNotSatisfiable.
-type RangeNotSatisfiable = Error
+type RangeNotSatisfiable = ErrorBody
 
 // Timeout defines model for Timeout.
-type Timeout = Error
+type Timeout = ErrorBody
 
 // TooLarge defines model for TooLarge.
-type TooLarge = Error
+type TooLarge = ErrorBody
 
 // TooManyRequests defines model for TooManyRequests.
-type TooManyRequests = Error
+type TooManyRequests = ErrorBody
 
 // Unauthorized defines model for Unauthorized.
-type Unauthorized = Error
+type Unauthorized = ErrorBody
 
 // Unavailable defines model for Unavailable.
-type Unavailable = Error
+type Unavailable = ErrorBody
 
 // UnsupportedMediaType defines model for UnsupportedMediaType.
-type UnsupportedMediaType = Error
+type UnsupportedMediaType = ErrorBody
 
 // UpgradeRequired defines model for UpgradeRequired.
-type UpgradeRequired = Error
+type UpgradeRequired = ErrorBody
 
 // DownloadAttachmentParams defines parameters for DownloadAttachment.
 type DownloadAttachmentParams struct {
-	// IfNoneMatch Versions that the client has, in quotes; or `*`.
+	// IfNoneMatch Versions that the client has, in quotes and separated by commas; or `*` for any. Anything else is ignored.
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 
 	// Range For example `bytes=1000-1999`.
@@ -500,17 +509,17 @@ type DownloadAttachmentParams struct {
 
 // DownloadBackupParams defines parameters for DownloadBackup.
 type DownloadBackupParams struct {
-	// IfNoneMatch Versions that the client has, in quotes; or `*`.
+	// IfNoneMatch Versions that the client has, in quotes and separated by commas; or `*` for any. Anything else is ignored.
 	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
 }
 
 // UploadBackupParams defines parameters for UploadBackup.
 type UploadBackupParams struct {
 	// IfMatch The version that is to be replaced, in quotes.
-	IfMatch *IfMatch `json:"If-Match,omitempty"`
+	IfMatch *ReplacedVersion `json:"If-Match,omitempty"`
 
-	// IfNoneMatch Versions that the client has, in quotes; or `*`.
-	IfNoneMatch *IfNoneMatch `json:"If-None-Match,omitempty"`
+	// IfNoneMatch `*`: there is no backup yet.
+	IfNoneMatch *NoVersion `json:"If-None-Match,omitempty"`
 }
 
 // ConnectGatewayParams defines parameters for ConnectGateway.
@@ -544,13 +553,13 @@ type UpdateDeviceJSONRequestBody = DeviceUpdate
 type SetPushTokenJSONRequestBody = PushToken
 
 // DeleteSessionJSONRequestBody defines body for DeleteSession for application/json ContentType.
-type DeleteSessionJSONRequestBody = RefreshToken
+type DeleteSessionJSONRequestBody = RefreshTokenBody
 
 // CreateSessionJSONRequestBody defines body for CreateSession for application/json ContentType.
 type CreateSessionJSONRequestBody = LogIn
 
 // RefreshSessionJSONRequestBody defines body for RefreshSession for application/json ContentType.
-type RefreshSessionJSONRequestBody = RefreshToken
+type RefreshSessionJSONRequestBody = RefreshTokenBody
 
 // CreateUserJSONRequestBody defines body for CreateUser for application/json ContentType.
 type CreateUserJSONRequestBody = Credentials
@@ -640,8 +649,8 @@ type ClientInterface interface {
 	//
 	// The names of the files may change with every version.
 	//
-	// Corresponds with GET /docs/{file} (the `GetDocsFile` operationId).
-	GetDocsFile(ctx context.Context, file DocsFile, reqEditors ...RequestEditorFn) (*http.Response, error)
+	// Corresponds with GET /docs/{name} (the `GetDocsFile` operationId).
+	GetDocsFile(ctx context.Context, name DocsFile, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetFrames The frames and the bodies of messages
 	//
@@ -1020,9 +1029,9 @@ func (c *Client) GetDocs(ctx context.Context, reqEditors ...RequestEditorFn) (*h
 //
 // The names of the files may change with every version.
 //
-// Corresponds with GET /docs/{file} (the `GetDocsFile` operationId).
-func (c *Client) GetDocsFile(ctx context.Context, file DocsFile, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetDocsFileRequest(c.Server, file)
+// Corresponds with GET /docs/{name} (the `GetDocsFile` operationId).
+func (c *Client) GetDocsFile(ctx context.Context, name DocsFile, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDocsFileRequest(c.Server, name)
 	if err != nil {
 		return nil, err
 	}
@@ -1806,12 +1815,12 @@ func NewGetDocsRequest(server string) (*http.Request, error) {
 }
 
 // NewGetDocsFileRequest constructs an http.Request for the GetDocsFile method
-func NewGetDocsFileRequest(server string, file DocsFile) (*http.Request, error) {
+func NewGetDocsFileRequest(server string, name DocsFile) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
 
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "file", file, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
 	if err != nil {
 		return nil, err
 	}
@@ -2972,8 +2981,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
-	// Corresponds with GET /docs/{file} (the `GetDocsFile` operationId).
-	GetDocsFileWithResponse(ctx context.Context, file DocsFile, reqEditors ...RequestEditorFn) (*GetDocsFileHTTPResponse, error)
+	// Corresponds with GET /docs/{name} (the `GetDocsFile` operationId).
+	GetDocsFileWithResponse(ctx context.Context, name DocsFile, reqEditors ...RequestEditorFn) (*GetDocsFileHTTPResponse, error)
 
 	// GetFramesWithResponse The frames and the bodies of messages
 	//
@@ -3768,7 +3777,7 @@ type GetContractJSONHTTPResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *map[string]interface{}
+	JSON200 *ContractDocument
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
 	// JSON431 the response for an HTTP 431 `application/json` response
@@ -3792,7 +3801,7 @@ type GetContractJSONHTTPResponse struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetContractJSONHTTPResponse) GetJSON200() *map[string]interface{} {
+func (r GetContractJSONHTTPResponse) GetJSON200() *ContractDocument {
 	return r.JSON200
 }
 
@@ -8317,9 +8326,9 @@ func (c *ClientWithResponses) GetDocsWithResponse(ctx context.Context, reqEditor
 //
 // Returns a wrapper object for the known response body format(s).
 //
-// Corresponds with GET /docs/{file} (the `GetDocsFile` operationId).
-func (c *ClientWithResponses) GetDocsFileWithResponse(ctx context.Context, file DocsFile, reqEditors ...RequestEditorFn) (*GetDocsFileHTTPResponse, error) {
-	rsp, err := c.GetDocsFile(ctx, file, reqEditors...)
+// Corresponds with GET /docs/{name} (the `GetDocsFile` operationId).
+func (c *ClientWithResponses) GetDocsFileWithResponse(ctx context.Context, name DocsFile, reqEditors ...RequestEditorFn) (*GetDocsFileHTTPResponse, error) {
+	rsp, err := c.GetDocsFile(ctx, name, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -9503,7 +9512,7 @@ func ParseGetContractJSONHTTPResponse(rsp *http.Response) (*GetContractJSONHTTPR
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest map[string]interface{}
+		var dest ContractDocument
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -937,7 +937,8 @@ const file_obscura_proto_rawDesc = "" +
 	"\"ERROR_CODE_MALFORMED_SUBMISSION_ID\x10\x03\x12\x1e\n" +
 	"\x1aERROR_CODE_MESSAGE_MISSING\x10\x04\x12 \n" +
 	"\x1cERROR_CODE_MESSAGE_TOO_LARGE\x10\x05\x12\x1b\n" +
-	"\x17ERROR_CODE_MAILBOX_FULL\x10\x06B0Z.github.com/obscura-relay/obscura/gen/obscurapbb\x06proto3"
+	"\x17ERROR_CODE_MAILBOX_FULL\x10\x06BV\n" +
+	"\"io.github.obscura_relay.obscura.v1P\x01Z.github.com/obscura-relay/obscura/gen/obscurapbb\x06proto3"
 
 var (
 	file_obscura_proto_rawDescOnce sync.Once

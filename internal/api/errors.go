@@ -29,7 +29,7 @@ var statuses = map[core.Kind]int{
 }
 
 // ofFramework are the errors that Fiber makes itself: their texts may repeat the input and are not used.
-var ofFramework = map[int]api.Error{
+var ofFramework = map[int]api.ErrorBody{
 	http.StatusBadRequest:                   {Code: "invalid_request", Error: "The request is malformed."},
 	http.StatusNotFound:                     {Code: "not_found", Error: "There is nothing at this path."},
 	http.StatusMethodNotAllowed:             {Code: "method_not_allowed", Error: "This path does not know this method."},
@@ -41,7 +41,7 @@ var ofFramework = map[int]api.Error{
 	http.StatusRequestHeaderFieldsTooLarge:  {Code: "headers_too_large", Error: "The request headers are too large."},
 }
 
-var internalError = api.Error{Code: "internal", Error: "The relay failed."}
+var internalError = api.ErrorBody{Code: "internal", Error: "The relay failed."}
 
 // handleError answers with an error.
 func handleError(c *fiber.Ctx, err error) {
@@ -68,14 +68,14 @@ func writeError(answer *fasthttp.Response, err error) {
 	answer.SetBody(text)
 }
 
-func answerTo(err error) (status int, body api.Error, retry time.Duration) {
+func answerTo(err error) (status int, body api.ErrorBody, retry time.Duration) {
 	var ours *core.Error
 	if errors.As(err, &ours) {
 		status = statuses[ours.Kind]
 		if ours == errMedia { // the one error whose status its kind does not say
 			status = http.StatusUnsupportedMediaType
 		}
-		return status, api.Error{Code: ours.Code, Error: ours.Sentence}, ours.RetryAfter
+		return status, api.ErrorBody{Code: ours.Code, Error: ours.Sentence}, ours.RetryAfter
 	}
 	var theirs *fiber.Error
 	if errors.As(err, &theirs) {

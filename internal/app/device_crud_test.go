@@ -160,7 +160,7 @@ func TestADeletedDeviceStopsWorkingEverywhere(t *testing.T) {
 
 func refreshStatus(t testing.TB, relay *relaytest.Relay, token string) int {
 	t.Helper()
-	got, err := relay.Client("").RefreshSessionWithResponse(t.Context(), client.RefreshToken{RefreshToken: token})
+	got, err := relay.Client("").RefreshSessionWithResponse(t.Context(), client.RefreshTokenBody{RefreshToken: token})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ type refusal struct {
 }
 
 func refusalOf(status int, body []byte) refusal {
-	var e client.Error
+	var e client.ErrorBody
 	if status >= 400 {
 		_ = json.Unmarshal(body, &e)
 	}

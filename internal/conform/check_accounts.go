@@ -31,7 +31,7 @@ var accountChecks = []check{
 		t.must(auth.DeviceID == nil && t.claims(auth.Token).DeviceID == nil, "the token of a registration is device-scoped")
 		t.must(time.Unix(auth.ExpiresAt, 0).After(time.Now().Add(-5*time.Minute)), "expiresAt has passed")
 		t.works(auth.Token, "the access token of a registration")
-		t.call("POST", "/v1/sessions/refresh", "", client.RefreshToken{RefreshToken: auth.RefreshToken}).want(http.StatusOK, "(the refresh token of a registration)")
+		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: auth.RefreshToken}).want(http.StatusOK, "(the refresh token of a registration)")
 	}},
 	{"accounts.name-taken", "A name that is taken is 409, also when it is written in another case.", func(t *try) {
 		u := t.user()
@@ -88,7 +88,7 @@ var accountChecks = []check{
 		s.closes(4401, "after a change of password")
 		t.ends(other.Token)
 		t.ends(d.token)
-		t.call("POST", "/v1/sessions/refresh", "", client.RefreshToken{RefreshToken: other.RefreshToken}).
+		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: other.RefreshToken}).
 			wantError(http.StatusUnauthorized, "(the refresh token of another session)")
 		t.works(auth.Token, "the token of a change of password")
 	}},
@@ -139,7 +139,7 @@ var deletionChecks = []check{
 		s.closes(4401, "after the account was deleted")
 		t.ends(u.token)
 		t.ends(d.token)
-		t.call("POST", "/v1/sessions/refresh", "", client.RefreshToken{RefreshToken: d.refresh}).wantError(http.StatusUnauthorized, "(refresh, after deletion)")
+		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: d.refresh}).wantError(http.StatusUnauthorized, "(refresh, after deletion)")
 		t.logIn(u.name, u.password(), nil).wantError(http.StatusUnauthorized, "(log-in, after deletion)")
 		t.call("GET", "/v1/users/"+u.id.String(), other.token, nil).wantError(http.StatusNotFound, "(bundles of a deleted user)")
 		t.refuses(other, d.id, "a device of a deleted user")

@@ -95,7 +95,7 @@ var deviceChecks = []check{
 		t.call("DELETE", "/v1/devices/"+d.id.String(), u.token, nil).want(http.StatusOK, "")
 		s.closes(4401, "after the device was removed")
 		t.ends(d.token)
-		t.call("POST", "/v1/sessions/refresh", "", client.RefreshToken{RefreshToken: d.refresh}).wantError(http.StatusUnauthorized, "(of a removed device)")
+		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: d.refresh}).wantError(http.StatusUnauthorized, "(of a removed device)")
 		late, status := t.dial("?ticket="+waiting, "")
 		t.must(late == nil && status == http.StatusUnauthorized, "GET /v1/gateway with the ticket of a removed device: %d, want 401", status)
 		t.must(len(t.bundles(other, u.id)) == 0, "the keys of a removed device are still handed out")

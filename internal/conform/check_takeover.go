@@ -50,7 +50,7 @@ var takeoverChecks = []check{
 		t.takeOver(d)
 		s.closes(4401, "after a takeover")
 		t.ends(other.Token)
-		t.call("POST", "/v1/sessions/refresh", "", client.RefreshToken{RefreshToken: other.RefreshToken}).wantError(http.StatusUnauthorized, "(another session, after a takeover)")
+		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: other.RefreshToken}).wantError(http.StatusUnauthorized, "(another session, after a takeover)")
 		t.works(d.token, "the token that made the takeover")
 		t.pending(d)
 		t.refreshed(d.refresh, "(the session that made the takeover)")

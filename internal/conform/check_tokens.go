@@ -82,18 +82,18 @@ var tokenChecks = []check{
 		other := into[client.AuthResponse](t.logIn(d.user.name, d.user.password(), nil).want(http.StatusOK, ""))
 		s := t.connect(d)
 		s.drain(false)
-		t.call("DELETE", "/v1/sessions", d.token, client.RefreshToken{RefreshToken: d.refresh}).want(http.StatusOK, "")
+		t.call("DELETE", "/v1/sessions", d.token, client.RefreshTokenBody{RefreshToken: d.refresh}).want(http.StatusOK, "")
 		s.closes(4401, "after logging out")
 		t.ends(d.token)
-		t.call("POST", "/v1/sessions/refresh", "", client.RefreshToken{RefreshToken: d.refresh}).wantError(http.StatusUnauthorized, "(refresh, after logging out)")
+		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: d.refresh}).wantError(http.StatusUnauthorized, "(refresh, after logging out)")
 		t.works(other.Token, "the token of another session")
-		t.call("DELETE", "/v1/sessions", other.Token, client.RefreshToken{RefreshToken: "made-up"}).wantError(http.StatusUnauthorized, "(a made-up refresh token)")
+		t.call("DELETE", "/v1/sessions", other.Token, client.RefreshTokenBody{RefreshToken: "made-up"}).wantError(http.StatusUnauthorized, "(a made-up refresh token)")
 	}},
 }
 
 // refreshed trades a refresh token for a new pair.
 func (t *try) refreshed(token, when string) client.AuthResponse {
-	a := t.call("POST", "/v1/sessions/refresh", "", client.RefreshToken{RefreshToken: token})
+	a := t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: token})
 	return into[client.AuthResponse](a.want(http.StatusOK, when))
 }
 
@@ -115,7 +115,7 @@ var refreshChecks = []check{
 		t.refreshed(next.RefreshToken, "(a second time)")
 		plain := into[client.AuthResponse](t.logIn(d.user.name, d.user.password(), nil).want(http.StatusOK, ""))
 		t.must(t.refreshed(plain.RefreshToken, "").DeviceID == nil, "a user-scoped session became device-scoped")
-		t.call("POST", "/v1/sessions/refresh", "", client.RefreshToken{RefreshToken: "made-up"}).wantError(http.StatusUnauthorized, "(a made-up token)")
+		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: "made-up"}).wantError(http.StatusUnauthorized, "(a made-up token)")
 	}},
 	{"tokens.refresh-grace", "The same refresh token presented again within 10 seconds gets another working pair.", func(t *try) {
 		first := t.session(t.device())
@@ -130,9 +130,9 @@ var refreshChecks = []check{
 		next := t.refreshed(first.RefreshToken, "")
 		t.wait(11 * time.Second)
 		t.works(next.Token, "the access token before the reuse")
-		t.call("POST", "/v1/sessions/refresh", "", client.RefreshToken{RefreshToken: first.RefreshToken}).wantError(http.StatusUnauthorized, "(used before)")
+		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: first.RefreshToken}).wantError(http.StatusUnauthorized, "(used before)")
 		t.ends(next.Token)
-		t.call("POST", "/v1/sessions/refresh", "", client.RefreshToken{RefreshToken: next.RefreshToken}).
+		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: next.RefreshToken}).
 			wantError(http.StatusUnauthorized, "(the newest token, after an old one was reused)")
 		t.works(d.token, "the token of another session")
 	}},

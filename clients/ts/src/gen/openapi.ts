@@ -486,7 +486,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/docs/{file}": {
+    "/docs/{name}": {
         parameters: {
             query?: never;
             header?: never;
@@ -510,16 +510,28 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        Error: {
+        ErrorBody: {
             /** @description A sentence for a person. */
             error: string;
             /** @description Stable; for programs. */
             code: string;
         };
+        /** @description An OpenAPI 3.0 document. */
+        ContractDocument: {
+            [key: string]: unknown;
+        };
         /** Format: binary */
         Protobuf: string;
-        /** Format: binary */
-        Ciphertext: string;
+        /**
+         * Format: binary
+         * @description Ciphertext, 1 byte to 50 MiB; or the part of it that was asked for.
+         */
+        AttachmentContent: string;
+        /**
+         * Format: binary
+         * @description Ciphertext, 32 bytes to 2 MiB.
+         */
+        BackupContent: string;
         /**
          * @description 3 to 50 of A-Z, a-z, 0-9 and _; unique without regard to case.
          * @example carol
@@ -539,7 +551,7 @@ export interface components {
             /** Format: uuid */
             deviceId?: string | null;
         };
-        RefreshToken: {
+        RefreshTokenBody: {
             refreshToken: string;
         };
         ChangePassword: {
@@ -824,7 +836,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description No valid credential */
@@ -834,7 +846,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description The credential is valid and does not allow this */
@@ -844,7 +856,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description No such thing */
@@ -854,7 +866,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description The request did not arrive in time */
@@ -864,7 +876,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description It contradicts what the relay holds */
@@ -874,7 +886,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description A Content-Length is required */
@@ -884,7 +896,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description The condition does not hold */
@@ -894,7 +906,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description Too large */
@@ -904,7 +916,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description Another Content-Type is needed */
@@ -914,7 +926,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description There is no such part */
@@ -925,7 +937,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description A WebSocket upgrade is needed */
@@ -935,7 +947,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description Too many requests */
@@ -946,7 +958,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description The request headers are too large */
@@ -956,7 +968,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description The relay failed */
@@ -966,7 +978,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
         /** @description The relay is overloaded or its database is away; the same request may be sent again */
@@ -977,7 +989,7 @@ export interface components {
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                "application/json": components["schemas"]["ErrorBody"];
             };
         };
     };
@@ -985,8 +997,10 @@ export interface components {
         /** @description From `POST /v1/attachments`. */
         AttachmentId: string;
         /** @description The version that is to be replaced, in quotes. */
-        IfMatch: string;
-        /** @description Versions that the client has, in quotes; or `*`. */
+        ReplacedVersion: string;
+        /** @description `*`: there is no backup yet. */
+        NoVersion: string;
+        /** @description Versions that the client has, in quotes and separated by commas; or `*` for any. Anything else is ignored. */
         IfNoneMatch: string;
         /** @description The whole is sent when this is not the ETag. */
         IfRange: string;
@@ -1107,7 +1121,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["RefreshToken"];
+                "application/json": components["schemas"]["RefreshTokenBody"];
             };
         };
         responses: {
@@ -1138,7 +1152,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["RefreshToken"];
+                "application/json": components["schemas"]["RefreshTokenBody"];
             };
         };
         responses: {
@@ -1615,7 +1629,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/octet-stream": components["schemas"]["Ciphertext"];
+                "application/octet-stream": components["schemas"]["AttachmentContent"];
             };
         };
         responses: {
@@ -1646,7 +1660,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Versions that the client has, in quotes; or `*`. */
+                /** @description Versions that the client has, in quotes and separated by commas; or `*` for any. Anything else is ignored. */
                 "If-None-Match"?: components["parameters"]["IfNoneMatch"];
                 /** @description For example `bytes=1000-1999`. */
                 Range?: components["parameters"]["Range"];
@@ -1672,7 +1686,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/octet-stream": components["schemas"]["Ciphertext"];
+                    "application/octet-stream": components["schemas"]["AttachmentContent"];
                 };
             };
             /** @description A part of the attachment */
@@ -1687,7 +1701,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/octet-stream": components["schemas"]["Ciphertext"];
+                    "application/octet-stream": components["schemas"]["AttachmentContent"];
                 };
             };
             304: components["responses"]["NotModified"];
@@ -1707,7 +1721,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Versions that the client has, in quotes; or `*`. */
+                /** @description Versions that the client has, in quotes and separated by commas; or `*` for any. Anything else is ignored. */
                 "If-None-Match"?: components["parameters"]["IfNoneMatch"];
             };
             path?: never;
@@ -1725,7 +1739,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/octet-stream": components["schemas"]["Ciphertext"];
+                    "application/octet-stream": components["schemas"]["BackupContent"];
                 };
             };
             304: components["responses"]["NotModified"];
@@ -1744,16 +1758,16 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description The version that is to be replaced, in quotes. */
-                "If-Match"?: components["parameters"]["IfMatch"];
-                /** @description Versions that the client has, in quotes; or `*`. */
-                "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+                "If-Match"?: components["parameters"]["ReplacedVersion"];
+                /** @description `*`: there is no backup yet. */
+                "If-None-Match"?: components["parameters"]["NoVersion"];
             };
             path?: never;
             cookie?: never;
         };
         requestBody: {
             content: {
-                "application/octet-stream": components["schemas"]["Ciphertext"];
+                "application/octet-stream": components["schemas"]["BackupContent"];
             };
         };
         responses: {
@@ -2004,9 +2018,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        [key: string]: unknown;
-                    };
+                    "application/json": components["schemas"]["ContractDocument"];
                 };
             };
             304: components["responses"]["NotModified"];
@@ -2081,7 +2093,7 @@ export interface operations {
             header?: never;
             path: {
                 /** @description As the page names it. */
-                file: components["parameters"]["DocsFile"];
+                name: components["parameters"]["DocsFile"];
             };
             cookie?: never;
         };
