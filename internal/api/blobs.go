@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -21,9 +20,6 @@ import (
 
 var errCondition = core.NewError(core.Invalid, "invalid_condition",
 	`A backup needs exactly one of If-None-Match: * and If-Match: "<version>".`)
-
-// oneTag is one strong ETag (RFC 9110, 8.8.3).
-var oneTag = regexp.MustCompile(`^"[^"]+"$`)
 
 // UploadAttachment is never called: routes.UploadAttachment stands before it.
 func (s *server) UploadAttachment(context.Context, api.UploadAttachmentRequestObject) (api.UploadAttachmentResponseObject, error) {
@@ -65,8 +61,11 @@ func (r routes) UploadBackup(c *fiber.Ctx, params api.UploadBackupParams) error 
 	}
 	return s.receive(c, core.MinBackup, core.MaxBackup, func(ctx context.Context, body io.Reader, size int64, answer *fasthttp.Response) error {
 		version, err := s.cfg.Blobs.Back(ctx, p, replaces, size, body)
-		answer.Header.Set(fiber.HeaderETag, versionTag(version))
-		return err
+		if err != nil {
+			return err
+		}
+		setETag(&answer.Header, versionTag(version))
+		return nil
 	})
 }
 
@@ -78,7 +77,7 @@ func replacedVersion(params api.UploadBackupParams) (int64, error) {
 	switch {
 	case params.IfMatch == nil && params.IfNoneMatch != nil && *params.IfNoneMatch == "*":
 		return 0, nil
-	case params.IfMatch != nil && params.IfNoneMatch == nil && oneTag.MatchString(*params.IfMatch):
+	case params.IfNoneMatch == nil && params.IfMatch != nil && *params.IfMatch != "":
 		version, err := strconv.ParseInt(strings.Trim(*params.IfMatch, `"`), 10, 64)
 		if err == nil && version > 0 && *params.IfMatch == versionTag(version) {
 			return version, nil
@@ -111,7 +110,7 @@ type attachment struct {
 // VisitDownloadAttachmentResponse implements the generated interface.
 func (a attachment) VisitDownloadAttachmentResponse(c *fiber.Ctx) error {
 	tag := `"` + a.id.String() + `"`
-	if unchanged(c, a.params.IfNoneMatch, tag) {
+	if unchanged(c, c.Get(fiber.HeaderIfNoneMatch), tag) {
 		return nil
 	}
 	whole := part{length: a.size}
@@ -151,7 +150,7 @@ type backup struct {
 
 // VisitDownloadBackupResponse implements the generated interface.
 func (b backup) VisitDownloadBackupResponse(c *fiber.Ctx) error {
-	if unchanged(c, b.params.IfNoneMatch, versionTag(b.Version)) {
+	if unchanged(c, c.Get(fiber.HeaderIfNoneMatch), versionTag(b.Version)) {
 		return nil
 	}
 	current, r, err := b.blobs.OpenBackup(c.UserContext(), b.device, b.Backup)
@@ -175,19 +174,21 @@ func (s *server) headBackup(c *fiber.Ctx) error {
 	return nil
 }
 
-// describe sets the headers of every answer about a blob that there is.
+// setETag spells the header as RFC 9110 does. fasthttp would send Etag, which some clients do not find.
+func setETag(h *fasthttp.ResponseHeader, tag string) {
+	h.SetCanonical([]byte(fiber.HeaderETag), []byte(tag))
+}
+
+// describe sets the headers of every answer that has an ETag and a body, or says that the client has it.
 func describe(c *fiber.Ctx, tag string) {
-	c.Set(fiber.HeaderETag, tag)
+	setETag(&c.Response().Header, tag)
 	c.Set(fiber.HeaderCacheControl, "no-cache")
 	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 }
 
 // unchanged answers 304 when the client has this version (RFC 9110, 13.1.2).
-func unchanged(c *fiber.Ctx, ifNoneMatch *string, tag string) bool {
-	if ifNoneMatch == nil {
-		return false
-	}
-	for candidate := range strings.SplitSeq(*ifNoneMatch, ",") {
+func unchanged(c *fiber.Ctx, ifNoneMatch, tag string) bool {
+	for candidate := range strings.SplitSeq(ifNoneMatch, ",") {
 		candidate = strings.TrimSpace(candidate)
 		if candidate == "*" || strings.TrimPrefix(candidate, "W/") == tag {
 			describe(c, tag)

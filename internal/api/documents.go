@@ -92,15 +92,12 @@ func (d *document) send(c *fiber.Ctx) error {
 			return err
 		}
 	}
-	c.Set(fiber.HeaderETag, chosen.etag)
-	c.Set(fiber.HeaderCacheControl, "no-cache") // the paths stay the same when the binary is replaced
-	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
-	// Fiber would also answer 304 to a date alone, and we have none to compare it with.
-	if c.Get(fiber.HeaderIfNoneMatch) != "" && c.Fresh() {
+	// A reload that is forced gets the whole.
+	if c.Get(fiber.HeaderCacheControl) != "no-cache" && unchanged(c, c.Get(fiber.HeaderIfNoneMatch), chosen.etag) {
 		c.Response().Header.Del(fiber.HeaderContentEncoding)
-		c.Status(fiber.StatusNotModified)
 		return nil
 	}
+	describe(c, chosen.etag)
 	if d.policy != "" {
 		c.Set(fiber.HeaderContentSecurityPolicy, d.policy)
 	}
@@ -140,7 +137,7 @@ func (s *server) GetDocs(context.Context, api.GetDocsRequestObject) (api.GetDocs
 
 // GetDocsFile serves what the API reference loads.
 func (s *server) GetDocsFile(_ context.Context, r api.GetDocsFileRequestObject) (api.GetDocsFileResponseObject, error) {
-	d := s.documents.files[r.File]
+	d := s.documents.files[r.Name]
 	if d == nil {
 		return nil, fiber.ErrNotFound
 	}

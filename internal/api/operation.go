@@ -17,10 +17,11 @@ type operation struct {
 	id string
 	// public operations need no token; deviceScoped ones need one of a device.
 	public, deviceScoped bool
-	// media is the Content-Type of the body, "" when there is none; schema validates a JSON body, parameters
-	// what stands elsewhere.
+	// media is the Content-Type of the body, "" when there is none; schema validates a JSON body, whose members
+	// have names; parameters validate the rest.
 	media      string
 	schema     *openapi3.Schema
+	names      map[string]bool
 	parameters []*openapi3.Parameter
 }
 
@@ -56,7 +57,8 @@ func loadOperations() (map[string]*operation, error) {
 				for media, content := range op.RequestBody.Value.Content {
 					o.media = media
 					if media == mediaJSON {
-						o.schema = content.Schema.Value
+						o.schema, o.names = content.Schema.Value, map[string]bool{}
+						collectNames(o.schema, o.names)
 					}
 				}
 			}
@@ -64,4 +66,19 @@ func loadOperations() (map[string]*operation, error) {
 		}
 	}
 	return operations, nil
+}
+
+// collectNames adds the folded names of all members that the schema knows, at any depth. Schemas of bodies do
+// not contain themselves.
+func collectNames(schema *openapi3.Schema, names map[string]bool) {
+	for name, member := range schema.Properties {
+		names[foldName(name)] = true
+		collectNames(member.Value, names)
+	}
+	if schema.Items != nil {
+		collectNames(schema.Items.Value, names)
+	}
+	for _, part := range schema.AllOf {
+		collectNames(part.Value, names)
+	}
 }

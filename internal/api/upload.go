@@ -127,7 +127,6 @@ func (u *upload) run(conn net.Conn) {
 		err = u.survive(conn)
 	}
 	if err != nil {
-		u.answer.Header.Del(fiber.HeaderETag)
 		writeError(u.answer, err)
 	}
 	u.server.finish(u.operation, u.answer, time.Since(u.start), int(u.read), err)

@@ -32,7 +32,7 @@ const (
 var (
 	errMedia     = core.NewError(core.Invalid, "unsupported_media_type", "This needs another Content-Type.")
 	errJSON      = core.NewError(core.Invalid, "invalid_json", "The body is not valid JSON.")
-	errDuplicate = core.NewError(core.Invalid, "duplicate_member", "A JSON object names a member twice.")
+	errDuplicate = core.NewError(core.Invalid, "duplicate_member", "A JSON object has a member of the contract twice.")
 	errBodySize  = core.NewError(core.TooLarge, "body_too_large", "The body is too large.")
 )
 
@@ -61,7 +61,13 @@ func validateParameters(c *fiber.Ctx, op *operation) error {
 		if text == "" && err == nil { // the generated code refuses those that must not be absent
 			continue
 		}
-		if err != nil || p.Schema.Value.VisitJSON(text) != nil {
+		if err == nil && p.Schema.Value.VisitJSON(text) == nil {
+			continue
+		}
+		switch p.Name {
+		case fiber.HeaderIfMatch, fiber.HeaderIfNoneMatch:
+			return errCondition
+		default:
 			return core.NewError(core.Invalid, "invalid_request", "The parameter "+p.Name+" does not match the contract.")
 		}
 	}
@@ -74,9 +80,12 @@ func validateBody(c *fiber.Ctx, op *operation) error {
 	if op.media == "" {
 		return nil
 	}
-	media, _, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType))
-	if err != nil || media != op.media {
-		return errMedia
+	// Octets need no name: many programs send none with them.
+	if header := c.Get(fiber.HeaderContentType); header != "" || op.media != mediaOctets {
+		media, _, err := mime.ParseMediaType(header)
+		if err != nil || media != op.media {
+			return errMedia
+		}
 	}
 	if coding := c.Get(fiber.HeaderContentEncoding); coding != "" && coding != "identity" {
 		return errMedia // a small compressed body may be a huge one (RFC 9110, 15.5.16)
@@ -88,7 +97,7 @@ func validateBody(c *fiber.Ctx, op *operation) error {
 	if len(body) > maxJSONBody {
 		return errBodySize
 	}
-	value, err := decodeJSON(body)
+	value, err := decodeJSON(body, op.names)
 	if err != nil {
 		return err
 	}
@@ -113,13 +122,14 @@ func schemaError(err error) error {
 	return core.NewError(core.Invalid, "invalid_request", sentence)
 }
 
-// decodeJSON decodes a body and refuses what decoders disagree about: members that differ only in case
-// or stand twice, and anything after the value. A member that is null counts as absent.
-func decodeJSON(body []byte) (any, error) {
+// decodeJSON decodes a body and refuses input that decoders read differently: a member of the contract that
+// stands twice, in any case, and anything after the value. names are the folded names of the contract; of
+// another member that stands twice the last one is kept, and ignored. A member that is null counts as absent.
+func decodeJSON(body []byte, names map[string]bool) (any, error) {
 	if !utf8.Valid(body) || loneSurrogate(body) { // encoding/json would put U+FFFD there, and make two texts one
 		return nil, errJSON
 	}
-	d := &jsonDecoder{Decoder: *json.NewDecoder(bytes.NewReader(body))}
+	d := &jsonDecoder{Decoder: *json.NewDecoder(bytes.NewReader(body)), names: names}
 	value, err := decodeValue(d, 0)
 	if err != nil {
 		return nil, err
@@ -151,9 +161,10 @@ func loneSurrogate(body []byte) bool {
 	return high
 }
 
-// jsonDecoder counts the tokens that it gives.
+// jsonDecoder counts the tokens that it gives, and knows the folded names of the contract.
 type jsonDecoder struct {
 	json.Decoder
+	names  map[string]bool
 	tokens int
 }
 
@@ -196,6 +207,10 @@ func decodeValue(d *jsonDecoder, depth int) (any, error) {
 	return token, nil
 }
 
+// foldName makes names equal that encoding/json takes for one. It folds by simple case folding; upper of
+// lower covers its two odd letters too.
+func foldName(name string) string { return strings.ToUpper(strings.ToLower(name)) }
+
 func decodeObject(d *jsonDecoder, depth int) (any, error) {
 	object, folded := map[string]any{}, map[string]bool{}
 	for d.More() {
@@ -207,12 +222,12 @@ func decodeObject(d *jsonDecoder, depth int) (any, error) {
 		if !ok {
 			return nil, errJSON
 		}
-		// encoding/json folds by simple case folding; upper of lower covers its two odd letters too.
-		fold := strings.ToUpper(strings.ToLower(name))
-		if folded[fold] {
-			return nil, errDuplicate
+		if fold := foldName(name); d.names[fold] {
+			if folded[fold] {
+				return nil, errDuplicate
+			}
+			folded[fold] = true
 		}
-		folded[fold] = true
 		value, err := decodeValue(d, depth+1)
 		if err != nil {
 			return nil, err

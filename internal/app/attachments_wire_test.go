@@ -138,6 +138,8 @@ func TestABodyIsNeverTakenForARequest(t *testing.T) {
 		"a made up length":     {header(device, "/v1/attachments", "X-Obscura-Declared-Length: 44", "X-Obscura-Declared-Length: 44"), 411, "length_required"},
 		"no condition":         {strings.Replace(header(device, "/v1/backup", length), "If-None-Match: *\r\n", "", 1), 400, "invalid_condition"},
 		"another media type":   {strings.Replace(header(device, "/v1/backup", length), "octet-stream", "json", 1), 415, "unsupported_media_type"},
+		"no media type":        {strings.Replace(header(device, "/v1/attachments", length), "Content-Type: application/octet-stream\r\n", "", 1), 201, ""},
+		"an empty media type":  {strings.Replace(header(device, "/v1/attachments", length), "application/octet-stream", "", 1), 201, ""},
 		"the absolute form":    {header(device, "http://x/v1/attachments?a=b", length), 201, ""},
 		"a host in the path":   {header(device, "//h/v1/attachments?://", length), 201, ""},
 		"a length that trails": {trailing, 411, "length_required"},
@@ -192,5 +194,39 @@ func TestARefusedUploadHearsWhy(t *testing.T) {
 			t.Fatalf("the relay does not let it finish: %v", err)
 		}
 		w.replyTo("POST", "/v1/attachments").want(t, 401, "unauthorized")
+	}
+}
+
+func TestETagIsSpelledAsInTheRFC(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	device := relay.Register(t).NewDevice(t)
+	authorization := "Authorization: Bearer " + device.Token + "\r\n"
+	id := ask{method: "POST", path: "/v1/attachments", token: device.Token, media: octets, body: "x"}.to(t, relay).want(t, 201, "").member(t, "id")
+	for _, head := range []string{
+		header(device, "/v1/backup", "Content-Length: 32") + strings.Repeat("x", 32),
+		"GET /v1/backup HTTP/1.1\r\nHost: x\r\n" + authorization + "\r\n",
+		"HEAD /v1/backup HTTP/1.1\r\nHost: x\r\n" + authorization + "\r\n",
+		"GET /v1/backup HTTP/1.1\r\nHost: x\r\nIf-None-Match: *\r\n" + authorization + "\r\n",
+		"GET /v1/attachments/" + id + " HTTP/1.1\r\nHost: x\r\n" + authorization + "\r\n",
+		"GET /openapi.yaml HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /openapi.json HTTP/1.1\r\nHost: x\r\nIf-None-Match: *\r\n\r\n",
+		"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n",
+	} {
+		w := dialWire(t, relay)
+		w.send(head)
+		var tags []string
+		for line := "-"; line != "\r\n"; {
+			var err error
+			if line, err = w.r.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			if name, _, _ := strings.Cut(line, ":"); strings.EqualFold(name, "etag") {
+				tags = append(tags, name)
+			}
+		}
+		if len(tags) != 1 || tags[0] != "ETag" {
+			t.Errorf("%.40q: %q", head, tags)
+		}
 	}
 }
