@@ -60,7 +60,7 @@ generate-proto:
 
 .PHONY: page
 # Swagger UI at the version of tools/page/package.json; no install script is run.
-swagger_ui = $(with_node); (cd tools/page && npm ci --loglevel=error >&2); $(GO) run ./tools/page
+swagger_ui = $(with_node); tools/npm-ci.sh tools/page; $(GO) run ./tools/page
 page: ## take what the API page keeps of Swagger UI from npm into internal/page
 	@$(swagger_ui) tools/page/node_modules/swagger-ui-dist
 generate-ts:
@@ -102,6 +102,10 @@ test-signal: build ## examples/signal-chat as a test: real Signal clients agains
 	@$(GO) build -o bin/front ./tools/front
 	@$(with_client); $(with_postgres); tools/npm-ci.sh examples/signal-chat; cd examples/signal-chat && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
 
+.PHONY: test-npm
+test-npm: ## that npm installs everything that the lock files name, however it is configured
+	@$(with_node); tools/test-npm.sh
+
 .PHONY: client-ts test-ts test-web check-client-ts
 client-ts: ## install and build clients/ts
 	@$(with_client)
@@ -128,7 +132,7 @@ check-page: ## fail unless what the API page keeps of Swagger UI is what npm giv
 test-page: build ## the API page in a real browser, against a relay started for it, every answer checked (SCREENSHOT=FILE keeps a picture)
 	@$(GO) build -o bin/front ./tools/front
 	@$(with_node); $(with_postgres); CHROMIUM="$$(tools/ensure-chromium.sh)"; export CHROMIUM SCREENSHOT="$(abspath $(SCREENSHOT))"; \
-	cd tools/page && npm ci --loglevel=error && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
+	tools/npm-ci.sh tools/page; cd tools/page && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
 
 .PHONY: conform test-conform
 conform: build ## hold the relay against the contract from outside: obscura conform

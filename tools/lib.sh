@@ -25,6 +25,12 @@ apt_install() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
+# npm_ci: installs what the package-lock.json of the current folder names, and all of it, however npm is configured here: Debian's
+# npm 9 packs a folder that is depended on (install-links), and NODE_ENV=production leaves the compiler out. No install script is run.
+npm_ci() {
+  npm ci --ignore-scripts --install-links=false --include=dev --include=optional --include=peer --engine-strict=false --loglevel=error
+}
+
 # npm_install NAME DIRECTORY: installs tools/npm/NAME/package-lock.json into DIRECTORY, unless that is what it holds already.
 # No install script of a package is run.
 npm_install() {
@@ -37,7 +43,7 @@ npm_install() {
     say "installing with npm: $1"
     cp "$manifest/package.json" "$manifest/package-lock.json" "$manifest/.npmrc" "$into/"
     cd "$into"
-    npm ci --ignore-scripts --loglevel=error >&2
+    npm_ci >&2
     cp package-lock.json node_modules/.obscura-lock.json
   )
 }

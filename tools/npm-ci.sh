@@ -11,7 +11,7 @@ for directory in "$@"; do
     if have flock; then exec 9<"$lock" && flock 9; fi
     if cmp -s "$lock" "$installed"; then exit; fi
     cd "$directory"
-    npm ci --ignore-scripts --loglevel=error
+    npm_ci >&2
     cp package-lock.json node_modules/.obscura-lock.json
   )
 done
