@@ -1,12 +1,14 @@
 -- Users, sessions, refresh tokens, tickets and signing keys.
 
 -- name: InsertUser :execrows
+-- The key is the folded name. The database makes name_key of the name, and nobody but the previous binary reads
+-- username_key.
 INSERT INTO users (id, username, username_key, password_hash)
-VALUES (@id, @username, lower(@username), @password_hash)
-ON CONFLICT (username_key) DO NOTHING;
+VALUES (@id, @username, @key, @password_hash)
+ON CONFLICT DO NOTHING;
 
 -- name: UserByName :one
-SELECT id, password_hash FROM users WHERE username_key = lower(@username);
+SELECT id, password_hash FROM users WHERE name_key = @key;
 
 -- name: UserByID :one
 SELECT id, username, password_hash, created_at FROM users WHERE id = @id;

@@ -277,19 +277,27 @@ func (q *Queries) InsertTicket(ctx context.Context, db DBTX, arg InsertTicketPar
 const insertUser = `-- name: InsertUser :execrows
 
 INSERT INTO users (id, username, username_key, password_hash)
-VALUES ($1, $2, lower($2), $3)
-ON CONFLICT (username_key) DO NOTHING
+VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING
 `
 
 type InsertUserParams struct {
 	ID           uuid.UUID
 	Username     string
+	Key          string
 	PasswordHash string
 }
 
 // Users, sessions, refresh tokens, tickets and signing keys.
+// The key is the folded name. The database makes name_key of the name, and nobody but the previous binary reads
+// username_key.
 func (q *Queries) InsertUser(ctx context.Context, db DBTX, arg InsertUserParams) (int64, error) {
-	result, err := db.Exec(ctx, insertUser, arg.ID, arg.Username, arg.PasswordHash)
+	result, err := db.Exec(ctx, insertUser,
+		arg.ID,
+		arg.Username,
+		arg.Key,
+		arg.PasswordHash,
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -580,7 +588,7 @@ func (q *Queries) UserByID(ctx context.Context, db DBTX, id uuid.UUID) (UserByID
 }
 
 const userByName = `-- name: UserByName :one
-SELECT id, password_hash FROM users WHERE username_key = lower($1)
+SELECT id, password_hash FROM users WHERE name_key = $1
 `
 
 type UserByNameRow struct {
@@ -588,8 +596,8 @@ type UserByNameRow struct {
 	PasswordHash string
 }
 
-func (q *Queries) UserByName(ctx context.Context, db DBTX, username string) (UserByNameRow, error) {
-	row := db.QueryRow(ctx, userByName, username)
+func (q *Queries) UserByName(ctx context.Context, db DBTX, key string) (UserByNameRow, error) {
+	row := db.QueryRow(ctx, userByName, key)
 	var i UserByNameRow
 	err := row.Scan(&i.ID, &i.PasswordHash)
 	return i, err

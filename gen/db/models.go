@@ -204,6 +204,8 @@ type User struct {
 	UsernameKey  string
 	PasswordHash string
 	CreatedAt    time.Time
+	// The name as it is compared: A to Z in lower case, nothing else changed.
+	NameKey string
 }
 
 type VapidKey struct {

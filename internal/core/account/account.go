@@ -92,7 +92,7 @@ func (s *Service) Register(ctx context.Context, username, password string) (Toke
 	var tokens Tokens
 	err = s.db.InTx(ctx, func(tx db.DBTX) error {
 		user := uuid.New()
-		rows, err := storage.Queries.InsertUser(ctx, tx, db.InsertUserParams{ID: user, Username: username, PasswordHash: hash})
+		rows, err := storage.Queries.InsertUser(ctx, tx, db.InsertUserParams{ID: user, Username: username, Key: foldName(username), PasswordHash: hash})
 		if err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func (s *Service) Register(ctx context.Context, username, password string) (Toke
 func (s *Service) LogIn(ctx context.Context, username, password string, device *core.DeviceID) (Tokens, error) {
 	var user db.UserByNameRow
 	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
-		user, err = storage.Queries.UserByName(ctx, conn, username)
+		user, err = storage.Queries.UserByName(ctx, conn, foldName(username))
 		return err
 	})
 	if err != nil && !storage.IsNoRows(err) {

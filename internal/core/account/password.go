@@ -92,7 +92,7 @@ func (h *hasher) check(ctx context.Context, password, phc string) (bool, error) 
 }
 
 func derive(password, salt string) []byte {
-	return argon2.IDKey([]byte(password), []byte(salt), argonTime, argonMemory, argonLanes, hashLen)
+	return argon2.IDKey([]byte(normal(password)), []byte(salt), argonTime, argonMemory, argonLanes, hashLen)
 }
 
 func encode(salt string, hash []byte) string {
