@@ -174,7 +174,7 @@ func (s *session) sending(envelopes []core.Envelope) {
 }
 
 func (s *session) envelope(e *core.Envelope) *obscurapb.Envelope {
-	id := mailbox.EnvelopeID(s.principal.Device, e.Sequence)
+	id := s.ids.Name(e.Sequence)
 	return &obscurapb.Envelope{
 		Id: id[:], SenderId: e.Sender[:], SenderDeviceId: e.SenderDevice[:], SenderDeviceNumber: uint32(e.SenderNumber),
 		Timestamp: uint64(e.AcceptedAt.UnixMilli()), Sequence: uint64(e.Sequence), //nolint:gosec // positive

@@ -2,15 +2,11 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
@@ -50,6 +46,7 @@ type session struct {
 	gateway    *Gateway
 	socket     socket
 	principal  core.Principal
+	ids        mailbox.IDs
 	generation int64
 	ctx        context.Context // ends with the session
 	ping       *time.Timer
@@ -84,7 +81,8 @@ type session struct {
 func (g *Gateway) serve(c socket, h handover) {
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
-	s := &session{gateway: g, socket: c, principal: h.principal, generation: h.opened.Generation, ctx: ctx}
+	s := &session{gateway: g, socket: c, principal: h.principal, ids: mailbox.IDsOf(h.principal.Device),
+		generation: h.opened.Generation, ctx: ctx}
 	s.known.Store(h.opened.Last)
 	s.cursor.Store(h.opened.Floor)
 	s.delivery.drainTo, s.delivery.skippedBelow = h.opened.Last, h.opened.Acknowledged
@@ -144,13 +142,13 @@ func (s *session) end(cancel context.CancelFunc) {
 func (s *session) read() {
 	s.socket.SetReadLimit(readLimit)
 	s.stayAlive(pingEvery + pongWithin)
-	s.socket.SetPongHandler(func(string) error {
-		s.breathe()
+	s.socket.SetPongHandler(func(payload string) error {
+		s.breathe(len(payload))
 		s.stayAlive(pingEvery + pongWithin)
 		return nil
 	})
 	s.socket.SetPingHandler(func(payload string) error {
-		s.breathe()
+		s.breathe(len(payload))
 		// A socket that cannot be written to is noticed when it is read.
 		_ = s.socket.WriteControl(pongMessage, []byte(payload), time.Now().Add(goodbye))
 		return nil
@@ -163,7 +161,7 @@ func (s *session) read() {
 		if s.isFinished() {
 			continue // the close has been sent: wait for the answer
 		}
-		s.breathe()
+		s.breathe(len(data))
 		if kind != binaryMessage || s.frame(data) != nil {
 			s.close(closePolicy)
 		}
@@ -184,36 +182,20 @@ func (s *session) isFinished() bool {
 	return s.finished
 }
 
-var errFrame = errors.New("not a frame that a client sends")
-
 // frame handles one inbound frame. Only acknowledgements are sent by clients.
 func (s *session) frame(data []byte) error {
-	ids, err := decodeAck(data)
+	acknowledged, err := decodeAck(s.ids, data)
 	if err != nil {
 		return err
 	}
-	device := s.principal.Device
-	sequences, gaps := s.settled(mailbox.Sequences(device, ids))
+	sequences, gaps := s.settled(acknowledged)
 	if len(sequences) == 0 {
 		return nil
 	}
-	if err := s.gateway.cfg.Mailbox.Acknowledge(device, sequences, gaps); err != nil {
+	if err := s.gateway.cfg.Mailbox.Acknowledge(s.principal.Device, sequences, gaps); err != nil {
 		s.close(closeGoingAway) // nothing was taken: the envelopes will be sent again, on another socket
 	}
 	return nil
-}
-
-// decodeAck reads the ids out of an acknowledgement frame.
-func decodeAck(data []byte) ([][]byte, error) {
-	var frame obscurapb.WebSocketFrame
-	if err := proto.Unmarshal(data, &frame); err != nil {
-		return nil, errFrame
-	}
-	ack := frame.GetAck()
-	if ack == nil {
-		return nil, errFrame
-	}
-	return ack.GetMessageIds(), nil
 }
 
 // settled sorts out which acknowledged sequences are to be deleted, and takes out the reported gaps

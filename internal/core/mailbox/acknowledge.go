@@ -24,17 +24,6 @@ func (s *Service) Acknowledge(device core.DeviceID, sequences []int64, reported 
 	return s.acks.add(device, sequences, reported)
 }
 
-// Sequences reads envelope ids. Those that are not the device's are left out.
-func Sequences(device core.DeviceID, ids [][]byte) []int64 {
-	seqs := make([]int64, 0, len(ids))
-	for _, id := range ids {
-		if seq, ok := sequenceOf(device, id); ok {
-			seqs = append(seqs, seq)
-		}
-	}
-	return seqs
-}
-
 // forget works on a batch of acknowledgements, again and again until it is done or the process must
 // end: then the envelopes are delivered once more.
 func (s *Service) forget(ctx context.Context, acks []*ack) {
