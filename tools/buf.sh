@@ -9,6 +9,6 @@ case "$platform" in
   linux-arm64) platform=linux-aarch64 ;; # buf's own name for it
   unsupported) die "buf: there is no pinned build for $(uname -s) $(uname -m); install buf 1.75.0 and set BUF_BIN to its path" ;;
 esac
-have npm || "$repo_root/tools/ensure-node.sh" >/dev/null
+"$repo_root/tools/prerequisites.sh" node
 npm_install buf "$local_tools/buf"
 exec "$local_tools/buf/node_modules/@bufbuild/buf-$platform/bin/buf" "$@"

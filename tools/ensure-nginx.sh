@@ -8,18 +8,7 @@ find_nginx() {
   PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v nginx
 }
 
-install_debian() {
-  # The package would start a server on port 80 when it is installed; a policy says no meanwhile.
-  local policy=/usr/sbin/policy-rc.d
-  if ! [ -e "$policy" ]; then
-    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod 755 "$policy"
-  fi
-  apt_install nginx
-}
-
 if find_nginx; then exit; fi
 can_apt || die "install nginx (Debian: apt-get install nginx)"
-install_debian || die "apt-get could not install nginx: install nginx"
+apt_install nginx || die "apt-get could not install nginx: install nginx"
 find_nginx || die "nginx was installed, but it is not where it should be"

@@ -4,6 +4,10 @@
 repo_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 local_tools="$repo_root/.tools"
 
+# What was too old here, see prerequisites.sh. Tools keep their caches in the home folder, which services and containers may lack.
+export PATH="$local_tools/bin:$PATH"
+if [ -z "${HOME:-}" ]; then HOME="$(getent passwd "$(id -u)" | cut -d: -f6)" && export HOME; fi
+
 say() { echo "$*" >&2; }
 
 die() {
@@ -15,15 +19,24 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 can_apt() { [ "$(id -u)" = 0 ] && have apt-get; }
 
-# apt_install PACKAGE...: needs root. Standard output stays free for answers. One update a run.
-apt_install() {
+# apt_install PACKAGE...: needs root. Standard output stays free for answers. One update a run. Meanwhile no service is started, and
+# Debian's PostgreSQL makes no cluster of its own: ours are elsewhere.
+apt_install() (
   say "installing with apt-get: $*"
-  if [ -z "${APT_UPDATED:-}" ]; then
-    apt-get update -qq >&2 || say "apt-get update failed; trying with the lists there are"
-    export APT_UPDATED=1
+  export DEBIAN_FRONTEND=noninteractive
+  policy=/usr/sbin/policy-rc.d clusters=/etc/postgresql-common/createcluster.d ours=()
+  trap 'rm -f "${ours[@]}"' EXIT
+  if ! [ -e "$policy" ]; then
+    ours+=("$policy")
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
   fi
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
-}
+  ours+=("$clusters/obscura.conf")
+  mkdir -p "$clusters"
+  echo "create_main_cluster = false" >"$clusters/obscura.conf"
+  if [ -z "${APT_UPDATED:-}" ]; then apt-get update -qq >&2 || say "apt-get update failed; trying with the lists there are"; fi
+  apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+)
 
 # npm_ci: installs what the package-lock.json of the current folder names, and all of it, however npm is configured here: Debian's
 # npm 9 packs a folder that is depended on (install-links), and NODE_ENV=production leaves the compiler out. No install script is run.

@@ -12,8 +12,7 @@ trap 'rm -rf "$scratch"' EXIT
 "$repo_root/tools/redocly.sh" lint "$file" --config redocly.yaml --lint-config=error --max-problems=1000 --format=json \
   >"$scratch/report" 2>"$scratch/log" || true
 [ -s "$scratch/report" ] || { cat "$scratch/log" >&2; exit 1; }
-node="$("$repo_root/tools/ensure-node.sh")"
-"$node/node" -e '
+node -e '
   const { problems, totals } = JSON.parse(require("node:fs").readFileSync(process.argv[1], "utf8"));
   for (const { location: [{ source, start }], severity, ruleId, message } of problems)
     console.log(`${source?.ref ?? ""}:${start?.line ?? 0}: ${severity} ${ruleId}: ${message}`);

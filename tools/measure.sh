@@ -9,8 +9,7 @@ cd "$repo_root"
 mkdir -p "$1"
 out="$(cd "$1" && pwd)"
 shift
-pg="$(tools/ensure-postgres.sh)"
-export PATH="$pg:$PATH"
+tools/prerequisites.sh curl go postgres
 make build
 
 # take NAME SCENARIO [FLAG...]

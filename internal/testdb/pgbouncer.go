@@ -86,7 +86,7 @@ func pgBouncer(t testing.TB) string {
 			return found
 		}
 	}
-	t.Skip("there is no PgBouncer: tools/ensure-pgbouncer.sh installs it")
+	t.Skip("there is no PgBouncer: install the package pgbouncer")
 	return ""
 }
 
