@@ -2,6 +2,8 @@ module github.com/obscura-relay/obscura
 
 go 1.26.0
 
+toolchain go1.26.11
+
 require (
 	code.dny.dev/ssrf v0.3.0
 	filippo.io/edwards25519 v1.2.0

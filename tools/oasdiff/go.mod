@@ -2,6 +2,8 @@ module github.com/obscura-relay/obscura/tools/oasdiff
 
 go 1.26.0
 
+toolchain go1.26.11
+
 tool github.com/oasdiff/oasdiff
 
 require (
