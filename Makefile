@@ -45,8 +45,9 @@ run: need-certificates-go$(if $(OBSCURA_DATABASE_URL)$(DATABASE_URL),,-postgres)
 demo: need-certificates-go-postgres-node build ## let two Signal clients talk through a relay of their own: examples/signal-chat
 	@$(with_client); tools/npm-ci.sh examples/signal-chat; cd examples/signal-chat && exec ../../tools/with-relay.sh npm start
 
-web-chat: need-certificates-node ## serve examples/web-chat on localhost:5173, for a relay that allows it (OBSCURA_CORS_ORIGINS=http://localhost:5173 make run)
-	@$(with_client); tools/npm-ci.sh examples/web-chat; cd examples/web-chat && exec npm run dev -- --strictPort
+PORT ?= 5173
+web-chat: need-certificates-node ## serve examples/web-chat on localhost:PORT (5173), for a relay that allows it (OBSCURA_CORS_ORIGINS=http://localhost:5173 make run)
+	@$(with_client); tools/npm-ci.sh examples/web-chat; cd examples/web-chat && exec npm run dev -- --port $(PORT) --strictPort
 
 ##@ Change it
 
