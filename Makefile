@@ -89,12 +89,13 @@ tools: need need-chromium ## build or install every tool ahead of time (the othe
 ##@ Check it
 
 .PHONY: test test-go test-signal
-test: need test-go test-ts test-signal ## every test: the relay's, with the race detector, the TypeScript client's, and the one with real Signal clients
+PACKAGES ?= ./...
+test: need test-go test-ts test-signal ## every test: the relay's, with the race detector (PACKAGES=./...), the TypeScript client's, and the one with real Signal clients
 
 # One package at a time, since most start servers of their own. argon2id itself is left out of the race detector, which makes
 # it ten times as slow and every log-in with it; our callers of it are not.
 test-go: need-go-cc-postgres-pgbouncer ## the relay's tests, with the race detector
-	@PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER; CGO_ENABLED=1 go test -race -p 1 -gcflags='golang.org/x/crypto/...=-race=false' -timeout 20m ./...
+	@PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER; CGO_ENABLED=1 go test -race -p 1 -gcflags='golang.org/x/crypto/...=-race=false' -timeout 20m $(PACKAGES)
 
 .PHONY: soak
 DURATION ?= 10m
