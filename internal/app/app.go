@@ -147,10 +147,10 @@ func openDatabase(ctx context.Context, cfg Database, conns int32, logger *slog.L
 	}
 	// Pools outlive the context of the start.
 	life := context.WithoutCancel(ctx)
-	if d.main, err = storage.Open(life, d.url, storage.Options{MaxConns: conns}); err != nil {
+	if d.main, err = storage.Open(life, d.url, storage.Options{MaxConns: conns, Logger: logger}); err != nil {
 		return nil, err
 	}
-	if d.async, err = storage.Open(life, d.url, storage.Options{MaxConns: asyncConns, AsyncCommit: true}); err != nil {
+	if d.async, err = storage.Open(life, d.url, storage.Options{MaxConns: asyncConns, AsyncCommit: true, Logger: logger}); err != nil {
 		return nil, err
 	}
 	return d, d.main.AwaitReady(ctx, startTimeout)

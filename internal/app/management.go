@@ -44,7 +44,7 @@ func (r *relay) readyz(w http.ResponseWriter, request *http.Request) {
 	}
 	blobs := make(chan error, 1)
 	go func() { blobs <- r.probeBlobs(ctx) }() // beside the others: each has all the time
-	if err := r.db.main.AwaitReady(ctx, readyWithin); err != nil {
+	if err := r.db.main.Ready(ctx); err != nil {
 		fail("database", "does not answer")
 	}
 	if err := r.bus.RoundTrip(ctx); err != nil {

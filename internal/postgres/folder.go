@@ -85,7 +85,7 @@ func (c *Cluster) initialize(ctx context.Context) error {
 // initdb makes the cluster beside its place and then moves it there, so that a crash leaves a whole
 // cluster or none.
 func (c *Cluster) initdb(ctx context.Context) error {
-	if left, err := lockDir(ctx, c.path("initdb")); err == nil {
+	if left, err := c.lockDir(ctx, "initdb"); err == nil {
 		_ = left.Close() // of a relay that was killed; nothing writes there any more
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -137,18 +137,21 @@ func (c *Cluster) makeDir(name string) (*os.File, error) {
 
 // lockDir opens a folder and locks it. Children that inherit the descriptor share the lock, and it
 // is free again when the last of them has ended; it waits for those of an earlier relay.
-func lockDir(ctx context.Context, path string) (*os.File, error) {
+func (c *Cluster) lockDir(ctx context.Context, name string) (*os.File, error) {
+	path := c.path(name)
 	dir, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
+	said := time.Now()
 	for {
 		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return dir, nil
 		}
+		c.sayEvery(&said, "waiting for the PostgreSQL of an earlier relay to end", "folder", path)
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, errors.Join(fmt.Errorf("postgres: lock %s: %w", path, err), dir.Close())
 		}
@@ -157,6 +160,14 @@ func lockDir(ctx context.Context, path string) (*os.File, error) {
 		case <-ctx.Done():
 			return nil, errors.Join(fmt.Errorf("postgres: the server of an earlier relay still runs in %s: %w", path, ctx.Err()), dir.Close())
 		}
+	}
+}
+
+// sayEvery says at most every few seconds what is waited for.
+func (c *Cluster) sayEvery(said *time.Time, what string, args ...any) {
+	if time.Since(*said) >= 3*time.Second {
+		*said = time.Now()
+		c.cfg.Logger.Warn(what, args...)
 	}
 }
 

@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sys/unix"
 )
 
 // launch starts the server and the goroutine that owns it.
 func (c *Cluster) launch(ctx context.Context) error {
-	dir, err := lockDir(ctx, c.path("cluster"))
+	dir, err := c.lockDir(ctx, "cluster")
 	if err != nil {
 		return err
 	}
@@ -69,11 +70,17 @@ func (c *Cluster) own(started chan<- error) {
 func (c *Cluster) prepare(ctx context.Context) error {
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
+	said := time.Now()
 	for {
 		conn, err := pgx.Connect(ctx, c.url("postgres"))
 		if err == nil {
 			return errors.Join(createDatabase(ctx, conn), conn.Close(ctx))
 		}
+		var refusal *pgconn.PgError
+		if errors.As(err, &refusal) && refusal.Code != "57P03" && refusal.Code != "53300" { // neither starting nor full
+			return fmt.Errorf("postgres: the server refuses the relay: %s (SQLSTATE %s)", refusal.Message, refusal.Code)
+		}
+		c.sayEvery(&said, "waiting for the private PostgreSQL, which recovers from a crash or is slow to start", "error", err)
 		select {
 		case <-poll.C:
 		case <-c.done:

@@ -85,24 +85,37 @@ func away(err error) bool {
 		strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "closed pool")
 }
 
-// redact drops what a server error may repeat of the data: PostgreSQL puts values into its detail and
-// the driver puts the URL, with a password perhaps, into connection errors.
+// redact drops what a server error may repeat of the data, for PostgreSQL puts values into messages and
+// details, and keeps why a connection cannot be had.
 func redact(err error) error {
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		return errors.New("database: SQLSTATE " + pg.Code + " constraint " + pg.ConstraintName)
-	}
 	var connect *pgconn.ConnectError
-	if errors.As(err, &connect) {
-		return errors.New("database: cannot connect")
+	switch {
+	case errors.As(err, &connect):
+		reason, _ := explain(connect)
+		return errors.New("database: cannot connect to " + reason)
+	case errors.As(err, &pg):
+		return errors.New("database: " + describe(pg))
+	default:
+		return err
 	}
-	return err
 }
 
-func hideURL(err error) error {
-	var parse *pgconn.ParseConfigError
-	if errors.As(err, &parse) {
-		return errors.New("it must look like postgres://user@host/database")
+// conditions are the states that an operator can do something about, in PostgreSQL's words.
+var conditions = map[string]string{
+	"25006": "read-only transaction", "42501": "insufficient privilege", "42P01": "undefined table", "42703": "undefined column",
+	"53100": "disk full", "53200": "out of memory", "53300": "too many connections", "55P03": "lock timeout", "57014": "statement timeout",
+	"57P01": "server is shutting down", "57P03": "server is starting up", "58030": "I/O error", "XX001": "data corrupted", "XX002": "index corrupted",
+}
+
+// describe names a server's error without its message, which may hold values.
+func describe(pg *pgconn.PgError) string {
+	text := "SQLSTATE " + pg.Code
+	if condition := conditions[pg.Code]; condition != "" {
+		text += " (" + condition + ")"
 	}
-	return err
+	if pg.ConstraintName != "" {
+		text += " constraint " + pg.ConstraintName
+	}
+	return text
 }

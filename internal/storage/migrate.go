@@ -2,10 +2,15 @@ package storage
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
+	"path"
+	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
@@ -18,8 +23,53 @@ import (
 func (d *DB) Migrate(ctx context.Context) error {
 	return d.withProvider(func(p *goose.Provider) error {
 		_, err := p.Up(ctx)
-		return err
+		return d.explainMigration(err)
 	})
+}
+
+// explainMigration says why the schema cannot be changed: what the server says about tables, not about rows.
+func (d *DB) explainMigration(err error) error {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return redact(err)
+	}
+	text := describe(pg)
+	var partial *goose.PartialError
+	if errors.As(err, &partial) && partial.Failed != nil && partial.Failed.Source != nil {
+		text = path.Base(partial.Failed.Source.Path) + ": " + text
+	}
+	if pg.Code == "42501" {
+		cfg := d.pool.Config().ConnConfig
+		return fmt.Errorf("%s: %s: the user %q must own the database %q and what is in it, or name another user in %s", text, pg.Message, cfg.User, cfg.Database, setting)
+	}
+	return errors.New("database: " + text)
+}
+
+// loudLocker says that it waits.
+type loudLocker struct {
+	lock.SessionLocker
+	logger *slog.Logger
+}
+
+// SessionLock implements lock.SessionLocker.
+func (l loudLocker) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	locked := make(chan struct{})
+	var saying sync.WaitGroup
+	defer saying.Wait()
+	defer close(locked)
+	saying.Go(func() {
+		tick := time.NewTicker(sayEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				l.logger.Warn("waiting for the lock of migrations, which another node holds")
+			case <-locked:
+				return
+			}
+		}
+	})
+	return l.SessionLocker.SessionLock(ctx, conn)
 }
 
 // ErrOldSchema says that the database needs migrations that this binary brings.
@@ -32,7 +82,7 @@ func (d *DB) CheckSchema(ctx context.Context) error {
 		if err == nil && version < schema.Version {
 			err = ErrOldSchema
 		}
-		return err
+		return redact(err)
 	})
 }
 
@@ -47,25 +97,53 @@ func (d *DB) withProvider(fn func(*goose.Provider) error) error {
 		delete(cfg.RuntimeParams, name)
 	}
 	sqlDB := stdlib.OpenDB(*cfg)
-	provider, err := goose.NewProvider(database.DialectPostgres, sqlDB, schema.FS, goose.WithSessionLocker(locker))
+	provider, err := goose.NewProvider(database.DialectPostgres, sqlDB, schema.FS, goose.WithSessionLocker(loudLocker{locker, d.logger}))
 	if err != nil {
 		return errors.Join(err, sqlDB.Close())
 	}
 	return errors.Join(fn(provider), provider.Close())
 }
 
-// AwaitReady waits until the database answers, at most for the given time.
+// Ready reports whether the database answers now.
+func (d *DB) Ready(ctx context.Context) error {
+	_, err := Queries.Ping(ctx, d.pool)
+	return classify(ctx, err)
+}
+
+// sayEvery is how often it is said what is waited for.
+const sayEvery = 3 * time.Second
+
+// AwaitReady waits until the database answers, at most for the given time. It says what it waits for, and
+// does not wait when the server refuses for a reason that will not pass.
 func (d *DB) AwaitReady(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	var said time.Time
+	reason := "PostgreSQL at " + where(&d.pool.Config().ConnConfig.Config) + ": no answer in time"
 	for {
 		_, err := Queries.Ping(ctx, d.pool)
-		if err == nil {
+		var connect *pgconn.ConnectError
+		switch {
+		case err == nil:
 			return nil
+		case errors.As(err, &connect):
+			var final bool
+			if reason, final = explain(connect); final {
+				return errors.New("cannot use " + reason)
+			}
+		case ctx.Err() == nil:
+			reason = redact(err).Error()
+		}
+		if ctx.Err() == nil && time.Since(said) >= sayEvery {
+			said = time.Now()
+			d.logger.Warn("waiting for the database", "reason", reason)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the database does not answer: %w", redact(err))
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return errors.New("stopped while the database was waited for: " + reason)
+			}
+			return fmt.Errorf("the database was not ready within %v: %s", timeout, reason)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

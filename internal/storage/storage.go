@@ -9,6 +9,7 @@ package storage
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,7 +21,8 @@ import (
 
 // DB is a pool of connections to one database.
 type DB struct {
-	pool *pgxpool.Pool
+	pool   *pgxpool.Pool
+	logger *slog.Logger
 }
 
 // Queries is the generated accessor of everything under queries/.
@@ -33,14 +35,21 @@ type Options struct {
 	// AsyncCommit lets commits return before they reach the disk. For acknowledgements only: one that
 	// is lost with the database is an envelope delivered twice, never one lost.
 	AsyncCommit bool
+	// Logger hears what is waited for and which statements fail. Default: nobody does.
+	Logger *slog.Logger
 }
 
 // Open makes a pool. It does not wait for the database: the first use does.
 func Open(ctx context.Context, url string, opt Options) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("the database URL is not valid: %w", hideURL(err))
+		return nil, fmt.Errorf("the database URL is not valid: %w", explainURL(err))
 	}
+	if opt.Logger == nil {
+		opt.Logger = slog.New(slog.DiscardHandler)
+	}
+	logger := opt.Logger.With("component", "storage")
+	cfg.ConnConfig.Tracer = &tracer{logger: logger}
 	cfg.MaxConns = opt.MaxConns
 	cfg.MaxConnIdleTime = 5 * time.Minute
 	cfg.MaxConnLifetime = 10 * time.Minute // and with it the plans made when tables were empty
@@ -67,7 +76,7 @@ func Open(ctx context.Context, url string, opt Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the database pool: %w", err)
 	}
-	return &DB{pool: pool}, nil
+	return &DB{pool: pool, logger: logger}, nil
 }
 
 // Close waits for the connections in use and closes all.

@@ -88,7 +88,7 @@ func TestADatabaseThatIsAwayIsUnavailable(t *testing.T) {
 		t.Errorf("a closed pool: %v", err)
 	}
 	_, err := storage.Open(t.Context(), "postgres://u:hunter2hunter2@h:notaport/d", storage.Options{MaxConns: 4})
-	if err == nil || err.Error() != "the database URL is not valid: it must look like postgres://user@host/database" {
+	if err == nil || !strings.HasPrefix(err.Error(), "the database URL is not valid: its port must be a number") || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("%v", err)
 	}
 }
