@@ -3,6 +3,10 @@
 -- name: Notify :exec
 SELECT pg_notify(@channel::text, payload) FROM unnest(@payloads::text[]) AS payload;
 
+-- name: NotifyProbe :exec
+-- Its commit need not reach the disk: a probe that is lost with the database proves nothing.
+SELECT set_config('synchronous_commit', 'off', true), pg_notify(@channel::text, @payload::text);
+
 -- name: TryLock :one
 SELECT pg_try_advisory_xact_lock(@key::bigint);
 

@@ -44,6 +44,21 @@ func (q *Queries) Notify(ctx context.Context, db DBTX, arg NotifyParams) error {
 	return err
 }
 
+const notifyProbe = `-- name: NotifyProbe :exec
+SELECT set_config('synchronous_commit', 'off', true), pg_notify($1::text, $2::text)
+`
+
+type NotifyProbeParams struct {
+	Channel string
+	Payload string
+}
+
+// Its commit need not reach the disk: a probe that is lost with the database proves nothing.
+func (q *Queries) NotifyProbe(ctx context.Context, db DBTX, arg NotifyProbeParams) error {
+	_, err := db.Exec(ctx, notifyProbe, arg.Channel, arg.Payload)
+	return err
+}
+
 const ping = `-- name: Ping :one
 SELECT 1::integer
 `

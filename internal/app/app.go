@@ -23,6 +23,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/push"
 	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/storage"
+	"github.com/obscura-relay/obscura/internal/wake"
 )
 
 // Addresses are where the relay listens.
@@ -49,6 +50,10 @@ func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addres
 }
 
 func serve(ctx context.Context, cfg Config, db *database, logger *slog.Logger, ready func(Addresses)) error {
+	// Before the first change: a pooler that loses notices may lose a migration's lock as well.
+	if err := wake.Prove(ctx, db.url, db.main); err != nil {
+		return err
+	}
 	if err := prepareSchema(ctx, cfg, db.main); err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type wall struct {
 	mu     sync.Mutex
 	cond   *sync.Cond
 	frozen string            // guarded by mu: the application name, "" for none
+	deaf   bool              // guarded by mu: notices do not pass
 	away   bool              // guarded by mu
 	open   map[net.Conn]bool // guarded by mu
 }
@@ -87,7 +88,7 @@ func (w *wall) serve(client net.Conn) {
 	}
 	var both sync.WaitGroup
 	both.Go(func() { w.copy(name, server, client) })
-	both.Go(func() { w.copy(name, client, server) })
+	both.Go(func() { w.copy(name, client, &unnoticed{Conn: server, wall: w}) })
 	both.Wait()
 }
 
@@ -126,6 +127,43 @@ func (w *wall) freeze(name string) {
 	defer w.mu.Unlock()
 	w.frozen = name
 	w.cond.Broadcast()
+}
+
+// deafen holds back all notices, on every connection. All else passes: whoever asks is answered.
+func (w *wall) deafen() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deaf = true
+}
+
+// unnoticed is a connection from the server whose notices can be left out.
+type unnoticed struct {
+	net.Conn
+	wall *wall
+	next []byte // what is left of a message
+}
+
+// Read returns no more than one message of the server.
+func (u *unnoticed) Read(p []byte) (int, error) {
+	for len(u.next) == 0 {
+		head := make([]byte, 5) // the kind of the message, and its length without the kind
+		if _, err := io.ReadFull(u.Conn, head); err != nil {
+			return 0, err
+		}
+		body := make([]byte, binary.BigEndian.Uint32(head[1:])-4)
+		if _, err := io.ReadFull(u.Conn, body); err != nil {
+			return 0, err
+		}
+		u.wall.mu.Lock()
+		deaf := u.wall.deaf
+		u.wall.mu.Unlock()
+		if head[0] != 'A' || !deaf {
+			u.next = append(head, body...)
+		}
+	}
+	n := copy(p, u.next)
+	u.next = u.next[n:]
+	return n, nil
 }
 
 // leave takes the database away: connections break and new ones are closed at once.

@@ -70,7 +70,7 @@ func newRelay(ctx context.Context, cfg Config, db *database, vapid *ecdh.Private
 	if r.store, err = blob.Open(ctx, blobURL); err != nil {
 		return nil, err
 	}
-	r.bus = wake.New(wake.Config{URL: db.url, DB: db.async, NATSURL: cfg.NATSURL, Receive: r.receive, Resync: r.resync, Logger: logger})
+	r.bus = wake.New(wake.Config{URL: db.url, Requests: db.main, DB: db.async, NATSURL: cfg.NATSURL, Receive: r.receive, Resync: r.resync, Logger: logger})
 	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Announce: r.announce, EraseDevice: device.Erase, EraseUser: blob.EraseUser})
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Announce: r.announce})
 	r.keys = keys.New(keys.Config{DB: db.main, Announce: r.announce, Dropped: r.metrics.Dropped})

@@ -21,10 +21,11 @@ func TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, after func(t *testing.T, w *wall, one *relaytest.Relay)
 	}{
-		"nothing":                               {},
-		"the connection is cut just before":     {before: func(t *testing.T, _ *wall, one *relaytest.Relay) { execute(t, inside(t, one), terminate) }},
-		"the connection is cut just after":      {after: func(t *testing.T, _ *wall, one *relaytest.Relay) { execute(t, inside(t, one), terminate) }},
-		"the connection is silent but not dead": {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.freeze("obscura-wake") }},
+		"nothing":                                  {},
+		"the connection is cut just before":        {before: func(t *testing.T, _ *wall, one *relaytest.Relay) { execute(t, inside(t, one), terminate) }},
+		"the connection is cut just after":         {after: func(t *testing.T, _ *wall, one *relaytest.Relay) { execute(t, inside(t, one), terminate) }},
+		"the connection is silent but not dead":    {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.freeze("obscura-wake") }},
+		"the connection answers and hears nothing": {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.deafen() }},
 		"the database is away for this node": {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.leave() },
 			after: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.comeBack() }},
 	} {
@@ -66,7 +67,7 @@ func TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus(t *testing.T) {
 				t.Errorf("the socket ended with %d after %v", e.code, e.at.Sub(ended))
 			}
 			w.freeze("")
-			// It recovers: what is revoked now is refused at once, and what is not goes on.
+			// It recovers, or asks the database: what is revoked now is refused at once, and what is not goes on.
 			fresh := user.NewDevice(t)
 			if !works(t, two, fresh.Token) {
 				t.Error("the other node does not work any more")

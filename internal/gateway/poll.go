@@ -15,7 +15,7 @@ import (
 const pollStep = 500
 
 // Sockets must not outlive their revocation by more than a second. A node that may not hear of revocations,
-// because the bus has been silent for deafAfter, polls at every pollTick. The bus asks the database every
+// because the bus has been silent for deafAfter, polls at every pollTick. The bus proves itself every
 // 250 ms, so a healthy one is not silent for so long, and then a tick costs nothing.
 const (
 	pollTick  = 200 * time.Millisecond

@@ -86,7 +86,7 @@ func pgBouncer(t testing.TB) string {
 			return found
 		}
 	}
-	t.Skip("there is no PgBouncer: install the package pgbouncer")
+	t.Skip("there is no PgBouncer: install the package pgbouncer") //nolint:forbidigo // make test installs it and sets PGBOUNCER
 	return ""
 }
 

@@ -19,7 +19,8 @@ type Proxy struct {
 	// is closed before waits for its dead connections.
 	Close func()
 
-	dead atomic.Bool
+	dead   atomic.Bool
+	target atomic.Pointer[net.UnixAddr] // any network
 }
 
 // NewProxy puts a proxy before the database that a URL names, until the test ends.
@@ -29,19 +30,16 @@ func NewProxy(t testing.TB, database string) *Proxy {
 	if err != nil {
 		t.Fatal("testdb: the URL of the database does not parse")
 	}
-	q := u.Query()
-	network, target := "tcp", u.Host
-	if u.Hostname() == "" { // the private cluster
-		network, target = "unix", filepath.Join(q.Get("host"), ".s.PGSQL."+q.Get("port"))
-	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	q := u.Query()
 	q.Del("host")
 	q.Del("port")
 	u.Host, u.RawQuery = listener.Addr().String(), q.Encode()
 	p := &Proxy{URL: u.String()}
+	p.Turn(t, database)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	p.Close = sync.OnceFunc(func() { cancel(); _ = listener.Close(); running.Wait() })
@@ -52,7 +50,8 @@ func NewProxy(t testing.TB, database string) *Proxy {
 			if err != nil {
 				return
 			}
-			server, err := (&net.Dialer{}).DialContext(ctx, network, target)
+			target := *p.target.Load()
+			server, err := (&net.Dialer{}).DialContext(ctx, target.Net, target.Name)
 			if err != nil {
 				_ = client.Close()
 				continue
@@ -64,6 +63,21 @@ func NewProxy(t testing.TB, database string) *Proxy {
 		}
 	})
 	return p
+}
+
+// Turn makes new connections lead to another server, as a fail-over does. Those that are open stay where
+// they are. Both servers know the database by one name.
+func (p *Proxy) Turn(t testing.TB, database string) {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal("testdb: the URL of the database does not parse")
+	}
+	target := net.UnixAddr{Net: "tcp", Name: u.Host}
+	if q := u.Query(); u.Hostname() == "" { // a private cluster
+		target = net.UnixAddr{Net: "unix", Name: filepath.Join(q.Get("host"), ".s.PGSQL."+q.Get("port"))}
+	}
+	p.target.Store(&target)
 }
 
 // Die makes the proxy swallow everything, on open connections and new ones, until Revive. What was

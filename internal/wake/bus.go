@@ -3,23 +3,20 @@
 //
 // Invariants: a notice is a hint or a revocation, never data. Hints may be lost, doubled or late, and
 // nothing breaks: sessions poll as well. Revocations travel in the transaction that makes them; a node
-// trusts what it has cached only while Fresh says that it has heard of everything up to a second ago,
-// and after every reconnect it starts anew (Resync). On failure the bus reconnects by itself.
+// trusts what it has cached only while Fresh says that it has heard of everything up to a second ago:
+// a probe, notified through the pool that commits revocations, has come back on the listening
+// connection. After every reconnect a node starts anew (Resync). On failure the bus reconnects by itself.
 package wake
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/obscura-relay/obscura/internal/core"
@@ -27,11 +24,11 @@ import (
 )
 
 const (
-	// pulse is how often the listening connection is asked whether it still hears.
+	// pulse is the pause between two probes: a node notifies at most four times a second.
 	pulse = 250 * time.Millisecond
-	// trust is how long an answer counts.
+	// trust is how long a probe that came back counts, from the moment it was sent.
 	trust = time.Second
-	// patience bounds one question to the database.
+	// patience bounds one question to the database, and the way of a probe after its commit.
 	patience = 3 * time.Second
 )
 
@@ -42,7 +39,9 @@ const noticeProbe core.NoticeKind = 'p'
 type Config struct {
 	// URL names the database to listen on; the connection is the bus's own.
 	URL string
-	// DB sends. Its commits need not reach the disk.
+	// Requests is the pool through which revocations are committed. Probes are notified through it.
+	Requests *storage.DB
+	// DB sends hints. Its commits need not reach the disk.
 	DB *storage.DB
 	// NATSURL names a NATS server for the hints; "" sends them through the database too.
 	NATSURL string
@@ -99,93 +98,11 @@ func (b *Bus) Silence() time.Duration { return time.Since(b.begin) - time.Durati
 // RoundTrip proves the bus: it sends a notice, each way there is, and waits until it comes back.
 func (b *Bus) RoundTrip(ctx context.Context) error {
 	if h := b.nats.Load(); h != nil {
-		if err := b.probe(ctx, func(payloads []string) error { return h.publish(payloads) }); err != nil {
+		if err := b.probe(ctx, func(_ context.Context, payload string) error { return h.publish([]string{payload}) }); err != nil {
 			return fmt.Errorf("NATS: %w", err)
 		}
 	}
-	return b.probe(ctx, func(payloads []string) error { return b.notify(ctx, payloads) })
-}
-
-func (b *Bus) probe(ctx context.Context, send func([]string) error) error {
-	id, back := uuid.New(), make(chan struct{})
-	b.mu.Lock()
-	b.probes[id] = back
-	b.mu.Unlock()
-	defer func() {
-		b.mu.Lock()
-		delete(b.probes, id)
-		b.mu.Unlock()
-	}()
-	if err := send(core.Notice{Kind: noticeProbe, IDs: []uuid.UUID{id}}.Payloads()); err != nil {
-		return err
-	}
-	select {
-	case <-back:
-		return nil
-	case <-ctx.Done():
-		return errors.New("no notice came back")
-	}
-}
-
-func (b *Bus) listen(ctx context.Context) error {
-	for {
-		err := b.listenOnce(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		b.cfg.Logger.Warn("wake-ups interrupted, reconnecting", "error", err)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(200*time.Millisecond + rand.N(300*time.Millisecond)):
-		}
-	}
-}
-
-func (b *Bus) listenOnce(ctx context.Context) error {
-	cfg, err := pgx.ParseConfig(b.cfg.URL)
-	if err != nil {
-		return errors.New("the database URL is not valid")
-	}
-	cfg.RuntimeParams["application_name"] = "obscura-wake"
-	cfg.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { b.receive(n.Payload) }
-	connecting, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	conn, err := pgx.ConnectConfig(connecting, cfg)
-	if err != nil {
-		return errors.New("cannot connect")
-	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-		defer cancel()
-		_ = conn.Close(closing)
-	}()
-	if _, err := conn.Exec(connecting, "LISTEN "+core.NoticeChannel); err != nil {
-		return errors.New("cannot listen")
-	}
-	b.cfg.Resync()
-	for {
-		// What was committed before the question has been received when its answer is here.
-		asked := time.Now()
-		asking, cancel := context.WithTimeout(ctx, patience)
-		_, err := conn.Exec(asking, "SELECT")
-		cancel()
-		if err != nil {
-			return errors.New("connection lost")
-		}
-		b.heard.Store(int64(asked.Sub(b.begin)))
-		waiting, cancel := context.WithTimeout(ctx, pulse)
-		for err == nil {
-			err = conn.PgConn().WaitForNotification(waiting)
-		}
-		cancel()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if conn.IsClosed() {
-			return errors.New("connection lost")
-		}
-	}
+	return b.probe(ctx, b.notifyProbe)
 }
 
 func (b *Bus) receive(payload string) {

@@ -43,7 +43,7 @@ func openDB(t *testing.T, url string) *storage.DB {
 func idle(t *testing.T, listen, send string) *ear {
 	t.Helper()
 	e := &ear{db: openDB(t, send), notices: make(chan core.Notice, 1<<12), resyncs: make(chan time.Time, 100)}
-	e.Bus = New(Config{URL: listen, DB: e.db, Logger: slog.New(slog.DiscardHandler),
+	e.Bus = New(Config{URL: listen, Requests: e.db, DB: e.db, Logger: slog.New(slog.DiscardHandler),
 		Receive: func(n core.Notice) { e.notices <- n },
 		Resync:  func() { e.resyncs <- time.Now() }})
 	return e
