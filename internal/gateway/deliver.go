@@ -125,11 +125,14 @@ func (s *session) sendEnvelopes(envelopes []core.Envelope) error {
 		}
 		frame := &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_EnvelopeBatch{EnvelopeBatch: batch}}
 		s.sending(envelopes[:n])
-		if err := s.write(frame); err != nil {
+		if err := s.send(frame); err != nil {
 			return err
 		}
 		s.gateway.cfg.Counters.Delivered(n)
 		envelopes = envelopes[n:]
+		if err := s.answer(); err != nil {
+			return err
+		}
 		if s.pressing() {
 			return errYield // the rest is read again
 		}
@@ -168,7 +171,7 @@ func (s *session) sending(envelopes []core.Envelope) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range envelopes {
-		s.window.add(envelopes[i].Sequence)
+		s.window.add(envelopes[i].Sequence, len(envelopes[i].Message))
 	}
 	s.cursor.Store(envelopes[len(envelopes)-1].Sequence)
 }
@@ -189,6 +192,6 @@ func (s *session) sendDrained() error {
 		return nil
 	}
 	d.drained = true
-	return s.write(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Drained{
+	return s.send(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Drained{
 		Drained: &obscurapb.Drained{Sequence: uint64(d.drainTo)}}}) //nolint:gosec // positive
 }

@@ -90,8 +90,20 @@ func (f *fakeSocket) wait(deadline func() time.Time, event func() <-chan written
 }
 
 func (f *fakeSocket) ReadMessage() (int, []byte, error) {
-	w, err := f.wait(func() time.Time { return f.read }, func() <-chan written { return f.in }, nil, written{})
-	return w.kind, w.data, err
+	for {
+		w, err := f.wait(func() time.Time { return f.read }, func() <-chan written { return f.in }, nil, written{})
+		switch {
+		case err == nil && w.kind == pingMessage:
+			err = f.ping(string(w.data))
+		case err == nil && w.kind == pongMessage:
+			err = f.pong(string(w.data))
+		default:
+			return w.kind, w.data, err
+		}
+		if err != nil {
+			return 0, nil, err
+		}
+	}
 }
 
 func (f *fakeSocket) WriteMessage(kind int, data []byte) error {
@@ -142,6 +154,8 @@ func (f *fakeSocket) SetReadLimit(n int64) {
 		f.t.Errorf("read limit %d", n)
 	}
 }
+
+func (f *fakeSocket) writeBy(at time.Time) { _ = f.set(&f.write, at) }
 
 func (f *fakeSocket) interrupt() {
 	f.mu.Lock()

@@ -41,7 +41,7 @@ func (s *session) eachGap(more bool, after, last int64, tell func(core.Gap) erro
 
 // sendGap tells of a part of a gap. Once its end is told the gap may be forgotten, as it is stored now.
 func (s *session) sendGap(gap core.Gap, from, to int64) error {
-	err := s.write(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{Gap: &obscurapb.Gap{
+	err := s.send(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{Gap: &obscurapb.Gap{
 		From: uint64(from), To: uint64(to), Reason: obscurapb.Gap_Reason(gap.Reason)}}}) //nolint:gosec // positive
 	if err != nil {
 		return err

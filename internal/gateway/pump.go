@@ -68,13 +68,10 @@ func (s *session) do(step uint8, code int) error {
 	case doClose:
 		s.sayGoodbye(code)
 		return nil
+	case doPong:
+		return s.answer()
 	case doPing:
-		s.stayAlive(pongWithin) // before the ping: the pong, which may be quick, extends it
-		if err := s.socket.WriteControl(pingMessage, nil, time.Now().Add(writeWithin)); err != nil {
-			return err
-		}
-		s.ping.Reset(pingEvery)
-		return nil
+		return s.sendPing()
 	case doVerify:
 		return s.verify()
 	case doStatus:
@@ -162,7 +159,7 @@ func (s *session) sendStatus() error {
 	if err != nil {
 		return err
 	}
-	return s.write(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_PreKeyStatus{
+	return s.send(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_PreKeyStatus{
 		PreKeyStatus: &obscurapb.PreKeyStatus{OneTimePreKeyCount: ec, MinThreshold: core.LowPreKeys, KyberPreKeyCount: kyber}}})
 }
 
@@ -171,8 +168,8 @@ var frames = sync.Pool{New: func() any { return new([]byte) }}
 // maxPooledFrame keeps the buffers of rare large frames out of the pool.
 const maxPooledFrame = 128 << 10
 
-// write sends one frame. An error means that the socket is finished.
-func (s *session) write(frame *obscurapb.WebSocketFrame) error {
+// send sends one frame. An error means that the socket is finished.
+func (s *session) send(frame *obscurapb.WebSocketFrame) error {
 	buf := frames.Get().(*[]byte)
 	if size := proto.Size(frame); cap(*buf) < size { // exactly: growing would cost a slow reader more
 		*buf = make([]byte, 0, size)
@@ -181,9 +178,15 @@ func (s *session) write(frame *obscurapb.WebSocketFrame) error {
 	if err != nil {
 		return errors.Join(errors.New("cannot encode a frame"), err)
 	}
-	if err = s.socket.SetWriteDeadline(time.Now().Add(writeWithin)); err == nil {
-		err = s.socket.WriteMessage(binaryMessage, data)
+	if len(data) > fewBytes {
+		s.stayAlive(pingEvery + pongWithin)
 	}
+	err = s.write(func() error {
+		if err := s.socket.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
+			return err
+		}
+		return s.socket.WriteMessage(binaryMessage, data)
+	})
 	if cap(data) <= maxPooledFrame {
 		*buf = data[:0]
 		frames.Put(buf)

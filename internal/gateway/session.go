@@ -14,24 +14,17 @@ import (
 const (
 	// readLimit is the largest inbound message, in bytes.
 	readLimit = 64 << 10
-	// pingEvery is how often the server pings, and pongWithin how long it waits for the answer.
-	pingEvery  = 30 * time.Second
-	pongWithin = 10 * time.Second
-	// writeWithin is the deadline of every write of a whole frame, however much of it has been taken: a
-	// frame has 64 KiB, or one envelope, so a reader must take 26 KiB/s in the worst case.
-	writeWithin = 10 * time.Second
-	// goodbye is how long a closed socket may take to answer the close.
-	goodbye = time.Second
-	// retryAfter is when something that met a failing database is tried again.
-	retryAfter = time.Second
 	// queryWithin bounds a question of the pump, or one of the poll, to a database that does not answer. A
 	// ping may wait behind it, and the client is given up pongWithin after the ping was due.
 	queryWithin = 5 * time.Second
+	// retryAfter is when something that met a failing database is tried again.
+	retryAfter = time.Second
 )
 
 // What a session has to do, as bits, the most urgent first.
 const (
 	doClose uint8 = 1 << iota
+	doPong
 	doPing
 	doVerify // that the session still exists
 	doStatus
@@ -68,7 +61,9 @@ type session struct {
 	postponed uint8
 	running   bool       // guarded by mu: the pump exists
 	finished  bool       // guarded by mu: nothing may be written any more
+	writing   bool       // guarded by mu: the pump is in a write
 	code      int        // guarded by mu: to close with
+	pinged    *string    // guarded by mu: the client's newest ping that was not answered
 	reported  []core.Gap // guarded by mu: gaps sent and not forgotten, in order
 	sinceLook int        // guarded by mu: acknowledgements since the gaps were looked at
 	window    window     // guarded by mu
@@ -143,14 +138,15 @@ func (s *session) read() {
 	s.socket.SetReadLimit(readLimit)
 	s.stayAlive(pingEvery + pongWithin)
 	s.socket.SetPongHandler(func(payload string) error {
-		s.breathe(len(payload))
-		s.stayAlive(pingEvery + pongWithin)
+		s.hear(len(payload))
 		return nil
 	})
 	s.socket.SetPingHandler(func(payload string) error {
-		s.breathe(len(payload))
-		// A socket that cannot be written to is noticed when it is read.
-		_ = s.socket.WriteControl(pongMessage, []byte(payload), time.Now().Add(goodbye))
+		s.hear(len(payload))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.pinged = &payload
+		s.start(doPong)
 		return nil
 	})
 	for {
@@ -161,19 +157,17 @@ func (s *session) read() {
 		if s.isFinished() {
 			continue // the close has been sent: wait for the answer
 		}
-		s.breathe(len(data))
+		s.hear(len(data))
 		if kind != binaryMessage || s.frame(data) != nil {
 			s.close(closePolicy)
 		}
 	}
 }
 
-func (s *session) stayAlive(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.finished {
-		_ = s.socket.SetReadDeadline(time.Now().Add(d))
-	}
+// hear takes a frame of any kind for a sign of life.
+func (s *session) hear(bytes int) {
+	s.breathe(bytes)
+	s.stayAlive(pingEvery + pongWithin)
 }
 
 func (s *session) isFinished() bool {
@@ -206,6 +200,9 @@ func (s *session) settled(acknowledged []int64) (sequences []int64, gaps []core.
 	sequences = s.window.settle(acknowledged, s.cursor.Load(), s.delivery.drainTo)
 	if len(sequences) == 0 {
 		return nil, nil
+	}
+	if s.writing {
+		s.socket.writeBy(time.Now().Add(writeWithin)) // what it acknowledges has come through
 	}
 	if s.window.stalled {
 		s.window.stalled = false
@@ -245,12 +242,23 @@ func (s *session) start(todo uint8) {
 	}
 }
 
-// close asks for the socket to be closed with a code; the first one wins.
+// close asks for the socket to be closed with a code; the first one wins. A write in progress is given a
+// moment.
 func (s *session) close(code int) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.code == 0 {
 		s.code = code
+		time.AfterFunc(goodbye, s.breakOff)
 	}
-	s.mu.Unlock()
-	s.kick(doClose)
+	s.start(doClose)
+}
+
+// breakOff ends a write that does not let a close through.
+func (s *session) breakOff() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.writing {
+		s.socket.interrupt()
+	}
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"net"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -24,6 +25,8 @@ type socket interface {
 	SetReadLimit(bytes int64)
 	SetPongHandler(h func(string) error)
 	SetPingHandler(h func(string) error)
+	// writeBy sets when a write in progress must end, from any goroutine.
+	writeBy(t time.Time)
 	// interrupt makes a read or write in progress fail, from any goroutine.
 	interrupt()
 }
@@ -33,6 +36,8 @@ type connection struct{ *websocket.Conn }
 
 // The library's SetWriteDeadline is for the next write; a write in progress only heeds the connection
 // itself.
+func (c connection) writeBy(t time.Time) { _ = c.NetConn().SetWriteDeadline(t) }
+
 func (c connection) interrupt() { _ = c.NetConn().SetDeadline(time.Unix(1, 0)) }
 
 // Close codes of the contract.
@@ -70,6 +75,7 @@ type handover struct {
 func (g *Gateway) upgrader() fiber.Handler {
 	return websocket.New(func(c *websocket.Conn) {
 		h := c.Locals("gateway").(handover) // set by Upgrade, below
+		boundQueue(c.NetConn())
 		g.serve(connection{c}, h)
 	}, websocket.Config{
 		ReadBufferSize:  readBuffer,
@@ -83,6 +89,16 @@ func (g *Gateway) upgrader() fiber.Handler {
 			}
 		},
 	})
+}
+
+// boundQueue bounds what the kernel queues for a connection.
+func boundQueue(c net.Conn) {
+	if hijacked, ok := c.(interface{ UnsafeConn() net.Conn }); ok {
+		c = hijacked.UnsafeConn()
+	}
+	if tcp, ok := c.(interface{ SetWriteBuffer(bytes int) error }); ok {
+		_ = tcp.SetWriteBuffer(sendBuffer) // a connection that has ended is noticed when it is used
+	}
 }
 
 func (g *Gateway) panicked(reason any) {
