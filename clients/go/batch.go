@@ -69,7 +69,8 @@ func (s *Session) Send(ctx context.Context, batch Batch) ([]FailedSubmission, er
 	if err != nil {
 		return nil, err
 	}
-	response, err := s.api.SendMessagesWithBody(ctx, &client.SendMessagesParams{IdempotencyKey: &batch.Key}, "application/x-protobuf", bytes.NewReader(body))
+	key := batch.Key.String()
+	response, err := s.api.SendMessagesWithBody(ctx, &client.SendMessagesParams{IdempotencyKey: &key}, "application/x-protobuf", bytes.NewReader(body))
 	var answer obscurapb.SendMessageResponse
 	if err := read(response, err, &answer); err != nil {
 		return nil, err

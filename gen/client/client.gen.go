@@ -424,7 +424,7 @@ type DeviceID = openapi_types.UUID
 type DocsFile = string
 
 // IdempotencyKey defines model for IdempotencyKey.
-type IdempotencyKey = openapi_types.UUID
+type IdempotencyKey = string
 
 // IfNoneMatch defines model for IfNoneMatch.
 type IfNoneMatch = string
@@ -530,7 +530,7 @@ type ConnectGatewayParams struct {
 
 // SendMessagesParams defines parameters for SendMessages.
 type SendMessagesParams struct {
-	// IdempotencyKey Names this batch among those of this device.
+	// IdempotencyKey A UUID that names this batch among those of this device.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
@@ -2621,7 +2621,7 @@ func NewSendMessagesRequestWithBody(server string, params *SendMessagesParams, c
 		if params.IdempotencyKey != nil {
 			var headerParam0 string
 
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: "uuid"})
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
 			if err != nil {
 				return nil, err
 			}

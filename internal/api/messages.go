@@ -36,7 +36,9 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 	}
 	key := derivedKey(request)
 	if r.Params.IdempotencyKey != nil {
-		key = *r.Params.IdempotencyKey
+		if key, err = uuid.Parse(*r.Params.IdempotencyKey); err != nil { // it is empty: the guard has seen the rest
+			return nil, errParameter("Idempotency-Key")
+		}
 	}
 	batch, failed, positions := submissions(request)
 	batch.Key, batch.Digest = key, sha256.Sum256(body)

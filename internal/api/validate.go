@@ -47,6 +47,10 @@ func init() {
 	openapi3.DefineStringFormatValidator("uuid", openapi3.NewRegexpFormatValidator(canonicalUUID.String()))
 }
 
+func errParameter(name string) error {
+	return core.NewError(core.Invalid, "invalid_request", "The parameter "+name+" does not match the contract.")
+}
+
 // validateParameters checks the parameters that are there against their schemas.
 func validateParameters(c *fiber.Ctx, op *operation) error {
 	for _, p := range op.parameters {
@@ -68,7 +72,7 @@ func validateParameters(c *fiber.Ctx, op *operation) error {
 		case fiber.HeaderIfMatch, fiber.HeaderIfNoneMatch:
 			return errCondition
 		default:
-			return core.NewError(core.Invalid, "invalid_request", "The parameter "+p.Name+" does not match the contract.")
+			return errParameter(p.Name)
 		}
 	}
 	return nil

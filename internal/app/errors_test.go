@@ -49,6 +49,8 @@ func TestEveryErrorHasTheSameShape(t *testing.T) {
 		{"long ticket", ask{method: "GET", path: "/v1/gateway?ticket=" + strings.Repeat("x", 300), header: upgrade}, 401, "invalid_ticket"},
 		{"bad UUID in a header", ask{method: "POST", path: "/v1/messages", token: device.Token, media: "application/x-protobuf",
 			header: map[string]string{"Idempotency-Key": "x"}}, 400, "invalid_request"},
+		{"an empty idempotency key", ask{method: "POST", path: "/v1/messages", token: device.Token, media: "application/x-protobuf",
+			header: map[string]string{"Idempotency-Key": ""}}, 400, "invalid_request"},
 		{"no token", ask{method: "GET", path: "/v1/account"}, 401, "unauthorized"},
 		{"other scheme", ask{method: "GET", path: "/v1/account", header: map[string]string{"Authorization": "Basic " + device.Token}}, 401, "unauthorized"},
 		{"garbage token", ask{method: "GET", path: "/v1/account", token: "a.b.c"}, 401, "unauthorized"},

@@ -165,7 +165,12 @@ func (d *Device) TrySend(t testing.TB, key *uuid.UUID, submissions ...*obscurapb
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := d.SendMessagesWithBodyWithResponse(t.Context(), &client.SendMessagesParams{IdempotencyKey: key},
+	params := &client.SendMessagesParams{}
+	if key != nil {
+		text := key.String()
+		params.IdempotencyKey = &text
+	}
+	got, err := d.SendMessagesWithBodyWithResponse(t.Context(), params,
 		"application/x-protobuf", bytes.NewReader(request))
 	if err != nil {
 		t.Fatal(err)

@@ -1010,7 +1010,7 @@ export interface components {
         DeviceId: string;
         /** @description The user to write to. */
         UserId: string;
-        /** @description Names this batch among those of this device. */
+        /** @description A UUID that names this batch among those of this device. */
         IdempotencyKey: string;
         /** @description From `POST /v1/gateway/ticket`. */
         Ticket: string;
@@ -1526,7 +1526,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Names this batch among those of this device. */
+                /** @description A UUID that names this batch among those of this device. */
                 "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path?: never;
