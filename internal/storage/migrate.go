@@ -93,9 +93,7 @@ func (d *DB) withProvider(fn func(*goose.Provider) error) error {
 	}
 	// Connections of its own: a migration of a large table takes its time, and may be planned otherwise.
 	cfg := d.pool.Config().ConnConfig
-	for _, name := range []string{"statement_timeout", "enable_seqscan", "enable_hashjoin", "enable_mergejoin", "plan_cache_mode"} {
-		delete(cfg.RuntimeParams, name)
-	}
+	pin(cfg, "obscura", map[string]string{"statement_timeout": "0", "search_path": d.path})
 	sqlDB := stdlib.OpenDB(*cfg)
 	provider, err := goose.NewProvider(database.DialectPostgres, sqlDB, schema.FS, goose.WithSessionLocker(loudLocker{locker, d.logger}))
 	if err != nil {
@@ -125,7 +123,7 @@ func (d *DB) AwaitReady(ctx context.Context, timeout time.Duration) error {
 		var connect *pgconn.ConnectError
 		switch {
 		case err == nil:
-			return nil
+			return d.checkEncoding(ctx)
 		case errors.As(err, &connect):
 			var final bool
 			if reason, final = explain(connect); final {

@@ -10,9 +10,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -21,8 +24,10 @@ import (
 
 // DB is a pool of connections to one database.
 type DB struct {
-	pool   *pgxpool.Pool
-	logger *slog.Logger
+	pool    *pgxpool.Pool
+	logger  *slog.Logger
+	path    string       // the search_path of its sessions
+	renewed atomic.Int64 // when the pool was renewed last, in nanoseconds
 }
 
 // Queries is the generated accessor of everything under queries/.
@@ -57,26 +62,22 @@ func Open(ctx context.Context, url string, opt Options) (*DB, error) {
 	cfg.HealthCheckPeriod = 5 * time.Second
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	cfg.AfterConnect = registerUUID
-	params := cfg.ConnConfig.RuntimeParams
-	params["application_name"] = "obscura"
-	params["statement_timeout"] = "10s"
-	params["lock_timeout"] = "5s"
-	params["idle_in_transaction_session_timeout"] = "15s"
-	// Every statement of ours walks along keys. A plan that reads a table, or joins by hashing it, was
-	// made on the statistics of a queue that has filled since.
-	params["enable_seqscan"] = "off"
-	params["enable_hashjoin"] = "off"
-	params["enable_mergejoin"] = "off"
-	// So one plan serves every execution. Planning each anew took twice as long as executing it.
-	params["plan_cache_mode"] = "force_generic_plan"
+	more := maps.Clone(planning)
 	if opt.AsyncCommit {
-		params["synchronous_commit"] = "off"
+		more["synchronous_commit"] = "off"
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
-	if err != nil {
+	d := &DB{logger: logger, path: pin(cfg.ConnConfig, "obscura", more)}
+	goOn := cfg.ConnConfig.OnPgError
+	cfg.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
+		if err.Code == "25006" { // read-only
+			d.renew()
+		}
+		return goOn(conn, err)
+	}
+	if d.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("cannot open the database pool: %w", err)
 	}
-	return &DB{pool: pool, logger: logger}, nil
+	return d, nil
 }
 
 // Close waits for the connections in use and closes all.

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
 )
 
 func (b *Bus) listen(ctx context.Context) error {
@@ -45,11 +46,10 @@ func (b *Bus) listenOnce(ctx context.Context) error {
 
 // subscribe opens the listening connection.
 func (b *Bus) subscribe(ctx context.Context) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig(b.cfg.URL)
+	cfg, err := storage.ListenConfig(b.cfg.URL, "obscura-wake")
 	if err != nil {
-		return nil, errors.New("the database URL is not valid")
+		return nil, err
 	}
-	cfg.RuntimeParams["application_name"] = "obscura-wake"
 	cfg.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { b.receive(n.Payload) }
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
