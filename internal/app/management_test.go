@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/obscura-relay/obscura/internal/relaytest"
 	"github.com/obscura-relay/obscura/internal/testdb"
@@ -40,7 +41,7 @@ func TestReadyzNamesThePartThatIsAway(t *testing.T) {
 	// Wake-ups stop while their connection looks alive.
 	w.freeze("obscura-wake")
 	status, parts := readiness(t, relay)
-	if status != 503 || parts["database"] != "ok" || parts["wakeups"] == "ok" {
+	if status != 503 || parts["database"] != "ok" || parts["wakeups"] != "unavailable" || parts["status"] != "unavailable" {
 		t.Errorf("without wake-ups: %d %v", status, parts)
 	}
 	w.freeze("")
@@ -59,6 +60,63 @@ func TestReadyzNamesThePartThatIsAway(t *testing.T) {
 	w.comeBack()
 	relaytest.Eventually(t, "the relay is ready again", ready)
 	register("now", relaytest.Password).to(t, relay).want(t, 201, "")
+}
+
+// A database that answers questions and takes no mail is not ready: its words, the metric and the log say so.
+func TestReadyzWrites(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	pool, err := pgxpool.New(t.Context(), relay.DatabaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	bob := relay.Register(t).NewDevice(t)
+	for name, c := range map[string]struct{ damage, repair, state string }{
+		"read-only":            {"ALTER DATABASE %s SET default_transaction_read_only = on", "ALTER DATABASE %s SET default_transaction_read_only = off", "25006"},
+		"messages are refused": {"ALTER TABLE messages ADD CONSTRAINT nothing CHECK (false) NOT VALID", "ALTER TABLE messages DROP CONSTRAINT nothing", "23514"},
+		"no receipts":          {"ALTER TABLE receipts RENAME TO away", "ALTER TABLE away RENAME TO receipts", "42P01"},
+		"no mailboxes":         {"ALTER TABLE mailboxes RENAME TO away", "ALTER TABLE away RENAME TO mailboxes", "42P01"},
+	} {
+		change := func(sql string) {
+			database := pool.Config().ConnConfig.Database
+			for _, statement := range []string{"SET default_transaction_read_only = off", strings.ReplaceAll(sql, "%s", database),
+				"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'obscura'"} {
+				if _, err := pool.Exec(t.Context(), statement); err != nil {
+					t.Fatalf("%s: %v", statement, err)
+				}
+			}
+			pool.Reset()
+		}
+		relaytest.Eventually(t, "the relay is ready", func() bool { status, _ := readiness(t, relay); return status == 200 })
+		before := len(relay.Log.String())
+		change(c.damage)
+		relaytest.Eventually(t, name+": /readyz says so", func() bool {
+			status, parts := readiness(t, relay)
+			return status == 503 && parts["status"] == "unavailable" && parts["database"] == "unavailable" && parts["blobs"] == "ok" &&
+				strings.Contains(relay.Log.String()[before:], "SQLSTATE "+c.state)
+		})
+		if got := metric(t, relay, `obscura_ready{part="database"}`); got != "0" {
+			t.Errorf("%s: the metric is %q", name, got)
+		}
+		change(c.repair)
+	}
+	relaytest.Eventually(t, "the relay is ready again", func() bool {
+		status, parts := readiness(t, relay)
+		return status == 200 && parts["database"] == "ok" && metric(t, relay, `obscura_ready{part="database"}`) == "1"
+	})
+	if !strings.Contains(relay.Log.String(), "a part is available again") {
+		t.Error("the log does not say that it is over")
+	}
+	var rows int // of probes
+	if err := pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM mailboxes) - 1 + (SELECT count(*) FROM messages) + (SELECT count(*) FROM receipts)
+		+ (SELECT count(*) FROM gaps)`).Scan(&rows); err != nil || rows != 0 {
+		t.Errorf("probes left %d rows, %v", rows, err)
+	}
+	if got := metric(t, relay, "obscura_envelopes_accepted_total"); got != "0" {
+		t.Errorf("probes count as %s envelopes", got)
+	}
+	_ = bob
 }
 
 func TestManagementIsAListenerOfItsOwn(t *testing.T) {

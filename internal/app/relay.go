@@ -48,12 +48,14 @@ type relay struct {
 	limits   *api.Limits
 	http     *fiber.App
 
-	management *http.Server
-	stopping   atomic.Bool
+	management  *http.Server
+	stopping    atomic.Bool
+	brokenParts brokenParts
 }
 
 func newRelay(ctx context.Context, cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Logger) (*relay, error) {
-	r := &relay{db: db, logger: logger, metrics: metrics.New(), limits: cfg.rates(), uploads: api.NewUploads(), probes: make(chan struct{}, 4)}
+	r := &relay{db: db, logger: logger, metrics: metrics.New(), limits: cfg.rates(), uploads: api.NewUploads(), probes: make(chan struct{}, 4),
+		brokenParts: brokenParts{names: map[string]bool{}}}
 	r.metrics.Registry().MustRegister(pgxpoolprometheus.NewCollector(db.main.Pool(), map[string]string{"pool": "requests"}),
 		pgxpoolprometheus.NewCollector(db.async.Pool(), map[string]string{"pool": "acknowledgements"}))
 	tokenKey, err := cfg.tokenKey()
@@ -146,7 +148,7 @@ func (r *relay) resync() {
 func (r *relay) workers() []func(context.Context) error {
 	return []func(context.Context) error{
 		r.mailbox.RunSends, r.mailbox.RunAcknowledgements, r.keys.Run, r.gateway.Run, r.bus.Run, r.blobs.Run, r.push.Run,
-		r.sweep, r.vacuum, r.rotate, r.walk,
+		r.sweep, r.vacuum, r.rotate, r.walk, r.watchReadiness,
 	}
 }
 

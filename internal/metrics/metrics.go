@@ -26,6 +26,7 @@ type Metrics struct {
 	blobBytes    *prometheus.CounterVec
 	wakeups      *prometheus.CounterVec
 	cancelled    prometheus.Counter
+	ready        *prometheus.GaugeVec
 }
 
 // New makes the collectors and registers those of the Go runtime and the process beside them.
@@ -53,10 +54,12 @@ func New() *Metrics {
 		Help: "Tries to wake up a device, by push service and result; unneeded: nothing was sent, since its mail was gone."}, []string{"kind", "result"})
 	m.cancelled = prometheus.NewCounter(prometheus.CounterOpts{Name: "obscura_push_wakeups_cancelled_total",
 		Help: "Wake-ups not sent because the device connected in time."})
+	m.ready = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "obscura_ready",
+		Help: "Whether a part was available (1) when it was looked at last, every 10 seconds and for /readyz."}, []string{"part"})
 	for _, reason := range reasons {
 		m.dropped.WithLabelValues(reason)
 	}
-	m.registry.MustRegister(m.requests, m.sockets, m.accepted, m.delivered, m.acknowledged, m.dropped, m.blobBytes, m.wakeups, m.cancelled,
+	m.registry.MustRegister(m.requests, m.sockets, m.accepted, m.delivered, m.acknowledged, m.dropped, m.blobBytes, m.wakeups, m.cancelled, m.ready,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -114,3 +117,12 @@ func (m *Metrics) Wakeup(kind, result string) { m.wakeups.WithLabelValues(kind, 
 
 // WakeupsCancelled counts wake-ups whose device connected in time.
 func (m *Metrics) WakeupsCancelled(n int) { m.cancelled.Add(float64(n)) }
+
+// Ready says whether a part of the relay is available.
+func (m *Metrics) Ready(part string, is bool) {
+	value := 0.0
+	if is {
+		value = 1
+	}
+	m.ready.WithLabelValues(part).Set(value)
+}
