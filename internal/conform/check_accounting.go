@@ -101,4 +101,27 @@ var accountingChecks = []check{
 			t.must(got.dropped(obscurapb.Gap_REASON_TAKEOVER) == 3, "on %s socket %d of 3 dropped envelopes are reported", when, got.dropped(obscurapb.Gap_REASON_TAKEOVER))
 		}
 	}},
+	{"accounting.gap-once", "A gap is told once on a socket, also while what follows it is being acknowledged.", func(t *try) {
+		const over = 210
+		sender, d := t.device(), t.device()
+		t.postMany(sender, d, "flood", mailboxCap+over)
+		s := t.connect(d)
+		told := map[uint64]bool{}
+		var all []*obscurapb.Envelope
+		for len(all) < mailboxCap+1 {
+			frame := s.next("the mail of a full mailbox, and one more")
+			if gap := frame.GetGap(); gap != nil {
+				for n := gap.GetFrom(); n <= gap.GetTo(); n++ {
+					t.must(!told[n], "sequence %d is reported in two gaps on one socket", n)
+					told[n] = true
+				}
+			}
+			all = append(all, frame.GetEnvelopeBatch().GetEnvelopes()...)
+			if frame.GetDrained() != nil {
+				s.acknowledge(all...) // all at once: a relay has hardly forgotten the gap when it looks again
+				t.post(sender, mail(d.id, "one more"))
+			}
+		}
+		t.must(len(told) == over, "%d sequences are reported in gaps, want %d", len(told), over)
+	}},
 }

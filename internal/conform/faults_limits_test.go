@@ -50,6 +50,16 @@ var accountingFaults = []fault{
 		told := newTable[bool]()
 		return gaps(func(l *link, g *obscurapb.Gap) bool { return told.add(l.device+g.String(), true) })(nil)
 	}},
+	{"a gap is told again behind the mail", "accounting.gap-once", frames(func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
+		if frame.GetGap() != nil {
+			l.note("told", frame)
+		}
+		if frame.GetDrained() == nil || !l.has("told") {
+			return []*obscurapb.WebSocketFrame{frame}
+		}
+		told, _ := l.note("told", nil).(*obscurapb.WebSocketFrame)
+		return []*obscurapb.WebSocketFrame{told, frame}
+	})},
 }
 
 var limitFaults = []fault{

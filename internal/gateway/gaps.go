@@ -14,9 +14,17 @@ const (
 	// between acknowledgements can drops leave gaps apart from each other, so this bounds their number.
 	lateGapsEvery = 512
 	// maxReported is how many gaps a session remembers; those beyond it are told again. As many as an
-	// acknowledging device can make of its mailbox between two looks.
-	maxReported = core.MailboxCap + lateGapsEvery
+	// acknowledging device can make of its mailbox between two looks, and as many that are being forgotten.
+	maxReported = 2 * (core.MailboxCap + lateGapsEvery)
 )
+
+// reported is a gap that was told on this socket, as it was stored then.
+type reported struct {
+	core.Gap
+	// past says that a later envelope has been acknowledged. The mailbox forgets the gap, in a moment; until
+	// a look has not found it any more it counts as told.
+	past bool
+}
 
 // eachGap calls tell with each gap that reaches above a sequence and begins at or below last.
 func (s *session) eachGap(more bool, after, last int64, tell func(core.Gap) error) error {
@@ -41,42 +49,101 @@ func (s *session) eachGap(more bool, after, last int64, tell func(core.Gap) erro
 
 // sendGap tells of a part of a gap. Once its end is told the gap may be forgotten, as it is stored now.
 func (s *session) sendGap(gap core.Gap, from, to int64) error {
-	err := s.send(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{Gap: &obscurapb.Gap{
-		From: uint64(from), To: uint64(to), Reason: obscurapb.Gap_Reason(gap.Reason)}}}) //nolint:gosec // positive
-	if err != nil {
+	if err := s.tell(core.Gap{From: from, To: to, Reason: gap.Reason}); err != nil {
 		return err
 	}
 	s.delivery.told = max(s.delivery.told, to)
-	if to < gap.To {
-		return nil
+	if to == gap.To {
+		s.remember(gap)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i, told := s.findReported(gap.From)
-	if told {
-		s.reported[i] = gap
-		return nil
-	}
-	s.reported = slices.Insert(s.reported, i, gap)
-	s.reported = s.reported[:min(len(s.reported), maxReported)]
 	return nil
 }
 
-func (s *session) findReported(from int64) (int, bool) {
-	return slices.BinarySearchFunc(s.reported, from, func(g core.Gap, from int64) int { return cmp.Compare(g.From, from) })
+func (s *session) tell(gap core.Gap) error {
+	return s.send(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{Gap: &obscurapb.Gap{
+		From: uint64(gap.From), To: uint64(gap.To), Reason: obscurapb.Gap_Reason(gap.Reason)}}}) //nolint:gosec // positive
 }
 
-// sendLateGaps tells of what was sent on this socket and dropped since, so that it can be forgotten.
+// remember notes that all of a gap has been told. What it has grown out of is told with it.
+func (s *session) remember(gap core.Gap) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, j := s.overlapping(gap)
+	s.reported = slices.Replace(s.reported, i, j, reported{Gap: gap})
+	s.reported = s.reported[:min(len(s.reported), maxReported)]
+}
+
+// overlapping returns where in reported the gaps are that share sequences with one.
+func (s *session) overlapping(gap core.Gap) (i, j int) {
+	i, _ = slices.BinarySearchFunc(s.reported, gap.From, func(r reported, from int64) int { return cmp.Compare(r.To, from) })
+	for j = i; j < len(s.reported) && s.reported[j].From <= gap.To; j++ { // they do not overlap each other
+	}
+	return i, j
+}
+
+// untold returns the parts of a gap that have not been told on this socket, and marks the others as found.
+func (s *session) untold(gap core.Gap, found map[int64]bool) (parts []core.Gap) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, j := s.overlapping(gap)
+	next := gap.From
+	for _, r := range s.reported[i:j] {
+		found[r.From] = true
+		if r.From > next {
+			parts = append(parts, core.Gap{From: next, To: r.From - 1, Reason: gap.Reason})
+		}
+		next = r.To + 1
+	}
+	if next <= gap.To {
+		parts = append(parts, core.Gap{From: next, To: gap.To, Reason: gap.Reason})
+	}
+	return parts
+}
+
+// passed takes out the reported gaps that an acknowledgement of a sequence makes forgotten. The caller
+// holds the lock.
+func (s *session) passed(sequence int64) (gaps []core.Gap) {
+	for i := range s.reported {
+		if r := &s.reported[i]; !r.past && r.To < sequence {
+			r.past = true
+			gaps = append(gaps, r.Gap)
+		}
+	}
+	return gaps
+}
+
+// sendLateGaps tells of what was sent on this socket and dropped since, so that it can be forgotten. What
+// was told is not told again, also when it is still stored.
 func (s *session) sendLateGaps() error {
-	cursor := s.cursor.Load()
-	return s.eachGap(s.delivery.begun, 0, cursor, func(gap core.Gap) error {
-		s.mu.Lock()
-		i, told := s.findReported(gap.From)
-		told = told && s.reported[i] == gap
-		s.mu.Unlock()
-		if told || gap.To > cursor { // one that goes on is told with what follows it
+	cursor, found := s.cursor.Load(), map[int64]bool{}
+	s.mu.Lock()
+	before := slices.Clone(s.reported)
+	s.mu.Unlock()
+	err := s.eachGap(s.delivery.begun, 0, cursor, func(gap core.Gap) error {
+		if gap.To > cursor { // one that goes on is told with what follows it
+			s.untold(gap, found)
 			return nil
 		}
-		return s.sendGap(gap, gap.From, gap.To)
+		parts := s.untold(gap, found)
+		for _, part := range parts {
+			if err := s.tell(part); err != nil {
+				return err
+			}
+		}
+		if len(parts) > 0 {
+			s.remember(gap)
+		}
+		return nil
 	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range before { // what the mailbox has forgotten never comes back
+		if i, j := s.overlapping(r.Gap); r.past && !found[r.From] && j == i+1 && s.reported[i] == r {
+			s.reported = slices.Delete(s.reported, i, j)
+		}
+	}
+	return nil
 }

@@ -64,7 +64,7 @@ type session struct {
 	writing   bool       // guarded by mu: the pump is in a write
 	code      int        // guarded by mu: to close with
 	pinged    *string    // guarded by mu: the client's newest ping that was not answered
-	reported  []core.Gap // guarded by mu: gaps sent and not forgotten, in order
+	reported  []reported // guarded by mu: gaps sent and not forgotten, in order
 	sinceLook int        // guarded by mu: acknowledgements since the gaps were looked at
 	window    window     // guarded by mu
 	// fresh is what was offered and not taken, in order; guarded by mu.
@@ -212,15 +212,7 @@ func (s *session) settled(acknowledged []int64) (sequences []int64, gaps []core.
 		s.sinceLook = 0
 		s.start(doGaps)
 	}
-	last := slices.Max(sequences)
-	s.reported = slices.DeleteFunc(s.reported, func(g core.Gap) bool {
-		if g.To < last {
-			gaps = append(gaps, g)
-			return true
-		}
-		return false
-	})
-	return sequences, gaps
+	return sequences, s.passed(slices.Max(sequences))
 }
 
 // kick asks for something to be done and starts the pump if it is not running.
