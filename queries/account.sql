@@ -60,6 +60,10 @@ SELECT s.id, s.user_id, s.device_id, d.number
 FROM sessions s LEFT JOIN devices d ON d.id = s.device_id
 WHERE s.id = @id AND s.expires_at > now() FOR UPDATE OF s;
 
+-- name: HoldSession :many
+-- The session does not end while this transaction lasts.
+SELECT id FROM sessions WHERE id = @id AND user_id = @user_id AND expires_at > now() FOR KEY SHARE;
+
 -- name: DeleteSession :execrows
 DELETE FROM sessions WHERE id = @id;
 
@@ -76,7 +80,9 @@ DELETE FROM sessions WHERE id IN (
 ) RETURNING id;
 
 -- name: DeleteExpiredSessions :execrows
-DELETE FROM sessions WHERE id IN (SELECT s.id FROM sessions s WHERE s.expires_at <= now() LIMIT @max_rows::int);
+-- Those that somebody holds are left for the next sweep: the order of locks is arbitrary here.
+DELETE FROM sessions WHERE id IN (
+    SELECT s.id FROM sessions s WHERE s.expires_at <= now() LIMIT @max_rows::int FOR UPDATE SKIP LOCKED);
 
 -- name: InsertRefreshToken :exec
 INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES (@hash, @session_id, now() + @lifetime::interval);

@@ -1,9 +1,5 @@
 -- Attachments, backups, and the blobs that are to be deleted. Where several rows are locked the order is:
--- user or device, attachments or backups, usage.
-
--- name: HoldUser :one
--- The user does not go while this transaction lasts.
-SELECT id FROM users WHERE id = @id FOR SHARE;
+-- session, attachments or backups, usage.
 
 -- name: LockUsage :one
 -- Makes the row, or locks it and begins a new day.
@@ -75,10 +71,6 @@ SELECT id, size, created_at, expires_at FROM attachments WHERE user_id = @user_i
 
 -- name: UploadedToday :one
 SELECT day_bytes FROM attachment_usage WHERE user_id = @user_id AND day = (now() AT TIME ZONE 'UTC')::date;
-
--- name: HoldDevice :one
--- The device does not go while this transaction lasts.
-SELECT id FROM devices WHERE id = @id AND user_id = @user_id FOR KEY SHARE;
 
 -- name: LockBackup :one
 -- Makes the row, or locks it.

@@ -14,9 +14,11 @@ import (
 )
 
 const deleteExpiredSessions = `-- name: DeleteExpiredSessions :execrows
-DELETE FROM sessions WHERE id IN (SELECT s.id FROM sessions s WHERE s.expires_at <= now() LIMIT $1::int)
+DELETE FROM sessions WHERE id IN (
+    SELECT s.id FROM sessions s WHERE s.expires_at <= now() LIMIT $1::int FOR UPDATE SKIP LOCKED)
 `
 
+// Those that somebody holds are left for the next sweep: the order of locks is arbitrary here.
 func (q *Queries) DeleteExpiredSessions(ctx context.Context, db DBTX, maxRows int32) (int64, error) {
 	result, err := db.Exec(ctx, deleteExpiredSessions, maxRows)
 	if err != nil {
@@ -199,6 +201,36 @@ type ExtendSessionParams struct {
 func (q *Queries) ExtendSession(ctx context.Context, db DBTX, arg ExtendSessionParams) error {
 	_, err := db.Exec(ctx, extendSession, arg.Lifetime, arg.ID)
 	return err
+}
+
+const holdSession = `-- name: HoldSession :many
+SELECT id FROM sessions WHERE id = $1 AND user_id = $2 AND expires_at > now() FOR KEY SHARE
+`
+
+type HoldSessionParams struct {
+	ID     uuid.UUID
+	UserID uuid.UUID
+}
+
+// The session does not end while this transaction lasts.
+func (q *Queries) HoldSession(ctx context.Context, db DBTX, arg HoldSessionParams) ([]uuid.UUID, error) {
+	rows, err := db.Query(ctx, holdSession, arg.ID, arg.UserID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const insertRefreshToken = `-- name: InsertRefreshToken :exec

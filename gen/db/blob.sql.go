@@ -179,38 +179,6 @@ func (q *Queries) GiveUpBackup(ctx context.Context, db DBTX, arg GiveUpBackupPar
 	return err
 }
 
-const holdDevice = `-- name: HoldDevice :one
-SELECT id FROM devices WHERE id = $1 AND user_id = $2 FOR KEY SHARE
-`
-
-type HoldDeviceParams struct {
-	ID     uuid.UUID
-	UserID uuid.UUID
-}
-
-// The device does not go while this transaction lasts.
-func (q *Queries) HoldDevice(ctx context.Context, db DBTX, arg HoldDeviceParams) (uuid.UUID, error) {
-	row := db.QueryRow(ctx, holdDevice, arg.ID, arg.UserID)
-	var id uuid.UUID
-	err := row.Scan(&id)
-	return id, err
-}
-
-const holdUser = `-- name: HoldUser :one
-
-SELECT id FROM users WHERE id = $1 FOR SHARE
-`
-
-// Attachments, backups, and the blobs that are to be deleted. Where several rows are locked the order is:
-// user or device, attachments or backups, usage.
-// The user does not go while this transaction lasts.
-func (q *Queries) HoldUser(ctx context.Context, db DBTX, id uuid.UUID) (uuid.UUID, error) {
-	row := db.QueryRow(ctx, holdUser, id)
-	var id_2 uuid.UUID
-	err := row.Scan(&id_2)
-	return id_2, err
-}
-
 const insertAttachment = `-- name: InsertAttachment :exec
 INSERT INTO attachments (id, user_id, size, expires_at) VALUES ($1, $2, $3, now() + $4::interval)
 `
@@ -350,6 +318,7 @@ func (q *Queries) LockBackup(ctx context.Context, db DBTX, deviceID uuid.UUID) (
 }
 
 const lockUsage = `-- name: LockUsage :one
+
 INSERT INTO attachment_usage AS u (user_id, day) VALUES ($1, (now() AT TIME ZONE 'UTC')::date)
 ON CONFLICT (user_id) DO UPDATE
 SET day_bytes = CASE WHEN u.day = excluded.day THEN u.day_bytes ELSE 0 END, day = excluded.day
@@ -363,6 +332,8 @@ type LockUsageRow struct {
 	SecondsOfDayLeft int64
 }
 
+// Attachments, backups, and the blobs that are to be deleted. Where several rows are locked the order is:
+// session, attachments or backups, usage.
 // Makes the row, or locks it and begins a new day.
 func (q *Queries) LockUsage(ctx context.Context, db DBTX, userID uuid.UUID) (LockUsageRow, error) {
 	row := db.QueryRow(ctx, lockUsage, userID)

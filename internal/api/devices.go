@@ -45,7 +45,7 @@ func (s *server) GetDevice(ctx context.Context, r api.GetDeviceRequestObject) (a
 
 // UpdateDevice renames a device.
 func (s *server) UpdateDevice(ctx context.Context, r api.UpdateDeviceRequestObject) (api.UpdateDeviceResponseObject, error) {
-	d, err := s.cfg.Devices.Rename(ctx, principal(ctx).User, r.DeviceID, r.Body.Name)
+	d, err := s.cfg.Devices.Rename(ctx, principal(ctx), r.DeviceID, r.Body.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (s *server) UpdateDevice(ctx context.Context, r api.UpdateDeviceRequestObje
 
 // DeleteDevice removes a device.
 func (s *server) DeleteDevice(ctx context.Context, r api.DeleteDeviceRequestObject) (api.DeleteDeviceResponseObject, error) {
-	return api.DeleteDevice200Response{}, s.cfg.Devices.Delete(ctx, principal(ctx).User, r.DeviceID)
+	return api.DeleteDevice200Response{}, s.cfg.Devices.Delete(ctx, principal(ctx), r.DeviceID)
 }
 
 func deviceResponse(d device.Device) api.Device {

@@ -3,11 +3,9 @@ package api
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 
 	"github.com/obscura-relay/obscura/gen/api"
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/core/push"
 )
 
@@ -28,11 +26,7 @@ func (s *server) SetPushToken(ctx context.Context, r api.SetPushTokenRequestObje
 			return nil, err
 		}
 	}
-	err := s.cfg.Push.Set(ctx, principal(ctx).Device, token)
-	if errors.Is(err, push.ErrDeviceGone) { // deleted, and this node has not heard of it
-		err = account.ErrUnauthorized
-	}
-	return api.SetPushToken200Response{}, err
+	return api.SetPushToken200Response{}, s.cfg.Push.Set(ctx, principal(ctx), token)
 }
 
 // subscription reads the keys, whose form the guard has checked.
@@ -50,7 +44,7 @@ func subscription(web *api.WebPushSubscription) (push.Token, error) {
 
 // DeletePushToken forgets how the device is woken up.
 func (s *server) DeletePushToken(ctx context.Context, _ api.DeletePushTokenRequestObject) (api.DeletePushTokenResponseObject, error) {
-	return api.DeletePushToken200Response{}, s.cfg.Push.Delete(ctx, principal(ctx).Device)
+	return api.DeletePushToken200Response{}, s.cfg.Push.Delete(ctx, principal(ctx))
 }
 
 // GetVapidKey gives the key that subscriptions are made for.

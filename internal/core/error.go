@@ -50,6 +50,9 @@ func NewError(kind Kind, code, sentence string) *Error {
 	return &Error{Kind: kind, Code: code, Sentence: sentence}
 }
 
+// ErrUnauthorized is the answer to a missing, expired or revoked credential.
+var ErrUnauthorized = NewError(Unauthorized, "unauthorized", "A valid access token is required.")
+
 // Busy is the answer when the relay cannot take the request now; cause is for the log.
 func Busy(cause error) *Error {
 	return &Error{Kind: Unavailable, Code: "unavailable", RetryAfter: time.Second, Cause: cause,

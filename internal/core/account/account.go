@@ -158,11 +158,8 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 	}
 	var tokens Tokens
 	var ended core.Notice
-	err = s.db.InTx(ctx, func(tx db.DBTX) error {
+	err = s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
 		q := storage.Queries
-		if _, err := q.LockUser(ctx, tx, p.User); err != nil {
-			return storage.NoRowsAs(err, ErrUnauthorized)
-		}
 		rows, err := q.SetPasswordHash(ctx, tx, db.SetPasswordHashParams{ID: p.User, OldHash: old, NewHash: hash})
 		if err != nil {
 			return err
@@ -173,9 +170,6 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 		others, err := q.DeleteOtherSessions(ctx, tx, db.DeleteOtherSessionsParams{UserID: p.User, Keep: p.Session})
 		if err != nil {
 			return err
-		}
-		if _, err := q.LockSession(ctx, tx, p.Session); err != nil {
-			return storage.NoRowsAs(err, ErrUnauthorized)
 		}
 		if err := q.DeleteRefreshTokens(ctx, tx, p.Session); err != nil {
 			return err
@@ -199,17 +193,14 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, password string)
 		return err
 	}
 	var ended core.Notice
-	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
 		q := storage.Queries
-		if _, err := q.LockUser(ctx, tx, p.User); err != nil {
-			return storage.NoRowsAs(err, ErrUnauthorized)
-		}
-		devices, err := q.LockStocksOfUser(ctx, tx, p.User)
+		// The sessions before the devices, with which theirs would go unannounced.
+		sessions, err := q.DeleteOtherSessions(ctx, tx, db.DeleteOtherSessionsParams{UserID: p.User, Keep: uuid.Nil})
 		if err != nil {
 			return err
 		}
-		// The sessions before the devices, with which theirs would go unannounced.
-		sessions, err := q.DeleteOtherSessions(ctx, tx, db.DeleteOtherSessionsParams{UserID: p.User, Keep: uuid.Nil})
+		devices, err := q.LockStocksOfUser(ctx, tx, p.User)
 		if err != nil {
 			return err
 		}

@@ -14,8 +14,8 @@ import (
 // maxVerified bounds the cache of verified tokens, about 250 bytes each.
 const maxVerified = 1 << 17
 
-// ErrUnauthorized is the answer to a missing, expired or revoked credential.
-var ErrUnauthorized = core.NewError(core.Unauthorized, "unauthorized", "A valid access token is required.")
+// ErrUnauthorized is core.ErrUnauthorized.
+var ErrUnauthorized = core.ErrUnauthorized
 
 // verified remembers the access tokens that were checked against the database. Its entries are used
 // only while the node is known to hear of revocations (fresh); otherwise every request asks again. So

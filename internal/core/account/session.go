@@ -134,7 +134,7 @@ func (s *Service) LogOut(ctx context.Context, p core.Principal, refresh string) 
 	}
 	hash := sha256.Sum256([]byte(refresh))
 	ended := core.Notice{Kind: core.NoticeEnded, IDs: []uuid.UUID{session}}
-	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
 		q := storage.Queries
 		row, err := q.LockSession(ctx, tx, session)
 		if err != nil {
@@ -163,13 +163,9 @@ func (s *Service) LogOut(ctx context.Context, p core.Principal, refresh string) 
 func (s *Service) NewTicket(ctx context.Context, p core.Principal) (string, error) {
 	ticket := newSecret()
 	hash := sha256.Sum256([]byte(ticket))
-	err := s.db.Do(ctx, func(conn db.DBTX) error {
-		err := storage.Queries.InsertTicket(ctx, conn, db.InsertTicketParams{
+	err := s.db.ActInPipeline(ctx, p, func(tx db.DBTX) error {
+		return storage.Queries.InsertTicket(ctx, tx, db.InsertTicketParams{
 			Hash: hash[:], SessionID: p.Session, Lifetime: storage.Interval(TicketLifetime)})
-		if storage.IsMissingReference(err) { // the session has just ended
-			return ErrUnauthorized
-		}
-		return err
 	})
 	return ticket, err
 }

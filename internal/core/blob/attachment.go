@@ -10,7 +10,6 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -24,21 +23,21 @@ type Attachment struct {
 }
 
 // Upload stores an attachment of size bytes, which body gives or fails. An error of the body comes back as
-// it is; others are those of the quotas, account.ErrUnauthorized when the account is gone meanwhile, and
+// it is; others are those of the quotas, core.ErrUnauthorized when the session has ended meanwhile, and
 // core.Unavailable.
 func (s *Service) Upload(ctx context.Context, p core.Principal, size int64, body io.Reader) (Attachment, error) {
 	a := Attachment{ID: uuid.New()}
 	key := attachments + a.ID.String()
 	ctx, cancel := context.WithTimeout(ctx, TransferTime(size)+finishTime)
 	defer cancel()
-	if err := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error { return s.begin(ctx, tx, p.User, a.ID, size) }); err != nil {
+	if err := s.act(ctx, p, func(ctx context.Context, tx db.DBTX) error { return s.begin(ctx, tx, p.User, a.ID, size) }); err != nil {
 		return a, err
 	}
 	err := s.store.put(ctx, key, body, size)
 	if err == nil {
-		err = s.inTx(ctx, func(ctx context.Context, tx db.DBTX) (err error) {
+		err = s.act(ctx, p, func(ctx context.Context, tx db.DBTX) (err error) {
 			a.ExpiresAt, err = storage.Queries.StoreAttachment(ctx, tx, db.StoreAttachmentParams{ID: a.ID, Lifetime: storage.Interval(core.AttachmentLifetime)})
-			return storage.NoRowsAs(err, account.ErrUnauthorized)
+			return storage.NoRowsAs(err, core.ErrUnauthorized)
 		})
 	}
 	if err != nil {
@@ -57,9 +56,6 @@ func (s *Service) Upload(ctx context.Context, p core.Principal, size int64, body
 // begin checks the quotas and makes the row of an upload.
 func (s *Service) begin(ctx context.Context, tx db.DBTX, user core.UserID, id uuid.UUID, size int64) error {
 	q, counted := storage.Queries, max(size, leastCounted)
-	if _, err := q.HoldUser(ctx, tx, user); err != nil {
-		return storage.NoRowsAs(err, account.ErrUnauthorized)
-	}
 	used, err := q.LockUsage(ctx, tx, user)
 	if err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -33,26 +32,20 @@ type Backup struct {
 
 // Back stores a device's backup of size bytes in place of a version, 0 for none, and returns the new
 // version. Of several at once one wins. An error of the body comes back as it is; others are
-// ErrPrecondition, ErrUploadRunning, account.ErrUnauthorized and core.Unavailable.
+// ErrPrecondition, ErrUploadRunning, core.ErrUnauthorized and core.Unavailable.
 func (s *Service) Back(ctx context.Context, p core.Principal, replaces, size int64, body io.Reader) (version int64, err error) {
 	upload := uuid.New()
 	slot := TransferTime(size) + finishTime
 	ctx, cancel := context.WithTimeout(ctx, slot)
 	defer cancel()
-	if err := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error { return takeSlot(ctx, tx, p, replaces, upload, size, slot) }); err != nil {
+	if err := s.act(ctx, p, func(ctx context.Context, tx db.DBTX) error { return takeSlot(ctx, tx, p, replaces, upload, size, slot) }); err != nil {
 		return 0, err
 	}
 	err = s.store.put(ctx, backups+upload.String(), body, size)
 	if err == nil {
-		err = s.inTx(ctx, func(ctx context.Context, tx db.DBTX) (err error) {
+		err = s.act(ctx, p, func(ctx context.Context, tx db.DBTX) (err error) {
 			version, err = storage.Queries.StoreBackup(ctx, tx, db.StoreBackupParams{DeviceID: p.Device, Upload: &upload})
-			if !storage.IsNoRows(err) {
-				return err
-			}
-			if _, err := storage.Queries.HoldDevice(ctx, tx, db.HoldDeviceParams{ID: p.Device, UserID: p.User}); err != nil {
-				return storage.NoRowsAs(err, account.ErrUnauthorized)
-			}
-			return ErrUploadRunning
+			return storage.NoRowsAs(err, ErrUploadRunning)
 		})
 	}
 	if err != nil {
@@ -68,9 +61,6 @@ func (s *Service) Back(ctx context.Context, p core.Principal, replaces, size int
 // takeSlot makes an upload the one that may replace the backup, until its deadline.
 func takeSlot(ctx context.Context, tx db.DBTX, p core.Principal, replaces int64, upload uuid.UUID, size int64, slot time.Duration) error {
 	q := storage.Queries
-	if _, err := q.HoldDevice(ctx, tx, db.HoldDeviceParams{ID: p.Device, UserID: p.User}); err != nil {
-		return storage.NoRowsAs(err, account.ErrUnauthorized)
-	}
 	now, err := q.LockBackup(ctx, tx, p.Device)
 	if err != nil {
 		return err

@@ -91,6 +91,13 @@ func (s *Service) inTx(ctx context.Context, fn func(ctx context.Context, tx db.D
 	return s.db.InTx(ctx, func(tx db.DBTX) error { return fn(ctx, tx) })
 }
 
+// act is inTx on behalf of a session.
+func (s *Service) act(ctx context.Context, p core.Principal, fn func(ctx context.Context, tx db.DBTX) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), txTime)
+	defer cancel()
+	return s.db.Act(ctx, p, func(tx db.DBTX) error { return fn(ctx, tx) })
+}
+
 // EraseUser moves an account's attachments to the trash; it runs in the transaction that deletes the user,
 // whose row is locked.
 func EraseUser(ctx context.Context, tx db.DBTX, user core.UserID) error {

@@ -64,10 +64,11 @@ func newHarness(t testing.TB, address string) *harness {
 // user makes one with a device.
 func (h *harness) user() core.Principal {
 	h.t.Helper()
-	p := core.Principal{User: uuid.New(), Device: uuid.New(), DeviceNumber: 1}
+	p := core.Principal{User: uuid.New(), Session: uuid.New(), Device: uuid.New(), DeviceNumber: 1}
 	h.exec(`INSERT INTO users (id, username, username_key, password_hash) VALUES ($1, $2, $2, '')`, p.User, p.User.String())
 	h.exec(`INSERT INTO devices (id, user_id, number, registration_id, identity_key, signed_pre_key_id, signed_pre_key, signed_pre_key_sig)
 		VALUES ($1, $2, 1, 1, '', 1, '', '')`, p.Device, p.User)
+	h.exec(`INSERT INTO sessions (id, user_id, device_id, refresh_key, expires_at) VALUES ($1, $2, $3, '', now() + '1 hour')`, p.Session, p.User, p.Device)
 	return p
 }
 

@@ -76,7 +76,7 @@ func (s *Service) Create(ctx context.Context, p core.Principal, name *string, fi
 	}
 	device := uuid.New()
 	var tokens account.Tokens
-	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
 		q := storage.Queries
 		number, err := nextNumber(ctx, tx, p.User)
 		if err != nil {
@@ -105,13 +105,10 @@ func (s *Service) Create(ctx context.Context, p core.Principal, name *string, fi
 	return tokens, err
 }
 
-// nextNumber chooses a number for a new device. It holds the user's lock, so two devices that are
+// nextNumber chooses a number for a new device. The caller holds the user's lock, so two devices that are
 // registered at once get two numbers and the limit is exact.
 func nextNumber(ctx context.Context, tx db.DBTX, user core.UserID) (int16, error) {
 	q := storage.Queries
-	if _, err := q.LockUser(ctx, tx, user); err != nil {
-		return 0, storage.NoRowsAs(err, account.ErrUnauthorized)
-	}
 	n, err := q.CountDevices(ctx, tx, user)
 	if err != nil {
 		return 0, err
@@ -148,13 +145,13 @@ func (s *Service) Get(ctx context.Context, user core.UserID, id core.DeviceID) (
 }
 
 // Rename names one of the user's own devices. Returns keys.ErrDeviceGone.
-func (s *Service) Rename(ctx context.Context, user core.UserID, id core.DeviceID, name string) (Device, error) {
+func (s *Service) Rename(ctx context.Context, p core.Principal, id core.DeviceID, name string) (Device, error) {
 	var row db.RenameDeviceRow
-	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
-		row, err = storage.Queries.RenameDevice(ctx, conn, db.RenameDeviceParams{ID: id, UserID: user, Name: &name})
-		return err
+	err := s.db.Act(ctx, p, func(tx db.DBTX) (err error) {
+		row, err = storage.Queries.RenameDevice(ctx, tx, db.RenameDeviceParams{ID: id, UserID: p.User, Name: &name})
+		return storage.NoRowsAs(err, keys.ErrDeviceGone)
 	})
-	return deviceOf(db.DevicesOfUserRow(row)), storage.NoRowsAs(err, keys.ErrDeviceGone)
+	return deviceOf(db.DevicesOfUserRow(row)), err
 }
 
 func deviceOf(row db.DevicesOfUserRow) Device {
@@ -163,18 +160,11 @@ func deviceOf(row db.DevicesOfUserRow) Device {
 
 // Delete removes one of the user's own devices with its keys, mail and backup; its tokens and sockets stop
 // working on every node. Returns keys.ErrDeviceGone.
-func (s *Service) Delete(ctx context.Context, user core.UserID, id core.DeviceID) error {
+func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID) error {
 	var notices []core.Notice
-	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
 		q := storage.Queries
-		if _, err := q.LockUser(ctx, tx, user); err != nil {
-			return storage.NoRowsAs(err, account.ErrUnauthorized)
-		}
-		if _, err := q.DeviceOfUser(ctx, tx, db.DeviceOfUserParams{ID: id, UserID: user}); err != nil {
-			return storage.NoRowsAs(err, keys.ErrDeviceGone)
-		}
-		// Before the sessions, as in a takeover.
-		if _, err := q.LockPreKeyStock(ctx, tx, id); err != nil {
+		if _, err := q.DeviceOfUser(ctx, tx, db.DeviceOfUserParams{ID: id, UserID: p.User}); err != nil {
 			return storage.NoRowsAs(err, keys.ErrDeviceGone)
 		}
 		ended, err := q.DeleteOtherDeviceSessions(ctx, tx, db.DeleteOtherDeviceSessionsParams{DeviceID: id, Keep: uuid.Nil})
@@ -191,7 +181,7 @@ func (s *Service) Delete(ctx context.Context, user core.UserID, id core.DeviceID
 				return err
 			}
 		}
-		return Erase(ctx, tx, user, id)
+		return Erase(ctx, tx, p.User, id)
 	})
 	if err != nil {
 		return err

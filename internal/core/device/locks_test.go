@@ -89,20 +89,26 @@ func awaitWaiting(t *testing.T, sql *pgxpool.Pool) {
 	}
 }
 
-// A takeover holds the stock and then ends the device's other sessions.
-func TestADeletionAndATakeoverDoNotBlockEachOther(t *testing.T) {
+// An upload holds its session and then the stock.
+func TestADeletionAndAnUploadDoNotBlockEachOther(t *testing.T) {
 	t.Parallel()
 	service, sql, devices := setUp(t)
-	tx := begin(t, sql, devices[0])
-	deleted := make(chan error, 1)
-	go func() { deleted <- service.Delete(context.Background(), devices[0].User, devices[0].Device) }()
-	awaitWaiting(t, sql)
-	_, err := storage.Queries.DeleteOtherDeviceSessions(t.Context(), tx, db.DeleteOtherDeviceSessionsParams{DeviceID: devices[0].Device})
+	tx, err := sql.Begin(t.Context())
 	if err != nil {
-		t.Errorf("the takeover: %v", err)
+		t.Fatal(err)
+	}
+	held := db.HoldSessionParams{ID: devices[0].Session, UserID: devices[0].User}
+	if found, err := storage.Queries.HoldSession(t.Context(), tx, held); err != nil || len(found) != 1 {
+		t.Fatalf("%v, %v", found, err)
+	}
+	deleted := make(chan error, 1)
+	go func() { deleted <- service.Delete(context.Background(), devices[1], devices[0].Device) }()
+	awaitWaiting(t, sql)
+	if _, err := storage.Queries.LockPreKeyStock(t.Context(), tx, devices[0].Device); err != nil {
+		t.Errorf("the upload: %v", err)
 	}
 	if err := tx.Commit(t.Context()); err != nil {
-		t.Errorf("the takeover: %v", err)
+		t.Errorf("the upload: %v", err)
 	}
 	if err := <-deleted; err != nil {
 		t.Errorf("the deletion: %v", err)

@@ -30,8 +30,18 @@ func (s *Service) Upload(ctx context.Context, p core.Principal, u Upload) error 
 	}
 	var notices []core.Notice
 	dropped := 0
-	err = s.db.InTx(ctx, func(tx db.DBTX) error {
+	act, alone := s.db.Act, !bytes.Equal(stored.IdentityKey, identity)
+	if alone { // it ends sessions
+		act = s.db.ActAlone
+	}
+	err = act(ctx, p, func(tx db.DBTX) error {
 		q := storage.Queries
+		takeover, others := false, []core.SessionID(nil)
+		if alone {
+			if takeover, others, err = endOthers(ctx, tx, p, identity); err != nil {
+				return err
+			}
+		}
 		upload, err := q.LockPreKeyStock(ctx, tx, p.Device)
 		if err != nil {
 			return storage.NoRowsAs(err, ErrDeviceGone)
@@ -40,12 +50,11 @@ func (s *Service) Upload(ctx context.Context, p core.Principal, u Upload) error 
 		if err != nil {
 			return storage.NoRowsAs(err, ErrDeviceGone)
 		}
-		if u.Identity == nil && !bytes.Equal(now.IdentityKey, identity) {
+		if !takeover && !bytes.Equal(now.IdentityKey, identity) { // by this session, at the same time
 			return ErrIdentityChanged
 		}
-		takeover := u.Identity != nil && !bytes.Equal(now.IdentityKey, u.Identity)
 		if takeover {
-			if notices, err = s.takeOver(ctx, tx, p, &u, &dropped); err != nil {
+			if notices, err = s.takeOver(ctx, tx, p, &u, others, &dropped); err != nil {
 				return err
 			}
 		} else if err := checkRotation(&now, &u); err != nil {
@@ -79,8 +88,19 @@ func (s *Service) stored(ctx context.Context, device core.DeviceID) (row db.Devi
 	return row, storage.NoRowsAs(err, ErrDeviceGone)
 }
 
+// endOthers ends the device's other sessions if the identity key is a new one, which is a takeover. It runs
+// before the stock is locked, as the order of locks asks for. The user's lock keeps other takeovers off.
+func endOthers(ctx context.Context, tx db.DBTX, p core.Principal, identity []byte) (takeover bool, others []core.SessionID, err error) {
+	now, err := storage.Queries.DeviceKeys(ctx, tx, p.Device)
+	if err != nil || bytes.Equal(now.IdentityKey, identity) {
+		return false, nil, storage.NoRowsAs(err, ErrDeviceGone)
+	}
+	others, err = storage.Queries.DeleteOtherDeviceSessions(ctx, tx, db.DeleteOtherDeviceSessionsParams{DeviceID: p.Device, Keep: p.Session})
+	return true, others, err
+}
+
 // takeOver drops what belonged to the old identity and returns what to announce after the commit.
-func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u *Upload, dropped *int) ([]core.Notice, error) {
+func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u *Upload, others []core.SessionID, dropped *int) ([]core.Notice, error) {
 	if u.Signed == nil {
 		return nil, ErrTakeoverUnsigned
 	}
@@ -102,10 +122,6 @@ func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u 
 		return nil, err
 	}
 	*dropped = n
-	others, err := q.DeleteOtherDeviceSessions(ctx, tx, db.DeleteOtherDeviceSessionsParams{DeviceID: p.Device, Keep: p.Session})
-	if err != nil {
-		return nil, err
-	}
 	notices := []core.Notice{
 		{Kind: core.NoticeEnded, IDs: others},
 		{Kind: core.NoticeRevoked, IDs: []core.DeviceID{p.Device}, Generation: generation},

@@ -19,8 +19,6 @@ import (
 var (
 	ErrSubscription = core.NewError(core.Invalid, "invalid_subscription",
 		"The subscription needs an https endpoint of a public network, a point on P-256 and a secret of 16 bytes.")
-	// ErrDeviceGone says that the caller's device has been deleted.
-	ErrDeviceGone = core.NewError(core.NotFound, "device_not_found", "There is no such device.")
 )
 
 // Token is where a wake-up goes. It is never logged.
@@ -74,36 +72,33 @@ func (s *Service) check(t *Token) error {
 	return nil
 }
 
-// Set keeps how a device is woken up, in place of what was kept before. Returns ErrSubscription and
-// ErrDeviceGone.
-func (s *Service) Set(ctx context.Context, device core.DeviceID, t Token) error {
+// Set keeps how the principal's device is woken up, in place of what was kept before. Returns
+// ErrSubscription.
+func (s *Service) Set(ctx context.Context, p core.Principal, t Token) error {
 	if err := s.check(&t); err != nil {
 		return err
 	}
 	changed := false
-	err := s.cfg.DB.InTx(ctx, func(tx db.DBTX) error {
+	err := s.cfg.DB.Act(ctx, p, func(tx db.DBTX) error {
 		q := storage.Queries
-		n, err := q.SetPushToken(ctx, tx, db.SetPushTokenParams{DeviceID: device, Kind: int16(t.Kind), Address: t.Address, P256dh: t.P256dh, Auth: t.Auth})
-		if storage.IsMissingReference(err) {
-			return ErrDeviceGone
-		}
+		n, err := q.SetPushToken(ctx, tx, db.SetPushTokenParams{DeviceID: p.Device, Kind: int16(t.Kind), Address: t.Address, P256dh: t.P256dh, Auth: t.Auth})
 		if changed = n > 0; err != nil || !changed {
 			return err
 		}
-		return q.DeleteWakeup(ctx, tx, device) // it was for the old one
+		return q.DeleteWakeup(ctx, tx, p.Device) // it was for the old one
 	})
 	if err == nil && changed {
-		s.Schedule(device)
+		s.Schedule(p.Device)
 	}
 	return err
 }
 
-// Delete forgets how a device is woken up.
-func (s *Service) Delete(ctx context.Context, device core.DeviceID) error {
-	return s.cfg.DB.InTx(ctx, func(tx db.DBTX) error { return Forget(ctx, tx, device) })
+// Delete forgets how the principal's device is woken up.
+func (s *Service) Delete(ctx context.Context, p core.Principal) error {
+	return s.cfg.DB.Act(ctx, p, func(tx db.DBTX) error { return Forget(ctx, tx, p.Device) })
 }
 
-// Forget is Delete within a transaction.
+// Forget is Delete within a transaction of somebody who holds the session.
 func Forget(ctx context.Context, tx db.DBTX, device core.DeviceID) error {
 	if err := storage.Queries.DeletePushToken(ctx, tx, device); err != nil {
 		return err
