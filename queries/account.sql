@@ -74,9 +74,15 @@ DELETE FROM sessions WHERE user_id = @user_id AND id <> @keep RETURNING id;
 DELETE FROM sessions WHERE device_id = @device_id::uuid AND id <> @keep RETURNING id;
 
 -- name: DeleteSurplusSessions :many
--- Those beyond a number that were refreshed longest ago.
+-- Those beyond a number that were refreshed longest ago, but neither the newest session of a device nor the one that
+-- opened its newest socket: user-scoped ones, and those of devices that have logged in again.
 DELETE FROM sessions WHERE id IN (
-    SELECT s.id FROM sessions s WHERE s.user_id = @user_id ORDER BY s.expires_at DESC, s.id OFFSET @keep::int
+    SELECT r.id FROM (
+        SELECT s.id, s.expires_at, s.device_id IS NOT NULL AND (
+            row_number() OVER (PARTITION BY s.device_id ORDER BY s.created_at DESC, s.id) = 1
+            OR EXISTS (SELECT FROM mailboxes m WHERE m.device_id = s.device_id AND m.socket_session = s.id)) AS kept
+        FROM sessions s WHERE s.user_id = @user_id) r
+    ORDER BY r.kept DESC, r.expires_at DESC, r.id OFFSET @keep::int
 ) RETURNING id;
 
 -- name: DeleteExpiredSessions :execrows
@@ -85,14 +91,21 @@ DELETE FROM sessions WHERE id IN (
     SELECT s.id FROM sessions s WHERE s.expires_at <= now() LIMIT @max_rows::int FOR UPDATE SKIP LOCKED);
 
 -- name: InsertRefreshToken :exec
-INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES (@hash, @session_id, now() + @lifetime::interval);
+INSERT INTO refresh_tokens (hash, session_id, parent, expires_at)
+VALUES (@hash, @session_id, @parent, now() + @lifetime::interval);
 
 -- name: UseRefreshToken :one
--- Marks the token as used, once; the second use within the grace finds the first one's time.
-UPDATE refresh_tokens SET used_at = coalesce(used_at, now())
+-- Marks the token as used, once; a further use within the grace finds the first one's time. Tells how many pairs it
+-- has given by now.
+UPDATE refresh_tokens SET used_at = coalesce(used_at, now()), uses = uses + 1
 WHERE hash = @hash AND session_id = @session_id AND expires_at > now()
   AND (used_at IS NULL OR used_at > now() - @grace::interval)
-RETURNING session_id;
+RETURNING parent, uses;
+
+-- name: DeleteRelatives :exec
+-- A token that is used proves that its answer arrived: its siblings and its parent end.
+DELETE FROM refresh_tokens
+WHERE session_id = @session_id AND hash <> @hash AND (parent = @parent::bytea OR hash = @parent::bytea);
 
 -- name: DeleteSpentRefreshTokens :exec
 DELETE FROM refresh_tokens

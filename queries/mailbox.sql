@@ -92,7 +92,7 @@ ORDER BY r.seq;
 
 -- name: OpenMailbox :one
 -- A socket opens: it gets the newest generation, and where to start and end the backlog.
-UPDATE mailboxes SET generation = generation + 1 WHERE device_id = @device_id
+UPDATE mailboxes SET generation = generation + 1, socket_session = @session_id WHERE device_id = @device_id
 RETURNING generation, next_seq, floor_seq, acked_seq;
 
 -- name: SupersedeSockets :one

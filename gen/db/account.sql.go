@@ -106,6 +106,23 @@ func (q *Queries) DeleteRefreshTokens(ctx context.Context, db DBTX, sessionID uu
 	return err
 }
 
+const deleteRelatives = `-- name: DeleteRelatives :exec
+DELETE FROM refresh_tokens
+WHERE session_id = $1 AND hash <> $2 AND (parent = $3::bytea OR hash = $3::bytea)
+`
+
+type DeleteRelativesParams struct {
+	SessionID uuid.UUID
+	Hash      []byte
+	Parent    []byte
+}
+
+// A token that is used proves that its answer arrived: its siblings and its parent end.
+func (q *Queries) DeleteRelatives(ctx context.Context, db DBTX, arg DeleteRelativesParams) error {
+	_, err := db.Exec(ctx, deleteRelatives, arg.SessionID, arg.Hash, arg.Parent)
+	return err
+}
+
 const deleteSession = `-- name: DeleteSession :execrows
 DELETE FROM sessions WHERE id = $1
 `
@@ -147,7 +164,12 @@ func (q *Queries) DeleteSpentRefreshTokens(ctx context.Context, db DBTX, arg Del
 
 const deleteSurplusSessions = `-- name: DeleteSurplusSessions :many
 DELETE FROM sessions WHERE id IN (
-    SELECT s.id FROM sessions s WHERE s.user_id = $1 ORDER BY s.expires_at DESC, s.id OFFSET $2::int
+    SELECT r.id FROM (
+        SELECT s.id, s.expires_at, s.device_id IS NOT NULL AND (
+            row_number() OVER (PARTITION BY s.device_id ORDER BY s.created_at DESC, s.id) = 1
+            OR EXISTS (SELECT FROM mailboxes m WHERE m.device_id = s.device_id AND m.socket_session = s.id)) AS kept
+        FROM sessions s WHERE s.user_id = $1) r
+    ORDER BY r.kept DESC, r.expires_at DESC, r.id OFFSET $2::int
 ) RETURNING id
 `
 
@@ -156,7 +178,8 @@ type DeleteSurplusSessionsParams struct {
 	Keep   int32
 }
 
-// Those beyond a number that were refreshed longest ago.
+// Those beyond a number that were refreshed longest ago, but neither the newest session of a device nor the one that
+// opened its newest socket: user-scoped ones, and those of devices that have logged in again.
 func (q *Queries) DeleteSurplusSessions(ctx context.Context, db DBTX, arg DeleteSurplusSessionsParams) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, deleteSurplusSessions, arg.UserID, arg.Keep)
 	if err != nil {
@@ -234,17 +257,24 @@ func (q *Queries) HoldSession(ctx context.Context, db DBTX, arg HoldSessionParam
 }
 
 const insertRefreshToken = `-- name: InsertRefreshToken :exec
-INSERT INTO refresh_tokens (hash, session_id, expires_at) VALUES ($1, $2, now() + $3::interval)
+INSERT INTO refresh_tokens (hash, session_id, parent, expires_at)
+VALUES ($1, $2, $3, now() + $4::interval)
 `
 
 type InsertRefreshTokenParams struct {
 	Hash      []byte
 	SessionID uuid.UUID
+	Parent    []byte
 	Lifetime  pgtype.Interval
 }
 
 func (q *Queries) InsertRefreshToken(ctx context.Context, db DBTX, arg InsertRefreshTokenParams) error {
-	_, err := db.Exec(ctx, insertRefreshToken, arg.Hash, arg.SessionID, arg.Lifetime)
+	_, err := db.Exec(ctx, insertRefreshToken,
+		arg.Hash,
+		arg.SessionID,
+		arg.Parent,
+		arg.Lifetime,
+	)
 	return err
 }
 
@@ -576,10 +606,10 @@ func (q *Queries) TakeTicket(ctx context.Context, db DBTX, hash []byte) (TakeTic
 }
 
 const useRefreshToken = `-- name: UseRefreshToken :one
-UPDATE refresh_tokens SET used_at = coalesce(used_at, now())
+UPDATE refresh_tokens SET used_at = coalesce(used_at, now()), uses = uses + 1
 WHERE hash = $1 AND session_id = $2 AND expires_at > now()
   AND (used_at IS NULL OR used_at > now() - $3::interval)
-RETURNING session_id
+RETURNING parent, uses
 `
 
 type UseRefreshTokenParams struct {
@@ -588,12 +618,18 @@ type UseRefreshTokenParams struct {
 	Grace     pgtype.Interval
 }
 
-// Marks the token as used, once; the second use within the grace finds the first one's time.
-func (q *Queries) UseRefreshToken(ctx context.Context, db DBTX, arg UseRefreshTokenParams) (uuid.UUID, error) {
+type UseRefreshTokenRow struct {
+	Parent []byte
+	Uses   int16
+}
+
+// Marks the token as used, once; a further use within the grace finds the first one's time. Tells how many pairs it
+// has given by now.
+func (q *Queries) UseRefreshToken(ctx context.Context, db DBTX, arg UseRefreshTokenParams) (UseRefreshTokenRow, error) {
 	row := db.QueryRow(ctx, useRefreshToken, arg.Hash, arg.SessionID, arg.Grace)
-	var session_id uuid.UUID
-	err := row.Scan(&session_id)
-	return session_id, err
+	var i UseRefreshTokenRow
+	err := row.Scan(&i.Parent, &i.Uses)
+	return i, err
 }
 
 const userByID = `-- name: UserByID :one

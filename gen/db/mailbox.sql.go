@@ -650,9 +650,14 @@ func (q *Queries) NextGaps(ctx context.Context, db DBTX, arg NextGapsParams) ([]
 }
 
 const openMailbox = `-- name: OpenMailbox :one
-UPDATE mailboxes SET generation = generation + 1 WHERE device_id = $1
+UPDATE mailboxes SET generation = generation + 1, socket_session = $1 WHERE device_id = $2
 RETURNING generation, next_seq, floor_seq, acked_seq
 `
+
+type OpenMailboxParams struct {
+	SessionID *uuid.UUID
+	DeviceID  uuid.UUID
+}
 
 type OpenMailboxRow struct {
 	Generation int64
@@ -662,8 +667,8 @@ type OpenMailboxRow struct {
 }
 
 // A socket opens: it gets the newest generation, and where to start and end the backlog.
-func (q *Queries) OpenMailbox(ctx context.Context, db DBTX, deviceID uuid.UUID) (OpenMailboxRow, error) {
-	row := db.QueryRow(ctx, openMailbox, deviceID)
+func (q *Queries) OpenMailbox(ctx context.Context, db DBTX, arg OpenMailboxParams) (OpenMailboxRow, error) {
+	row := db.QueryRow(ctx, openMailbox, arg.SessionID, arg.DeviceID)
 	var i OpenMailboxRow
 	err := row.Scan(
 		&i.Generation,

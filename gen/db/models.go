@@ -88,12 +88,13 @@ type KyberPreKey struct {
 }
 
 type Mailbox struct {
-	DeviceID   uuid.UUID
-	NextSeq    int64
-	FloorSeq   int64
-	AckedSeq   int64
-	Pending    int32
-	Generation int64
+	DeviceID      uuid.UUID
+	NextSeq       int64
+	FloorSeq      int64
+	AckedSeq      int64
+	Pending       int32
+	Generation    int64
+	SocketSession *uuid.UUID
 }
 
 type Message struct {
@@ -173,6 +174,8 @@ type RefreshToken struct {
 	SessionID uuid.UUID
 	ExpiresAt time.Time
 	UsedAt    *time.Time
+	Parent    []byte
+	Uses      int16
 }
 
 type RetiredDeviceNumber struct {

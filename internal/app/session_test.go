@@ -93,14 +93,58 @@ func TestALostRefreshAnswerCanBeAskedForAgain(t *testing.T) {
 		go func() { replies <- refresh(user.Refresh).to(t, relay) }()
 	}
 	for range cap(replies) {
-		got := (<-replies).want(t, 200, "")
-		if !works(t, relay, got.member(t, "token")) {
+		if !works(t, relay, (<-replies).want(t, 200, "").member(t, "token")) {
 			t.Error("a pair does not work")
 		}
-		refresh(got.member(t, "refreshToken")).to(t, relay).want(t, 200, "")
 	}
 	execute(t, inside(t, relay), "UPDATE refresh_tokens SET used_at = now() - interval '8 seconds' WHERE used_at IS NOT NULL")
-	refresh(user.Refresh).to(t, relay).want(t, 200, "")
+	last := refresh(user.Refresh).to(t, relay).want(t, 200, "")
+	refresh(last.member(t, "refreshToken")).to(t, relay).want(t, 200, "")
+}
+
+// A thief and the owner present one token within the grace. Only one chain goes on, and it ends with the
+// other's next step.
+func TestTheSiblingsOfAUsedRefreshTokenEnd(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	for _, late := range []string{"the sibling", "the parent"} {
+		device := relay.Register(t).NewDevice(t)
+		one, two := refresh(device.Refresh).to(t, relay).want(t, 200, ""), refresh(device.Refresh).to(t, relay).want(t, 200, "")
+		next := refresh(one.member(t, "refreshToken")).to(t, relay).want(t, 200, "")
+		token := two.member(t, "refreshToken")
+		if late == "the parent" {
+			token = device.Refresh
+		}
+		refresh(token).to(t, relay).want(t, 401, "invalid_refresh_token")
+		refresh(next.member(t, "refreshToken")).to(t, relay).want(t, 401, "invalid_refresh_token")
+		if works(t, relay, next.member(t, "token")) {
+			t.Errorf("%s was presented, and the session lives on", late)
+		}
+	}
+}
+
+func TestARefreshTokenGivesTenPairsAtMost(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user := relay.Register(t)
+	replies := make(chan reply, 30)
+	for range cap(replies) {
+		go func() { replies <- refresh(user.Refresh).to(t, relay) }()
+	}
+	pairs, last := 0, ""
+	for range cap(replies) {
+		switch got := <-replies; got.status {
+		case 200:
+			pairs++
+			last = got.member(t, "refreshToken")
+		default:
+			got.want(t, 429, "rate_limited")
+		}
+	}
+	if pairs != 10 {
+		t.Errorf("%d pairs", pairs)
+	}
+	refresh(last).to(t, relay).want(t, 200, "") // the session is as good as before
 }
 
 func TestARefreshTokenUsedTwiceEndsItsWholeFamily(t *testing.T) {
@@ -301,6 +345,37 @@ func TestTheHundredAndFirstSessionEndsThoseAtRestLongest(t *testing.T) {
 	}
 	list(user.Token).to(t, relay).want(t, 200, "")
 	list(other.Token).to(t, relay).want(t, 200, "")
+}
+
+// A script logs in again and again, for another device or for the same one.
+func TestLogInsDoNotEndTheSessionOfADevice(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	db := inside(t, relay)
+	for _, own := range []bool{false, true} {
+		user := relay.Register(t)
+		phone, quiet, other := user.NewDevice(t), user.NewDevice(t), user.NewDevice(t)
+		socket := phone.Connect(t)
+		socket.Drain()
+		target := other
+		if own {
+			target = phone
+		}
+		execute(t, db, `INSERT INTO sessions (id, user_id, device_id, refresh_key, created_at, expires_at)
+			SELECT gen_random_uuid(), $1, $2, 'x', now(), now() + interval '30 days' FROM generate_series(1, 120)`, user.ID, target.ID)
+		body := object("username", user.Name, "password", relaytest.Password, "deviceId", target.ID.String())
+		ask{method: "POST", path: "/v1/sessions", body: body}.to(t, relay).want(t, 200, "")
+		for name, refreshToken := range map[string]string{"the phone's": phone.Refresh, "the quiet device's": quiet.Refresh} {
+			if got := refresh(refreshToken).to(t, relay); got.status != 200 {
+				t.Errorf("%s session has ended: %d", name, got.status)
+			}
+		}
+		refresh(user.Refresh).to(t, relay).want(t, 401, "invalid_refresh_token")
+		var left int
+		if err := db.QueryRow(t.Context(), "SELECT count(*) FROM sessions WHERE user_id = $1", user.ID).Scan(&left); err != nil || left > 91 {
+			t.Errorf("%d sessions are left, %v", left, err)
+		}
+	}
 }
 
 func TestASessionThatWasTooManyEndsOnEveryNode(t *testing.T) {

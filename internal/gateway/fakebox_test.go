@@ -98,7 +98,7 @@ func (b *fakeBox) liveSessions(ctx context.Context, ids []core.SessionID) ([]cor
 
 func (b *fakeBox) last() int64 { return int64(len(b.envelopes)) }
 
-func (b *fakeBox) Open(context.Context, core.DeviceID) (mailbox.Opened, error) {
+func (b *fakeBox) Open(context.Context, core.Principal) (mailbox.Opened, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return mailbox.Opened{Generation: 1, Last: b.last()}, nil

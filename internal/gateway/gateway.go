@@ -33,7 +33,7 @@ type Counters interface {
 // Mailbox is what a Gateway needs of the mailboxes: a mailbox.Service, or a fake one that fails as a test
 // wants it.
 type Mailbox interface {
-	Open(context.Context, core.DeviceID) (mailbox.Opened, error)
+	Open(context.Context, core.Principal) (mailbox.Opened, error)
 	Read(ctx context.Context, device core.DeviceID, after int64) (mailbox.Page, error)
 	Gaps(ctx context.Context, device core.DeviceID, after, last int64) (gaps []core.Gap, more bool, err error)
 	Resend(ctx context.Context, device core.DeviceID, sequences []int64) (quarantined []int64, err error)

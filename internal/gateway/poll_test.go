@@ -74,7 +74,7 @@ func (n *node) send(t *testing.T, to core.Principal, messages, size int) {
 // open connects a fake socket and reads until Drained.
 func (n *node) open(t *testing.T, p core.Principal) (*fakeSocket, <-chan struct{}) {
 	t.Helper()
-	opened, err := n.box.Open(t.Context(), p.Device)
+	opened, err := n.box.Open(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestThePollEndsSocketsWhoseNoticeWasLost(t *testing.T) {
 		f.next() // Drained
 		sockets[p.Device], done = f, append(done, end)
 	}
-	if _, err := n.box.Open(t.Context(), displaced.Device); err != nil { // on another node
+	if _, err := n.box.Open(t.Context(), displaced); err != nil { // on another node
 		t.Fatal(err)
 	}
 	if err := n.db.InTx(t.Context(), func(tx db.DBTX) error { return mailbox.Erase(t.Context(), tx, gone.Device) }); err != nil {

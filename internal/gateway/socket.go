@@ -118,7 +118,7 @@ func (g *Gateway) Upgrade(c *fiber.Ctx, p core.Principal) error {
 	if g.isClosing() {
 		return core.Busy(errClosing)
 	}
-	opened, err := g.cfg.Mailbox.Open(c.UserContext(), p.Device)
+	opened, err := g.cfg.Mailbox.Open(c.UserContext(), p)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (d *DB) ActAlone(ctx context.Context, p core.Principal, fn func(tx db.DBTX)
 	})
 }
 
-// held lets others act on behalf of the same session meanwhile, and refresh it not.
+// held lets others act on behalf of the same session meanwhile. A refresh of it waits.
 func held(ctx context.Context, tx db.DBTX, p core.Principal, fn func(tx db.DBTX) error) error {
 	found, err := Queries.HoldSession(ctx, tx, db.HoldSessionParams{ID: p.Session, UserID: p.User})
 	if err == nil && len(found) == 0 {

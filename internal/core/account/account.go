@@ -25,6 +25,10 @@ var (
 	ErrTicket        = core.NewError(core.Unauthorized, "invalid_ticket", "The ticket is not valid.")
 )
 
+// errTooManyPairs refuses a token that was presented more often than lost answers explain.
+var errTooManyPairs = &core.Error{Kind: core.Limited, Code: "rate_limited", RetryAfter: refreshGrace,
+	Sentence: "This refresh token has just given as many pairs as it may; use one of them."}
+
 // Eraser deletes what a device leaves behind; it runs in the transaction that deletes the device.
 type Eraser func(ctx context.Context, tx db.DBTX, user core.UserID, device core.DeviceID) error
 
@@ -174,7 +178,7 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 		if err := q.DeleteRefreshTokens(ctx, tx, p.Session); err != nil {
 			return err
 		}
-		if tokens, err = s.issue(ctx, tx, p); err != nil {
+		if tokens, err = s.issue(ctx, tx, p, nil); err != nil {
 			return err
 		}
 		ended = core.Notice{Kind: core.NoticeEnded, IDs: others}

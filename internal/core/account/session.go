@@ -19,8 +19,10 @@ const (
 	refreshGrace = 10 * time.Second
 	// TicketLifetime is how long a gateway ticket is valid.
 	TicketLifetime = 30 * time.Second
+	// refreshPairs is how many pairs one refresh token gives within the grace.
+	refreshPairs = 10
 	// maxSessions is how many sessions a user has at most. A further one ends those that were refreshed longest ago, down to
-	// keptSessions.
+	// keptSessions, but for each device its newest session and the one with its newest socket.
 	maxSessions, keptSessions = 100, 90
 )
 
@@ -39,10 +41,10 @@ func (s *Service) NewSession(ctx context.Context, tx db.DBTX, p core.Principal) 
 	if err != nil {
 		return Tokens{}, err
 	}
-	return s.issue(ctx, tx, p)
+	return s.issue(ctx, tx, p, nil)
 }
 
-// endSurplus ends the sessions of a user that were refreshed longest ago. This node hears of it as the others do.
+// endSurplus ends surplus sessions of a user. This node hears of it as the others do.
 func endSurplus(ctx context.Context, tx db.DBTX, user core.UserID) error {
 	ended, err := storage.Queries.DeleteSurplusSessions(ctx, tx, db.DeleteSurplusSessionsParams{UserID: user, Keep: keptSessions})
 	if err != nil {
@@ -51,8 +53,8 @@ func endSurplus(ctx context.Context, tx db.DBTX, user core.UserID) error {
 	return notify(ctx, tx, core.Notice{Kind: core.NoticeEnded, IDs: ended})
 }
 
-// issue makes a pair for a session.
-func (s *Service) issue(ctx context.Context, tx db.DBTX, p core.Principal) (Tokens, error) {
+// issue makes a pair for a session, in trade for a refresh token with this hash, or for none.
+func (s *Service) issue(ctx context.Context, tx db.DBTX, p core.Principal, parent []byte) (Tokens, error) {
 	key, err := storage.Queries.RefreshKey(ctx, tx, p.Session)
 	if err != nil {
 		return Tokens{}, storage.NoRowsAs(err, ErrUnauthorized)
@@ -60,7 +62,7 @@ func (s *Service) issue(ctx context.Context, tx db.DBTX, p core.Principal) (Toke
 	refresh := newRefreshToken(p.Session, key)
 	hash := sha256.Sum256([]byte(refresh))
 	err = storage.Queries.InsertRefreshToken(ctx, tx, db.InsertRefreshTokenParams{
-		Hash: hash[:], SessionID: p.Session, Lifetime: storage.Interval(RefreshLifetime)})
+		Hash: hash[:], SessionID: p.Session, Parent: parent, Lifetime: storage.Interval(RefreshLifetime)})
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -68,9 +70,10 @@ func (s *Service) issue(ctx context.Context, tx db.DBTX, p core.Principal) (Toke
 	return Tokens{Principal: p, Access: access, Expires: expires, Refresh: refresh}, err
 }
 
-// Refresh trades a refresh token for a new pair of the same scope. A token that was used more than
-// 10 seconds ago ends its whole session; one that was never issued changes nothing. Returns
-// ErrRefreshToken.
+// Refresh trades a refresh token for a new pair of the same scope. One that was used before gets another
+// pair within 10 seconds, 10 in all, until a token of one of its pairs is used: then the other pairs' tokens
+// end, and it does. A token that has ended ends its whole session; one that was never issued changes
+// nothing. Returns ErrRefreshToken.
 func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 	session, ok := sessionOf(refresh)
 	if !ok {
@@ -86,7 +89,7 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 		if err != nil {
 			return storage.NoRowsAs(err, ErrRefreshToken)
 		}
-		_, err = q.UseRefreshToken(ctx, tx, db.UseRefreshTokenParams{Hash: hash[:], SessionID: session, Grace: grace})
+		used, err := q.UseRefreshToken(ctx, tx, db.UseRefreshTokenParams{Hash: hash[:], SessionID: session, Grace: grace})
 		if storage.IsNoRows(err) { // the session is live and the token is not
 			key, err := q.RefreshKey(ctx, tx, session)
 			if err != nil {
@@ -105,6 +108,15 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 		if err != nil {
 			return err
 		}
+		if used.Uses > refreshPairs {
+			return errTooManyPairs
+		}
+		if used.Parent != nil {
+			err = q.DeleteRelatives(ctx, tx, db.DeleteRelativesParams{SessionID: session, Hash: hash[:], Parent: used.Parent})
+			if err != nil {
+				return err
+			}
+		}
 		err = q.DeleteSpentRefreshTokens(ctx, tx, db.DeleteSpentRefreshTokensParams{SessionID: session, Grace: grace})
 		if err != nil {
 			return err
@@ -113,7 +125,7 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 		if err != nil {
 			return err
 		}
-		tokens, err = s.issue(ctx, tx, principalOf(db.SessionByIDRow(row)))
+		tokens, err = s.issue(ctx, tx, principalOf(db.SessionByIDRow(row)), hash[:])
 		return err
 	})
 	if err == nil && ended.IDs != nil {

@@ -86,7 +86,7 @@ func TestNothingDeadlocks(t *testing.T) {
 		sane(t, "read", err)
 		_, err = n.Resend(ctx, device, []int64{r.Int64N(1000)})
 		sane(t, "resend", err)
-		_, err = n.Open(ctx, device)
+		_, err = n.Open(ctx, core.Principal{Device: device})
 		sane(t, "open", err)
 		sane(t, "expire", n.Expire(ctx, device))
 	})

@@ -35,7 +35,7 @@ func TestATakeoverReportsExactlyWhatItDropped(t *testing.T) {
 	if err := n.Expire(t.Context(), device); err != nil {
 		t.Fatal(err)
 	}
-	opened, err := n.Open(t.Context(), device)
+	opened, err := n.Open(t.Context(), core.Principal{Device: device})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestAPoisonEnvelopeIsSetAsideAfterTenSendings(t *testing.T) {
 	if set, err := n.Resend(t.Context(), uuid.New(), []int64{1}); err != nil || set != nil {
 		t.Errorf("nobody's mailbox: %v %v", set, err)
 	}
-	if _, err := n.Open(t.Context(), uuid.New()); !errors.Is(err, ErrNoMailbox) {
+	if _, err := n.Open(t.Context(), core.Principal{Device: uuid.New()}); !errors.Is(err, ErrNoMailbox) {
 		t.Errorf("open nobody's mailbox: %v", err)
 	}
 }

@@ -16,7 +16,7 @@ func (m *machine) connect(t *rapid.T) { m.open(t, m.index(t)) }
 
 func (m *machine) open(t *rapid.T, i int) *reader {
 	l := m.boxes[i]
-	opened, err := m.node(t).Open(t.Context(), l.device)
+	opened, err := m.node(t).Open(t.Context(), core.Principal{Device: l.device})
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}

@@ -31,12 +31,12 @@ type Opened struct {
 // ErrNoMailbox says that the device is gone.
 var ErrNoMailbox = core.NewError(core.Unauthorized, "unauthorized", "The device is gone.")
 
-// Open begins a socket of a device: older sockets of the device are out of date from now on. Returns
+// Open begins a socket of the principal's device: older sockets of the device are out of date from now on. Returns
 // ErrNoMailbox.
-func (s *Service) Open(ctx context.Context, device core.DeviceID) (Opened, error) {
+func (s *Service) Open(ctx context.Context, p core.Principal) (Opened, error) {
 	var row db.OpenMailboxRow
 	err := s.db.Do(ctx, func(conn db.DBTX) (err error) { // durable: a generation must never come twice
-		row, err = storage.Queries.OpenMailbox(ctx, conn, device)
+		row, err = storage.Queries.OpenMailbox(ctx, conn, db.OpenMailboxParams{DeviceID: p.Device, SessionID: &p.Session})
 		return err
 	})
 	if storage.IsNoRows(err) {
