@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -21,6 +20,8 @@ type cli struct {
 	Bench   BenchCmd   `cmd:"" help:"Load a relay and say what it did."`
 	Conform conformCmd `cmd:"" help:"Hold any relay against the contract, from outside."`
 	Version versionCmd `cmd:"" help:"Print the version and exit."`
+
+	PrintVersion kong.VersionFlag `name:"version" env:"-" help:"Print the version and exit."`
 }
 
 type serveCmd struct {
@@ -41,11 +42,7 @@ type versionCmd struct{}
 
 // Run prints the module's version, or the commit that was built.
 func (versionCmd) Run() error {
-	version := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
-	}
-	_, err := fmt.Println("obscura", version)
+	_, err := fmt.Println("obscura", app.Version())
 	return err
 }
 
@@ -64,16 +61,20 @@ func run(ctx context.Context) error {
 	parser, err := kong.New(&c,
 		kong.Name("obscura"),
 		kong.Description("A zero-knowledge relay for the Signal Protocol."),
-		kong.UsageOnError(),
+		kong.Vars{"version": "obscura " + app.Version()},
 		kong.DefaultEnvars("OBSCURA"),
 		kong.ValueFormatter(helpWithDefault),
 		kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {
 		return err
 	}
-	parsed, err := parser.Parse(os.Args[1:]) // --help ends here
+	args := os.Args[1:]
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args) // --help and --version end here
 	if err != nil {
-		return err
+		return sentence(err, parser.Model.Node)
 	}
 	if err := app.UnknownVariable(os.Environ(), variables(parser.Model.Node)); err != nil {
 		return err

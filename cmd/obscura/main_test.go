@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -67,17 +68,21 @@ func TestHelpNamesEveryFlagAndItsVariable(t *testing.T) {
 			}
 		}
 	}
-	out, err := command(t, nil, "--help").CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "serve") || !strings.Contains(string(out), "migrate") || !strings.Contains(string(out), "version") {
-		t.Errorf("%v: %s", err, out)
+	for _, args := range [][]string{nil, {"--help"}} {
+		out, err := command(t, nil, args...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "serve") || !strings.Contains(string(out), "migrate") || !strings.Contains(string(out), "version") {
+			t.Errorf("%v: %v: %s", args, err, out)
+		}
 	}
 }
 
 func TestVersionIsPrinted(t *testing.T) {
 	t.Parallel()
-	out, err := command(t, nil, "version").CombinedOutput()
-	if err != nil || !strings.HasPrefix(string(out), "obscura ") {
-		t.Errorf("%v: %s", err, out)
+	for _, args := range [][]string{{"version"}, {"--version"}, {"serve", "--version"}} {
+		out, err := command(t, nil, args...).CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), "obscura ") || strings.Count(string(out), "\n") != 1 {
+			t.Errorf("%v: %v: %s", args, err, out)
+		}
 	}
 }
 
@@ -88,24 +93,25 @@ func TestWhatIsWrongIsSaidInOneLine(t *testing.T) {
 		environ, args []string
 		want          string
 	}{
-		{nil, nil, "expected one of"},
-		{nil, []string{"frob"}, "unexpected argument frob"},
-		{nil, []string{"serve", "--frob"}, "unknown flag --frob"},
+		{nil, []string{"frob"}, "there is no command or argument frob; --help lists those that there are"},
+		{nil, []string{"serv"}, "there is no command or argument serv, perhaps serve;"},
+		{nil, []string{"serve", "--frob"}, "there is no flag --frob; --help lists those that there are"},
+		{nil, []string{"serve", "--listn=x"}, "there is no flag --listn, perhaps --listen;"},
 		{[]string{"OBSCURA_LISTN=secret"}, []string{"serve"}, "the environment variable OBSCURA_LISTN is not known"},
 		{[]string{"OBSCURA_LISTEN=3000"}, []string{"serve"}, "--listen must be HOST:PORT, for example 127.0.0.1:3000"},
 		{nil, []string{"serve", "--listen=3000"}, "--listen must be HOST:PORT, for example 127.0.0.1:3000"},
 		{nil, []string{"serve", "--database-connections=1"}, "--database-connections must be at least 4"},
-		{[]string{"OBSCURA_RATE_LIMITS=maybe"}, []string{"serve"}, `--rate-limits must be one of "on","off"`},
-		{[]string{"OBSCURA_LIMIT_SENDS=many"}, []string{"serve"}, "a rate is written EVENTS/DURATION, for example 20/1m"},
-		{[]string{"OBSCURA_TRUSTED_PROXIES=10.0.0.1"}, []string{"serve"}, "--trusted-proxies"},
+		{[]string{"OBSCURA_RATE_LIMITS=maybe"}, []string{"serve"}, `--rate-limits (OBSCURA_RATE_LIMITS) must be one of on, off`},
+		{[]string{"OBSCURA_LIMIT_SENDS=many"}, []string{"serve"}, "--limit-sends (OBSCURA_LIMIT_SENDS) must be a rate EVENTS/TIME, for example 20/1m"},
+		{[]string{"OBSCURA_TRUSTED_PROXIES=10.0.0.1"}, []string{"serve"}, "--trusted-proxies (OBSCURA_TRUSTED_PROXIES) must be networks, for example 10.0.0.0/8,::1/128"},
 		{[]string{"OBSCURA_TOKEN_KEY=c2VjcmV0c2VjcmV0"}, []string{"serve"}, "--token-key must be at least 32 bytes in base64"},
 		{[]string{"OBSCURA_CORS_ORIGINS=https://a.example,b.example"}, []string{"serve"}, "--cors-origins must be"},
-		{[]string{"OBSCURA_READ_TIMEOUT=soon"}, []string{"serve"}, "--read-timeout"},
+		{[]string{"OBSCURA_READ_TIMEOUT=soon"}, []string{"serve"}, "--read-timeout (OBSCURA_READ_TIMEOUT) must be a time, for example 250ms, 20s or 10m"},
 		{[]string{"OBSCURA_READ_TIMEOUT=1ms"}, []string{"serve"}, "--read-timeout must be at least 100ms"},
-		{[]string{"OBSCURA_LOG_LEVEL=loud"}, []string{"serve"}, "--log-level"},
+		{[]string{"OBSCURA_LOG_LEVEL=loud"}, []string{"serve"}, "--log-level (OBSCURA_LOG_LEVEL) must be debug, info, warn or error"},
 		{[]string{"OBSCURA_DATABASE_URL=mysql://u:hunter2hunter2@h/d"}, []string{"serve"}, "the database URL is not valid: it must look like postgres://user@host/database"},
 		{[]string{"DATABASE_URL=:hunter2hunter2"}, []string{"migrate"}, "the database URL is not valid"},
-		{[]string{url, "OBSCURA_LOG_FORMAT=loud"}, []string{"serve"}, "--log-format must be one of"},
+		{[]string{url, "OBSCURA_LOG_FORMAT=loud"}, []string{"serve"}, "--log-format (OBSCURA_LOG_FORMAT) must be one of auto, text, json"},
 		{nil, []string{"conform"}, "the URL of the relay must look like http://127.0.0.1:3000"},
 		{nil, []string{"conform", "http://me:hunter2hunter2@127.0.0.1:1"}, "the URL of the relay must look like http://127.0.0.1:3000"},
 		{nil, []string{"conform", "http://127.0.0.1:1"}, "no relay answers at this URL"},
@@ -210,22 +216,39 @@ func TestDatabaseURLIsAnAlias(t *testing.T) {
 	serving(t, []string{"DATABASE_URL=" + url})
 }
 
-func TestATakenPortIsSaid(t *testing.T) {
+func TestATakenOrBadPortNamesItsSettingBeforeAnythingIsMade(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	url := "DATABASE_URL=" + testdb.NewURL(t)
-	address := taken.Addr().String()
-	for flag, want := range map[string]string{
-		"--listen":            "obscura: cannot listen for the API: listen tcp " + address + ": bind: address already in use",
-		"--management-listen": "obscura: cannot listen for management: listen tcp " + address + ": bind: address already in use",
+	for flag, setting := range map[string]string{
+		"--listen": "--listen (OBSCURA_LISTEN)", "--management-listen": "--management-listen (OBSCURA_MANAGEMENT_LISTEN)",
 	} {
-		args := []string{"serve", "--listen=127.0.0.1:0", "--management-listen=127.0.0.1:0", flag + "=" + address}
-		if out := fails(t, []string{url}, args...); !strings.Contains(out, want+"\n") {
-			t.Errorf("%s, want %s", out, want)
+		for address, why := range map[string]string{
+			taken.Addr().String(): "another program listens there", "127.0.0.1:99999": "it is not an address with a port from 0 to 65535",
+			"192.0.2.1:0": "this machine does not have the address 192.0.2.1", "relay.invalid:0": "the host name relay.invalid is not known",
+		} {
+			cmd := command(t, nil, "serve", "--listen=127.0.0.1:0", "--management-listen=127.0.0.1:0", flag+"="+address)
+			out, err := cmd.CombinedOutput()
+			if err == nil || !strings.HasPrefix(string(out), "obscura: cannot listen for ") || strings.Count(string(out), "\n") != 1 ||
+				!strings.Contains(string(out), address+": "+why) || !strings.HasSuffix(string(out), ": choose another address with "+setting+"\n") {
+				t.Errorf("%s: %s", address, out)
+			}
+			if made, err := os.ReadDir(cmd.Dir); err != nil || len(made) != 0 {
+				t.Errorf("%s: it made %v before", address, made)
+			}
 		}
+	}
+}
+
+func TestTheFirstLineNamesTheDocumentation(t *testing.T) {
+	t.Parallel()
+	cmd := command(t, []string{"DATABASE_URL=postgres://nobody@database.invalid/x"}, "serve", "--listen=127.0.0.1:0", "--management-listen=127.0.0.1:0")
+	out, _ := cmd.CombinedOutput()
+	var line struct{ Msg, Documentation string }
+	if err := json.Unmarshal(bytes.SplitN(out, []byte("\n"), 2)[0], &line); err != nil || !regexp.MustCompile(`^http://127\.0\.0\.1:\d+/docs$`).MatchString(line.Documentation) {
+		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -41,15 +40,22 @@ const asyncConns = 4
 // Run runs the relay until ctx ends. It tells where it listens through ready, once, when it does.
 func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addresses)) error {
 	logger := newLogger(cfg, logOutput)
+	l, err := listen(cfg)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	at := Addresses{API: "http://" + l.api.Addr().String(), Management: "http://" + l.management.Addr().String()}
+	logger.Info("starting", "version", Version(), "documentation", at.API+"/docs")
 	db, err := openDatabase(ctx, cfg.Database, cfg.DatabaseConnections, logger)
 	if err != nil {
 		return err
 	}
-	err = serve(ctx, cfg, db, logger, ready)
+	err = serve(ctx, cfg, db, l, at, logger, ready)
 	return errors.Join(err, db.close(cfg.ShutdownTimeout))
 }
 
-func serve(ctx context.Context, cfg Config, db *database, logger *slog.Logger, ready func(Addresses)) error {
+func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addresses, logger *slog.Logger, ready func(Addresses)) error {
 	// Before the first change: a pooler that loses notices may lose a migration's lock as well.
 	if err := wake.Prove(ctx, db.url, db.main); err != nil {
 		return err
@@ -73,17 +79,7 @@ func serve(ctx context.Context, cfg Config, db *database, logger *slog.Logger, r
 	if err := r.accounts.Load(ctx); err != nil {
 		return err
 	}
-	apiListener, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("cannot listen for the API: %w", err)
-	}
-	managementListener, err := net.Listen("tcp", cfg.ManagementListen)
-	if err != nil {
-		return errors.Join(fmt.Errorf("cannot listen for management: %w", err), apiListener.Close())
-	}
-	at := Addresses{API: "http://" + apiListener.Addr().String(), Management: "http://" + managementListener.Addr().String()}
-
-	doors := api.NewListener(apiListener)
+	doors := api.NewListener(l.api)
 
 	// The parts stop in this order: doors (requests, sockets), then workers.
 	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
@@ -93,7 +89,7 @@ func serve(ctx context.Context, cfg Config, db *database, logger *slog.Logger, r
 		g.Go(func() error { return run(workers) })
 	}
 	g.Go(func() error { return r.http.Listener(doors) })
-	g.Go(func() error { return r.serveManagement(managementListener) })
+	g.Go(func() error { return r.serveManagement(l.management) })
 	g.Go(func() error { return db.watch(workers, logger) })
 	g.Go(func() error {
 		<-running.Done()

@@ -16,13 +16,14 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/blob"
 	"github.com/obscura-relay/obscura/internal/limit"
+	"github.com/obscura-relay/obscura/internal/storage"
 )
 
 // Config is everything that an operator can set: as a flag, as OBSCURA_… in the environment, or by its
 // default. docs/configuration.md is written from it.
 type Config struct {
 	Listen           string `default:"127.0.0.1:3000" placeholder:"ADDRESS" help:"Address of the API. Port 0 takes any free one."`
-	ManagementListen string `default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"Address of /livez, /readyz and /metrics. Keep it away from the public."`
+	ManagementListen string `default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"Address of /livez, /readyz and /metrics. Keep it away from the public. Prometheus itself listens on 9090 by default: on its machine choose another port."`
 
 	Database
 	DatabaseConnections int32 `default:"16" placeholder:"N" help:"Largest number of connections for requests. Five more are used for acknowledgements and wake-ups, and now and then one to vacuum."`
@@ -69,12 +70,23 @@ type Config struct {
 // Database says where the data is.
 type Database struct {
 	DatabaseURL string `name:"database-url" env:"OBSCURA_DATABASE_URL,DATABASE_URL" placeholder:"URL" help:"PostgreSQL to use. Without it the relay runs a private one in the data folder."`
-	DataDir     string `default:"obscura-data" placeholder:"FOLDER" help:"Folder of the private PostgreSQL, and of the blobs unless they are elsewhere."`
+	DataDir     string `default:"data" placeholder:"FOLDER" help:"Folder of the private PostgreSQL, and of the blobs unless they are elsewhere."`
 	PostgresBin string `placeholder:"FOLDER" help:"Folder of the PostgreSQL programs, when they are not found by themselves."`
+}
+
+// Validate refuses a URL that cannot be one of PostgreSQL.
+func (d *Database) Validate() error {
+	if d.DatabaseURL == "" {
+		return nil
+	}
+	return storage.CheckURL(d.DatabaseURL)
 }
 
 // Validate returns one exact sentence for what is wrong. kong calls it.
 func (c *Config) Validate() error {
+	if err := c.Database.Validate(); err != nil {
+		return err
+	}
 	for flag, address := range map[string]string{"--listen": c.Listen, "--management-listen": c.ManagementListen} {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			return fmt.Errorf("%s must be HOST:PORT, for example 127.0.0.1:3000", flag)

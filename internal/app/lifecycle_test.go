@@ -35,12 +35,12 @@ func TestAPortThatIsTakenIsSaidAndNothingIsLeftBehind(t *testing.T) {
 	api, management := strings.TrimPrefix(relay.API, "http://"), strings.TrimPrefix(relay.Management, "http://")
 	cfg := relaytest.Config(url)
 	cfg.Listen = api
-	if got, want := refused(t, cfg), "cannot listen for the API: listen tcp "+api+": bind: address already in use"; got != want {
+	if got, want := refused(t, cfg), "cannot listen for the API on "+api+": another program listens there: choose another address with --listen (OBSCURA_LISTEN)"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	cfg = relaytest.Config(url)
 	cfg.ManagementListen = management
-	if got, want := refused(t, cfg), "cannot listen for management: listen tcp "+management+": bind: address already in use"; got != want {
+	if got, want := refused(t, cfg), "cannot listen for management on "+management+": another program listens there: choose another address with --management-listen (OBSCURA_MANAGEMENT_LISTEN)"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -44,6 +44,14 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+// CheckURL returns a sentence for a URL that Open cannot take.
+func CheckURL(url string) error {
+	if _, err := pgxpool.ParseConfig(url); err != nil {
+		return fmt.Errorf("the database URL is not valid: %w", explainURL(err))
+	}
+	return nil
+}
+
 // Open makes a pool. It does not wait for the database: the first use does.
 func Open(ctx context.Context, url string, opt Options) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/limit"
+)
+
+var (
+	badValue = regexp.MustCompile(`^--(?:\[?no-\]?)?([a-z0-9-]+)(?:: | must be one of )`)
+	unknown  = regexp.MustCompile(`^unknown flag (-\S+?)(?:, did you mean.*"(--?[a-z][a-z-]+)".*)?$`)
+	extra    = regexp.MustCompile(`^unexpected (?:flag )?argument (.+?)(?:, did you mean.*"([a-z]+)".*)?$`)
+)
+
+// sentence says in our words what the parser found wrong with the command line or the environment. It does
+// not repeat values: what was meant for another place may be a secret.
+func sentence(err error, commands *kong.Node) error {
+	said := err.Error()
+	if m := unknown.FindStringSubmatch(said); m != nil {
+		return errors.New("there is no flag " + m[1] + meant(m[2]) + "; --help lists those that there are")
+	}
+	if m := extra.FindStringSubmatch(said); m != nil {
+		return errors.New("there is no command or argument " + m[1] + meant(m[2]) + "; --help lists those that there are")
+	}
+	var selected *kong.Node
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && parse.Context != nil {
+		selected = parse.Context.Selected()
+	}
+	if m := badValue.FindStringSubmatch(said); m != nil {
+		flag := find(commands, m[1])
+		if selected != nil {
+			flag = cmp.Or(find(selected, m[1]), flag)
+		}
+		if flag != nil {
+			name := "--" + flag.Name
+			if len(flag.Envs) > 0 {
+				name += " (" + strings.Join(flag.Envs, ", ") + ")"
+			}
+			return fmt.Errorf("%s must be %s", name, form(flag))
+		}
+	}
+	if selected != nil {
+		if rest, ours := strings.CutPrefix(said, selected.Path()+": "); ours { // of Validate
+			return errors.New(rest)
+		}
+	}
+	return err
+}
+
+func meant(name string) string {
+	if name == "" || name == "-h" {
+		return ""
+	}
+	return ", perhaps " + name
+}
+
+// find looks for a flag of a name in all commands.
+func find(node *kong.Node, name string) *kong.Flag {
+	if i := slices.IndexFunc(node.Flags, func(f *kong.Flag) bool { return f.Name == name }); i >= 0 {
+		return node.Flags[i]
+	}
+	for _, child := range node.Children {
+		if flag := find(child, name); flag != nil {
+			return flag
+		}
+	}
+	return nil
+}
+
+// form says how the value of a flag is written.
+func form(flag *kong.Flag) string {
+	if flag.Enum != "" {
+		return "one of " + strings.ReplaceAll(flag.Enum, ",", ", ")
+	}
+	t := flag.Target.Type()
+	switch t {
+	case reflect.TypeFor[time.Duration]():
+		return "a time, for example 250ms, 20s or 10m"
+	case reflect.TypeFor[slog.Level]():
+		return "debug, info, warn or error"
+	case reflect.TypeFor[[]netip.Prefix]():
+		return "networks, for example 10.0.0.0/8,::1/128"
+	case reflect.TypeFor[limit.Rate]():
+		return "a rate EVENTS/TIME, for example 20/1m"
+	case reflect.TypeFor[app.Size]():
+		return "a size in GiB, MiB, KiB or B, for example 10GiB"
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint64:
+		return "a whole number"
+	case reflect.Float64:
+		return "a number"
+	default:
+		return "given with a value: --" + flag.Name + "=" + flag.FormatPlaceHolder()
+	}
+}
