@@ -44,7 +44,7 @@ func (s *server) connecting(c *fiber.Ctx, params api.ConnectGatewayParams) (core
 	if params.Ticket != nil {
 		return s.cfg.Accounts.TakeTicket(c.UserContext(), strings.Clone(*params.Ticket))
 	}
-	p, err := s.authenticate(c)
+	p, err := s.authenticate(c.UserContext(), c.Get(fiber.HeaderAuthorization))
 	if err != nil {
 		return p, err
 	}

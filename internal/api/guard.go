@@ -32,7 +32,7 @@ func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 	var p core.Principal
 	if !op.public {
 		var err error
-		if p, err = s.authenticate(c); err != nil {
+		if p, err = s.authenticate(c.UserContext(), c.Get(fiber.HeaderAuthorization)); err != nil {
 			return err
 		}
 		if op.deviceScoped && !p.DeviceScoped() {
@@ -53,12 +53,12 @@ func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 }
 
 // authenticate returns the principal of the bearer token (RFC 6750).
-func (s *server) authenticate(c *fiber.Ctx) (core.Principal, error) {
-	scheme, token, _ := strings.Cut(c.Get(fiber.HeaderAuthorization), " ")
+func (s *server) authenticate(ctx context.Context, authorization string) (core.Principal, error) {
+	scheme, token, _ := strings.Cut(authorization, " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return core.Principal{}, account.ErrUnauthorized
 	}
-	return s.cfg.Accounts.Authenticate(c.UserContext(), token)
+	return s.cfg.Accounts.Authenticate(ctx, token)
 }
 
 // principal is who makes the request, in a handler behind the guard.

@@ -2,7 +2,6 @@ package api
 
 import (
 	"errors"
-	"io"
 	"net"
 	"slices"
 	"sync"
@@ -23,8 +22,9 @@ const (
 type Listener struct {
 	net.Listener
 
-	mu   sync.Mutex
-	open map[*connection]struct{} // guarded by mu; nil after Abandon
+	mu        sync.Mutex
+	open      map[*connection]struct{} // guarded by mu; nil after Abandon
+	lingering sync.WaitGroup           // begun under mu while open is not nil
 }
 
 // NewListener wraps a listener.
@@ -59,7 +59,8 @@ func exhausted(err error) bool {
 		func(passing error) bool { return errors.Is(err, passing) })
 }
 
-// Abandon closes the listener and every connection that is left.
+// Abandon closes the listener and every connection that is left. Those that linger are left to their two
+// seconds, and waited for.
 func (l *Listener) Abandon() {
 	_ = l.Close()
 	l.mu.Lock()
@@ -69,21 +70,59 @@ func (l *Listener) Abandon() {
 	for c := range left {
 		_ = c.TCPConn.Close()
 	}
+	l.lingering.Wait()
+}
+
+// leave forgets a connection. If it is to linger, that is done beside the server, whose goroutine and
+// buffers serve the next one meanwhile.
+func (l *Listener) leave(c *connection, linger bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, open := l.open[c]
+	delete(l.open, c)
+	if linger && open {
+		l.lingering.Go(c.drain)
+		return nil
+	}
+	return c.TCPConn.Close()
 }
 
 type connection struct {
 	*net.TCPConn
 	listener *Listener
 	linger   atomic.Bool
+	silent   bool                  // the next 100 Continue is not sent; the goroutine that serves owns it
+	body     atomic.Pointer[place] // the place of the body that is being read or answered
+}
+
+// Write implements net.Conn.
+func (c *connection) Write(p []byte) (int, error) {
+	if c.silent {
+		c.silent = false
+		if string(p) == "HTTP/1.1 100 Continue\r\n\r\n" {
+			return len(p), nil
+		}
+	}
+	return c.TCPConn.Write(p)
 }
 
 // Close ends what we send, then takes for a while what still comes if the connection is to linger.
 func (c *connection) Close() error {
-	if c.linger.Swap(false) && c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
-		_, _ = io.CopyN(io.Discard, c.TCPConn, lingerBytes)
+	c.body.Swap(nil).free()
+	return c.listener.leave(c, c.linger.Swap(false) && c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerTime)) == nil)
+}
+
+// drain takes what still comes. Most have nothing more to say, so it begins with little room.
+func (c *connection) drain() {
+	room := make([]byte, 512)
+	for taken := 0; taken < lingerBytes; {
+		n, err := c.Read(room)
+		if err != nil {
+			break
+		}
+		if taken += n; n == len(room) && n < 32<<10 {
+			room = make([]byte, 2*n)
+		}
 	}
-	c.listener.mu.Lock()
-	delete(c.listener.open, c)
-	c.listener.mu.Unlock()
-	return c.TCPConn.Close()
+	_ = c.TCPConn.Close()
 }

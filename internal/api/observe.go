@@ -37,7 +37,6 @@ func setRequestID(c *fiber.Ctx) {
 func (s *server) observe(c *fiber.Ctx) error {
 	start := time.Now()
 	setRequestID(c)
-	lingerAfterUpload(c)
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Request)
 	defer cancel()
 	c.SetUserContext(ctx)
@@ -62,12 +61,22 @@ func (s *server) observe(c *fiber.Ctx) error {
 // refuseUnread answers a request that could not be read, which observe never sees.
 func (s *server) refuseUnread(c *fiber.Ctx, err error) error {
 	handleError(c, err)
+	s.letRead(c)
 	status := c.Response().StatusCode()
 	if conn, ok := c.Context().Conn().(*connection); ok && status != fiber.StatusRequestTimeout {
 		conn.linger.Store(true)
 	}
 	s.finish(noOperation, c.Response(), 0, max(0, c.Request().Header.ContentLength()), err)
 	return nil
+}
+
+// letRead lets a page read the answer to a request that could not be read. Its origin is not known: the server
+// has forgotten the header, or never had it. So any page may; the answer says nothing about anybody.
+func (s *server) letRead(c *fiber.Ctx) {
+	if len(s.cfg.CORSOrigins) > 0 {
+		c.Set(fiber.HeaderAccessControlAllowOrigin, "*")
+		c.Set(fiber.HeaderAccessControlExposeHeaders, exposedHeaders)
+	}
 }
 
 // allowed lists the methods that the contract has for a path; Fiber's own list has HEAD beside every GET.

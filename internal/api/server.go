@@ -74,7 +74,9 @@ const headerBytes = 6 << 10
 type server struct {
 	cfg        Config
 	operations map[string]*operation
-	literals   map[string][]string // the methods of paths without parameters
+	parametric map[string]*operation // those with parameters in their paths
+	literals   map[string][]string   // the methods of paths without parameters
+	bodies     bodies
 	documents  *documents
 }
 
@@ -101,10 +103,13 @@ func New(cfg Config) (*fiber.App, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{cfg: cfg, operations: operations, documents: documents, literals: map[string][]string{}}
-	for key := range operations {
+	s := &server{cfg: cfg, operations: operations, parametric: map[string]*operation{}, documents: documents, literals: map[string][]string{}}
+	s.bodies.of = map[core.UserID]int{}
+	for key, op := range operations {
 		if method, path, _ := strings.Cut(key, " "); !strings.Contains(path, ":") {
 			s.literals[path] = append(s.literals[path], method)
+		} else {
+			s.parametric[key] = op
 		}
 	}
 	app := fiber.New(fiber.Config{
@@ -121,8 +126,9 @@ func New(cfg Config) (*fiber.App, error) {
 		CaseSensitive:                true,
 		StrictRouting:                true,
 	})
-	app.Server().Handler = knownMethods(app.Server().Handler)
-	app.Server().HeaderReceived = setAside
+	app.Server().Handler = settled(knownMethods(app.Server().Handler))
+	app.Server().HeaderReceived = s.askFirst
+	app.Server().ExpectHandler = s.admit
 	app.Use(s.observe)
 	if len(cfg.CORSOrigins) > 0 {
 		app.Use(crossOrigin(cfg.CORSOrigins))
@@ -155,13 +161,16 @@ func knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	}
 }
 
+// exposedHeaders are those that a page of another origin may read.
+const exposedHeaders = "X-Request-Id,Retry-After,ETag,Accept-Ranges,Content-Range"
+
 // crossOrigin lets browsers of other origins call. Credentials are in headers and bodies, never in
 // cookies, so they are not allowed along.
 func crossOrigin(origins []string) fiber.Handler {
 	cfg := cors.Config{
 		AllowMethods:  "GET,POST,PUT,DELETE,HEAD",
 		AllowHeaders:  "Authorization,Content-Type,Idempotency-Key,X-Request-Id,If-Match,If-None-Match,Range,If-Range",
-		ExposeHeaders: "X-Request-Id,Retry-After,ETag,Accept-Ranges,Content-Range",
+		ExposeHeaders: exposedHeaders,
 		MaxAge:        600,
 	}
 	allowed := map[string]bool{}

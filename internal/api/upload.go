@@ -2,7 +2,6 @@ package api
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
-	"strconv"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -22,57 +20,8 @@ import (
 )
 
 // Uploads are read by us and not by the HTTP server, which would collect them in memory. (It can stream, but
-// then every idle WebSocket keeps its read buffer.) So, when a header has been read that is an upload's,
-// setAside tells the server that there is no body, and that this is the connection's last request: what
-// follows is a body for us to read, or nobody's, and never another request. Once the guard has let it pass
-// the handler takes the connection.
-
-// headerDeclared is where setAside leaves what it took away: the declared length, with a plus when the
-// client waits for 100 Continue.
-const headerDeclared = "X-Obscura-Declared-Length"
-
-// setAside implements fasthttp.Server.HeaderReceived.
-func setAside(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	if !h.IsPost() {
-		return fasthttp.RequestConfig{}
-	}
-	h.Del(headerDeclared) // a client's
-	if !isUpload(h) {
-		return fasthttp.RequestConfig{}
-	}
-	declared := strconv.Itoa(h.ContentLength())
-	if bytes.EqualFold(h.Peek(fiber.HeaderExpect), []byte("100-continue")) && h.IsHTTP11() {
-		declared += "+"
-	}
-	h.Del(fiber.HeaderExpect)
-	h.SetContentLength(0) // and no Transfer-Encoding
-	h.SetConnectionClose()
-	h.Set(headerDeclared, declared)
-	return fasthttp.RequestConfig{}
-}
-
-// isUpload looks at the target of a request as the router will: its path, as it was sent. What it overlooked
-// the server would read, and a trailer could then name the length of a second body: the next request.
-func isUpload(h *fasthttp.RequestHeader) bool {
-	target := h.RequestURI()
-	if bytes.Contains(target, []byte("//")) { // there may be a host in it, and where is the router's affair
-		var uri fasthttp.URI
-		if uri.Parse(h.Host(), target) != nil {
-			return false
-		}
-		target = uri.PathOriginal()
-	} else if end := bytes.IndexAny(target, "?#"); end >= 0 {
-		target = target[:end]
-	}
-	return string(target) == "/v1/attachments" || string(target) == "/v1/backup"
-}
-
-// lingerAfterUpload lets the client of an upload read its answer, also one that came before its body.
-func lingerAfterUpload(c *fiber.Ctx) {
-	if conn, ok := c.Context().Conn().(*connection); ok && len(c.Request().Header.Peek(headerDeclared)) > 0 {
-		conn.linger.Store(true)
-	}
-}
+// then every idle WebSocket keeps its read buffer.) So admit sets their bodies aside, and once the guard has let
+// one pass the handler takes the connection.
 
 // later marks a request whose answer, log line and count come when its body has been read.
 const later = "obscura-later"
@@ -95,10 +44,10 @@ type storer func(ctx context.Context, body io.Reader, size int64, answer *fastht
 
 // receive checks the length of an upload and takes over its connection.
 func (s *server) receive(c *fiber.Ctx, smallest, largest int64, store storer) error {
-	declared, waits := bytes.CutSuffix(c.Request().Header.Peek(headerDeclared), []byte("+"))
-	size, err := strconv.ParseInt(string(declared), 10, 64)
+	declared, ok := c.Locals(asideKey).(aside)
+	size := int64(declared.length)
 	switch {
-	case err != nil || !c.Request().Header.ConnectionClose(): // not set aside
+	case !ok:
 		return fiber.ErrBadRequest
 	case size < 0: // none, or chunked
 		return fiber.ErrLengthRequired
@@ -108,7 +57,7 @@ func (s *server) receive(c *fiber.Ctx, smallest, largest int64, store storer) er
 		return errBodySize
 	}
 	op, _ := c.Locals(operationKey).(*operation)
-	u := &upload{server: s, operation: op.id, user: principal(c.UserContext()).User, start: c.Context().Time(), size: size, waits: waits, answer: &fasthttp.Response{}, store: store}
+	u := &upload{server: s, operation: op.id, user: principal(c.UserContext()).User, start: c.Context().Time(), size: size, waits: declared.waits, answer: &fasthttp.Response{}, store: store}
 	c.Response().Header.CopyTo(&u.answer.Header) // request id, and what a browser needs
 	c.Locals(later, true)
 	c.Context().HijackSetNoResponse(true)

@@ -81,6 +81,28 @@ func validateParameters(c *fiber.Ctx, op *operation) error {
 // validateBody checks media type and size of a body, and a JSON one against its schema. Binary bodies
 // are checked by their decoder.
 func validateBody(c *fiber.Ctx, op *operation) error {
+	if err := validateMedia(c, op); err != nil {
+		return err
+	}
+	if body, ok := c.Locals(asideKey).(aside); ok && body.refused != nil {
+		return body.refused
+	}
+	if op.schema == nil {
+		return nil
+	}
+	value, err := decodeJSON(c.Request().Body(), op.names) // c.Body() would decompress it
+	if err != nil {
+		return err
+	}
+	if err := op.schema.VisitJSON(value, openapi3.VisitAsRequest()); err != nil {
+		return schemaError(err)
+	}
+	c.Locals(validatedBody, value)
+	return nil
+}
+
+// validateMedia checks what a body is said to be, where there is to be one.
+func validateMedia(c *fiber.Ctx, op *operation) error {
 	if op.media == "" {
 		return nil
 	}
@@ -94,21 +116,6 @@ func validateBody(c *fiber.Ctx, op *operation) error {
 	if coding := c.Get(fiber.HeaderContentEncoding); coding != "" && coding != "identity" {
 		return errMedia // a small compressed body may be a huge one (RFC 9110, 15.5.16)
 	}
-	if op.schema == nil {
-		return nil
-	}
-	body := c.Request().Body() // c.Body() would decompress it
-	if len(body) > maxJSONBody {
-		return errBodySize
-	}
-	value, err := decodeJSON(body, op.names)
-	if err != nil {
-		return err
-	}
-	if err := op.schema.VisitJSON(value, openapi3.VisitAsRequest()); err != nil {
-		return schemaError(err)
-	}
-	c.Locals(validatedBody, value)
 	return nil
 }
 

@@ -55,8 +55,8 @@ func TestAJSONBodyMustBeWhatItsSchemaSays(t *testing.T) {
 		"another type":                    {`{"username":1,` + password + `}`, "invalid_request"},
 		"deep nesting within bounds":      {`{"username":"%s",` + password + `,"x":` + strings.Repeat("[", 10) + strings.Repeat("]", 10) + `}`, ""},
 		"deep nesting":                    {`{"username":"%s",` + password + `,"x":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`, "invalid_json"},
-		"very deep nesting":               {strings.Repeat(`{"a":`, 80_000), "invalid_json"},
-		"many members":                    {`{"username":"%s",` + password + strings.Repeat(`,"a":1`, 10_000) + `}`, "body_too_large"},
+		"very deep nesting":               {strings.Repeat(`{"a":`, 800), "invalid_json"},
+		"more than 4 KiB":                 {`{"username":"%s",` + password + strings.Repeat(" ", 4<<10) + `}`, "body_too_large"},
 		"bytes that are no UTF-8 in name": {"{\"username\":\"a\xff\xfebc\"," + password + "}", "invalid_json"},
 	} {
 		body := c.body
@@ -68,6 +68,15 @@ func TestAJSONBodyMustBeWhatItsSchemaSays(t *testing.T) {
 			t.Errorf("%s: status %d, code %q, want %q", what, status, got.code, c.code)
 		}
 	}
+
+	// With a token it may be more.
+	for body, code := range map[string]string{strings.Repeat(`{"a":`, 80_000): "invalid_json", `{"name":"x"` + strings.Repeat(`,"a":1`, 10_000) + `}`: "body_too_large",
+		`{"name":"x"` + strings.Repeat(" ", 512<<10) + `}`: "body_too_large"} {
+		if got := (ask{method: "PUT", path: "/v1/devices/" + device.ID.String(), token: device.Token, body: body}).to(t, relay); got.code != code {
+			t.Errorf("status %d, code %q, want %q", got.status, got.code, code)
+		}
+	}
+	ask{method: "PUT", path: "/v1/devices/" + device.ID.String(), token: device.Token, body: `{"name":"x"` + strings.Repeat(" ", 512<<10-12) + `}`}.to(t, relay).want(t, 200, "")
 
 	// Nothing in other case is bound: it would escape the schema.
 	got := ask{method: "PUT", path: "/v1/devices/" + device.ID.String(), token: device.Token,

@@ -79,3 +79,32 @@ func TestWithoutOriginsThereIsNoCORS(t *testing.T) {
 		}
 	}
 }
+
+func TestAPageHearsWhyItsRequestCouldNotBeRead(t *testing.T) {
+	t.Parallel()
+	const origin = "https://chat.example.org"
+	some := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{"http://localhost:5173", origin} })
+	all := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{"*"} })
+	none := relaytest.Start(t)
+	chunk := "POST /v1/users HTTP/1.1\r\nHost: h\r\nOrigin: #\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n"
+	for name, c := range map[string]struct {
+		relay                *relaytest.Relay
+		request, from, allow string
+		status               int
+	}{
+		"a body that grows too large":     {some, chunk, origin, "*", 413},
+		"any page":                        {all, chunk, "https://evil.example", "*", 413},
+		"no page":                         {none, chunk, origin, "", 413},
+		"a header that is too large":      {some, "GET / HTTP/1.1\r\nOrigin: #\r\nX-Long: " + strings.Repeat("a", 40_000) + "\r\n\r\n", origin, "*", 431},
+		"a header that is no header":      {some, "GET / HTTP/1.1\r\nOrigin: #\r\nno colon\r\n\r\n", origin, "*", 400},
+		"a header that is too large, off": {none, "GET / HTTP/1.1\r\nOrigin: #\r\nX-Long: " + strings.Repeat("a", 40_000) + "\r\n\r\n", origin, "", 431},
+	} {
+		w := dialWire(t, c.relay)
+		w.send(strings.Replace(c.request, "#", c.from, 1))
+		got := w.reply()
+		exposed := strings.Contains(got.header.Get("Access-Control-Expose-Headers"), "X-Request-Id")
+		if got.status != c.status || got.header.Get("Access-Control-Allow-Origin") != c.allow || exposed != (c.allow != "") {
+			t.Errorf("%s: status %d, headers %v", name, got.status, got.header)
+		}
+	}
+}
