@@ -3,7 +3,7 @@
 // A fenced block of commands is marked in one of three ways, which a reader does not see:
 //
 //	```sh run      the commands are run; those of one document in one shell, in order, and any failure is a failure
-//	```sh serve    starts a server; it is waited for and runs until all documents are done
+//	```sh serve    starts a server; it is waited for and runs until all documents are done; the other commands of its document run twice
 //	```sh          is not run; the line before the block says why: <!-- not run: the reason -->
 //
 // A block marked ```text output shows lines that the commands of its document print, in this order; … stands for anything.
@@ -24,8 +24,8 @@ import (
 	"time"
 )
 
-// patience bounds the whole run.
-const patience = 5 * time.Minute
+// patience bounds the whole run, on a machine that has to build everything first.
+const patience = 15 * time.Minute
 
 // documents are checked in this order.
 var documents = []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "clients/*/README.md", "examples/*/README.md", "tools/*/README.md"}
