@@ -52,6 +52,9 @@ func run(ctx context.Context, root string, documents []document) (err error) {
 	if err := copyCheckout(ctx, root, r.dir); err != nil {
 		return err
 	}
+	if err := track(ctx, r.dir); err != nil {
+		return err
+	}
 	if r.api, err = freeAddress(); err != nil {
 		return err
 	}
@@ -76,7 +79,7 @@ func run(ctx context.Context, root string, documents []document) (err error) {
 			return fmt.Errorf("%s: %w", d.path, err)
 		}
 	}
-	return nil
+	return leftovers(ctx, r.dir)
 }
 
 // document runs the blocks of one document in one shell, and starts its servers before. The document that starts the server is what
