@@ -15,7 +15,10 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// statuses turns kinds into statuses. An error without a kind is a 500 without detail.
+// statuses turns kinds into statuses. An error without a kind, or of one that is missing here, is a 500
+// without detail.
+//
+//exhaustive:enforce
 var statuses = map[core.Kind]int{
 	core.Invalid:      http.StatusBadRequest,
 	core.Unauthorized: http.StatusUnauthorized,
@@ -71,7 +74,10 @@ func writeError(answer *fasthttp.Response, err error) {
 func answerTo(err error) (status int, body api.ErrorBody, retry time.Duration) {
 	var ours *core.Error
 	if errors.As(err, &ours) {
-		status = statuses[ours.Kind]
+		status, known := statuses[ours.Kind]
+		if !known {
+			return http.StatusInternalServerError, internalError, 0
+		}
 		if ours == errMedia { // the one error whose status its kind does not say
 			status = http.StatusUnsupportedMediaType
 		}

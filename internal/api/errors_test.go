@@ -3,6 +3,9 @@ package api
 import (
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"log/slog"
 	"net/http"
@@ -37,6 +40,44 @@ func TestEveryKindHasItsStatus(t *testing.T) {
 	}
 	if status, _, _ := answerTo(errMedia); status != 415 {
 		t.Errorf("another media type is %d", status)
+	}
+}
+
+// A kind that somebody adds to core and forgets here must not answer 200.
+func TestAKindWithoutAStatusIsAnInternalError(t *testing.T) {
+	t.Parallel()
+	for kind := range 256 {
+		err := &core.Error{Kind: core.Kind(kind), Code: "some_code", Sentence: "secret", RetryAfter: time.Second}
+		if _, known := statuses[err.Kind]; known {
+			continue
+		}
+		status, header, body := get(t, withServer(t, func(*fiber.Ctx) error { return err }, io.Discard))
+		if status != 500 || body != `{"code":"internal","error":"The relay failed."}` || header.Get("Retry-After") != "" {
+			t.Errorf("kind %d: %d %s", kind, status, body)
+		}
+	}
+}
+
+// Every constant of the type Kind in core has a status.
+func TestEveryKindOfCoreIsInTheTable(t *testing.T) {
+	t.Parallel()
+	source, err := parser.ParseFile(token.NewFileSet(), "../core/error.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := 0
+	for _, d := range source.Decls {
+		block, ok := d.(*ast.GenDecl)
+		if !ok || block.Tok != token.CONST {
+			continue
+		}
+		first, _ := block.Specs[0].(*ast.ValueSpec)
+		if name, _ := first.Type.(*ast.Ident); name != nil && name.Name == "Kind" {
+			kinds += len(block.Specs)
+		}
+	}
+	if kinds == 0 || kinds != len(statuses) {
+		t.Errorf("core has %d kinds, %d have a status", kinds, len(statuses))
 	}
 }
 
