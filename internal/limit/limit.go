@@ -1,7 +1,10 @@
-// Package limit keeps rate limits in memory, one token bucket per key.
+// Package limit keeps rate limits in memory: one number for each key, the time at which the key is at
+// rest again (the generic cell rate algorithm, ITU-T I.371).
 //
-// Invariants: there are MaxKeys keys at most, and Sweep forgets those at rest. Limits are per node. On
-// overflow some keys are forgotten, and with the process all: either can only let a caller through.
+// Invariants: a limiter has MaxKeys keys at most, so its memory is bounded: some 5 MiB. When it is full, a
+// new key takes the place of one of those that have counted least, so that a flood of keys neither brings
+// back the events of a key that has spent them nor keeps out new keys. Limits are per node, and the
+// process forgets them when it ends: either can only let a caller through.
 package limit
 
 import (
@@ -10,12 +13,13 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // MaxKeys bounds the keys of one limiter.
-const MaxKeys = 1 << 18
+const MaxKeys = 1 << 16
+
+// sampled is how many keys are looked at to find one that gives up its place.
+const sampled = 8
 
 // Rate is a number of events in a time, written "20/1m". A burst may use all of them at once.
 type Rate struct {
@@ -36,76 +40,82 @@ func (r *Rate) UnmarshalText(text []byte) error {
 }
 
 // String writes the rate as UnmarshalText reads it.
-func (r Rate) String() string { return fmt.Sprintf("%d/%s", r.Events, r.Per) }
+func (r Rate) String() string {
+	per := r.Per.String() // 1h0m0s
+	if strings.HasSuffix(per, "m0s") {
+		per = strings.TrimSuffix(per, "0s")
+	}
+	if strings.HasSuffix(per, "h0m") {
+		per = strings.TrimSuffix(per, "0m")
+	}
+	return fmt.Sprintf("%d/%s", r.Events, per)
+}
 
-// Limiter counts events by key. A nil Limiter allows everything.
+// Limiter counts events by key.
 type Limiter[K comparable] struct {
-	rate rate.Limit
-	size int
+	// per is the time in which a key that has spent all its events gets them back, each that for one.
+	per, each time.Duration
+	begun     time.Time
 
-	mu      sync.Mutex
-	buckets map[K]*rate.Limiter // guarded by mu
+	mu   sync.Mutex
+	rest map[K]time.Duration // guarded by mu: from begun until the key has all its events again
 }
 
 // New makes a limiter for a rate.
 func New[K comparable](r Rate) *Limiter[K] {
-	return &Limiter[K]{
-		rate:    rate.Limit(float64(r.Events) / r.Per.Seconds()),
-		size:    r.Events,
-		buckets: map[K]*rate.Limiter{},
-	}
+	return &Limiter[K]{per: r.Per, each: max(1, r.Per/time.Duration(r.Events)), begun: time.Now(), rest: map[K]time.Duration{}}
 }
 
 // Take counts one event of a key. It returns 0 when the event is allowed, else how long to wait; a
 // refused event is not counted.
 func (l *Limiter[K]) Take(key K) time.Duration {
-	if l == nil {
-		return 0
-	}
-	now := time.Now()
+	now := time.Since(l.begun)
 	l.mu.Lock()
-	bucket := l.buckets[key]
-	if bucket == nil {
-		if len(l.buckets) >= MaxKeys {
-			l.makeRoom(now)
-		}
-		bucket = rate.NewLimiter(l.rate, l.size)
-		l.buckets[key] = bucket
-	}
-	l.mu.Unlock()
-	r := bucket.ReserveN(now, 1)
-	if wait := r.DelayFrom(now); wait > 0 {
-		r.CancelAt(now)
+	defer l.mu.Unlock()
+	rest, known := l.rest[key]
+	rest = max(rest, now) + l.each
+	if wait := rest - now - l.per; wait > 0 {
 		return wait
 	}
+	if !known && len(l.rest) >= MaxKeys {
+		l.makeRoom()
+	}
+	l.rest[key] = rest
 	return 0
 }
 
-// Sweep forgets the keys at rest, which have all their events to come.
-func (l *Limiter[K]) Sweep() {
+// GiveBack takes back an event that was allowed and turned out not to count.
+func (l *Limiter[K]) GiveBack(key K) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sweep(time.Now())
+	if rest, known := l.rest[key]; known {
+		l.rest[key] = rest - l.each
+	}
 }
 
-func (l *Limiter[K]) sweep(now time.Time) {
-	for key, bucket := range l.buckets {
-		if bucket.TokensAt(now) >= float64(l.size) {
-			delete(l.buckets, key)
+// Sweep forgets the keys at rest.
+func (l *Limiter[K]) Sweep() {
+	now := time.Since(l.begun)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, rest := range l.rest {
+		if rest <= now {
+			delete(l.rest, key)
 		}
 	}
 }
 
-// makeRoom forgets the keys at rest, and any when there are still too many: a quarter at once, so that a
-// flood of keys does not pay for it each time.
-func (l *Limiter[K]) makeRoom(now time.Time) {
-	l.sweep(now)
-	if len(l.buckets) < MaxKeys {
-		return
-	}
-	for key := range l.buckets {
-		if delete(l.buckets, key); len(l.buckets) <= MaxKeys*3/4 {
-			return
+// makeRoom forgets the key nearest to rest of some. A map is walked from a random place on.
+func (l *Limiter[K]) makeRoom() {
+	var nearest K
+	seen := 0
+	for key, rest := range l.rest {
+		if seen == 0 || rest < l.rest[nearest] {
+			nearest = key
+		}
+		if seen++; seen == sampled {
+			break
 		}
 	}
+	delete(l.rest, nearest)
 }
