@@ -104,7 +104,7 @@ func checkCall(t *testing.T, row []string, op *openapi3.Operation) {
 	if row[2] != op.OperationID || row[3] != token {
 		t.Errorf("%s: operation %s, token %s; the contract has %s, %s", row[1], row[2], row[3], op.OperationID, token)
 	}
-	common := []string{"408", "431", "500", "503"}
+	common := []string{"408", "429", "431", "500", "503"}
 	if op.RequestBody != nil {
 		common = append(common, "400", "413", "415")
 	}

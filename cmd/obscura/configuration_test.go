@@ -10,7 +10,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-var update = flag.Bool("update", false, "write docs/configuration.md instead of comparing with it")
+var update = flag.Bool("update", false, "write docs/configuration.md and the limits in README.md instead of comparing with it")
 
 const configurationDocument = "../../docs/configuration.md"
 
@@ -59,6 +59,7 @@ func describeConfiguration() (string, error) {
 			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(f.Envs...), code(flagText(f)), defaultText(f), cell(f.Help))
 		}
 	}
+	b.WriteString(limitsIntroduction + limitsTable())
 	return b.String(), nil
 }
 

@@ -62,7 +62,7 @@ func TestHelpNamesEveryFlagAndItsVariable(t *testing.T) {
 		}
 		for _, want := range []string{"--listen=ADDRESS", "$OBSCURA_LISTEN", "127.0.0.1:3000", "$OBSCURA_MANAGEMENT_LISTEN", "127.0.0.1:9090",
 			"$OBSCURA_DATA_DIR", "$OBSCURA_DATABASE_URL", "$DATABASE_URL", "$OBSCURA_RATE_LIMITS", "$OBSCURA_CORS_ORIGINS",
-			"$OBSCURA_TRUSTED_PROXIES", "$OBSCURA_TOKEN_KEY", "$OBSCURA_LIMIT_LOG_IN", "$OBSCURA_LOG_FORMAT", "--[no-]migrate"} {
+			"$OBSCURA_TRUSTED_PROXIES", "$OBSCURA_TOKEN_KEY", "--limit=NAME=N/TIME", "$OBSCURA_LIMITS", "$OBSCURA_LOG_FORMAT", "--[no-]migrate"} {
 			if !strings.Contains(string(out), want) {
 				t.Errorf("the help lacks %s", want)
 			}
@@ -103,6 +103,10 @@ func TestWhatIsWrongIsSaidInOneLine(t *testing.T) {
 		{nil, []string{"serve", "--database-connections=1"}, "--database-connections must be at least 4"},
 		{[]string{"OBSCURA_RATE_LIMITS=maybe"}, []string{"serve"}, `--rate-limits (OBSCURA_RATE_LIMITS) must be one of on, off`},
 		{[]string{"OBSCURA_LIMIT_SENDS=many"}, []string{"serve"}, "--limit-sends (OBSCURA_LIMIT_SENDS) must be a rate EVENTS/TIME, for example 20/1m"},
+		{[]string{"OBSCURA_LIMITS=sends=many"}, []string{"serve"}, "--limit (OBSCURA_LIMITS) must be rates by name, for example sends=3000/1m"},
+		{nil, []string{"serve", "--limit=sends"}, "--limit (OBSCURA_LIMITS) must be rates by name, for example sends=3000/1m"},
+		{[]string{"OBSCURA_LIMITS=frobs=1/1m"}, []string{"serve"}, `there is no limit "frobs"; the limits are register, log-in`},
+		{nil, []string{"serve", "--limit=frobs=1/1m"}, `there is no limit "frobs"; the limits are register, log-in`},
 		{[]string{"OBSCURA_TRUSTED_PROXIES=10.0.0.1"}, []string{"serve"}, "--trusted-proxies (OBSCURA_TRUSTED_PROXIES) must be networks, for example 10.0.0.0/8,::1/128"},
 		{[]string{"OBSCURA_TOKEN_KEY=c2VjcmV0c2VjcmV0"}, []string{"serve"}, "--token-key must be at least 32 bytes in base64"},
 		{[]string{"OBSCURA_CORS_ORIGINS=https://a.example,b.example"}, []string{"serve"}, "--cors-origins must be"},

@@ -95,6 +95,8 @@ func form(flag *kong.Flag) string {
 		return "networks, for example 10.0.0.0/8,::1/128"
 	case reflect.TypeFor[limit.Rate]():
 		return "a rate EVENTS/TIME, for example 20/1m"
+	case reflect.TypeFor[app.Rates]():
+		return "rates by name, for example sends=3000/1m"
 	case reflect.TypeFor[app.Size]():
 		return "a size in GiB, MiB, KiB or B, for example 10GiB"
 	}

@@ -1788,6 +1788,21 @@ func (response GetDocs408JSONResponse) VisitGetDocsResponse(ctx *fiber.Ctx) erro
 	return ctx.JSON(&response.Body)
 }
 
+type GetDocs429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response GetDocs429JSONResponse) VisitGetDocsResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
 type GetDocs431JSONResponse struct{ HeadersTooLargeJSONResponse }
 
 func (response GetDocs431JSONResponse) VisitGetDocsResponse(ctx *fiber.Ctx) error {
@@ -2006,6 +2021,21 @@ func (response GetDocsFile408JSONResponse) VisitGetDocsFileResponse(ctx *fiber.C
 	return ctx.JSON(&response.Body)
 }
 
+type GetDocsFile429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response GetDocsFile429JSONResponse) VisitGetDocsFileResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
 type GetDocsFile431JSONResponse struct{ HeadersTooLargeJSONResponse }
 
 func (response GetDocsFile431JSONResponse) VisitGetDocsFileResponse(ctx *fiber.Ctx) error {
@@ -2115,6 +2145,21 @@ func (response GetFrames408JSONResponse) VisitGetFramesResponse(ctx *fiber.Ctx) 
 	return ctx.JSON(&response.Body)
 }
 
+type GetFrames429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response GetFrames429JSONResponse) VisitGetFramesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
 type GetFrames431JSONResponse struct{ HeadersTooLargeJSONResponse }
 
 func (response GetFrames431JSONResponse) VisitGetFramesResponse(ctx *fiber.Ctx) error {
@@ -2219,6 +2264,21 @@ func (response GetContractJSON408JSONResponse) VisitGetContractJSONResponse(ctx 
 	}
 	ctx.Response().Header.Set("Content-Type", "application/json")
 	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetContractJSON429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response GetContractJSON429JSONResponse) VisitGetContractJSONResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
 
 	return ctx.JSON(&response.Body)
 }
@@ -2335,6 +2395,21 @@ func (response GetContract408JSONResponse) VisitGetContractResponse(ctx *fiber.C
 	}
 	ctx.Response().Header.Set("Content-Type", "application/json")
 	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetContract429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response GetContract429JSONResponse) VisitGetContractResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
 
 	return ctx.JSON(&response.Body)
 }
@@ -2564,6 +2639,21 @@ func (response GetAccount408JSONResponse) VisitGetAccountResponse(ctx *fiber.Ctx
 	}
 	ctx.Response().Header.Set("Content-Type", "application/json")
 	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetAccount429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response GetAccount429JSONResponse) VisitGetAccountResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
 
 	return ctx.JSON(&response.Body)
 }
@@ -3748,6 +3838,21 @@ func (response ListDevices408JSONResponse) VisitListDevicesResponse(ctx *fiber.C
 	return ctx.JSON(&response.Body)
 }
 
+type ListDevices429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response ListDevices429JSONResponse) VisitListDevicesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
 type ListDevices431JSONResponse struct{ HeadersTooLargeJSONResponse }
 
 func (response ListDevices431JSONResponse) VisitListDevicesResponse(ctx *fiber.Ctx) error {
@@ -4012,6 +4117,21 @@ func (response GetKeyInventory408JSONResponse) VisitGetKeyInventoryResponse(ctx 
 	}
 	ctx.Response().Header.Set("Content-Type", "application/json")
 	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetKeyInventory429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response GetKeyInventory429JSONResponse) VisitGetKeyInventoryResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
 
 	return ctx.JSON(&response.Body)
 }
@@ -4291,6 +4411,21 @@ func (response DeleteDevice408JSONResponse) VisitDeleteDeviceResponse(ctx *fiber
 	return ctx.JSON(&response.Body)
 }
 
+type DeleteDevice429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response DeleteDevice429JSONResponse) VisitDeleteDeviceResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
 type DeleteDevice431JSONResponse struct{ HeadersTooLargeJSONResponse }
 
 func (response DeleteDevice431JSONResponse) VisitDeleteDeviceResponse(ctx *fiber.Ctx) error {
@@ -4401,6 +4536,21 @@ func (response GetDevice408JSONResponse) VisitGetDeviceResponse(ctx *fiber.Ctx) 
 	}
 	ctx.Response().Header.Set("Content-Type", "application/json")
 	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetDevice429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response GetDevice429JSONResponse) VisitGetDeviceResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
 
 	return ctx.JSON(&response.Body)
 }
@@ -4542,6 +4692,21 @@ func (response UpdateDevice415JSONResponse) VisitUpdateDeviceResponse(ctx *fiber
 	}
 	ctx.Response().Header.Set("Content-Type", "application/json")
 	ctx.Status(415)
+
+	return ctx.JSON(&response.Body)
+}
+
+type UpdateDevice429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response UpdateDevice429JSONResponse) VisitUpdateDeviceResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
 
 	return ctx.JSON(&response.Body)
 }
@@ -5478,6 +5643,21 @@ func (response DeleteSession415JSONResponse) VisitDeleteSessionResponse(ctx *fib
 	}
 	ctx.Response().Header.Set("Content-Type", "application/json")
 	ctx.Status(415)
+
+	return ctx.JSON(&response.Body)
+}
+
+type DeleteSession429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response DeleteSession429JSONResponse) VisitDeleteSessionResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
 
 	return ctx.JSON(&response.Body)
 }
@@ -7153,153 +7333,153 @@ func (sh *strictHandler) GetPreKeyBundles(ctx *fiber.Ctx, userID UserID) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1/Vxs5suhX0fG752ySbRsbSDbAmT9IQmbYJCQvwGbfHXPHcnfZ1tKWeiQ1jieP736PSupudbvbPwgw",
-	"yYS/EkBqlaT6XaWqL61QTBPBgWvV2v/SmgCNQOJ/D8MQEv2R8jHgzxGoULJEM8Fb+60PVGpFQsrJEAhV",
-	"lxCRkZCdVtBS4QSm1MwAnk5b+7+2hnMNqnURtPQ8gdZ+S2nJ+Lh1fR20XtJwAi8F11LEi4scazKlc7PC",
-	"JSQ6IJRHZJoqXVqT0DFlBoyRkECYJkyRVEFUDwsX7dCs2QCO4Bq4PuKhiMzvFiD6xPSEhDEz50X0hGpC",
-	"8ZgI0/Xrjf9gydK18IBrFpqwcEISKjXRE6YIUwERIzIRMzJNw0l5sYRqDdJM+x88a/Lo12577+LvbfvP",
-	"/+/3nzzesv//r9YSWE4hTCXT8w8iZuF8EaizCZCEjgFvJRY0IiMppngtmsaXRAsLrISYzgmNBQd7aTLl",
-	"inBBGI8ZB2K/Wd5DI1Bn8wTeIwSqHiI3rm0GmsufAuWaUOVwYcyugDchg+JsNKq/n6MzWoMAJ3QKyu7y",
-	"CqRigptr0RMgoQXjgCiwyw+OR+0TwaH9jupwMggMPGPQiux0d8lswmKwGMQUzucwA6UbL7bf+vV/+q2L",
-	"v/db9Vf4EX5PQenjqP6QLM7+TREx42TwuS3t8DaLBmQ2AW6As4CT8/PjVwGBWAGhZCRBTYjgUAZsJOSU",
-	"6tZ+K01Z1ACPlvPDkQZZh9wiBqIgFDxSBmtmlOmMgu1ZfNZEy3l50SnjbGpurpcvyLiGMUhc8V9UNuAs",
-	"5WoGkkSQgFlQcLOIAuK4XXaD7kyW4+V10EqopFPQGZ/UmoaTKfDas39tCGTw4f3pGdm66m3RfLAamHWY",
-	"GZNQPWkFLU6nZiXqfy9oGaCYhKi1r2UKm93BK7hiIdSB9Z5Djrc0jkE6zIhwhmoALcq+95VgiVC9ZnEN",
-	"1zu0pIA8hiOlWb5aAwv+swyOxXWPI5gmQgMP52+gBlUOEfUtUfKCzoeGfAmdCj4meiKUOzmm3GnlAFp0",
-	"KkD01mubBRso2zBm2h4dtl9ffHl+3fZ/3N3kx972dT1rOB4ZNoRcaHHT/7JczEkznbMKMqEqIIyT31Nh",
-	"RIph4woM6muIyHBOQjGdUnVAhCSDJwMrifm8Qw75XE8YH1sOYkTXmAtp5XH9MflscoVMOB41yEtD5jNk",
-	"K0xZRoZczclOwoXdm2HqywCxX18Ow4lwZ7YIxeDJYN+sI8EuSoY0vEwTMgd9g+373L//pIHt1x/HayEJ",
-	"fKbTJAYyQJ3gp16322339vb2Bo2grLP7j5DENISo8QzMTWSiMZdvwqhs0k310GrZqSw/kBXi8IyFl6BX",
-	"8uMx1TCj8y2Nw4uT+T0FOS+gsX9ecTLnCmST+E0VSBR0kmkgWjQwtdR+4mvY67WZrBLBlVXbX9DIqQbm",
-	"J6ekmP/SJIlZSA2QW/9R9iaLZf5Lwqi13/o/W4V9sGX/qraOpBTyhYjmdrnF3TpBisoYjQ3EYED1jAtf",
-	"AWlazg3fKjSba6cWjmIW3tN2jjUqdpJGLNSKzDImaVXciYgjdWs7ey3kkEUR8Pu7qVBCBFwzGpvLuqIx",
-	"i5DTRwIs06RxLGbIRm9tm7/YX58J8ZZKy7zuFy0ztY8abVMIEiMYt7W9Y254FI3vc18GF0eUxbdIZm+B",
-	"j/XkY86H7mMzh7ktZ1cnaEs6CG5rYydCvxYpv6ctnQii0nBCUCW6zT28ExEbMVhq7hkdzrMtc7FMYwk0",
-	"mpfBQVdM2/PFLIOn5LfxjOVlc3DMddD6d9u32Nuebb90xUVvwHXwNWf4QaL9ycy3XlvauT+2my1cMFoj",
-	"Sm4NP1CROxH6lGqmRowO4/tjs7nui3ifUKkreOYuP9dc17h1O/br7vuMTUGkf4IWFLHIilIp2RUY3Vez",
-	"6e3Jm3uWo7cuL8+EeEf53P1W3d82ppTPs0uqaDfovGrn3qvlu8n9XF+Hn+ecpnoiJPsD7k82WY2v0AJv",
-	"7VbPOb2iLL5XzuMUIaaIuAIZCxpBRIQkTCsSUU2H1Dok6IzOD1AuKjot6NSFGqwXdEwZ/xZwQqVJIqSG",
-	"6B1EjJ6hsXcvqhgXegJywbnOAaJbVMbOk7GkEdy3mvkJhqfCmPQktQDc+tauM5s9i6WJ1O4pkSIBqZm1",
-	"zj1/cJ0iJxQUfjlqP4JKXZo49MbYixkxoVeAYmYIwEkEMWiIcseThqladWYOyMKfbZDXuReolHRufg4l",
-	"UA3RoS75IiKqoe2kWsUhETivMS6/CRzWeV0HQ0KVmgkZ/UJVjUPzF7RXgWSjzNXa8OGM6YlINVE01nhw",
-	"E6omAXouc18ZlWPBt1lErn7q7ZHpT7293afPiP5pmyQ/9dA/tLA/CUozPrbwnqTTocOdCrO1fyBiRCRM",
-	"xRVEmbM9wGvDMBUx4Nl4JvpTbZho7Rv0Qag7OAVKZbr2JldxaufVfTJDxDMR0RqX+gsMR4oR8RDd4qvF",
-	"ZS1mVEbWSPk9FZpmUYnIsGig4cQOVHgez3bJG/aCUE1ioDZQk6Mg4/rZbmsxMBRkTrXVvjM71Lri6hx8",
-	"hVPu18JTl0/xaaOCo97JF+TQgDhBiSdUD7iIVIrhfyBEEl2k2wU2cwOqhc8Jk6A2mcLWO2TF/oDSwKar",
-	"qxw5fg0nl4+6gHTJ6bxAR/ziyawNTNBSWsjNzvCq8JFvutlsar7jfPUlm3Qsc2GTw3zzNI7fj1r7v65F",
-	"9u7Mri+CFk9jp8tpmULO1NdjSAbCS5iv5DZvYH7Mr4BrIZG3TCmLh+LzmkzqnRttBESqJmfi0jpSN9ry",
-	"h3xmza4rV+SOwO2tADfIztsHZMmt/Uxr8HIkxXRNvJRAnW6U5TUc/fvD8cejV62g9fLwQytonR2+OXr/",
-	"r6OPraD1f88PPx6enB2fHL2qSXsIWlrcBFsRWpycg7Nkw++Ke61oQ5hLU+fTOuJXEIsEFIErkCQbiFIB",
-	"xUUeiV3jwGh4ycUshmjc5D6bsPHEmATKqHQ89JQwuxDqYP5n1lx5TBNVlw5BNZlRRSIpksQpdUYnmIMm",
-	"Eqz+b5NrcgDMkJGIYzGz0VjKfXiMFNhU7zNoWKdsAc9SofwN7mzXbtCNRrG/NvqGwJI6/ddocmikYwQe",
-	"8jyN7Aiksd2mYOQmRAFRwmVkmTND8UAEB4KME31sE8bHa16UQutAvU+A1+GIgUyMNAaYSzgRCs4h9K7L",
-	"BRiNGWpuWNNLo+VdgVwLkAqZ5fRRweHilio34DDOO+Tq1paQ6Qefi5YJ9ZJZ/3nGcM7evzk6aQWtT0cv",
-	"fvtwfvpLLWuRMGZKw4YydGYgONR1VOOOP6bKkM8ltNMED1k57K9doMzTgxVqHm60AnoB05LDy1Tm21DF",
-	"Ii+Np6pdrdjOjfQ4p6yupTNXzquYGvjZQhuoa0u02NJWapDB5vs50zcg5yfH/86SzNYkexbVZQVJyiMx",
-	"dXlxM0zMpLESWeJellOy2UnhkHXP4mXhEykD95IlE5AaPuuA9MhwjskF5GmXvGMvMDXHWsJSG97JtGWQ",
-	"hkZKKbs55EPGKeY9TOlnG4Jr7T/d3t1+/rzbDVpTxrNf9mrQ5jDVk48u9WDx8qIluWjxHG1zQh0rbatQ",
-	"JMhDL23q5kqbIvIt3w2t5FVo5XwvoJQFiLgJN8IwCZhRmfPVylEk9PcUDshO1xjA6oDMhLxURHCr29Ro",
-	"a7WfOatAHBBK/vnprLMSKe33KlCuQlNrJqyFojvbxCYoa0G2DY6uxL7t7t4/ek+3S8i3s11zFC8nlI/h",
-	"gzO7a/huKiVw7Q9YhiQ/syvg+eDroMVhtu7cE29o9YSrYJQ/XHe8GGWloX4lwjTjizSy4UMaf/A2aSVA",
-	"1Y9LjKQ//HBMdjpdErmPeKjgrZSHAdTi+SU32XzZo7Js2nk2rs7R4vwrybJjeoVsv9HRmtzs3ivArICg",
-	"3vq+ZYl/q7wvu5rNtCJPspcWD1oLnrDmg3rLlG4SE+t7KJu8xLUQqyXgnLiT8HhPbw2h96py+IuM2C79",
-	"N0U4DkJJxzgGpQxuH9icspgNFRtzGmM+tvLtCrZgXaLxNaWfXTb89j+CpbnxGZTniUG6xTNfhz69Q6qe",
-	"LU6vO9ijlx/SYczC2mTrnR0nChgnQ6rg2a4NyY2YtJmD3c/dp2XxMNeWCxSZ04ft/6btP7rtvb9vXXzZ",
-	"3a3Lfw5aRSxokTRFVJM8e6oNKRygcyGRYizpFMW7vzJt/3Hxq137t4snteuCWbdOnzT2CXoVrI8/AakE",
-	"Xy2c7fcCC3Tdef9sbc0i9bW8WZ3/foUSYMfVrlDijjVby4MuWhCDRVQCGuZiRIwhH9u0rjTJzONY8LF7",
-	"cuEL/afPas7zDcwrHHGBFLZ7u//Yfb7zbNeniG4dRZR8jYtciI1dwmwFM345bBvgCkUmx94ArXrM/iYM",
-	"xaiek0vIAs1szCEiiYR2/jtjt7YlKCF1n7+ZG95wCfOAMDwrO+boJRHcygnzR4WuHhVaG5+wyI6yk6sD",
-	"+9wf2SFnFcjIWNgN4FMpRTKKDNDHNic2AGwGugEsIo92+9wNGrJx23yd8sclTxRuFySjMVNmy8gCzGc6",
-	"fV5DzjVRBAui4xpLo7weg7kOWpfmGD5IeAPzl5kWsIbPypt2HK0veSw6opv687GdgAKj6kAz1/wRb/mN",
-	"v1A9Ins42yCSPcAFhzM2hc13XJp4F3u2/hKJkfvjlTrXx/JoDBEZcvGPag2oKmysAkMZsRaWaL6n2nOu",
-	"OcMa/FvArSDjLHXM9Q3MzzHYt8iPboUmNrjmYtJNEXzDJUqnuT6g7/1p94yXq2af+mOvr+suvHxcFRfr",
-	"BpgftBJf0Vp97j6GoNqpUwnrbMgOXPCSOkIpoPA/e9G49WbtsPf02d5q/fA5eYQfave627uP65TFsieh",
-	"7Eawv2hSJ/9eq9O9FeNjvty5tbGHNrmpS8K3rX2HXTdYI3lhHZv6BGZNRu1fniNtahT9GDys7MH25emC",
-	"uC2ts3A6Dejm2xYuJ8vsHe2EwrgQIzKxuTJVo8G31uu8hOXDvi+mW6KAlbyz7mgswC9SHsWwGfu5VXfR",
-	"rVD9+kkZJZKsy0IR1etc77sVkqv78jdDZc2+tg0U3Cr9lTXTBowTWgzTUQmncg/9AlaVgsWV3I3PNNTx",
-	"HIPxLoKvZ/gClgvrzeZzd2mV5EGhsdBJXYRiBkOzZOviOljItARmLNfaBRY/hR/wf118+eL6+sKQedmL",
-	"Ur9JV7mAJgkZC02YtqVRXr98R4Qkhx9OVMXHsdvde7bSu5jBsgKBPtlhp+mwAKlW4/zoxXXqPWLV+FRJ",
-	"gVrlDl2wwLxvXdSCUyWyJV7OZzvPd1b5OU99XbZ8Qc92Fz02/z6KXp0eZk6Lkm9EXIGsujLQO2MWtYFW",
-	"xsM4jSq5P6uclM+fXf/0U61qeVrhGPcvmf4kW+DcU2MrPmIXzBYjctj+74DQ9h8B6bb3MPvptwOScvZ7",
-	"Cnlet4Qxda5HqjBgWqgQIZUibrqY3y6+7ARPu/Xu43/RhEW1d5I02y+HnKTcnJsEhV4wwTjG4D+0t58+",
-	"K3AwlXGnEar2xZfn/2io6VGKSi1VHeqYw2JqBY8QxNqdTLROFDn/+DbIM9PEiFCSSHZFNRAOeibkJUl5",
-	"jCHnCRDzbaqFtO/Hbcp31cnb3X1e5ifdmtPP8kYriYKpntRHW5Td5hAr2igIJeiA9J5VaX/VuW9v1yND",
-	"sv30WbTO0oXb0xza2shAHn18/ZI8397rPb4FvLDABva4FnGjGl/IcMCdeu0E5UqEnRpG4LKLgUqQh+5K",
-	"7E+vM374z09nrWBFesI+6T0lU8ZTDapDXsaUTdU+Gah0OLCFM1gUkIHVfn5j0YA8qkkTUUTweP446POB",
-	"MmNcJlJABozqQUAG8DkZWBc0MjGzLwtrcY4G0e2DIcZHojYVyD61d4k1pzZih6pSKOIOOdbkEiDxr18V",
-	"iYkJiCQGLJqnNJU6g1HZZx59jpSDXnfFovypmqW60EujSLlmMamMnqCXvtPnfSPaGdj6Bv88fX9iMCyk",
-	"U4hfUgVBQQp6AlMDCY8M27Q4aBNxEhpFjI8DAp+xut1IyD4vqqZMQSk6BjVwz4+AjCTWS3LqnUt6zJOl",
-	"JJDEqZPk0UAMVZhK2sFfDR53+vwI4w0Y3zKbHnzp22BXv7VP+q1+2u3uhDQPm+HP0G8FpI+xMH+UwtDd",
-	"b4rTS/jNSIFs8PWgQ+wyWXUUElIpGag+L5dD65B3kD/VoWQoonmW/suUKwYS6uLhthFduEVX5+iAUGKT",
-	"UrPyN31uzIvsIQtVhA4xRZG8Ry6JGDCl8hIiMvjcLuH2AF+lWZ0Zc48QJpftjMgcsxBcwpUrInOY4Ev+",
-	"7U63FbRSGTvEVvtbW7PZrEPxzx0hx1turtp6e/zy6OT0COcYvZFpFJrv7U21vJcMrW6n17WjRAKcJszI",
-	"6U63s2PZ1QRZwlYkQvzPuK4Gz1umtMqCTNkRWCSnnGg5N+ozvoJS2iso2CEnAFGeyZvVHpzP8M05xMqd",
-	"SP5JozAZCF4ZYCplcba73cpjQ0NaWxM9jcuvDGvq6ywGPavPob+qlkL25DKrxtguyjGu8VS+UsPx+6zN",
-	"sNPdbZqR3+KWXwTjOmjtdp+vnpMVATDjd3qrx1dr1VwHracWc5bPy4vA4ISd1RP899K+nG3t/3oRtFQ6",
-	"nWJ1w9ZZiQkZXmKr5WGuAsoXI87oWGGymRvXujCfRKLc+mK4xHUjbRrZzH1ePmIxKHwbHWKGnRUQlngd",
-	"V1hCdljmr1wxscE3UwzZyideX6xHtaFSy4k2sOP+Q6+o3exaw5OYMr4hNzhzR3YH/MCvSrsGNebDN2QB",
-	"WRnNZWNxzPfOLtYgY694Gk5ZbxlbXuiHYUmfsrdRyIhiQTHQ3cCDSsrfUi40ygvkFvXWZlSRYcpi612z",
-	"qiyyPvOfBjb0GlXTNeX/TUi+vKUfuqbSg9xultu5kZTZTENrpYkRyeypJWRjde1OVgWjlmpee/mKlnIi",
-	"gSaKBBqR/3f47m0DiWQp5sZYXE0oN6/KsZDKXkdNbqdzOo2NfmNgspF/ISOQ9risfZbXdaXa11YeSPCB",
-	"BNdSnR26ryA5g4j3Iqgy6tiMAjPwNhFY/s4eiOWBWFYRSzORXPW2aPHkxj69XKSSV1mhG8xMxi4elMVk",
-	"LKwxyfQB5he7l8noTAtjoSDqEFQus94EWliHpyJK0zlGGphUdeQUlV4DWT83KJ3FPG9FmpVfHF2X3el5",
-	"GsEiIVfPBp+r3lpFrRvZNb21EKcoT3cTMuitgZ0+/u/2nq4DVU2BNDN5e2+t1UqVB799Ys3J02KNXxbM",
-	"o1H3G9W6uA6axZaCeNRWIPGNEXw2h9ghxWNNgvSfcnxKbdSsLNy9T0agw4l9TSxFOp74Pv8G2eZT4h0p",
-	"lyVCXNyu3eEtktl90Mx3go0YWLFO+UptdEKHItWr8bQsS7b8lNgkrYtKx3EW+8piaM4CwIAh8KgOEcPy",
-	"G+G7EQuVh8jry4XboQL/EX4NKVjoMEjFYUYSyqQLZ2LfDOWKTj3IogdZtC71W5Qq1VxcTuTlmpeJqHtp",
-	"Vy1mYcjbD4FfurB0ViohCw7Sagn5R7u93uOgqJNpCwrNMdXg00RgOalLLmbKht9d/wOs75Q9wA0pJ5GY",
-	"cex4xvQ+0RDHWG2EY6wXnTe2vCSewiXMO8RWPkRV1kpRktjCVeangFDV57akG67nl/TEr2L9QzoUV+DV",
-	"RtRFLyumyO72Xh2Ts9/x6qisy+ZEqEG3lZZApxswnIUiJWtxvN7tcTyvXukivzvFM/4OOdoaJFn0C7kR",
-	"D1wDrEoTiAfWecus0773w+JtPr1mvHMYiyHmYVWyQop6hBV+uvXF7x63PMpr04Bsg4g5mYGEnAUd2N9x",
-	"ZI5WaeqQ9xyIRE4vRm6yq5hdtOLE7LW9Xq8bkN7u4wMzUpmP0Dgwn+zzgnvprGFXrfnuuG2Ji20WRC61",
-	"5bsOVo73m6StMTzrSLDGd93Qi420vltlxjXpd/7BLjR9bRddX5fxxlKH2KyZ6w/kPdzuPvtzbvAwL+ml",
-	"v8m7/KoWHz+MG/nb1STuOs2h92z1+LoWNj+CYy+zM75OJygqPjdneZV6QnXIaSqv2JVRCbBKqbgCac0m",
-	"LBOSGzd+7mm90H6RVz/eSGCXBPB9CMty3boGQZmXcn6Ikm3I3v4ivOovzm9eoy/f62b8N1Xg/Jo8xxJH",
-	"7ZvIn4/Oir4bOrM6OgRrcqmsaYlNsnfPNms4i/l8zlVWh9TyJmSCw0FNS0GMNdqq+j8wVTsKvb+WUI66",
-	"v40mpI5xNHevq2P8X7Xe8/rN31OXOMfHvvkuaI5v/lnNW5828JO76bH6tIkiNmhk9mdfWUmaHKrL/HFc",
-	"3myUR8htK13zbyRn6mMFC1WFy8GC5aEBhA+8EgVFb85Hu93u430yKHVo3yeu2T36s7AaUYBD3F+zl2hu",
-	"+9n7s4EBzjVAt4GIXPF+nzvJnANOEaqx5jPCM2NcHRSP/VSfT4BKstvds88GCdNEptzm1ez2tm3je2b7",
-	"hM3MAgajRBzlN2KTZyTQyCgE3mtCDjNckinbNSFqji/cUMmvdo9fw4FWtNu3VsHdhTJqDIIbJPTYiMNB",
-	"Xho+c3aawy26+ng0u4nu8BC6wPFr6OR5m/iviXVsr55W00b4IUxyy0YKktRXCg/nGPHqS9d6Ro55Odcc",
-	"Uwxd6ebaTMOYKdd3S91ldpNXM7vBU1H0lXvIcLp1DDxzmUV/U945Z5iXFxdv1FA+gk4lV/UNLnKNyUgI",
-	"517DaNuQYs0ZImGUKvBCZk5PqE1xwsrrr7LWZHeR4FRUBbzvSP+K3KaPeZeeh3j/bQjNBxF2ewwkw80i",
-	"q8ilvivi2gcucpOyyNrKSuHU11TAxHkSxgy4JuEEwsvqm5QJ5ZEimSMOU/GdlYCpW66YT0KlVkSMGhJ5",
-	"S3XT71DelXtB1ks85gHyp8q8O6fd7wTJP1UQDjOA8+zSvF/mAqZvavB7+cZMEZHYVjj72PlvxOLYliug",
-	"Us4rRfFpLDh0yGHp1xU66XOXuRwbCxm9MHm7SaxRgvkwRUNBclip7k/g95TGWYcDl+SHngU7s8/d1CwJ",
-	"1/yNOxcFdp6Ueb1+bFDvn2OpbQDJuwZg2Z8nT85c4G7/yRNCORl4FSEH7kUoG41AKls8pQKfc08gW0D/",
-	"qxSJOYfY+jpy1Tt/xeN6DdrXPI/yTpWYOzmmyePAPuNR3use624xjMj8rpzC3enzwzz2SKap0mQozfcp",
-	"GfjVLAcH2EzCHDWLyMxceCSaXRVvLH+9C1WoKNn+dd6CB33lQV/51vQVZKRCek5L3/xuUlrWM7+3vmRl",
-	"ba+XvRs81mrFk0FX+g19zO71oNIiwb55hjk3Pg3MLaQNS9Nk1XibMhSqFgl2+v8OyfvHrnTikYG5wFxp",
-	"bzD6azXy90W5Y+c5EDNuJJcVeu53robByBxkUx2lO0LVW/RLLfdJPaD/94r+BoeXYn7t4zxs6KpdIbFM",
-	"663XzyJ6W6z4Lt53e03z7vkZ3wNZfQfv+r4bGWZLlC6jZKeeuUfcjV6m82QsaWQj7ZR8guEpKl0d8gIb",
-	"A+SFjAICNJygUTnIR2EhrkFNAdgsPt/ntvVgQIRccJXbWr3OY26L15LUgpPlhlivecyuIDM2E5BFwmqf",
-	"vzTWKAlFBGqf9LrdnueswCxXOqPzA/OX54QSfAUvJEl5BKGwsXIs4YQj9gi1P7lXes92yRv24qDPe91e",
-	"z/yNpnGeoq9AXoE8ILu7bk3nA3Q5Hc4AxqoxEq7EpU33MKYwxxQQnLln3QXGYLa7KydU1EYDBOcQatcY",
-	"cmMW6zpJLigQvbrUsdMZ06F9A249H/nF2+K/oYgfzNya/NI1cuEd2ZVi039N+7OhGs37xPVhH+eYnPGw",
-	"7DdVHrZVtDutdyK+FtK5y12xtJByo4or4FGeZWbb0vOM02DJZiw1nrMY1853p5s3gm+MypX7s95hoKy8",
-	"UIMSoTMw/tqu87+4n+Zn0EZU4V3mLuIlVLLCP5NXImwkm8Ep8OidHeYObEAYD0j5DxbyAYabFiT+viEp",
-	"mCZ6TmKmNJkC5Y4IaRz3OT5GdY7pKJV0GM875FCTqVDayF6i0uGUWadxQLafPjOi13+Kb7MAbfF2lPxF",
-	"D6IQUCsY2mw9nfnYB8cRTBOhgYfzNrrLCw+5+bsXtGOcbO+SiUilImNA7pFlAmav87F4ufVKmV3kwYKD",
-	"jKFYHwCmvTMstWNj/BF5tNvde9whn7yUeUtwtjwB+ryNxJfsCiIPxvxACKtnQaq4HbX525zicLKOWetZ",
-	"XJ/biddHaj3ulXee+mqb6+tXr3PW+10RKoevEJ8f/PkP/vxvLoXOaDXUsj1jOAC/glgkpTymnPmvkhJJ",
-	"qiZt63pfWvZPFJzPZiVr74EFzm920BcN5dZxtL8Wciy0Bv6gz3zfeHoiyFRIIDN6Ce00WZY+kGCXviW5",
-	"A3W+yU8GDTGUNKPG9B55roasXwt65J3pbNg901bO0wyqfYO/TuYE5v9GuOJz2XhG53kpMqM49Llif0CH",
-	"HOHjNvz1ADF/kD/fTxLsF6UmJKvG98hrG/jYOkMGrhXgIGszldgnCtguqrvTPSDnHB9fmkGPO31+rIt4",
-	"vlkGqIwZSIIJEO+5V7E2WzWkcawI4/YBFsOzsURVr0/oMonevgO2+P5No+tvINEPsvih/tndilZMdZr5",
-	"XMpQzww9laUU9eUca1G4bl3RxKJp4yt+dF6W+s3lLeS2HweW33gUeIqOSLRvxIgMDIW9o5yOQXby9nWD",
-	"hjhk3gjxDuMe+RoNTotLmD9I+O/fY5GZstbkJ59gSD6gAPRlG1NkSiMsm74pDWUZZcu00yMeKSf/rOHs",
-	"pQFi31oXaxhCLPhYES2CImfXb19YSj9pVmhP8+KadyErFzr73lRkvhXjMUTEIONDGdAfMVz4Vozd7dfW",
-	"k673Cp7lDQpzGZgF7tDwG2T5XgNXl2ExNSZ7WBNgKz/8g/tEp8+xn+4lN8NsMBOt2ZkUfJwXHcUn4dgQ",
-	"RMQRoQmVutkXf7fU+FaMj/m3VvrXUTZ7qO/7oN/ePBRn2AOiUHOB30z6bjlB2hxMOKzI2pmQlwqd9B3y",
-	"QQJ2fI2cN9253nt5oI088urhzqgisVD6cWat93nmZXe5oFjr+oAklc/GVIM0k6CiD9TxDgftNyvK74WP",
-	"HBaVwz1HB0Fe/cBaHljLzXvOYDIPrfAE66HLUG4p4zE6w5LQZfEK11MushbkwG0rC0HkwlM9LB6OpXLo",
-	"uNR0o1m/OFfYWPxOGgzk5ZLUwwvcekbwEJr6bpmA91A2tTS0gt63vph/llW7xrf0KY9i8BMCyRENJ66X",
-	"TfE0Fk0T/3GgGNlcxkvGo4DEAotmsojYyj99Dl5mQRG3P3pZeXk4EBwMyrkXbBhlSOP4IC+OZ5/ylSb1",
-	"+eDS/NabU30AeAlzW6QTO8wvBjNsCW90DqqJfebX4N2zi7zAY9o8QeAcr+DrnxowDVO1OkRfgGrwb0o/",
-	"H9t5vW6Qtb+jUtJGN6LFBhVkiaR5uQ93dq7exw8ROngooHkLBTRp5sjI3gAPc0Ja/4lcmSt+admUZyNz",
-	"DZM0tGXziC1FNlWNQ7rHgcqGJFxP1FTGrf3WFtKog2khvVthZT0e5U9yW0GL0ynSU8Z9r4OG9n5ZY1vm",
-	"Mxz3TtB9JDuDxW+cuqfEfl6Cm5SnJSzO+gghsKvSPMyX9pPTiw9lSXCL3ymqrttd2OJCKiBUeYXkii/Z",
-	"WkOL3/nkR63dZp2T2/mm8rBy8TH0aC9+q9SBMbAN/rPmvgbGUsd/96m8O+P1xfX/BgAA//8=",
+	"7H1rcxs3suhfQc09VWt7hxQpyVpLqnyQbTnR2pZ1LWm994Q6ITjTJLEaAhMAI5rx1X8/hQbmyRk+9IqT",
+	"8FNiChg0gH53o/ubF4hJLDhwrbyDb94YaAgS//coCCDWnykfAf47BBVIFmsmuHfgnVGpFQkoJwMgVF1D",
+	"SIZCtj3fU8EYJtTMAJ5MvIOfvcFMg/KufE/PYvAOPKUl4yPv9tb33tBgDG8E11JE84ucaDKhM7PCNcTa",
+	"J5SHZJIoXVqT0BFlBoyhkECYJkyRREFYDwsXrcCs2QCO4Bq4PuaBCM1vcxB9YXpMgoiZ8yJ6TDWheEyE",
+	"6fr1Rr+xeOFaeMA1C41ZMCYxlZroMVOEKZ+IIRmLKZkkwbi8WEy1Bmmm/Q+eNXn2c6e1f/X3lv3P/+/1",
+	"Xjzfsv//X94CWM4hSCTTszMRsWA2D9TFGEhMR4C3EgkakqEUE7wWTaNrooUFVkJEZ4RGgoO9NJlwRbgg",
+	"jEeMA7HfLO+hEaiLWQyfEAJVD5Eb1zIDzeVPgHJNqHK4MGI3wJuQQXE2HNbfz/EFrUGAUzoBZXd5A1Ix",
+	"wc216DGQwIJxSBTY5fsnw9ap4ND6SHUw7vsGnhFoRXY6u2Q6ZhFYDGIK53OYgtKNF9vzfv6fnnf1955X",
+	"f4Wf4dcElD4J6w/J4uzfFBFTTvpfW9IOb7GwT6Zj4AY4Czi5vDx56xOIFBBKhhLUmAgOZcCGQk6o9g68",
+	"JGFhAzxazo6GGmQdcosIiIJA8FAZrJlSplMKtmfxVRMtZ+VFJ4yzibm5brYg4xpGIHHFf1HZgLOUqylI",
+	"EkIMZkHBzSIKiON26Q26M1mMl7e+F1NJJ6BTPqk1DcYT4LVn/84QSP/s0/kF2brpbtFssOqbdZgZE1M9",
+	"9nyP04lZiRa/53sGKCYh9A60TGC9O3gLNyyAOrA+ccjwlkYRSIcZIc5QDaCF6ffuCZYI1DsW1XC9I0sK",
+	"yGM4UprlqzWw4H8WwTG/7kkIk1ho4MHsPdSgyhGiviVKntP5wJAvoRPBR0SPhXInx5Q7rQxAi045iIX1",
+	"WmbBBso2jJm2hketd1ffXt22iv/cXeef3e3betZwMjRsCLnQ/Kb/ZbmYk2Y6YxVkTJVPGCe/JsKIFMPG",
+	"FRjU1xCSwYwEYjKh6pAISfov+lYS81mbHPGZHjM+shzEiK4RF9LK4/pjKrLJJTLhZNggLw2ZT5GtMGUZ",
+	"GXI1JzsJF3ZvhqkvAsR+fTEMp8Kd2TwU/Rf9A7OOBLsoGdDgOonJDPQdtl/k/r0XDWy//jjeCUngK53E",
+	"EZA+6gQ/dDudTqu7v7/fbwRlld1/hjiiAYSNZ2BuIhWNmXwTRmWTbmoBrRadyuIDWSIOL1hwDXopPx5R",
+	"DVM629I4PD+ZXxOQsxwa++clJ3OpQDaJ30SBREEnmQaiRQNTS+wn7sNeb81kFQuurNr+moZONTD/ckqK",
+	"+V8axxELqAFy6z/K3mS+zH9JGHoH3v/Zyu2DLftXtXUspZCvRTizy83v1glSVMZoZCAGA2rBuCgqIE3L",
+	"ueFbuWZz69TCYcSCJ9rOiUbFTtKQBVqRacokrYo7FlGoHmxn74QcsDAE/nQ3FUgIgWtGI3NZNzRiIXL6",
+	"UIBlmjSKxBTZ6INt8yf784UQH6i0zOtp0TJV+6jRNoUgEYLxUNs74YZH0egp92VwcUhZ9IBk9gH4SI8/",
+	"Z3zoKTZzlNlydnWCtqSD4KE2dir0O5HwJ9rSqSAqCcYEVaKH3MNHEbIhg4XmntHhCrZlJpZpJIGGszI4",
+	"6IppFXwxi+Ap+W0KxvKiOTjm1vf+3Spa7K2Cbb9wxXlvwK1/nzM8k2h/MvOtd5Z2no7tpgvnjNaIkgfD",
+	"D1TkToU+p5qpIaOD6OnYbKb7It7HVOoKnrnLzzTXFW7djr3ffV+wCYjkd9CCQhZaUSoluwGj+2o2eTh5",
+	"88Ry9MHl5YUQHymfuV/V021jQvksvaSKdoPOq1bmvVq8m8zPdT/8vOQ00WMh2W/wdLLJany5Fvhgt3rJ",
+	"6Q1l0ZNyHqcIMUXEDchI0BBCIiRhWpGQajqg1iFBp3R2iHJR0UlOpy7UYL2gI8r494ATKoljITWEHyFk",
+	"9AKNvSdRxbjQY5BzznUOED6gMnYZjyQN4anVzC8wOBfGpCeJBeDBt3ab2uxpLE0kdk+xFDFIzax1XvAH",
+	"1ylyQkHul6P2I6jUJbFDb4y9mBFjegMoZgYAnIQQgYYwczxpmKhlZ+aAzP3ZBnmde4FKSWfm34EEqiE8",
+	"0iVfREg1tJxUqzgkfOc1xuXXgcM6r+tgiKlSUyHDn6iqcWj+hPYqkHSUuVobPpwyPRaJJopGGg9uTNXY",
+	"R89l5iujciT4NgvJzQ/dfTL5obu/+3KP6B+2SfxDF/1Dc/uToDTjIwvvaTIZONypMFv7ByKGRMJE3ECY",
+	"Ott9vDYMUxEDno1noj/VholWvsEiCHUHp0CpVNde5yrO7by6T6aIeCFCWuNSf43hSDEkBUS3+GpxWYsp",
+	"laE1Un5NhKZpVCI0LBpoMLYDFZ7H3i55z14TqkkE1AZqMhRkXO/tevOBIT91qi33ndmh1hVX5+DLnXI/",
+	"5566bEqRNio4Wjj5nBwaEMcv8YTqAeeRSjH4DwRIovN0O8dm7kC18DVmEtQ6U9hqh6zYb1Aa2HR1lSPH",
+	"r+Hk8lHnkC44ndfoiJ8/mZWB8T2lhVzvDG9yH/m6m02nZjvOVl+wSccy5zY5yDZPo+jT0Dv4eSWyd2d2",
+	"e+V7PImcLqdlAhlTX40hGQivYbaU27yH2Qm/Aa6FRN4yoSwaiK8rMqmPbrQREIkaX4hr60hda8tn2cya",
+	"XVeuyB2B21sOrp+edxGQBbf2I63By6EUkxXxUgJ1ulGa13D877OTz8dvPd97c3Tm+d7F0fvjT/86/uz5",
+	"3v+9PPp8dHpxcnr8tibtwfe0uAu2IrQ4OQNnwYY/5vda0YYwl6bOp3XMbyASMSgCNyBJOhClAoqLLBK7",
+	"woHR4JqLaQThqMl9NmajsTEJlFHpeFBQwuxCqIMVP7PiyiMaq7p0CKrJlCoSShHHTqkzOsEMNJFg9X+b",
+	"XJMBYIYMRRSJqY3GUl6Ex0iBdfU+g4Z1yhbwNBWquMGd7doNutEo9ldG3wBYXKf/Gk0OjXSMwEOWp5Ee",
+	"gTS22wSM3ITQJ0q4jCxzZigeiOBAkHGij23M+GjFi1JoHahPMfA6HDGQiaHGAHMJJwLBOQSF63IBRmOG",
+	"mhvW9NpoeTcgVwKkQmYZfVRwOL+lyg04jCsccnVrC8j0rMhFy4R6zaz/PGU4F5/eH596vvfl+PUvZ5fn",
+	"P9WyFgkjpjSsKUOnBoIjXUc17vgjqgz5XEMrifGQlcP+2gXKPN1foubhRiug5zAtOLxUZX4IVSwspPFU",
+	"tasl27mTHueU1ZV05sp55VP9YrbQGuraAi22tJUaZLD5fs709cnl6cm/0ySzFcmehXVZQZLyUExcXtwU",
+	"EzNppESauJfmlKx3Ujhk1bN4k/tEysC9YfEYpIav2iddMphhcgF52SEf2WtMzbGWsNSGdzJtGaShkVLK",
+	"bgb5gHGKeQ8T+tWG4LyDl9u7269edTq+N2E8/bFbgzZHiR5/dqkH85cXLshFi2ZomxPqWGlLBSJGHnpt",
+	"UzeX2hRh0fJd00pehlbO9wJKWYCIm3AnDJOAGZUZX60cRUx/TeCQ7HSMAawOyVTIa0UEt7pNjbZW+5mL",
+	"CsQ+oeSfXy7aS5HSfq8C5TI0tWbCSii6s01sgrIWZNvg6FLs2+7s/6P7cruEfDvbNUfxZkz5CM6c2V3D",
+	"dxMpgevigEVI8iO7AZ4NvvU9DtNV554WhlZPuApG+cN1x4tRVhrotyJIUr5IQxs+pNFZYZNWAlT9uMRI",
+	"+qOzE7LT7pDQfaSACoWVsjCAmj+/+C6bL3tUFk27TMfVOVqcfyVedExvke03Olrju917BZglENRb3w8s",
+	"8R+U96VXs55WVJDspcV9b84T1nxQH5jSTWJidQ9lk5e4FmK1AJxTdxIF3tNdQei9rRz+PCO2S/9NEY6D",
+	"UNIxjkEpg9uHNqcsYgPFRpxGmI+tinYFm7Mu0fia0K8uG377H/7C3PgUysvYIN38ma9Cn4VDqp4tTq87",
+	"2OM3Z8kgYkFtsvXOjhMFjJMBVbC3a0NyQyZt5mDna+dlWTzMtOUCeeb0Ueu/aeu3Tmv/71tX33Z36/Kf",
+	"fS+PBc2TpghrkmfPtSGFQ3QuxFKMJJ2geC+uTFu/Xf1s1/7l6kXtumDWrdMnjX2CXgXr449BKsGXC2f7",
+	"Pd8CXXfeP1pbM099LW9WZ78vUQLsuNoVStyxZmtZ0EULYrCISkDDXAyJMeQjm9aVxKl5HAk+ck8uikL/",
+	"5V7Neb6HWYUjzpHCdnf3H7uvdvZ2ixTRqaOIkq9xnguxkUuYrWDGT0ctA1yuyGTY66NVj9nfhKEY1TNy",
+	"DWmgmY04hCSW0Mp+M3ZrS4ISUvf4+5nhDdcw8wnDs7Jjjt8Qwa2cMH9U6OpRgbXxCQvtKDu5OrDHiyPb",
+	"5KICGRkJuwF8KqVISpE++thmxAaAzUA3gIXk2W6Pu0EDNmqZr1P+vOSJwu2CZDRiymwZWYD5TLvHa8i5",
+	"JopgQXRcY2GUt8Bgbn3v2hzDmYT3MHuTagEr+KwK007C1SWPRUd0U389sRNQYFQdaOaaP+Mtvy8uVI/I",
+	"BZxtEMkFwAWHCzaB9XdcmvgYe7b+EomR+5OlOtfn8mgMERlyKR7VClBV2FgFhjJizS3RfE+151xzhjX4",
+	"N4dbfspZ6pjre5hdYrBvnh89CE2scc35pLsi+JpLlE5zdUA/Fac9MV4um31eHHt7W3fh5eOquFjXwHzf",
+	"i4uK1vJzL2IIqp06kbDKhuzAOS+pI5QciuJnrxq33qwddl/u7S/XD1+RZ/ihVrezvfu8TlksexLKbgT7",
+	"Q5M6+fdane6DGJ3wxc6ttT208V1dEkXbuuiw6/grJC+sYlOfwrTJqP3Tc6R1jaK/Bg8re7CL8nRO3JbW",
+	"mTudBnQr2hYuJ8vsHe2E3LgQQzK2uTJVo6Fordd5CcuH/VRMt0QBS3ln3dFYgF8nPIxgPfbzoO6iB6H6",
+	"1ZMySiRZl4Uiqte52ncrJFf35e+Gypp9bWsouFX6K2umDRgntBgkwxJOZR76OawqBYsruRtfaaCjGQbj",
+	"XQRfT/EFLBfWm81n7tIqyYNCY6GTugjFFAZmSe/q1p/LtARmLNfaBeY/hR8o/px/+er29sqQedmLUr9J",
+	"V7mAxjEZCU2YtqVR3r35SIQkR2enquLj2O3s7y31LqawLEGgL3bYeTLIQarVOD8X4jr1HrFqfKqkQC1z",
+	"h85ZYIVvXdWCUyWyBV7OvZ1XO8v8nOdFXbZ8QXu78x6bfx+Hb8+PUqdFyTcibkBWXRnonTGL2kAr40GU",
+	"hJXcn2VOyld7tz/8UKtanlc4xtNLpt/JFrgsqLEVH7ELZoshOWr9t09o6zefdFr7mP30yyFJOPs1gSyv",
+	"W8KIOtcjVRgwzVWIgEoRNV3ML1ffdvyXnXr38b9ozMLaO4mb7ZcjThJuzk2CQi+YYBxj8Get7Zd7OQ4m",
+	"Mmo3QtW6+vbqHw01PUpRqYWqQx1zmE+t4CGCWLuTsdaxIpefP/hZZpoYEkpiyW6oBsJBT4W8JgmPMOQ8",
+	"BmK+TbWQ9v24TfmuOnk7u6/K/KRTc/pp3mglUTDR4/poi7LbHGBFGwWBBO2T7l6V9ped+/Z2PTLE2y/3",
+	"wlWWzt2e5tBWRgby7PO7N+TV9n73+QPghQXWt8c1jxvV+EKKA+7UaycoVyLs3DACl10MVII8cldi//Uu",
+	"5Yf//HLh+UvSEw5I9yWZMJ5oUG3yJqJsog5IXyWDvi2cwUKf9K328wsL++RZTZqIIoJHs+d+j/eVGeMy",
+	"kXzSZ1T3fdKHr3HfuqCRiZl9WVjzczSIbh8MMT4UtalA9qm9S6w5txE7VJUCEbXJiSbXAHHx+lWemBiD",
+	"iCPAonlKU6lTGJV95tHjSDnodVcszJ6qWaoLCmkUCdcsIpXRY/TSt3u8Z0Q7A1vf4J/nn04NhgV0AtEb",
+	"qsDPSUGPYWIg4aFhmxYHbSJOTMOQ8ZFP4CtWtxsK2eN51ZQJKEVHoPru+RGQocR6SU69c0mPWbKUBBI7",
+	"dZI864uBChJJ2/hT/3m7x48x3oDxLbPp/reeDXb1vAPS83pJp7MT0Cxshv+GnueTHsbCiqMUhu5+UZxe",
+	"wy9GCqSDb/ttYpdJq6OQgErJQPV4uRxam3yE7KkOJQMRztL0X6ZcMZBA5w+3jejCLbo6R4eEEpuUmpa/",
+	"6XFjXqQPWagidIApiuQTcknEgAmV1xCS/tdWCbf7+CrN6syYe4QwuWxnROaIBeASrlwRmaMYX/Jvtzue",
+	"7yUycoitDra2ptNpm+Kf20KOttxctfXh5M3x6fkxzjF6I9MoND/Zm/IKLxm8TrvbsaNEDJzGzMjpdqe9",
+	"Y9nVGFnCVigC/J9RXQ2eD0xplQaZ0iOwSE450XJm1Gd8BaV0oaBgm5wChFkmb1p7cDbFN+cQKXci2SeN",
+	"wmQgeGuAqZTF2e50Ko8NDWltjfUkKr8yrKmvMx/0rD6HvlcthfTJZVqNsZWXY1zhqXylhuMfszbDTme3",
+	"aUZ2i1vFIhi3vrfbebV8TloEwIzf3l9hfOVxupm3010+r1rj5tb3XlqMWzwvKx6DE3aWTyi+sy7KZ+/g",
+	"5yvfU8lkglURvYsS8zI8yFbZwxwHlEtGDNKRwiQ1N867Mp9EYt76ZrjLbSNNG5nOizJgyCJQ+KY6wMw8",
+	"K1gs0TtusoBcsTxgudJig08nH7KVTby9Wo3aA6UWE7tvx/2H3lC72ZWGxxFlfE0ucuGO7BH4SLGa7QpU",
+	"nA1fk3Wk5TcXjcUxf3Q2swIZF4qu4ZTVlrFliTasbAkr+5K+xUIGFgmKgfUG3lVSNhdyr2FWkDev7zal",
+	"igwSFllvnlWdkWWa/2lgX+9QFV5R37gLqyhv6S9dw2mjJzy8npAZc6ltN7DWpBiS1O5bQG7WJmin1Tpq",
+	"qe1dIa/SUlwo0JSSQEPy/44+fmggrTQV3hi1ywns7tVD5lLu66jQ7XRGJ5HRpwxMNkNByBCkPS5rR2b1",
+	"Z6kuakcb0t2Q7qOq+I5MlpCqQeAnEYwpVa1HuSl46wjI4s42RLYhsscismbiuulu0fwpkn2SOk9db9MC",
+	"QJixjd1NKIvISFhjmelDzLt2L7bRyRhEQkHYJqgEpz0btLCOYEWUpjOMwDCp6sgwLL2Ssv5/UDqNBT+I",
+	"9Cy/xLothxmy9Ip5BlA9G3zG+2CVxu5kt3VXQpy8bN9dyKe7sxL5ZPi/2325ClQ1heP+vMSakafFmmK5",
+	"tAKNul+Ud3XrN4s7BdGwpUDi2yv4ag6xTfJHrATpP+H4xNyodWkawAEZgg7G9pW1FMloXIyFNMjEIiU+",
+	"kjJbIsT57dodPiCZPQXN/MmxGANVNshRqTVP6EAkejl+l2XQVjHFOE7qovxRlMYS05iks1QwAAs8rEPg",
+	"oPzm+nHESeVh9+ry5GGop1jUoIaELHQY9OMwJTFl0oWHsQ+JckW8NjJsI8NWpX6LUqUalouJvFxDNBZ1",
+	"LxerxUEMeRdTCq5dmD8tPZEGW2m1JP+z3W73uZ/XHbUFmmaYuvFlLLA81zUXU2XTGVw/CayXlT5oDign",
+	"oZhy7CDH9AHREEVYvYVj7BydTLZcJ57CNczaxFaSRBXYSl8S20Jg5l8+oarHbYk8XK9YIhW/ivUk6UDc",
+	"QKHWpM57gzFFdrf365ic/U6hLs2qbE4EGnRLaQl0sgbDmSv6shLH6z4cxyvUf53nd+d4xn9AjrYCSeb9",
+	"V+7EA1cAq9JUY8M6H5h12veTWAyvSK8p7xxEYoB5bZUsm7y+Y4Wfbn0rduNbHP22aVW24caMTEFCxoIO",
+	"7W8cmaNVmtrkEwcikdOLoZvsKpDnrU0xG3C/2+34pLv7/NCMVOYjNPLNJ3s85146bYBWa/Y7blviYusF",
+	"10ttDm/9peOLTedWGJ52eFjhu27o1Vpa34My45p0xuLBzjXRbeVddBfxxlLH3bQ57l/IW7nd2ft9bvAo",
+	"K5Gmv8u7vFfLlL+M2/r71SQeO/2ju7d8fF1LoL+CQzC1M+6nE+QVtJuz30o9ttrkPJE37MaoBFj1VdyA",
+	"tGYTll3JjJtiLm+90H6dVZNeS2CXBPBTCMtyHcAGQZmVxt5E5dZkb38SXvUn5zfvMAZQ6A79N5Xj/Io8",
+	"xxJH7RvTH48v8j4mOrU62gRrnKm0CYx9tOCewdZwFvP5jKssD8VlTd0Eh8OaFo0Yo7RdCv7CVO0o9Ola",
+	"bDnq/j6aujrG0dwNsI7x32u9V/Wbf6Kue46Pffdd5Rzf/L2a4b5s4CeP07P2ZRNFrNEY7ve+spI0OVLX",
+	"2WPDrHkrD5HbWnP1fnKmPlYwV6W5HCxYHBpA+KBQ8iHvdfpst9N5fkD6pY73B+RFP91jj2N1Jx+HuL+m",
+	"L/vc9tP3fH0DnGsobwMRmeL9KXOSOQecIlRjDW2EZ8q4OswfT6oeHwOVZLezb59hEqaJTLjNx9ntbpOp",
+	"qy0/popMzQIGo0QUZjdik24k0NAoBIXXmRymuCRTtgtF2BxfuKOSX+3Gv4ID7VRkg68eN5RRYxDcIRHI",
+	"RhwOs1L7qbPTHG7eJalAs+voDpvQBY5fQSfP2u7fJ9axvXxaTVvmTZjkgY0UJKl7Cg/nGCnU6671jJzw",
+	"ck48pia6Uti1GYoRU66PmXrMrKhCDfIGT0Xep2+TGfXdYO6Fy0j6myrcT4qxWZH3Rs3mM+hEclXfaCTT",
+	"tIxkcW45jNINKNb+IRKGiYJCqM3pF7WpUVgB/23aIu4xEqPy6oxPnSGwJCfqc9YtaZMn8BDCdiP6Ho6B",
+	"pLiZZyO5VHtFXBvHeW5SFnVbaUmi+toWmKhPgogB1yQYQ3BdfTszpjxUJHXgYeq/sy4w5csVVYqp1IqI",
+	"YUPicKl+/SPKyXJPznpJyQqA/K6y8tFp909OHF8qiIoZx1k2a9bvdI5C1nUwFPKbmSIitq2MDrBz45BF",
+	"kS0bQaWcVZoa0EhwaJOj0s8V+upxlykdGYscvT5Zu1CsMYP5N3lDSHJU6c5A4NeERmmHCpdUiJ4MO7PH",
+	"3dQ06df8jTuXCHYOlVm/BUUnUDrHUtsHknV9wLJNL15cuEDhwYsXhHLSL1T07LuXsmw4BKls8ZsKfM4d",
+	"guwE/b1SxOYcIutbyVT97LWR6xVpXx09yzqNYq7miMbPffvcSBVeIVn3jmFg5rdyyni7x4+yWCeZJEqT",
+	"gTTfp6RfrEbaP8RmIOaoWUim5sJD0ewaeW/58mOoUHnJ/ft5JzZ6zkbP+d70HGSkQhacpEVzv0nZWc3c",
+	"3/qWliW+XfS+8USrJU8bXek+9Gm7V45Kixj7Hhrm3PiEMbOs1iwRlFZTbsqIqFoyE3HzhyTvTRj/nuRj",
+	"Lj4zEhqcDLUWwKe8zLXzVIgpNxLPCkv3m6sJMTQX0FQH65FQ/AH9Z4t9Zxuy+auRjcH9hRRT+/gQGwBr",
+	"V0Au1bLr9cGQPhTrf4x374Umi0/8THFDjpt3i7+/zLSlcBdxAKdGukfxjV60y3gkaWgzECj5AoNzVA7b",
+	"5DU2oMgKUfkEaDBG47efjcICbP2aQsNp3kKP2xaXPhFyLhRga0K7iIAtkkwSC06aM2OjAhG7gdQojkHm",
+	"ibw9/sZYzSQQIagD0u10ugWnCmb/0imdHZq/vCKUYFUBIUnCQwiEzSHAElw4Yp9Q+y/3enFvl7xnrw97",
+	"vNvpds3faBJlTxcUyBuQh2R3163pfJwu18UZ6li9R8KNuLZpMMZk55gagzP3rVvDGPZ2d+VEk9poh+Ac",
+	"Au0akK7Nml3H0jmFpVuXUnc+ZTqwb+Othya7eFtkOhDRxhyv0TxWeCPgyK4Us/9LVff5FLt+/6MMk1Me",
+	"lv5S5WFbeVvdemfnOyFdOMAVuwsoN6q/Ah5m2XdoFFOechosDY4l7TMW49pG73SIwgQJ1Rx1LPcBfsRA",
+	"YHmhBuVDp2BsQgN/YOH+I2gjqvAuM1f2AipZ4kfKKkk2kk3/HHj40Q5zB9YnjPuk/AcLeR/DaXMS/8CQ",
+	"FExiPSMRU5pMgHJHhDSKehwf6ToHephIOohmbXKkyUQobWQvUclgwqxz2yfbL/eM6C2WKLDZkbZJAEr+",
+	"vNdVAKgVDGwWo05jAf2TECax0MCDWQvd+rkn3/y9EJRknGzvkrFIpCIjQO6RZkimVQuwSL71npldZEGN",
+	"w5ShWJ8DPgdgWLrI5jCE5NluZ/95m3wpPCWwBGfLNqBv3kh8yW4gLMCYHQhh9SxI5bej1n+zlB9O2plt",
+	"NUvtaysu9CtbjXtlHc7ubavdf/W6oEKx+0bl8BXi8ybusIk7fHephUaroZbtGcMB+A1EIi7laWXMf5mU",
+	"iBM1btkQwcIyiiLnfDZbWxcenuD85kBC3rhwlYDAOyFHQmvgG33mj42np4JMhAQypdfQSuJFaQ4xdoNc",
+	"kONQ59P8YtAQQ15TakzvYcHVkPYFwgiAM50Nu2faynmaQnVg8NfJHN/8vxGu+Iw4mtJZVqLNKA49rthv",
+	"0CbH+OgPf+4j5vezsgZxjH3J1Jik1Q2fFdpTPrfOkL5rOdlP25nF9ukGtiXr7HQOySXHR6lm0PN2j5/o",
+	"PO/ALANURgwkwUSNT7xQOThdNaBRpAjj9mEaw7OxRFWvT+gyiT684zb//l2zAN5DrDeyeONffVzRiilZ",
+	"0yKXMtQzRU9lKXV/MceaF65bNzS2aNpY3QCdl6W+hlmrwu3nvuU3BQo8R0ck2jdiSPqGwj5STkcg21mb",
+	"xH5D3DNruPmI8ZJsjQanxTVskhn/BB6L1JS1Jj/5AgNyhgKwKNuYIhMaYvn6dWkozXxbpJ0e81A5+WcN",
+	"50K6IvZHdrGGAUSCjxTRws9zkottMktpMs0K7XlWdPQxZOVcB+m7iswPYjSCkBhk3JRH3YjB1en6gxg5",
+	"rKmt613vTbzIGmhmsjMN+KHB2E/z2fquzsV8Ck/64MjHVpP4B/eJdo9jv+drbobZIChawVMp+Cgr4opP",
+	"7LERjIhCQmMqdbMP/3Gp+IMYnfDvrZSy4whsUy95wxDuHsIz7AFRqLlgciq1t5wAbg5CHFVk9FTIa4XO",
+	"/TY5k4AdiUPnhXcu+24WoCPPCvWFp1SRSCj9PLXyezz1zrtcV6wdfkjiymcjqkGaSVDRI+p4h4P2u1UB",
+	"noSPHOWV2AsOEoK8esNaNqzl7r1/MAmIVniC9eylKLeQ8RidYUHIM3+dXFAu0hb5wG1LEUHk3BNGLMaO",
+	"pYfoqNT8pFm/uFTY+P5RGjZk5afU5mVyPSPYhLT+sEyg8IA4sTS0hN63vpn/LKoejjUGEh5GUEwkJMc0",
+	"GLueQvmTYTRNio8fxdDmQF4zHvokEliElIXEVlLqcShkJOTx/uM3lZeVfcHBoJx7oYfRiSSKDrNig/ap",
+	"YmlSj/evza+FOdUHjtcws0VPzcdqgiC2JDo6FdXYPmNs8AraRV7jMa2fWHCJV3D/JxFMw0QtD+3noBr8",
+	"m9CvJ3Zet+On7QuplLTR/WixQflpAmpWPsWdnauf8pcIOWyeZDxAQVKaOjLSN86DjJBWfwJY5orfPJsq",
+	"bWSuYZKGtmz+saXIpip8SPc4UNlQhuuFm8jIO/C2kEYdTHNp4QorFfIwe3Ls+R6nE6SnlPve+g1tFtOG",
+	"xqzIcNw7SPeR9Azmv3HunkoX8xncpCydYX7WZwiA3ZTmYZ51Mak9/1CaPDf/nbyKvd2FLdakfEJVoTBf",
+	"/iVbu2n+O1+K0W63Weccd76pLBydfww94fPfKnXC9PGLWVNnAyP+ACLGy3Wfyrpk3l7d/m8AAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -3394,6 +3394,12 @@ type GetDocsHTTPResponse408Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// GetDocsHTTPResponse429Headers the declared response headers of an HTTP 429 response for GetDocs
+type GetDocsHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // GetDocsHTTPResponse431Headers the declared response headers of an HTTP 431 response for GetDocs
 type GetDocsHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -3415,6 +3421,8 @@ type GetDocsHTTPResponse struct {
 	HTTPResponse *http.Response
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -3427,6 +3435,8 @@ type GetDocsHTTPResponse struct {
 	Headers304 *GetDocsHTTPResponse304Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *GetDocsHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetDocsHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *GetDocsHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -3438,6 +3448,11 @@ type GetDocsHTTPResponse struct {
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
 func (r GetDocsHTTPResponse) GetJSON408() *Timeout {
 	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetDocsHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -3517,6 +3532,12 @@ type GetDocsFileHTTPResponse408Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// GetDocsFileHTTPResponse429Headers the declared response headers of an HTTP 429 response for GetDocsFile
+type GetDocsFileHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // GetDocsFileHTTPResponse431Headers the declared response headers of an HTTP 431 response for GetDocsFile
 type GetDocsFileHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -3542,6 +3563,8 @@ type GetDocsFileHTTPResponse struct {
 	JSON404 *NotFound
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -3558,6 +3581,8 @@ type GetDocsFileHTTPResponse struct {
 	Headers404 *GetDocsFileHTTPResponse404Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *GetDocsFileHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetDocsFileHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *GetDocsFileHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -3579,6 +3604,11 @@ func (r GetDocsFileHTTPResponse) GetJSON404() *NotFound {
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
 func (r GetDocsFileHTTPResponse) GetJSON408() *Timeout {
 	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetDocsFileHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -3646,6 +3676,12 @@ type GetFramesHTTPResponse408Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// GetFramesHTTPResponse429Headers the declared response headers of an HTTP 429 response for GetFrames
+type GetFramesHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // GetFramesHTTPResponse431Headers the declared response headers of an HTTP 431 response for GetFrames
 type GetFramesHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -3667,6 +3703,8 @@ type GetFramesHTTPResponse struct {
 	HTTPResponse *http.Response
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -3679,6 +3717,8 @@ type GetFramesHTTPResponse struct {
 	Headers304 *GetFramesHTTPResponse304Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *GetFramesHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetFramesHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *GetFramesHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -3690,6 +3730,11 @@ type GetFramesHTTPResponse struct {
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
 func (r GetFramesHTTPResponse) GetJSON408() *Timeout {
 	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetFramesHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -3757,6 +3802,12 @@ type GetContractJSONHTTPResponse408Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// GetContractJSONHTTPResponse429Headers the declared response headers of an HTTP 429 response for GetContractJSON
+type GetContractJSONHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // GetContractJSONHTTPResponse431Headers the declared response headers of an HTTP 431 response for GetContractJSON
 type GetContractJSONHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -3780,6 +3831,8 @@ type GetContractJSONHTTPResponse struct {
 	JSON200 *ContractDocument
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -3792,6 +3845,8 @@ type GetContractJSONHTTPResponse struct {
 	Headers304 *GetContractJSONHTTPResponse304Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *GetContractJSONHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetContractJSONHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *GetContractJSONHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -3808,6 +3863,11 @@ func (r GetContractJSONHTTPResponse) GetJSON200() *ContractDocument {
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
 func (r GetContractJSONHTTPResponse) GetJSON408() *Timeout {
 	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetContractJSONHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -3875,6 +3935,12 @@ type GetContractHTTPResponse408Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// GetContractHTTPResponse429Headers the declared response headers of an HTTP 429 response for GetContract
+type GetContractHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // GetContractHTTPResponse431Headers the declared response headers of an HTTP 431 response for GetContract
 type GetContractHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -3898,6 +3964,8 @@ type GetContractHTTPResponse struct {
 	YAML200 *string
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -3910,6 +3978,8 @@ type GetContractHTTPResponse struct {
 	Headers304 *GetContractHTTPResponse304Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *GetContractHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetContractHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *GetContractHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -3926,6 +3996,11 @@ func (r GetContractHTTPResponse) GetYAML200() *string {
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
 func (r GetContractHTTPResponse) GetJSON408() *Timeout {
 	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetContractHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -4156,6 +4231,12 @@ type GetAccountHTTPResponse408Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// GetAccountHTTPResponse429Headers the declared response headers of an HTTP 429 response for GetAccount
+type GetAccountHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // GetAccountHTTPResponse431Headers the declared response headers of an HTTP 431 response for GetAccount
 type GetAccountHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -4181,6 +4262,8 @@ type GetAccountHTTPResponse struct {
 	JSON401 *Unauthorized
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -4193,6 +4276,8 @@ type GetAccountHTTPResponse struct {
 	Headers401 *GetAccountHTTPResponse401Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *GetAccountHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetAccountHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *GetAccountHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -4214,6 +4299,11 @@ func (r GetAccountHTTPResponse) GetJSON401() *Unauthorized {
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
 func (r GetAccountHTTPResponse) GetJSON408() *Timeout {
 	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetAccountHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -5361,6 +5451,12 @@ type ListDevicesHTTPResponse408Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// ListDevicesHTTPResponse429Headers the declared response headers of an HTTP 429 response for ListDevices
+type ListDevicesHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // ListDevicesHTTPResponse431Headers the declared response headers of an HTTP 431 response for ListDevices
 type ListDevicesHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -5386,6 +5482,8 @@ type ListDevicesHTTPResponse struct {
 	JSON401 *Unauthorized
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -5398,6 +5496,8 @@ type ListDevicesHTTPResponse struct {
 	Headers401 *ListDevicesHTTPResponse401Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *ListDevicesHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ListDevicesHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *ListDevicesHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -5419,6 +5519,11 @@ func (r ListDevicesHTTPResponse) GetJSON401() *Unauthorized {
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
 func (r ListDevicesHTTPResponse) GetJSON408() *Timeout {
 	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r ListDevicesHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -5689,6 +5794,12 @@ type GetKeyInventoryHTTPResponse408Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// GetKeyInventoryHTTPResponse429Headers the declared response headers of an HTTP 429 response for GetKeyInventory
+type GetKeyInventoryHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // GetKeyInventoryHTTPResponse431Headers the declared response headers of an HTTP 431 response for GetKeyInventory
 type GetKeyInventoryHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -5716,6 +5827,8 @@ type GetKeyInventoryHTTPResponse struct {
 	JSON403 *Forbidden
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -5730,6 +5843,8 @@ type GetKeyInventoryHTTPResponse struct {
 	Headers403 *GetKeyInventoryHTTPResponse403Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *GetKeyInventoryHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetKeyInventoryHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *GetKeyInventoryHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -5756,6 +5871,11 @@ func (r GetKeyInventoryHTTPResponse) GetJSON403() *Forbidden {
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
 func (r GetKeyInventoryHTTPResponse) GetJSON408() *Timeout {
 	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetKeyInventoryHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -6024,6 +6144,12 @@ type DeleteDeviceHTTPResponse408Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// DeleteDeviceHTTPResponse429Headers the declared response headers of an HTTP 429 response for DeleteDevice
+type DeleteDeviceHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // DeleteDeviceHTTPResponse431Headers the declared response headers of an HTTP 431 response for DeleteDevice
 type DeleteDeviceHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -6051,6 +6177,8 @@ type DeleteDeviceHTTPResponse struct {
 	JSON404 *NotFound
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -6067,6 +6195,8 @@ type DeleteDeviceHTTPResponse struct {
 	Headers404 *DeleteDeviceHTTPResponse404Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *DeleteDeviceHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *DeleteDeviceHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *DeleteDeviceHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -6093,6 +6223,11 @@ func (r DeleteDeviceHTTPResponse) GetJSON404() *NotFound {
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
 func (r DeleteDeviceHTTPResponse) GetJSON408() *Timeout {
 	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r DeleteDeviceHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -6164,6 +6299,12 @@ type GetDeviceHTTPResponse408Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// GetDeviceHTTPResponse429Headers the declared response headers of an HTTP 429 response for GetDevice
+type GetDeviceHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // GetDeviceHTTPResponse431Headers the declared response headers of an HTTP 431 response for GetDevice
 type GetDeviceHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -6193,6 +6334,8 @@ type GetDeviceHTTPResponse struct {
 	JSON404 *NotFound
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -6209,6 +6352,8 @@ type GetDeviceHTTPResponse struct {
 	Headers404 *GetDeviceHTTPResponse404Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *GetDeviceHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetDeviceHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *GetDeviceHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -6240,6 +6385,11 @@ func (r GetDeviceHTTPResponse) GetJSON404() *NotFound {
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
 func (r GetDeviceHTTPResponse) GetJSON408() *Timeout {
 	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetDeviceHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -6321,6 +6471,12 @@ type UpdateDeviceHTTPResponse415Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// UpdateDeviceHTTPResponse429Headers the declared response headers of an HTTP 429 response for UpdateDevice
+type UpdateDeviceHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // UpdateDeviceHTTPResponse431Headers the declared response headers of an HTTP 431 response for UpdateDevice
 type UpdateDeviceHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -6354,6 +6510,8 @@ type UpdateDeviceHTTPResponse struct {
 	JSON413 *TooLarge
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -6374,6 +6532,8 @@ type UpdateDeviceHTTPResponse struct {
 	Headers413 *UpdateDeviceHTTPResponse413Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *UpdateDeviceHTTPResponse415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *UpdateDeviceHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *UpdateDeviceHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -6415,6 +6575,11 @@ func (r UpdateDeviceHTTPResponse) GetJSON413() *TooLarge {
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r UpdateDeviceHTTPResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r UpdateDeviceHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -7477,6 +7642,12 @@ type DeleteSessionHTTPResponse415Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// DeleteSessionHTTPResponse429Headers the declared response headers of an HTTP 429 response for DeleteSession
+type DeleteSessionHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
 // DeleteSessionHTTPResponse431Headers the declared response headers of an HTTP 431 response for DeleteSession
 type DeleteSessionHTTPResponse431Headers struct {
 	XRequestID *openapi_types.UUID
@@ -7506,6 +7677,8 @@ type DeleteSessionHTTPResponse struct {
 	JSON413 *TooLarge
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaType
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
 	// JSON431 the response for an HTTP 431 `application/json` response
 	JSON431 *HeadersTooLarge
 	// JSON500 the response for an HTTP 500 `application/json` response
@@ -7524,6 +7697,8 @@ type DeleteSessionHTTPResponse struct {
 	Headers413 *DeleteSessionHTTPResponse413Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *DeleteSessionHTTPResponse415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *DeleteSessionHTTPResponse429Headers
 	// Headers431 the parsed response headers for an HTTP 431 response
 	Headers431 *DeleteSessionHTTPResponse431Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
@@ -7555,6 +7730,11 @@ func (r DeleteSessionHTTPResponse) GetJSON413() *TooLarge {
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r DeleteSessionHTTPResponse) GetJSON415() *UnsupportedMediaType {
 	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r DeleteSessionHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
 }
 
 // GetJSON431 returns the response for an HTTP 431 `application/json` response
@@ -8980,6 +9160,13 @@ func ParseGetDocsHTTPResponse(rsp *http.Response) (*GetDocsHTTPResponse, error) 
 		}
 		response.JSON408 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -9083,6 +9270,23 @@ func ParseGetDocsHTTPResponse(rsp *http.Response) (*GetDocsHTTPResponse, error) 
 			headers.XRequestID = &value
 		}
 		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetDocsHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers GetDocsHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
@@ -9162,6 +9366,13 @@ func ParseGetDocsFileHTTPResponse(rsp *http.Response) (*GetDocsFileHTTPResponse,
 			return nil, err
 		}
 		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
@@ -9293,6 +9504,23 @@ func ParseGetDocsFileHTTPResponse(rsp *http.Response) (*GetDocsFileHTTPResponse,
 			headers.XRequestID = &value
 		}
 		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetDocsFileHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers GetDocsFileHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
@@ -9358,6 +9586,13 @@ func ParseGetFramesHTTPResponse(rsp *http.Response) (*GetFramesHTTPResponse, err
 			return nil, err
 		}
 		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
@@ -9455,6 +9690,23 @@ func ParseGetFramesHTTPResponse(rsp *http.Response) (*GetFramesHTTPResponse, err
 			headers.XRequestID = &value
 		}
 		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetFramesHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers GetFramesHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
@@ -9527,6 +9779,13 @@ func ParseGetContractJSONHTTPResponse(rsp *http.Response) (*GetContractJSONHTTPR
 			return nil, err
 		}
 		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
@@ -9624,6 +9883,23 @@ func ParseGetContractJSONHTTPResponse(rsp *http.Response) (*GetContractJSONHTTPR
 			headers.XRequestID = &value
 		}
 		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetContractJSONHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers GetContractJSONHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
@@ -9696,6 +9972,13 @@ func ParseGetContractHTTPResponse(rsp *http.Response) (*GetContractHTTPResponse,
 			return nil, err
 		}
 		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
@@ -9793,6 +10076,23 @@ func ParseGetContractHTTPResponse(rsp *http.Response) (*GetContractHTTPResponse,
 			headers.XRequestID = &value
 		}
 		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetContractHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers GetContractHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
@@ -10072,6 +10372,13 @@ func ParseGetAccountHTTPResponse(rsp *http.Response) (*GetAccountHTTPResponse, e
 		}
 		response.JSON408 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -10126,6 +10433,23 @@ func ParseGetAccountHTTPResponse(rsp *http.Response) (*GetAccountHTTPResponse, e
 			headers.XRequestID = &value
 		}
 		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetAccountHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers GetAccountHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
@@ -11637,6 +11961,13 @@ func ParseListDevicesHTTPResponse(rsp *http.Response) (*ListDevicesHTTPResponse,
 		}
 		response.JSON408 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -11691,6 +12022,23 @@ func ParseListDevicesHTTPResponse(rsp *http.Response) (*ListDevicesHTTPResponse,
 			headers.XRequestID = &value
 		}
 		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers ListDevicesHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers ListDevicesHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
@@ -12015,6 +12363,13 @@ func ParseGetKeyInventoryHTTPResponse(rsp *http.Response) (*GetKeyInventoryHTTPR
 		}
 		response.JSON408 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -12079,6 +12434,23 @@ func ParseGetKeyInventoryHTTPResponse(rsp *http.Response) (*GetKeyInventoryHTTPR
 			headers.XRequestID = &value
 		}
 		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetKeyInventoryHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers GetKeyInventoryHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
@@ -12402,6 +12774,13 @@ func ParseDeleteDeviceHTTPResponse(rsp *http.Response) (*DeleteDeviceHTTPRespons
 		}
 		response.JSON408 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -12476,6 +12855,23 @@ func ParseDeleteDeviceHTTPResponse(rsp *http.Response) (*DeleteDeviceHTTPRespons
 			headers.XRequestID = &value
 		}
 		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers DeleteDeviceHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers DeleteDeviceHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
@@ -12567,6 +12963,13 @@ func ParseGetDeviceHTTPResponse(rsp *http.Response) (*GetDeviceHTTPResponse, err
 		}
 		response.JSON408 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -12641,6 +13044,23 @@ func ParseGetDeviceHTTPResponse(rsp *http.Response) (*GetDeviceHTTPResponse, err
 			headers.XRequestID = &value
 		}
 		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetDeviceHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers GetDeviceHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
@@ -12746,6 +13166,13 @@ func ParseUpdateDeviceHTTPResponse(rsp *http.Response) (*UpdateDeviceHTTPRespons
 		}
 		response.JSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -12840,6 +13267,23 @@ func ParseUpdateDeviceHTTPResponse(rsp *http.Response) (*UpdateDeviceHTTPRespons
 			headers.XRequestID = &value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers UpdateDeviceHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers UpdateDeviceHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
@@ -14100,6 +14544,13 @@ func ParseDeleteSessionHTTPResponse(rsp *http.Response) (*DeleteSessionHTTPRespo
 		}
 		response.JSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
 		var dest HeadersTooLarge
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -14184,6 +14635,23 @@ func ParseDeleteSessionHTTPResponse(rsp *http.Response) (*DeleteSessionHTTPRespo
 			headers.XRequestID = &value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers DeleteSessionHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 431:
 		var headers DeleteSessionHTTPResponse431Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {

@@ -90,7 +90,7 @@ func (s *server) admit(ctx *fasthttp.RequestCtx) int {
 	op, length := s.operationOf(h), h.ContentLength()
 	waits := string(h.Peek(fiber.HeaderExpect)) == awaited
 	h.Del(fiber.HeaderExpect)
-	refused := s.refuses(h, op, length, conn)
+	refused := s.refuses(ctx, op, length, conn)
 	if refused != nil || op.media == "" || op.upload() {
 		ctx.SetUserValue(asideKey, aside{length, waits, refused})
 		h.SetContentLength(0) // and no Transfer-Encoding
@@ -107,7 +107,7 @@ func (s *server) admit(ctx *fasthttp.RequestCtx) int {
 }
 
 // refuses says why a body is not read, or counts it.
-func (s *server) refuses(h *fasthttp.RequestHeader, op *operation, length int, conn *connection) error {
+func (s *server) refuses(request *fasthttp.RequestCtx, op *operation, length int, conn *connection) error {
 	switch {
 	case op == nil:
 		return fiber.ErrBadRequest // unless the router says 404 or 405 before
@@ -120,7 +120,7 @@ func (s *server) refuses(h *fasthttp.RequestHeader, op *operation, length int, c
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Request)
 	defer cancel()
-	p, err := s.authenticate(ctx, string(h.Peek(fiber.HeaderAuthorization)))
+	p, err := s.authenticate(ctx, request)
 	if err != nil {
 		return err
 	}

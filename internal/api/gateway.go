@@ -42,13 +42,15 @@ func (s *server) connectGateway(c *fiber.Ctx, params api.ConnectGatewayParams) e
 // connecting returns who opens a socket: by ticket, or by bearer token.
 func (s *server) connecting(c *fiber.Ctx, params api.ConnectGatewayParams) (core.Principal, error) {
 	if params.Ticket != nil {
-		return s.cfg.Accounts.TakeTicket(c.UserContext(), strings.Clone(*params.Ticket))
+		ticket := strings.Clone(*params.Ticket)
+		return s.prove(c.Context(), func() (core.Principal, error) { return s.cfg.Accounts.TakeTicket(c.UserContext(), ticket) })
 	}
-	p, err := s.authenticate(c.UserContext(), c.Get(fiber.HeaderAuthorization))
+	p, err := s.authenticate(c.UserContext(), c.Context())
 	if err != nil {
 		return p, err
 	}
-	return p, s.throttleConnect(p)
+	op, _ := c.Locals(operationKey).(*operation)
+	return p, s.throttle(c, op, p)
 }
 
 // clone copies a text out of Fiber's buffers.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/account"
@@ -32,7 +33,7 @@ func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 	var p core.Principal
 	if !op.public {
 		var err error
-		if p, err = s.authenticate(c.UserContext(), c.Get(fiber.HeaderAuthorization)); err != nil {
+		if p, err = s.authenticate(c.UserContext(), c.Context()); err != nil {
 			return err
 		}
 		if op.deviceScoped && !p.DeviceScoped() {
@@ -52,13 +53,16 @@ func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 	return next(c)
 }
 
-// authenticate returns the principal of the bearer token (RFC 6750).
-func (s *server) authenticate(ctx context.Context, authorization string) (core.Principal, error) {
-	scheme, token, _ := strings.Cut(authorization, " ")
+// authenticate returns the principal of the request's bearer token (RFC 6750).
+func (s *server) authenticate(ctx context.Context, request *fasthttp.RequestCtx) (core.Principal, error) {
+	scheme, token, _ := strings.Cut(string(request.Request.Header.Peek(fiber.HeaderAuthorization)), " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return core.Principal{}, account.ErrUnauthorized
 	}
-	return s.cfg.Accounts.Authenticate(ctx, token)
+	if p, ok := s.cfg.Accounts.Remembered(token); ok {
+		return p, nil
+	}
+	return s.prove(request, func() (core.Principal, error) { return s.cfg.Accounts.Authenticate(ctx, token) })
 }
 
 // principal is who makes the request, in a handler behind the guard.

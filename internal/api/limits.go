@@ -2,140 +2,140 @@ package api
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+	"github.com/valyala/fasthttp"
 
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/limit"
 )
 
-// Rates are the configured limits.
-type Rates struct {
-	// Register, LogIn and Refresh are per client address (an IPv6 one by its /64).
-	Register, LogIn, Refresh limit.Rate
-	// Password is per user: changing the password and deleting the account.
-	Password limit.Rate
-	// Keys is per user: key uploads and device registrations, whose signatures cost milliseconds to check.
-	Keys limit.Rate
-	// Bundles is per calling device and target user.
-	Bundles limit.Rate
-	// Sends, Tickets and PushTokens are per device.
-	Sends, Tickets, PushTokens limit.Rate
-	// Uploads and Downloads are per device, of attachments and backups.
-	Uploads, Downloads limit.Rate
+// limitKey is an address, a user, a device, or two users.
+type limitKey [2 * len(uuid.UUID{})]byte
+
+// counter counts for one row of the table.
+type counter struct {
+	*limit.Limiter[limitKey]
+	per Per
 }
 
-type pair struct {
-	caller core.DeviceID
-	target core.UserID
-}
-
-// Limits counts requests against Rates.
+// Limits counts requests. Make it with NewLimits; nil when rate limits are off.
 type Limits struct {
-	register, logIn, refresh *limit.Limiter[netip.Addr]
-	password, keys           *limit.Limiter[core.UserID]
-	sends, tickets, push     *limit.Limiter[core.DeviceID]
-	uploads, downloads       *limit.Limiter[core.DeviceID]
-	bundles                  *limit.Limiter[pair]
+	counters    []*counter
+	of          map[string][]*counter // by operation
+	credentials *counter
 }
 
-// NewLimits makes the counters.
-func NewLimits(r Rates) *Limits {
-	return &Limits{
-		register: limit.New[netip.Addr](r.Register),
-		logIn:    limit.New[netip.Addr](r.LogIn),
-		refresh:  limit.New[netip.Addr](r.Refresh),
-		password: limit.New[core.UserID](r.Password),
-		keys:     limit.New[core.UserID](r.Keys),
-		sends:    limit.New[core.DeviceID](r.Sends),
-		tickets:  limit.New[core.DeviceID](r.Tickets),
-		push:     limit.New[core.DeviceID](r.PushTokens),
-		bundles:  limit.New[pair](r.Bundles),
-
-		uploads:   limit.New[core.DeviceID](r.Uploads),
-		downloads: limit.New[core.DeviceID](r.Downloads),
+// NewLimits makes the counters of the table, with the rates that an operator has changed.
+func NewLimits(changed map[string]limit.Rate) (*Limits, error) {
+	l := &Limits{of: map[string][]*counter{}}
+	var names []string
+	for _, row := range LimitTable {
+		names = append(names, row.Name)
+		r, ok := changed[row.Name]
+		if !ok {
+			r = row.Default
+		}
+		c := &counter{limit.New[limitKey](r), row.Per}
+		l.counters = append(l.counters, c)
+		for _, id := range row.Operations {
+			l.of[id] = append(l.of[id], c)
+		}
+		if row.Name == credentialsLimit {
+			l.credentials = c
+		}
 	}
+	for name := range changed {
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("there is no limit %q; the limits are %s", name, strings.Join(names, ", "))
+		}
+	}
+	return l, nil
 }
 
-// Sweep forgets whoever is at rest: addresses, and who fetched whose keys.
+// Sweep forgets the keys at rest: addresses, and who fetched whose keys.
 func (l *Limits) Sweep() {
 	if l == nil {
 		return
 	}
-	for _, limiter := range []interface{ Sweep() }{l.register, l.logIn, l.refresh, l.password, l.keys, l.sends, l.tickets, l.push, l.bundles, l.uploads, l.downloads} {
-		limiter.Sweep()
+	for _, c := range l.counters {
+		c.Sweep()
 	}
 }
 
-// throttle counts a request and refuses it when its caller makes too many.
+// throttle counts a request and refuses it when its caller makes too many. The guard does not know the caller
+// of a public operation: its handler finds out, and counts again by user or device.
 func (s *server) throttle(c *fiber.Ctx, op *operation, p core.Principal) error {
-	l := s.cfg.Limits
-	if l == nil {
-		return nil
+	for _, counter := range op.limits {
+		if counter.per != PerAddress && p.User == uuid.Nil {
+			continue
+		}
+		if wait := counter.Take(s.limitKey(c, counter.per, p)); wait > 0 {
+			return limited(wait)
+		}
 	}
-	var wait time.Duration
-	switch op.id {
-	case "createUser":
-		wait = l.register.Take(s.clientAddr(c))
-	case "createSession":
-		wait = l.logIn.Take(s.clientAddr(c))
-	case "refreshSession":
-		wait = l.refresh.Take(s.clientAddr(c))
-	case "changePassword", "deleteAccount":
-		wait = l.password.Take(p.User)
-	case "createDevice", "uploadKeys":
-		wait = l.keys.Take(p.User)
-	case "sendMessages":
-		wait = l.sends.Take(p.Device)
-	case "createGatewayTicket":
-		wait = l.tickets.Take(p.Device)
-	case "uploadAttachment", "uploadBackup":
-		wait = l.uploads.Take(p.Device)
-	case "downloadAttachment", "downloadBackup", "headBackup":
-		wait = l.downloads.Take(p.Device)
-	case "setPushToken", "deletePushToken", "getVapidKey":
-		wait = l.push.Take(p.Device)
-	}
-	return limited(wait)
+	return nil
 }
 
-// throttleBundles counts a fetch of a target's bundles: nobody can drain another's one-time keys.
-func (s *server) throttleBundles(p core.Principal, target core.UserID) error {
-	if s.cfg.Limits == nil {
-		return nil
+func (s *server) limitKey(c *fiber.Ctx, per Per, p core.Principal) (key limitKey) {
+	switch per {
+	case PerAddress:
+		return addressKey(s.clientAddr(c.Context()))
+	case PerUser:
+		copy(key[:], p.User[:])
+	case PerDevice:
+		copy(key[:], p.Device[:])
+	case PerTarget:
+		target, _ := uuid.Parse(c.Params("userId")) // the generated code has refused any other text
+		copy(key[copy(key[:], p.User[:]):], target[:])
 	}
-	return limited(s.cfg.Limits.bundles.Take(pair{p.Device, target}))
+	return key
 }
 
-// throttleConnect counts an upgrade by bearer token like the ticket it replaces.
-func (s *server) throttleConnect(p core.Principal) error {
+func addressKey(address netip.Addr) (key limitKey) {
+	bytes := address.As16()
+	copy(key[:], bytes[:])
+	return key
+}
+
+// prove looks at a credential that is not known to be good, which may take a query. Those that turn out bad are
+// counted by address; while one is looked at it counts too, so that many at once are no way around.
+func (s *server) prove(request *fasthttp.RequestCtx, look func() (core.Principal, error)) (core.Principal, error) {
 	if s.cfg.Limits == nil {
-		return nil
+		return look()
 	}
-	return limited(s.cfg.Limits.tickets.Take(p.Device))
+	credentials := s.cfg.Limits.credentials
+	key := addressKey(s.clientAddr(request))
+	if wait := credentials.Take(key); wait > 0 {
+		return core.Principal{}, limited(wait)
+	}
+	p, err := look()
+	if core.KindOf(err) != core.Unauthorized {
+		credentials.GiveBack(key)
+	}
+	return p, err
 }
 
 func limited(wait time.Duration) error {
-	if wait == 0 {
-		return nil
-	}
 	return &core.Error{Kind: core.Limited, Code: "rate_limited", RetryAfter: wait,
 		Sentence: "Too many requests; wait before the next one."}
 }
 
 // clientAddr is where a request comes from: the socket's address, or what a trusted proxy says. An
 // IPv6 address stands for its /64, which is what one customer has.
-func (s *server) clientAddr(c *fiber.Ctx) netip.Addr {
-	remote, _ := netip.AddrFromSlice(c.Context().RemoteIP())
+func (s *server) clientAddr(request *fasthttp.RequestCtx) netip.Addr {
+	remote, _ := netip.AddrFromSlice(request.RemoteIP())
 	addr := remote.Unmap()
 	if s.trusted(addr) {
 		// Every proxy appends the address it saw: the last one that is not a proxy is the client.
 		// A proxy may also append a line of its own to what the client sent, so all lines count.
-		lines := bytes.Join(c.Request().Header.PeekAll(fiber.HeaderXForwardedFor), []byte(","))
+		lines := bytes.Join(request.Request.Header.PeekAll(fiber.HeaderXForwardedFor), []byte(","))
 		hops := strings.Split(string(lines), ",")
 		for _, hop := range slices.Backward(hops) {
 			next, err := netip.ParseAddr(strings.TrimSpace(hop))

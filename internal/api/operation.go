@@ -17,6 +17,8 @@ type operation struct {
 	id string
 	// public operations need no token; deviceScoped ones need one of a device.
 	public, deviceScoped bool
+	// limits count its requests; none when rate limits are off.
+	limits []*counter
 	// media is the Content-Type of the body, "" when there is none; schema validates a JSON body, whose members
 	// have names; parameters validate the rest.
 	media      string

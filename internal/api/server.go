@@ -8,6 +8,7 @@
 package api
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -106,6 +107,12 @@ func New(cfg Config) (*fiber.App, error) {
 	s := &server{cfg: cfg, operations: operations, parametric: map[string]*operation{}, documents: documents, literals: map[string][]string{}}
 	s.bodies.of = map[core.UserID]int{}
 	for key, op := range operations {
+		if !isLimited(op.id) {
+			return nil, fmt.Errorf("no row of LimitTable names the operation %s", op.id)
+		}
+		if cfg.Limits != nil {
+			op.limits = cfg.Limits.of[op.id]
+		}
 		if method, path, _ := strings.Cut(key, " "); !strings.Contains(path, ":") {
 			s.literals[path] = append(s.literals[path], method)
 		} else {

@@ -12,10 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/obscura-relay/obscura/internal/api"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/blob"
-	"github.com/obscura-relay/obscura/internal/limit"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -40,19 +38,9 @@ type Config struct {
 	CORSOrigins    []string       `name:"cors-origins" placeholder:"ORIGIN" help:"Origins whose pages may call the API from a browser; * for any."`
 	TrustedProxies []netip.Prefix `placeholder:"CIDR" help:"Proxies whose X-Forwarded-For is believed. Without any the address is the socket's."`
 
-	RateLimits     string     `enum:"on,off" default:"on" help:"Turn all rate limits off, for load tests. Size limits stay."`
-	LimitRegister  limit.Rate `default:"60/1m" placeholder:"N/TIME" help:"Registrations per client address (IPv6: per /64)."`
-	LimitLogIn     limit.Rate `name:"limit-log-in" default:"60/1m" placeholder:"N/TIME" help:"Log-ins per client address."`
-	LimitRefresh   limit.Rate `default:"120/1m" placeholder:"N/TIME" help:"Token refreshes per client address."`
-	LimitPassword  limit.Rate `default:"10/1m" placeholder:"N/TIME" help:"Password changes and account deletions per user."`
-	LimitKeys      limit.Rate `default:"60/1m" placeholder:"N/TIME" help:"Key uploads and device registrations per user."`
-	LimitBundles   limit.Rate `default:"30/10m" placeholder:"N/TIME" help:"Bundle fetches per calling device and target user."`
-	LimitSends     limit.Rate `default:"3000/1m" placeholder:"N/TIME" help:"Send requests per device."`
-	LimitTickets   limit.Rate `default:"60/1m" placeholder:"N/TIME" help:"Gateway tickets and upgrades per device."`
-	LimitUploads   limit.Rate `default:"120/1m" placeholder:"N/TIME" help:"Uploads of attachments and backups per device."`
-	LimitDownloads limit.Rate `default:"600/1m" placeholder:"N/TIME" help:"Downloads of attachments and backups per device."`
-
-	LimitPushTokens limit.Rate `default:"30/1m" placeholder:"N/TIME" help:"Changes of the push token per device."`
+	RateLimits string `enum:"on,off" default:"on" help:"Turn all rate limits off, for load tests. Size limits stay."`
+	Limits     Rates  `name:"limit" env:"OBSCURA_LIMITS" placeholder:"NAME=N/TIME" help:"Change a rate limit of the table below. May be repeated; in the variable separated by commas."`
+	OldLimits
 
 	Push
 
@@ -106,6 +94,9 @@ func (c *Config) Validate() error {
 	if c.AttachmentQuota < core.MaxAttachment || c.AttachmentDailyQuota < core.MaxAttachment {
 		return errors.New("--attachment-quota and --attachment-daily-quota must have room for one attachment, 50MiB")
 	}
+	if _, err := c.rates(); err != nil {
+		return err
+	}
 	if err := c.validatePush(); err != nil {
 		return err
 	}
@@ -148,17 +139,6 @@ func (c *Config) blobURL() (string, error) {
 		return c.BlobURL, nil
 	}
 	return blob.FolderURL(filepath.Join(c.DataDir, "blobs"))
-}
-
-func (c *Config) rates() *api.Limits {
-	if c.RateLimits == "off" {
-		return nil
-	}
-	return api.NewLimits(api.Rates{
-		Register: c.LimitRegister, LogIn: c.LimitLogIn, Refresh: c.LimitRefresh, Password: c.LimitPassword,
-		Keys: c.LimitKeys, Bundles: c.LimitBundles, Sends: c.LimitSends, Tickets: c.LimitTickets, PushTokens: c.LimitPushTokens,
-		Uploads: c.LimitUploads, Downloads: c.LimitDownloads,
-	})
 }
 
 // UnknownVariable returns an error for a variable in environ that starts with OBSCURA_ and is none of

@@ -1,6 +1,7 @@
 package app_test
 
 import (
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -9,17 +10,33 @@ import (
 	"testing"
 	"time"
 
+	"github.com/obscura-relay/obscura/internal/api"
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/limit"
 	"github.com/obscura-relay/obscura/internal/relaytest"
 )
 
-// rates lets through three of everything in an hour.
+// rates lets through three of everything in an hour, but for what counts beside another limit.
 func rates(c *app.Config) {
-	three := limit.Rate{Events: 3, Per: time.Hour}
-	c.RateLimits = "on"
-	c.LimitRegister, c.LimitLogIn, c.LimitRefresh, c.LimitPassword = three, three, three, three
-	c.LimitKeys, c.LimitBundles, c.LimitSends, c.LimitTickets = three, three, three, three
+	c.RateLimits, c.Limits = "on", map[string]limit.Rate{}
+	for _, row := range api.LimitTable {
+		c.Limits[row.Name] = limit.Rate{Events: 3, Per: time.Hour}
+	}
+	for _, wide := range []string{"credentials", "lookups", "daily-sends"} {
+		c.Limits[wide] = limit.Rate{Events: 1000, Per: time.Hour}
+	}
+}
+
+// limits changes some limits.
+func limits(events int, names ...string) func(*app.Config) {
+	return func(c *app.Config) {
+		if c.RateLimits, c.Limits = "on", maps.Clone(c.Limits); c.Limits == nil {
+			c.Limits = map[string]limit.Rate{}
+		}
+		for _, name := range names {
+			c.Limits[name] = limit.Rate{Events: events, Per: time.Hour}
+		}
+	}
 }
 
 // allowed counts how many of six are let through; the rest must hear 429 with Retry-After.
@@ -47,35 +64,36 @@ func TestEveryRateIsLimitedByItself(t *testing.T) {
 	relay := relaytest.Start(t, rates)
 	user := relay.Register(t) // one of three
 	device, target := user.NewDevice(t), user.NewDevice(t)
-	for what, c := range map[string]struct {
+	for _, c := range []struct {
+		what string
 		want int
 		make func(i int) ask
 	}{
-		"register": {2, func(i int) ask { return register("limited_"+strconv.Itoa(i), relaytest.Password) }},
-		"log in":   {3, nobody},
-		"refresh":  {3, func(int) ask { return refresh("x") }},
-		"change password and delete account": {3, func(i int) ask {
+		{"register", 2, func(i int) ask { return register("limited_"+strconv.Itoa(i), relaytest.Password) }},
+		{"log in", 3, nobody},
+		{"refresh", 3, func(int) ask { return refresh("x") }},
+		{"change password and delete account", 3, func(i int) ask {
 			if i%2 == 0 {
 				return ask{method: "DELETE", path: "/v1/account", token: device.Token, body: object("password", "")}
 			}
 			return ask{method: "PUT", path: "/v1/account/password", token: user.Token,
 				body: object("currentPassword", "", "newPassword", relaytest.Password)}
 		}},
-		"keys, after two devices":    {1, func(int) ask { return ask{method: "POST", path: "/v1/devices/keys", token: device.Token, body: "{}"} }},
-		"bundles":                    {3, func(int) ask { return ask{method: "GET", path: "/v1/users/" + user.ID.String(), token: device.Token} }},
-		"bundles, by another device": {3, func(int) ask { return ask{method: "GET", path: "/v1/users/" + user.ID.String(), token: target.Token} }},
-		"bundles of another user":    {3, func(int) ask { return ask{method: "GET", path: "/v1/users/" + device.ID.String(), token: device.Token} }},
-		"sends": {3, func(int) ask {
+		{"keys, after two devices", 1, func(int) ask { return ask{method: "POST", path: "/v1/devices/keys", token: device.Token, body: "{}"} }},
+		{"bundles", 3, func(int) ask { return ask{method: "GET", path: "/v1/users/" + user.ID.String(), token: device.Token} }},
+		{"bundles, by another device", 0, func(int) ask { return ask{method: "GET", path: "/v1/users/" + user.ID.String(), token: target.Token} }},
+		{"bundles of another user", 3, func(int) ask { return ask{method: "GET", path: "/v1/users/" + device.ID.String(), token: device.Token} }},
+		{"sends", 3, func(int) ask {
 			return ask{method: "POST", path: "/v1/messages", token: device.Token, media: "application/x-protobuf"}
 		}},
-		"sends, by another device": {3, func(int) ask {
+		{"sends, by another device", 3, func(int) ask {
 			return ask{method: "POST", path: "/v1/messages", token: target.Token, media: "application/x-protobuf"}
 		}},
-		"tickets":     {3, func(int) ask { return ask{method: "POST", path: "/v1/gateway/ticket", token: device.Token} }},
-		"not limited": {6, func(int) ask { return ask{method: "GET", path: "/v1/account", token: device.Token} }},
+		{"tickets", 3, func(int) ask { return ask{method: "POST", path: "/v1/gateway/ticket", token: device.Token} }},
+		{"exports", 3, func(int) ask { return ask{method: "GET", path: "/v1/account", token: device.Token} }},
 	} {
 		if n := allowed(t, relay, relay.HTTP(), c.make); n != c.want {
-			t.Errorf("%s: %d were let through, want %d", what, n, c.want)
+			t.Errorf("%s: %d were let through, want %d", c.what, n, c.want)
 		}
 	}
 	// An upgrade by bearer token counts like a ticket.
@@ -86,7 +104,7 @@ func TestEveryRateIsLimitedByItself(t *testing.T) {
 
 func TestALimitComesBackWithTime(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, rates, func(c *app.Config) { c.LimitLogIn = limit.Rate{Events: 1, Per: 300 * time.Millisecond} })
+	relay := relaytest.Start(t, rates, func(c *app.Config) { c.Limits["log-in"] = limit.Rate{Events: 1, Per: 300 * time.Millisecond} })
 	nobody(0).to(t, relay).want(t, 401, "wrong_credentials")
 	relaytest.Eventually(t, "another log-in is let through", func() bool { return nobody(1).to(t, relay).status == 401 })
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/internal/app"
-	"github.com/obscura-relay/obscura/internal/limit"
 	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
 	"github.com/obscura-relay/obscura/internal/relaytest"
 )
@@ -144,11 +143,7 @@ func TestThePushTokenOfADeviceComesAndGoes(t *testing.T) {
 
 func TestPushTokensAreLimited(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, func(cfg *app.Config) {
-		limits := limit.Rate{Events: 1000, Per: 1e9}
-		cfg.RateLimits, cfg.LimitRegister, cfg.LimitKeys = "on", limits, limits
-		cfg.LimitPushTokens = limit.Rate{Events: 2, Per: 60e9}
-	})
+	relay := relaytest.Start(t, limits(2, "push-tokens"))
 	user := relay.Register(t)
 	device, other := user.NewDevice(t), user.NewDevice(t)
 	putToken(device, "x").to(t, relay).want(t, 200, "")

@@ -54,10 +54,15 @@ type relay struct {
 }
 
 func newRelay(ctx context.Context, cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Logger) (*relay, error) {
-	r := &relay{db: db, logger: logger, metrics: metrics.New(), limits: cfg.rates(), uploads: api.NewUploads(), probes: make(chan struct{}, 4),
+	r := &relay{db: db, logger: logger, metrics: metrics.New(), uploads: api.NewUploads(), probes: make(chan struct{}, 4),
 		brokenParts: brokenParts{names: map[string]bool{}}}
 	r.metrics.Registry().MustRegister(pgxpoolprometheus.NewCollector(db.main.Pool(), map[string]string{"pool": "requests"}),
 		pgxpoolprometheus.NewCollector(db.async.Pool(), map[string]string{"pool": "acknowledgements"}))
+	cfg.warn(logger)
+	var err error
+	if r.limits, err = cfg.rates(); err != nil {
+		return nil, err
+	}
 	tokenKey, err := cfg.tokenKey()
 	if err != nil {
 		return nil, err

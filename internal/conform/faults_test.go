@@ -50,7 +50,7 @@ func asDeployed(t testing.TB) func(*app.Config) {
 		cfg := started.Serve.Config
 		cfg.Listen, cfg.ManagementListen, cfg.Database, cfg.BlobURL = c.Listen, c.ManagementListen, c.Database, c.BlobURL
 		wide := limit.Rate{Events: 1_000_000, Per: time.Minute}
-		cfg.LimitRegister, cfg.LimitLogIn, cfg.LimitRefresh = wide, wide, wide
+		cfg.Limits = map[string]limit.Rate{"register": wide, "log-in": wide, "refresh": wide, "credentials": wide, "documents": wide}
 		*c = cfg
 	}
 }

@@ -159,8 +159,16 @@ func (s *signer) key(ctx context.Context, id string) ([]byte, error) {
 	return key, nil
 }
 
+const secretLen = 32
+
 // newSecret makes an unguessable text of 256 bits.
-func newSecret() string { return base64.RawURLEncoding.EncodeToString(randomBytes(32)) }
+func newSecret() string { return base64.RawURLEncoding.EncodeToString(randomBytes(secretLen)) }
+
+// isSecret reports whether a text has the form of newSecret's.
+func isSecret(text string) bool {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	return err == nil && len(raw) == secretLen
+}
 
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
