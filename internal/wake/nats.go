@@ -3,6 +3,7 @@ package wake
 import (
 	"errors"
 	"log/slog"
+	"net/url"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -18,8 +19,8 @@ type hintBus struct {
 }
 
 // dialNATS connects, now or whenever the server is there, and reconnects for ever.
-func dialNATS(url string, receive func(payload string), resync func(), logger *slog.Logger) (*hintBus, error) {
-	conn, err := nats.Connect(url,
+func dialNATS(address string, receive func(payload string), resync func(), logger *slog.Logger) (*hintBus, error) {
+	conn, err := nats.Connect(address,
 		nats.Name("obscura"),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
@@ -28,10 +29,18 @@ func dialNATS(url string, receive func(payload string), resync func(), logger *s
 		nats.MaxPingsOutstanding(2),
 		nats.ConnectHandler(func(*nats.Conn) { resync() }),
 		nats.ReconnectHandler(func(*nats.Conn) { resync() }),
-		nats.DisconnectErrHandler(func(*nats.Conn, error) { logger.Warn("NATS is away, reconnecting") }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			logger.Debug("NATS is still unavailable", "component", "wake", "reason", natsReason(address, err))
+		}),
+		nats.DisconnectErrHandler(func(*nats.Conn, error) {
+			logger.Warn("NATS is unavailable; polls find the mail, and it is tried again", "component", "wake")
+		}),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { logger.Warn("NATS reports an error") }))
 	if err != nil {
 		return nil, errors.New("the NATS URL is not valid") // the error may repeat it, with a password
+	}
+	if !conn.IsConnected() {
+		logger.Warn("NATS is unavailable; polls find the mail, and it is tried again", "component", "wake", "reason", natsReason(address, conn.LastError()))
 	}
 	// One message carries many payloads, one a line.
 	_, err = conn.Subscribe(natsSubject, func(m *nats.Msg) {
@@ -44,6 +53,23 @@ func dialNATS(url string, receive func(payload string), resync func(), logger *s
 		return nil, errors.New("cannot subscribe on NATS")
 	}
 	return &hintBus{conn: conn}, nil
+}
+
+// natsReason is why there is no connection, without the password of a URL.
+func natsReason(address string, err error) string {
+	if err == nil {
+		return "no answer yet"
+	}
+	reason := err.Error()
+	for one := range strings.SplitSeq(address, ",") {
+		if u, err := url.Parse(strings.TrimSpace(one)); err == nil && u.User != nil {
+			if password, ok := u.User.Password(); ok && password != "" {
+				reason = strings.ReplaceAll(reason, password, "…")
+			}
+			reason = strings.ReplaceAll(reason, u.User.Username(), "…") // may be a token
+		}
+	}
+	return reason
 }
 
 func (h *hintBus) publish(payloads []string) error {
