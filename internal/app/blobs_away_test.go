@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/core/blob/s3test"
 	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
 func TestAStoreThatIsAwayHoldsUpNothingElse(t *testing.T) {
@@ -66,11 +68,25 @@ func TestAFolderThatIsAwayHoldsUpNothingElse(t *testing.T) {
 	if status, parts := readiness(t, relay); status != 503 || parts["blobs"] == "ok" || parts["database"] != "ok" {
 		t.Errorf("%d %v", status, parts)
 	}
-	if err := os.Remove(place); err != nil {
+	if err := errors.Join(os.Remove(place), os.MkdirAll(filepath.Join(place, "blobs"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	upload.to(t, relay).want(t, 201, "")
 	if status, parts := readiness(t, relay); status != 200 {
 		t.Errorf("%d %v", status, parts)
+	}
+}
+
+func TestAFolderThatDoesNotExistIsRefusedAndNotMade(t *testing.T) {
+	t.Parallel()
+	place := filepath.Join(t.TempDir(), "blbos")
+	cfg := relaytest.Config(testdb.NewURL(t))
+	cfg.BlobURL = "file://" + place
+	want := "the folder " + place + ", which --blob-url (OBSCURA_BLOB_URL) names, does not exist: make it, or correct the name"
+	if got := refused(t, cfg); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if _, err := os.Stat(place); err == nil {
+		t.Error("it was made")
 	}
 }

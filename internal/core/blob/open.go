@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -35,7 +36,8 @@ func CheckURL(address string) error {
 }
 
 // Open makes a store of a URL of gocloud.dev/blob. It may be away: a bucket is asked for nothing, and a
-// folder that cannot be used now is tried again with each call.
+// folder that cannot be used now is tried again with each call. A folder that does not exist is refused: its
+// name may be a typing error, or the disk that it is on is not mounted.
 func Open(ctx context.Context, address string) (*Store, error) {
 	if err := CheckURL(address); err != nil {
 		return nil, err
@@ -46,6 +48,9 @@ func Open(ctx context.Context, address string) (*Store, error) {
 	}
 	s := &Store{url: u, time: storeTime}
 	bucket, err := s.opened(ctx)
+	if errors.Is(err, fs.ErrNotExist) && u.Scheme == "file" {
+		return nil, fmt.Errorf("the folder %s, which --blob-url (OBSCURA_BLOB_URL) names, does not exist: make it, or correct the name", folderOf(u))
+	}
 	if err != nil && u.Scheme != "file" {
 		return nil, fmt.Errorf("the blob store cannot be opened: %w", err)
 	}
@@ -73,7 +78,15 @@ func (s *Store) opened(ctx context.Context) (*blob.Bucket, error) {
 	return s.bucket, err
 }
 
-// prepareFolder makes the folders of a file store, for good, and chooses what is not chosen: files begin
+// folderOf is the folder of a file store.
+func folderOf(u *url.URL) string {
+	if u.Host == "." {
+		return "." + u.Path
+	}
+	return u.Path
+}
+
+// prepareFolder makes the folders in that of a file store, for good, and chooses what is not chosen: files begin
 // beside their places, since a file cannot be renamed from one file system to another, and there are no
 // second files for attributes that we do not have.
 func prepareFolder(u *url.URL) error {
@@ -84,12 +97,9 @@ func prepareFolder(u *url.URL) error {
 		}
 	}
 	u.RawQuery = q.Encode()
-	root := u.Path
-	if u.Host == "." {
-		root = "." + u.Path
-	}
+	root := folderOf(u)
 	for _, folder := range []string{attachments, backups, probes} {
-		if err := os.MkdirAll(filepath.Join(root, folder), 0o700); err != nil {
+		if err := os.Mkdir(filepath.Join(root, folder), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("the folder of the blob store cannot be made: %w", err)
 		}
 	}
