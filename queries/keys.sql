@@ -58,24 +58,37 @@ WITH lowered AS (
 INSERT INTO kyber_pre_keys (device_id, key_id, public_key, signature, upload)
 SELECT @device_id::uuid, unnest(@key_ids::integer[]), unnest(@public_keys::bytea[]), unnest(@signatures::bytea[]), @upload::bigint;
 
--- name: TrimECPreKeys :exec
--- Keeps the newest uploads; within one upload the highest ids.
+-- name: TrimECPreKeys :many
+-- Keeps the newest uploads; within one upload the highest ids. Returns the ids of what goes.
 DELETE FROM ec_pre_keys k WHERE k.device_id = @device_id AND k.key_id IN (
     SELECT o.key_id FROM ec_pre_keys o WHERE o.device_id = @device_id
       AND o.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.device_id = @device_id)
-    ORDER BY o.upload DESC, o.key_id DESC OFFSET @keep::int);
+    ORDER BY o.upload DESC, o.key_id DESC OFFSET @keep::int)
+RETURNING k.key_id;
 
--- name: TrimKyberPreKeys :exec
+-- name: TrimKyberPreKeys :many
 DELETE FROM kyber_pre_keys k WHERE k.device_id = @device_id AND k.key_id IN (
     SELECT o.key_id FROM kyber_pre_keys o WHERE o.device_id = @device_id
       AND o.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.device_id = @device_id)
-    ORDER BY o.upload DESC, o.key_id DESC OFFSET @keep::int);
+    ORDER BY o.upload DESC, o.key_id DESC OFFSET @keep::int)
+RETURNING k.key_id;
 
 -- name: DeleteECPreKeys :exec
 DELETE FROM ec_pre_keys WHERE device_id = @device_id;
 
 -- name: DeleteKyberPreKeys :exec
 DELETE FROM kyber_pre_keys WHERE device_id = @device_id;
+
+-- name: KnownPreKeys :many
+-- What a user's devices, and those that were removed (a device of zeros), hold or have handed out.
+SELECT device_id, ec, kyber FROM known_pre_keys WHERE user_id = @user_id;
+
+-- name: SetKnownPreKeys :exec
+INSERT INTO known_pre_keys (user_id, device_id, ec, kyber) VALUES (@user_id, @device_id, coalesce(@ec::bigint[], '{}'), coalesce(@kyber::bigint[], '{}'))
+ON CONFLICT (user_id, device_id) DO UPDATE SET ec = excluded.ec, kyber = excluded.kyber;
+
+-- name: DeleteKnownPreKeys :exec
+DELETE FROM known_pre_keys WHERE user_id = @user_id AND device_id = @device_id;
 
 -- name: RecountPreKeys :one
 -- After an upload: counts and floors from the tables themselves.
@@ -164,7 +177,3 @@ LEFT JOIN ec_lists e ON e.device_id = d.id
 LEFT JOIN kyber_lists k ON k.device_id = d.id
 LEFT JOIN taken t ON t.device_id = d.id
 ORDER BY d.user_id, d.number;
-
--- name: ExistingUsers :many
--- Which of these users exist: a user without a device has no row in TakeBundles.
-SELECT id FROM users WHERE id = ANY(@ids::uuid[]);

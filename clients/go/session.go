@@ -63,7 +63,8 @@ func (s *Session) AddDevice(ctx context.Context, device client.NewDevice) (*Sess
 }
 
 // UploadKeys refills or replaces the device's keys, at most 100 one-time keys of a kind. A new identity key is a takeover: pending mail
-// goes, the gateway reconnects, the device's other sessions end. Codes: key_id_conflict, key_id_not_higher, invalid_signature and others.
+// goes, the gateway reconnects, the device's other sessions end. It may be repeated after a lost answer: no key is handed out
+// twice. Codes: key_id_conflict, key_id_not_higher, invalid_signature and others.
 func (s *Session) UploadKeys(ctx context.Context, keys client.KeyUpload) error {
 	response, err := s.api.UploadKeys(ctx, keys)
 	return read(response, err, nil)
@@ -76,7 +77,7 @@ func (s *Session) Keys(ctx context.Context) (keys client.KeyInventory, err error
 }
 
 // Bundles returns a pre-key bundle for each device of a user, by device number. Each fetch uses up a one-time key of each kind, so it is
-// not repeated after a lost answer. Codes: user_not_found, rate_limited (30 in 10 minutes for a user).
+// not repeated after a lost answer. Codes: user_not_found (also for a user without devices), rate_limited (30 in 10 minutes for a user).
 func (s *Session) Bundles(ctx context.Context, user uuid.UUID) (bundles []client.PreKeyBundle, err error) {
 	response, err := s.api.GetPreKeyBundles(ctx, user)
 	return bundles, read(response, err, &bundles)

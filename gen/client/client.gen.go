@@ -795,8 +795,10 @@ type ClientInterface interface {
 	// UploadKeysWithBody Refill or replace this device's keys
 	//
 	// Everything is optional: a refill may carry one-time keys alone. A one-time key that the relay
-	// holds already is accepted and changes nothing. A signed pre-key equal to the stored one changes
-	// nothing; a new one needs a higher id. The same holds for the last-resort Kyber key.
+	// holds already, or has handed out, is accepted and changes nothing: it is never handed out twice,
+	// however often an upload is repeated. An id whose key was handed out may be used again with
+	// another key. A signed pre-key equal to the stored one changes nothing; a new one needs a higher
+	// id. The same holds for the last-resort Kyber key.
 	//
 	// **Takeover:** an `identityKey` that differs from the stored one replaces it and drops all the
 	// device's keys and pending mail (reported as a gap), closes its socket and ends its other sessions.
@@ -810,8 +812,10 @@ type ClientInterface interface {
 	// UploadKeys Refill or replace this device's keys
 	//
 	// Everything is optional: a refill may carry one-time keys alone. A one-time key that the relay
-	// holds already is accepted and changes nothing. A signed pre-key equal to the stored one changes
-	// nothing; a new one needs a higher id. The same holds for the last-resort Kyber key.
+	// holds already, or has handed out, is accepted and changes nothing: it is never handed out twice,
+	// however often an upload is repeated. An id whose key was handed out may be used again with
+	// another key. A signed pre-key equal to the stored one changes nothing; a new one needs a higher
+	// id. The same holds for the last-resort Kyber key.
 	//
 	// **Takeover:** an `identityKey` that differs from the stored one replaces it and drops all the
 	// device's keys and pending mail (reported as a gap), closes its socket and ends its other sessions.
@@ -1002,7 +1006,8 @@ type ClientInterface interface {
 	//
 	// One bundle per device. Each fetch hands out one one-time key of each kind, lowest id first,
 	// exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
-	// `kyberPreKey` is the last-resort key, and null for a device that never published one.
+	// `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
+	// does not exist and one who has no device are both 404 `user_not_found`.
 	//
 	// Corresponds with GET /v1/users/{userId} (the `GetPreKeyBundles` operationId).
 	GetPreKeyBundles(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1355,8 +1360,10 @@ func (c *Client) GetKeyInventory(ctx context.Context, reqEditors ...RequestEdito
 // UploadKeysWithBody Refill or replace this device's keys
 //
 // Everything is optional: a refill may carry one-time keys alone. A one-time key that the relay
-// holds already is accepted and changes nothing. A signed pre-key equal to the stored one changes
-// nothing; a new one needs a higher id. The same holds for the last-resort Kyber key.
+// holds already, or has handed out, is accepted and changes nothing: it is never handed out twice,
+// however often an upload is repeated. An id whose key was handed out may be used again with
+// another key. A signed pre-key equal to the stored one changes nothing; a new one needs a higher
+// id. The same holds for the last-resort Kyber key.
 //
 // **Takeover:** an `identityKey` that differs from the stored one replaces it and drops all the
 // device's keys and pending mail (reported as a gap), closes its socket and ends its other sessions.
@@ -1380,8 +1387,10 @@ func (c *Client) UploadKeysWithBody(ctx context.Context, contentType string, bod
 // UploadKeys Refill or replace this device's keys
 //
 // Everything is optional: a refill may carry one-time keys alone. A one-time key that the relay
-// holds already is accepted and changes nothing. A signed pre-key equal to the stored one changes
-// nothing; a new one needs a higher id. The same holds for the last-resort Kyber key.
+// holds already, or has handed out, is accepted and changes nothing: it is never handed out twice,
+// however often an upload is repeated. An id whose key was handed out may be used again with
+// another key. A signed pre-key equal to the stored one changes nothing; a new one needs a higher
+// id. The same holds for the last-resort Kyber key.
 //
 // **Takeover:** an `identityKey` that differs from the stored one replaces it and drops all the
 // device's keys and pending mail (reported as a gap), closes its socket and ends its other sessions.
@@ -1772,7 +1781,8 @@ func (c *Client) CreateUser(ctx context.Context, body CreateUserJSONRequestBody,
 //
 // One bundle per device. Each fetch hands out one one-time key of each kind, lowest id first,
 // exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
-// `kyberPreKey` is the last-resort key, and null for a device that never published one.
+// `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
+// does not exist and one who has no device are both 404 `user_not_found`.
 //
 // Corresponds with GET /v1/users/{userId} (the `GetPreKeyBundles` operationId).
 func (c *Client) GetPreKeyBundles(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3145,8 +3155,10 @@ type ClientWithResponsesInterface interface {
 	// UploadKeysWithBodyWithResponse Refill or replace this device's keys
 	//
 	// Everything is optional: a refill may carry one-time keys alone. A one-time key that the relay
-	// holds already is accepted and changes nothing. A signed pre-key equal to the stored one changes
-	// nothing; a new one needs a higher id. The same holds for the last-resort Kyber key.
+	// holds already, or has handed out, is accepted and changes nothing: it is never handed out twice,
+	// however often an upload is repeated. An id whose key was handed out may be used again with
+	// another key. A signed pre-key equal to the stored one changes nothing; a new one needs a higher
+	// id. The same holds for the last-resort Kyber key.
 	//
 	// **Takeover:** an `identityKey` that differs from the stored one replaces it and drops all the
 	// device's keys and pending mail (reported as a gap), closes its socket and ends its other sessions.
@@ -3160,8 +3172,10 @@ type ClientWithResponsesInterface interface {
 	// UploadKeysWithResponse Refill or replace this device's keys
 	//
 	// Everything is optional: a refill may carry one-time keys alone. A one-time key that the relay
-	// holds already is accepted and changes nothing. A signed pre-key equal to the stored one changes
-	// nothing; a new one needs a higher id. The same holds for the last-resort Kyber key.
+	// holds already, or has handed out, is accepted and changes nothing: it is never handed out twice,
+	// however often an upload is repeated. An id whose key was handed out may be used again with
+	// another key. A signed pre-key equal to the stored one changes nothing; a new one needs a higher
+	// id. The same holds for the last-resort Kyber key.
 	//
 	// **Takeover:** an `identityKey` that differs from the stored one replaces it and drops all the
 	// device's keys and pending mail (reported as a gap), closes its socket and ends its other sessions.
@@ -3364,7 +3378,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// One bundle per device. Each fetch hands out one one-time key of each kind, lowest id first,
 	// exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
-	// `kyberPreKey` is the last-resort key, and null for a device that never published one.
+	// `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
+	// does not exist and one who has no device are both 404 `user_not_found`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -8778,8 +8793,10 @@ func (c *ClientWithResponses) GetKeyInventoryWithResponse(ctx context.Context, r
 // UploadKeysWithBodyWithResponse Refill or replace this device's keys
 //
 // Everything is optional: a refill may carry one-time keys alone. A one-time key that the relay
-// holds already is accepted and changes nothing. A signed pre-key equal to the stored one changes
-// nothing; a new one needs a higher id. The same holds for the last-resort Kyber key.
+// holds already, or has handed out, is accepted and changes nothing: it is never handed out twice,
+// however often an upload is repeated. An id whose key was handed out may be used again with
+// another key. A signed pre-key equal to the stored one changes nothing; a new one needs a higher
+// id. The same holds for the last-resort Kyber key.
 //
 // **Takeover:** an `identityKey` that differs from the stored one replaces it and drops all the
 // device's keys and pending mail (reported as a gap), closes its socket and ends its other sessions.
@@ -8799,8 +8816,10 @@ func (c *ClientWithResponses) UploadKeysWithBodyWithResponse(ctx context.Context
 // UploadKeysWithResponse Refill or replace this device's keys
 //
 // Everything is optional: a refill may carry one-time keys alone. A one-time key that the relay
-// holds already is accepted and changes nothing. A signed pre-key equal to the stored one changes
-// nothing; a new one needs a higher id. The same holds for the last-resort Kyber key.
+// holds already, or has handed out, is accepted and changes nothing: it is never handed out twice,
+// however often an upload is repeated. An id whose key was handed out may be used again with
+// another key. A signed pre-key equal to the stored one changes nothing; a new one needs a higher
+// id. The same holds for the last-resort Kyber key.
 //
 // **Takeover:** an `identityKey` that differs from the stored one replaces it and drops all the
 // device's keys and pending mail (reported as a gap), closes its socket and ends its other sessions.
@@ -9123,7 +9142,8 @@ func (c *ClientWithResponses) CreateUserWithResponse(ctx context.Context, body C
 //
 // One bundle per device. Each fetch hands out one one-time key of each kind, lowest id first,
 // exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
-// `kyberPreKey` is the last-resort key, and null for a device that never published one.
+// `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
+// does not exist and one who has no device are both 404 `user_not_found`.
 //
 // Returns a wrapper object for the known response body format(s).
 //

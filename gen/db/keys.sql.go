@@ -29,6 +29,20 @@ func (q *Queries) DeleteECPreKeys(ctx context.Context, db DBTX, deviceID uuid.UU
 	return err
 }
 
+const deleteKnownPreKeys = `-- name: DeleteKnownPreKeys :exec
+DELETE FROM known_pre_keys WHERE user_id = $1 AND device_id = $2
+`
+
+type DeleteKnownPreKeysParams struct {
+	UserID   uuid.UUID
+	DeviceID uuid.UUID
+}
+
+func (q *Queries) DeleteKnownPreKeys(ctx context.Context, db DBTX, arg DeleteKnownPreKeysParams) error {
+	_, err := db.Exec(ctx, deleteKnownPreKeys, arg.UserID, arg.DeviceID)
+	return err
+}
+
 const deleteKyberPreKeys = `-- name: DeleteKyberPreKeys :exec
 DELETE FROM kyber_pre_keys WHERE device_id = $1
 `
@@ -103,31 +117,6 @@ func (q *Queries) ECPreKeys(ctx context.Context, db DBTX, deviceID uuid.UUID) ([
 	return items, nil
 }
 
-const existingUsers = `-- name: ExistingUsers :many
-SELECT id FROM users WHERE id = ANY($1::uuid[])
-`
-
-// Which of these users exist: a user without a device has no row in TakeBundles.
-func (q *Queries) ExistingUsers(ctx context.Context, db DBTX, ids []uuid.UUID) ([]uuid.UUID, error) {
-	rows, err := db.Query(ctx, existingUsers, ids)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []uuid.UUID
-	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		items = append(items, id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const insertECPreKeys = `-- name: InsertECPreKeys :exec
 WITH lowered AS (
     UPDATE pre_key_stocks SET ec_floor = least(ec_floor, (SELECT min(i) FROM unnest($2::integer[]) i))
@@ -191,6 +180,37 @@ INSERT INTO pre_key_stocks (device_id) VALUES ($1)
 func (q *Queries) InsertPreKeyStock(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
 	_, err := db.Exec(ctx, insertPreKeyStock, deviceID)
 	return err
+}
+
+const knownPreKeys = `-- name: KnownPreKeys :many
+SELECT device_id, ec, kyber FROM known_pre_keys WHERE user_id = $1
+`
+
+type KnownPreKeysRow struct {
+	DeviceID uuid.UUID
+	Ec       []int64
+	Kyber    []int64
+}
+
+// What a user's devices, and those that were removed (a device of zeros), hold or have handed out.
+func (q *Queries) KnownPreKeys(ctx context.Context, db DBTX, userID uuid.UUID) ([]KnownPreKeysRow, error) {
+	rows, err := db.Query(ctx, knownPreKeys, userID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []KnownPreKeysRow
+	for rows.Next() {
+		var i KnownPreKeysRow
+		if err := rows.Scan(&i.DeviceID, &i.Ec, &i.Kyber); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const kyberPreKeys = `-- name: KyberPreKeys :many
@@ -289,6 +309,28 @@ type SetIdentityParams struct {
 
 func (q *Queries) SetIdentity(ctx context.Context, db DBTX, arg SetIdentityParams) error {
 	_, err := db.Exec(ctx, setIdentity, arg.IdentityKey, arg.RegistrationID, arg.ID)
+	return err
+}
+
+const setKnownPreKeys = `-- name: SetKnownPreKeys :exec
+INSERT INTO known_pre_keys (user_id, device_id, ec, kyber) VALUES ($1, $2, coalesce($3::bigint[], '{}'), coalesce($4::bigint[], '{}'))
+ON CONFLICT (user_id, device_id) DO UPDATE SET ec = excluded.ec, kyber = excluded.kyber
+`
+
+type SetKnownPreKeysParams struct {
+	UserID   uuid.UUID
+	DeviceID uuid.UUID
+	Ec       []int64
+	Kyber    []int64
+}
+
+func (q *Queries) SetKnownPreKeys(ctx context.Context, db DBTX, arg SetKnownPreKeysParams) error {
+	_, err := db.Exec(ctx, setKnownPreKeys,
+		arg.UserID,
+		arg.DeviceID,
+		arg.Ec,
+		arg.Kyber,
+	)
 	return err
 }
 
@@ -488,11 +530,12 @@ func (q *Queries) TakeBundles(ctx context.Context, db DBTX, arg TakeBundlesParam
 	return items, nil
 }
 
-const trimECPreKeys = `-- name: TrimECPreKeys :exec
+const trimECPreKeys = `-- name: TrimECPreKeys :many
 DELETE FROM ec_pre_keys k WHERE k.device_id = $1 AND k.key_id IN (
     SELECT o.key_id FROM ec_pre_keys o WHERE o.device_id = $1
       AND o.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.device_id = $1)
     ORDER BY o.upload DESC, o.key_id DESC OFFSET $2::int)
+RETURNING k.key_id
 `
 
 type TrimECPreKeysParams struct {
@@ -500,17 +543,33 @@ type TrimECPreKeysParams struct {
 	Keep     int32
 }
 
-// Keeps the newest uploads; within one upload the highest ids.
-func (q *Queries) TrimECPreKeys(ctx context.Context, db DBTX, arg TrimECPreKeysParams) error {
-	_, err := db.Exec(ctx, trimECPreKeys, arg.DeviceID, arg.Keep)
-	return err
+// Keeps the newest uploads; within one upload the highest ids. Returns the ids of what goes.
+func (q *Queries) TrimECPreKeys(ctx context.Context, db DBTX, arg TrimECPreKeysParams) ([]int32, error) {
+	rows, err := db.Query(ctx, trimECPreKeys, arg.DeviceID, arg.Keep)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int32
+	for rows.Next() {
+		var key_id int32
+		if err := rows.Scan(&key_id); err != nil {
+			return nil, err
+		}
+		items = append(items, key_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
-const trimKyberPreKeys = `-- name: TrimKyberPreKeys :exec
+const trimKyberPreKeys = `-- name: TrimKyberPreKeys :many
 DELETE FROM kyber_pre_keys k WHERE k.device_id = $1 AND k.key_id IN (
     SELECT o.key_id FROM kyber_pre_keys o WHERE o.device_id = $1
       AND o.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.device_id = $1)
     ORDER BY o.upload DESC, o.key_id DESC OFFSET $2::int)
+RETURNING k.key_id
 `
 
 type TrimKyberPreKeysParams struct {
@@ -518,7 +577,22 @@ type TrimKyberPreKeysParams struct {
 	Keep     int32
 }
 
-func (q *Queries) TrimKyberPreKeys(ctx context.Context, db DBTX, arg TrimKyberPreKeysParams) error {
-	_, err := db.Exec(ctx, trimKyberPreKeys, arg.DeviceID, arg.Keep)
-	return err
+func (q *Queries) TrimKyberPreKeys(ctx context.Context, db DBTX, arg TrimKyberPreKeysParams) ([]int32, error) {
+	rows, err := db.Query(ctx, trimKyberPreKeys, arg.DeviceID, arg.Keep)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int32
+	for rows.Next() {
+		var key_id int32
+		if err := rows.Scan(&key_id); err != nil {
+			return nil, err
+		}
+		items = append(items, key_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

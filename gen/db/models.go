@@ -79,6 +79,13 @@ type GatewayTicket struct {
 	ExpiresAt time.Time
 }
 
+type KnownPreKey struct {
+	UserID   uuid.UUID
+	DeviceID uuid.UUID
+	Ec       []int64
+	Kyber    []int64
+}
+
 type KyberPreKey struct {
 	DeviceID  uuid.UUID
 	KeyID     int32

@@ -25,6 +25,7 @@ var handOutChecks = []check{
 			bytes.Equal(b.KyberPreKey.Signature, k.KyberPreKeys[0].Signature), "another Kyber one-time key")
 	}},
 	{"keys.once", "Each one-time key is handed out exactly once, however many ask at once.", handedOutOnce},
+	{"keys.repeated", "A key that was handed out and is uploaded again is accepted and not handed out again, in a refill and in a takeover.", repeatedUpload},
 	{"keys.lowest-first", "One-time keys are handed out lowest id first; an id may be used again once its key has gone.", func(t *try) {
 		caller, target := t.device(), t.user()
 		d := t.deviceOf(target, 0, 0)
@@ -60,8 +61,10 @@ var handOutChecks = []check{
 		}
 		t.must(t.bundle(caller, without.id).KyberPreKey == nil, "a device without Kyber keys has one in its bundle")
 	}},
-	{"keys.unknown-user", "The bundles of a user who does not exist are 404.", func(t *try) {
-		t.call("GET", "/v1/users/"+uuid.NewString(), t.device().token, nil).wantError(http.StatusNotFound, "(an unknown user)")
+	{"keys.unknown-user", "The bundles of a user who does not exist, or has no device, are 404.", func(t *try) {
+		d := t.device()
+		t.call("GET", "/v1/users/"+uuid.NewString(), d.token, nil).wantError(http.StatusNotFound, "(an unknown user)")
+		t.call("GET", "/v1/users/"+t.user().id.String(), d.token, nil).wantError(http.StatusNotFound, "(a user without devices)")
 	}},
 }
 
@@ -97,4 +100,36 @@ func handedOutOnce(t *try) {
 			t.must(times == 1, "%s key %d was handed out %d times", kind, id, times)
 		}
 	}
+}
+
+// repeatedUpload repeats uploads whose answers might have been lost, after their keys were handed out.
+func repeatedUpload(t *try) {
+	caller, target := t.device(), t.user()
+	d := t.deviceOf(target, 0, 1)
+	keys := client.KeyUpload{OneTimePreKeys: ecKeys(20, 2), KyberPreKeys: append(d.keys.KyberPreKeys, kyberKeys(d.identity, 20, 1)...)}
+	t.upload(d, keys, http.StatusOK, "")
+	handed := map[string]bool{}
+	fetch := func(when string) client.PreKeyBundle {
+		b := t.bundle(caller, target.id)
+		if k := b.OneTimePreKey; k != nil {
+			t.must(!handed[string(k.PublicKey)], "EC key %d was handed out again %s", k.KeyID, when)
+			handed[string(k.PublicKey)] = true
+		}
+		if k := b.KyberPreKey; k != nil && k.KeyID != 1000 {
+			t.must(!handed[string(k.PublicKey)], "Kyber key %d was handed out again %s", k.KeyID, when)
+			handed[string(k.PublicKey)] = true
+		}
+		return b
+	}
+	fetch("")
+	t.upload(d, keys, http.StatusOK, "(a repetition, one key of each kind handed out)")
+	b := fetch("after its upload was repeated")
+	t.must(b.OneTimePreKey != nil && b.KyberPreKey != nil && b.KyberPreKey.KeyID == 20, "a key that was not handed out has gone with the repetition of its upload")
+	t.upload(d, keys, http.StatusOK, "(a repetition, all keys handed out)")
+	fetch("after its upload was repeated")
+	identity, registration := newIdentity(false), d.keys.RegistrationID
+	key := signed(identity, 1)
+	t.upload(d, client.KeyUpload{IdentityKey: &identity.Public, RegistrationID: &registration, SignedPreKey: &key, OneTimePreKeys: keys.OneTimePreKeys},
+		http.StatusOK, "(a takeover with keys that were handed out)")
+	fetch("after a takeover brought it again")
 }

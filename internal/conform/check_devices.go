@@ -39,10 +39,15 @@ var deviceChecks = []check{
 			t.must(i == 0 || bundles[i-1].DeviceNumber < b.DeviceNumber, "the bundles are not in the order of numbers")
 		}
 	}},
-	{"devices.number-rests", "The number of a device that was removed is not given to the next one.", func(t *try) {
-		u := t.user()
-		for range 2 {
+	{"devices.number-rests", "The number of a device that others know is not given to the next one when the device was removed.", func(t *try) {
+		u, other := t.user(), t.device()
+		for nth := range 2 {
 			gone := t.deviceOf(u, 0, 0)
+			if nth == 0 {
+				t.bundle(other, u.id)
+			} else {
+				t.post(gone, mail(other.id, "from a device that goes"))
+			}
 			t.call("DELETE", "/v1/devices/"+gone.id.String(), u.token, nil).want(http.StatusOK, "")
 			next := t.deviceOf(u, 0, 0)
 			t.must(next.number != gone.number, "the number of a device was given out again at once")
@@ -98,7 +103,7 @@ var deviceChecks = []check{
 		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: d.refresh}).wantError(http.StatusUnauthorized, "(of a removed device)")
 		late, status := t.dial("?ticket="+waiting, "")
 		t.must(late == nil && status == http.StatusUnauthorized, "GET /v1/gateway with the ticket of a removed device: %d, want 401", status)
-		t.must(len(t.bundles(other, u.id)) == 0, "the keys of a removed device are still handed out")
+		t.call("GET", "/v1/users/"+u.id.String(), other.token, nil).wantError(http.StatusNotFound, "(the bundles of a user whose device was removed)")
 		t.refuses(other, d.id, "a removed device")
 		t.works(u.token, "the user-scoped token")
 	}},

@@ -130,6 +130,20 @@ var bundleFaults = []fault{
 			return r
 		}}
 	}},
+	{"an EC key whose upload is repeated is handed out again", "keys.repeated", comingBack(func(keys *client.KeyUpload, b *client.PreKeyBundle, again func([]byte) bool) {
+		for i, k := range keys.OneTimePreKeys {
+			if again(k.PublicKey) {
+				b.OneTimePreKey = &keys.OneTimePreKeys[i]
+			}
+		}
+	})},
+	{"a Kyber key whose upload is repeated is handed out again", "keys.repeated", comingBack(func(keys *client.KeyUpload, b *client.PreKeyBundle, again func([]byte) bool) {
+		for i, k := range keys.KyberPreKeys {
+			if again(k.PublicKey) {
+				b.KyberPreKey = &keys.KyberPreKeys[i]
+			}
+		}
+	})},
 	{"the highest id is handed out first", "keys.lowest-first", highestFirst},
 	{"the last EC key is handed out for ever", "keys.once keys.exhausted", func(b *broken) spoil {
 		last := newTable[*client.OneTimePreKey]()
@@ -148,9 +162,46 @@ var bundleFaults = []fault{
 			}
 		})(b)
 	}},
-	{"an unknown user has no devices", "keys.unknown-user accounts.delete", turned("GET /v1/users/{id}", http.StatusNotFound, "", func() *reply {
+	{"an unknown user has no devices", "keys.unknown-user accounts.delete devices.removed", turned("GET /v1/users/{id}", http.StatusNotFound, "", func() *reply {
 		return made(http.StatusOK, []any{})
 	})},
+}
+
+// comingBack lets replace find keys in a device's last upload that were handed out before they came.
+func comingBack(replace func(keys *client.KeyUpload, b *client.PreKeyBundle, again func([]byte) bool)) func(*broken) spoil {
+	return func(b *broken) spoil {
+		type last struct {
+			keys  client.KeyUpload
+			again map[string]bool
+		}
+		uploads, handed := newTable[last](), newTable[bool]()
+		handOut := bundling(func(_ string, p *client.PreKeyBundle) {
+			if l, ok := uploads.get(p.DeviceID.String()); ok {
+				replace(&l.keys, p, func(public []byte) bool { return l.again[string(public)] })
+			}
+			if p.OneTimePreKey != nil {
+				handed.put(string(p.OneTimePreKey.PublicKey), true)
+			}
+			if p.KyberPreKey != nil {
+				handed.put(string(p.KyberPreKey.PublicKey), true)
+			}
+		})(b)
+		return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
+			r := handOut.http(a, forward)
+			if r == nil || r.status != http.StatusOK || a.where != uploading {
+				return r
+			}
+			l := last{uploaded(a), map[string]bool{}}
+			for _, k := range l.keys.OneTimePreKeys {
+				_, l.again[string(k.PublicKey)] = handed.get(string(k.PublicKey))
+			}
+			for _, k := range l.keys.KyberPreKeys {
+				_, l.again[string(k.PublicKey)] = handed.get(string(k.PublicKey))
+			}
+			uploads.put(readClaims(a.token()).device(), l)
+			return r
+		}}
+	}
 }
 
 // highestFirst keeps the keys itself: each is handed out once, and the highest first.

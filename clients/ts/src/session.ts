@@ -91,7 +91,7 @@ export class Session {
     await this.api.DELETE('/v1/devices/{deviceId}', { params: { path: { deviceId } }, ...options });
   }
 
-  /** Adds one-time keys, rotates signed ones, or, with another identity key, takes the device over. */
+  /** Adds one-time keys, rotates signed ones, or, with another identity key, takes the device over. May be repeated: no key is handed out twice. */
   async uploadKeys(body: KeyUpload, options?: CallOptions): Promise<void> {
     await this.api.POST('/v1/devices/keys', { body, ...options });
   }
@@ -101,7 +101,10 @@ export class Session {
     return (await this.api.GET('/v1/devices/keys', { ...options })).data!;
   }
 
-  /** One bundle for each device of a user. Uses up a one-time key of each, and is limited: fetch them to start sessions only. */
+  /**
+   * One bundle for each device of a user. Uses up a one-time key of each, and is limited: fetch them to start sessions only. A user without
+   * devices is the same error as one who does not exist, `user_not_found`.
+   */
   async bundles(userId: string, options?: CallOptions): Promise<PreKeyBundle[]> {
     return (await this.api.GET('/v1/users/{userId}', { params: { path: { userId } }, ...options })).data!;
   }

@@ -95,7 +95,7 @@ func (s *Service) Create(ctx context.Context, p core.Principal, name *string, fi
 			return err
 		}
 		first.Signed = nil // stored with the device
-		if err := keys.Store(ctx, tx, device, 0, &first); err != nil {
+		if err := keys.StoreFirst(ctx, tx, p.User, device, &first); err != nil {
 			return err
 		}
 		tokens, err = s.accounts.NewSession(ctx, tx,
@@ -180,6 +180,9 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID
 			if err := q.Notify(ctx, tx, arg); err != nil {
 				return err
 			}
+		}
+		if err := keys.Retire(ctx, tx, p.User, id); err != nil {
+			return err
 		}
 		return Erase(ctx, tx, p.User, id)
 	})

@@ -16,8 +16,6 @@ import (
 	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
-
 // setUp makes a user with two devices, each with a session, and a service.
 func setUp(t *testing.T) (*device.Service, *pgxpool.Pool, [2]core.Principal) {
 	t.Helper()

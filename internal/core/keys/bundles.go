@@ -11,8 +11,8 @@ import (
 )
 
 // Bundles hands out one bundle per device of a user, in the order of device numbers, each with a
-// one-time key of each kind that nobody else gets. Returns ErrUserUnknown, or core.Unavailable when
-// too many wait.
+// one-time key of each kind that nobody else gets. Returns ErrUserUnknown, also for a user without devices,
+// or core.Unavailable when too many wait.
 func (s *Service) Bundles(ctx context.Context, user core.UserID) ([]Bundle, error) {
 	bundles, err := s.bundles.Do(ctx, user, 1)
 	if errors.Is(err, batch.ErrFull) || errors.Is(err, batch.ErrStopped) || ctx.Err() != nil {
@@ -24,7 +24,7 @@ func (s *Service) Bundles(ctx context.Context, user core.UserID) ([]Bundle, erro
 	return bundles, err
 }
 
-// handOut serves many fetches with one statement; an answer is nil for a user who does not exist.
+// handOut serves many fetches with one statement; an answer is nil for a user who has no device.
 func (s *Service) handOut(ctx context.Context, users []core.UserID) ([][]Bundle, error) {
 	askers := map[core.UserID][]int{} // positions in users
 	arg := db.TakeBundlesParams{}
@@ -55,7 +55,7 @@ func (s *Service) handOut(ctx context.Context, users []core.UserID) ([][]Bundle,
 				low = append(low, row.ID)
 			}
 		}
-		return s.withoutDevices(ctx, conn, askers, answers)
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -64,26 +64,6 @@ func (s *Service) handOut(ctx context.Context, users []core.UserID) ([][]Bundle,
 		s.announce(core.Notice{Kind: core.NoticeKeys, IDs: low})
 	}
 	return answers, nil
-}
-
-// withoutDevices tells users without a device (an empty answer) from users who do not exist (nil).
-func (s *Service) withoutDevices(ctx context.Context, conn db.DBTX, askers map[core.UserID][]int, answers [][]Bundle) error {
-	var empty []core.UserID
-	for user, positions := range askers {
-		if answers[positions[0]] == nil {
-			empty = append(empty, user)
-		}
-	}
-	if empty == nil {
-		return nil
-	}
-	existing, err := storage.Queries.ExistingUsers(ctx, conn, empty)
-	for _, user := range existing {
-		for _, asker := range askers[user] {
-			answers[asker] = []Bundle{}
-		}
-	}
-	return err
 }
 
 // bundleOf makes the bundle of the nth asker in a batch.

@@ -1,6 +1,20 @@
 package keys
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+)
+
+// MaxRemembered is how many keys of a kind are remembered.
+const MaxRemembered = maxRemembered
 
 // SetTxTime changes how long one hand-out may take. Call it before Run.
 func (s *Service) SetTxTime(d time.Duration) { s.txTime = d }
+
+// Store stores an upload, which is a takeover or none.
+func Store(ctx context.Context, tx db.DBTX, p core.Principal, upload int64, takeover bool, u *Upload) error {
+	return store(ctx, tx, place{p.User, p.Device, upload, takeover}, u)
+}

@@ -3,7 +3,8 @@
 //
 // Invariants: a key is stored only after its form and signature have been checked as libsignal checks
 // them; one bad key refuses the whole upload; a one-time key is handed out exactly once, lowest id
-// first; a last-resort key is never used up. On failure nothing is stored and nothing is handed out.
+// first, also if its upload comes again (see maxRemembered); a last-resort key is never used up. On failure
+// nothing is stored and nothing is handed out.
 package keys
 
 import (
@@ -57,8 +58,8 @@ type Bundle struct {
 	Kyber *SignedPreKey
 }
 
-// ErrUserUnknown says that there is no such user.
-var ErrUserUnknown = core.NewError(core.NotFound, "user_not_found", "There is no such user.")
+// ErrUserUnknown says that there is no such user, or that the user has no device.
+var ErrUserUnknown = core.NewError(core.NotFound, "user_not_found", "There is no such user, or the user has no device.")
 
 // Config is what a Service needs.
 type Config struct {

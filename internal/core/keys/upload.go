@@ -30,14 +30,11 @@ func (s *Service) Upload(ctx context.Context, p core.Principal, u Upload) error 
 	}
 	var notices []core.Notice
 	dropped := 0
-	act, alone := s.db.Act, !bytes.Equal(stored.IdentityKey, identity)
-	if alone { // it ends sessions
-		act = s.db.ActAlone
-	}
-	err = act(ctx, p, func(tx db.DBTX) error {
+	// Alone, because no two devices of a user may store one key, and a takeover ends sessions.
+	err = s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
 		q := storage.Queries
 		takeover, others := false, []core.SessionID(nil)
-		if alone {
+		if !bytes.Equal(stored.IdentityKey, identity) {
 			if takeover, others, err = endOthers(ctx, tx, p, identity); err != nil {
 				return err
 			}
@@ -66,7 +63,7 @@ func (s *Service) Upload(ctx context.Context, p core.Principal, u Upload) error 
 				return err
 			}
 		}
-		return Store(ctx, tx, p.Device, upload, &u)
+		return store(ctx, tx, place{p.User, p.Device, upload, takeover}, &u)
 	})
 	if err != nil {
 		return err
@@ -99,18 +96,13 @@ func endOthers(ctx context.Context, tx db.DBTX, p core.Principal, identity []byt
 	return true, others, err
 }
 
-// takeOver drops what belonged to the old identity and returns what to announce after the commit.
+// takeOver drops what belonged to the old identity, but for the one-time keys, which store drops, and returns
+// what to announce after the commit.
 func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u *Upload, others []core.SessionID, dropped *int) ([]core.Notice, error) {
 	if u.Signed == nil {
 		return nil, ErrTakeoverUnsigned
 	}
 	q := storage.Queries
-	if err := q.DeleteECPreKeys(ctx, tx, p.Device); err != nil {
-		return nil, err
-	}
-	if err := q.DeleteKyberPreKeys(ctx, tx, p.Device); err != nil {
-		return nil, err
-	}
 	if err := q.ClearLastResort(ctx, tx, p.Device); err != nil {
 		return nil, err
 	}
@@ -158,95 +150,61 @@ func newer(next *SignedPreKey, id *int32, public []byte) (*SignedPreKey, error) 
 	return nil, nil
 }
 
-// Store writes an upload that has been checked. The caller holds the lock of the device's stock and
-// passes the number of the upload.
-func Store(ctx context.Context, tx db.DBTX, device core.DeviceID, upload int64, u *Upload) error {
+// place is where an upload goes.
+type place struct {
+	user     core.UserID
+	device   core.DeviceID
+	upload   int64 // its number
+	takeover bool
+}
+
+// StoreFirst writes the first upload of a new device, which has been checked. The caller holds the lock
+// of the user.
+func StoreFirst(ctx context.Context, tx db.DBTX, user core.UserID, device core.DeviceID, u *Upload) error {
+	return store(ctx, tx, place{user: user, device: device}, u)
+}
+
+// store writes an upload that has been checked. The caller holds the lock of the device's stock.
+func store(ctx context.Context, tx db.DBTX, at place, u *Upload) error {
 	q := storage.Queries
 	if k := u.Signed; k != nil {
-		arg := db.SetSignedPreKeyParams{ID: device, KeyID: k.ID, PublicKey: k.Public, Signature: k.Signature}
+		arg := db.SetSignedPreKeyParams{ID: at.device, KeyID: k.ID, PublicKey: k.Public, Signature: k.Signature}
 		if err := q.SetSignedPreKey(ctx, tx, arg); err != nil {
 			return err
 		}
 	}
 	if k := u.LastResort; k != nil {
-		arg := db.SetLastResortParams{ID: device, KeyID: &k.ID, PublicKey: k.Public, Signature: k.Signature}
+		arg := db.SetLastResortParams{ID: at.device, KeyID: &k.ID, PublicKey: k.Public, Signature: k.Signature}
 		if err := q.SetLastResort(ctx, tx, arg); err != nil {
 			return err
 		}
 	}
-	if err := storeEC(ctx, tx, device, upload, u.EC); err != nil {
+	if err := storeOneTime(ctx, tx, at, u); err != nil {
 		return err
 	}
-	if err := storeKyber(ctx, tx, device, upload, u.Kyber); err != nil {
-		return err
-	}
-	_, err := q.RecountPreKeys(ctx, tx, device)
+	_, err := q.RecountPreKeys(ctx, tx, at.device)
 	return err
 }
 
-func storeEC(ctx context.Context, tx db.DBTX, device core.DeviceID, upload int64, keys []PreKey) error {
-	if len(keys) == 0 {
+// storeOneTime writes the one-time keys of an upload, but for those that are known already.
+func storeOneTime(ctx context.Context, tx db.DBTX, at place, u *Upload) error {
+	if len(u.EC)+len(u.Kyber) == 0 && !at.takeover {
 		return nil
 	}
-	q := storage.Queries
-	rows, err := q.ECPreKeys(ctx, tx, device)
+	ec, kyber, err := recall(ctx, tx, at.user, at.device)
 	if err != nil {
 		return err
 	}
-	held := make(map[int32][]byte, len(rows))
-	for _, row := range rows {
-		held[row.KeyID] = row.PublicKey
+	oneTime := make([]SignedPreKey, len(u.EC))
+	for i, k := range u.EC {
+		oneTime[i] = SignedPreKey{ID: k.ID, Public: k.Public}
 	}
-	arg := db.InsertECPreKeysParams{DeviceID: device, Upload: upload}
-	for _, k := range keys {
-		before, ok := held[k.ID]
-		if ok && !bytes.Equal(before, k.Public) {
-			return ErrKeyIDTwice
-		}
-		if !ok {
-			held[k.ID] = k.Public
-			arg.KeyIds, arg.PublicKeys = append(arg.KeyIds, k.ID), append(arg.PublicKeys, k.Public)
-		}
-	}
-	if len(arg.KeyIds) == 0 {
-		return nil
-	}
-	if err := q.InsertECPreKeys(ctx, tx, arg); err != nil {
+	if err := ecKeys.store(ctx, tx, at, oneTime, &ec); err != nil {
 		return err
 	}
-	return q.TrimECPreKeys(ctx, tx, db.TrimECPreKeysParams{DeviceID: device, Keep: core.MaxPreKeys})
-}
-
-func storeKyber(ctx context.Context, tx db.DBTX, device core.DeviceID, upload int64, keys []SignedPreKey) error {
-	if len(keys) == 0 {
-		return nil
-	}
-	q := storage.Queries
-	rows, err := q.KyberPreKeys(ctx, tx, device)
-	if err != nil {
+	if err := kyberKeys.store(ctx, tx, at, u.Kyber, &kyber); err != nil {
 		return err
 	}
-	held := make(map[int32][]byte, len(rows))
-	for _, row := range rows {
-		held[row.KeyID] = row.PublicKey
-	}
-	arg := db.InsertKyberPreKeysParams{DeviceID: device, Upload: upload}
-	for _, k := range keys {
-		before, ok := held[k.ID]
-		if ok && !bytes.Equal(before, k.Public) {
-			return ErrKeyIDTwice
-		}
-		if !ok {
-			held[k.ID] = k.Public
-			arg.KeyIds, arg.PublicKeys = append(arg.KeyIds, k.ID), append(arg.PublicKeys, k.Public)
-			arg.Signatures = append(arg.Signatures, k.Signature)
-		}
-	}
-	if len(arg.KeyIds) == 0 {
-		return nil
-	}
-	if err := q.InsertKyberPreKeys(ctx, tx, arg); err != nil {
-		return err
-	}
-	return q.TrimKyberPreKeys(ctx, tx, db.TrimKyberPreKeysParams{DeviceID: device, Keep: core.MaxPreKeys})
+	return storage.Queries.SetKnownPreKeys(ctx, tx, db.SetKnownPreKeysParams{
+		UserID: at.user, DeviceID: at.device, Ec: ec.own, Kyber: kyber.own})
 }

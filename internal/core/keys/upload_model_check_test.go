@@ -53,12 +53,12 @@ func fetchLikeTheModel(t *rapid.T, b *bench, p core.Principal, m *model, n int) 
 			t.Fatalf("Kyber key %d is not held", k.ID)
 		}
 	}
-	handedOut(t, "EC", ec, m.ec, n)
-	handedOut(t, "Kyber", kyber, m.kyber, n)
+	handedOut(t, "EC", ec, m.ec, m.goneEC, n)
+	handedOut(t, "Kyber", kyber, m.kyber, m.goneKyber, n)
 }
 
 // handedOut takes the n lowest keys out of the model and compares their ids.
-func handedOut(t *rapid.T, kind string, got []int32, stock map[int32]held, n int) {
+func handedOut(t *rapid.T, kind string, got []int32, stock map[int32]held, gone map[string]bool, n int) {
 	lowest := slices.Sorted(maps.Keys(stock))
 	lowest = lowest[:min(n, len(lowest))]
 	slices.Sort(got)
@@ -66,6 +66,7 @@ func handedOut(t *rapid.T, kind string, got []int32, stock map[int32]held, n int
 		t.Fatalf("%s keys %v were handed out, want %v", kind, got, lowest)
 	}
 	for _, id := range lowest {
+		gone[string(stock[id].public)] = true
 		delete(stock, id)
 	}
 }

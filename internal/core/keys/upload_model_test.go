@@ -27,7 +27,9 @@ type model struct {
 	identity           *prekeytest.Identity
 	signed, lastResort *keys.SignedPreKey
 	ec, kyber          map[int32]held
-	uploads            int
+	// goneEC and goneKyber are the public keys that were handed out, under whatever identity.
+	goneEC, goneKyber map[string]bool
+	uploads           int
 }
 
 // material makes keys once: a public key is chosen by an id and a variant.
@@ -57,9 +59,12 @@ func rotate(stored, next *keys.SignedPreKey) (*keys.SignedPreKey, error) {
 }
 
 // add is the rule of the one-time keys.
-func add(stored map[int32]held, ids []int32, publics [][]byte, upload int) (map[int32]held, error) {
+func add(stored map[int32]held, gone map[string]bool, ids []int32, publics [][]byte, upload int) (map[int32]held, error) {
 	next := maps.Clone(stored)
 	for i, id := range ids {
+		if gone[string(publics[i])] {
+			continue
+		}
 		if before, ok := next[id]; ok && !bytes.Equal(before.public, publics[i]) {
 			return nil, keys.ErrKeyIDTwice
 		} else if !ok {
@@ -82,7 +87,7 @@ func (m *model) accept(u *keys.Upload, identity *prekeytest.Identity) error {
 		if u.Signed == nil {
 			return keys.ErrTakeoverUnsigned
 		}
-		next = model{identity: identity, uploads: m.uploads}
+		next = model{identity: identity, uploads: m.uploads, goneEC: m.goneEC, goneKyber: m.goneKyber}
 	}
 	next.uploads++
 	var err [4]error
@@ -99,8 +104,8 @@ func (m *model) accept(u *keys.Upload, identity *prekeytest.Identity) error {
 	if next.ec == nil {
 		next.ec, next.kyber = map[int32]held{}, map[int32]held{}
 	}
-	next.ec, err[2] = add(next.ec, ids[0], publics[0], next.uploads)
-	next.kyber, err[3] = add(next.kyber, ids[1], publics[1], next.uploads)
+	next.ec, err[2] = add(next.ec, m.goneEC, ids[0], publics[0], next.uploads)
+	next.kyber, err[3] = add(next.kyber, m.goneKyber, ids[1], publics[1], next.uploads)
 	if e := cmp.Or(err[0], err[1], err[2], err[3]); e != nil {
 		return e
 	}
@@ -146,7 +151,8 @@ func TestTheStockFollowsItsModel(t *testing.T) {
 	b, whole := newBench(t), t
 	rapid.Check(t, func(t *rapid.T) {
 		p := b.device(whole)
-		m := &model{identity: prekeytest.NewIdentity(), ec: map[int32]held{}, kyber: map[int32]held{}}
+		m := &model{identity: prekeytest.NewIdentity(), ec: map[int32]held{}, kyber: map[int32]held{},
+			goneEC: map[string]bool{}, goneKyber: map[string]bool{}}
 		public := material().ec[0][0]
 		first := &keys.Upload{Identity: m.identity.Public, RegistrationID: 7, Signed: &keys.SignedPreKey{Public: public, Signature: m.identity.Sign(public)}}
 		if err := b.Upload(t.Context(), p, *first); err != nil { // the device's identity of zeros goes

@@ -19,9 +19,9 @@ func replaceIdentity(t testing.TB, tx db.DBTX, p core.Principal, upload int64, i
 	t.Helper()
 	q := storage.Queries
 	for _, err := range []error{
-		q.DeleteECPreKeys(t.Context(), tx, p.Device), q.DeleteKyberPreKeys(t.Context(), tx, p.Device), q.ClearLastResort(t.Context(), tx, p.Device),
+		q.ClearLastResort(t.Context(), tx, p.Device),
 		q.SetIdentity(t.Context(), tx, db.SetIdentityParams{ID: p.Device, IdentityKey: identity, RegistrationID: 2}),
-		keys.Store(t.Context(), tx, p.Device, upload, next),
+		keys.Store(t.Context(), tx, p, upload, true, next),
 	} {
 		if err != nil {
 			t.Fatal(err)

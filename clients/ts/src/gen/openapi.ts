@@ -154,8 +154,10 @@ export interface paths {
         /**
          * Refill or replace this device's keys
          * @description Everything is optional: a refill may carry one-time keys alone. A one-time key that the relay
-         *     holds already is accepted and changes nothing. A signed pre-key equal to the stored one changes
-         *     nothing; a new one needs a higher id. The same holds for the last-resort Kyber key.
+         *     holds already, or has handed out, is accepted and changes nothing: it is never handed out twice,
+         *     however often an upload is repeated. An id whose key was handed out may be used again with
+         *     another key. A signed pre-key equal to the stored one changes nothing; a new one needs a higher
+         *     id. The same holds for the last-resort Kyber key.
          *
          *     **Takeover:** an `identityKey` that differs from the stored one replaces it and drops all the
          *     device's keys and pending mail (reported as a gap), closes its socket and ends its other sessions.
@@ -207,7 +209,8 @@ export interface paths {
          * Fetch a user's pre-key bundles
          * @description One bundle per device. Each fetch hands out one one-time key of each kind, lowest id first,
          *     exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
-         *     `kyberPreKey` is the last-resort key, and null for a device that never published one.
+         *     `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
+         *     does not exist and one who has no device are both 404 `user_not_found`.
          */
         get: operations["getPreKeyBundles"];
         put?: never;
