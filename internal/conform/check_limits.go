@@ -25,14 +25,17 @@ func (t *try) untilLimited(r request, want int) *answer {
 }
 
 var limitChecks = []check{
-	{"limits.bundles", "Fetches of bundles are limited for each pair of calling device and target user: 429, and others are not held up.", func(t *try) {
-		caller, other, target, elsewhere := t.device(), t.device(), t.user(), t.user()
+	{"limits.bundles", "Fetches of bundles are limited for each pair of calling user and target user: 429, and others are not held up.", func(t *try) {
+		owner, other, target, elsewhere := t.user(), t.device(), t.user(), t.user()
+		caller, second := t.deviceOf(owner, 1, 0), t.deviceOf(owner, 1, 0)
 		t.deviceOf(target, 1, 0)
 		fetch := request{method: "GET", path: "/v1/users/" + target.id.String(), token: caller.token}
 		a := t.untilLimited(fetch, http.StatusOK).wantError(http.StatusTooManyRequests, "")
 		t.must(a.header.Get("Retry-After") != "", "429 without Retry-After")
 		fetch.raw, fetch.token = true, other.token
-		t.send(fetch).want(http.StatusOK, "(by another device)")
+		t.send(fetch).want(http.StatusOK, "(by another user)")
+		fetch.token = second.token
+		t.send(fetch).wantError(http.StatusTooManyRequests, "(by another device of the same user)")
 		fetch.token, fetch.path = caller.token, "/v1/users/"+elsewhere.id.String()
 		t.send(fetch).want(http.StatusOK, "(of another user)")
 	}},

@@ -73,6 +73,24 @@ var limitFaults = []fault{
 		}}
 	}},
 	{"bundles are limited for a caller, whoever the target", "limits.bundles", limited("GET /v1/users/{id}")},
+	{"bundles are limited for each device", "limits.bundles", func(*broken) spoil {
+		served, last := newTable[bool](), newTable[*reply]()
+		return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
+			r := forward(a)
+			if a.where != "GET /v1/users/{id}" || r == nil {
+				return r
+			}
+			if r.status == http.StatusOK {
+				served.put(a.token(), true)
+				last.put(a.id, r)
+			} else if _, known := served.get(a.token()); r.status == http.StatusTooManyRequests && !known {
+				if earlier, ok := last.get(a.id); ok {
+					return earlier
+				}
+			}
+			return r
+		}}
+	}},
 	{"Retry-After is too short", "limits.retry-after", limited("POST /v1/gateway/ticket")},
 }
 
