@@ -15,7 +15,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/obscura-relay/obscura/internal/app"
-	"github.com/obscura-relay/obscura/internal/limit"
 )
 
 var (
@@ -93,7 +92,7 @@ func form(flag *kong.Flag) string {
 		return "debug, info, warn or error"
 	case reflect.TypeFor[[]netip.Prefix]():
 		return "networks, for example 10.0.0.0/8,::1/128"
-	case reflect.TypeFor[limit.Rate]():
+	case reflect.TypeFor[app.Rate]():
 		return "a rate EVENTS/TIME, for example 20/1m"
 	case reflect.TypeFor[app.Rates]():
 		return "rates by name, for example sends=3000/1m"

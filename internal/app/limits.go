@@ -10,6 +10,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/limit"
 )
 
+// Rate is how a limit is written: events in a time.
+type Rate = limit.Rate
+
 // Rates are limits by their names.
 type Rates map[string]limit.Rate
 

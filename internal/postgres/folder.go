@@ -151,7 +151,9 @@ func (c *Cluster) lockDir(ctx context.Context, name string) (*os.File, error) {
 		if err == nil {
 			return dir, nil
 		}
-		c.sayEvery(&said, "waiting for the PostgreSQL of an earlier relay to end", "folder", path)
+		if due(&said) {
+			c.cfg.Logger.Warn("waiting for the PostgreSQL of an earlier relay to end", "folder", path)
+		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, errors.Join(fmt.Errorf("postgres: lock %s: %w", path, err), dir.Close())
 		}
@@ -163,12 +165,16 @@ func (c *Cluster) lockDir(ctx context.Context, name string) (*os.File, error) {
 	}
 }
 
-// sayEvery says at most every few seconds what is waited for.
-func (c *Cluster) sayEvery(said *time.Time, what string, args ...any) {
-	if time.Since(*said) >= 3*time.Second {
-		*said = time.Now()
-		c.cfg.Logger.Warn(what, args...)
+// sayEvery is how often it is said what is waited for.
+const sayEvery = 3 * time.Second
+
+// due reports, every few seconds, that it is time to say so.
+func due(said *time.Time) bool {
+	if time.Since(*said) < sayEvery {
+		return false
 	}
+	*said = time.Now()
+	return true
 }
 
 func syncDir(path string) error {

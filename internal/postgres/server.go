@@ -80,7 +80,9 @@ func (c *Cluster) prepare(ctx context.Context) error {
 		if errors.As(err, &refusal) && refusal.Code != "57P03" && refusal.Code != "53300" { // neither starting nor full
 			return fmt.Errorf("postgres: the server refuses the relay: %s (SQLSTATE %s)", refusal.Message, refusal.Code)
 		}
-		c.sayEvery(&said, "waiting for the private PostgreSQL, which recovers from a crash or is slow to start", "error", err)
+		if due(&said) {
+			c.cfg.Logger.Warn("waiting for the private PostgreSQL, which recovers from a crash or is slow to start", "error", err)
+		}
 		select {
 		case <-poll.C:
 		case <-c.done:

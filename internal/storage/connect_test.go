@@ -68,16 +68,16 @@ func says(code, message string) func(net.Conn) {
 }
 
 // await waits for a database for a while, and returns the error and what was logged.
-func await(t *testing.T, url string, timeout time.Duration) (err error, log string) {
+func await(t *testing.T, url string, timeout time.Duration) (log string, err error) {
 	t.Helper()
 	var out bytes.Buffer // AwaitReady logs from its own goroutine
 	d, err := storage.Open(t.Context(), url, storage.Options{MaxConns: 2, Logger: slog.New(slog.NewTextHandler(&out, nil))})
 	if err != nil {
-		return err, ""
+		return "", err
 	}
 	defer d.Close()
 	err = d.AwaitReady(t.Context(), timeout)
-	return err, out.String()
+	return out.String(), err
 }
 
 func TestAPermanentRefusalEndsTheWaitAtOnce(t *testing.T) {
@@ -96,7 +96,7 @@ func TestAPermanentRefusalEndsTheWaitAtOnce(t *testing.T) {
 	} {
 		address := refusing(t, says(c.code, c.message))
 		began := time.Now()
-		err, log := await(t, "postgres://obscura:"+hunter+"@"+address+"/nowhere", time.Minute)
+		log, err := await(t, "postgres://obscura:"+hunter+"@"+address+"/nowhere", time.Minute)
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), address) ||
 			!strings.Contains(err.Error(), strings.ReplaceAll(c.message, hunter, "…")) || !strings.Contains(err.Error(), "(SQLSTATE "+c.code+")") {
 			t.Errorf("%s: %v", name, err)
@@ -120,7 +120,7 @@ func TestAPassingRefusalIsWaitedForAndSaid(t *testing.T) {
 		"hung up":              {func(conn net.Conn) { _, _ = conn.Read(make([]byte, 1<<10)) }, "without an answer that PostgreSQL would give"},
 	} {
 		address := refusing(t, c.answer)
-		err, log := await(t, "postgres://obscura:"+hunter+"@"+address+"/nowhere", 500*time.Millisecond)
+		log, err := await(t, "postgres://obscura:"+hunter+"@"+address+"/nowhere", 500*time.Millisecond)
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "was not ready within 500ms: PostgreSQL at "+address) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -128,7 +128,7 @@ func TestAPassingRefusalIsWaitedForAndSaid(t *testing.T) {
 			t.Errorf("%s: the log: %s", name, log)
 		}
 	}
-	err, log := await(t, "postgres://obscura:"+hunter+"@127.0.0.1:1/nowhere", 300*time.Millisecond)
+	log, err := await(t, "postgres://obscura:"+hunter+"@127.0.0.1:1/nowhere", 300*time.Millisecond)
 	if err == nil || !strings.Contains(err.Error(), "PostgreSQL at 127.0.0.1:1: connection refused") || !strings.Contains(log, "connection refused") {
 		t.Errorf("%v: %s", err, log)
 	}
@@ -155,7 +155,7 @@ func TestADatabaseThatComesIsTaken(t *testing.T) {
 		_, _ = io.Copy(conn, server)
 	})
 	behind.Host = address
-	if err, log := await(t, behind.String(), time.Minute); err != nil || strings.Count(log, "level=WARN") != 1 {
+	if log, err := await(t, behind.String(), time.Minute); err != nil || strings.Count(log, "level=WARN") != 1 {
 		t.Errorf("%v: %s", err, log)
 	}
 }
@@ -183,7 +183,7 @@ func TestAnUnknownHostAndBadTLSEndTheWaitAtOnce(t *testing.T) {
 		if os.Geteuid() == 0 && want == "permission denied" {
 			continue // root may look anywhere
 		}
-		err, _ := await(t, "postgres://u:"+hunter+"@"+address, time.Second)
+		_, err := await(t, "postgres://u:"+hunter+"@"+address, time.Second)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), hunter) {
 			t.Errorf("%s: %v, want %s", address, err, want)
 		}
@@ -244,13 +244,13 @@ func TestARealServersRefusalsAreFinal(t *testing.T) {
 		u.User, u.Path = url.UserPassword(user, hunter), "/"+database
 		return u.String()
 	}
-	if err, _ := await(t, address("guest", "obscura"), time.Minute); err != nil {
+	if _, err := await(t, address("guest", "obscura"), time.Minute); err != nil {
 		t.Errorf("the right password: %v", err)
 	}
 	wrong := strings.Replace(address("guest", "obscura"), hunter, hunter+"x", 1)
 	for url, state := range map[string]string{wrong: "28P01", address("nobody_here", "obscura"): "28P01", address("stranger", "obscura"): "28000",
 		address("guest", "nowhere"): "3D000", address("guest", "closed"): "42501", address("obscura", "nowhere"): "3D000"} {
-		if err, log := await(t, url, time.Minute); err == nil || !strings.Contains(err.Error(), "(SQLSTATE "+state+")") || strings.Contains(err.Error(), hunter) || strings.Contains(log, "WARN") {
+		if log, err := await(t, url, time.Minute); err == nil || !strings.Contains(err.Error(), "(SQLSTATE "+state+")") || strings.Contains(err.Error(), hunter) || strings.Contains(log, "WARN") {
 			t.Errorf("%s: %v: %s", state, err, log)
 		}
 	}
