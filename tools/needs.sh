@@ -30,7 +30,7 @@ lacks_certificates() {
   for file in "${SSL_CERT_FILE:-}" /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem; do
     if [ -s "$file" ]; then return; fi
   done
-  echo "the certificates of authorities"
+  echo "CA certificates"
 }
 
 # The race detector needs it, and the headers of the C library. CC may have arguments.

@@ -41,7 +41,7 @@ with=()
 program id "echo 1000"
 # These are looked for in folders that a PATH does not hide.
 certificates="" certificates_package="" postgres="" postgres_package="" pgbouncer="" pgbouncer_package=""
-[ -s /etc/ssl/certs/ca-certificates.crt ] || certificates="the certificates of authorities, " certificates_package="ca-certificates "
+[ -s /etc/ssl/certs/ca-certificates.crt ] || certificates="CA certificates, " certificates_package="ca-certificates "
 [ -n "$(compgen -G '/usr/lib/postgresql/*/bin/initdb')" ] || postgres=", PostgreSQL 15 or newer" postgres_package=" postgresql"
 [ -x /usr/sbin/pgbouncer ] || pgbouncer=", PgBouncer" pgbouncer_package=" pgbouncer"
 brings="on Debian this brings it, as root: apt-get update && apt-get install -y --no-install-recommends"
