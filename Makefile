@@ -106,12 +106,15 @@ test-signal: need-go-postgres-node build ## examples/signal-chat as a test: real
 	@go build -o bin/front ./tools/front
 	@$(with_client); tools/npm-ci.sh examples/signal-chat; cd examples/signal-chat && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
 
-.PHONY: test-prerequisites test-npm
+.PHONY: test-prerequisites test-npm fresh-root
 test-prerequisites: ## what tools/prerequisites.sh says and does on machines that lack things
 	@tools/test-prerequisites.sh
 
 test-npm: need-node ## that npm installs everything that the lock files name, however it is configured
 	@tools/test-npm.sh
+
+fresh-root: ## what the README says, on a Debian 12 that has nothing else, as root and as an ordinary user; needs root, on Debian
+	@tools/fresh-root.sh
 
 .PHONY: client-ts test-ts test-web check-client-ts
 client-ts: need-node ## install and build clients/ts
