@@ -193,9 +193,9 @@ check-client-go: need-go-postgres-node build ## the program of clients/go/README
 	@tools/with-relay.sh tools/check-client-go.sh
 
 .PHONY: check-client-python
-check-client-python: build ## a client of others: generated in Python by openapi-python-client, and the whole flow with it
-	@$(GO) build -o bin/front ./tools/front
-	@$(with_node); $(with_postgres); tools/with-relay.sh tools/checked.sh tools/check-client-python.sh
+check-client-python: need-go-postgres-node build ## a client of others: generated in Python by openapi-python-client, and the whole flow with it
+	@go build -o bin/front ./tools/front
+	@tools/with-relay.sh tools/checked.sh tools/check-client-python.sh
 
 .PHONY: check-docs
 check-docs: need-curl-git-go-postgres ## links between the documents, and the commands they show, run against a relay started as the README says
