@@ -75,7 +75,7 @@ var drivers = map[string]driver{
 	"getFrames":       nil,
 	"getDocs":         nil,
 	"getDocsFile": func(t *rapid.T, _ *world, c *call) {
-		c.ids["file"] = rapid.SampledFrom([]string{"page.js", "page.css", "swagger-ui.css"}).Draw(t, "file")
+		c.ids["name"] = rapid.SampledFrom([]string{"page.js", "page.css", "swagger-ui.css"}).Draw(t, "file")
 	},
 }
 
