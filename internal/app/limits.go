@@ -66,7 +66,7 @@ func (o *OldLimits) warn(logger *slog.Logger) {
 
 // rates makes the counters, nil when rate limits are off. An old name gives way to a new one.
 func (c *Config) rates() (*api.Limits, error) {
-	changed := c.OldLimits.set()
+	changed := c.set()
 	maps.Copy(changed, c.Limits)
 	limits, err := api.NewLimits(changed)
 	if c.RateLimits == "off" {

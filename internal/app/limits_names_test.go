@@ -19,10 +19,10 @@ func TestAnOldNameOfALimitGivesWayAndIsToldOf(t *testing.T) {
 	for _, row := range api.LimitTable {
 		known[row.Name] = true
 	}
-	if set := c.OldLimits.set(); len(set) != 11 {
+	if set := c.set(); len(set) != 11 {
 		t.Errorf("%d old names", len(set))
 	}
-	for name := range c.OldLimits.set() {
+	for name := range c.set() {
 		if !known[name] {
 			t.Errorf("the old name %s leads nowhere", name)
 		}
