@@ -1,7 +1,7 @@
 -- Published keys: what a device uploads and what a pre-key bundle hands out.
 
 -- name: InsertPreKeyStock :exec
-INSERT INTO pre_key_stocks (device_id) VALUES (@device_id);
+INSERT INTO pre_key_stocks (device_id, remembered) VALUES (@device_id, false);
 
 -- name: LockPreKeyStock :one
 -- Serialises uploads and hand-outs of one device. Returns the number of the upload that begins.
@@ -152,6 +152,7 @@ WITH want AS (
     FROM kyber GROUP BY device_id
 ), taken AS (
     UPDATE pre_key_stocks s SET
+        remembered  = true,
         ec_count    = s.ec_count - coalesce(cardinality(e.ids), 0),
         kyber_count = s.kyber_count - coalesce(cardinality(k.ids), 0),
         ec_floor    = CASE WHEN stock.fresh AND e.ids IS NOT NULL
@@ -161,7 +162,7 @@ WITH want AS (
     FROM stock
     LEFT JOIN ec_lists e ON e.device_id = stock.device_id
     LEFT JOIN kyber_lists k ON k.device_id = stock.device_id
-    WHERE s.device_id = stock.device_id AND (e.ids IS NOT NULL OR k.ids IS NOT NULL)
+    WHERE s.device_id = stock.device_id AND (e.ids IS NOT NULL OR k.ids IS NOT NULL OR NOT s.remembered)
     RETURNING s.device_id, s.ec_count, s.kyber_count
 )
 SELECT d.user_id, d.id, d.number, d.registration_id, d.identity_key,

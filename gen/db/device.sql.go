@@ -153,6 +153,20 @@ func (q *Queries) InsertDevice(ctx context.Context, db DBTX, arg InsertDevicePar
 	return created_at, err
 }
 
+const markSenders = `-- name: MarkSenders :exec
+WITH new AS MATERIALIZED (
+    SELECT device_id FROM pre_key_stocks WHERE device_id = ANY($1::uuid[]) AND NOT remembered
+    ORDER BY device_id FOR NO KEY UPDATE
+)
+UPDATE pre_key_stocks s SET remembered = true FROM new WHERE s.device_id = new.device_id
+`
+
+// Locks in the order of devices, as hand-outs do, and only those that are not marked yet.
+func (q *Queries) MarkSenders(ctx context.Context, db DBTX, deviceIds []uuid.UUID) error {
+	_, err := db.Exec(ctx, markSenders, deviceIds)
+	return err
+}
+
 const nextDeviceNumber = `-- name: NextDeviceNumber :one
 SELECT n::smallint AS number
 FROM generate_series(1, 127) AS n
@@ -236,10 +250,12 @@ func (q *Queries) RestingDeviceNumbers(ctx context.Context, db DBTX, userID uuid
 
 const retireDeviceNumbers = `-- name: RetireDeviceNumbers :exec
 INSERT INTO retired_device_numbers (user_id, number)
-SELECT user_id, number FROM devices WHERE id = $1
+SELECT d.user_id, d.number FROM devices d JOIN pre_key_stocks s ON s.device_id = d.id
+WHERE d.id = $1 AND s.remembered
 ON CONFLICT (user_id, number) DO UPDATE SET retired_at = now()
 `
 
+// Only if somebody may remember the device: a bundle of it was handed out, or it has sent mail.
 func (q *Queries) RetireDeviceNumbers(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
 	_, err := db.Exec(ctx, retireDeviceNumbers, deviceID)
 	return err

@@ -173,7 +173,7 @@ func (q *Queries) InsertKyberPreKeys(ctx context.Context, db DBTX, arg InsertKyb
 
 const insertPreKeyStock = `-- name: InsertPreKeyStock :exec
 
-INSERT INTO pre_key_stocks (device_id) VALUES ($1)
+INSERT INTO pre_key_stocks (device_id, remembered) VALUES ($1, false)
 `
 
 // Published keys: what a device uploads and what a pre-key bundle hands out.
@@ -427,6 +427,7 @@ WITH want AS (
     FROM kyber GROUP BY device_id
 ), taken AS (
     UPDATE pre_key_stocks s SET
+        remembered  = true,
         ec_count    = s.ec_count - coalesce(cardinality(e.ids), 0),
         kyber_count = s.kyber_count - coalesce(cardinality(k.ids), 0),
         ec_floor    = CASE WHEN stock.fresh AND e.ids IS NOT NULL
@@ -436,7 +437,7 @@ WITH want AS (
     FROM stock
     LEFT JOIN ec_lists e ON e.device_id = stock.device_id
     LEFT JOIN kyber_lists k ON k.device_id = stock.device_id
-    WHERE s.device_id = stock.device_id AND (e.ids IS NOT NULL OR k.ids IS NOT NULL)
+    WHERE s.device_id = stock.device_id AND (e.ids IS NOT NULL OR k.ids IS NOT NULL OR NOT s.remembered)
     RETURNING s.device_id, s.ec_count, s.kyber_count
 )
 SELECT d.user_id, d.id, d.number, d.registration_id, d.identity_key,

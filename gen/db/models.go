@@ -122,6 +122,7 @@ type PreKeyStock struct {
 	EcCount    int32
 	KyberCount int32
 	Uploads    int64
+	Remembered bool
 }
 
 type PushToken struct {

@@ -174,10 +174,11 @@ func TestTheExportHoldsEverythingThatIsKept(t *testing.T) {
 	relay := relaytest.Start(t)
 	user := relay.Register(t)
 	first, second, gone := user.NewDevice(t), user.NewDevice(t), user.NewDevice(t)
+	sender := relay.Register(t).NewDevice(t)
+	gone.Send(t, nil, relaytest.To(sender.ID, "remember me"))
 	if _, err := first.DeleteDeviceWithResponse(t.Context(), gone.ID); err != nil {
 		t.Fatal(err)
 	}
-	sender := relay.Register(t).NewDevice(t)
 	sender.Send(t, nil, relaytest.To(second.ID, "12345"), relaytest.To(second.ID, "678"))
 	for _, token := range []string{user.Token, first.Token} { // user-scoped, device-scoped
 		got, err := relay.Client(token).GetAccountWithResponse(t.Context())

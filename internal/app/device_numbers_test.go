@@ -61,11 +61,17 @@ func TestTwentyDevicesAtOnceBecomeExactlyTen(t *testing.T) {
 func TestADeviceNumberRestsAfterItsDeviceIsGone(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	user := relay.Register(t)
+	user, other := relay.Register(t), relay.Register(t).NewDevice(t)
 	for want := int32(1); want <= 12; want++ { // more than ten, one after the other
-		d := user.NewDevice(t)
+		d := plainDevice(t, user, int(want%3)) // some without one-time keys
 		if d.Number != want {
 			t.Fatalf("number %d, want %d", d.Number, want)
+		}
+		// Others know it: they have a bundle of it, or mail from it.
+		if want%2 == 0 {
+			fetchBundle(t, other, user.ID)
+		} else if failed := d.Send(t, nil, relaytest.To(other.ID, "from a device that goes")); len(failed) != 0 {
+			t.Fatal(failed)
 		}
 		if got, err := user.DeleteDeviceWithResponse(t.Context(), d.ID); err != nil || got.StatusCode() != http.StatusOK {
 			t.Fatalf("delete: %v, %s", err, got.Body)
@@ -95,6 +101,31 @@ func TestADeviceNumberRestsAfterItsDeviceIsGone(t *testing.T) {
 	}
 	if resting := account.JSON200.RestingDeviceNumbers; slices.Contains(resting, 42) || !slices.Contains(resting, 43) {
 		t.Errorf("resting: %v; 42 is in use, 43 rests", resting)
+	}
+}
+
+// Nobody has heard of these devices: a client that makes and removes them does not lock its user out.
+func TestADeviceNumberThatNobodyKnowsDoesNotRest(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user, other := relay.Register(t), relay.Register(t).NewDevice(t)
+	for range 130 {
+		d := plainDevice(t, user, 0)
+		if d.Number != 1 {
+			t.Fatalf("number %d, want 1", d.Number)
+		}
+		if got, err := user.DeleteDeviceWithResponse(t.Context(), d.ID); err != nil || got.StatusCode() != http.StatusOK {
+			t.Fatalf("delete: %v, %s", err, got.Body)
+		}
+	}
+	known := plainDevice(t, user, 0)
+	other.Send(t, nil, relaytest.To(known.ID, "mail to it")) // its sender got its id from elsewhere
+	fetchBundle(t, other, user.ID)
+	if got, err := user.DeleteDeviceWithResponse(t.Context(), known.ID); err != nil || got.StatusCode() != http.StatusOK {
+		t.Fatalf("delete: %v, %s", err, got.Body)
+	}
+	if d := plainDevice(t, user, 0); d.Number != 2 {
+		t.Errorf("number %d, want 2: 1 is remembered", d.Number)
 	}
 }
 

@@ -15,7 +15,7 @@ var kept = map[string]string{
 	"sessions":               "id=sessionId user_id=userId device_id=deviceId refresh_key=-a-secret created_at=createdAt expires_at=expiresAt",
 	"refresh_tokens":         "hash=-a-secret session_id=sessionId expires_at=expiresAt used_at=-only-within-a-session parent=-a-hash-of-a-secret uses=-only-within-a-session",
 	"gateway_tickets":        "hash=-a-secret session_id=sessionId expires_at=-thirty-seconds",
-	"pre_key_stocks":         "device_id=deviceId ec_floor=-a-hint kyber_floor=-a-hint ec_count=oneTimePreKeyCount kyber_count=kyberPreKeyCount uploads=-a-count-within-the-keys",
+	"pre_key_stocks":         "device_id=deviceId ec_floor=-a-hint kyber_floor=-a-hint ec_count=oneTimePreKeyCount kyber_count=kyberPreKeyCount uploads=-a-count-within-the-keys remembered=-it-shows-when-the-number-rests",
 	"known_pre_keys":         "user_id=userId device_id=deviceId ec=-digests-of-public-keys kyber=-digests-of-public-keys",
 	"ec_pre_keys":            "device_id=deviceId key_id=oneTimePreKeyIds public_key=digest upload=-a-count-within-the-keys",
 	"kyber_pre_keys":         "device_id=deviceId key_id=kyberPreKeyIds public_key=digest signature=-public-and-in-every-bundle upload=-a-count-within-the-keys",

@@ -1,8 +1,8 @@
 // Package device keeps a user's devices: their numbers, names, and the moment they come and go.
 //
 // Invariants: a user has at most core.MaxDevices; a device number is unique within its user and rests
-// after its device is gone; a device exists with its keys and its mailbox or not at all. On failure
-// nothing has changed.
+// after its device is gone, if somebody may remember it: a bundle was handed out, or mail was sent by it;
+// a device exists with its keys and its mailbox or not at all. On failure nothing has changed.
 package device
 
 import (
@@ -33,7 +33,7 @@ var ErrTooMany = core.NewError(core.Forbidden, "device_limit", "A user has at mo
 
 // ErrNoNumber says that all device numbers are in use or at rest.
 var ErrNoNumber = core.NewError(core.Forbidden, "device_numbers_exhausted",
-	"All 127 device numbers are in use or rest for 60 days after their device was removed.")
+	"All 127 device numbers are in use, or rest for 60 days after a device that others know was removed.")
 
 // Device is one device of a user.
 type Device struct {
@@ -195,7 +195,7 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID
 	return nil
 }
 
-// Erase deletes a device with everything that is kept for it, and puts its number to rest. Locks are
+// Erase deletes a device with everything that is kept for it, and puts its number to rest if need be. Locks are
 // taken in the order of an upload: stock, device, mailbox, backup.
 func Erase(ctx context.Context, tx db.DBTX, user core.UserID, id core.DeviceID) error {
 	q := storage.Queries

@@ -85,9 +85,13 @@ func recall(ctx context.Context, tx db.DBTX, user core.UserID, device core.Devic
 }
 
 // Retire keeps what a device has handed out, when the device is removed: its keys may come again, for a
-// new device. The caller holds the user's lock and that of the device's stock.
+// new device. The caller holds the user's lock, and afterwards that of the device's stock. Returns
+// ErrDeviceGone.
 func Retire(ctx context.Context, tx db.DBTX, user core.UserID, device core.DeviceID) error {
 	q := storage.Queries
+	if _, err := q.LockPreKeyStock(ctx, tx, device); err != nil { // no key goes out from here on
+		return storage.NoRowsAs(err, ErrDeviceGone)
+	}
 	ec, kyber, err := recall(ctx, tx, user, device)
 	if err != nil {
 		return err

@@ -44,6 +44,7 @@ type node struct {
 	main, async *storage.DB
 	counts      counts
 	stop        func() // ends the work in the relay's order; may be called twice
+	close       func() // ends what an idle node does
 
 	// here are the devices with a socket on this node: what is committed for them is offered.
 	here sync.Map
@@ -95,12 +96,16 @@ func newNode(t failer, url string) *node {
 	return n
 }
 
-// idleNode makes a Service that does not work yet.
+// idleNode makes a Service that does not work yet: it marks who sends, and the sends wait.
 func idleNode(t failer, url string) *node {
 	t.Helper()
 	n := &node{main: openDB(t, url, 6, false), async: openDB(t, url, 3, true), offered: map[core.DeviceID][]core.Envelope{}}
 	n.Service = New(Config{DB: n.main, Async: n.async, Offer: n.offer, Announce: n.announce, Counters: &n.counts})
-	n.stop = sync.OnceFunc(func() { n.main.Close(); n.async.Close() })
+	marks, stopMarks := context.WithCancel(context.Background())
+	var marking sync.WaitGroup
+	marking.Go(func() { _ = n.marks.Run(marks) })
+	n.close = func() { stopMarks(); marking.Wait(); n.main.Close(); n.async.Close() }
+	n.stop = sync.OnceFunc(n.close)
 	return n
 }
 
@@ -108,15 +113,14 @@ func (n *node) run() {
 	sends, stopSends := context.WithCancel(context.Background())
 	acks, stopAcks := context.WithCancel(context.Background())
 	var sending, acking sync.WaitGroup
-	sending.Go(func() { _ = n.RunSends(sends) })
+	sending.Go(func() { _ = n.sends.Run(sends) })
 	acking.Go(func() { _ = n.RunAcknowledgements(acks) })
 	n.stop = sync.OnceFunc(func() {
 		stopSends()
 		sending.Wait()
 		stopAcks()
 		acking.Wait()
-		n.main.Close()
-		n.async.Close()
+		n.close()
 	})
 }
 

@@ -12,6 +12,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/batch"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -49,6 +51,8 @@ type Service struct {
 	announce func(core.Notice)
 	counters Counters
 	sends    *batch.Batcher[*sendRequest, sendAnswer]
+	marks    *batch.Batcher[core.DeviceID, struct{}]
+	senders  senders
 	acks     *ackQueue
 	acked    chan struct{}   // holds one token after acknowledgements were worked on
 	givenUp  context.Context // ends when acknowledgements are to be forgotten
@@ -71,12 +75,18 @@ func New(cfg Config) *Service {
 		acked: make(chan struct{}, 1), txTime: txTime}
 	s.givenUp, s.giveUp = context.WithCancel(context.Background())
 	s.sends = batch.New(sendLimits, s.store)
+	s.marks = batch.New(senderLimits, s.mark)
 	s.acks = newAckQueue(s.forget)
 	return s
 }
 
 // RunSends stores what is sent until ctx ends.
-func (s *Service) RunSends(ctx context.Context) error { return s.sends.Run(ctx) }
+func (s *Service) RunSends(ctx context.Context) error {
+	var g errgroup.Group
+	g.Go(func() error { return s.marks.Run(ctx) })
+	g.Go(func() error { return s.sends.Run(ctx) })
+	return g.Wait()
+}
 
 // RunAcknowledgements deletes what is acknowledged until ctx ends. Stop it after the gateway.
 func (s *Service) RunAcknowledgements(ctx context.Context) error {

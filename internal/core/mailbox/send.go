@@ -59,7 +59,10 @@ type sendAnswer struct {
 // device. Returns ErrKeyReused, or core.Unavailable when too much waits or the database is away; then
 // the batch may have been stored nevertheless, and the same batch sent again gets the first answer.
 func (s *Service) Send(ctx context.Context, sender core.Principal, b Batch) (invalid []int16, err error) {
-	answer, err := s.sends.Do(ctx, &sendRequest{sender, b}, b.weight())
+	var answer sendAnswer
+	if err = s.markSender(ctx, sender.Device); err == nil {
+		answer, err = s.sends.Do(ctx, &sendRequest{sender, b}, b.weight())
+	}
 	if errors.Is(err, batch.ErrFull) || errors.Is(err, batch.ErrStopped) || (err != nil && ctx.Err() != nil) {
 		return nil, core.Busy(err)
 	}
