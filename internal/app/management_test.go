@@ -154,15 +154,15 @@ func TestMetricsCountWithoutNamingAnybody(t *testing.T) {
 	ask{method: "GET", path: "/v1/nothing/" + alice.ID.String()}.to(t, relay).want(t, 404, "not_found")
 	ask{method: "GET", path: "/v1/account", token: "x"}.to(t, relay).want(t, 401, "unauthorized")
 	w := dialWire(t, relay)
-	w.send("POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: 10485760\r\n\r\n")
-	w.reply().want(t, 413, "body_too_large")
+	w.send("GET /v1/account HTTP/1.1\r\nHost: x\r\nX-Long: " + strings.Repeat("x", 20_000) + "\r\n\r\n")
+	w.reply().want(t, 431, "headers_too_large")
 	for name, want := range map[string]string{
 		`obscura_request_duration_seconds_count{operation="createUser",status="201"}`:   "2",
 		`obscura_request_duration_seconds_count{operation="createDevice",status="201"}`: "2",
 		`obscura_request_duration_seconds_count{operation="sendMessages",status="200"}`: "1",
 		`obscura_request_duration_seconds_count{operation="getAccount",status="401"}`:   "1",
 		`obscura_request_duration_seconds_count{operation="none",status="404"}`:         "1",
-		`obscura_request_duration_seconds_count{operation="none",status="413"}`:         "1",
+		`obscura_request_duration_seconds_count{operation="none",status="431"}`:         "1",
 		`obscura_live_sockets`:                              "1",
 		`obscura_queue_waiting{queue="sends"}`:              "0",
 		`obscura_queue_waiting{queue="acknowledgements"}`:   "0",
