@@ -29,6 +29,7 @@ var limitChecks = []check{
 		owner, other, target, elsewhere := t.user(), t.device(), t.user(), t.user()
 		caller, second := t.deviceOf(owner, 1, 0), t.deviceOf(owner, 1, 0)
 		t.deviceOf(target, 1, 0)
+		t.deviceOf(elsewhere, 1, 0)
 		fetch := request{method: "GET", path: "/v1/users/" + target.id.String(), token: caller.token}
 		a := t.untilLimited(fetch, http.StatusOK).wantError(http.StatusTooManyRequests, "")
 		t.must(a.header.Get("Retry-After") != "", "429 without Retry-After")

@@ -54,6 +54,7 @@ var tokenChecks = []check{
 	}},
 	{"tokens.scopes", "A user-scoped token is 403 where a device is needed; a device-scoped one does everything.", func(t *try) {
 		d, other := t.device(), t.user()
+		t.deviceOf(other, 1, 0)
 		for _, r := range deviceNeeded(other.id) {
 			r.token = d.user.token
 			t.send(r).wantError(http.StatusForbidden, "(user-scoped)")
