@@ -138,8 +138,14 @@ func (s *server) clientAddr(request *fasthttp.RequestCtx) netip.Addr {
 		lines := bytes.Join(request.Request.Header.PeekAll(fiber.HeaderXForwardedFor), []byte(","))
 		hops := strings.Split(string(lines), ",")
 		for _, hop := range slices.Backward(hops) {
-			next, err := netip.ParseAddr(strings.TrimSpace(hop))
-			if err != nil {
+			next, ok := parseHop(hop)
+			if !ok {
+				if len(lines) > 0 {
+					s.unreadHop.Do(func() {
+						s.cfg.Logger.Warn("X-Forwarded-For of a trusted proxy holds something else than an address; "+
+							"its clients may share one rate limit", "component", "api")
+					})
+				}
 				break
 			}
 			addr = next.Unmap().WithZone("")
@@ -152,6 +158,19 @@ func (s *server) clientAddr(request *fasthttp.RequestCtx) netip.Addr {
 		return netip.PrefixFrom(addr, 64).Masked().Addr()
 	}
 	return addr
+}
+
+// parseHop reads an address as proxies write it: alone, in brackets, with a port, or in quotes.
+func parseHop(hop string) (netip.Addr, bool) {
+	hop = strings.Trim(strings.TrimSpace(hop), `"`)
+	if withPort, err := netip.ParseAddrPort(hop); err == nil {
+		return withPort.Addr(), true
+	}
+	if len(hop) > 1 && hop[0] == '[' && hop[len(hop)-1] == ']' {
+		hop = hop[1 : len(hop)-1]
+	}
+	addr, err := netip.ParseAddr(hop)
+	return addr, err == nil
 }
 
 func (s *server) trusted(addr netip.Addr) bool {

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -79,6 +80,7 @@ type server struct {
 	literals   map[string][]string   // the methods of paths without parameters
 	bodies     bodies
 	documents  *documents
+	unreadHop  sync.Once // the log has been told of an X-Forwarded-For that cannot be read
 }
 
 var _ api.StrictServerInterface = (*server)(nil)
