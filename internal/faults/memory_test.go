@@ -14,12 +14,17 @@ import (
 )
 
 // TestUploadsAreNeverWholeInMemory uploads the largest attachments to a real process, alone and many at once, and asks the kernel
-// for the most memory that it had meanwhile.
+// for the most memory that it had meanwhile. Nothing runs beside it: the 1.6 GB that it syncs would hold up the
+// commits of the others, and theirs its own.
 func TestUploadsAreNeverWholeInMemory(t *testing.T) {
-	t.Parallel()
 	const size = 50 << 20
 	w := newWorld(t, false)
 	n := w.nodes[0]
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the last lines of the node's log:\n%s", n.lastWords())
+		}
+	})
 	// On the other node: what hashing a password takes, and leaves behind, would hide what uploads take.
 	device := relaytest.At(t, w.nodes[1].url()).Register(t).NewDevice(t)
 	upload := func(size int64) {
