@@ -43,7 +43,10 @@ func (p *programs) fill(dir string, a account, link string) error {
 			return err
 		}
 	}
-	return a.give(p.copy)
+	if err := a.give(p.copy); err != nil {
+		return err
+	}
+	return os.Chmod(p.copy, 0o750) //nolint:gosec // initdb runs with the group of the account
 }
 
 // remove removes the copy, if it is one.

@@ -39,10 +39,10 @@ func (c *Cluster) openFolder() error {
 	case err != nil:
 		return fmt.Errorf("postgres: lock %s: %w", c.lock.Name(), err)
 	}
-	if c.account, err = accountFor(c.path("cluster")); err != nil {
+	if c.account, err = ownAccount(c.cfg.DataDir); err != nil {
 		return err
 	}
-	if c.run, err = c.makeDir("run"); err != nil {
+	if c.run, err = c.makeDir("run", c.account); err != nil {
 		return err
 	}
 	c.host = c.run.Name()
@@ -93,7 +93,11 @@ func (c *Cluster) initdb(ctx context.Context) error {
 	if err := os.RemoveAll(c.path("initdb")); err != nil {
 		return fmt.Errorf("postgres: %w", err)
 	}
-	dir, err := c.makeDir("initdb")
+	maker, err := c.account.maker()
+	if err != nil {
+		return err
+	}
+	dir, err := c.makeDir("initdb", maker)
 	if err != nil {
 		return err
 	}
@@ -107,11 +111,14 @@ func (c *Cluster) initdb(ctx context.Context) error {
 	}
 	runtime.LockOSThread() // the death signal comes when the thread ends
 	defer runtime.UnlockOSThread()
-	cmd := c.programs.command(ctx, c.account, syscall.SIGKILL, []*os.File{dir}, "initdb", args...)
+	cmd := c.programs.command(ctx, maker, syscall.SIGKILL, []*os.File{dir}, "initdb", args...)
 	var stderr bytes.Buffer
 	cmd.Stderr, cmd.WaitDelay = &stderr, time.Second
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("postgres: initdb failed: %w: %s", err, strings.TrimSpace(stderr.String()))
+	}
+	if err := c.account.give(c.path("initdb")); err != nil {
+		return fmt.Errorf("postgres: %w", err)
 	}
 	if err := os.Rename(c.path("initdb"), c.path("cluster")); err != nil {
 		return fmt.Errorf("postgres: %w", err)
@@ -119,13 +126,13 @@ func (c *Cluster) initdb(ctx context.Context) error {
 	return syncDir(c.cfg.DataDir)
 }
 
-// makeDir opens a folder of the account, made if need be.
-func (c *Cluster) makeDir(name string) (*os.File, error) {
+// makeDir opens a folder of an account, made if need be.
+func (c *Cluster) makeDir(name string, owner account) (*os.File, error) {
 	path := c.path(name)
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	if err := c.account.give(path); err != nil {
+	if err := owner.give(path); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	dir, err := os.Open(path)

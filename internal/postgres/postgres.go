@@ -15,8 +15,8 @@
 //     its relay for a moment is waited for.
 //   - The server ends with this process, however that ends: it asks the kernel for a SIGINT at the
 //     death of its parent, and shuts down cleanly on it.
-//   - PostgreSQL refuses to run as root. Started by root, it runs as the account postgres, or
-//     nobody, without any capability, and gets its folders as inherited descriptors
+//   - PostgreSQL refuses to run as root. Started by root, it runs as an account of its own, without
+//     any capability, and gets its folders as inherited descriptors
 //     (/proc/self/fd/3 and 4): the data stays where it was asked to be, even below a folder that
 //     the account may not enter, and only root reaches the socket. Programs below such a folder
 //     are copied to a temporary one for as long as the server runs.
@@ -87,6 +87,7 @@ type Cluster struct {
 // working directory, else from the highest version in /usr/lib/postgresql, else from PATH. An
 // existing cluster takes the first of them that has its major version. Programs that the account
 // of the server cannot reach come last.
+//
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	if cfg.DataDir == "" {
 		return nil, errors.New("postgres: no data folder was given")

@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(helperDir); dir != "" {
 		helper(dir)
 	}
+	if hosts := os.Getenv(intruderHosts); hosts != "" {
+		intruder(hosts)
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -26,8 +26,8 @@ func (c *Cluster) launch(ctx context.Context) error {
 	defer dir.Close() // the server has its own
 	if st, err := dir.Stat(); err != nil {
 		return fmt.Errorf("postgres: %w", err)
-	} else if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Uid == 0 {
-		if err := c.account.give(dir.Name()); err != nil { // put back from a backup by root
+	} else if !c.account.owns(st) { // made by an earlier version, or put back from a backup by root
+		if err := c.account.give(dir.Name()); err != nil {
 			return fmt.Errorf("postgres: %w", err)
 		}
 	}
