@@ -25,6 +25,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/push"
 	"github.com/obscura-relay/obscura/internal/gateway"
 	"github.com/obscura-relay/obscura/internal/metrics"
+	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/storage"
 	"github.com/obscura-relay/obscura/internal/wake"
 )
@@ -179,13 +180,14 @@ const (
 	vacuumEvery = 10 * time.Second
 	rotateEvery = time.Hour
 	walkEvery   = 24 * time.Hour
+	forgetEvery = time.Hour
 )
 
 // vacuum keeps the queues small on somebody else's server, on one node at a time. The private server's
 // autovacuum looks every second and needs no help.
 func (r *relay) vacuum(ctx context.Context) error {
 	if r.db.cluster != nil {
-		return nil
+		return every(ctx, forgetEvery, func() { r.forget(ctx) })
 	}
 	return every(ctx, vacuumEvery, func() {
 		_, err := r.db.async.WithLock(ctx, storage.LockVacuum, func() error { return r.db.async.Vacuum(ctx) })
@@ -193,6 +195,14 @@ func (r *relay) vacuum(ctx context.Context) error {
 			r.logger.Warn("the queues were not vacuumed", "error", err)
 		}
 	})
+}
+
+// forget makes what was acknowledged leave the data folder of the private server. Autovacuum would leave a
+// quiet table alone, and the server would keep a segment of its log until it is full.
+func (r *relay) forget(ctx context.Context) {
+	if err := errors.Join(r.db.async.Vacuum(ctx), postgres.Forget(ctx, r.db.url)); err != nil && ctx.Err() == nil {
+		r.logger.Warn("the data folder still holds mail that was acknowledged; tried again in an hour", "component", "database", "error", err)
+	}
 }
 
 // sweep forgets what has expired: in the database on one node at a time.

@@ -88,6 +88,7 @@ type Cluster struct {
 // existing cluster takes the first of them that has its major version. Programs that the account
 // of the server cannot reach come last.
 //
+// Start removes libpq's variables (PGHOST, PGOPTIONS and so on) from the environment of this process.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	if cfg.DataDir == "" {
 		return nil, errors.New("postgres: no data folder was given")
@@ -102,6 +103,7 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
 		return nil, err
 	}
+	forgetEnvironment()
 	c := &Cluster{cfg: cfg, done: make(chan struct{})}
 	if err := c.start(ctx); err != nil {
 		c.kill()

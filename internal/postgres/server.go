@@ -116,9 +116,13 @@ func (c *Cluster) settings() map[string]string {
 		"max_connections":         strconv.Itoa(c.cfg.MaxConnections),
 		"shared_buffers":          sharedBuffers(),
 		// Nothing copies the log, so it needs no more than recovery does.
-		"wal_level":                    "minimal",
-		"max_wal_senders":              "0",
-		"max_wal_size":                 "4GB",
+		"wal_level":          "minimal",
+		"max_wal_senders":    "0",
+		"max_wal_size":       "4GB",
+		"checkpoint_timeout": "5min",
+		// What the log held leaves the folder: a segment that was kept for later would keep its bytes.
+		"min_wal_size":                 "32MB",
+		"wal_recycle":                  "off",
 		"wal_compression":              "on",
 		"checkpoint_completion_target": "0.9",
 		// Mailboxes fill and empty all day.

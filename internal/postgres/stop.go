@@ -16,7 +16,9 @@ const killAfter = 7 * time.Second
 // then takes up to seven seconds more and tells so in its error. It always returns with the server
 // reaped, and may be called again.
 func (c *Cluster) Stop(ctx context.Context) error {
-	c.stopping.Store(true)
+	if !c.stopping.Swap(true) {
+		c.endSegment(ctx)
+	}
 	defer c.release()
 	c.signal(syscall.SIGINT)
 	select {
