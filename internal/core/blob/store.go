@@ -76,7 +76,12 @@ func (s *Store) write(ctx context.Context, key string, body io.Reader, _ int64) 
 	}
 	var file *os.File
 	w, err := bucket.NewWriter(ctx, key, &blob.WriterOptions{ContentType: octets,
-		BeforeWrite: func(as func(any) bool) error { as(&file); return nil }})
+		BeforeWrite: func(as func(any) bool) error {
+			if !as(&file) {
+				return nil
+			}
+			return file.Chmod(0o600) // gocloud leaves it to the umask
+		}})
 	if err != nil {
 		return err
 	}
