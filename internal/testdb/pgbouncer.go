@@ -31,9 +31,12 @@ func NewPgBouncer(t testing.TB, database, mode string, settings ...string) strin
 	port := freePort(t)
 	folder := t.TempDir()
 	name, account := strings.TrimPrefix(behind.Path, "/"), behind.User.Username()
-	password, _ := behind.User.Password()
+	login := ""
+	if password, _ := behind.User.Password(); password != "" {
+		login = "password='" + password + "'"
+	}
 	config := fmt.Sprintf(`[databases]
-%[1]s = host=%[2]s port=%[3]s dbname=%[1]s user=%[4]s password='%[5]s'
+%[1]s = host=%[2]s port=%[3]s dbname=%[1]s user=%[4]s %[5]s
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = %[6]d
@@ -41,7 +44,7 @@ unix_socket_dir =
 auth_type = any
 pool_mode = %[7]s
 %[8]s
-`, name, behind.Hostname(), behind.Port(), account, password, port, mode, strings.Join(settings, "\n"))
+`, name, behind.Hostname(), behind.Port(), account, login, port, mode, strings.Join(settings, "\n"))
 	file := filepath.Join(folder, "pgbouncer.ini")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
