@@ -69,7 +69,7 @@ func others() (names []string) {
 // executable copies this test binary to where every account may run it.
 func executable(t *testing.T) string {
 	t.Helper()
-	folder, err := os.MkdirTemp("/tmp", "obscura-intruder-")
+	folder, err := os.MkdirTemp("/tmp", "obscura-intruder-") //nolint:usetesting // the folders above t.TempDir() are closed to other accounts
 	if err != nil {
 		t.Fatal(err)
 	}
