@@ -4,8 +4,9 @@
 // the order of their sequence, at least once, and stay until they are acknowledged; a socket has one
 // writer, every write has a deadline, and every goroutine that touches a socket ends before its
 // handler returns, because the library gives the connection to another client afterwards. A slow
-// reader holds back its own deliveries only and costs less than 1 MiB; at 2 KB/s it is served. When the database fails or does
-// not answer, sockets stay, are pinged, and deliver when it is back. A panic ends one session.
+// reader holds back its own deliveries only and costs less than 1 MiB; at 2 KB/s it is served. When
+// the database fails or does not answer, sockets stay, are pinged, and deliver when it is back. A panic
+// ends one session.
 package gateway
 
 import (
