@@ -173,7 +173,8 @@ func TestATrustedProxySaysWhereARequestComesFrom(t *testing.T) {
 		{"IPv6 through an IPv6 proxy", proxy, forwarded("2001:db8:3:3::#, 2001:db8:ffff::1"), 3},
 		{"garbage counts for the proxy", proxy, forwarded("garbage#"), 3},
 		{"garbage before an address", proxy, forwarded("garbage#, 198.51.100.5"), 3},
-		{"an address with a port counts for the proxy", proxy, forwarded("192.0.5.#:80"), 0},
+		{"an address with a port is that address", proxy, forwarded("192.0.5.#:80"), 6},
+		{"another port of one address", proxy, forwarded("198.51.100.6:8#"), 3},
 	} {
 		if n := allowed(t, relay, c.client, c.make); n != c.want {
 			t.Errorf("%s: %d were let through, want %d", c.what, n, c.want)
