@@ -32,6 +32,8 @@ type fakeRelay struct {
 	n               atomic.Int64
 	users, deletes  atomic.Int64
 	acknowledgement atomic.Int64
+	keys            sync.Map // every Idempotency-Key that came
+	derives         bool     // a send without a key is taken
 	devices         sync.Map // uuid.UUID to chan []*obscurapb.Envelope
 	order           sync.Map // uuid.UUID (recipient) to a withheld *obscurapb.Envelope
 }
@@ -137,6 +139,11 @@ func (f *fakeRelay) send(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	var request obscurapb.SendMessageRequest
 	if err := proto.Unmarshal(body, &request); err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	key := r.Header.Get("Idempotency-Key")
+	if _, twice := f.keys.LoadOrStore(key, true); uuid.Validate(key) != nil && !f.derives || key != "" && twice {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}

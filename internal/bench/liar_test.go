@@ -74,6 +74,34 @@ func TestALyingRelayIsFoundOut(t *testing.T) {
 	}
 }
 
+func TestEverySendHasAKeyOfItsOwnUnlessItIsToHaveNone(t *testing.T) {
+	t.Parallel()
+	for _, noKey := range []bool{false, true} {
+		fake := newFakeRelay(t, tenth(honest))
+		fake.derives = noKey
+		cfg := quick(fake.URL)
+		cfg.NoKey = noKey
+		r, err := Relay(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := int64(0)
+		fake.keys.Range(func(key, _ any) bool {
+			if key != "" {
+				keys++
+			}
+			return true
+		})
+		want := r.AcceptedAll
+		if noKey {
+			want = 0
+		}
+		if keys != want || r.AcceptedAll == 0 || len(r.Errors) != 0 {
+			t.Errorf("no key %v: %d keys for %d requests, %v", noKey, keys, r.AcceptedAll, r.Errors)
+		}
+	}
+}
+
 func TestEveryEnvelopeIsAcknowledgedAndNoAccountIsLeftBehind(t *testing.T) {
 	t.Parallel()
 	fake := newFakeRelay(t, tenth(honest))

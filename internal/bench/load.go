@@ -29,6 +29,7 @@ type load struct {
 	filler   []byte
 	size     int
 	batch    int
+	noKey    bool    // requests carry no Idempotency-Key
 	rate     float64 // requests a second; 0 for as fast as answers come
 	turn     atomic.Int64
 	errors   kinds

@@ -18,6 +18,7 @@ type RelayConfig struct {
 	Rate     float64       `env:"-" placeholder:"N" help:"Messages per second to offer. Without it every sender sends as fast as it is answered."`
 	Duration time.Duration `env:"-" default:"10s" placeholder:"TIME" help:"How long to measure."`
 	Warmup   time.Duration `env:"-" default:"2s" placeholder:"TIME" help:"How long to run before."`
+	NoKey    bool          `name:"no-key" env:"-" help:"Send no Idempotency-Key: the relay derives one from the submission ids. Not every relay does."`
 	Floor    bool          `env:"-" help:"Afterwards write the same rows through the same statements, without HTTP and WebSocket, and compare."`
 	Picture  string        `env:"-" type:"path" placeholder:"FILE.svg" help:"Draw the latencies."`
 }
@@ -106,6 +107,7 @@ func relay(ctx context.Context, cfg RelayConfig, t *target) (*RelayResult, error
 	}
 	defer t.farewell(p)
 	l := newLoad(t.api, p, cfg.Size, cfg.Batch, cfg.Rate)
+	l.noKey = cfg.NoKey
 	result, err := l.measure(ctx, cfg, t)
 	if err != nil {
 		return nil, err

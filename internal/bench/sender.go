@@ -73,6 +73,9 @@ func (s *sender) once(ctx context.Context, due time.Duration) (pause time.Durati
 		s.asked = time.Now()
 		s.request.Header.Set("Authorization", "Bearer "+s.device.token(ctx))
 	}
+	if !l.noKey {
+		s.request.Header.Set("Idempotency-Key", l.submissionID(first).String())
+	}
 	s.request.SetBodyRaw(s.body)
 	err := l.api.client.DoTimeout(s.request, s.response, httpTimeout)
 	now := l.window.now()
