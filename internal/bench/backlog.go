@@ -51,16 +51,7 @@ type BacklogResult struct {
 
 // Backlog measures devices that come back to full mailboxes.
 func Backlog(ctx context.Context, cfg BacklogConfig) (*BacklogResult, error) {
-	t, err := open(ctx, cfg.Common, 128)
-	if err != nil {
-		return nil, err
-	}
-	result, err := backlog(ctx, cfg, t)
-	if err := errors.Join(err, t.close()); err != nil {
-		return nil, err
-	}
-	result.print(cfg, t)
-	return result, save(cfg.JSON, result)
+	return run(ctx, cfg.Common, 128, func(ctx context.Context, t *target) (*BacklogResult, error) { return backlog(ctx, cfg, t) })
 }
 
 func backlog(ctx context.Context, cfg BacklogConfig, t *target) (*BacklogResult, error) {
@@ -144,7 +135,9 @@ func (l *load) fillBoxes(ctx context.Context, cfg BacklogConfig) error {
 	return ctx.Err()
 }
 
-func (r *BacklogResult) print(cfg BacklogConfig, t *target) {
+func (r *BacklogResult) empty() bool { return r.Drained == 0 }
+
+func (r *BacklogResult) print(cfg Common, relay string) {
 	rows := [][2]string{
 		row("load", "%d devices come back to %d envelopes of %d bytes each", r.Devices, r.Envelopes, r.Size),
 		row("filled", "%s, 100 a request", perSecond(r.Filled)),
@@ -153,5 +146,5 @@ func (r *BacklogResult) print(cfg BacklogConfig, t *target) {
 		row("lost", "%d", r.Lost), row("duplicated", "%d", r.Duplicated), row("out of order", "%d", r.OutOfOrder),
 	}
 	rows = append(rows, errorRows(r.Errors)...)
-	table(cfg.Out, fmt.Sprintf("obscura bench backlog: %s", t.describe()), append(rows, r.costRows()...)...)
+	table(cfg.Out, fmt.Sprintf("obscura bench backlog: %s", relay), append(rows, r.costRows()...)...)
 }

@@ -59,16 +59,7 @@ type BundlesResult struct {
 
 // Bundles measures fetches of pre-key bundles.
 func Bundles(ctx context.Context, cfg BundlesConfig) (*BundlesResult, error) {
-	t, err := open(ctx, cfg.Common, cfg.Callers+64)
-	if err != nil {
-		return nil, err
-	}
-	result, err := bundles(ctx, cfg, t)
-	if err := errors.Join(err, t.close()); err != nil {
-		return nil, err
-	}
-	result.print(cfg, t)
-	return result, save(cfg.JSON, result)
+	return run(ctx, cfg.Common, cfg.Callers+64, func(ctx context.Context, t *target) (*BundlesResult, error) { return bundles(ctx, cfg, t) })
 }
 
 const keysPerTarget = 100
@@ -182,7 +173,9 @@ type fetched struct {
 	OneTimePreKey *client.OneTimePreKey `json:"oneTimePreKey"`
 }
 
-func (r *BundlesResult) print(cfg BundlesConfig, t *target) {
+func (r *BundlesResult) empty() bool { return r.Fetched == 0 }
+
+func (r *BundlesResult) print(cfg Common, relay string) {
 	keys := "100 one-time keys each at the start and no refill"
 	if r.Refill {
 		keys = "refilled by their owners within the measured time"
@@ -195,5 +188,5 @@ func (r *BundlesResult) print(cfg BundlesConfig, t *target) {
 		row("keys handed out twice", "%d of %d", r.Twice, r.Keys),
 	}
 	rows = append(rows, errorRows(r.Errors)...)
-	table(cfg.Out, fmt.Sprintf("obscura bench bundles: %s", t.describe()), append(rows, r.costRows()...)...)
+	table(cfg.Out, fmt.Sprintf("obscura bench bundles: %s", relay), append(rows, r.costRows()...)...)
 }

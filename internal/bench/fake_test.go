@@ -28,6 +28,8 @@ type fakeRelay struct {
 	lie func(n int) fate
 	// hold is how long every answer to a send takes.
 	hold time.Duration
+	// closed relays give no tickets.
+	closed bool
 
 	n               atomic.Int64
 	users, deletes  atomic.Int64
@@ -67,6 +69,10 @@ func newFakeRelay(t *testing.T, lie func(n int) fate) *fakeRelay {
 		f.auth(w, id, &id)
 	})
 	mux.HandleFunc("POST /v1/gateway/ticket", func(w http.ResponseWriter, r *http.Request) {
+		if f.closed {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
 		w.WriteHeader(http.StatusCreated)
 		_ = json.NewEncoder(w).Encode(map[string]string{"ticket": relaytest.Subject(t, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")).String()})
 	})

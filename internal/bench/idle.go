@@ -49,16 +49,7 @@ type IdleResult struct {
 
 // Idle measures what connected devices cost that do nothing.
 func Idle(ctx context.Context, cfg IdleConfig) (*IdleResult, error) {
-	t, err := open(ctx, cfg.Common, 256)
-	if err != nil {
-		return nil, err
-	}
-	result, err := idle(ctx, cfg, t)
-	if err := errors.Join(err, t.close()); err != nil {
-		return nil, err
-	}
-	result.print(cfg, t)
-	return result, save(cfg.JSON, result)
+	return run(ctx, cfg.Common, 256, func(ctx context.Context, t *target) (*IdleResult, error) { return idle(ctx, cfg, t) })
 }
 
 func idle(ctx context.Context, cfg IdleConfig, t *target) (*IdleResult, error) {
@@ -118,7 +109,9 @@ func (r *IdleResult) memory(before, connected, held int64, beforeHeap, heldHeap 
 	r.Goroutines = per("go_goroutines")
 }
 
-func (r *IdleResult) print(cfg IdleConfig, t *target) {
+func (r *IdleResult) empty() bool { return r.Connects == 0 }
+
+func (r *IdleResult) print(cfg Common, relay string) {
 	rows := [][2]string{
 		row("load", "%d sockets, held for %.0f s", r.Sockets, r.Hold),
 		row("connected", "%s", perSecond(r.Connects)),
@@ -136,5 +129,5 @@ func (r *IdleResult) print(cfg IdleConfig, t *target) {
 		rows = append(rows, row("relay CPU", "%.1f microseconds a second and socket", *r.CPUPerSocket))
 	}
 	rows = append(rows, errorRows(r.Errors)...)
-	table(cfg.Out, fmt.Sprintf("obscura bench idle: %s", t.describe()), append(rows, r.costRows()...)...)
+	table(cfg.Out, fmt.Sprintf("obscura bench idle: %s", relay), append(rows, r.costRows()...)...)
 }

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +72,22 @@ func TestALyingRelayIsFoundOut(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 		})
+	}
+}
+
+func TestARunInWhichNothingIsDoneFails(t *testing.T) {
+	t.Parallel()
+	cfg := quick(newFakeRelay(t, tenth(honest)).URL)
+	cfg.NoKey = true // the fake refuses it
+	r, err := Relay(t.Context(), cfg)
+	if err == nil || r == nil || r.Errors["HTTP 400"] == 0 || r.AcceptedAll != 0 {
+		t.Errorf("all sends were refused: %+v, %v", r, err)
+	}
+	fake := newFakeRelay(t, tenth(honest))
+	fake.closed = true
+	if _, err = Relay(t.Context(), quick(fake.URL)); err == nil || !strings.Contains(err.Error(), "0 of 12 devices are connected") ||
+		!strings.Contains(err.Error(), "403") {
+		t.Errorf("all tickets were refused: %v", err)
 	}
 }
 

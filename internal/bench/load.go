@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,14 +92,26 @@ func (r *receiver) order(l *ledger, p payload) {
 	r.last[p.sender] = p.number
 }
 
-// connectAll opens the gateway for devices and returns when all are open, or with the first reason
-// why one is not. The receivers run until ctx ends; done waits for them.
+// connectPatience is longer than a relay under a storm of connects needs for one.
+const connectPatience = 10 * time.Second
+
+// connectAll opens the gateway for devices and returns when all are open, or with the last reason why one
+// is not when none has opened for connectPatience. The receivers run until ctx ends; done waits for them.
 func connectAll(ctx context.Context, receivers []*receiver, tell func(done, of int)) (done func(), err error) {
 	var wg sync.WaitGroup
 	var opened atomic.Int64
 	ready := make(chan struct{})
 	slots := make(chan struct{}, 64) // a storm of handshakes is not what is measured
+	reason := errors.New("no answer")
+	var mu sync.Mutex // guards reason
 	for _, r := range receivers {
+		fail := r.fail
+		r.fail = func(err error) {
+			mu.Lock()
+			reason = err
+			mu.Unlock()
+			fail(err)
+		}
 		release := sync.OnceFunc(func() { <-slots })
 		r.open = func() {
 			release()
@@ -114,12 +128,22 @@ func connectAll(ctx context.Context, receivers []*receiver, tell func(done, of i
 	}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	before, since := int64(0), time.Now()
 	for {
 		select {
 		case <-ready:
 			return wg.Wait, nil
 		case <-tick.C:
-			tell(int(opened.Load()), len(receivers))
+			n := opened.Load()
+			tell(int(n), len(receivers))
+			if n != before {
+				before, since = n, time.Now()
+			}
+			if time.Since(since) > connectPatience {
+				mu.Lock()
+				defer mu.Unlock()
+				return wg.Wait, fmt.Errorf("%d of %d devices are connected and no other is let in: %w", n, len(receivers), reason)
+			}
 		case <-ctx.Done():
 			return wg.Wait, ctx.Err()
 		}

@@ -39,16 +39,7 @@ type LoginResult struct {
 
 // Login measures a storm of log-ins.
 func Login(ctx context.Context, cfg LoginConfig) (*LoginResult, error) {
-	t, err := open(ctx, cfg.Common, cfg.Callers+16)
-	if err != nil {
-		return nil, err
-	}
-	result, err := login(ctx, cfg, t)
-	if err := errors.Join(err, t.close()); err != nil {
-		return nil, err
-	}
-	result.print(cfg, t)
-	return result, save(cfg.JSON, result)
+	return run(ctx, cfg.Common, cfg.Callers+16, func(ctx context.Context, t *target) (*LoginResult, error) { return login(ctx, cfg, t) })
 }
 
 func login(ctx context.Context, cfg LoginConfig, t *target) (*LoginResult, error) {
@@ -97,12 +88,14 @@ func login(ctx context.Context, cfg LoginConfig, t *target) (*LoginResult, error
 		LogIn: took.read().percentiles(), Errors: errs.read(), Cost: t.cost(from, to, done.Load())}, ctx.Err()
 }
 
-func (r *LoginResult) print(cfg LoginConfig, t *target) {
+func (r *LoginResult) empty() bool { return r.LogIns == 0 }
+
+func (r *LoginResult) print(cfg Common, relay string) {
 	rows := [][2]string{
 		row("load", "%d callers, %.0f s", r.Callers, r.Duration),
 		row("log-ins", "%s", perSecond(r.LogIns)),
 		latency("log-in", r.LogIn),
 	}
 	rows = append(rows, errorRows(r.Errors)...)
-	table(cfg.Out, fmt.Sprintf("obscura bench login: %s", t.describe()), append(rows, r.costRows()...)...)
+	table(cfg.Out, fmt.Sprintf("obscura bench login: %s", relay), append(rows, r.costRows()...)...)
 }

@@ -88,16 +88,7 @@ type RelayResult struct {
 
 // Relay measures messages from senders to connected devices.
 func Relay(ctx context.Context, cfg RelayConfig) (*RelayResult, error) {
-	t, err := open(ctx, cfg.Common, cfg.Senders+64)
-	if err != nil {
-		return nil, err
-	}
-	result, err := relay(ctx, cfg, t)
-	if err := errors.Join(err, t.close()); err != nil {
-		return nil, err
-	}
-	result.print(cfg, t)
-	return result, save(cfg.JSON, result)
+	return run(ctx, cfg.Common, cfg.Senders+64, func(ctx context.Context, t *target) (*RelayResult, error) { return relay(ctx, cfg, t) })
 }
 
 func relay(ctx context.Context, cfg RelayConfig, t *target) (*RelayResult, error) {

@@ -24,7 +24,9 @@ func (l *load) result(cfg RelayConfig, t *target, from, to usage, a account) *Re
 	return r
 }
 
-func (r *RelayResult) print(cfg RelayConfig, t *target) {
+func (r *RelayResult) empty() bool { return r.AcceptedAll == 0 }
+
+func (r *RelayResult) print(cfg Common, relay string) {
 	loop := "as fast as they are answered"
 	if r.Rate > 0 {
 		loop = fmt.Sprintf("%.0f messages/s offered", r.Rate)
@@ -60,5 +62,5 @@ func (r *RelayResult) print(cfg RelayConfig, t *target) {
 	if r.Floor != nil {
 		rows = append(rows, row("floor", "%s, of which the relay delivers %.0f %%", perSecond(*r.Floor), *r.FloorRatio*100))
 	}
-	table(cfg.Out, "obscura bench relay: "+t.describe(), rows...)
+	table(cfg.Out, "obscura bench relay: "+relay, rows...)
 }

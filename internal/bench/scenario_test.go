@@ -104,7 +104,7 @@ func TestBundlesAreFetchedAndNoKeyIsHandedOutTwice(t *testing.T) {
 		patiently(func(duration time.Duration) bool {
 			var err error
 			cfg.Duration = duration
-			if r, err = Bundles(t.Context(), cfg); err != nil {
+			if r, err = Bundles(t.Context(), cfg); r == nil {
 				t.Fatal(err)
 			}
 			return r.Keys >= enough
@@ -172,7 +172,7 @@ func TestLogInsAreCounted(t *testing.T) {
 	var r *LoginResult
 	patiently(func(duration time.Duration) bool {
 		var err error
-		if r, err = Login(t.Context(), LoginConfig{Common: common, Callers: 2, Duration: duration}); err != nil {
+		if r, err = Login(t.Context(), LoginConfig{Common: common, Callers: 2, Duration: duration}); r == nil {
 			t.Fatal(err)
 		}
 		return r.LogIns > 0
