@@ -51,7 +51,8 @@ func (b *bundleTarget) refill(ctx context.Context, l *bundleLoad) {
 	n, first := min(b.since, keysPerTarget), b.nextID
 	b.busy, b.since, b.nextID = true, b.since-n, b.nextID+n
 	b.refilling.Go(func() {
-		upload := client.KeyUpload{OneTimePreKeys: oneTimeKeys(first, n)}
+		// Clients in the field send their signed pre-key again with every upload.
+		upload := client.KeyUpload{SignedPreKey: &b.device.signed, OneTimePreKeys: oneTimeKeys(first, n)}
 		if b.kyber {
 			for _, k := range b.device.identity.KyberPreKeys(first, n) {
 				upload.KyberPreKeys = append(upload.KyberPreKeys, client.KyberPreKey(signedKey(k)))

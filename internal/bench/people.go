@@ -35,6 +35,7 @@ type device struct {
 	user     *user
 	id       uuid.UUID
 	identity *prekeytest.Identity
+	signed   client.SignedPreKey
 	session  *obscura.Session
 }
 
@@ -129,9 +130,10 @@ func newUser(ctx context.Context, relay *obscura.Relay) (*user, error) {
 
 func (u *user) newDevice(ctx context.Context, ec, kyber int) (*device, error) {
 	identity := prekeytest.NewIdentity()
+	signed := signedKey(identity.SignedPreKey(1))
 	upload := client.NewDevice{
 		IdentityKey: identity.Public, RegistrationID: int32(prekeytest.NewRegistrationID()), //nolint:gosec // 1 to 16383
-		SignedPreKey:   signedKey(identity.SignedPreKey(1)),
+		SignedPreKey:   signed,
 		OneTimePreKeys: oneTimeKeys(1, max(ec, 1)),
 	}
 	for _, k := range identity.KyberPreKeys(1, kyber) {
@@ -141,7 +143,7 @@ func (u *user) newDevice(ctx context.Context, ec, kyber int) (*device, error) {
 		last := client.KyberPreKey(signedKey(identity.KyberPreKey(kyber + 1)))
 		upload.LastResortKyberPreKey = &last
 	}
-	d := &device{user: u, identity: identity}
+	d := &device{user: u, identity: identity, signed: signed}
 	err := insist(ctx, func() (err error) {
 		d.session, err = u.session.AddDevice(ctx, upload)
 		return err
