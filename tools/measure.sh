@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # measure.sh FOLDER [PART...]: takes the figures of docs/performance.md, each into a file of its own in FOLDER. The parts are relay, bundles,
-# idle, backlog, login, loops and flat; without one, all of them, which takes half an hour and 30 GB of disk. Needs PostgreSQL with psql, and
+# idle, backlog, connect, login, loops and flat; without one, all of them, which takes half an hour and 30 GB of disk. Needs PostgreSQL with psql, and
 # a machine that does nothing else; the figures of one run compare with each other, not with another's.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -39,6 +39,8 @@ idle() {
 }
 
 backlog() { take backlog backlog; }
+
+connect() { take connect connect; }
 
 login() { take login login; }
 
@@ -82,7 +84,7 @@ flat_at() {
     WHERE relname IN ('messages', 'mailboxes', 'receipts_0', 'receipts_1', 'receipts_2') ORDER BY 1" >"$out/flat-$1-mebibytes.txt"
 }
 
-for part in "${@:-relay bundles idle backlog login loops flat}"; do
+for part in "${@:-relay bundles idle backlog connect login loops flat}"; do
   for one in $part; do "$one"; done
 done
 say "the figures are in $out"

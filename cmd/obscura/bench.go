@@ -13,6 +13,7 @@ type BenchCmd struct {
 	Bundles bundlesBench `cmd:"" help:"Fetches of pre-key bundles."`
 	Idle    idleBench    `cmd:"" help:"Connected devices that do nothing: memory and CPU of a socket."`
 	Backlog backlogBench `cmd:"" help:"Devices that come back to full mailboxes."`
+	Connect connectBench `cmd:"" help:"Devices that fetch a ticket, open the gateway and close it."`
 	Login   loginBench   `cmd:"" help:"A storm of log-ins."`
 }
 
@@ -48,6 +49,14 @@ type backlogBench struct{ bench.BacklogConfig }
 func (c *backlogBench) Run(ctx context.Context) error {
 	here(&c.Common)
 	_, err := bench.Backlog(ctx, c.BacklogConfig)
+	return err
+}
+
+type connectBench struct{ bench.ConnectConfig }
+
+func (c *connectBench) Run(ctx context.Context) error {
+	here(&c.Common)
+	_, err := bench.Connect(ctx, c.ConnectConfig)
 	return err
 }
 

@@ -146,5 +146,5 @@ func (r *BacklogResult) print(cfg Common, relay string) {
 		row("lost", "%d", r.Lost), row("duplicated", "%d", r.Duplicated), row("out of order", "%d", r.OutOfOrder),
 	}
 	rows = append(rows, errorRows(r.Errors)...)
-	table(cfg.Out, fmt.Sprintf("obscura bench backlog: %s", relay), append(rows, r.costRows()...)...)
+	table(cfg.Out, "obscura bench backlog: "+relay, append(rows, r.costRows()...)...)
 }

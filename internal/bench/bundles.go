@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -188,5 +187,5 @@ func (r *BundlesResult) print(cfg Common, relay string) {
 		row("keys handed out twice", "%d of %d", r.Twice, r.Keys),
 	}
 	rows = append(rows, errorRows(r.Errors)...)
-	table(cfg.Out, fmt.Sprintf("obscura bench bundles: %s", relay), append(rows, r.costRows()...)...)
+	table(cfg.Out, "obscura bench bundles: "+relay, append(rows, r.costRows()...)...)
 }

@@ -16,6 +16,7 @@ func TestWhatMakesNoSenseIsRefused(t *testing.T) {
 		{"bundles", "--callers=0"}, {"bundles", "--targets=0"}, {"bundles", "--duration=1ms"},
 		{"idle", "--sockets=0"}, {"idle", "--hold=1ms"},
 		{"backlog", "--devices=0"}, {"backlog", "--envelopes=0"}, {"backlog", "--size=31"}, {"backlog", "--patience=1ms"},
+		{"connect", "--callers=0"}, {"connect", "--callers=251"}, {"connect", "--duration=1ms"},
 		{"login", "--callers=0"}, {"login", "--duration=1ms"},
 	} {
 		if _, err := parse(t, args...); err == nil {
@@ -29,6 +30,7 @@ type commands struct {
 	Bundles BundlesConfig `cmd:""`
 	Idle    IdleConfig    `cmd:""`
 	Backlog BacklogConfig `cmd:""`
+	Connect ConnectConfig `cmd:""`
 	Login   LoginConfig   `cmd:""`
 }
 

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -129,5 +128,5 @@ func (r *IdleResult) print(cfg Common, relay string) {
 		rows = append(rows, row("relay CPU", "%.1f microseconds a second and socket", *r.CPUPerSocket))
 	}
 	rows = append(rows, errorRows(r.Errors)...)
-	table(cfg.Out, fmt.Sprintf("obscura bench idle: %s", relay), append(rows, r.costRows()...)...)
+	table(cfg.Out, "obscura bench idle: "+relay, append(rows, r.costRows()...)...)
 }

@@ -3,9 +3,6 @@ package bench
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/obscura-relay/obscura/gen/client"
@@ -51,41 +48,18 @@ func login(ctx context.Context, cfg LoginConfig, t *target) (*LoginResult, error
 	line := newTicker(cfg.Progress)
 	defer line.end()
 	line.show("logging in")
-	w := window{start: time.Now(), from: cfg.Warmup, to: cfg.Warmup + cfg.Duration}
-	var errs kinds
-	var done atomic.Int64
-	var took histogram
-	var wg sync.WaitGroup
-	for _, dev := range p.devices {
-		wg.Go(func() {
-			for ctx.Err() == nil && w.now() < w.to {
-				began := w.now()
-				var auth client.AuthResponse
-				err := t.api.call("POST", "/v1/sessions", "", client.LogIn{Username: dev.user.name, Password: dev.user.password, DeviceID: &dev.id}, &auth)
-				switch {
-				case err != nil:
-					errs.add(kindOf(err))
-					_ = wait(ctx, 100*time.Millisecond) // the loop looks at ctx
-					continue
-				case auth.Token == "":
-					errs.add("an answer without a token")
-				}
-				if w.holds(began) {
-					took.record(w.now() - began)
-				}
-				if w.holds(w.now()) {
-					done.Add(1)
-				}
-			}
-		})
+	s, err := t.storm(ctx, p.devices, cfg.Warmup, cfg.Duration, func(_ int, dev *device) error {
+		var auth client.AuthResponse
+		err := t.api.call("POST", "/v1/sessions", "", client.LogIn{Username: dev.user.name, Password: dev.user.password, DeviceID: &dev.id}, &auth)
+		if err == nil && auth.Token == "" {
+			err = errors.New("an answer without a token")
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	_ = wait(ctx, w.from) // the goroutines look at ctx
-	from := t.usage(ctx)
-	_ = wait(ctx, w.to-w.now()) // the goroutines look at ctx
-	to := t.usage(ctx)
-	wg.Wait()
-	return &LoginResult{Callers: cfg.Callers, Duration: cfg.Duration.Seconds(), LogIns: round(float64(done.Load()) / cfg.Duration.Seconds()),
-		LogIn: took.read().percentiles(), Errors: errs.read(), Cost: t.cost(from, to, done.Load())}, ctx.Err()
+	return &LoginResult{Callers: cfg.Callers, Duration: cfg.Duration.Seconds(), LogIns: s.perSecond, LogIn: s.took, Errors: s.errors, Cost: s.cost}, nil
 }
 
 func (r *LoginResult) empty() bool { return r.LogIns == 0 }
@@ -97,5 +71,5 @@ func (r *LoginResult) print(cfg Common, relay string) {
 		latency("log-in", r.LogIn),
 	}
 	rows = append(rows, errorRows(r.Errors)...)
-	table(cfg.Out, fmt.Sprintf("obscura bench login: %s", relay), append(rows, r.costRows()...)...)
+	table(cfg.Out, "obscura bench login: "+relay, append(rows, r.costRows()...)...)
 }

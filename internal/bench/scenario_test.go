@@ -166,6 +166,23 @@ func TestABacklogIsDrained(t *testing.T) {
 	figures(t, common.JSON, "drained_per_s", "device_ms", "lost", "duplicated")
 }
 
+func TestSocketsAreOpenedAndClosed(t *testing.T) {
+	t.Parallel()
+	common, _ := beside(t)
+	var r *ConnectResult
+	patiently(func(duration time.Duration) bool {
+		var err error
+		if r, err = Connect(t.Context(), ConnectConfig{Common: common, Callers: 3, Duration: duration}); r == nil {
+			t.Fatal(err)
+		}
+		return r.Opened > 0
+	})
+	if r.Opened <= 0 || r.Open.P50 <= 0 || len(r.Errors) != 0 {
+		t.Errorf("%+v", r)
+	}
+	figures(t, common.JSON, "sockets_opened_per_s", "open_ms", "errors")
+}
+
 func TestLogInsAreCounted(t *testing.T) {
 	t.Parallel()
 	common, _ := beside(t)
