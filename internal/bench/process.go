@@ -54,16 +54,6 @@ func children(pid int) (pids []int) {
 	return pids
 }
 
-// postmaster finds the PostgreSQL server that this process has started; 0 when there is none.
-func postmaster() int {
-	for _, pid := range children(os.Getpid()) {
-		if _, name, _, _ := stat(pid); name == "postgres" {
-			return pid
-		}
-	}
-	return 0
-}
-
 // familyCPU is the CPU time of a process, of its children and of those that have ended.
 func familyCPU(pid int) time.Duration {
 	_, _, total, _ := stat(pid)

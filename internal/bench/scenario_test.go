@@ -55,7 +55,7 @@ func TestARelayIsMeasuredAndComparedWithItsFloor(t *testing.T) {
 		t.Errorf("the ledger does not balance: %+v", r)
 	}
 	if r.Accepted <= 0 || r.Delivered <= 0 || r.Acked <= 0 || r.SettledPerS == nil || *r.SettledPerS <= 0 || r.Floor == nil || *r.Floor <= 0 ||
-		*r.FloorRatio <= 0 || r.WALPerOperation == nil || *r.WALPerOperation < 512 || r.CPUPerThousand == nil {
+		*r.FloorRatio <= 0 || r.WALPerOperation == nil || *r.WALPerOperation < 512 || r.CPUPerThousand == nil || r.DatabaseCPU == nil || *r.DatabaseCPU <= 0 {
 		t.Errorf("a figure is missing: %+v", r)
 	}
 	metrics := &target{metrics: common.Management + "/metrics"}
@@ -151,6 +151,23 @@ func TestIdleSocketsAreHeld(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	figures(t, common.JSON, "rss_bytes_per_socket", "goroutines_per_socket", "relay_cpu_us_per_socket_s", "broken")
+}
+
+func TestAProcessIsMeasuredWithoutMetrics(t *testing.T) {
+	t.Parallel()
+	common, _ := beside(t)
+	common.Management, common.PID = "", os.Getpid() // the relay is in this process
+	r, err := Idle(t.Context(), IdleConfig{Common: common, Sockets: 20, Hold: 500 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.PerSocket == nil || *r.Held < 1<<20 || r.RelayCPU == nil || *r.RelayCPU <= 0 || r.RelayPeak == nil || *r.RelayPeak < *r.Held || r.Goroutines != nil {
+		t.Errorf("%+v", r)
+	}
+	common.PID = 1 << 30
+	if _, err := Idle(t.Context(), IdleConfig{Common: common, Sockets: 1, Hold: time.Second}); err == nil || !strings.Contains(err.Error(), "--pid") {
+		t.Errorf("a process that does not exist: %v", err)
+	}
 }
 
 func TestABacklogIsDrained(t *testing.T) {

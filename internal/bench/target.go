@@ -18,8 +18,9 @@ import (
 // Common is what every scenario is told: which relay, and where the results go.
 type Common struct {
 	URL         string `name:"url" env:"-" placeholder:"URL" help:"Relay to load. Without it the benchmark starts one of its own, with a private PostgreSQL, in a temporary folder."`
-	Management  string `env:"-" placeholder:"URL" help:"Management port of the relay at --url: for its CPU time and memory."`
-	DatabaseURL string `name:"database-url" env:"-" placeholder:"URL" help:"Database of the relay: for WAL per message and --floor. With a relay of its own: a database to use instead of a private one."`
+	PID         int    `name:"pid" env:"-" placeholder:"N" help:"Process of the relay at --url, on this machine: for its CPU time and memory, as they are measured of a relay of its own."`
+	Management  string `env:"-" placeholder:"URL" help:"Management port of the relay at --url: for what its metrics tell."`
+	DatabaseURL string `name:"database-url" env:"-" placeholder:"URL" help:"Database of the relay: for the CPU time of a server on this machine, WAL per message and --floor. With a relay of its own: a database to use instead of a private one."`
 	PostgresBin string `env:"OBSCURA_POSTGRES_BIN" placeholder:"FOLDER" help:"Folder of the PostgreSQL programs, when they are not found by themselves."`
 	JSON        string `name:"json" env:"-" type:"path" placeholder:"FILE" help:"Write the figures there as well."`
 
@@ -44,10 +45,10 @@ type target struct {
 	// of a relay of our own
 	dir     string
 	cluster *postgres.Cluster
-	dbPID   int
 	relay   *child
 
-	db *storage.DB // nil when the database cannot be seen
+	db    *storage.DB // nil when the database cannot be seen
+	dbPID int         // the database server, 0 when it cannot be seen
 }
 
 // open makes the relay ready: ours is started, another's is taken as it is.
@@ -63,8 +64,13 @@ func open(ctx context.Context, cfg Common, conns int) (_ *target, err error) {
 		if err := t.startOwn(ctx); err != nil {
 			return nil, err
 		}
-	} else if cfg.Management != "" {
-		t.metrics = cfg.Management + "/metrics"
+	} else {
+		if _, _, _, there := stat(cfg.PID); cfg.PID != 0 && !there {
+			return nil, fmt.Errorf("--pid: there is no process %d on this machine", cfg.PID)
+		}
+		if cfg.Management != "" {
+			t.metrics = cfg.Management + "/metrics"
+		}
 	}
 	if t.cfg.DatabaseURL != "" {
 		// Two connections look on; the floor has a pool of its own.
@@ -72,6 +78,7 @@ func open(ctx context.Context, cfg Common, conns int) (_ *target, err error) {
 		if err != nil {
 			return nil, err
 		}
+		t.dbPID = t.postmaster(ctx)
 	}
 	url := cfg.URL
 	if t.own() {
@@ -89,6 +96,14 @@ func (t *target) enter(url string, conns int) (err error) {
 	return err
 }
 
+// pid is the process of the relay, 0 when it cannot be seen.
+func (t *target) pid() int {
+	if t.own() {
+		return t.relay.pid()
+	}
+	return t.cfg.PID
+}
+
 // own reports whether the relay is ours: it may be restarted, and it goes away afterwards.
 func (t *target) own() bool { return t.relay != nil }
 
@@ -103,7 +118,6 @@ func (t *target) startOwn(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		t.dbPID = postmaster()
 		t.cfg.DatabaseURL = t.cluster.URL()
 	}
 	return t.startRelay(ctx)
@@ -168,6 +182,21 @@ func (t *target) close() error {
 		errs = append(errs, os.RemoveAll(t.dir))
 	}
 	return errors.Join(errs...)
+}
+
+// postmaster is the process of the database server, 0 when it does not run on this machine.
+func (t *target) postmaster(ctx context.Context) int {
+	var backend int
+	// Not in queries/: it asks the server, not the relay's data.
+	if err := t.db.Pool().QueryRow(ctx,
+		"SELECT pg_backend_pid() WHERE coalesce(host(inet_server_addr()), '127.0.0.1') IN ('127.0.0.1', '::1')").Scan(&backend); err != nil {
+		return 0
+	}
+	parent, name, _, _ := stat(backend)
+	if name != "postgres" {
+		return 0
+	}
+	return parent
 }
 
 // wal is how many bytes the database has ever written to its log; ok is false when it cannot be seen.

@@ -24,8 +24,8 @@ func (t *target) usage(ctx context.Context) usage {
 	m := t.scrape()
 	u.settled, u.hasSettled = m["obscura_envelopes_acknowledged_total"]
 	u.relay = time.Duration(m["process_cpu_seconds_total"] * float64(time.Second))
-	if t.own() {
-		u.relay = familyCPU(t.relay.pid())
+	if pid := t.pid(); pid != 0 {
+		u.relay = familyCPU(pid)
 	}
 	if t.dbPID != 0 {
 		u.database = familyCPU(t.dbPID)
@@ -69,16 +69,16 @@ func (t *target) cost(from, to usage, operations int64) Cost {
 	if from.hasWAL && to.hasWAL {
 		c.WALPerOperation = ptr(round((to.wal - from.wal) / float64(max(operations, 1))))
 	}
-	if t.own() {
-		c.RelayPeak = ptr(memory(t.relay.pid(), "VmHWM"))
+	if pid := t.pid(); pid != 0 {
+		c.RelayPeak = ptr(memory(pid, "VmHWM"))
 	}
 	return c
 }
 
 // resident is the relay's resident memory now, in bytes; 0 when it cannot be seen.
 func (t *target) resident() int64 {
-	if t.own() {
-		return memory(t.relay.pid(), "VmRSS")
+	if pid := t.pid(); pid != 0 {
+		return memory(pid, "VmRSS")
 	}
 	return int64(t.scrape()["process_resident_memory_bytes"])
 }
