@@ -137,6 +137,13 @@ func (l *load) fillBoxes(ctx context.Context, cfg BacklogConfig) error {
 
 func (r *BacklogResult) empty() bool { return r.Drained == 0 }
 
+func (r *BacklogResult) figures() []figure {
+	return []figure{
+		{"drained/s", r.Drained, false}, {"a device, p50 ms", r.PerDevice.P50, true}, {"a device, p99 ms", r.PerDevice.P99, true},
+		{"CPU of relay and PostgreSQL, µs an envelope", r.cpu(), true},
+	}
+}
+
 func (r *BacklogResult) print(cfg Common, relay string) {
 	rows := [][2]string{
 		row("load", "%d devices come back to %d envelopes of %d bytes each", r.Devices, r.Envelopes, r.Size),

@@ -174,6 +174,14 @@ type fetched struct {
 
 func (r *BundlesResult) empty() bool { return r.Fetched == 0 }
 
+func (r *BundlesResult) figures() []figure {
+	return []figure{
+		{"bundles/s", r.Fetched, false}, {"bundles with a one-time key/s", r.WithKey, false},
+		{"fetch, p50 ms", r.Fetch.P50, true}, {"fetch, p99 ms", r.Fetch.P99, true},
+		{"CPU of relay and PostgreSQL, µs a bundle", r.cpu(), true},
+	}
+}
+
 func (r *BundlesResult) print(cfg Common, relay string) {
 	keys := "100 one-time keys each at the start and no refill"
 	if r.Refill {

@@ -64,6 +64,13 @@ func connect(ctx context.Context, cfg ConnectConfig, t *target) (*ConnectResult,
 
 func (r *ConnectResult) empty() bool { return r.Opened == 0 }
 
+func (r *ConnectResult) figures() []figure {
+	return []figure{
+		{"sockets opened/s", r.Opened, false}, {"ticket and upgrade, p50 ms", r.Open.P50, true},
+		{"ticket and upgrade, p99 ms", r.Open.P99, true}, {"CPU of relay and PostgreSQL, µs a socket", r.cpu(), true},
+	}
+}
+
 func (r *ConnectResult) print(cfg Common, relay string) {
 	rows := [][2]string{
 		row("load", "%d devices, %.0f s", r.Callers, r.Duration),

@@ -110,6 +110,13 @@ func (r *IdleResult) memory(before, connected, held int64, beforeHeap, heldHeap 
 
 func (r *IdleResult) empty() bool { return r.Connects == 0 }
 
+func (r *IdleResult) figures() []figure {
+	return []figure{
+		{"connected/s", r.Connects, false}, {"resident bytes a socket", value(r.PerSocket), true},
+		{"relay CPU, µs a second and socket", value(r.CPUPerSocket), true},
+	}
+}
+
 func (r *IdleResult) print(cfg Common, relay string) {
 	rows := [][2]string{
 		row("load", "%d sockets, held for %.0f s", r.Sockets, r.Hold),

@@ -1,6 +1,11 @@
 package bench
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +93,47 @@ func TestARunInWhichNothingIsDoneFails(t *testing.T) {
 	if _, err = Relay(t.Context(), quick(fake.URL)); err == nil || !strings.Contains(err.Error(), "0 of 12 devices are connected") ||
 		!strings.Contains(err.Error(), "403") {
 		t.Errorf("all tickets were refused: %v", err)
+	}
+}
+
+func TestTwoRelaysAreMeasuredInTurns(t *testing.T) {
+	t.Parallel()
+	fast, slow := newFakeRelay(t, tenth(honest)), newFakeRelay(t, tenth(honest))
+	slow.hold = 50 * time.Millisecond
+	for _, c := range []struct {
+		relay, peer *fakeRelay
+		better      bool
+	}{{fast, slow, true}, {slow, fast, false}} {
+		cfg := quick(c.relay.URL)
+		cfg.Peer, cfg.Rounds, cfg.JSON = c.peer.URL, 2, filepath.Join(t.TempDir(), "figures.json")
+		var out bytes.Buffer
+		cfg.Out = &out
+		before := [...]int64{fast.n.Load(), slow.n.Load()}
+		if r, err := Relay(t.Context(), cfg); err != nil || r.Delivered == 0 {
+			t.Fatal(r, err)
+		}
+		if fast.n.Load() == before[0] || slow.n.Load() == before[1] {
+			t.Error("one of the two was not measured")
+		}
+		var found struct {
+			Pairs  []pair[RelayResult]
+			Ratios []comparison
+		}
+		text, err := os.ReadFile(cfg.JSON)
+		if err := errors.Join(err, json.Unmarshal(text, &found)); err != nil {
+			t.Fatal(err)
+		}
+		if len(found.Pairs) != 2 || len(found.Ratios) != 3 { // delivered, p50, p99; no CPU time can be seen
+			t.Errorf("%s", text)
+		}
+		for _, r := range found.Ratios {
+			if r.Ratio > 1 != c.better || r.Least > r.Ratio || r.Most < r.Ratio {
+				t.Errorf("better %v: %+v", c.better, r)
+			}
+		}
+		if !strings.Contains(out.String(), "medians of 2 pairs") {
+			t.Errorf("the table: %s", &out)
+		}
 	}
 }
 

@@ -64,6 +64,13 @@ func login(ctx context.Context, cfg LoginConfig, t *target) (*LoginResult, error
 
 func (r *LoginResult) empty() bool { return r.LogIns == 0 }
 
+func (r *LoginResult) figures() []figure {
+	return []figure{
+		{"log-ins/s", r.LogIns, false}, {"log-in, p50 ms", r.LogIn.P50, true}, {"log-in, p99 ms", r.LogIn.P99, true},
+		{"CPU of relay and PostgreSQL, µs a log-in", r.cpu(), true},
+	}
+}
+
 func (r *LoginResult) print(cfg Common, relay string) {
 	rows := [][2]string{
 		row("load", "%d callers, %.0f s", r.Callers, r.Duration),

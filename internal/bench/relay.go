@@ -38,6 +38,8 @@ func (c *RelayConfig) Validate() error {
 		return errors.New("--rate must not be negative")
 	case c.Duration < 100*time.Millisecond || c.Warmup < 0:
 		return errors.New("--duration must be at least 100ms and --warmup not negative")
+	case (c.Floor || c.Picture != "") && c.Peer != "":
+		return errors.New("--floor and --picture are of one relay; leave out --peer")
 	case c.Floor && c.URL != "" && c.DatabaseURL == "":
 		return errors.New("--floor needs --database-url, since the relay at --url is not ours")
 	}

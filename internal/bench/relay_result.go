@@ -26,6 +26,14 @@ func (l *load) result(cfg RelayConfig, t *target, from, to usage, a account) *Re
 
 func (r *RelayResult) empty() bool { return r.AcceptedAll == 0 }
 
+func (r *RelayResult) figures() []figure {
+	return []figure{
+		{"delivered/s", r.Delivered, false},
+		{"send to receive, p50 ms", r.EndToEnd.P50, true}, {"send to receive, p99 ms", r.EndToEnd.P99, true},
+		{"CPU of relay and PostgreSQL, µs a message", r.cpu(), true},
+	}
+}
+
 func (r *RelayResult) print(cfg Common, relay string) {
 	loop := "as fast as they are answered"
 	if r.Rate > 0 {

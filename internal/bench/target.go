@@ -22,6 +22,9 @@ type Common struct {
 	Management  string `env:"-" placeholder:"URL" help:"Management port of the relay at --url: for what its metrics tell."`
 	DatabaseURL string `name:"database-url" env:"-" placeholder:"URL" help:"Database of the relay: for the CPU time of a server on this machine, WAL per message and --floor. With a relay of its own: a database to use instead of a private one."`
 	PostgresBin string `env:"OBSCURA_POSTGRES_BIN" placeholder:"FOLDER" help:"Folder of the PostgreSQL programs, when they are not found by themselves."`
+	Peer        string `env:"-" placeholder:"URL" help:"Another relay: the two are measured in turns, and the table says how many times better the first one is."`
+	PeerPID     int    `name:"peer-pid" env:"-" placeholder:"N" help:"Process of the peer, on this machine. Its database is taken to be on the server of --database-url."`
+	Rounds      int    `env:"-" default:"3" placeholder:"N" help:"How many pairs --peer measures."`
 	JSON        string `name:"json" env:"-" type:"path" placeholder:"FILE" help:"Write the figures there as well."`
 
 	// Out gets the table; Progress the line that changes, on a terminal.

@@ -75,6 +75,14 @@ func (t *target) cost(from, to usage, operations int64) Cost {
 	return c
 }
 
+// cpu is CPU time of relay and database for one operation, in microseconds; 0 when one is not known.
+func (c Cost) cpu() float64 {
+	if c.CPUPerThousand == nil || c.DatabasePerThousand == nil {
+		return 0
+	}
+	return (*c.CPUPerThousand + *c.DatabasePerThousand) * 1000 // seconds a thousand
+}
+
 // resident is the relay's resident memory now, in bytes; 0 when it cannot be seen.
 func (t *target) resident() int64 {
 	if pid := t.pid(); pid != 0 {
@@ -110,6 +118,14 @@ func (t *target) scrape() map[string]float64 {
 		return nil
 	}
 	return values
+}
+
+// value is 0 for what is not known.
+func value(p *float64) float64 {
+	if p == nil {
+		return 0
+	}
+	return *p
 }
 
 func ptr[T any](v T) *T { return &v }
