@@ -693,7 +693,8 @@ type ClientInterface interface {
 
 	// GetAccount Everything the relay holds about the account
 	//
-	// The self-service export. Ciphertext is counted, not included: fetch it through the gateway.
+	// The self-service export. Ciphertext is counted, not included: fetch it through the gateway. A node makes few at
+	// once; 503 means that it has enough to do with others.
 	//
 	// Corresponds with GET /v1/account (the `GetAccount` operationId).
 	GetAccount(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1138,7 +1139,8 @@ func (c *Client) DeleteAccount(ctx context.Context, body DeleteAccountJSONReques
 
 // GetAccount Everything the relay holds about the account
 //
-// The self-service export. Ciphertext is counted, not included: fetch it through the gateway.
+// The self-service export. Ciphertext is counted, not included: fetch it through the gateway. A node makes few at
+// once; 503 means that it has enough to do with others.
 //
 // Corresponds with GET /v1/account (the `GetAccount` operationId).
 func (c *Client) GetAccount(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3041,7 +3043,8 @@ type ClientWithResponsesInterface interface {
 
 	// GetAccountWithResponse Everything the relay holds about the account
 	//
-	// The self-service export. Ciphertext is counted, not included: fetch it through the gateway.
+	// The self-service export. Ciphertext is counted, not included: fetch it through the gateway. A node makes few at
+	// once; 503 means that it has enough to do with others.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -8607,7 +8610,8 @@ func (c *ClientWithResponses) DeleteAccountWithResponse(ctx context.Context, bod
 
 // GetAccountWithResponse Everything the relay holds about the account
 //
-// The self-service export. Ciphertext is counted, not included: fetch it through the gateway.
+// The self-service export. Ciphertext is counted, not included: fetch it through the gateway. A node makes few at
+// once; 503 means that it has enough to do with others.
 //
 // Returns a wrapper object for the known response body format(s).
 //

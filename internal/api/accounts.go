@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/obscura-relay/obscura/gen/api"
@@ -61,8 +62,19 @@ func (s *server) DeleteAccount(ctx context.Context, r api.DeleteAccountRequestOb
 	return api.DeleteAccount200Response{}, err
 }
 
+// An export reads all that there is of an account, so a node makes few at once: a connection to the database
+// each. Others wait, and hold none.
+const (
+	exportsAtOnce  = 2
+	exportsWaiting = 16
+)
+
 // GetAccount exports everything that is kept for the account.
 func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) (api.GetAccountResponseObject, error) {
+	if err := s.exports.Enter(ctx); err != nil {
+		return nil, core.Busy(fmt.Errorf("exports: %w", err))
+	}
+	defer s.exports.Leave()
 	user := principal(ctx).User
 	own, err := s.cfg.Accounts.Export(ctx, user)
 	if err != nil {

@@ -28,6 +28,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 	"github.com/obscura-relay/obscura/internal/core/push"
+	"github.com/obscura-relay/obscura/internal/limit"
 )
 
 // Observer counts requests.
@@ -79,6 +80,7 @@ type server struct {
 	parametric map[string]*operation // those with parameters in their paths
 	literals   map[string][]string   // the methods of paths without parameters
 	bodies     bodies
+	exports    *limit.Pool
 	documents  *documents
 	unreadHop  sync.Once // the log has been told of an X-Forwarded-For that cannot be read
 }
@@ -106,7 +108,8 @@ func New(cfg Config) (*fiber.App, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{cfg: cfg, operations: operations, parametric: map[string]*operation{}, documents: documents, literals: map[string][]string{}}
+	s := &server{cfg: cfg, operations: operations, parametric: map[string]*operation{}, documents: documents, literals: map[string][]string{},
+		exports: limit.NewPool(exportsAtOnce, exportsWaiting)}
 	s.bodies.of = map[core.UserID]int{}
 	for key, op := range operations {
 		if !isLimited(op.id) {

@@ -8,12 +8,11 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
-	"sync/atomic"
 
 	"golang.org/x/crypto/argon2"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/limit"
 )
 
 // argon2id parameters (RFC 9106): 19 MiB, two passes, one lane.
@@ -35,39 +34,31 @@ const PasswordScheme = "argon2id v=19 m=19456 t=2 p=1"
 // hasher bounds the hashing of passwords: as many at once as there are cores, since more would take
 // memory and not be faster.
 type hasher struct {
-	slots   *semaphore.Weighted
-	waiting atomic.Int64
+	pool *limit.Pool
 	// decoy is compared with when the user does not exist, so that the time does not tell.
 	decoy string
 }
 
 func newHasher() *hasher {
-	h := &hasher{slots: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))}
+	h := &hasher{pool: limit.NewPool(runtime.GOMAXPROCS(0), maxHashWaiters)}
 	h.decoy = encode(rand.Text()[:saltLen], make([]byte, hashLen))
 	return h
 }
 
-// enter waits for a slot; the caller calls leave.
+// enter waits for a place; the caller leaves the pool.
 func (h *hasher) enter(ctx context.Context) error {
-	if h.waiting.Add(1) > maxHashWaiters {
-		h.waiting.Add(-1)
-		return core.Busy(fmt.Errorf("more than %d requests wait for password hashing", maxHashWaiters))
-	}
-	defer h.waiting.Add(-1)
-	if err := h.slots.Acquire(ctx, 1); err != nil {
-		return core.Busy(err)
+	if err := h.pool.Enter(ctx); err != nil {
+		return core.Busy(fmt.Errorf("password hashing: %w", err))
 	}
 	return nil
 }
-
-func (h *hasher) leave() { h.slots.Release(1) }
 
 // hash returns the PHC string of a password.
 func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	if err := h.enter(ctx); err != nil {
 		return "", err
 	}
-	defer h.leave()
+	defer h.pool.Leave()
 	salt := rand.Text()[:saltLen]
 	return encode(salt, derive(password, salt)), nil
 }
@@ -78,7 +69,7 @@ func (h *hasher) check(ctx context.Context, password, phc string) (bool, error) 
 	if err := h.enter(ctx); err != nil {
 		return false, err
 	}
-	defer h.leave()
+	defer h.pool.Leave()
 	known := phc != ""
 	if !known {
 		phc = h.decoy

@@ -79,7 +79,8 @@ export interface paths {
         };
         /**
          * Everything the relay holds about the account
-         * @description The self-service export. Ciphertext is counted, not included: fetch it through the gateway.
+         * @description The self-service export. Ciphertext is counted, not included: fetch it through the gateway. A node makes few at
+         *     once; 503 means that it has enough to do with others.
          */
         get: operations["getAccount"];
         put?: never;

@@ -1,0 +1,50 @@
+package app_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/obscura-relay/obscura/internal/relaytest"
+)
+
+// Exports that stand still in the database hold two of its connections; some wait without one, and the rest
+// are told to come back. Everything else goes on.
+func TestExportsLeaveTheConnectionsToOthers(t *testing.T) {
+	t.Parallel()
+	const inside, waiting, refused = 2, 16, 12 // and the relay has 8 connections
+	relay := relaytest.Start(t)
+	pair := [2]*relaytest.Device{relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)}
+	database := openDatabase(t, relay)
+	tx, err := database.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(t.Context()) }()
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE attachments IN ACCESS EXCLUSIVE MODE"); err != nil { // only exports read it here
+		t.Fatal(err)
+	}
+	export := ask{method: "GET", path: "/v1/account", token: pair[0].Token}
+	replies := make(chan reply, inside+waiting+refused)
+	for range cap(replies) {
+		go func() { replies <- export.to(t, relay) }()
+	}
+	for range refused {
+		if r := (<-replies).want(t, http.StatusServiceUnavailable, "unavailable"); r.header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+	}
+	relaytest.Eventually(t, "as many stand still as may", func() bool {
+		return count(t, database, "SELECT count(*) FROM pg_locks WHERE relation = 'attachments'::regclass AND NOT granted") == inside
+	})
+	export.to(t, relay).want(t, http.StatusServiceUnavailable, "unavailable")
+	pair[0].Send(t, nil, relaytest.To(pair[1].ID, "meanwhile"))
+	if len(replies) > 0 {
+		t.Error("an export did not wait")
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range inside + waiting {
+		(<-replies).want(t, http.StatusOK, "")
+	}
+}
