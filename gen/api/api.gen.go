@@ -568,6 +568,9 @@ type CreateUserJSONRequestBody = Credentials
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// GetStart A page that says what this is
+	// (GET /)
+	GetStart(c *fiber.Ctx) error
 	// GetDocs This contract as a page for people
 	// (GET /docs)
 	GetDocs(c *fiber.Ctx) error
@@ -671,6 +674,24 @@ type ServerInterfaceWrapper struct {
 
 type MiddlewareFunc fiber.Handler
 type HandlerMiddlewareFunc func(c *fiber.Ctx, next fiber.Handler) error
+
+// GetStart operation middleware
+func (siw *ServerInterfaceWrapper) GetStart(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.GetStart(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
 
 // GetDocs operation middleware
 func (siw *ServerInterfaceWrapper) GetDocs(c *fiber.Ctx) error {
@@ -1538,6 +1559,8 @@ func RegisterHandlersWithOptions(router fiber.Router, si ServerInterface, option
 
 	router.Get(options.BaseURL+"/v1/push-tokens/vapid", wrapper.GetVapidKey)
 
+	router.Get(options.BaseURL+"/", wrapper.GetStart)
+
 	router.Get(options.BaseURL+"/openapi.yaml", wrapper.GetContract)
 
 	router.Get(options.BaseURL+"/openapi.json", wrapper.GetContractJSON)
@@ -1705,6 +1728,141 @@ type UpgradeRequiredJSONResponse struct {
 	Body ErrorBody
 
 	Headers UpgradeRequiredResponseHeaders
+}
+
+type GetStartRequestObject struct {
+}
+
+type GetStartResponseObject interface {
+	VisitGetStartResponse(ctx *fiber.Ctx) error
+}
+
+type GetStart200ResponseHeaders struct {
+	CacheControl          *string
+	ContentSecurityPolicy *string
+	ETag                  *string
+	XContentTypeOptions   *string
+	XRequestID            *openapi_types.UUID
+}
+
+type GetStart200TextHTMLResponse struct {
+	Body          io.Reader
+	Headers       GetStart200ResponseHeaders
+	ContentLength int64
+}
+
+func (response GetStart200TextHTMLResponse) VisitGetStartResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ContentSecurityPolicy != nil {
+		ctx.Response().Header.Set("Content-Security-Policy", fmt.Sprint(*response.Headers.ContentSecurityPolicy))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "text/html")
+	if response.ContentLength != 0 {
+		ctx.Response().Header.Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	ctx.Status(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(ctx.Response().BodyWriter(), response.Body)
+	return err
+}
+
+type GetStart304Response = NotModifiedResponse
+
+func (response GetStart304Response) VisitGetStartResponse(ctx *fiber.Ctx) error {
+	if response.Headers.CacheControl != nil {
+		ctx.Response().Header.Set("Cache-Control", fmt.Sprint(*response.Headers.CacheControl))
+	}
+	if response.Headers.ETag != nil {
+		ctx.Response().Header.Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.XContentTypeOptions != nil {
+		ctx.Response().Header.Set("X-Content-Type-Options", fmt.Sprint(*response.Headers.XContentTypeOptions))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(304)
+	return nil
+}
+
+type GetStart408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response GetStart408JSONResponse) VisitGetStartResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetStart429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response GetStart429JSONResponse) VisitGetStartResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetStart431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response GetStart431JSONResponse) VisitGetStartResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetStart500JSONResponse struct{ InternalJSONResponse }
+
+func (response GetStart500JSONResponse) VisitGetStartResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetStart503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetStart503JSONResponse) VisitGetStartResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
 }
 
 type GetDocsRequestObject struct {
@@ -6273,6 +6431,9 @@ func (response GetPreKeyBundles503JSONResponse) VisitGetPreKeyBundlesResponse(ct
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// GetStart A page that says what this is
+	// (GET /)
+	GetStart(ctx context.Context, request GetStartRequestObject) (GetStartResponseObject, error)
 	// GetDocs This contract as a page for people
 	// (GET /docs)
 	GetDocs(ctx context.Context, request GetDocsRequestObject) (GetDocsResponseObject, error)
@@ -6385,6 +6546,31 @@ type strictHandler struct {
 // validation. It is defined here as well so generated code does not import the
 // middleware; keep it in sync with fibermiddleware.ValidatedBodyLocalsKey.
 const validatedBodyLocalsKey = "x-oapi-codegen-validated-body"
+
+// GetStart operation middleware
+func (sh *strictHandler) GetStart(ctx *fiber.Ctx) error {
+	var request GetStartRequestObject
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStart(ctx.UserContext(), request.(GetStartRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStart")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetStartResponseObject); ok {
+		if err := validResponse.VisitGetStartResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
 
 // GetDocs operation middleware
 func (sh *strictHandler) GetDocs(ctx *fiber.Ctx) error {
@@ -7333,156 +7519,158 @@ func (sh *strictHandler) GetPreKeyBundles(ctx *fiber.Ctx, userID UserID) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1rd9s2tuhfwdI9a02SoWTJdjKxvfrBSZzWk8TJjZ3J3FP5VBC5JWFMASwAWlFz/d/PwgZIghSph2O7",
-	"aatPbWQQ2AD2C/v5tRWKaSI4cK1ah19bE6ARSPzf4zCERH+kfAz47whUKFmimeCtw9YHKrUiIeVkCISq",
-	"K4jISMhOK2ipcAJTar4Ank5bhz+3hnMNqnUZtPQ8gdZhS2nJ+Lh1cxO0XtJwAi8F11LEi4ucajKlc7PC",
-	"FSQ6IJRHZJoqXVqT0DFlBoyRkECYJkyRVEFUDwsX7dCs2QCO4Bq4PuGhiMxvCxB9ZnpCwpiZ8yJ6QjWh",
-	"eEyE6fr1xr+xZOlaeMA1C01YOCEJlZroCVOEqYCIEZmIGZmm4aS8WEK1Bmk++x88a/Lo52774PLvbfuf",
-	"/9/vP3m8Y///v1pLYDmHMJVMzz+ImIXzRaAuJkASOga8lVjQiIykmOK1aBpfES0ssBJiOic0FhzspcmU",
-	"K8IFYTxmHIids7yHRqAu5gm8RwhUPURuXNsMNJc/Bco1ocrhwphdA29CBsXZaFR/PycXtAYBzugUlN3l",
-	"NUjFBDfXoidAQgvGEVFglx+cjtpngkP7HdXhZBAYeMagFdnr7pPZhMVgMYgp/J7DDJRuvNh+6+f/6bcu",
-	"/95v1V/hR/g1BaVPo/pDsjj7N0XEjJPBl7a0w9ssGpDZBLgBzgJOPn06fRUQiBUQSkYS1IQIDmXARkJO",
-	"qW4dttKURQ3waDk/HmmQdcgtYiAKQsEjZbBmRpnOKNiexRdNtJyXF50yzqbm5nr5goxrGIPEFf9FZQPO",
-	"Uq5mIEkECZgFBTeLKCCO22U36M5kOV7eBK2ESjoFnfFJrWk4mQKvPfvXhkAGH96fX5Cd694OzQergVmH",
-	"mTEJ1ZNW0OJ0alai/nxBywDFJEStQy1T2OwOXsE1C6EOrPcccrylcQzSYUaEX6gG0KJsvm8ES4TqNYtr",
-	"uN6xJQXkMRwpzfLVGljwP8vgWFz3NIJpIjTwcP4GalDlGFHfEiUv6HxoyJfQqeBjoidCuZNjyp1WDqBF",
-	"pwJEb722WbCBsg1jpu3Rcfv15dfnN23/n/ub/LO3e1PPGk5Hhg0hF1rc9L8sF3PSTOesgkyoCgjj5NdU",
-	"GJFi2LgCg/oaIjKck1BMp1QdESHJ4MnASmI+75BjPtcTxseWgxjRNeZCWnlcf0w+m1whE05HDfLSkPkM",
-	"2QpTlpEhV3Oyk3Bh92aY+jJA7OzLYTgT7swWoRg8GRyadSTYRcmQhldpQuagb7F9n/v3nzSw/frjeC0k",
-	"gS90msRABqgT/NDrdrvt3sHBwaARlHV2/xGSmIYQNZ6BuYlMNObyTRiVTbpPPbRadirLD2SFOLxg4RXo",
-	"lfx4TDXM6HxH4/DiZH5NQc4LaOyfV5zMJwWySfymCiQKOsk0EC0amFpqp/gW9npjPlaJ4Mqq7S9o5FQD",
-	"8y+npJj/pUkSs5AaIHf+o+xNFsv8l4RR67D1f3aK98GO/avaOZFSyBcimtvlFnfrBCkqYzQ2EIMB1Xtc",
-	"+ApI03Ju+E6h2dw4tXAUs/CBtnOqUbGTNGKhVmSWMUmr4k5EHKk729lrIYcsioA/3E2FEiLgmtHYXNY1",
-	"jVmEnD4SYJkmjWMxQzZ6Z9v8yf58IcRbKi3zeli0zNQ+arRNIUiMYNzV9k654VE0fsh9GVwcURbfIZm9",
-	"BT7Wk485H3qIzRznbzm7OsG3pIPgrjZ2JvRrkfIH2tKZICoNJwRVorvcwzsRsRGDpc89o8N5b8tcLNNY",
-	"Ao3mZXDQFNP2bDHL4CnZbbzH8rJvcMxN0Pp323+xt723/dIVF60BN8G3nOEHie9PZuZ6bWnn4dhutnDB",
-	"aI0ouTP8QEXuTOhzqpkaMTqMH47N5rov4n1Cpa7gmbv8XHNd49bt2G+77ws2BZH+DlpQxCIrSqVk12B0",
-	"X82mdydvHliO3rm8vBDiHeVz96t6uG1MKZ9nl1TRbtB41c6tV8t3k9u5vg0/P3Ga6omQ7Dd4ONlkNb5C",
-	"C7yzW/3E6TVl8YNyHqcIMUXENchY0AgiIiRhWpGIajqk1iBBZ3R+hHJR0WlBp87VYK2gY8r494ATKk0S",
-	"ITVE7yBi9AIfew+iinGhJyAXjOscILpDZexTMpY0godWMz/D8FyYJz1JLQB3vrWb7M2e+dJEaveUSJGA",
-	"1My+zj17cJ0iJxQUdjlqJ0GlLk0ceqPvxYyY0GtAMTME4CSCGDREueFJw1StOjMHZGHPNsjrzAtUSjo3",
-	"/w4lUA3RsS7ZIiKqoe2kWsUgETirMS6/CRzWeF0HQ0KVmgkZ/URVjUHzJ3yvAslGmau17sMZ0xORaqJo",
-	"rPHgJlRNArRc5rYyKseC77KIXP/QOyDTH3oH+0+fEf3DLkl+6KF9aGF/EpRmfGzhPUunQ4c7FWZr/0DE",
-	"iEiYimuIMmN7gNeGbipiwLP+TLSnWjfR2jfog1B3cAqUynTtTa7i3H5XN2WGiBciojUm9RfojhQj4iG6",
-	"xVeLy1rMqIzsI+XXVGiaeSUiw6KBhhM7UOF5PNsnb9gLQjWJgVpHTY6CjOtn+61Fx1CQGdVW287sUGuK",
-	"qzPwFUa5nwtLXf6JTxsVHPVOviCHBsQJSjyhesCFp1IM/wMhkugi3S6wmVtQLXxJmAS1ySdsvUNW7Dco",
-	"DWy6usqR42z4cfmoC0iXnM4LNMQvnszawAQtpYXc7AyvCxv5ppvNPs13nK++ZJOOZS5scphvnsbx+1Hr",
-	"8Oe1yN6d2c1l0OJp7HQ5LVPImfp6DMlAeAXzldzmDcxP+TVwLSTylill8VB8WZNJvXOjjYBI1eRCXFlD",
-	"6kZb/pB/WbPryhW5I3B7K8ANsvP2AVlyaz/SGrwcSTFdEy8lUKcbZXENJ//+cPrx5FUraL08/tAKWhfH",
-	"b07e/+vkYyto/d9Pxx+Pzy5Oz05e1YQ9BC0tboOtCC1+nIOzZMPvinutaEMYS1Nn0zrh1xCLBBSBa5Ak",
-	"G4hSAcVF7old48BoeMXFLIZo3GQ+m7DxxDwJlFHpeOgpYXYh1MH8adZceUwTVRcOQTWZUUUiKZLEKXVG",
-	"J5iDJhKs/m+Da3IAzJCRiGMxs95Yyn14jBTYVO8zaFinbAHPQqH8De7t1m7QjUaxvzb6hsCSOv3XaHL4",
-	"SEcPPORxGtkRSPN2m4KRmxAFRAkXkWXODMUDERwIMk60sU0YH695UQpfB+p9ArwORwxkYqTRwVzCiVBw",
-	"DqF3Xc7BaJ6h5oY1vTJa3jXItQCpkFlOHxUcLm6pcgMO47xDrm5tCZl+8LlomVCvmLWfZwzn4v2bk7NW",
-	"0Pp88uKXD5/Of6plLRLGTGnYUIbODATHuo5q3PHHVBnyuYJ2muAhK4f9tQuUeXqwQs3DjVZAL2BacniZ",
-	"ynwXqljkhfFUtasV27mVHueU1bV05sp5FZ8GfrTQBuraEi22tJUaZLDxfu7pG5BPZ6f/zoLM1iR7FtVF",
-	"BUnKIzF1cXEzDMyksRJZ4F4WU7LZSeGQdc/iZWETKQP3kiUTkBq+6ID0yHCOwQXkaZe8Yy8wNMe+hKU2",
-	"vJNpyyANjZRCdnPIh4xTjHuY0i/WBdc6fLq7v/v8ebcbtKaMZz/2atDmONWTjy70YPHyoiWxaPEc3+aE",
-	"OlbaVqFIkIde2dDNlW+KyH/5bvhKXoVWzvYCSlmAiPvgVhgmASMqc75aOYqE/prCEdnrmgewOiIzIa8U",
-	"EdzqNjXaWu00FxWIA0LJPz9fdFYipZ2vAuUqNLXPhLVQdG+X2ABlLciuwdGV2LfbPfhH7+luCfn2dmuO",
-	"4uWE8jF8cM/uGr6bSglc+wOWIcmP7Bp4PvgmaHGYrfvtmTe0esJVMMoT1x0vellpqF+JMM34Io2s+5DG",
-	"H7xNWglQteMSI+mPP5ySvU6XRG4SDxW8lXI3gFo8v+Q2my9bVJZ99ikbV2docfaVZNkxvUK232hoTW53",
-	"7xVgVkBQ//q+Y4l/p7wvu5rNtCJPspcWD1oLlrDmg3rLlG4SE+tbKJusxLUQqyXgnLmT8HhPbw2h96py",
-	"+IuM2C79N0U4DkJJxzg6pQxuH9mYspgNFRtzGmM8tvLfFWzhdYmPryn94qLhd/8RLI2Nz6D8lBikWzzz",
-	"dejTO6Tq2eLndQd78vJDOoxZWBtsvbfnRAHjZEgVPNu3LrkRkzZysPul+7QsHubacoEicvq4/d+0/Vu3",
-	"ffD3ncuv+/t18c9Bq/AFLZKmiGqCZ8+1IYUjNC4kUowlnaJ491em7d8uf7Zr/3L5pHZdMOvW6ZPmfYJW",
-	"BWvjT0AqwVcLZztfYIGuO+8f7VuzCH0tb1bnv69QAuy42hVK3LFma7nTRQtisIhKwIe5GBHzkI9tWFea",
-	"ZM/jWPCxS7nwhf7TZzXn+QbmFY64QAq7vf1/7D/fe7bvU0S3jiJKtsZFLsTGLmC2ghk/HbcNcIUik2Nv",
-	"gK96jP4mDMWonpMryBzNbMwhIomEdv6bebe2JSghdZ+/mRvecAXzgDA8Kzvm5CUR3MoJ80eFph4V2jc+",
-	"YZEdZT+uDuxzf2SHXFQgI2NhN4CpUopkFBmgjW1OrAPYDHQDWEQe7fe5GzRk47aZnfLHJUsUbhckozFT",
-	"ZsvIAsw0nT6vIecaL4IF0XGNpV5ej8HcBK0rcwwfJLyB+ctMC1jDZuV9dhqtL3ksOqKZ+sup/QAFRtWA",
-	"Zq75I97yG3+hekT2cLZBJHuACw4XbAqb77j04X3s2dpLJHruT1fqXB/Lo9FFZMjFP6o1oKqwsQoMZcRa",
-	"WKL5nmrPueYMa/BvAbeCjLPUMdc3MP+Ezr5FfnQnNLHBNRcf3RbBN1yidJrrA/re/+yB8XLV1+f+2Jub",
-	"ugsvH1fFxLoB5getxFe0Vp+7jyGodupUwjobsgMXrKSOUAoo/GkvG7ferB32nj47WK0fPiePcKJ2r7u7",
-	"/7hOWSxbEspmBPtDkzr591qd7q0Yn/Llxq2NLbTJbU0S/tvaN9h1gzWCF9Z5U5/BrOlR+6fnSJs+iv4a",
-	"PKxswfbl6YK4La2zcDoN6Oa/LVxMltk7vhOKx4UYkYmNlak+GvzXep2VsHzYD8V0SxSwknfWHY0F+EXK",
-	"oxg2Yz93ai66E6pfPyijRJJ1USiiep3rzVshubqZvxsqa7a1baDgVumvrJk2YJzQYpiOSjiVW+gXsKrk",
-	"LK7EbnyhoY7n6Ix3Hnw9wwxYLqw1m8/dpVWCB4XGQid1HooZDM2SrcubYCHSEph5udYusDgVTuD/XMx8",
-	"eXNzaci8bEWp36SrXECThIyFJkzb0iivX74jQpLjD2eqYuPY7x48W2ldzGBZgUCf7bDzdFiAVKtxfvT8",
-	"OvUWsap/qqRArTKHLrzAvLkua8GpEtkSK+ezved7q+yc574uW76gZ/uLFpt/n0Svzo8zo0XJNiKuQVZN",
-	"GWidMYtaRyvjYZxGldifVUbK589ufvihVrU8r3CMh5dMv9Nb4JOnxlZsxM6ZLUbkuP3fAaHt3wLSbR9g",
-	"9NMvRyTl7NcU8rhuCWPqTI9UocO0UCFCKkXcdDG/XH7dC552683H/6IJi2rvJGl+vxxzknJzbhIUWsEE",
-	"4+iD/9DeffqswMFUxp1GqNqXX5//o6GmR8krtVR1qGMOi6EVPEIQa3cy0TpR5NPHt0EemSZGhJJEsmuq",
-	"gXDQMyGvSMpjdDlPgJi5qRbS5o/bkO+qkbe7/7zMT7o1p5/FjVYCBVM9qfe2KLvNIVa0URBK0AHpPavS",
-	"/qpz392tR4Zk9+mzaJ2lC7OnObS1kYE8+vj6JXm+e9B7fAd4YYEN7HEt4kbVv5DhgDv12g+UKxF2bhiB",
-	"iy4GKkEeuyux/3qd8cN/fr5oBSvCEw5J7ymZMp5qUB3yMqZsqg7JQKXDgS2cwaKADKz28wuLBuRRTZiI",
-	"IoLH88dBnw+UGeMikQIyYFQPAjKAL8nAmqCRiZl9WViLczSIbhOGGB+J2lAgm2rvAmvOrccOVaVQxB1y",
-	"qskVQOJfvyoCExMQSQxYNE9pKnUGo7JpHn2OlINWd8WiPFXNUl3ohVGkXLOYVEZP0Erf6fO+Ee0MbH2D",
-	"f56/PzMYFtIpxC+pgqAgBT2BqYGER4ZtWhy0gTgJjSLGxwGBL1jdbiRknxdVU6agFB2DGrj0IyAjifWS",
-	"nHrngh7zYCkJJHHqJHk0EEMVppJ28KfB406fn6C/Af1bZtODr33r7Oq3Dkm/1U+73b2Q5m4z/Df0WwHp",
-	"oy/MH6XQdfeL4vQKfjFSIBt8M+gQu0xWHYWEVEoGqs/L5dA65B3kqTqUDEU0z8J/mXLFQEJdJG4b0YVb",
-	"dHWOjgglNig1K3/T5+Z5kSWyUEXoEEMUyXvkkogBUyqvICKDL+0Sbg8wK83qzBh7hDC5aGdE5piF4AKu",
-	"XBGZ4wQz+Xc73VbQSmXsEFsd7uzMZrMOxT93hBzvuG/VztvTlydn5yf4jdEbmUah+d7eVMvLZGh1O72u",
-	"HSUS4DRhRk53up09y64myBJ2IhHi/4zravC8ZUqrzMmUHYFFcsqJlnOjPmMWlNJeQcEOOQOI8kjerPbg",
-	"fIY55xArdyL5lEZhMhC8MsBUyuLsdruVZENDWjsTPY3LWYY19XUWnZ7VdOhvqqWQpVxm1RjbRTnGNVLl",
-	"KzUc/5i1Gfa6+01f5Le44xfBuAla+93nq7/JigCY8bsHa4yvJKeb7/Z6q7+r1ri5CVpPLcYt/y4vHoMf",
-	"7K3+wM+z9uVz6/Dny6Cl0ukUqyK2LkrMy/AgW2UPYxxQLhkxSMcKg9TcuNalmRKJeeer4S43jTRtZDr3",
-	"ZcCIxaAwpzrEyDwrWCzRO26yhFyxPGC50mKDTacYspN/eHO5HrWHSi0n9sCO+w+9pnazaw1PYsr4hlzk",
-	"wh3ZPfARv5rtGlScD9+QdWTlN5eNxTF/dDazBhl7Rdfwk/WWsWWJtqxsBSv7nOViIQOLBUXHegPvKimb",
-	"S7nXKC/IW9R3m1FFhimLrTXPqs7IMs3/NLCv16gKr6lv3IZVlLf0l67htNUT7l5PyB9z2dtuaF+TYkSy",
-	"d98ScrNvgk5WraOW2l57cZWW4iKBTykJNCL/7/jd2wbSykLhzaN2NYHdvnrIQsh9HRW6nc7pNDb6lIHJ",
-	"RigIGYG0x2XfkXn9Wap97WhLulvSvVcV35HJClI1CPwggjGjqs0oNwNvEwHp72xLZFsiuy8iayau694O",
-	"LVKRbErqInW9ygoAYcQ2djehLCZjYR/LTB9h3LXL2EYjYxgLBVGHoBKc9WzQwhqCFVGaztEDw6SqI8Oo",
-	"lCVl7f+gdOYLvhPpWc7Euim7GfLwikUGUD0bTOO9s0pjt3q39dZCnKJs323Ip7e3Fvnk+L/fe7oOVDWF",
-	"4/68xJqTp8Uav1yaR6PuF9W6vAmaxZ2CeNRWIDH3Cr6YQ+yQIomVIP2nHFPMjVqXhQEckhHocGKzrKVI",
-	"xxPfF9Ihx4SLCMiUXoEiI5gRqvtc8BCOyNPuHnatcdowszXegNtJhFGPkSFYIm8Qrz5R35NeXKLpxZOz",
-	"h3WHFPsQ5PcnJwj0eVl/SaVsPaFDkerVpFIWZzt+tHKS1gUMxHHmlszcm+7Rg75c4FEdAofl9O37kUyV",
-	"HPH1RdPdUI9fH6GGhCx06D/kMCMJZdJ5mrGliXL1wLbicCsO16V+i1KlcpjLibxcjjQRdUmQ1Tojhrz9",
-	"6IQrFzGQVbHI/La0Wt3/0X6v9zgoSpjaWk9zjAL5PBFY6euKi5mykRGuNQWW3spyo0PKSSRmHJvRMX1I",
-	"NMQxFoLh6IZHe5Wt/ImncAXzDrFFKVGbtoKcJLammPlXQKjqc1ttD9fzq63irFiakg7FNXhlK3XRZowp",
-	"sr97UMfk7DxeiZt12ZwINei20hLodAOGs1A/Zi2O17s7jueVkl3kd+d4xn9AjrYGSRatXG7FA9cAq9Kf",
-	"Y8s675h12lRMrKvn02vGO4exGGKIXCVgpygVWeGnO1/9xn7LHek2Qsv27piTGUjIWdCR/Y0jc7RKU4e8",
-	"50Akcnoxch+7YuZFl1QMLDzo9boB6e0/PjIjlZmExoGZss8L7qWzXmq1FgTHbUtcbDM/falj4k2wcrzf",
-	"v26N4VmziDXmdUMvN9L67pQZ10RG+ge70I+3XTTkXcYbS817sz67fyHD52732e9zg8d5tTX9Xd7lN3Vf",
-	"+ctYwL9fTeK+I0l6z1aPr+su9FewLWbvjG/TCYpi3M2BdKV2XR1ynsprdm1UAiwgK65B2mcTVnDJHzd+",
-	"WHC90H6RF6beSGCXBPBDCMtyScEGQZlX2d46+DZkb38SXvUn5zev0Z3gNZr+mypwfk2eY4mjNl31x5OL",
-	"oiWKzl4dHYLl0lTWT8bmP7iM2hrOYqbPucpqr17eH05wOKrp9ojuTtvw4C9M1Y5CH65bl6Pu76M/rGMc",
-	"zY0F6xj/N633vH7zD9TAz/Gx775BneObv1df3acN/OR+2t8+baKIDXrM/d5XVpImx+oqz1vM+8DyCLmt",
-	"fa5+m5yp9xUsFHwuOwuWuwYQPvCqRxRtUx/td7uPD8mg1Dz/kDwZZHvscywUFeAQ99csSdBtP0sNHBjg",
-	"XG9664jIFe/3uZHMGeAUoRrLcSM8M8bVUZGHqfp8AlSS/e6BzegkTBOZchvas9/bJTNXpn5CFZmZBQxG",
-	"iTjKb8TG70igkVEIvERPDjNckinb0CJq9i/cUsmvNvZfw4B2JvLBl/fryqh5ENwipsh6HI7yqv2ZsdMc",
-	"btFwyaPZTXSHresCx6+hk+cd/L/F17G7+rOaDs9bN8kdP1KQpL5ReDjDiFf6u9YycsrL4fUY5eiqatcG",
-	"RcVMuZZo6j6jorxy5g2WiqLl3zYy6rvB3AsXkfQ35d1PhrF5vfhGzeYj6FRyVd+zJNe0jGRxZjn00g0p",
-	"lhEiEkapAs/V5vSL2tAoLKb/Kus2dx+BUUWhx4eOEFgRE/Uxb7y0jRO4C2G7FX13x0Ay3CyikVzUviKu",
-	"I+QiNymLup2sulF9mQyM+SdhzIBrEk4gvKqm4UwojxTJDHiYReBeFxjy5eozJVRqRcSoIXC4VAr/HuVk",
-	"ub1nvaRkHiC/q6y8d9r9kxPH5wqiYsRxHs2at05doJBNDQxefDNTRCS2K9IhNoEcsTi2FSiolPNKfwQa",
-	"Cw4dclz6uUJffe4ipWPzIp8HREgkLkN2EBm6C9DWk3UjxRI2GJOTV6k5dF3pbMBO8SHRMxZCYFaY4Z9s",
-	"O0nKnSJAsOqNbWPZIcecsMgoCsqCOSsBkQX7pMrAgN3DDSfqc8rzHg5mp+UmFAR+TWmcNeJwAY9oZSnv",
-	"IItHNn/izlqD/VFln2dtJRSdQumOS90tSN7cAqtTPXly4ZyYh0+emB0PvMKlA5cQzEYjkMrW+KnA50w1",
-	"yOrQFi1FYu4otnaf/BmSJ1W5lpg2uepR3lAV40jHNHkc2Kwq5SVbWdOTYa7mt3I4e6fPj3M/LJmmSpOh",
-	"NPNTMvCLrg6OsOeJOWpzeQYZI9FstnljZcZ9qHdFZ4Fvs5xsdbCtDva96WDI5IX0DLi+KaJJEVvPFLHz",
-	"Nau+fLMsjfNUqxUZnK5CIdrbXTKn0iLB9o6Mj5szNfNX34aVkLKi0U3RGtVX1lRc/yHJexti8I3kYy4+",
-	"f8A0GEBqXyfvi2rezooiZtxIPCss3W+u9MXIXEBTua97QvE7tO0tt+ttyeavRjYG95dSTG1iJPY51q5O",
-	"XqZl1+uDEb0r1n8f6f1eL8kHTqHckuM2p/L3l5m24u8yDuDUSJf732jh+5SMJY1sdAQln2F4jsphh7zA",
-	"Pht5va2AAA0n+Pgd5KOwztygpp5yFlPR57aTJ5otqm4KW/raeStsLWiSWnCyeB7rsYjZNWSP4gRkEWTc",
-	"5y/Nq5mEIgJ1SHrdbs8z+GBkMp3R+ZH5y3NCCRZPEJKkPIJQ2PgGrDSGIw4Itf9ymZXP9skb9uKoz3vd",
-	"Xs/8jaZxnlahQF6DPCL7+25NZ391cTjuoY5WEgnX4sqG6JgnO8ewHfzywNo1zMPe7q4cBFPriRGcQ6hd",
-	"n9WNWbNrzLqgsPTqwv3OZ0yHNm/fWmjyi7e1tEMRb5/jNZrHGvkLjuxK8QR/qSJG7xPgfnESj4dlv1R5",
-	"2E7RPbjeEPtaSOeqcFVMQsqN6q+AR3lkID6K0caJN4AV0LFyf85iXHfsvS5RGLyhmj2i5XbH9+ikLC/U",
-	"oHzoDIyt2+IPLNx/BG1EFd5lbspeQiUr7Eh5wcxGshmcA4/e2WHuwAaE8YCU/2AhH6C1f0HiHxqSgmmi",
-	"5yRmSvulhGgc9zkmEDsDepRKOoznHXKsyVQobWQvUelwyqxxOyC7T58Z0euXT7CRm7YXAkr+oqVXCKgV",
-	"DG2Epc58AYPTCKaJ0MDDeRvN+oUl3/zdc5gyTnb3yUSkUpExIPfIojezigrWp4HWM7MLzzXhGIq1OWCq",
-	"gnW32PiKiDza7x487pDPXpqDJThbUgJt80biS3YNkQdjfiCE1bMgVdyO2jyfqjicrAHdei+1L+3Ea8u2",
-	"HvfKG7l981vt21evcyr4TUYqh68Qn7d+h63f4bsLezRaDbVszzwcgF9DLJJSDFnO/FdJiSRVk7Z1ESyt",
-	"FikKzmcjybWXFIPfNzsSiv6M6zgEXgs5FloD3+ozf2w8PRNkKiSQGb2CdposC8FIsOnlkviLOpvmZ4OG",
-	"6PKaUfP0Hnmmhqz9EXoA3NPZsHumrZynGVSHBn+dzAnM/xvhiinO8YzO8/JxRnHoc8V+gw45wYRE/HmA",
-	"mD/ISy4kCbZfUxOSFXF85HXhfGyNIQPXWXOQdW1LbFoJdl/r7nWPyCeOCbNm0ONOn5/qIu7ALANUxgwk",
-	"wSCS99wrkJytGtI4VoRxmzTH8GwsUdXrE7pMondvuC3mv20UwBtI9FYWb+2r9ytaMVxs5nMpQz0ztFSW",
-	"0gqWc6xF4bpzTROLpo2VF9B4WWrfmHdk3H0cWH7jUeA5GiLxfSNGZGAo7B3ldAyyk3eDHDT4PfO+ovfo",
-	"L8nXaDBaXME20PJPYLHInrL2yU8+w5B8QAHoyzamyJRGWKV/UxrKIt+WaacnPFJO/tmHsxdKiW2gna9h",
-	"CLHgY0W0CIp4ab8baClMplmhPc8Lot6HrFxolH1bkflWjMc2SnNbunUrBjeg67di7LCmtnx5vTXxIu8T",
-	"msvOzOGHD8ZBFs82cDU4FkN4smSoADtq4h/cFJ0+x7bWV9wMs05QfAXPpODjvMAspv9jvxsRR4QmVOpm",
-	"G/79UvFbMT7l31uZZ8cR2LaW85Yh3N6FZ9gDolBzMedMau84AdzshDiuyOiZkFcKjfsd8kECNl72MwsY",
-	"J73cQUceebWPZ1SRWCj9OHvlF0kILtYV65ofkaQybUw1SPMRVPSIOt7hoP1uVYAH4SPHRZV4z0BCkFdv",
-	"WcuWtdy+xREGAdEKT7CWvQzlljIeozMscXkWmdOecmFXOfSansiF9EosFI9lkei41OOlWb/4pLC//700",
-	"k8hLY6lt1nQ9I9i6tP6wTMBLbk4tDa2g952v5j/LKptj/YOURzH4gYTkhIYT1zqpSGfGp4mfmClGNgby",
-	"ivEoILHAAqksIrbKU5+DF5FQ+PtPXlayPgeCg0E5l6GH3ok0jo/yQog2VbH0UZ8Prsyv3jfVBMcrmNuC",
-	"rGayGieIzf5Eo6Ka2DTGDjm2DXFmE9HneT09+MKUzT7EAlMTgQmnXOQ8UAIZCj0h+919MjAT/MKF/gUT",
-	"LJosjRbwF3j0mwcrfMJr/fY0C6ZhqlaHCxSgGpye0i+n9rteN8g6P1IpaaNJ02KYCrKg1rxcjDtAVy/m",
-	"L+HG2KZ53EEBVpoZR7K86WFOSOunFZY57deWDb82ctwwXkNbNqbZUmRT1UHkJThQWfeIayOcyrh12NpB",
-	"GnUwLYSaK6zMyKM8jbkVtDidIj1lHP0maOhQmfWCZj4Tc7mVbpLsDBbnOHfp136MhPsoD5FY/OojhMCu",
-	"S99h7LYfKF9MlAXkLc5TVO23u7DFqVRAqPIKERYz2VpVi/N89j3obrPO4O7sXbmLu5gMreuLc5WaiAY4",
-	"Y94P28CIP4BI8HLdVHmD0ZvLm/8NAAD//w==",
+	"7H1rd9s2tuhfwdI9azXJULJkO5nEXv3gJE7rSeLkxk4z91Q+FURuSRhTAAuAVtRc//ezsAGSIEXq4dhu",
+	"2ujLTCODwAawX9jPL61QTBPBgWvVOvjSmgCNQOJ/HoUhJPoD5WPAf0egQskSzQRvHbTeU6kVCSknQyBU",
+	"XUJERkJ2WkFLhROYUvMF8HTaOvi1NZxrUK2LoKXnCbQOWkpLxset6+ug9YKGE3ghuJYiXlzkRJMpnZsV",
+	"LiHRAaE8ItNU6dKahI4pM2CMhATCNGGKpAqieli4aIdmzQZwBNfA9TEPRWR+W4DoE9MTEsbMnBfRE6oJ",
+	"xWMiTNevN/6DJUvXwgOuWWjCwglJqNRET5giTAVEjMhEzMg0DSflxRKqNUjz2f/gWZMHv3bbzy7+0bb/",
+	"9//7/UcPd+x//1drCSxnEKaS6fl7EbNwvgjU+QRIQseAtxILGpGRFFO8Fk3jS6KFBVZCTOeExoKDvTSZ",
+	"ckW4IIzHjAOxc5b30AjU+TyBdwiBqofIjWubgebyp0C5JlQ5XBizK+BNyKA4G43q7+f4nNYgwCmdgrK7",
+	"vAKpmODmWvQESGjBOCQK7PKDk1H7VHBov6U6nAwCA88YtCJ73X0ym7AYLAYxhd9zmIHSjRfbb/36P/3W",
+	"xT/6rfor/AC/p6D0SVR/SBZnf1BEzDgZfG5LO7zNogGZTYAb4Czg5OPHk5cBgVgBoWQkQU2I4FAGbCTk",
+	"lOrWQStNWdQAj5bzo5EGWYfcIgaiIBQ8UgZrZpTpjILtWXzWRMt5edEp42xqbq6XL8i4hjFIXPEXKhtw",
+	"lnI1A0kiSMAsKLhZRAFx3C67QXcmy/HyOmglVNIp6IxPak3DyRR47dm/MgQyeP/u7JzsXPV2aD5YDcw6",
+	"zIxJqJ60ghanU7MS9ecLWgYoJiFqHWiZwmZ38BKuWAh1YL3jkOMtjWOQDjMi/EI1gBZl830lWCJUr1hc",
+	"w/WOLCkgj+FIaZav1sCC/7cMjsV1TyKYJkIDD+evoQZVjhD1LVHygs6HhnwJnQo+JnoilDs5ptxp5QBa",
+	"dCpA9NZrmwUbKNswZtoeHbVfXXx5et32/7m/yT97u9f1rOFkZNgQcqHFTf9iuZiTZjpnFWRCVUAYJ7+n",
+	"wogUw8YVGNTXEJHhnIRiOqXqkAhJBo8GVhLzeYcc8bmeMD62HMSIrjEX0srj+mPy2eQKmXAyapCXhsxn",
+	"yFaYsowMuZqTnYQLuzfD1JcBYmdfDsOpcGe2CMXg0eDArCPBLkqGNLxMEzIHfYPt+9y//6iB7dcfxysh",
+	"CXym0yQGMkCd4Mdet9tt9549ezZoBGWd3X+AJKYhRI1nYG4iE425fBNGZZPuUw+tlp3K8gNZIQ7PWXgJ",
+	"eiU/HlMNMzrf0Ti8OJnfU5DzAhr75xUn81GBbBK/qQKJgk4yDUSLBqaW2im+hr1em49VIriyavtzGjnV",
+	"wPzLKSnmP2mSxCykBsid/yh7k8Uy/yVh1Dpo/Z+d4n2wY/+qdo6lFPK5iOZ2ucXdOkGKyhiNDcRgQPUe",
+	"F74C0rScG75TaDbXTi0cxSy8p+2caFTsJI1YqBWZZUzSqrgTEUfq1nb2SsghiyLg93dToYQIuGY0Npd1",
+	"RWMWIaePBFimSeNYzJCN3to2f7Y/nwvxhkrLvO4XLTO1jxptUwgSIxi3tb0TbngUje9zXwYXR5TFt0hm",
+	"b4CP9eRDzofuYzNH+VvOrk7wLekguK2NnQr9SqT8nrZ0KohKwwlBleg29/BWRGzEYOlzz+hw3tsyF8s0",
+	"lkCjeRkcNMW0PVvMMnhKdhvvsbzsGxxzHbT+3fZf7G3vbb90xUVrwHXwNWf4XuL7k5m5XlnauT+2my1c",
+	"MFojSm4NP1CROxX6jGqmRowO4/tjs7nui3ifUKkreOYuP9dc17h1O/br7vucTUGkf4IWFLHIilIp2RUY",
+	"3Vez6e3Jm3uWo7cuL8+FeEv53P2q7m8bU8rn2SVVtBs0XrVz69Xy3eR2rq/Dz4+cpnoiJPsD7k82WY2v",
+	"0AJv7VY/cnpFWXyvnMcpQkwRcQUyFjSCiAhJmFYkopoOqTVI0BmdH6JcVHRa0KlzNVgr6Jgy/i3ghEqT",
+	"REgN0VuIGD3Hx969qGJc6AnIBeM6B4huURn7mIwljeC+1cxPMDwT5klPUgvArW/tOnuzZ740kdo9JVIk",
+	"IDWzr3PPHlynyAkFhV2O2klQqUsTh97oezEjJvQKUMwMATiJIAYNUW540jBVq87MAVnYsw3yOvMClZLO",
+	"zb9DCVRDdKRLtoiIamg7qVYxSATOaozLbwKHNV7XwZBQpWZCRj9TVWPQ/Bnfq0CyUeZqrftwxvREpJoo",
+	"Gms8uAlVkwAtl7mtjMqx4LssIlc/9p6R6Y+9Z/uPnxD94y5JfuyhfWhhfxKUZnxs4T1Np0OHOxVma/9A",
+	"xIhImIoriDJje4DXhm4qYsCz/ky0p1o30do36INQd3AKlMp07U2u4sx+VzdlhojnIqI1JvXn6I4UI+Ih",
+	"usVXi8tazKiM7CPl91RomnklIsOigYYTO1DheTzZJ6/Zc0I1iYFaR02OgozrJ/utRcdQkBnVVtvO7FBr",
+	"iqsz8BVGuV8LS13+iU8bFRz1Tr4ghwbECUo8oXrAhadSDP8DIZLoIt0usJkbUC18TpgEtcknbL1DVuwP",
+	"KA1surrKkeNs+HH5qAtIl5zOczTEL57M2sAELaWF3OwMrwob+aabzT7Nd5yvvmSTjmUubHKYb57G8btR",
+	"6+DXtcjendn1RdDiaex0OS1TyJn6egzJQHgJ85Xc5jXMT/gVcC0k8pYpZfFQfF6TSb11o42ASNXkXFxa",
+	"Q+pGW36ff1mz68oVuSNweyvADbLz9gFZcms/0Rq8HEkxXRMvJVCnG2VxDcf/fn/y4fhlK2i9OHrfClrn",
+	"R6+P3/1y/KEVtP7vx6MPR6fnJ6fHL2vCHoKWFjfBVoQWP87BWbLht8W9VrQhjKWps2kd8yuIRQKKwBVI",
+	"kg1EqYDiIvfErnFgNLzkYhZDNG4yn03YeGKeBMqodDz0lDC7EOpg/jRrrjymiaoLh6CazKgikRRJ4pQ6",
+	"oxPMQRMJVv+3wTU5AGbISMSxmFlvLOU+PEYKbKr3GTSsU7aAZ6FQ/gb3dms36Eaj2F8bfUNgSZ3+azQ5",
+	"fKSjBx7yOI3sCKR5u03ByE2IAqKEi8gyZ4bigQgOBBkn2tgmjI/XvCiFrwP1LgFehyMGMjHS6GAu4UQo",
+	"OIfQuy7nYDTPUHPDml4aLe8K5FqAVMgsp48KDhe3VLkBh3HeIVe3toRM3/tctEyol8zazzOGc/7u9fFp",
+	"K2h9On7+2/uPZz/XshYJY6Y0bChDZwaCI11HNe74Y6oM+VxCO03wkJXD/toFyjw9WKHm4UYroBcwLTm8",
+	"TGW+DVUs8sJ4qtrViu3cSI9zyupaOnPlvIpPAz9aaAN1bYkWW9pKDTLYeD/39A3Ix9OTf2dBZmuSPYvq",
+	"ooIk5ZGYuri4GQZm0liJLHAviynZ7KRwyLpn8aKwiZSBe8GSCUgNn3VAemQ4x+AC8rhL3rLnGJpjX8JS",
+	"G97JtGWQhkZKIbs55EPGKcY9TOln64JrHTze3d99+rTbDVpTxrMfezVoc5TqyQcXerB4edGSWLR4jm9z",
+	"Qh0rbatQJMhDL23o5so3ReS/fDd8Ja9CK2d7AaUsQMR9cCMMk4ARlTlfrRxFQn9P4ZDsdc0DWB2SmZCX",
+	"ighudZsaba12mvMKxAGh5F+fzjsrkdLOV4FyFZraZ8JaKLq3S2yAshZk1+DoSuzb7T77Z+/xbgn59nZr",
+	"juLFhPIxvHfP7hq+m0oJXPsDliHJT+wKeD74OmhxmK377ak3tHrCVTDKE9cdL3pZaahfijDN+CKNrPuQ",
+	"xu+9TVoJULXjEiPpj96fkL1Ol0RuEg8VvJVyN4BaPL/kJpsvW1SWffYxG1dnaHH2lWTZMb1Ett9oaE1u",
+	"du8VYFZAUP/6vmWJf6u8L7uazbQiT7KXFg9aC5aw5oN6w5RuEhPrWyibrMS1EKsl4Jy6k/B4T28Nofey",
+	"cviLjNgu/YMiHAehpGMcnVIGtw9tTFnMhoqNOY0xHlv57wq28LrEx9eUfnbR8Lv/DJbGxmdQfkwM0i2e",
+	"+Tr06R1S9Wzx87qDPX7xPh3GLKwNtt7bc6KAcTKkCp7sW5fciEkbOdj93H1cFg9zbblAETl91P5v2v6j",
+	"2372j52LL/v7dfHPQavwBS2SpohqgmfPtCGFQzQuJFKMJZ2iePdXpu0/Ln61a/928ah2XTDr1umT5n2C",
+	"VgVr409AKsFXC2c7X2CBrjvvn+xbswh9LW9W57+vUALsuNoVStyxZmu500ULYrCISsCHuRgR85CPbVhX",
+	"mmTP41jwsUu58IX+4yc15/ka5hWOuEAKu739f+4/3Xuy71NEt44iSrbGRS7Exi5gtoIZPx+1DXCFIpNj",
+	"b4Cveoz+JgzFqJ6TS8gczWzMISKJhHb+m3m3tiUoIXWfv54b3nAJ84AwPCs75vgFEdzKCfNHhaYeFdo3",
+	"PmGRHWU/rg7sc39kh5xXICNjYTeAqVKKZBQZoI1tTqwD2Ax0A1hEHuz3uRs0ZOO2mZ3yhyVLFG4XJKMx",
+	"U2bLyALMNJ0+ryHnGi+CBdFxjaVeXo/BXAetS3MM7yW8hvmLTAtYw2blfXYSrS95LDqimfrzif0ABUbV",
+	"gGau+QPe8mt/oXpE9nC2QSR7gAsO52wKm++49OFd7NnaSyR67k9W6lwfyqPRRWTIxT+qNaCqsLEKDGXE",
+	"Wlii+Z5qz7nmDGvwbwG3goyz1DHX1zD/iM6+RX50KzSxwTUXH90UwTdconSa6wP6zv/snvFy1ddn/tjr",
+	"67oLLx9XxcS6AeYHrcRXtFafu48hqHbqVMI6G7IDF6ykjlAKKPxpLxq33qwd9h4/ebZaP3xKHuBE7V53",
+	"d/9hnbJYtiSUzQj2hyZ18h+1Ot0bMT7hy41bG1tok5uaJPy3tW+w6wZrBC+s86Y+hVnTo/Zvz5E2fRR9",
+	"HzysbMH25emCuC2ts3A6Dejmvy1cTJbZO74TiseFGJGJjZWpPhr813qdlbB82PfFdEsUsJJ31h2NBfh5",
+	"yqMYNmM/t2ouuhWqXz8oo0SSdVEoonqd681bIbm6mb8ZKmu2tW2g4Fbpr6yZNmCc0GKYjko4lVvoF7Cq",
+	"5CyuxG58pqGO5+iMdx58PcMMWC6sNZvP3aVVggeFxkIndR6KGQzNkq2L62Ah0hKYebnWLrA4FU7g/1zM",
+	"fHF9fWHIvGxFqd+kq1xAk4SMhSZM29Ior168JUKSo/enqmLj2O8+e7LSupjBsgKBPtlhZ+mwAKlW4/zg",
+	"+XXqLWJV/1RJgVplDl14gXlzXdSCUyWyJVbOJ3tP91bZOc98XbZ8QU/2Fy02/z6OXp4dZUaLkm1EXIGs",
+	"mjLQOmMWtY5WxsM4jSqxP6uMlE+fXP/4Y61qeVbhGPcvmf6kt8BHT42t2IidM1uMyFH7vwNC238EpNt+",
+	"htFPvx2SlLPfU8jjuiWMqTM9UoUO00KFCKkUcdPF/HbxZS943K03H/9CExbV3knS/H454iTl5twkKLSC",
+	"CcbRB/++vfv4SYGDqYw7jVC1L748/WdDTY+SV2qp6lDHHBZDK3iEINbuZKJ1osjHD2+CPDJNjAgliWRX",
+	"VAPhoGdCXpKUx+hyngAxc1MtpM0ftyHfVSNvd/9pmZ90a04/ixutBAqmelLvbVF2m0OsaKMglKAD0ntS",
+	"pf1V5767W48Mye7jJ9E6SxdmT3NoayMDefDh1QvydPdZ7+Et4IUFNrDHtYgbVf9ChgPu1Gs/UK5E2Jlh",
+	"BC66GKgEeeSuxP7rVcYP//XpvBWsCE84IL3HZMp4qkF1yIuYsqk6IAOVDge2cAaLAjKw2s9vLBqQBzVh",
+	"IooIHs8fBn0+UGaMi0QKyIBRPQjIAD4nA2uCRiZm9mVhLc7RILpNGGJ8JGpDgWyqvQusObMeO1SVQhF3",
+	"yIkmlwCJf/2qCExMQCQxYNE8panUGYzKpnn0OVIOWt0Vi/JUNUt1oRdGkXLNYlIZPUErfafP+0a0M7D1",
+	"Df519u7UYFhIpxC/oAqCghT0BKYGEh4Ztmlx0AbiJDSKGB8HBD5jdbuRkH1eVE2ZglJ0DGrg0o+AjCTW",
+	"S3LqnQt6zIOlJJDEqZPkwUAMVZhK2sGfBg87fX6M/gb0b5lND770rbOr3zog/VY/7Xb3Qpq7zfDf0G8F",
+	"pI++MH+UQtfdb4rTS/jNSIFs8PWgQ+wyWXUUElIpGag+L5dD65C3kKfqUDIU0TwL/2XKFQMJdZG4bUQX",
+	"btHVOToklNig1Kz8TZ+b50WWyEIVoUMMUSTvkEsiBkypvISIDD63S7g9wKw0qzNj7BHC5KKdEZljFoIL",
+	"uHJFZI4SzOTf7XRbQSuVsUNsdbCzM5vNOhT/3BFyvOO+VTtvTl4cn54d4zdGb2QaheY7e1MtL5Oh1e30",
+	"unaUSIDThBk53el29iy7miBL2DH/M66tv+O5PMlsIoyk4KooqfKDIjSKDKM8QJ+TW9jSwMxml2vvGphC",
+	"qmOK/Hz+9k3Q57MJ1RgjzvwgNzwqkR230aQMeGfaZqeXCubsdruVNERDdDsTPY3L+Yc1lXcW3aHVROmv",
+	"qrKQJWNmdRrbRaHGNZLoK9Ud/5pVG/a6+01f5Le445fHuA5a+92nq7/JygOY8bvP1hhfSVs33+31Vn9X",
+	"rX5zHbQeW4xb/l1eVgY/2Fv9gZ+B7Uvu1sGvF0FLpdMp1kt0WGp5laLzvMYRFk4zspGOFUauOZJrXZjZ",
+	"diIRqkYqf8OUVpkbOaM6K8YoJ1rOzQMZ8xyV9kqGdsgpQJTH6mfVReeW7iFW0EDILw0wWzre0vF3TMfn",
+	"JfXEaBmWsDGKCTXP5cS888XoD9eNNG20du5reSMWg8KqCSHG3lrV0RK9E9tLyBULgJZrqTZYbYshO/mH",
+	"1xfrUXuo1HJiD+y4/9Araje71vAkpoxvyEXO3ZHdAR/x61WvQcX58A1ZR1Zgd9lYHPNXZzNrkLFXVhE/",
+	"WW8ZW3hsy8pWsLJPWbYlMrBY0GiJIlJ6Ti7lXqO85HZRwXFGFRmmLLb2evs4RpZp/qOBfb3Cx+6a+sZN",
+	"WEV5S991lbatnnD7ekJursmsN0NrLxIjkll2lpCbffV3sno8ja/8LHLaUlwk0FgigUbk/x29fdNAWlmy",
+	"y7/O3p2uJrCb1wdaSKqpo0K30zmdxkafMjDZGCQhI5D2uKylKK8wTbWvHW1Jd0u6d6riOzJZQaoGge9F",
+	"MGZUtRnlZuBtIiD9nW2JbEtkd0VkzcR11duhRbKhTTpfpK6XWYkvzMnA/kWUxWQs7GOZ6UM0Z7uaDOhG",
+	"CGOhIOoQVIKzrixaWFePIkrTOdrLmVR1ZBiV8iCthw+UzqI9bkV6lnMtr8uOxDyAapEBVM8GE/VvrZbg",
+	"jd5tvbUQpyjMeRPy6e2tRT45/u/3Hq8DVU1pyL8vsebkabHGL4jo0aj7RbUuroNmcacgHrUVSMyuhM/m",
+	"EDukSFMnSP8pxyISRq3LAn0OyAh0OLF1FKRIxxPf29khR4SLCMiUXoIiI5gRqvtc8BAOyePuHvalctow",
+	"s1UcgdtJhFGPkSFYIm8Qrz5R35FeXKLpxZOzh3WLFHsf5Pc3Jwj0alt/SaUxBaFDkerVpFIWZzt+PkKS",
+	"1oUExXEWeJAFMLhHD0ZrAI/qEDgsF2i4G8lUqQKxvmi6HerxK6DUkJCFDiMEOMxIQpl0sSTYtEi5in9b",
+	"cbgVh+tSv0WpUsHb5UReLjiciLo052olIUPefvzRpYsJyurUZH5bWu3f8WC/13sYFEWKbTW3OcZ5fZoI",
+	"jNO45GKmbOyTaz6DxfWy6gch5SQSM47tJpk+IBriGEs9cQy0QXuVre2Lp3AJ8w6xZWdRm7aCnCS2aqD5",
+	"V0Co6nNbTxPX8+sp46xYfJYOxRV4hWl10UiQKbK/+6yOydl5vCJW67I5EWrQbaUl0OkGDGehQtRaHK93",
+	"exzPKxa9yO/O8Iz/ghxtDZIsmjXdiAeuAValA8+Wdd4y67TJ1lg506fXjHcOYzHEINhKSF5RDLbCT3e+",
+	"+K07lzvSbQym7c4zJzOQkLOgQ/sbR+ZolaYOeceBSOT0YuQ+du0Kij7IGDr8rNfrBqS3//DQjFRmEhoH",
+	"Zso+L7iXzrol1loQHLctcbHN/PSlnqjXwcrxfofKNYZn7WDWmNcNvdhI67tVZlwT++wf7ELH7XbRcnsZ",
+	"byy15846aX9Hhs/d7pM/5waP8nqK+pu8y6/qr/TdWMC/XU3iriNJek9Wj6/rH/Y92Bazd8bX6QRFuf3m",
+	"QLpSQ74OOUvlFbsyKgGWiBZXIO2zCWs05Y8bP/C/Xmg/z0vPbySwSwL4PoRluWhog6DM6+hvHXwbsre/",
+	"Ca/6m/ObV+hO8FrJ/6AKnF+T51jiqE1I/+n4vGh6pLNXR4dgQUSVdYyyGU4uZ76Gs5jpc66y2quXd4AU",
+	"HA5r+rmiu9O2NPmOqdpR6P3143PU/W10gHaMo7l1aB3j/6r1ntZv/p5adDo+9s23oHR888/qnP24gZ/c",
+	"TYPrx00UsUEXyT/7ykrS5Ehd5pnJeadnHiG3tc/Vr5Mz9b6ChZLuZWfBctcAwgdefZiiMfKD/W734QEZ",
+	"nIzaRjVto256QB4Nsj32OZaCC3CI+2uWBuy2nyX/DgxwEpKYZq18csX7XW4kcwY4RajGgvsIz4xxdVhk",
+	"Wqs+nwCVZL/7zOZsE6aJTLkN7dnv7ZKZa0QxoYrMzAIGo0Qc5Tdi43ck0MgoBF4qN4cZLsmUbVkTNfsX",
+	"bqjkf7AnEP3iknnXMKCdinzwxd26MmoeBDeIKbIeh8O8L0dm7DSHW7RU82h2E91h67rA8Wvo5C8EH8Us",
+	"/Dpfx+7qz2p6uG/dJLf8SEGS+krh4QwjXnH/WsvICS+H12OUo6ubXxsUFTPlmh6qu4yK8hoWNFgqiqae",
+	"28iobwZzz11E0g/Ku58MY/OOEI2azQfQqeSqvitRrmkZyeLMcuilG1IsFEYkjFIFnqvN6Re1oVHYLuNl",
+	"1k/yLgKjilKu9x0hsCIm6kPeWm0bJ3AbwnYr+m6PgWS4WUQjuah9RVzP10VuUhZ1O1n9svoyGRjzT8KY",
+	"AdcknEB4WU3DmVAeKZIZ8DCLwL0uMOTLVWBLqNSKiFFD4HCp2cUdyslyA996Sck8QP5UWXnntPs3J45P",
+	"FUTFiOM8mjVvjrxAIZsaGLz4ZqaISGzfswNs8zpicWwrUFAp55UOKDQWHDrkqPRzhb763EVKx+ZFPg+I",
+	"kEhchuwgMnQXoK0n6zeMJWwwJievUnPg+k7agJ3iQ6JnLITArDDDP9mGsZQ7RYBg1RvbqLZDjjhhkVEU",
+	"lAVzVgIiC/ZJlYFhTBlHTtTnlOddWsxOy21mCPye0jhrteMCHtHKUt5BFo9s/sSdtQY7IMs+zxrHKDqF",
+	"0h2X+teQvH0N1p979OjcOTEPHj0yOx54pYkHLiGYjUYgla3xU4HPmWqQ1aEtWorE3FFs7T75MyRPqnJN",
+	"b21y1YO8ZTLGkY5p8jCwWVXKS7aypifDXM1v5XD2Tp8f5X5YMk2VJkNp5qdk4JdVHhxiVyNz1ObyDDJG",
+	"otls89rKjLtQ74reIV9nOdnqYFsd7FvTwZDJC+kZcH1TRJMitp4pYudLVl/9elka54lWKzI4XQ1StLe7",
+	"ZE6lRYINXBkfN2dq5q++DSshZWXhm6I1qq+sqbj6S5L3NsTgK8nHXHz+gGkwgNS+Tt4V9fqdFUXMuJF4",
+	"Vli631zpi5G5gKZyX3eE4rdo21tu19uSzfdGNgb3l1JMbWIkdjLXrk5epmXX64MRvS3Wfxfp/V632HtO",
+	"odyS4zan8s+Xmbam9zIO4NRIl/vfaOH7mIwljWx0BCWfYHiGymGHPMdOOnm9rYAADSf4+B3ko7DO3KCm",
+	"YnoWU9Hntlcvmi2qbgpb3N55K2y1d5JacLJ4HuuxiNkVZI/iBGQRZNznL8yrmYQiAnVAet1uzzP4YGQy",
+	"ndH5ofnLU0IJFk8QkqQ8glDY+AasNIYjnhFq/+UyK5/sk9fs+WGf97q9nvkbTeM8rUKBvAJ5SPb33ZrO",
+	"/uricNxDHa0kEq7EpQ3RMU92jmE7+OUza9cwD3u7u3IQTK0nRnAOoXadlDdmza718oLC0qsL9zubMR3a",
+	"vH1rockv3lbLD0W8fY7XaB5r5C84sivFE3xXRYzeJcD94iQeD8t+qfKwnaI/eL0h9pWQzlXhqpiElBvV",
+	"XwGP8shAfBSjjRNvAHscYG+OnMW4/vd7XaIweEM1e0TLDc3v0ElZXqhB+dAZGFu3xV9YuP8E2ogqvMvc",
+	"lL2ESlbYkfKCmY1kMzgDHr21w9yBDQjjASn/wUI+QGv/gsQ/MCQF00TPScyU9ksJ0Tjuc0wgdgb0KJV0",
+	"GM875EiTqVDayF6i0uGUWeN2QHYfPzGi1y+fYCM3bbcTlPxF074QUCsY2ghLnfkCBicRTBOhgYfzNpr1",
+	"C0u++bvnMGWc7O6TiUilImNA7pFFb2YVFaxPA61nZheea8IxFGtzwFQF626x8RURebDfffawQz55aQ6W",
+	"4GxJCbTNG4kv2RVEHoz5gRBWz4JUcTtq83yq4nCyFpPrvdQ+txOv8eJ63Ctv1fjVb7WvX73OqeC3Eaoc",
+	"vkJ83vodtn6Hby7s0Wg11LI983AAfgWxSEoxZDnzXyUlklRN2tZFsLRapCg4n40k115SDH7f7EgoOrCu",
+	"4xB4JeRYaA18q8/8tfH0VJCpkEBm9BLaabIsBCPBtrZL4i/qbJqfDBqiy2tGzdN75JkasgZn6AFwT2fD",
+	"7pm2cp5mUB0Y/HUyJzD/bYQrpjjHMzrPy8cZxaHPFfsDOuQYExLx5wFi/iAvuZAk2GBRTUhWxPGB12f3",
+	"oTWGDFzv3EHWlzGxaSXYX7G71z0kHzkmzJpBDzt9fqKLuAOzDFAZM5AEg0jeca9AcrZqSONYEcZt0hzD",
+	"s7FEVa9P6DKJ3r7htpj/plEAryHRW1m8ta/erWjFcLGZz6UM9czQUllKK1jOsRaF684VTSyaNlZeyLoM",
+	"Fh06856ruw8Dy288CjxDQyS+b8SIDAyFvaWcjkF28n6vgwa/Z945+A79JfkaDUaLS9gGWv4NLBbZU9Y+",
+	"+cknGJL3KAB92cYUmdIIq/RvSkNZ5Nsy7fSYR8rJP/tw9kIpsdG78zUMIRZ8rIgWQREv7ff7LYXJNCu0",
+	"Z3lB1LuQlQut8G8qMt+I8dhGaW5Lt27F4AZ0/UaMHdbUli+vtyae552Ac9mZOfzwwTjI4tkGrgbHYghP",
+	"lgwVYEdN/IObotPn2Lj+kpth1gmKr+CZFHycF5jF9H/sdyPiiNCESt1sw79bKn4jxif8Wyvz7DgC29Zy",
+	"3jKEm7vwDHtAFGou5pxJ7R0ngJudEEcVGT0T8lKhcb9D3kvA1up+ZgHjpJc76MgDr/bxjCoSC6UfZq/8",
+	"IgnBxbpiXfNDklSmjakGaT6Cih5RxzsctN+sCnAvfOSoqBLvGUgI8uota9mylpu3OMIgIFrhCdayl6Hc",
+	"UsZjdIYlLs8ic9pTLuwqB17TE7mQXomF4rEsEh2Xerw06xcfFci7aiaRl8ZS26zpekawdWn9ZZmAl9yc",
+	"WhpaQe87X8z/LatsjvUPUh7F4AcSkmMaTlzrpCKdGZ8mfmKmGNkYyEvGo4DEAguksojYKk99Dl5EQuHv",
+	"P35RyfocCA4G5VyGHnon0jg+zAsh2lTF0kd9Prg0v3rfVBMcL2FuC7KayWqcIDb7E42KamLTGDvkyDbE",
+	"mU1En+f19OAzUzb7EAtMTQQmnHKR80AJZCj0hOx398nATPAbF/o3TLBosjRawJ/j0W8erPARr/Xr0yyY",
+	"hqlaHS5QgGpweko/n9jvet0g6/xIpaSNJk2LYSrIglrzcjHuAF29mO/CjbFN87iFAqw0M45kedPDnJDW",
+	"Tyssc9ovLRt+beS4YbyGtmxMs6XIpqqDyEtwoLLuEddGOJVx66C1gzTqYFoINVdYmZFHeRpzK2hxOkV6",
+	"yjj6ddDQoTLrBc18JuZyK90k2RksznHm0q/9GAn3UR4isfjVBwiBXZW+w9htP1C+mCgLyFucp6jab3dh",
+	"i1OpgFDlFSIsZrK1qhbn+eR70N1mncHd2btyF3cxGVrXF+cqNRENcMa8H7aBEX8AkeDluqnyBqPXF9f/",
+	"GwAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

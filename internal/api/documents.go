@@ -16,12 +16,15 @@ import (
 	"github.com/obscura-relay/obscura/internal/page"
 )
 
-const gzipCoding = "gzip"
+const (
+	gzipCoding = "gzip"
+	mediaHTML  = "text/html; charset=utf-8"
+)
 
 // documents are public and the same for everybody, as long as the binary is the same.
 type documents struct {
-	contract, contractJSON, frames, page *document
-	files                                map[string]*document
+	start, contract, contractJSON, frames, page *document
+	files                                       map[string]*document
 }
 
 // document is one of them. A packed one is kept compressed, and unpacked for the first client that needs that.
@@ -37,14 +40,15 @@ type form struct {
 	etag string
 }
 
-func newDocuments(contract, frames []byte) (*documents, error) {
+func newDocuments(version string, contract, frames []byte) (*documents, error) {
 	asJSON, err := api.GetSpecJSON()
 	if err != nil {
 		return nil, fmt.Errorf("the embedded contract cannot be read: %w", err)
 	}
 	d := &documents{contract: newDocument("application/yaml", contract), contractJSON: newDocument(mediaJSON, asJSON),
-		frames: newDocument("text/plain; charset=utf-8", frames), page: newDocument("text/html; charset=utf-8", page.HTML), files: map[string]*document{}}
-	d.page.policy = page.Policy
+		frames: newDocument("text/plain; charset=utf-8", frames), files: map[string]*document{},
+		start: newDocument(mediaHTML, page.Start(version)), page: newDocument(mediaHTML, page.HTML)}
+	d.start.policy, d.page.policy = page.Policy, page.Policy
 	for name, file := range page.Files {
 		d.files[name] = newDocument(file.Media, file.Data)
 		if file.Packed {
@@ -109,11 +113,17 @@ func (d *document) send(c *fiber.Ctx) error {
 // answer sends a document in place of the generated answers, which know neither conditions nor codings.
 type answer struct{ *document }
 
+func (a answer) VisitGetStartResponse(c *fiber.Ctx) error        { return a.send(c) }
 func (a answer) VisitGetContractResponse(c *fiber.Ctx) error     { return a.send(c) }
 func (a answer) VisitGetContractJSONResponse(c *fiber.Ctx) error { return a.send(c) }
 func (a answer) VisitGetFramesResponse(c *fiber.Ctx) error       { return a.send(c) }
 func (a answer) VisitGetDocsResponse(c *fiber.Ctx) error         { return a.send(c) }
 func (a answer) VisitGetDocsFileResponse(c *fiber.Ctx) error     { return a.send(c) }
+
+// GetStart serves the page at the relay's address.
+func (s *server) GetStart(context.Context, api.GetStartRequestObject) (api.GetStartResponseObject, error) {
+	return answer{s.documents.start}, nil
+}
 
 // GetContract serves openapi.yaml.
 func (s *server) GetContract(context.Context, api.GetContractRequestObject) (api.GetContractResponseObject, error) {

@@ -49,6 +49,8 @@ type Config struct {
 	// IsUpgrade reports whether a request asks for a WebSocket; Upgrade opens one for a device.
 	IsUpgrade func(*fiber.Ctx) bool
 	Upgrade   func(*fiber.Ctx, core.Principal) error
+	// Version is what the page at / says of the relay.
+	Version string
 	// Contract and Frames are openapi.yaml and obscura.proto, served as they are.
 	Contract, Frames []byte
 	// Limits is nil when rate limits are off.
@@ -104,7 +106,7 @@ func New(cfg Config) (*fiber.App, error) {
 	if err != nil {
 		return nil, err
 	}
-	documents, err := newDocuments(cfg.Contract, cfg.Frames)
+	documents, err := newDocuments(cfg.Version, cfg.Contract, cfg.Frames)
 	if err != nil {
 		return nil, err
 	}

@@ -9,18 +9,20 @@ import (
 	"net/http"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/obscura-relay/obscura"
+	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/page"
 	"github.com/obscura-relay/obscura/internal/relaytest"
 )
 
 // public are the documents that anybody may read.
-var public = []string{"/openapi.yaml", "/openapi.json", "/obscura.proto", "/docs", "/docs/page.js", "/docs/page.css", "/docs/swagger-ui.css",
+var public = []string{"/", "/openapi.yaml", "/openapi.json", "/obscura.proto", "/docs", "/docs/page.js", "/docs/page.css", "/docs/swagger-ui.css",
 	"/docs/swagger-ui-bundle.js", "/docs/swagger-ui-bundle.js.LICENSE.txt", "/docs/swagger-ui-bundle.js.NOTICE.txt"}
 
 func TestTheContractIsServedByteForByte(t *testing.T) {
@@ -171,10 +173,41 @@ func TestThePageNeedsNothingThatItsPolicyForbids(t *testing.T) {
 	}
 }
 
+func TestTheRelaysAddressSaysWhatThisIs(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	for _, accept := range []string{"", "text/html", "application/json"} {
+		got := ask{method: "GET", path: "/", header: map[string]string{"Accept": accept}}.to(t, relay).want(t, 200, "")
+		text := string(got.body)
+		if media := got.header.Get("Content-Type"); media != "text/html; charset=utf-8" {
+			t.Errorf("Accept %q: %s", accept, media)
+		}
+		for _, part := range []string{"Obscura relay", "public keys", "ciphertext", "<code>" + app.Version() + "</code>"} {
+			if !strings.Contains(text, part) {
+				t.Errorf("the page lacks %q:\n%s", part, text)
+			}
+		}
+		if got.header.Get("Content-Security-Policy") != page.Policy || strings.Contains(text, "<script") || strings.Contains(text, "style") {
+			t.Errorf("%v\n%s", got.header, text)
+		}
+		var links []string
+		for _, m := range reference.FindAllStringSubmatch(text, -1) {
+			if m[1] == "data:," { // the empty icon
+				continue
+			}
+			links = append(links, m[1])
+			ask{method: "GET", path: m[1]}.to(t, relay).want(t, 200, "")
+		}
+		if !slices.Equal(links, []string{"/docs", "/openapi.yaml", "/obscura.proto"}) {
+			t.Errorf("links: %v", links)
+		}
+	}
+}
+
 func TestThePageHasNoOtherFiles(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	if len(public) != 4+len(page.Files) {
+	if len(public) != 5+len(page.Files) {
 		t.Errorf("%d files, and %d documents here", len(page.Files), len(public))
 	}
 	for _, path := range []string{"/docs/x", "/docs/page.go", "/docs/..%2fpage.js", "/docs/swagger-ui.css.gz", "/docs/%00", "/docs/page.js/x"} {

@@ -26,7 +26,7 @@ func TestEveryErrorHasTheSameShape(t *testing.T) {
 		code   string
 	}{
 		{"unknown path", ask{method: "GET", path: "/v1/nothing"}, 404, "not_found"},
-		{"root", ask{method: "GET", path: "/"}, 404, "not_found"},
+		{"method of the page at /", ask{method: "POST", path: "/"}, 405, "method_not_allowed"},
 		{"upper case path", ask{method: "POST", path: "/V1/users", body: credentials}, 404, "not_found"},
 		{"escaped path", ask{method: "GET", path: "/v1/%2e%2e/%00"}, 404, "not_found"},
 		{"method that HTTP does not know", ask{method: "FROB", path: "/v1/account", token: device.Token}, 405, "method_not_allowed"},
@@ -117,7 +117,7 @@ func TestARefusedMethodNamesTheAllowedOnes(t *testing.T) {
 		"/v1/users": "POST", "/v1/sessions": "POST, DELETE", "/v1/sessions/refresh": "POST", "/v1/account": "GET, DELETE",
 		"/v1/account/password": "PUT", "/v1/devices": "GET, POST", "/v1/devices/keys": "GET, POST",
 		"/v1/messages": "POST", "/v1/gateway/ticket": "POST", "/v1/gateway": "GET", "/openapi.yaml": "GET",
-		"/openapi.json": "GET", "/obscura.proto": "GET", "/docs": "GET", "/docs/page.js": "GET",
+		"/openapi.json": "GET", "/obscura.proto": "GET", "/": "GET", "/docs": "GET", "/docs/page.js": "GET",
 		"/v1/users/" + uuid.NewString(): "GET", "/v1/devices/" + uuid.NewString(): "GET, PUT, DELETE",
 	} {
 		for _, method := range []string{"PATCH", "TRACE", "OPTIONS", "QUERY"} {

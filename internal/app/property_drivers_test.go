@@ -70,6 +70,7 @@ var drivers = map[string]driver{
 	"setPushToken":    driveSetPushToken,
 	"deletePushToken": nil,
 	"getVapidKey":     nil,
+	"getStart":        nil,
 	"getContract":     nil,
 	"getContractJSON": nil,
 	"getFrames":       nil,

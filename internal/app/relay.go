@@ -95,7 +95,7 @@ func newRelay(ctx context.Context, cfg Config, db *database, vapid *ecdh.Private
 	r.metrics.Queue("wakeups", r.push.Waiting)
 	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox, Blobs: r.blobs, Uploads: r.uploads, Push: r.push,
 		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,
-		Contract: obscura.OpenAPI, Frames: obscura.Proto, Limits: r.limits, TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
+		Version: Version(), Contract: obscura.OpenAPI, Frames: obscura.Proto, Limits: r.limits, TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
 		Timeouts: api.Timeouts{Read: cfg.ReadTimeout, Write: cfg.WriteTimeout, Idle: cfg.IdleTimeout, Request: cfg.RequestTimeout},
 		Observer: r.metrics, Logger: logger})
 	r.management = r.managementServer()

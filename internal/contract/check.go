@@ -102,7 +102,7 @@ func (a *answer) checkError() {
 // find looks for the operation of a request, more exactly than the router, which takes a path with a slash
 // at its end for the one without, and a literal path without the method for one with parameters.
 func find(router routers.Router, request *http.Request) (*routers.Route, map[string]string, error) {
-	if strings.HasSuffix(request.URL.Path, "/") {
+	if path := request.URL.Path; path != "/" && strings.HasSuffix(path, "/") {
 		return nil, nil, routers.ErrPathNotFound
 	}
 	route, params, err := router.FindRoute(request)

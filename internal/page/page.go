@@ -1,22 +1,35 @@
-// Package page embeds the API reference: a page of ours around Swagger UI, which make page takes from npm.
+// Package page embeds the API reference, a page of ours around Swagger UI, which make page takes from npm; and
+// the page at the relay's address, which leads there.
 //
-// Invariants: the page loads nothing from anywhere else and holds no inline script or style, so that Policy
-// may forbid both; what it loads is in Files. It is data: nothing in it can fail.
+// Invariants: the pages load nothing from anywhere else and hold no inline script or style, so that Policy
+// may forbid both; what they load is in Files. It is data: nothing in it can fail.
 package page
 
-import _ "embed"
+import (
+	_ "embed"
+	"html"
+	"strings"
+)
 
-// HTML is the page.
+//go:embed start.html
+var start string
+
+// Start is the page at the relay's address.
+func Start(version string) []byte {
+	return []byte(strings.ReplaceAll(start, "VERSION", html.EscapeString(version)))
+}
+
+// HTML is the API reference.
 //
 //go:embed index.html
 var HTML []byte
 
-// Policy is the page's Content-Security-Policy: scripts and requests to the relay alone, nothing inline, no
+// Policy is the pages' Content-Security-Policy: scripts and requests to the relay alone, nothing inline, no
 // eval, not in a frame. Pictures may also be in the style sheet itself (data:).
 const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// File is what the page loads.
+// File is what the API reference loads.
 type File struct {
 	// Media is the Content-Type.
 	Media string
@@ -25,7 +38,7 @@ type File struct {
 	Packed bool
 }
 
-// Files are what the page loads from /docs/, by their names.
+// Files are what the API reference loads from /docs/, by their names.
 var Files = map[string]File{
 	"page.js":                          {Media: script, Data: pageScript},
 	"page.css":                         {Media: style, Data: pageStyle},

@@ -13,8 +13,8 @@ before(async () => {
 });
 after(() => browser?.close());
 
-// open shows the page in a window of its own, and notes what the browser complains about and asks for elsewhere.
-async function open(t, options = {}) {
+// open shows a page in a window of its own, and notes what the browser complains about and asks for elsewhere.
+async function open(t, options = {}, path = "/docs") {
   const context = await browser.newContext({ viewport: { width: 1100, height: 760 }, ...options });
   t.after(() => context.close());
   const page = await context.newPage();
@@ -23,9 +23,9 @@ async function open(t, options = {}) {
   page.on("pageerror", (e) => seen.complaints.push(String(e)));
   page.on("request", (r) => r.url().startsWith("data:") || new URL(r.url()).origin === relay || seen.elsewhere.push(r.url()));
   page.on("websocket", (s) => seen.elsewhere.push(s.url()));
-  const answer = await page.goto(`${relay}/docs`);
+  const answer = await page.goto(relay + path);
   assert.equal(answer.status(), 200);
-  await page.locator(".opblock").first().waitFor();
+  if (path === "/docs") await page.locator(".opblock").first().waitFor();
   return { page, seen };
 }
 
@@ -44,6 +44,14 @@ async function execute(page, id, body) {
   const shown = await answer.locator(".highlight-code pre").first().innerText();
   return { status: Number.parseInt(status), body: shown };
 }
+
+test("is where the relay's address leads to", async (t) => {
+  const { page, seen } = await open(t, {}, "/");
+  assert.equal(await page.getByRole("heading").innerText(), "Obscura relay");
+  await page.getByRole("link", { name: "The API" }).click();
+  await page.locator(".opblock").first().waitFor();
+  assert.deepEqual(seen, quiet);
+});
 
 test("lists every operation of the contract, quietly", async (t) => {
   const { page, seen } = await open(t);
