@@ -739,7 +739,7 @@ type ClientInterface interface {
 	// DownloadAttachment Download an attachment
 	//
 	// The bytes as they were uploaded; they never change. One range of bytes may be asked for (RFC 9110, 14); of several, the
-	// answer is the whole.
+	// answer is the whole. A device has 16 downloads at once and an account 64, backups among them; the next is 429.
 	//
 	// Corresponds with GET /v1/attachments/{attachmentId} (the `DownloadAttachment` operationId).
 	DownloadAttachment(ctx context.Context, attachmentID AttachmentID, params *DownloadAttachmentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -976,7 +976,8 @@ type ClientInterface interface {
 	// RefreshSessionWithBody Trade a refresh token for a new pair
 	//
 	// A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
-	// another working pair; presented again later it ends the session.
+	// another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
+	// traded, those of the others end. Presented again later it ends the session.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -986,7 +987,8 @@ type ClientInterface interface {
 	// RefreshSession Trade a refresh token for a new pair
 	//
 	// A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
-	// another working pair; presented again later it ends the session.
+	// another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
+	// traded, those of the others end. Presented again later it ends the session.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1243,7 +1245,7 @@ func (c *Client) UploadAttachmentWithBody(ctx context.Context, contentType strin
 // DownloadAttachment Download an attachment
 //
 // The bytes as they were uploaded; they never change. One range of bytes may be asked for (RFC 9110, 14); of several, the
-// answer is the whole.
+// answer is the whole. A device has 16 downloads at once and an account 64, backups among them; the next is 429.
 //
 // Corresponds with GET /v1/attachments/{attachmentId} (the `DownloadAttachment` operationId).
 func (c *Client) DownloadAttachment(ctx context.Context, attachmentID AttachmentID, params *DownloadAttachmentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1730,7 +1732,8 @@ func (c *Client) CreateSession(ctx context.Context, body CreateSessionJSONReques
 // RefreshSessionWithBody Trade a refresh token for a new pair
 //
 // A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
-// another working pair; presented again later it ends the session.
+// another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
+// traded, those of the others end. Presented again later it ends the session.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1750,7 +1753,8 @@ func (c *Client) RefreshSessionWithBody(ctx context.Context, contentType string,
 // RefreshSession Trade a refresh token for a new pair
 //
 // A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
-// another working pair; presented again later it ends the session.
+// another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
+// traded, those of the others end. Presented again later it ends the session.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3146,7 +3150,7 @@ type ClientWithResponsesInterface interface {
 	// DownloadAttachmentWithResponse Download an attachment
 	//
 	// The bytes as they were uploaded; they never change. One range of bytes may be asked for (RFC 9110, 14); of several, the
-	// answer is the whole.
+	// answer is the whole. A device has 16 downloads at once and an account 64, backups among them; the next is 429.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3405,7 +3409,8 @@ type ClientWithResponsesInterface interface {
 	// RefreshSessionWithBodyWithResponse Trade a refresh token for a new pair
 	//
 	// A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
-	// another working pair; presented again later it ends the session.
+	// another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
+	// traded, those of the others end. Presented again later it ends the session.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -3415,7 +3420,8 @@ type ClientWithResponsesInterface interface {
 	// RefreshSessionWithResponse Trade a refresh token for a new pair
 	//
 	// A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
-	// another working pair; presented again later it ends the session.
+	// another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
+	// traded, those of the others end. Presented again later it ends the session.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8880,7 +8886,7 @@ func (c *ClientWithResponses) UploadAttachmentWithBodyWithResponse(ctx context.C
 // DownloadAttachmentWithResponse Download an attachment
 //
 // The bytes as they were uploaded; they never change. One range of bytes may be asked for (RFC 9110, 14); of several, the
-// answer is the whole.
+// answer is the whole. A device has 16 downloads at once and an account 64, backups among them; the next is 429.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -9289,7 +9295,8 @@ func (c *ClientWithResponses) CreateSessionWithResponse(ctx context.Context, bod
 // RefreshSessionWithBodyWithResponse Trade a refresh token for a new pair
 //
 // A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
-// another working pair; presented again later it ends the session.
+// another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
+// traded, those of the others end. Presented again later it ends the session.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9305,7 +9312,8 @@ func (c *ClientWithResponses) RefreshSessionWithBodyWithResponse(ctx context.Con
 // RefreshSessionWithResponse Trade a refresh token for a new pair
 //
 // A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
-// another working pair; presented again later it ends the session.
+// another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
+// traded, those of the others end. Presented again later it ends the session.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -96,7 +96,7 @@ func (s *server) DownloadAttachment(ctx context.Context, r api.DownloadAttachmen
 	if err != nil {
 		return nil, err
 	}
-	return attachment{id: id, size: size, params: r.Params, blobs: s.cfg.Blobs}, nil
+	return attachment{id: id, size: size, params: r.Params, server: s}, nil
 }
 
 // attachment answers with an attachment that there is.
@@ -104,7 +104,7 @@ type attachment struct {
 	id     uuid.UUID
 	size   int64
 	params api.DownloadAttachmentParams
-	blobs  *blob.Service
+	server *server
 }
 
 // VisitDownloadAttachmentResponse implements the generated interface.
@@ -122,30 +122,35 @@ func (a attachment) VisitDownloadAttachmentResponse(c *fiber.Ctx) error {
 			return fiber.ErrRequestedRangeNotSatisfiable
 		}
 	}
-	r, err := a.blobs.Download(c.UserContext(), a.id, p.offset, p.length)
+	end, err := a.server.downloads.begin(principal(c.UserContext()))
 	if err != nil {
+		return err
+	}
+	r, err := a.server.cfg.Blobs.Download(c.UserContext(), a.id, p.offset, p.length)
+	if err != nil {
+		end()
 		return err
 	}
 	c.Set(fiber.HeaderAcceptRanges, "bytes")
 	if p.partial {
 		c.Status(http.StatusPartialContent).Set(fiber.HeaderContentRange, p.contentRange(a.size))
 	}
-	return send(c, r, tag, p.length)
+	return send(c, stream{r, end}, tag, p.length)
 }
 
 // DownloadBackup sends the device's backup.
 func (s *server) DownloadBackup(ctx context.Context, r api.DownloadBackupRequestObject) (api.DownloadBackupResponseObject, error) {
-	device := principal(ctx).Device
-	b, err := s.cfg.Blobs.Backup(ctx, device)
-	return backup{Backup: b, device: device, params: r.Params, blobs: s.cfg.Blobs}, err
+	p := principal(ctx)
+	b, err := s.cfg.Blobs.Backup(ctx, p.Device)
+	return backup{Backup: b, owner: p, params: r.Params, server: s}, err
 }
 
 // backup answers with a device's backup.
 type backup struct {
 	blob.Backup
-	device core.DeviceID
+	owner  core.Principal
 	params api.DownloadBackupParams
-	blobs  *blob.Service
+	server *server
 }
 
 // VisitDownloadBackupResponse implements the generated interface.
@@ -153,11 +158,16 @@ func (b backup) VisitDownloadBackupResponse(c *fiber.Ctx) error {
 	if unchanged(c, c.Get(fiber.HeaderIfNoneMatch), versionTag(b.Version)) {
 		return nil
 	}
-	current, r, err := b.blobs.OpenBackup(c.UserContext(), b.device, b.Backup)
+	end, err := b.server.downloads.begin(b.owner)
 	if err != nil {
 		return err
 	}
-	return send(c, r, versionTag(current.Version), current.Size)
+	current, r, err := b.server.cfg.Blobs.OpenBackup(c.UserContext(), b.owner.Device, b.Backup)
+	if err != nil {
+		end()
+		return err
+	}
+	return send(c, stream{r, end}, versionTag(current.Version), current.Size)
 }
 
 // headBackup says which version there is, and how large it is. It is registered by hand: Fiber's GET would
@@ -200,20 +210,29 @@ func unchanged(c *fiber.Ctx, ifNoneMatch, tag string) bool {
 }
 
 // send streams a blob of size bytes and closes it.
-func send(c *fiber.Ctx, r *blob.Reader, tag string, size int64) error {
+func send(c *fiber.Ctx, body stream, tag string, size int64) error {
 	describe(c, tag)
 	c.Set(fiber.HeaderContentType, mediaOctets)
 	if err := c.Context().SetWriteDeadline(time.Now().Add(blob.TransferTime(size))); err != nil {
-		_ = r.Close()
+		_ = body.Close()
 		return err
 	}
-	c.Context().SetBodyStream(stream{Reader: r}, int(size))
+	c.Context().SetBodyStream(body, int(size))
 	return nil
 }
 
 // stream is a blob as the HTTP server likes it. A file goes from the disk to the socket without passing
-// through the process.
-type stream struct{ *blob.Reader }
+// through the process. The server closes it when it has been sent, and when the connection breaks.
+type stream struct {
+	*blob.Reader
+	end func() // of the download
+}
+
+// Close implements io.Closer.
+func (s stream) Close() error {
+	defer s.end()
+	return s.Reader.Close()
+}
 
 // SupportsBodyWriteTo implements fasthttp.BodyWriterTo.
 func (s stream) SupportsBodyWriteTo() bool { return s.File() != nil }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/cors"
+	"github.com/google/uuid"
 	"github.com/valyala/fasthttp"
 
 	"github.com/obscura-relay/obscura/gen/api"
@@ -83,6 +84,7 @@ type server struct {
 	literals   map[string][]string   // the methods of paths without parameters
 	bodies     bodies
 	exports    *limit.Pool
+	downloads  downloads
 	documents  *documents
 	unreadHop  sync.Once // the log has been told of an X-Forwarded-For that cannot be read
 }
@@ -112,7 +114,7 @@ func New(cfg Config) (*fiber.App, error) {
 	}
 	s := &server{cfg: cfg, operations: operations, parametric: map[string]*operation{}, documents: documents, literals: map[string][]string{},
 		exports: limit.NewPool(exportsAtOnce, exportsWaiting)}
-	s.bodies.of = map[core.UserID]int{}
+	s.bodies.of, s.downloads.of = map[core.UserID]int{}, map[uuid.UUID]int{}
 	for key, op := range operations {
 		if !isLimited(op.id) {
 			return nil, fmt.Errorf("no row of LimitTable names the operation %s", op.id)

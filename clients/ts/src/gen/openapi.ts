@@ -61,7 +61,8 @@ export interface paths {
         /**
          * Trade a refresh token for a new pair
          * @description A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
-         *     another working pair; presented again later it ends the session.
+         *     another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
+         *     traded, those of the others end. Presented again later it ends the session.
          */
         post: operations["refreshSession"];
         delete?: never;
@@ -323,7 +324,7 @@ export interface paths {
         /**
          * Download an attachment
          * @description The bytes as they were uploaded; they never change. One range of bytes may be asked for (RFC 9110, 14); of several, the
-         *     answer is the whole.
+         *     answer is the whole. A device has 16 downloads at once and an account 64, backups among them; the next is 429.
          */
         get: operations["downloadAttachment"];
         put?: never;
