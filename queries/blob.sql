@@ -28,13 +28,13 @@ RETURNING expires_at;
 SELECT size, floor(extract(epoch FROM expires_at - now()) * 1000000)::bigint AS microseconds_left FROM attachments WHERE id = @id AND stored AND expires_at > now();
 
 -- name: TrashAttachment :exec
--- Gives up an upload, also one whose commit nobody heard of. Its bytes no longer count, not for the day either; least is what
--- each counts for at least.
+-- Gives up an upload, also one whose commit nobody heard of. Its bytes are no longer stored; those that were received still
+-- count for the day, unless we are to blame. least is what each counts for at least.
 WITH gone AS (
     DELETE FROM attachments WHERE id = @id RETURNING user_id, size, created_at
 ), given_back AS (
     UPDATE attachment_usage u SET stored_bytes = u.stored_bytes - greatest(g.size, @least::bigint),
-        day_bytes = CASE WHEN u.day = (g.created_at AT TIME ZONE 'UTC')::date THEN greatest(u.day_bytes - greatest(g.size, @least::bigint), 0) ELSE u.day_bytes END
+        day_bytes = CASE WHEN u.day = (g.created_at AT TIME ZONE 'UTC')::date THEN greatest(u.day_bytes - greatest(g.size, @least::bigint) + @received::bigint, 0) ELSE u.day_bytes END
     FROM gone g WHERE u.user_id = g.user_id
 )
 INSERT INTO blob_trash (key) VALUES (@key) ON CONFLICT (key) DO UPDATE SET due_at = now();

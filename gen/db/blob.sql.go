@@ -429,22 +429,28 @@ WITH gone AS (
     DELETE FROM attachments WHERE id = $2 RETURNING user_id, size, created_at
 ), given_back AS (
     UPDATE attachment_usage u SET stored_bytes = u.stored_bytes - greatest(g.size, $3::bigint),
-        day_bytes = CASE WHEN u.day = (g.created_at AT TIME ZONE 'UTC')::date THEN greatest(u.day_bytes - greatest(g.size, $3::bigint), 0) ELSE u.day_bytes END
+        day_bytes = CASE WHEN u.day = (g.created_at AT TIME ZONE 'UTC')::date THEN greatest(u.day_bytes - greatest(g.size, $3::bigint) + $4::bigint, 0) ELSE u.day_bytes END
     FROM gone g WHERE u.user_id = g.user_id
 )
 INSERT INTO blob_trash (key) VALUES ($1) ON CONFLICT (key) DO UPDATE SET due_at = now()
 `
 
 type TrashAttachmentParams struct {
-	Key   string
-	ID    uuid.UUID
-	Least int64
+	Key      string
+	ID       uuid.UUID
+	Least    int64
+	Received int64
 }
 
-// Gives up an upload, also one whose commit nobody heard of. Its bytes no longer count, not for the day either; least is what
-// each counts for at least.
+// Gives up an upload, also one whose commit nobody heard of. Its bytes are no longer stored; those that were received still
+// count for the day, unless we are to blame. least is what each counts for at least.
 func (q *Queries) TrashAttachment(ctx context.Context, db DBTX, arg TrashAttachmentParams) error {
-	_, err := db.Exec(ctx, trashAttachment, arg.Key, arg.ID, arg.Least)
+	_, err := db.Exec(ctx, trashAttachment,
+		arg.Key,
+		arg.ID,
+		arg.Least,
+		arg.Received,
+	)
 	return err
 }
 

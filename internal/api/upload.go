@@ -138,6 +138,8 @@ func (b *body) Read(p []byte) (int, error) {
 		return n, nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return 0, fiber.ErrRequestTimeout
+	case errors.Is(err, net.ErrClosed): // by us, at the stop
+		return 0, core.Busy(errUploads)
 	case err != nil: // the client has gone, or said that this was all
 		return 0, fiber.ErrBadRequest
 	}

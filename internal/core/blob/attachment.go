@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,7 +24,7 @@ type Attachment struct {
 }
 
 // Upload stores an attachment of size bytes, which body gives or fails. An error of the body comes back as
-// it is; others are those of the quotas, core.ErrUnauthorized when the session has ended meanwhile, and
+// it is, and the bytes that had come count for the day, unless it is core.Unavailable; other errors are those of the quotas, core.ErrUnauthorized when the session has ended meanwhile, and
 // core.Unavailable.
 func (s *Service) Upload(ctx context.Context, p core.Principal, size int64, body io.Reader) (Attachment, error) {
 	a := Attachment{ID: uuid.New()}
@@ -33,7 +34,8 @@ func (s *Service) Upload(ctx context.Context, p core.Principal, size int64, body
 	if err := s.act(ctx, p, func(ctx context.Context, tx db.DBTX) error { return s.begin(ctx, tx, p.User, a.ID, size) }); err != nil {
 		return a, err
 	}
-	err := s.store.put(ctx, key, body, size)
+	arriving := &counted{body: body}
+	err := s.store.put(ctx, key, arriving, size)
 	if err == nil {
 		err = s.act(ctx, p, func(ctx context.Context, tx db.DBTX) (err error) {
 			a.ExpiresAt, err = storage.Queries.StoreAttachment(ctx, tx, db.StoreAttachmentParams{ID: a.ID, Lifetime: storage.Interval(core.AttachmentLifetime)})
@@ -41,9 +43,13 @@ func (s *Service) Upload(ctx context.Context, p core.Principal, size int64, body
 		})
 	}
 	if err != nil {
+		give := db.TrashAttachmentParams{ID: a.ID, Key: key, Least: leastCounted, Received: arriving.bytes.Load()}
+		if core.KindOf(err) == core.Unavailable { // the client is not to blame
+			give.Received = 0
+		}
 		// When this fails too, the row's own deadline remains.
 		if late := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error {
-			return storage.Queries.TrashAttachment(ctx, tx, db.TrashAttachmentParams{ID: a.ID, Key: key, Least: leastCounted})
+			return storage.Queries.TrashAttachment(ctx, tx, give)
 		}); late == nil {
 			s.tell()
 		}
@@ -51,6 +57,19 @@ func (s *Service) Upload(ctx context.Context, p core.Principal, size int64, body
 	}
 	s.counters.BlobBytes(true, size)
 	return a, nil
+}
+
+// counted counts the bytes of a body. The store may read it in a goroutine of its own.
+type counted struct {
+	body  io.Reader
+	bytes atomic.Int64
+}
+
+// Read implements io.Reader.
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.body.Read(p)
+	c.bytes.Add(int64(n))
+	return n, err
 }
 
 // begin checks the quotas and makes the row of an upload.

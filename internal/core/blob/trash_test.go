@@ -66,13 +66,15 @@ func TestASweepOfManyIsDoneInSteps(t *testing.T) {
 	}
 }
 
-func TestAnUploadThatFailsGivesTheQuotaBack(t *testing.T) {
+func TestAnUploadThatFailsCountsForTheDayWithWhatCame(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, "")
 	p := h.user()
 	h.upload(p, "12345")
-	if _, err := h.Upload(t.Context(), p, 100, broken("12345")); !errors.Is(err, errBroke) {
-		t.Errorf("%v", err)
+	for _, size := range []int64{100, 1 << 20} {
+		if _, err := h.Upload(t.Context(), p, size, broken("12345")); !errors.Is(err, errBroke) {
+			t.Errorf("%v", err)
+		}
 	}
 	if _, err := h.Back(t.Context(), p, 0, 100, broken("12345")); !errors.Is(err, errBroke) {
 		t.Errorf("%v", err)
@@ -81,8 +83,11 @@ func TestAnUploadThatFailsGivesTheQuotaBack(t *testing.T) {
 	if n := h.files(); n != 1 {
 		t.Errorf("%d files", n)
 	}
-	if n := h.count("SELECT stored_bytes + day_bytes FROM attachment_usage"); n != 2*leastCounted {
-		t.Errorf("%d bytes are counted", n)
+	if n := h.count("SELECT stored_bytes FROM attachment_usage"); n != leastCounted {
+		t.Errorf("%d bytes are stored", n)
+	}
+	if n := h.count("SELECT day_bytes FROM attachment_usage"); n != leastCounted+2*len("12345") {
+		t.Errorf("%d bytes count for the day", n)
 	}
 	if n := h.count("SELECT count(*) FROM backups WHERE upload IS NOT NULL"); n != 0 {
 		t.Error("the slot is taken")
