@@ -70,11 +70,10 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	if err != nil {
 		return err
 	}
-	r, err := newRelay(ctx, cfg, db, vapid, logger)
+	r, err := newRelay(cfg, db, vapid, logger)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = r.store.Close() }()
 	defer r.couriers.close()
 	if err := r.accounts.Load(ctx); err != nil {
 		return err

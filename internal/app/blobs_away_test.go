@@ -80,7 +80,7 @@ func TestAFolderThatIsAwayHoldsUpNothingElse(t *testing.T) {
 func TestAFolderThatDoesNotExistIsRefusedAndNotMade(t *testing.T) {
 	t.Parallel()
 	place := filepath.Join(t.TempDir(), "blbos")
-	cfg := relaytest.Config(testdb.NewURL(t))
+	cfg := relaytest.Config(t, testdb.NewURL(t))
 	cfg.BlobURL = "file://" + place
 	want := "the folder " + place + ", which --blob-url (OBSCURA_BLOB_URL) names, does not exist: make it, or correct the name"
 	if got := refused(t, cfg); got != want {

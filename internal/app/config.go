@@ -28,7 +28,7 @@ type Config struct {
 	DatabaseConnections int32 `default:"16" placeholder:"N" help:"Largest number of connections for requests. Five more are used for acknowledgements and wake-ups, and now and then one to vacuum."`
 	Migrate             bool  `default:"true" negatable:"" help:"Bring the schema up to date at the start. Without it an older schema is refused."`
 
-	BlobURL              string `name:"blob-url" placeholder:"URL" help:"Where attachments and backups are kept: file:///FOLDER, which must exist, or s3://BUCKET?region=REGION, as gocloud.dev/blob writes it; credentials for S3 come from the usual AWS_* variables. Without it: the folder blobs in the data folder."`
+	BlobURL              string `name:"blob-url" placeholder:"URL" help:"Where attachments and backups are kept: file:///FOLDER, which must exist, or s3://BUCKET?region=REGION; credentials for S3 come from the usual AWS_* variables. Without it: the folder blobs in the data folder."`
 	AttachmentQuota      Size   `default:"10GiB" placeholder:"SIZE" help:"How much an account keeps in attachments at once."`
 	AttachmentDailyQuota Size   `default:"2GiB" placeholder:"SIZE" help:"How much an account uploads in attachments in a day (UTC)."`
 

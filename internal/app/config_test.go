@@ -28,7 +28,7 @@ func TestABadConfigurationIsRefusedWithASentence(t *testing.T) {
 		"--poll-interval must be at least 100ms":                                                                   func(c *app.Config) { c.PollInterval = 0 },
 		"--shutdown-timeout must be at least 100ms":                                                                func(c *app.Config) { c.ShutdownTimeout = 0 },
 	} {
-		cfg := relaytest.Config("postgres://localhost/obscura")
+		cfg := relaytest.Config(t, "postgres://localhost/obscura")
 		if err := cfg.Validate(); err != nil {
 			t.Fatal(err)
 		}
@@ -39,21 +39,21 @@ func TestABadConfigurationIsRefusedWithASentence(t *testing.T) {
 	}
 	for _, origin := range []string{"https://", "http://", "https://x.example/path", "https://x.example?q", "https://u@x.example",
 		"https://X.example", "https://x.example#f", "https://x .example", "ftp://x.example", ""} {
-		cfg := relaytest.Config("")
+		cfg := relaytest.Config(t, "")
 		cfg.CORSOrigins = []string{origin}
 		if cfg.Validate() == nil {
 			t.Errorf("the origin %q is accepted", origin)
 		}
 	}
 	for _, origin := range []string{"*", "https://x.example", "http://localhost:5173", "http://[::1]:8080"} {
-		cfg := relaytest.Config("")
+		cfg := relaytest.Config(t, "")
 		cfg.CORSOrigins = []string{origin}
 		if err := cfg.Validate(); err != nil {
 			t.Errorf("the origin %q: %v", origin, err)
 		}
 	}
 	for _, key := range []string{"!", strings.Repeat("A", 43), "c2hvcnQ", strings.Repeat("A", 40)} {
-		cfg := relaytest.Config("")
+		cfg := relaytest.Config(t, "")
 		cfg.TokenKey = key
 		if err := cfg.Validate(); err == nil || len(key) > 10 && strings.Contains(err.Error(), key) {
 			t.Errorf("the key %q: %v", key, err)

@@ -106,7 +106,7 @@ func TestDatabasesAsPeopleHaveThemAreServed(t *testing.T) {
 func TestAPoolerInTransactionModeIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"transaction", "statement"} {
-		cfg := relaytest.Config(testdb.NewPgBouncer(t, testdb.Bare(t, ""), mode))
+		cfg := relaytest.Config(t, testdb.NewPgBouncer(t, testdb.Bare(t, ""), mode))
 		err := app.Run(t.Context(), cfg, &relaytest.Log{}, func(app.Addresses) { t.Error(mode, " was served") })
 		if err == nil || !strings.Contains(err.Error(), "notices do not come back") {
 			t.Errorf("%s: %v", mode, err)

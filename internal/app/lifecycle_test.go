@@ -33,12 +33,12 @@ func TestAPortThatIsTakenIsSaidAndNothingIsLeftBehind(t *testing.T) {
 	url := testdb.NewURL(t) // its end fails while somebody is connected
 	relay := relaytest.StartOn(t, url)
 	api, management := strings.TrimPrefix(relay.API, "http://"), strings.TrimPrefix(relay.Management, "http://")
-	cfg := relaytest.Config(url)
+	cfg := relaytest.Config(t, url)
 	cfg.Listen = api
 	if got, want := refused(t, cfg), "cannot listen for the API on "+api+": another program listens there: choose another address with --listen (OBSCURA_LISTEN)"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	cfg = relaytest.Config(url)
+	cfg = relaytest.Config(t, url)
 	cfg.ManagementListen = management
 	if got, want := refused(t, cfg), "cannot listen for management on "+management+": another program listens there: choose another address with --management-listen (OBSCURA_MANAGEMENT_LISTEN)"; got != want {
 		t.Errorf("%s, want %s", got, want)
@@ -49,7 +49,7 @@ func TestAnOlderSchemaIsRefusedAndANewerOneIsServed(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	db := inside(t, relay)
-	cfg := relaytest.Config(relay.DatabaseURL)
+	cfg := relaytest.Config(t, relay.DatabaseURL)
 	cfg.Migrate = false
 
 	relaytest.StartOn(t, relay.DatabaseURL, func(c *app.Config) { c.Migrate = false }).Stop() // the same version
@@ -66,7 +66,7 @@ func TestAnOlderSchemaIsRefusedAndANewerOneIsServed(t *testing.T) {
 		newer.Register(t)
 	}
 
-	empty := relaytest.Config(testdb.NewURL(t))
+	empty := relaytest.Config(t, testdb.NewURL(t))
 	empty.Migrate = false
 	undone := inside(t, &relaytest.Relay{DatabaseURL: empty.DatabaseURL})
 	rows, err := undone.Query(t.Context(), "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
@@ -96,7 +96,7 @@ func TestARelayThatIsStoppedWhileItStartsStops(t *testing.T) {
 	for range 5 {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- app.Run(ctx, relaytest.Config(url), io.Discard, func(app.Addresses) { cancel() }) }()
+		go func() { ended <- app.Run(ctx, relaytest.Config(t, url), io.Discard, func(app.Addresses) { cancel() }) }()
 		select {
 		case err := <-ended:
 			if err != nil {

@@ -17,7 +17,7 @@ const poolable = "ignore_startup_parameters = statement_timeout,lock_timeout,idl
 func TestARelayBehindATransactionPoolDoesNotStart(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewPgBouncer(t, testdb.NewURL(t), "transaction", poolable)
-	if got := refused(t, relaytest.Config(url)); !strings.Contains(got, "a PgBouncer with pool_mode = session") {
+	if got := refused(t, relaytest.Config(t, url)); !strings.Contains(got, "a PgBouncer with pool_mode = session") {
 		t.Errorf("the start ended with: %s", got)
 	}
 }

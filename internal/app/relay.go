@@ -54,7 +54,7 @@ type relay struct {
 	brokenParts brokenParts
 }
 
-func newRelay(ctx context.Context, cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Logger) (*relay, error) {
+func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Logger) (*relay, error) {
 	r := &relay{db: db, logger: logger, metrics: metrics.New(), uploads: api.NewUploads(), probes: make(chan struct{}, 4),
 		brokenParts: brokenParts{names: map[string]bool{}}}
 	r.metrics.Registry().MustRegister(pgxpoolprometheus.NewCollector(db.main.Pool(), map[string]string{"pool": "requests"}),
@@ -75,7 +75,7 @@ func newRelay(ctx context.Context, cfg Config, db *database, vapid *ecdh.Private
 	if err != nil {
 		return nil, err
 	}
-	if r.store, err = blob.Open(ctx, blobURL); err != nil {
+	if r.store, err = blob.Open(blobURL); err != nil {
 		return nil, err
 	}
 	r.bus = wake.New(wake.Config{URL: db.url, Requests: db.main, DB: db.async, NATSURL: cfg.NATSURL, Receive: r.receive, Resync: r.resync, Logger: logger})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -23,17 +24,18 @@ type child struct {
 }
 
 // overrides are what a relay of our own is told; anything else that the environment says holds.
-func overrides(databaseURL string) map[string]string {
+func overrides(databaseURL, dir string) map[string]string {
 	return map[string]string{
 		"OBSCURA_LISTEN": "127.0.0.1:0", "OBSCURA_MANAGEMENT_LISTEN": "127.0.0.1:0",
-		"OBSCURA_DATABASE_URL": databaseURL, "DATABASE_URL": "", "OBSCURA_RATE_LIMITS": "off", "OBSCURA_BLOB_URL": "mem://",
+		"OBSCURA_DATABASE_URL": databaseURL, "DATABASE_URL": "", "OBSCURA_RATE_LIMITS": "off",
+		"OBSCURA_DATA_DIR": dir, "OBSCURA_BLOB_URL": "",
 		// The line that tells the addresses is read from the log.
 		"OBSCURA_LOG_FORMAT": "json", "OBSCURA_LOG_LEVEL": "info",
 	}
 }
 
-func environment(databaseURL string) []string {
-	ours := overrides(databaseURL)
+func environment(databaseURL, dir string) []string {
+	ours := overrides(databaseURL, dir)
 	var env []string
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
@@ -49,9 +51,10 @@ func environment(databaseURL string) []string {
 	return env
 }
 
-// startChild starts `obscura serve` and waits until it listens. Its log goes to a file, as it would in
+// startChild starts `obscura serve` with a folder and waits until it listens. Its log goes to a file there, as it would in
 // earnest, so that its cost is in the figures and reading it is not.
-func startChild(ctx context.Context, program, databaseURL, log string) (*child, error) {
+func startChild(ctx context.Context, program, databaseURL, dir string) (*child, error) {
+	log := filepath.Join(dir, "relay.log")
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -59,7 +62,7 @@ func startChild(ctx context.Context, program, databaseURL, log string) (*child, 
 	defer out.Close() // the child has its own
 	c := &child{done: make(chan struct{}), log: log,
 		cmd: exec.CommandContext(context.WithoutCancel(ctx), program, "serve")} //nolint:gosec // the program is this one
-	c.cmd.Env, c.cmd.Stderr = environment(databaseURL), out
+	c.cmd.Env, c.cmd.Stderr = environment(databaseURL, dir), out
 	// In a group of its own, so that a terminal's Ctrl-C reaches this process alone, which then stops
 	// the relay; and it ends with this process, however that ends.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}

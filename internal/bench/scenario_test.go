@@ -255,7 +255,7 @@ func TestARelayOfItsOwnIsToldWhatToUse(t *testing.T) {
 		"OBSCURA_RATE_LIMITS=off": true, "OBSCURA_RATE_LIMITS=on": false, "OBSCURA_DATABASE_URL=postgres://x/x": true,
 		"DATABASE_URL=postgres://nobody@127.0.0.1:1/production": false, "OBSCURA_DATABASE_CONNECTIONS=7": true,
 	} {
-		if got := slices.Contains(environment("postgres://x/x"), entry); got != want {
+		if got := slices.Contains(environment("postgres://x/x", "folder"), entry); got != want {
 			t.Errorf("%s: %v", entry, got)
 		}
 	}
@@ -263,7 +263,7 @@ func TestARelayOfItsOwnIsToldWhatToUse(t *testing.T) {
 
 func TestARelayThatCannotStartIsReported(t *testing.T) {
 	t.Parallel()
-	_, err := startChild(t.Context(), "/bin/false", "postgres://x/x", filepath.Join(t.TempDir(), "log"))
+	_, err := startChild(t.Context(), "/bin/false", "postgres://x/x", t.TempDir())
 	if err == nil || !strings.Contains(err.Error(), "did not start") {
 		t.Errorf("got %v", err)
 	}

@@ -133,7 +133,7 @@ func (t *target) startRelay(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if t.relay, err = startChild(ctx, program, t.cfg.DatabaseURL, filepath.Join(t.dir, "relay.log")); err != nil {
+	if t.relay, err = startChild(ctx, program, t.cfg.DatabaseURL, t.dir); err != nil {
 		return err
 	}
 	t.metrics = t.relay.management + "/metrics"

@@ -50,12 +50,13 @@ type Relay struct {
 	stop func()
 }
 
-// Config returns what tests run with: free ports, rate limits off, a short poll.
-func Config(databaseURL string) app.Config {
+// Config returns what tests run with: free ports, rate limits off, a short poll, an empty folder for blobs.
+func Config(t testing.TB, databaseURL string) app.Config {
+	t.Helper()
 	return app.Config{
 		Listen: "127.0.0.1:0", ManagementListen: "127.0.0.1:0",
 		Database:        app.Database{DatabaseURL: databaseURL},
-		BlobURL:         "mem://", // Start gives a folder
+		BlobURL:         folderURL(t.TempDir()),
 		AttachmentQuota: 10 << 30, AttachmentDailyQuota: 2 << 30,
 		DatabaseConnections: 8, Migrate: true, RateLimits: "off",
 		Push:        app.Push{PushContact: "mailto:push@example.org"},
@@ -74,9 +75,9 @@ func Start(t testing.TB, change ...func(*app.Config)) *Relay {
 // StartOn runs a relay on a database that there is: a second node, or after a restart.
 func StartOn(t testing.TB, databaseURL string, change ...func(*app.Config)) *Relay {
 	t.Helper()
-	cfg := Config(databaseURL)
+	cfg := Config(t, databaseURL)
 	folder := blobFolder(t, databaseURL)
-	cfg.BlobURL = (&url.URL{Scheme: "file", Path: folder}).String()
+	cfg.BlobURL = folderURL(folder)
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -103,6 +104,8 @@ func StartOn(t testing.TB, databaseURL string, change ...func(*app.Config)) *Rel
 	t.Cleanup(r.stop)
 	return r
 }
+
+func folderURL(folder string) string { return (&url.URL{Scheme: "file", Path: folder}).String() }
 
 var blobFolders sync.Map // from the URL of a database
 

@@ -52,11 +52,10 @@ func newHarness(t testing.TB, address string) *harness {
 			t.Fatal(err)
 		}
 	}
-	store, err := Open(t.Context(), address)
+	store, err := Open(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = store.Close() })
 	h.Service = New(Config{DB: d, Store: store, Quota: 1 << 30, DailyQuota: 1 << 30, Counters: nobody{}, Logger: slog.New(slog.NewJSONHandler(&h.log, nil))})
 	return h
 }

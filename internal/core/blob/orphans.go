@@ -6,17 +6,13 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"gocloud.dev/blob"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-const (
-	// orphanAge is how old a blob is before it is looked for: its upload is over.
-	orphanAge = 24 * time.Hour
-	walkPage  = 1000
-)
+// orphanAge is how old a blob is before it is looked for: its upload is over.
+const orphanAge = 24 * time.Hour
 
 // Walk looks through the store for blobs that no row knows, such as those of a process that died between
 // the store and the database, and moves them to the trash. It returns how many it found.
@@ -26,39 +22,17 @@ func (s *Service) Walk(ctx context.Context) (found int, err error) {
 		backups:     storage.Queries.KnownBackups,
 		probes:      func(context.Context, db.DBTX, []uuid.UUID) ([]uuid.UUID, error) { return nil, nil },
 	} {
-		for page := blob.FirstPageToken; len(page) > 0; {
-			var keys []string
-			if keys, page, err = s.old(ctx, folder, page); err != nil {
-				return found, err
-			}
+		err := s.store.old(ctx, folder, orphanAge, func(keys []string) error {
 			n, err := s.trashUnknown(ctx, folder, keys, known)
-			if found += n; err != nil {
-				return found, err
-			}
+			found += n
+			return err
+		})
+		if err != nil {
+			return found, err
 		}
 	}
 	s.tell()
 	return found, nil
-}
-
-// old lists a page of the blobs in a folder that are not of today.
-func (s *Service) old(ctx context.Context, folder string, page []byte) (keys []string, next []byte, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.store.time)
-	defer cancel()
-	bucket, err := s.store.opened(ctx)
-	if err != nil {
-		return nil, nil, away(err)
-	}
-	objects, next, err := bucket.ListPage(ctx, page, walkPage, &blob.ListOptions{Prefix: folder})
-	if err != nil {
-		return nil, nil, away(err)
-	}
-	for _, object := range objects {
-		if !object.IsDir && time.Since(object.ModTime) > orphanAge {
-			keys = append(keys, object.Key)
-		}
-	}
-	return keys, next, nil
 }
 
 // trashUnknown moves those of the blobs to the trash that no row knows.

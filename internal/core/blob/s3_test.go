@@ -153,3 +153,32 @@ func TestAStoreThatCannotDeleteIsAskedAgain(t *testing.T) {
 		t.Errorf("it holds %v", keys)
 	}
 }
+
+func TestABucketIsSharedUnderAPrefix(t *testing.T) {
+	t.Parallel()
+	s3 := s3test.New(t)
+	h := newHarness(t, s3.URL+"&prefix=relay%2F")
+	other := newHarness(t, s3.URL)
+	a := h.upload(h.user(), content[:100])
+	other.upload(other.user(), content[:100])
+	if keys := s3.Keys(t); len(keys) != 2 || keys[1] != "relay/attachments/"+a.ID.String() {
+		t.Errorf("it holds %v", keys)
+	}
+	var keys []string
+	err := h.store.old(t.Context(), attachments, -time.Hour, func(page []string) error {
+		keys = append(keys, page...)
+		return nil
+	})
+	if err != nil || len(keys) != 1 || keys[0] != attachments+a.ID.String() {
+		t.Errorf("%v, %v", keys, err)
+	}
+	if err := errors.Join(h.store.delete(t.Context(), keys[0]), h.store.delete(t.Context(), keys[0])); err != nil {
+		t.Errorf("%v", err)
+	}
+	if _, err := h.store.open(t.Context(), keys[0], 0, 1); !errors.Is(err, errMissing) {
+		t.Errorf("%v", err)
+	}
+	if keys := s3.Keys(t); len(keys) != 1 {
+		t.Errorf("it holds %v", keys)
+	}
+}

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"gocloud.dev/gcerrors"
+	"github.com/minio/minio-go/v7"
 )
 
 // source is a body on its way into the store. It remembers whether the body failed, rather than the store,
@@ -51,7 +51,7 @@ func (s *source) failed() error {
 func redact(err error) error {
 	var path *fs.PathError
 	var number syscall.Errno
-	var coded interface{ ErrorCode() string }
+	var coded minio.ErrorResponse
 	var network *net.OpError
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -61,9 +61,9 @@ func redact(err error) error {
 	case errors.As(err, &path):
 		return errors.New("blob store: cannot " + path.Op)
 	case errors.As(err, &coded):
-		return errors.New("blob store: " + coded.ErrorCode())
+		return errors.New("blob store: " + coded.Code)
 	case errors.As(err, &network):
 		return errors.New("blob store: cannot " + network.Op)
 	}
-	return errors.New("blob store: " + gcerrors.Code(err).String())
+	return errors.New("blob store: it does not do its work")
 }
