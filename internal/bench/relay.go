@@ -18,7 +18,7 @@ type RelayConfig struct {
 	Rate     float64       `env:"-" placeholder:"N" help:"Messages per second to offer. Without it every sender sends as fast as it is answered."`
 	Duration time.Duration `env:"-" default:"10s" placeholder:"TIME" help:"How long to measure."`
 	Warmup   time.Duration `env:"-" default:"2s" placeholder:"TIME" help:"How long to run before."`
-	NoKey    bool          `name:"no-key" env:"-" help:"Send no Idempotency-Key: the relay derives one from the submission ids. Not every relay does."`
+	NoKey    bool          `name:"without-key" env:"-" help:"Send no Idempotency-Key: the relay derives one from the submission ids. Not every relay does."`
 	Floor    bool          `env:"-" help:"Afterwards write the same rows through the same statements, without HTTP and WebSocket, and compare."`
 	Picture  string        `env:"-" type:"path" placeholder:"FILE.svg" help:"Draw the latencies."`
 }
