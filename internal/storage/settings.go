@@ -51,6 +51,10 @@ var planning = map[string]string{
 	"enable_hashjoin":  "off",
 	"enable_mergejoin": "off",
 	"plan_cache_mode":  "force_generic_plan",
+	// A plan that has to read a table counts as very dear then, and what is dear is compiled, for seconds,
+	// and given to several processes. Nothing of ours takes long enough for that.
+	"jit":                             "off",
+	"max_parallel_workers_per_gather": "0",
 }
 
 // ListenConfig is for a connection that listens: of its own, not of a pool.

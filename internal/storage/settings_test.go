@@ -21,6 +21,7 @@ var inherited = map[string]string{
 	"synchronous_commit": "off", "bytea_output": "escape", "DateStyle": "German, DMY", "IntervalStyle": "sql_standard", "TimeZone": "Asia/Tokyo",
 	"standard_conforming_strings": "off", "array_nulls": "off", "transform_null_equals": "on", "statement_timeout": "1s", "lock_timeout": "1ms",
 	"idle_in_transaction_session_timeout": "1s", "idle_session_timeout": "1s", "enable_seqscan": "on", "plan_cache_mode": "force_custom_plan",
+	"jit": "on", "max_parallel_workers_per_gather": "2",
 }
 
 // ours are the same, as every session of the relay has them.
@@ -78,7 +79,8 @@ func TestSettingsOfTheDatabaseAreNotInherited(t *testing.T) {
 		t.Fatal(err)
 	}
 	hasSettings(t, "the pool", d.Pool(), ours)
-	hasSettings(t, "the pool", d.Pool(), map[string]string{"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan", "application_name": "obscura"})
+	hasSettings(t, "the pool", d.Pool(), map[string]string{"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan",
+		"jit": "off", "max_parallel_workers_per_gather": "0", "application_name": "obscura"})
 	if err := d.Migrate(t.Context()); err != nil {
 		t.Error("the migrations: ", err)
 	}
