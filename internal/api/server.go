@@ -72,9 +72,9 @@ type Timeouts struct {
 	Read, Write, Idle, Request time.Duration
 }
 
-// headerBytes is the largest request header; beyond it the answer is 431. Every socket keeps a buffer of
-// this size for life: it is the larger half of what an idle one costs.
-const headerBytes = 6 << 10
+// headerBytes is the largest request header; beyond it the answer is 431. A connection has a buffer of this size
+// from the first byte of a request until it has been read, and none while it idles or is a WebSocket.
+const headerBytes = 16 << 10
 
 // server implements the generated strict interface; the gateway and uploads are taken back from the strict layer.
 type server struct {

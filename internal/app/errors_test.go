@@ -177,6 +177,14 @@ func TestARequestThatCannotBeReadIsAnswered(t *testing.T) {
 	}
 }
 
+// Cookies of a shared domain and a proxy's own headers may be large.
+func TestAHeaderOfFifteenKibibytesIsTaken(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	device := relay.Register(t).NewDevice(t)
+	ask{method: "GET", path: "/v1/devices", token: device.Token, header: map[string]string{"Cookie": "a=" + strings.Repeat("x", 15<<10)}}.to(t, relay).want(t, 200, "")
+}
+
 func TestABodyOfTenMebibytesIsRefusedAndTheClientHearsIt(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
