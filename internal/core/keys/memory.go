@@ -74,6 +74,11 @@ func setOf(lists ...[]int64) map[int64]bool {
 // recall reads what is remembered of a user's one-time keys, as seen from one device.
 func recall(ctx context.Context, tx db.DBTX, user core.UserID, device core.DeviceID) (ec, kyber known, err error) {
 	rows, err := storage.Queries.KnownPreKeys(ctx, tx, user)
+	ec, kyber = seenFrom(device, rows)
+	return ec, kyber, err
+}
+
+func seenFrom(device core.DeviceID, rows []db.KnownPreKeysRow) (ec, kyber known) {
 	for _, row := range rows {
 		if row.DeviceID == device {
 			ec.own, kyber.own = row.Ec, row.Kyber
@@ -81,7 +86,7 @@ func recall(ctx context.Context, tx db.DBTX, user core.UserID, device core.Devic
 			ec.others, kyber.others = append(ec.others, row.Ec...), append(kyber.others, row.Kyber...)
 		}
 	}
-	return ec, kyber, err
+	return ec, kyber
 }
 
 // Retire keeps what a device has handed out, when the device is removed: its keys may come again, for a
@@ -92,15 +97,13 @@ func Retire(ctx context.Context, tx db.DBTX, user core.UserID, device core.Devic
 	if _, err := q.LockPreKeyStock(ctx, tx, device); err != nil { // no key goes out from here on
 		return storage.NoRowsAs(err, ErrDeviceGone)
 	}
-	ec, kyber, err := recall(ctx, tx, user, device)
+	rows, err := q.KnownPreKeys(ctx, tx, user)
 	if err != nil {
 		return err
 	}
 	removed := uuid.Nil
-	oldEC, oldKyber, err := recall(ctx, tx, user, removed)
-	if err != nil {
-		return err
-	}
+	ec, kyber := seenFrom(device, rows)
+	oldEC, oldKyber := seenFrom(removed, rows)
 	heldEC, err := ecKeys.held(ctx, tx, device)
 	if err != nil {
 		return err
