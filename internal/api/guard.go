@@ -32,6 +32,9 @@ func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 	c.Locals(operationKey, op)
 	var p core.Principal
 	if !op.public {
+		if body, ok := c.Locals(asideKey).(aside); ok && core.KindOf(body.refused) == core.Unauthorized {
+			return body.refused // admit has looked at the token, and counted it
+		}
 		var err error
 		if p, err = s.authenticate(c.UserContext(), c.Context()); err != nil {
 			return err

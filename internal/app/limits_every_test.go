@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -88,10 +89,11 @@ func TestBadCredentialsAreLimitedByAddress(t *testing.T) {
 		t.Fatalf("%d %s", got.status, got.body)
 	}
 	for what, a := range map[string]ask{
-		"tickets":                    {method: "GET", path: "/v1/gateway?ticket=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", header: upgrade},
-		"malformed tickets":          {method: "GET", path: "/v1/gateway?ticket=x", header: upgrade},
-		"tokens that nobody signed":  {method: "GET", path: "/v1/devices", token: "x.y.z"},
-		"tokens of an ended session": {method: "GET", path: "/v1/devices", token: ended.Token},
+		"tickets":                      {method: "GET", path: "/v1/gateway?ticket=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", header: upgrade},
+		"malformed tickets":            {method: "GET", path: "/v1/gateway?ticket=x", header: upgrade},
+		"tokens that nobody signed":    {method: "GET", path: "/v1/devices", token: "x.y.z"},
+		"tokens beside a body of 5 kB": {method: "POST", path: "/v1/messages", token: "x.y.z", media: "application/x-protobuf", body: strings.Repeat("x", 5000)},
+		"tokens of an ended session":   {method: "GET", path: "/v1/devices", token: ended.Token},
 	} {
 		client := from(t, "127.0.3."+fmt.Sprint(1+len(what)))
 		for range 5 { // good ones count for nothing
