@@ -167,7 +167,7 @@ func (d *database) watch(ctx context.Context, logger *slog.Logger) error {
 			return nil
 		case <-d.cluster.Done():
 		}
-		logger.Error("the private PostgreSQL has ended, starting it again", "error", d.cluster.Err())
+		logger.Error("the private PostgreSQL ended by itself; it is started again", "component", "postgres", "error", d.cluster.Err())
 		if err := d.restart(ctx, logger); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("the private PostgreSQL cannot be started again: %w", err)
 		}
@@ -197,7 +197,7 @@ func (d *database) restart(ctx context.Context, logger *slog.Logger) error {
 		case <-ctx.Done():
 			return err
 		case <-time.After(restartPause):
-			logger.Warn("the private PostgreSQL does not start yet", "error", err)
+			logger.Warn("could not start the private PostgreSQL again; tried for a minute, then the relay ends", "component", "postgres", "error", err)
 		}
 	}
 }

@@ -195,7 +195,7 @@ func TestAWakeUpThatFailsIsTriedAgain(t *testing.T) {
 	if meter(t, relay, `obscura_push_wakeups_total{kind="web_push",result="failed"}`) != 4 {
 		t.Error("not counted")
 	}
-	if n := strings.Count(relay.Log.String(), "a wake-up was not taken"); n != 1 {
+	if n := strings.Count(relay.Log.String(), "a push service did not take a wake-up"); n != 1 {
 		t.Errorf("%d lines in the log, want one a minute", n)
 	}
 	// Not for ever; then only newer mail is told of.
@@ -347,7 +347,7 @@ func TestALogTellsNothingAboutPushTokens(t *testing.T) {
 	})
 	relay.Stop()
 	log := relay.Log.String()
-	if strings.Count(log, "a wake-up was not taken") != 3 { // one for each kind
+	if strings.Count(log, "a push service did not take a wake-up") != 3 { // one for each kind
 		t.Errorf("not a full log: %s", log)
 	}
 	for what, values := range found {

@@ -192,7 +192,7 @@ func (r *relay) vacuum(ctx context.Context) error {
 	return every(ctx, vacuumEvery, func() {
 		_, err := r.db.async.WithLock(ctx, storage.LockVacuum, func() error { return r.db.async.Vacuum(ctx) })
 		if err != nil && ctx.Err() == nil {
-			r.logger.Warn("the queues were not vacuumed", "error", err)
+			r.logger.Warn("could not vacuum the tables of mail and keys; tried again in 10 seconds", "component", "database", "error", err)
 		}
 	})
 }
@@ -201,7 +201,7 @@ func (r *relay) vacuum(ctx context.Context) error {
 // quiet table alone, and the server would keep a segment of its log until it is full.
 func (r *relay) forget(ctx context.Context) {
 	if err := errors.Join(r.db.async.Vacuum(ctx), postgres.Forget(ctx, r.db.url)); err != nil && ctx.Err() == nil {
-		r.logger.Warn("the data folder still holds mail that was acknowledged; tried again in an hour", "component", "database", "error", err)
+		r.logger.Warn("could not make acknowledged mail leave the data folder; tried again in an hour", "component", "postgres", "error", err)
 	}
 }
 
@@ -222,7 +222,7 @@ func (r *relay) sweep(ctx context.Context) error {
 			return r.push.Sweep(ctx)
 		})
 		if err != nil && ctx.Err() == nil {
-			r.logger.Warn("the sweep failed", "error", err)
+			r.logger.Warn("could not remove all that has expired; tried again in 5 minutes, and none of it is delivered", "component", "sweep", "error", err)
 		}
 	})
 }
@@ -238,12 +238,12 @@ func (r *relay) walk(ctx context.Context) error {
 		_, err := r.db.async.WithLock(ctx, storage.LockWalk, func() error {
 			found, err := r.blobs.Walk(ctx)
 			if found > 0 {
-				r.logger.Warn("blobs that nobody knew are deleted", "count", found)
+				r.logger.Warn("deleted blobs that the database does not name", "component", "blobs", "count", found)
 			}
 			return err
 		})
 		if err != nil && ctx.Err() == nil {
-			r.logger.Warn("the blob store was not looked through", "error", err)
+			r.logger.Warn("could not look for blobs that the database does not name; tried again in a day", "component", "blobs", "error", err)
 		}
 	})
 }
@@ -252,7 +252,7 @@ func (r *relay) walk(ctx context.Context) error {
 func (r *relay) rotate(ctx context.Context) error {
 	return every(ctx, rotateEvery, func() {
 		if err := r.accounts.Load(ctx); err != nil && ctx.Err() == nil {
-			r.logger.Warn("signing keys not reloaded", "error", err)
+			r.logger.Warn("could not read the keys that sign tokens; those in memory stay in use, tried again in an hour", "component", "accounts", "error", err)
 		}
 	})
 }

@@ -17,10 +17,10 @@ import (
 )
 
 // ErrFull says that the queue has no room: the caller should be told to try again.
-var ErrFull = errors.New("batch: the queue is full")
+var ErrFull = errors.New("too many requests wait for the database: the queue is full")
 
 // ErrStopped says that Run has ended.
-var ErrStopped = errors.New("batch: stopped")
+var ErrStopped = errors.New("the relay is stopping")
 
 // Limits bound one batch and the queue before it. All are required.
 type Limits struct {

@@ -47,7 +47,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		if err != nil {
 			due = time.Now().Add(retryAfter)
 			if !failing {
-				g.cfg.Logger.Warn("the poll of mailboxes fails", "error", err)
+				g.cfg.Logger.Warn("could not look into the mailboxes of live sockets; tried again every second", "component", "gateway", "error", err)
 			}
 		}
 		failing = err != nil

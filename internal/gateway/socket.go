@@ -102,7 +102,7 @@ func boundQueue(c net.Conn) {
 }
 
 func (g *Gateway) panicked(reason any) {
-	g.cfg.Logger.Error("a gateway session panicked", "error", fmt.Sprintf("panic: %v\n%s", reason, debug.Stack()))
+	g.cfg.Logger.Error("a gateway session panicked; its socket is closed and its mail stays", "component", "gateway", "error", fmt.Sprintf("panic: %v\n%s", reason, debug.Stack()))
 }
 
 // IsUpgrade reports whether the request asks for a WebSocket in a way that will be granted (RFC 6455,

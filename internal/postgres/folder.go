@@ -159,7 +159,7 @@ func (c *Cluster) lockDir(ctx context.Context, name string) (*os.File, error) {
 			return dir, nil
 		}
 		if due(&said) {
-			c.cfg.Logger.Warn("waiting for the PostgreSQL of an earlier relay to end", "folder", path)
+			c.cfg.Logger.Warn("waiting for the PostgreSQL of an earlier relay to end", "component", "postgres", "folder", path)
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, errors.Join(fmt.Errorf("postgres: lock %s: %w", path, err), dir.Close())

@@ -81,7 +81,7 @@ func (c *Cluster) prepare(ctx context.Context) error {
 			return fmt.Errorf("postgres: the server refuses the relay: %s (SQLSTATE %s)", refusal.Message, refusal.Code)
 		}
 		if due(&said) {
-			c.cfg.Logger.Warn("waiting for the private PostgreSQL, which recovers from a crash or is slow to start", "error", err)
+			c.cfg.Logger.Warn("waiting for the private PostgreSQL, which recovers from a crash or is slow to start", "component", "postgres", "error", err)
 		}
 		select {
 		case <-poll.C:

@@ -52,6 +52,6 @@ func (c *Cluster) signal(sig syscall.Signal) {
 		return // it could not be started
 	}
 	if err := c.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		c.cfg.Logger.Warn("signal to the PostgreSQL server failed", "signal", sig.String(), "error", err)
+		c.cfg.Logger.Warn("could not signal the private PostgreSQL; its end is waited for", "component", "postgres", "signal", sig.String(), "error", err)
 	}
 }

@@ -57,9 +57,9 @@ func classify(ctx context.Context, err error) error {
 		return errText
 	}
 	if away(err) || ctx.Err() != nil {
-		return core.Busy(redact(err))
+		return core.Busy(Redact(err))
 	}
-	return redact(err)
+	return Redact(err)
 }
 
 // away reports whether the database cannot be reached or cannot take work now.
@@ -85,9 +85,9 @@ func away(err error) bool {
 		strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "closed pool")
 }
 
-// redact drops what a server error may repeat of the data, for PostgreSQL puts values into messages and
+// Redact drops what a server error may repeat of the data, for PostgreSQL puts values into messages and
 // details, and keeps why a connection cannot be had.
-func redact(err error) error {
+func Redact(err error) error {
 	var pg *pgconn.PgError
 	var connect *pgconn.ConnectError
 	switch {

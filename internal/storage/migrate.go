@@ -31,7 +31,7 @@ func (d *DB) Migrate(ctx context.Context) error {
 func (d *DB) explainMigration(err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
-		return redact(err)
+		return Redact(err)
 	}
 	text := describe(pg)
 	var partial *goose.PartialError
@@ -63,7 +63,7 @@ func (l loudLocker) SessionLock(ctx context.Context, conn *sql.Conn) error {
 		for {
 			select {
 			case <-tick.C:
-				l.logger.Warn("waiting for the lock of migrations, which another node holds")
+				l.logger.Warn("waiting for the lock of migrations, which another node holds", "component", "database")
 			case <-locked:
 				return
 			}
@@ -82,7 +82,7 @@ func (d *DB) CheckSchema(ctx context.Context) error {
 		if err == nil && version < schema.Version {
 			err = ErrOldSchema
 		}
-		return redact(err)
+		return Redact(err)
 	})
 }
 
@@ -130,11 +130,11 @@ func (d *DB) AwaitReady(ctx context.Context, timeout time.Duration) error {
 				return errors.New("cannot use " + reason)
 			}
 		case ctx.Err() == nil:
-			reason = redact(err).Error()
+			reason = Redact(err).Error()
 		}
 		if ctx.Err() == nil && time.Since(said) >= sayEvery {
 			said = time.Now()
-			d.logger.Warn("waiting for the database", "reason", reason)
+			d.logger.Warn("waiting for the database", "component", "database", "reason", reason)
 		}
 		select {
 		case <-ctx.Done():

@@ -79,7 +79,7 @@ func (t *tracer) failed(sql string, err error) {
 	}
 	name, state := queryName(sql), describe(pg)
 	if t.due(name + " " + state) {
-		t.logger.Log(context.Background(), level, "a statement failed; its request fails", "query", name, "state", state)
+		t.logger.Log(context.Background(), level, "a statement failed; its request fails", "component", "database", "query", name, "state", state)
 	}
 }
 

@@ -108,7 +108,7 @@ func (b *Bus) RoundTrip(ctx context.Context) error {
 func (b *Bus) receive(payload string) {
 	n, err := core.ParseNotice(payload)
 	if err != nil {
-		b.cfg.Logger.Warn("a notice was not understood; is there a newer node?")
+		b.cfg.Logger.Warn("could not read a notice of another node, which may be newer; ignored, polls find the mail", "component", "notices")
 		return
 	}
 	if n.Kind != noticeProbe {

@@ -2,7 +2,7 @@ package wake
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -55,11 +55,11 @@ func (b *Bus) subscribe(ctx context.Context) (*pgx.Conn, error) {
 	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil, errors.New("cannot connect")
+		return nil, storage.Redact(err)
 	}
 	if _, err := conn.Exec(ctx, "LISTEN "+core.NoticeChannel); err != nil {
 		hangUp(ctx, conn)
-		return nil, errors.New("cannot listen")
+		return nil, fmt.Errorf("cannot listen: %w", storage.Redact(err))
 	}
 	return conn, nil
 }
@@ -74,7 +74,7 @@ func hangUp(ctx context.Context, conn *pgx.Conn) {
 func hear(ctx context.Context, conn *pgx.Conn) error {
 	for {
 		if err := conn.PgConn().WaitForNotification(ctx); err != nil {
-			return errors.New("the listening connection is lost")
+			return fmt.Errorf("the listening connection is lost: %w", storage.Redact(err))
 		}
 	}
 }

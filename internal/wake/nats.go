@@ -30,17 +30,19 @@ func dialNATS(address string, receive func(payload string), resync func(), logge
 		nats.ConnectHandler(func(*nats.Conn) { resync() }),
 		nats.ReconnectHandler(func(*nats.Conn) { resync() }),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			logger.Debug("NATS is still unavailable", "component", "wake", "reason", natsReason(address, err))
+			logger.Debug("NATS is still unavailable", "component", "notices", "reason", natsReason(address, err))
 		}),
-		nats.DisconnectErrHandler(func(*nats.Conn, error) {
-			logger.Warn("NATS is unavailable; polls find the mail, and it is tried again", "component", "wake")
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			logger.Warn("NATS is unavailable; polls find the mail, and it is tried again", "component", "notices", "reason", natsReason(address, err))
 		}),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { logger.Warn("NATS reports an error") }))
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			logger.Warn("NATS reports an error; notices may be lost, and polls find the mail", "component", "notices", "reason", natsReason(address, err))
+		}))
 	if err != nil {
 		return nil, errors.New("the NATS URL is not valid") // the error may repeat it, with a password
 	}
 	if !conn.IsConnected() {
-		logger.Warn("NATS is unavailable; polls find the mail, and it is tried again", "component", "wake", "reason", natsReason(address, conn.LastError()))
+		logger.Warn("NATS is unavailable; polls find the mail, and it is tried again", "component", "notices", "reason", natsReason(address, conn.LastError()))
 	}
 	// One message carries many payloads, one a line.
 	_, err = conn.Subscribe(natsSubject, func(m *nats.Msg) {

@@ -76,7 +76,7 @@ func (b *Bus) send(ctx context.Context) error {
 			continue
 		}
 		if err := b.hint(ctx, payloads); err != nil && ctx.Err() == nil {
-			b.cfg.Logger.Warn("wake-ups not sent; the other nodes' polls will find the mail", "error", err)
+			b.cfg.Logger.Warn("could not notify the other nodes; their polls find the mail", "component", "notices", "error", err)
 			select { // the database is away: collect, do not hammer
 			case <-ctx.Done():
 			case <-time.After(pulse):

@@ -43,7 +43,7 @@ func (s *Service) Run(ctx context.Context) error {
 		case err == nil && ok:
 			pause = trashEvery
 		case ctx.Err() == nil:
-			s.logger.Warn("blobs wait to be deleted", "error", err)
+			s.logger.Warn("could not delete blobs from the store; tried again", "component", "blobs", "error", err)
 			pause = min(2*pause, trashSeldom)
 		}
 		if round%countEvery == 0 {

@@ -38,7 +38,7 @@ func (s *Service) lane(ctx context.Context, kind Kind, sender Sender) {
 		}
 		b := haul{kind: kind, sender: sender, slots: slots, strangers: strangers, taken: time.Now()}
 		if err := s.take(ctx, &b); err != nil && ctx.Err() == nil && s.said[kind].allow() {
-			s.cfg.Logger.Warn("the queue of wake-ups cannot be read", "kind", kind.String(), "error", err)
+			s.cfg.Logger.Warn("could not read the queue of wake-ups; tried again", "component", "push", "kind", kind.String(), "error", err)
 		}
 		working.Go(func() {
 			defer func() { <-batches }()
@@ -86,7 +86,7 @@ func (s *Service) wake(ctx context.Context, b *haul) {
 	rows, err := s.confirm(ctx, b.leases)
 	if err != nil {
 		if ctx.Err() == nil && s.said[b.kind].allow() {
-			s.cfg.Logger.Warn("wake-ups not sent; they are tried again", "kind", b.kind.String(), "error", err)
+			s.cfg.Logger.Warn("could not look whether wake-ups are still needed; tried again when their lease ends", "component", "push", "kind", b.kind.String(), "error", err)
 		}
 		return // the leases run out
 	}

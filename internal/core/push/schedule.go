@@ -40,7 +40,7 @@ func (s *Service) cancel(ctx context.Context, devices []core.DeviceID) error {
 	})
 	s.cfg.Counters.WakeupsCancelled(int(n))
 	if err != nil && s.flushFailed.allow() {
-		s.cfg.Logger.Warn("wake-ups not cancelled; they are when they are due", "error", err)
+		s.cfg.Logger.Warn("could not cancel wake-ups; looked at again when they are due", "component", "push", "error", err)
 	}
 	return nil
 }

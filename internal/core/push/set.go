@@ -102,7 +102,7 @@ func (s *Service) flush(ctx context.Context, from *set, flush func(context.Conte
 		if err := flush(ctx, part); err != nil {
 			from.add(part)
 			if s.flushFailed.allow() {
-				s.cfg.Logger.Warn("wake-ups not scheduled; they wait, and the sweep finds the rest", "error", err)
+				s.cfg.Logger.Warn("could not schedule wake-ups; tried again, and the sweep finds the rest", "component", "push", "error", err)
 			}
 		}
 	}

@@ -43,10 +43,14 @@ func (s *Service) finish(ctx context.Context, r result) {
 		}
 	}
 	if (r.Outcome == Rejected || r.Outcome == Failed) && !r.interrupted && s.said[r.kind].allow() {
-		s.cfg.Logger.Warn("a wake-up was not taken", "kind", r.kind.String(), "reason", r.Reason)
+		next := "tried again"
+		if r.Outcome == Rejected {
+			next = "given up"
+		}
+		s.cfg.Logger.Warn("a push service did not take a wake-up", "component", "push", "kind", r.kind.String(), "reason", r.Reason, "next", next)
 	}
 	if _, err := s.results.Do(context.WithoutCancel(ctx), r, 1); err != nil && s.settleFailed.allow() {
-		s.cfg.Logger.Warn("what became of wake-ups is not written down; they may be sent again", "error", err)
+		s.cfg.Logger.Warn("could not record push results; these wake-ups may be sent again", "component", "push", "error", err)
 	}
 }
 
