@@ -93,7 +93,7 @@ ORDER BY r.seq;
 -- name: OpenMailbox :one
 -- A socket opens: it gets the newest generation, and where to start and end the backlog.
 UPDATE mailboxes SET generation = generation + 1, socket_session = @session_id WHERE device_id = @device_id
-RETURNING generation, next_seq, floor_seq, acked_seq;
+RETURNING generation, next_seq, floor_seq;
 
 -- name: SupersedeSockets :one
 -- A takeover: all sockets that are open now are out of date.
@@ -132,9 +132,16 @@ JOIN messages m ON m.device_id = b.device_id AND m.seq > b.floor_seq
 ORDER BY m.device_id, m.seq;
 
 -- name: CountSkipped :many
--- These envelopes are about to be sent again although later ones have been acknowledged.
-UPDATE messages SET skipped = skipped + 1 WHERE device_id = @device_id AND seq = ANY(@seqs::bigint[])
-RETURNING seq, skipped;
+-- Sockets have ended whose clients passed these envelopes over: one row for each that is still there. The
+-- look-ups are those of DeleteMessages.
+UPDATE messages SET skipped = skipped + 1 WHERE ctid = ANY(ARRAY(
+    SELECT place.ctid
+    FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@seqs::bigint[]) AS seq) a
+    CROSS JOIN LATERAL (
+        SELECT m.ctid FROM messages m WHERE m.device_id = a.device_id AND m.seq = a.seq LIMIT 1
+    ) place
+))
+RETURNING device_id, seq, skipped;
 
 -- name: DropExpired :many
 -- The oldest expired envelopes of a mailbox.

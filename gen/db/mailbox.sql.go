@@ -32,23 +32,31 @@ func (q *Queries) AdvanceMailboxes(ctx context.Context, db DBTX, arg AdvanceMail
 }
 
 const countSkipped = `-- name: CountSkipped :many
-UPDATE messages SET skipped = skipped + 1 WHERE device_id = $1 AND seq = ANY($2::bigint[])
-RETURNING seq, skipped
+UPDATE messages SET skipped = skipped + 1 WHERE ctid = ANY(ARRAY(
+    SELECT place.ctid
+    FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS seq) a
+    CROSS JOIN LATERAL (
+        SELECT m.ctid FROM messages m WHERE m.device_id = a.device_id AND m.seq = a.seq LIMIT 1
+    ) place
+))
+RETURNING device_id, seq, skipped
 `
 
 type CountSkippedParams struct {
-	DeviceID uuid.UUID
-	Seqs     []int64
+	DeviceIds []uuid.UUID
+	Seqs      []int64
 }
 
 type CountSkippedRow struct {
-	Seq     int64
-	Skipped int16
+	DeviceID uuid.UUID
+	Seq      int64
+	Skipped  int16
 }
 
-// These envelopes are about to be sent again although later ones have been acknowledged.
+// Sockets have ended whose clients passed these envelopes over: one row for each that is still there. The
+// look-ups are those of DeleteMessages.
 func (q *Queries) CountSkipped(ctx context.Context, db DBTX, arg CountSkippedParams) ([]CountSkippedRow, error) {
-	rows, err := db.Query(ctx, countSkipped, arg.DeviceID, arg.Seqs)
+	rows, err := db.Query(ctx, countSkipped, arg.DeviceIds, arg.Seqs)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +64,7 @@ func (q *Queries) CountSkipped(ctx context.Context, db DBTX, arg CountSkippedPar
 	var items []CountSkippedRow
 	for rows.Next() {
 		var i CountSkippedRow
-		if err := rows.Scan(&i.Seq, &i.Skipped); err != nil {
+		if err := rows.Scan(&i.DeviceID, &i.Seq, &i.Skipped); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -651,7 +659,7 @@ func (q *Queries) NextGaps(ctx context.Context, db DBTX, arg NextGapsParams) ([]
 
 const openMailbox = `-- name: OpenMailbox :one
 UPDATE mailboxes SET generation = generation + 1, socket_session = $1 WHERE device_id = $2
-RETURNING generation, next_seq, floor_seq, acked_seq
+RETURNING generation, next_seq, floor_seq
 `
 
 type OpenMailboxParams struct {
@@ -663,19 +671,13 @@ type OpenMailboxRow struct {
 	Generation int64
 	NextSeq    int64
 	FloorSeq   int64
-	AckedSeq   int64
 }
 
 // A socket opens: it gets the newest generation, and where to start and end the backlog.
 func (q *Queries) OpenMailbox(ctx context.Context, db DBTX, arg OpenMailboxParams) (OpenMailboxRow, error) {
 	row := db.QueryRow(ctx, openMailbox, arg.SessionID, arg.DeviceID)
 	var i OpenMailboxRow
-	err := row.Scan(
-		&i.Generation,
-		&i.NextSeq,
-		&i.FloorSeq,
-		&i.AckedSeq,
-	)
+	err := row.Scan(&i.Generation, &i.NextSeq, &i.FloorSeq)
 	return i, err
 }
 

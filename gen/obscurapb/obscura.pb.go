@@ -106,7 +106,7 @@ const (
 	Gap_REASON_CAP Gap_Reason = 2
 	// The device's identity key was replaced.
 	Gap_REASON_TAKEOVER Gap_Reason = 3
-	// Sent many times and never acknowledged while later ones were.
+	// Passed over on ten sockets: something that came later was acknowledged on each, and it was not.
 	Gap_REASON_QUARANTINED Gap_Reason = 4
 )
 

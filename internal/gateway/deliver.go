@@ -19,9 +19,6 @@ type delivery struct {
 	// begun says that the gaps of earlier times have been told; told is the end of the last gap that was.
 	begun bool
 	told  int64
-	// skippedBelow: what is pending below it was sent on an earlier socket and skipped. The sendings up to
-	// countedTo have been counted on this one.
-	skippedBelow, countedTo int64
 }
 
 // deliver sends what is pending above the cursor, with the gaps before it, until there is no more or
@@ -116,9 +113,6 @@ func (s *session) sendEnvelopes(envelopes []core.Envelope) error {
 			size += len(envelopes[n].Message)
 			n++
 		}
-		if err := s.count(envelopes[:n]); err != nil {
-			return err
-		}
 		batch := &obscurapb.EnvelopeBatch{Envelopes: make([]*obscurapb.Envelope, n)}
 		for i := range n {
 			batch.Envelopes[i] = s.envelope(&envelopes[i])
@@ -138,32 +132,6 @@ func (s *session) sendEnvelopes(envelopes []core.Envelope) error {
 		}
 	}
 	return nil
-}
-
-// count counts the sending of envelopes that were skipped on earlier sockets, right before they are sent,
-// and once on this socket. Those that have been sent too often are dropped; then the mailbox is to be read
-// again, and the gap with it.
-func (s *session) count(envelopes []core.Envelope) error {
-	d := &s.delivery
-	var again []int64
-	for i := range envelopes {
-		if seq := envelopes[i].Sequence; d.countedTo < seq && seq < d.skippedBelow {
-			again = append(again, seq)
-		}
-	}
-	if len(again) == 0 {
-		return nil
-	}
-	d.countedTo = again[len(again)-1] // also when no answer comes: it may have been counted
-	var quarantined []int64
-	err := s.ask(func(ctx context.Context) (err error) {
-		quarantined, err = s.gateway.cfg.Mailbox.Resend(ctx, s.principal.Device, again)
-		return err
-	})
-	if err == nil && len(quarantined) > 0 {
-		err = errYield
-	}
-	return err
 }
 
 // sending notes what is about to be sent, before it is: an acknowledgement may be quick.

@@ -25,8 +25,7 @@ type fakeBox struct {
 	mu             sync.Mutex
 	envelopes      []core.Envelope                     // guarded by mu
 	gaps           []core.Gap                          // guarded by mu
-	counted        map[int64]int                       // guarded by mu: sendings of skipped envelopes
-	quarantine     int64                               // guarded by mu: is set aside when its sending is counted
+	skipped        [][]int64                           // guarded by mu: what sockets passed over
 	asked          map[string]int                      // guarded by mu: questions by name
 	ended          map[core.SessionID]bool             // guarded by mu
 	heard          time.Time                           // guarded by mu: when the bus last heard; zero: all the time
@@ -38,7 +37,7 @@ type fakeBox struct {
 func inFakeTime(t *testing.T, test func(t *testing.T, b *fakeBox)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &fakeBox{counted: map[int64]int{}, asked: map[string]int{}, ended: map[core.SessionID]bool{}}
+		b := &fakeBox{asked: map[string]int{}, ended: map[core.SessionID]bool{}}
 		b.Gateway = New(Config{Left: func(core.DeviceID) {}, Mailbox: b, Counters: b, Logger: slog.New(slog.NewTextHandler(&b.logged, nil)), PollInterval: time.Hour,
 			Announce: func(core.Notice) {}, Silence: b.silence, LiveSessions: b.liveSessions,
 			PreKeyCounts: func(ctx context.Context, _ core.DeviceID) (int32, int32, error) { return 7, 3, b.ask(ctx, "keys") }})
@@ -134,23 +133,13 @@ func (b *fakeBox) Gaps(ctx context.Context, _ core.DeviceID, after, last int64) 
 	return gaps, false, nil
 }
 
-func (b *fakeBox) Resend(ctx context.Context, _ core.DeviceID, sequences []int64) (quarantined []int64, err error) {
-	if err := b.ask(ctx, "resend"); err != nil {
-		return nil, err
-	}
+func (b *fakeBox) Acknowledge(core.DeviceID, []int64, []core.Gap) error { return nil }
+
+func (b *fakeBox) PassedOver(_ core.DeviceID, sequences []int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, seq := range sequences {
-		b.counted[seq]++
-		if seq == b.quarantine {
-			b.gaps = append(b.gaps, core.Gap{From: seq, To: seq, Reason: core.GapQuarantined})
-			quarantined = append(quarantined, seq)
-		}
-	}
-	return quarantined, nil
+	b.skipped = append(b.skipped, sequences)
 }
-
-func (b *fakeBox) Acknowledge(core.DeviceID, []int64, []core.Gap) error { return nil }
 
 func (b *fakeBox) Heads(ctx context.Context, devices []core.DeviceID) (heads []mailbox.Head, err error) {
 	if err := b.ask(ctx, "heads"); err != nil {

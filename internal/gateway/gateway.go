@@ -37,8 +37,8 @@ type Mailbox interface {
 	Open(context.Context, core.Principal) (mailbox.Opened, error)
 	Read(ctx context.Context, device core.DeviceID, after int64) (mailbox.Page, error)
 	Gaps(ctx context.Context, device core.DeviceID, after, last int64) (gaps []core.Gap, more bool, err error)
-	Resend(ctx context.Context, device core.DeviceID, sequences []int64) (quarantined []int64, err error)
 	Acknowledge(device core.DeviceID, sequences []int64, reported []core.Gap) error
+	PassedOver(device core.DeviceID, sequences []int64)
 	Heads(context.Context, []core.DeviceID) ([]mailbox.Head, error)
 }
 

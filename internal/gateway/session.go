@@ -80,7 +80,7 @@ func (g *Gateway) serve(c socket, h handover) {
 		generation: h.opened.Generation, ctx: ctx}
 	s.known.Store(h.opened.Last)
 	s.cursor.Store(h.opened.Floor)
-	s.delivery.drainTo, s.delivery.skippedBelow = h.opened.Last, h.opened.Acknowledged
+	s.delivery.drainTo = h.opened.Last
 	s.ping = time.AfterFunc(pingEvery, func() { s.kick(doPing) })
 	s.retry = time.AfterFunc(time.Hour, s.resume)
 	s.retry.Stop()
@@ -93,10 +93,21 @@ func (g *Gateway) serve(c socket, h handover) {
 	defer g.cfg.Counters.SocketClosed()
 	defer g.unregister(s)
 	defer s.handOn()
+	defer s.countSkipped()
 	defer s.end(cancel)
 	g.cfg.Announce(core.Notice{Kind: core.NoticeDisplaced, Generation: s.generation, IDs: []core.DeviceID{s.principal.Device}})
 	s.kick(doStatus | doVerify | doMail)
 	s.read()
+}
+
+// countSkipped has counted, once, what the client passed over on this socket.
+func (s *session) countSkipped() {
+	s.mu.Lock()
+	skipped := s.window.skipped()
+	s.mu.Unlock()
+	if len(skipped) > 0 {
+		s.gateway.cfg.Mailbox.PassedOver(s.principal.Device, skipped)
+	}
 }
 
 // handOn tells the newer socket, perhaps on another node, of mail that was offered to this one.

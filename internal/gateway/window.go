@@ -16,6 +16,8 @@ const windowSize = core.MailboxCap
 type window struct {
 	sent  []sent // ascending
 	bytes int    // of ciphertext in them
+	// acked is the highest sequence that was sent on this socket and then acknowledged on it.
+	acked int64
 	// early are acknowledgements, on this socket, of what an earlier socket delivered.
 	early map[int64]bool
 	// stalled says that delivery waits for room.
@@ -41,10 +43,11 @@ func (w *window) add(sequence int64, bytes int) {
 func (w *window) settle(acknowledged []int64, cursor, backlog int64) []int64 {
 	var out []int64
 	for _, seq := range acknowledged {
-		i, found := slices.BinarySearchFunc(w.sent, seq, func(s sent, seq int64) int { return cmp.Compare(s.sequence, seq) })
+		i, found := w.find(seq)
 		if found {
 			w.bytes -= int(w.sent[i].bytes)
 			w.sent = slices.Delete(w.sent, i, i+1)
+			w.acked = max(w.acked, seq)
 			out = append(out, seq)
 			continue
 		}
@@ -60,4 +63,20 @@ func (w *window) settle(acknowledged []int64, cursor, backlog int64) []int64 {
 		w.sent = nil // an idle socket holds nothing
 	}
 	return out
+}
+
+// skipped returns what the client passed over: it was sent, and something that was sent behind it has been
+// acknowledged. An early acknowledgement says nothing of what has arrived on this socket.
+func (w *window) skipped() []int64 {
+	n, _ := w.find(w.acked)
+	sequences := make([]int64, n)
+	for i := range sequences {
+		sequences[i] = w.sent[i].sequence
+	}
+	return sequences
+}
+
+// find returns where a sequence is in sent, or would be.
+func (w *window) find(sequence int64) (i int, found bool) {
+	return slices.BinarySearchFunc(w.sent, sequence, func(s sent, sequence int64) int { return cmp.Compare(s.sequence, sequence) })
 }

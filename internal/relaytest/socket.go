@@ -53,9 +53,14 @@ func (r *Relay) Dial(t testing.TB, query string, header http.Header) (*Socket, i
 		}
 		return nil, response.StatusCode
 	}
+	return NewSocket(t, conn), http.StatusSwitchingProtocols
+}
+
+// NewSocket takes an open connection for a gateway; the end of the test closes it.
+func NewSocket(t testing.TB, conn *websocket.Conn) *Socket {
 	conn.SetReadLimit(4 << 20)
 	t.Cleanup(func() { _ = conn.CloseNow() })
-	return &Socket{Conn: conn, t: t}, http.StatusSwitchingProtocols
+	return &Socket{Conn: conn, t: t}
 }
 
 // Frame reads the next frame. An error is the end of the socket.

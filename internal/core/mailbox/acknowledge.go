@@ -21,7 +21,7 @@ func (s *Service) Acknowledge(device core.DeviceID, sequences []int64, reported 
 	if len(sequences) == 0 {
 		return nil
 	}
-	return s.acks.add(device, sequences, reported)
+	return s.acks.add(ack{device: device, seqs: sequences, gaps: reported})
 }
 
 // forget works on a batch of acknowledgements, again and again until it is done or the process must
@@ -52,6 +52,7 @@ func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
 	defer cancel()
 	var deletes db.DeleteMessagesParams
 	var gaps db.ForgetGapsParams
+	var skips db.CountSkippedParams
 	var devices []core.DeviceID
 	for _, a := range acks {
 		devices = append(devices, a.device)
@@ -62,9 +63,12 @@ func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
 			gaps.DeviceIds = append(gaps.DeviceIds, a.device)
 			gaps.FromSeqs, gaps.ToSeqs = append(gaps.FromSeqs, g.From), append(gaps.ToSeqs, g.To)
 		}
+		for _, seq := range a.skipped {
+			skips.DeviceIds, skips.Seqs = append(skips.DeviceIds, a.device), append(skips.Seqs, seq)
+		}
 	}
 	slices.SortFunc(devices, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
-	deleted := 0
+	deleted, quarantined := 0, 0
 	err := s.async.InPipeline(ctx, func(tx db.DBTX) error {
 		if err := storage.Queries.HoldMailboxes(ctx, tx, slices.Compact(devices)); err != nil {
 			return err
@@ -84,10 +88,14 @@ func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
 			}
 		}
 		deleted = len(rows)
+		if quarantined, err = passOver(ctx, tx, skips, left); err != nil {
+			return err
+		}
 		return settle(ctx, tx, left)
 	})
 	if err == nil {
 		s.counters.Acknowledged(deleted)
+		s.counters.Dropped(core.GapQuarantined, quarantined)
 	}
 	return err
 }

@@ -9,14 +9,16 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// ack is what is to be settled for one device.
+// ack is what is to be settled for one device: what it acknowledged, gaps that it was told before, and what
+// it passed over.
 type ack struct {
-	device core.DeviceID
-	seqs   []int64
-	gaps   []core.Gap
+	device  core.DeviceID
+	seqs    []int64
+	gaps    []core.Gap
+	skipped []int64
 }
 
-func (a *ack) size() int { return len(a.seqs) + len(a.gaps) }
+func (a *ack) size() int { return len(a.seqs) + len(a.gaps) + len(a.skipped) }
 
 // How much is worked on at once: that many devices, and what they acknowledged, as long as it fits.
 const (
@@ -47,7 +49,7 @@ type ackQueue struct {
 	mu      sync.Mutex
 	entries map[core.DeviceID]*ack // guarded by mu
 	order   []core.DeviceID        // guarded by mu: of the entries
-	waiting int                    // guarded by mu: sequences and gaps in the entries
+	waiting int                    // guarded by mu: what is in the entries
 	taken   int                    // guarded by mu: those being worked on
 	stopped bool                   // guarded by mu
 }
@@ -57,22 +59,23 @@ func newAckQueue(work func(ctx context.Context, acks []*ack)) *ackQueue {
 }
 
 // add takes all of it or, with an error, nothing.
-func (q *ackQueue) add(device core.DeviceID, seqs []int64, gaps []core.Gap) error {
+func (q *ackQueue) add(more ack) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.stopped {
 		return errAcksStopped
 	}
-	n, entry := len(seqs)+len(gaps), q.entries[device]
+	n, entry := more.size(), q.entries[more.device]
 	switch {
 	case entry == nil:
-		entry = &ack{device: device}
-		q.entries[device] = entry
-		q.order = append(q.order, device)
+		entry = &ack{device: more.device}
+		q.entries[more.device] = entry
+		q.order = append(q.order, more.device)
 	case entry.size()+n > maxDeviceAcks:
 		return errManyAcks
 	}
-	entry.seqs, entry.gaps = append(entry.seqs, seqs...), append(entry.gaps, gaps...)
+	entry.seqs, entry.gaps = append(entry.seqs, more.seqs...), append(entry.gaps, more.gaps...)
+	entry.skipped = append(entry.skipped, more.skipped...)
 	q.waiting += n
 	select {
 	case q.signal <- struct{}{}:

@@ -36,7 +36,7 @@ func startAcks() *ackBench {
 
 func (b *ackBench) give(t *testing.T, device core.DeviceID, seqs ...int64) {
 	t.Helper()
-	if err := b.add(device, seqs, nil); err != nil {
+	if err := b.add(ack{device: device, seqs: seqs}); err != nil {
 		t.Error(err)
 	}
 	synctest.Wait()
@@ -62,7 +62,7 @@ func TestAcknowledgementsGatherForAMoment(t *testing.T) {
 			t.Errorf("stopped after %v: %v", took, b.batches)
 		}
 		synctest.Wait()
-		if err := b.add(uuid.New(), []int64{1}, nil); !errors.Is(err, errAcksStopped) {
+		if err := b.add(ack{device: uuid.New(), seqs: []int64{1}}); !errors.Is(err, errAcksStopped) {
 			t.Errorf("after the stop: %v", err)
 		}
 	})
@@ -84,7 +84,7 @@ func TestAcknowledgementsOfADeviceShareAnEntry(t *testing.T) {
 		const each = core.MailboxCap
 		for seq := range int64(each) {
 			for _, device := range devices {
-				if err := b.add(device, []int64{seq + 1}, nil); err != nil {
+				if err := b.add(ack{device: device, seqs: []int64{seq + 1}}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -128,14 +128,14 @@ func TestAQueueOfAcknowledgementsIsBoundedForEachDevice(t *testing.T) {
 	q := newAckQueue(nil)
 	device, frame := uuid.New(), make([]int64, core.MailboxCap)
 	for range maxDeviceAcks / len(frame) {
-		if err := q.add(device, frame, nil); err != nil {
+		if err := q.add(ack{device: device, seqs: frame}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := q.add(device, []int64{1}, []core.Gap{{From: 1, To: 1}}); !errors.Is(err, errManyAcks) {
+	if err := q.add(ack{device: device, seqs: []int64{1}, gaps: []core.Gap{{From: 1, To: 1}}}); !errors.Is(err, errManyAcks) {
 		t.Errorf("one more: %v", err)
 	}
-	if err := q.add(uuid.New(), frame, nil); err != nil {
+	if err := q.add(ack{device: uuid.New(), seqs: frame}); err != nil {
 		t.Errorf("another device: %v", err)
 	}
 	if waiting, _ := q.len(); waiting != maxDeviceAcks+len(frame) {

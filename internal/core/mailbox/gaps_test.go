@@ -2,7 +2,6 @@ package mailbox
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"testing"
 
@@ -138,34 +137,4 @@ func TestGapsMergeWithoutLosingASequenceOrAReason(t *testing.T) {
 			t.Fatalf("lost: %v", reasonOf)
 		}
 	})
-}
-
-// An envelope is sent ten times while later ones are acknowledged, then set aside.
-func TestAPoisonEnvelopeIsSetAsideAfterTenSendings(t *testing.T) {
-	t.Parallel()
-	n := start(t, testdb.NewURL(t))
-	device := n.newBox(t)
-	n.send(t, newSender(), to(device, "poison", "also", "fine")...)
-	n.acknowledge(t, device, []int64{3})
-	for sent := 1; sent < maxSends; sent++ { // the first sending was on the socket before
-		if set, err := n.Resend(t.Context(), device, []int64{1}); err != nil || len(set) != 0 {
-			t.Fatalf("sending %d: %v %v", sent+1, set, err)
-		}
-	}
-	set, err := n.Resend(t.Context(), device, []int64{1, 2})
-	if err != nil || !slices.Equal(set, []int64{1}) {
-		t.Fatalf("set aside %v, %v", set, err)
-	}
-	if texts, _ := n.texts(t, device, 0); !slices.Equal(texts, []string{"also"}) {
-		t.Errorf("left: %v", texts)
-	}
-	if gaps := n.gaps(t, device); !slices.Equal(gaps, []core.Gap{{From: 1, To: 1, Reason: core.GapQuarantined}}) {
-		t.Errorf("gaps %v", gaps)
-	}
-	if set, err := n.Resend(t.Context(), uuid.New(), []int64{1}); err != nil || set != nil {
-		t.Errorf("nobody's mailbox: %v %v", set, err)
-	}
-	if _, err := n.Open(t.Context(), core.Principal{Device: uuid.New()}); !errors.Is(err, ErrNoMailbox) {
-		t.Errorf("open nobody's mailbox: %v", err)
-	}
 }

@@ -97,8 +97,8 @@ func (s *Service) RunAcknowledgements(ctx context.Context) error {
 // WaitingSends is how many requests wait to be stored.
 func (s *Service) WaitingSends() int { return s.sends.Len() }
 
-// WaitingAcknowledgements is how many acknowledged envelopes, and reported gaps, wait to be deleted, or
-// are being deleted.
+// WaitingAcknowledgements is how many acknowledged envelopes and reported gaps wait to be deleted, and
+// envelopes that were passed over to be counted, or are being worked on.
 func (s *Service) WaitingAcknowledgements() int {
 	waiting, taken := s.acks.len()
 	return waiting + taken

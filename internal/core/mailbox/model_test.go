@@ -23,7 +23,7 @@ type letter struct {
 	text string
 	// old: it has expired, whether or not anybody has noticed.
 	old bool
-	// skipped counts how often it was sent again although a later one had been acknowledged.
+	// skipped counts the sockets that passed it over.
 	skipped int
 	// told: its gap was reported and followed by an acknowledgement, and is forgotten.
 	told bool
@@ -107,16 +107,14 @@ func (l *ledger) page(cursor int64) []int64 {
 	return waiting[:min(len(waiting), pageRows)]
 }
 
-// resend counts another sending of skipped letters and returns those that are set aside.
-func (l *ledger) resend(sequences []int64) (quarantined []int64) {
+// passOver counts that a socket passed letters over, and sets those aside that ten have.
+func (l *ledger) passOver(sequences []int64) {
 	for _, seq := range sequences {
 		x := &l.letters[seq-1]
-		if x.skipped++; x.fate == pending && x.skipped >= 10 {
+		if x.skipped++; x.fate == pending && x.skipped == 10 {
 			x.fate = core.GapQuarantined
-			quarantined = append(quarantined, seq)
 		}
 	}
-	return quarantined
 }
 
 // pending lists what waits above a sequence.

@@ -2,48 +2,49 @@ package mailbox
 
 import (
 	"context"
-	"slices"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// maxSends is how often an envelope is sent that is never acknowledged while later ones are.
-const maxSends = 10
+// maxSkips is on how many sockets a client may pass an envelope over.
+const maxSkips = 10
 
-// Resend counts that skipped envelopes of a device are about to be sent again, and sets aside those
-// that have been sent maxSends times: they are dropped, recorded as a gap and returned.
-func (s *Service) Resend(ctx context.Context, device core.DeviceID, sequences []int64) (quarantined []int64, err error) {
-	err = s.db.InTx(ctx, func(tx db.DBTX) error {
-		quarantined = nil
-		boxes, err := lockBoxes(ctx, tx, []core.DeviceID{device})
-		if err != nil || boxes[device] == nil {
-			return err
-		}
-		rows, err := storage.Queries.CountSkipped(ctx, tx, db.CountSkippedParams{DeviceID: device, Seqs: sequences})
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			if row.Skipped >= maxSends { // the first sending was not counted, this one has not been made
-				quarantined = append(quarantined, row.Seq)
-			}
-		}
-		if quarantined == nil {
-			return nil
-		}
-		drops := db.DeleteMessagesParams{DeviceIds: slices.Repeat([]core.DeviceID{device}, len(quarantined)), Seqs: quarantined}
-		if _, err := storage.Queries.DeleteMessages(ctx, tx, drops); err != nil {
-			return err
-		}
-		return settleOne(ctx, tx, device, quarantined, core.GapQuarantined)
-	})
+// PassedOver counts that a socket of a device has ended which was sent these envelopes, and whose client
+// acknowledged something later on it and not them. An envelope that has been passed over on maxSkips sockets
+// is dropped and recorded as a gap. It does not wait. What is not taken, or lost in a crash, is counted once
+// less.
+func (s *Service) PassedOver(device core.DeviceID, sequences []int64) {
+	_ = s.acks.add(ack{device: device, skipped: sequences})
+}
+
+// passOver counts envelopes that were passed over in mailboxes whose locks are held, drops those that were so
+// too often, adds them to what has gone from each mailbox, and returns how many they are.
+func passOver(ctx context.Context, tx db.DBTX, skips db.CountSkippedParams, left map[core.DeviceID]gone) (n int, err error) {
+	if len(skips.Seqs) == 0 {
+		return 0, nil
+	}
+	rows, err := storage.Queries.CountSkipped(ctx, tx, skips)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	if quarantined != nil {
-		s.counters.Dropped(core.GapQuarantined, len(quarantined))
+	var drops db.DeleteMessagesParams
+	dropped := map[core.DeviceID][]int64{}
+	for _, row := range rows {
+		if row.Skipped < maxSkips {
+			continue
+		}
+		drops.DeviceIds, drops.Seqs = append(drops.DeviceIds, row.DeviceID), append(drops.Seqs, row.Seq)
+		dropped[row.DeviceID] = append(dropped[row.DeviceID], row.Seq)
+		g := left[row.DeviceID]
+		left[row.DeviceID] = gone{n: g.n + 1, acked: g.acked}
 	}
-	return quarantined, nil
+	if len(drops.Seqs) == 0 {
+		return 0, nil
+	}
+	if _, err := storage.Queries.DeleteMessages(ctx, tx, drops); err != nil {
+		return 0, err
+	}
+	return len(drops.Seqs), recordGaps(ctx, tx, dropped, core.GapQuarantined)
 }

@@ -23,9 +23,6 @@ type Opened struct {
 	Floor int64
 	// Last is the last sequence accepted so far: the end of the backlog. 0 when there was none ever.
 	Last int64
-	// Acknowledged is the highest sequence that was acknowledged. What is pending below it was sent
-	// before and skipped.
-	Acknowledged int64
 }
 
 // ErrNoMailbox says that the device is gone.
@@ -42,7 +39,7 @@ func (s *Service) Open(ctx context.Context, p core.Principal) (Opened, error) {
 	if storage.IsNoRows(err) {
 		err = ErrNoMailbox
 	}
-	return Opened{Generation: row.Generation, Floor: row.FloorSeq, Last: row.NextSeq - 1, Acknowledged: row.AckedSeq}, err
+	return Opened{Generation: row.Generation, Floor: row.FloorSeq, Last: row.NextSeq - 1}, err
 }
 
 // Page is what one read brings.

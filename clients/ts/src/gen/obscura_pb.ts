@@ -383,7 +383,7 @@ export enum Gap_Reason {
   TAKEOVER = 3,
 
   /**
-   * Sent many times and never acknowledged while later ones were.
+   * Passed over on ten sockets: something that came later was acknowledged on each, and it was not.
    *
    * @generated from enum value: REASON_QUARANTINED = 4;
    */
