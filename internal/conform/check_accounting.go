@@ -91,6 +91,24 @@ var accountingChecks = []check{
 				"the export says %d accepted and %d pending, want %d and 0", one.Mailbox.Accepted, one.Mailbox.Pending, total)
 		}
 	}},
+	{"accounting.passed-over", "An envelope that is passed over on ten sockets comes on each of them, and is then reported as a gap.", func(t *try) {
+		sender, d := t.device(), t.device()
+		t.post(sender, mail(d.id, "passed over"))
+		for n := 1; ; n++ {
+			t.post(sender, mail(d.id, "acknowledged"))
+			s := t.connect(d)
+			b := s.drain(false)
+			if b.dropped(obscurapb.Gap_REASON_QUARANTINED) > 0 {
+				t.must(n > passedOver, "it is reported on socket %d", n)
+				t.must(b.gaps[0].GetFrom() == 1 && b.gaps[0].GetTo() == 1, "the gap is from %d to %d, want 1", b.gaps[0].GetFrom(), b.gaps[0].GetTo())
+				break
+			}
+			t.must(n < 2*passedOver, "it has been passed over on %d sockets and is not reported", n)
+			t.must(n > passedOver || len(b.envelopes) > 1 && b.envelopes[0].GetSequence() == 1, "it does not come on socket %d", n)
+			s.acknowledge(b.envelopes[len(b.envelopes)-1])
+			s.leave()
+		}
+	}},
 	{"accounting.gap-again", "A gap is told again on the next socket, as long as nothing behind it was acknowledged.", func(t *try) {
 		sender, d := t.device(), t.device()
 		t.postMany(sender, d, "old", 3)

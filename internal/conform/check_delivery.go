@@ -105,6 +105,9 @@ var deliveryChecks = []check{
 	}},
 }
 
+// passedOver is on how many sockets an envelope may be passed over: something later was acknowledged there.
+const passedOver = 10
+
 var acknowledgeChecks = []check{
 	{"delivery.acknowledged", "What was acknowledged is not delivered again; acknowledging it twice does nothing.", func(t *try) {
 		sender, d := t.device(), t.device()
@@ -139,6 +142,26 @@ var acknowledgeChecks = []check{
 			t.must(string(first[i].GetId()) == string(again[i].GetId()) && string(first[i].GetMessage()) == string(again[i].GetMessage()),
 				"an envelope that is sent again has another id or message")
 		}
+	}},
+	{"delivery.broken", "An envelope that was passed over comes on every later socket, however many end with nothing acknowledged.", func(t *try) {
+		sender, d := t.device(), t.device()
+		t.postMany(sender, d, "mail", 2)
+		s := t.connect(d)
+		got := s.drain(false).envelopes
+		t.must(len(got) == 2, "%d of 2 envelopes arrive", len(got))
+		s.acknowledge(got[1])
+		s.leave()
+		t.settles(d, 1, "after the later one of two was acknowledged")
+		for range passedOver + 1 {
+			t.connect(d).drop()
+			s := t.connect(d)
+			b := s.drain(false)
+			s.drop()
+			t.must(len(b.envelopes) == 1, "%d envelopes come, want the one that was not acknowledged", len(b.envelopes))
+		}
+		b := t.pending(d)
+		t.must(len(b.envelopes) == 1 && len(b.gaps) == 0, "%d envelopes and %d gaps come after sockets that ended with nothing acknowledged, want 1 and 0",
+			len(b.envelopes), len(b.gaps))
 	}},
 	{"delivery.foreign-ack", "Acknowledging an id that is another device's, or nobody's, does nothing.", func(t *try) {
 		sender, d, stranger := t.device(), t.device(), t.device()

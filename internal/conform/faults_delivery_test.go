@@ -134,6 +134,12 @@ var ackFaults = []fault{
 			return envelopes(l, frame)
 		}}
 	}},
+	{"an envelope is set aside when it was sent ten times", "delivery.broken", func(*broken) spoil {
+		sent := newTable[int]()
+		return spoil{down: filtered(func(l *link, e *obscurapb.Envelope) bool {
+			return sent.change(l.device+string(e.GetId()), func(n int) int { return n + 1 }) <= passedOver
+		})}
+	}},
 	{"an envelope has another id on each socket", "delivery.redelivered", func(*broken) spoil {
 		sockets := newTable[byte]()
 		salted := func(l *link, id []byte) []byte {

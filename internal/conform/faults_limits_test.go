@@ -50,6 +50,9 @@ var accountingFaults = []fault{
 		told := newTable[bool]()
 		return gaps(func(l *link, g *obscurapb.Gap) bool { return told.add(l.device+g.String(), true) })(nil)
 	}},
+	{"what is set aside is not reported", "accounting.passed-over", gaps(func(_ *link, g *obscurapb.Gap) bool {
+		return g.GetReason() != obscurapb.Gap_REASON_QUARANTINED
+	})},
 	{"a gap is told again behind the mail", "accounting.gap-once", frames(func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
 		if frame.GetGap() != nil {
 			l.note("told", frame)
