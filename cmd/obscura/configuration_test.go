@@ -67,14 +67,18 @@ const configurationIntroduction = `# Configuration
 
 <!-- Written by: go test ./cmd/obscura -run TestTheConfigurationDocument -update -->
 
-Every setting is a flag and a variable of the environment; a flag wins. There is no configuration file. A variable that begins with
-` + "`OBSCURA_`" + ` and that no command knows is refused, so that a typing error does not silently mean the default; only names that begin with
-` + "`OBSCURA_TEST_`" + ` are left alone. What is wrong with a value is said in one sentence, and the relay does not start.
+Every setting is a flag and a variable of the environment; a flag wins. There is no configuration
+file. A variable that begins with ` + "`OBSCURA_`" + ` and that no command knows is refused, so that a typing
+error does not silently mean the default; only names that begin with ` + "`OBSCURA_TEST_`" + ` are left alone.
+What is wrong with a value is said in one sentence, and the relay does not start.
 
-Durations are written ` + "`250ms`, `20s`, `10m`" + `. Rates are written ` + "`EVENTS/DURATION`" + `: ` + "`30/10m`" + ` allows thirty events at once, and further ones
-as time passes, at thirty in ten minutes. Lists are separated by commas. Where two variables are named, the first that is set counts.
+Durations are written ` + "`250ms`, `20s`, `10m`" + `. Rates are written ` + "`EVENTS/DURATION`" + `: ` + "`30/10m`" + ` allows
+thirty events at once, and further ones as time passes, at thirty in ten minutes. Lists are
+separated by commas. Where two variables are named, the first that is set counts.
 
-Other commands explain themselves: ` + "`obscura --help`, `obscura COMMAND --help`" + `. Limits that clients rely on are part of the contract and cannot be configured: they are listed in the [README](../README.md#limits).
+Other commands explain themselves: ` + "`obscura --help`, `obscura COMMAND --help`" + `. Limits that clients
+rely on are part of the contract and cannot be configured: they are listed in the
+[README](../README.md#limits).
 `
 
 func flagText(f *kong.Flag) string {

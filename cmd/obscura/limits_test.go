@@ -16,7 +16,8 @@ import (
 const limitsIntroduction = `
 ## Rate limits
 
-` + "`--limit sends=6000/1m --limit bundles=10/10m`" + `, or ` + "`OBSCURA_LIMITS=sends=6000/1m,bundles=10/10m`" + `, changes some of these and leaves the others as they are. Each node counts for itself. An IPv6
+` + "`--limit sends=6000/1m --limit bundles=10/10m`" + `, or ` + "`OBSCURA_LIMITS=sends=6000/1m,bundles=10/10m`" + `,
+changes some of these and leaves the others as they are. Each node counts for itself. An IPv6
 address stands for its /64. What is refused is answered with 429 and ` + "`Retry-After`" + `, and not counted.
 
 `

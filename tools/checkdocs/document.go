@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // document is one Markdown file.
@@ -83,6 +84,9 @@ func parse(path, text string) (document, []string) {
 		if h := heading.FindStringSubmatch(line); h != nil {
 			d.headings[slug(h[1])] = true
 		}
+		if tooWide(line) {
+			complain(i+1, "a line is wider than 100 columns and could be broken")
+		}
 		for _, m := range linkTarget.FindAllStringSubmatch(inline.ReplaceAllString(line, ""), -1) {
 			d.links = append(d.links, link{i + 1, m[1]})
 		}
@@ -94,6 +98,22 @@ func parse(path, text string) (document, []string) {
 		complain(strings.Count(text, "\n")+1, "the last fenced block is not closed")
 	}
 	return d, wrong
+}
+
+// width is how many columns a line of prose has at most.
+const width = 100
+
+var (
+	// whole is what a line is not broken in: a word, with the code and the links in it.
+	whole = regexp.MustCompile("(?:`[^`]*`|\\[[^\\]]*\\]\\([^)]*\\)|\\S)+")
+	// mark begins an item of a list, or a quotation.
+	mark = regexp.MustCompile(`^\s*(?:(?:[-*+]|\d+[.)])\s+|>\s*)?`)
+)
+
+// tooWide reports that a line is wider than it need be. Rows of tables are as wide as they are.
+func tooWide(line string) bool {
+	return utf8.RuneCountInString(line) > width && !strings.HasPrefix(strings.TrimSpace(line), "|") &&
+		len(whole.FindAllString(mark.ReplaceAllString(line, ""), 2)) > 1
 }
 
 // slug is the anchor that GitHub gives a heading.

@@ -29,6 +29,19 @@ func TestCommandsThatAreNotRunNeedAReason(t *testing.T) {
 	}
 }
 
+func TestProseWrapsAt100Columns(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("word ", 20)
+	for line, want := range map[string]int{
+		long + "é": 1, "- " + long + "and more": 1, strings.Repeat("é", 100): 0, "- `" + long + "and code`": 0,
+		"[" + long + "](x)": 0, "[" + long + "](x) and more": 1, "| " + long + "| a row |": 0, "```text\n" + long + "and more\n```": 0,
+	} {
+		if _, wrong := parse("a.md", line); len(wrong) != want {
+			t.Errorf("%q: %v", line, wrong)
+		}
+	}
+}
+
 func TestLinksLeadToFilesAndHeadings(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
