@@ -16,8 +16,9 @@ func TestAnS3URLIsReadOrRefusedInASentence(t *testing.T) {
 	}
 	for address, want := range map[string]string{
 		"s3://b?region=r": "", "s3://b?region=r&endpoint=http://127.0.0.1:9000&use_path_style=true&prefix=a/&ssetype=aws:kms&kmskeyid=k": "",
-		"s3://b":                                 "--blob-url names no region: add region=REGION, or set AWS_REGION",
-		"s3://b?region=r&endpoint=s3.example":    "--blob-url: endpoint must look like https://s3.example.org",
+		"s3://b":                              "--blob-url names no region: add region=REGION, or set AWS_REGION",
+		"s3://b?region=r&endpoint=s3.example": "--blob-url: endpoint must look like https://s3.example.org",
+		"s3://b?region=r&use_path_style=1":    "", "s3://b?region=r&use_path_style=yes": "--blob-url: use_path_style must be true or false",
 		"s3://b?region=r&ssetype=none":           "--blob-url: ssetype must be AES256 or aws:kms",
 		"s3://b?region=r&awssdk=v1":              "--blob-url: there is no awssdk; there are region, endpoint, prefix, ssetype, kmskeyid, use_path_style",
 		"mem://":                                 errURL.Error(),

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -40,7 +41,12 @@ func optionsOf(u *url.URL) (o bucketOptions, err error) {
 		}
 	}
 	o = bucketOptions{region: q.Get("region"), endpoint: q.Get("endpoint"), prefix: q.Get("prefix"), encryption: q.Get("ssetype"),
-		key: q.Get("kmskeyid"), pathStyle: q.Get("use_path_style") == "true"}
+		key: q.Get("kmskeyid")}
+	if q.Has("use_path_style") {
+		if o.pathStyle, err = strconv.ParseBool(q.Get("use_path_style")); err != nil {
+			return o, errors.New("--blob-url: use_path_style must be true or false")
+		}
+	}
 	for _, variable := range []string{"AWS_REGION", "AWS_DEFAULT_REGION"} {
 		if o.region == "" {
 			o.region = os.Getenv(variable)
