@@ -20,7 +20,8 @@ import (
 // node is one process of the relay, and after a restart the next one.
 type node struct {
 	name     string
-	db       *link // its way to the database
+	db       *link  // its way to the database
+	folder   string // where it works and keeps its data, whichever process it is
 	env      []string
 	complain func(format string, args ...any)
 
@@ -42,7 +43,7 @@ func (n *node) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	listening, ended := make(chan struct{}), make(chan struct{})
-	go n.own(path, t.TempDir(), listening, ended)
+	go n.own(path, listening, ended)
 	select {
 	case <-listening:
 	case <-ended:
@@ -53,12 +54,12 @@ func (n *node) start(t testing.TB) {
 }
 
 // own runs the process to its end. The kernel kills it when this thread ends, so the thread stays here.
-func (n *node) own(path, folder string, listening, ended chan struct{}) {
+func (n *node) own(path string, listening, ended chan struct{}) {
 	defer close(ended)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(context.Background(), path, "serve")
-	cmd.Dir, cmd.Env = folder, n.env
+	cmd.Dir, cmd.Env = n.folder, n.env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := cmd.StderrPipe()
 	if err == nil {

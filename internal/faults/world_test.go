@@ -81,7 +81,7 @@ func newWorld(t testing.TB, withNATS bool) *world {
 	}
 	for i, name := range []string{"A", "B"} {
 		db := newLink(t, "database of "+name, w.server.bridge.Addr().String())
-		w.nodes[i] = &node{name: name, db: db, complain: w.complain, env: []string{
+		w.nodes[i] = &node{name: name, db: db, folder: t.TempDir(), complain: w.complain, env: []string{
 			"PATH=" + os.Getenv("PATH"), "OBSCURA_LISTEN=127.0.0.1:0", "OBSCURA_MANAGEMENT_LISTEN=127.0.0.1:0",
 			"OBSCURA_DATABASE_URL=postgres://obscura@" + db.Listen + "/obscura?sslmode=disable" + clockPath,
 			"OBSCURA_RATE_LIMITS=off", "OBSCURA_POLL_INTERVAL=1s", "OBSCURA_REQUEST_TIMEOUT=4s", "OBSCURA_SHUTDOWN_TIMEOUT=5s",
