@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -98,7 +100,9 @@ func (u *upload) survive(conn net.Conn) (err error) {
 			return err
 		}
 	}
-	return u.store(u.server.cfg.Uploads.ctx, &body{conn: conn, upload: u}, u.size, u.answer)
+	b := &body{conn: conn, upload: u}
+	defer b.end()
+	return u.store(u.server.cfg.Uploads.ctx, b, u.size, u.answer)
 }
 
 func (u *upload) proceed(conn net.Conn) error {
@@ -117,18 +121,37 @@ type body struct {
 	conn   net.Conn
 	upload *upload
 	waited time.Duration // for the client, not for the store
+
+	mu    sync.Mutex  // held by Read: a client of S3 reads in a goroutine that it does not wait for
+	ended atomic.Bool // nothing is read any more
+}
+
+// end makes sure that nobody reads from now on: the server gives the connection's parts to other clients.
+func (b *body) end() {
+	b.ended.Store(true)
+	_ = b.conn.SetReadDeadline(time.Now()) // a connection that has ended is not read from either
+	b.mu.Lock()                            // until a Read under way has returned
+	defer b.mu.Unlock()
 }
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	left := b.upload.size - b.upload.read
-	if left == 0 {
+	switch {
+	case b.ended.Load():
+		return 0, net.ErrClosed
+	case left == 0:
 		return 0, io.EOF
 	}
 	begun := time.Now()
 	patience := min(b.upload.server.cfg.Timeouts.Read, blob.TransferTime(b.upload.read)-b.waited)
 	if err := b.conn.SetReadDeadline(begun.Add(patience)); err != nil {
 		return 0, fiber.ErrBadRequest
+	}
+	if b.ended.Load() { // in this moment: our deadline may have replaced that of end
+		return 0, net.ErrClosed
 	}
 	n, err := b.conn.Read(p[:min(int64(len(p)), left)])
 	b.waited += time.Since(begun)

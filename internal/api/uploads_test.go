@@ -12,6 +12,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
+	"github.com/valyala/fasthttp"
 
 	"github.com/obscura-relay/obscura/internal/core"
 )
@@ -90,6 +91,38 @@ func TestAnUploadThatDribblesIsGivenUpSoon(t *testing.T) {
 		_, err := io.Copy(io.Discard, &body{conn: &dribble{}, upload: u})
 		if took := time.Since(begun); !errors.Is(err, fiber.ErrRequestTimeout) || took > 21*time.Second {
 			t.Errorf("%v after %s", err, took)
+		}
+	})
+}
+
+// A client of S3 goes on reading in a goroutine of its own when the service has refused. By then the server
+// may have given the connection to somebody else.
+func TestABodyIsNotReadAfterItsUpload(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client, conn := net.Pipe()
+		reads := make(chan error, 2)
+		u := &upload{server: &server{cfg: Config{Timeouts: Timeouts{Read: 20 * time.Second}, Uploads: NewUploads()}}, size: 100}
+		u.store = func(_ context.Context, body io.Reader, _ int64, _ *fasthttp.Response) error {
+			go func() {
+				for range cap(reads) {
+					_, err := body.Read(make([]byte, 10))
+					reads <- err
+				}
+			}()
+			synctest.Wait() // it reads
+			return core.Busy(nil)
+		}
+		if err := u.survive(conn); core.KindOf(err) != core.Unavailable {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if len(reads) != cap(reads) || <-reads == nil || <-reads == nil {
+			t.Error("the body can still be read")
+		}
+		_ = client.SetWriteDeadline(time.Now().Add(time.Minute))
+		if n, err := client.Write(make([]byte, 10)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%d bytes were taken, %v", n, err)
 		}
 	})
 }
