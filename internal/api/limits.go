@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -92,7 +93,9 @@ func (s *server) limitKey(c *fiber.Ctx, per Per, p core.Principal) (key limitKey
 	case PerDevice:
 		copy(key[:], p.Device[:])
 	case PerTarget:
-		target, _ := uuid.Parse(c.Params("userId")) // the generated code has refused any other text
+		// The generated code has unescaped it as well, and has refused what is no UUID then.
+		text, _ := url.PathUnescape(c.Params("userId"))
+		target, _ := uuid.Parse(text)
 		copy(key[copy(key[:], p.User[:]):], target[:])
 	}
 	return key

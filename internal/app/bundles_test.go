@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"strconv"
 	"testing"
@@ -129,6 +130,10 @@ func TestNobodyDrainsAnothersOneTimeKeys(t *testing.T) {
 			t.Errorf("Retry-After: %d, %v", wait, err)
 		}
 	}
+	// The same id in other characters is the same target.
+	first := target.User.ID.String()
+	first = fmt.Sprintf("/v1/users/%%%02x%s", first[0], first[1:])
+	ask{method: "GET", path: first, token: mallory.Token}.to(t, relay).want(t, http.StatusTooManyRequests, "rate_limited")
 	if left := keyInventory(t, target).OneTimePreKeyCount; left != 5-allowed {
 		t.Errorf("%d one-time keys are left, want %d", left, 5-allowed)
 	}
