@@ -61,8 +61,7 @@ func Open(ctx context.Context, url string, opt Options) (*DB, error) {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
-	logger := opt.Logger.With("component", "storage")
-	cfg.ConnConfig.Tracer = &tracer{logger: logger}
+	cfg.ConnConfig.Tracer = &tracer{logger: opt.Logger}
 	cfg.MaxConns = opt.MaxConns
 	cfg.MaxConnIdleTime = 5 * time.Minute
 	cfg.MaxConnLifetime = 10 * time.Minute // and with it the plans made when tables were empty
@@ -74,7 +73,7 @@ func Open(ctx context.Context, url string, opt Options) (*DB, error) {
 	if opt.AsyncCommit {
 		more["synchronous_commit"] = "off"
 	}
-	d := &DB{logger: logger, path: pin(cfg.ConnConfig, "obscura", more)}
+	d := &DB{logger: opt.Logger, path: pin(cfg.ConnConfig, "obscura", more)}
 	goOn := cfg.ConnConfig.OnPgError
 	cfg.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 		if err.Code == "25006" { // read-only

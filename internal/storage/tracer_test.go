@@ -90,7 +90,8 @@ func TestAFailedStatementIsLoggedByItsNameAlone(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), c.want) || strings.Contains(log.String(), device.String()) {
+		if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), c.want) || strings.Contains(log.String(), device.String()) ||
+			strings.Count(log.String(), "component=") != 1 {
 			t.Errorf("%s: the log: %s", name, log)
 		}
 	}
