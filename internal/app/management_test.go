@@ -2,6 +2,8 @@ package app_test
 
 import (
 	"encoding/json"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -117,6 +119,32 @@ func TestReadyzWrites(t *testing.T) {
 		t.Errorf("probes count as %s envelopes", got)
 	}
 	_ = bob
+}
+
+// A monitor that does not wait for the answer says nothing about the parts.
+func TestAnAskerWhoLeavesMakesNoPartUnavailable(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	relaytest.Eventually(t, "the relay is ready", func() bool { status, _ := readiness(t, relay); return status == 200 })
+	before := len(relay.Log.String())
+	for range 30 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(relay.Management, "http://"))
+		if err == nil {
+			_, err = io.WriteString(conn, "GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n")
+		}
+		if err == nil {
+			err = conn.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := metric(t, relay, `obscura_ready{part="database"}`); got != "1" {
+			t.Fatalf("the metric is %q", got)
+		}
+	}
+	if said := relay.Log.String()[before:]; strings.Contains(said, "a part is unavailable") {
+		t.Error(said)
+	}
 }
 
 func TestManagementIsAListenerOfItsOwn(t *testing.T) {

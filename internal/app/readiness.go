@@ -29,9 +29,10 @@ func (r *relay) parts() map[string]func(context.Context) error {
 	}
 }
 
-// check proves every part by a round trip, all at once: a part that is missing in broken is well.
+// check proves every part by a round trip, all at once: a part that is missing in broken is well. It does not
+// heed the end of ctx: an asker who leaves, or a stop, says nothing about the parts.
 func (r *relay) check(ctx context.Context) (broken map[string]error) {
-	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyWithin)
 	defer cancel()
 	type result struct {
 		part string
