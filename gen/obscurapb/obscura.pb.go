@@ -1,6 +1,6 @@
 // The binary half of the Obscura contract: the bodies of POST /v1/messages and the frames of the
-// gateway. The other half is openapi.yaml; docs/protocol in prose. Field numbers never change and
-// are never reused.
+// gateway. The other half is openapi.yaml; docs/protocol.md says the same in prose. Field numbers
+// never change and are never reused.
 //
 // Every identifier is a UUID as 16 raw bytes. Messages are ciphertext: the relay never looks inside.
 

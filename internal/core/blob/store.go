@@ -163,5 +163,5 @@ func (s *Store) probe(ctx context.Context) error {
 // away is the answer when the store does not do its work. The cause is for the log, which names no blob.
 func away(err error) error {
 	return &core.Error{Kind: core.Unavailable, Code: "blobs_unavailable", RetryAfter: 5 * time.Second, Cause: redact(err),
-		Sentence: "The store of attachments and backups is away; try again shortly."}
+		Sentence: "The store of attachments and backups is unavailable; try again shortly."}
 }

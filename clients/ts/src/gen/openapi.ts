@@ -1007,7 +1007,7 @@ export interface components {
                 "application/json": components["schemas"]["ErrorBody"];
             };
         };
-        /** @description The relay is overloaded or its database is away; the same request may be sent again */
+        /** @description The relay is overloaded or its database is unavailable; the same request may be sent again */
         Unavailable: {
             headers: {
                 "x-request-id": components["headers"]["RequestId"];
@@ -1905,7 +1905,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description The relay is overloaded or its database is away */
+            /** @description The relay is overloaded or its database is unavailable */
             503: {
                 headers: {
                     "x-request-id": components["headers"]["RequestId"];
