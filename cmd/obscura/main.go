@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -29,7 +30,9 @@ type serveCmd struct {
 }
 
 func (c *serveCmd) Run(ctx context.Context) error {
-	return app.Run(ctx, c.Config, os.Stderr, func(app.Addresses) {})
+	log := app.NewLogFile(c.Config, os.Stderr)
+	err := app.Run(ctx, c.Config, log, func(app.Addresses) {})
+	return errors.Join(err, log.Close())
 }
 
 type migrateCmd struct {

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/term"
 
 	"github.com/obscura-relay/obscura/internal/api"
 	"github.com/obscura-relay/obscura/internal/core/push"
@@ -225,13 +224,4 @@ func Migrate(ctx context.Context, cfg Database, logOutput io.Writer) error {
 		return err
 	}
 	return errors.Join(db.main.Migrate(ctx), db.close(startTimeout))
-}
-
-func newLogger(cfg Config, out io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.LogLevel}
-	file, isFile := out.(*os.File)
-	if cfg.LogFormat == "text" || cfg.LogFormat == "auto" && isFile && term.IsTerminal(int(file.Fd())) { //nolint:gosec // descriptors are small
-		return slog.New(slog.NewTextHandler(out, options))
-	}
-	return slog.New(slog.NewJSONHandler(out, options))
 }
