@@ -57,10 +57,12 @@ type Bus struct {
 	cfg Config
 	// heard is when every notice is known to have been received, in nanoseconds after begin: the clock of
 	// the wall may be put back.
-	heard atomic.Int64
-	begin time.Time
-	out   outbox
-	nats  atomic.Pointer[hintBus]
+	heard     atomic.Int64
+	begin     time.Time
+	out       outbox
+	nats      atomic.Pointer[hintBus]
+	listening chan struct{} // closed when it listens for the first time
+	listens   sync.Once     // closes it
 
 	mu     sync.Mutex
 	probes map[uuid.UUID]chan struct{} // guarded by mu
@@ -68,7 +70,7 @@ type Bus struct {
 
 // New makes a Bus.
 func New(cfg Config) *Bus {
-	b := &Bus{cfg: cfg, out: newOutbox(), probes: map[uuid.UUID]chan struct{}{}, begin: time.Now()}
+	b := &Bus{cfg: cfg, out: newOutbox(), probes: map[uuid.UUID]chan struct{}{}, begin: time.Now(), listening: make(chan struct{})}
 	b.heard.Store(-int64(time.Hour)) // never
 	return b
 }
@@ -95,8 +97,14 @@ func (b *Bus) Fresh() bool { return b.Silence() < trust }
 // Silence returns how long ago this node had certainly heard of everything that had been committed.
 func (b *Bus) Silence() time.Duration { return time.Since(b.begin) - time.Duration(b.heard.Load()) }
 
-// RoundTrip proves the bus: it sends a notice, each way there is, and waits until it comes back.
+// RoundTrip proves the bus: it sends a notice, each way there is, and waits until it comes back. A bus that
+// has just been started is waited for.
 func (b *Bus) RoundTrip(ctx context.Context) error {
+	select {
+	case <-b.listening:
+	case <-ctx.Done():
+		return errNotYet
+	}
 	if h := b.nats.Load(); h != nil {
 		if err := b.probe(ctx, func(_ context.Context, payload string) error { return h.publish([]string{payload}) }); err != nil {
 			return fmt.Errorf("NATS: %w", err)

@@ -37,6 +37,7 @@ func (b *Bus) listenOnce(ctx context.Context) error {
 		return err
 	}
 	defer hangUp(ctx, conn)
+	b.listens.Do(func() { close(b.listening) })
 	b.cfg.Resync()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return hear(ctx, conn) })

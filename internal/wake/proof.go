@@ -16,6 +16,8 @@ import (
 
 var errNotBack = errors.New("a probe was notified and did not come back")
 
+var errNotYet = errors.New("the connection that listens is not open yet")
+
 // errDeaf is why a relay does not start.
 var errDeaf = errors.New("notices do not come back: the database notified, and the connection that listens did not hear of it within " +
 	patience.String() + ". LISTEN needs a session of its own on the primary: let the database URL name the server itself, " +

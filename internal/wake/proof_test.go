@@ -56,6 +56,34 @@ func TestAListenerBehindASessionPoolIsFresh(t *testing.T) {
 	e.roundTrip(t)
 }
 
+// Whoever asks right after the start is not told that notices are lost.
+func TestARoundTripWaitsForTheStart(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewURL(t)
+	e := idle(t, url, url)
+	result := make(chan error, 1)
+	go func() { result <- e.RoundTrip(t.Context()) }()
+	asked := func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return len(e.probes) > 0
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for soon := time.After(200 * time.Millisecond); !asked(); {
+		select {
+		case <-tick.C:
+			continue
+		case <-soon:
+		}
+		break
+	}
+	e.start(t)
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+}
+
 // Two databases stand for two servers of which one is no longer the primary.
 func TestAListenerOnAnotherServerIsNotFresh(t *testing.T) {
 	t.Parallel()
