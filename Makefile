@@ -106,7 +106,7 @@ test-databases: need-go-postgres-pgbouncer-node ## the relay on databases as peo
 .PHONY: soak
 DURATION ?= 10m
 soak: need-go-postgres ## break things at random for DURATION (10m) and print the ledger of every round; SEED repeats the choices of an earlier one
-	@go test ./internal/faults -run TestRandomFaults -v -timeout 0 -soak $(DURATION) $(if $(SEED),-seed $(SEED))
+	@go test ./internal/kit/faults -run TestRandomFaults -v -timeout 0 -soak $(DURATION) $(if $(SEED),-seed $(SEED))
 
 test-signal: need-go-postgres-node build ## examples/signal-chat as a test: real Signal clients against a relay started for them, every answer checked
 	@go build -o bin/front ./tools/front
@@ -155,7 +155,7 @@ conform: need-go-postgres-node build ## hold the relay against the contract from
 	@exec tools/with-relay.sh bash -euo pipefail -c 'bin/obscura conform "$$RELAY_URL"'
 
 test-conform: need-go-postgres ## that obscura conform finds a hundred broken promises, each by its own checks and by no others
-	@go test ./internal/conform -run TestEachFault -whole -timeout 40m
+	@go test ./internal/kit/conform -run TestEachFault -whole -timeout 40m
 
 .PHONY: lint lint-format lint-vet lint-go lint-proto lint-openapi
 lint: lint-format lint-vet lint-go lint-proto lint-openapi ## formatting, go vet, golangci-lint, and the two files of the contract

@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 var sqlBlock = regexp.MustCompile(`(?s)"\$RESTORED" <<'SQL'\n(.*?)SQL\n`)

@@ -9,7 +9,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 suite="${SUITE:-bookworm}"
-packages="./internal/batch ./internal/testdb"
+packages="./internal/batch ./internal/kit/testdb"
 
 if [ "${1:-}" != --inside ]; then
   [ "$(id -u)" = 0 ] || die "fresh-root.sh makes a root of its own, which needs root"

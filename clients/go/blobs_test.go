@@ -15,7 +15,7 @@ import (
 
 	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/gen/client"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func random(n int) []byte {

@@ -10,7 +10,7 @@ import (
 
 	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/internal/app"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestABrokenSocketIsReplaced(t *testing.T) {

@@ -3,7 +3,7 @@ package obscura_test
 import (
 	"testing"
 
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestMain(m *testing.M) { relaytest.Main(m) }

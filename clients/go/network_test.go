@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	obscura "github.com/obscura-relay/obscura/clients/go"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 var errNetwork = errors.New("the network failed")

@@ -7,8 +7,8 @@ import (
 	"github.com/google/uuid"
 
 	obscura "github.com/obscura-relay/obscura/clients/go"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 const password = relaytest.Password

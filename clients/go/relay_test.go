@@ -13,8 +13,8 @@ import (
 	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestFromRegistrationToAnAcknowledgedMessage(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 	"github.com/google/uuid"
 
 	obscura "github.com/obscura-relay/obscura/clients/go"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // expired returns a pair whose access token the relay refuses, though it looks as if it lived.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"os"
 
-	"github.com/obscura-relay/obscura/internal/bench"
+	"github.com/obscura-relay/obscura/internal/kit/bench"
 )
 
 // BenchCmd is the scenarios of `obscura bench`.

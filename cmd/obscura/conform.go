@@ -4,7 +4,7 @@ import (
 	"context"
 	"os"
 
-	"github.com/obscura-relay/obscura/internal/conform"
+	"github.com/obscura-relay/obscura/internal/kit/conform"
 )
 
 // conformCmd is `obscura conform`.

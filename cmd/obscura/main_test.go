@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/obscura-relay/obscura/internal/relaytest"
-	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // asMain tells this test binary to be the command.

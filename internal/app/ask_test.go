@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // ask is a request by hand: what the generated client cannot be brought to send.

@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestAPartOfAnAttachmentCanBeAskedFor(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/gen/client"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 const octets = "application/octet-stream"

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/obscura-relay/obscura/internal/app"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 const blobRows = `SELECT (SELECT count(*) FROM backups WHERE upload IS NOT NULL) + (SELECT count(*) FROM attachments)

@@ -8,9 +8,9 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/internal/app"
-	"github.com/obscura-relay/obscura/internal/core/blob/s3test"
-	"github.com/obscura-relay/obscura/internal/relaytest"
-	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/s3test"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 func TestAStoreThatIsAwayHoldsUpNothingElse(t *testing.T) {

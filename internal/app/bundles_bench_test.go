@@ -16,9 +16,9 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/postgres"
-	"github.com/obscura-relay/obscura/internal/relaytest"
-	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
 // BenchmarkBundlesOverHTTP fetches bundles end to end: 64 connections, keys of both kinds, a database

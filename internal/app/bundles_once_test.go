@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/gen/client"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // tally is what concurrent fetchers got from one device.

@@ -10,8 +10,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/gen/client"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestABundleIsWhatTheDevicePublished(t *testing.T) {

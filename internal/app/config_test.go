@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/obscura-relay/obscura/internal/app"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestABadConfigurationIsRefusedWithASentence(t *testing.T) {

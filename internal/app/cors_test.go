@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/internal/app"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func preflight(origin, method, headers string) ask {

@@ -15,10 +15,10 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/postgres"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
-	"github.com/obscura-relay/obscura/internal/relaytest"
-	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
 // postgresFolders names folders of PostgreSQL's programs, for TestEveryVersion: make test-databases sets it.

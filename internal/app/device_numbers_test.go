@@ -6,8 +6,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // createDevice registers a device with few keys and returns its number, 0 when it was refused.

@@ -17,8 +17,8 @@ import (
 
 	"github.com/obscura-relay/obscura"
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/page"
-	"github.com/obscura-relay/obscura/internal/relaytest"
 )
 
 // public are the documents that anybody may read.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 const marker = "zqMARKERqz"

@@ -13,8 +13,8 @@ import (
 
 	obscura "github.com/obscura-relay/obscura"
 	"github.com/obscura-relay/obscura/gen/client"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // notOfTheAccount are the operations that ask with a token and change nothing of the account that asks.

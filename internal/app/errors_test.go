@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/internal/app"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestEveryErrorHasTheSameShape(t *testing.T) {

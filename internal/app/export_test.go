@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // kept is every column of the database, with where the export shows it, or why it does not: "-" and a reason.

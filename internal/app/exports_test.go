@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"testing"
 
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // Exports that stand still in the database hold two of its connections; some wait without one, and the rest

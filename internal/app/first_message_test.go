@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestMain(m *testing.M) {

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // The tests of this file measure the whole process, so they are not parallel: they run before those

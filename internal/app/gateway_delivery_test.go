@@ -7,7 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestAFreshDeviceHearsItsKeysThenDrained(t *testing.T) {

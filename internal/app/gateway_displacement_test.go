@@ -8,7 +8,7 @@ import (
 
 	"github.com/coder/websocket"
 
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestANewerSocketDisplacesTheOlder(t *testing.T) {

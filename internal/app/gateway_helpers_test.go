@@ -11,7 +11,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // rawSocket is a gateway socket with its connection in our hands, for clients that behave badly.

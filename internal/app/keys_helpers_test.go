@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/obscura-relay/obscura/gen/client"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // refusal is the status of an answer and the code of its error, empty for a success.

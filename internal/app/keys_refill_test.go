@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/gen/client"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func idRange(first, n int32) []int32 {

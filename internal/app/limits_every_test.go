@@ -13,7 +13,7 @@ import (
 	spec "github.com/obscura-relay/obscura/gen/api"
 	"github.com/obscura-relay/obscura/internal/api"
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // Each operation, asked more often than its narrowest limit allows by a caller of its own, is refused. The

@@ -12,8 +12,8 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/api"
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/limit"
-	"github.com/obscura-relay/obscura/internal/relaytest"
 )
 
 // rates lets through three of everything in an hour, but for what counts beside another limit.

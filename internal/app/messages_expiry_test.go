@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestAnExpiredEnvelopeIsNeverDelivered(t *testing.T) {

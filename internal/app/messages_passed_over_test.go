@@ -11,7 +11,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // fragile opens a gateway on a connection that can break: reset sends a TCP reset and nothing else.

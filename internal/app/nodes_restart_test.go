@@ -17,10 +17,10 @@ import (
 	"github.com/google/uuid"
 
 	obscura "github.com/obscura-relay/obscura/clients/go"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/postgres"
-	"github.com/obscura-relay/obscura/internal/relaytest"
 	"github.com/obscura-relay/obscura/internal/storage"
-	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
 func startCluster(t *testing.T, folder string) *postgres.Cluster {

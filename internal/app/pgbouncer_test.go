@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/obscura-relay/obscura/internal/relaytest"
-	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // Revocations on a node that talks to the server reach one that talks to a pooler.

@@ -14,7 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/obscura-relay/obscura/gen/api"
-	"github.com/obscura-relay/obscura/internal/contract"
+	"github.com/obscura-relay/obscura/internal/kit/contract"
 )
 
 // operation is one of the contract.

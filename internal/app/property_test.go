@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/obscura-relay/obscura/internal/app"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // TestEveryOperationKeepsTheContractWhateverItIsSent draws requests to every operation from its schemas. What is right is accepted;

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // world is who the requests are about. Nothing but the requests of one test changes it.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/internal/app"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // browser makes the keys of a subscription.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/core/push"
-	"github.com/obscura-relay/obscura/internal/courier/couriertest"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/couriertest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {

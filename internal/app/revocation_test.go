@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/obscura-relay/obscura/internal/relaytest"
-	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // socketEnds bounds the end of a socket on a machine that does other things as well. The second that is

@@ -8,9 +8,9 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/internal/app"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/storage"
-	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
 func kid(t *testing.T, token string) string {

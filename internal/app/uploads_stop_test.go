@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/obscura-relay/obscura/internal/app"
-	"github.com/obscura-relay/obscura/internal/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // halfUploaded begins an upload of 64 bytes and waits until the relay is at it.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/core/push"
 	"github.com/obscura-relay/obscura/internal/courier"
-	"github.com/obscura-relay/obscura/internal/courier/couriertest"
+	"github.com/obscura-relay/obscura/internal/kit/couriertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -3,7 +3,7 @@ package gateway
 import (
 	"testing"
 
-	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // Every goroutine that a session started must have ended when the tests have.

@@ -17,8 +17,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/postgres"
-	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
 // helper is the relay that gets killed. It writes the URL of its cluster and reads until the end.

@@ -17,8 +17,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/postgres"
-	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
 // helperDir makes the test binary a relay that starts a cluster there and waits to be killed.

@@ -3,8 +3,8 @@ package prekey_test
 import (
 	"testing"
 
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/prekey"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
 )
 
 // BenchmarkUpload checks the largest upload that the contract allows: a signed

@@ -11,8 +11,8 @@ import (
 
 	"filippo.io/edwards25519"
 
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/prekey"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
 )
 
 var update = flag.Bool("update", false, "write testdata/go_signed.json anew, for tools/vectors to judge")

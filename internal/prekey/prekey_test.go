@@ -10,8 +10,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/prekey"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
 )
 
 // curveP is 2^255 - 19.

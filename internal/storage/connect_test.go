@@ -19,9 +19,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/storage"
-	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
 const hunter = "hunter2hunter2"

@@ -11,8 +11,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/storage"
-	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
 // book keeps a log, and passes on that something was logged.

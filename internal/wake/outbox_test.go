@@ -7,7 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 func ids(n int) []uuid.UUID {

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/postgres"
-	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
 // deaf runs a bus that listens at one URL and sends on another until it has connected a second time, and

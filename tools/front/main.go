@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/obscura-relay/obscura/internal/contract"
+	"github.com/obscura-relay/obscura/internal/kit/contract"
 )
 
 func main() {

@@ -11,7 +11,7 @@ import (
 	"os"
 
 	"github.com/obscura-relay/obscura/gen/client"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 )
 
 // oneTime is how many one-time keys of each kind are made: as many as the relay wants to see.

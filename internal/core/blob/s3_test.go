@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/core/blob/s3test"
+	"github.com/obscura-relay/obscura/internal/kit/s3test"
 )
 
 // content is large enough not to fit into the buffers on the way.

@@ -17,9 +17,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/core/device"
 	"github.com/obscura-relay/obscura/internal/core/keys"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/storage"
-	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
 func TestMain(m *testing.M) {

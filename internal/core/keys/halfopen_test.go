@@ -7,7 +7,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/keys"
-	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // All fetches share one statement at a time. The connection to the database is dead and nobody says so:

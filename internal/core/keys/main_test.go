@@ -10,8 +10,8 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/keys"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/storage"
-	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
 func TestMain(m *testing.M) {

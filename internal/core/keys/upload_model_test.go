@@ -13,7 +13,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/keys"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 )
 
 // held is a one-time key in the model; upload orders the uploads.

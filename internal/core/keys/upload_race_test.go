@@ -10,7 +10,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/keys"
-	"github.com/obscura-relay/obscura/internal/prekey/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 

@@ -11,8 +11,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/postgres"
-	"github.com/obscura-relay/obscura/internal/testdb"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // held makes rows from letters, one a sender: "aab" is two envelopes of a and one of b, oldest first.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/batch"
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // terminateWaiting ends the connections that wait for a lock, in the middle of their transaction.

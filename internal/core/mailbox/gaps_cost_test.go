@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // A mailbox with very many gaps, which somebody may make for himself: a drop looks at the gaps beside

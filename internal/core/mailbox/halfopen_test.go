@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // The connection to the database is dead and nobody says so. The batch fails after a bounded time, and

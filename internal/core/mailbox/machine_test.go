@@ -13,7 +13,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // machine does to real mailboxes, on two nodes, and to their ledgers the same.

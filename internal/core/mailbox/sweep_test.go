@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/obscura-relay/obscura/internal/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // Somebody reads the receipts for long, as a backup does. The sweep must not wait for him for long:

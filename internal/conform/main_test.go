@@ -1,9 +1,0 @@
-package conform
-
-import (
-	"testing"
-
-	"github.com/obscura-relay/obscura/internal/relaytest"
-)
-
-func TestMain(m *testing.M) { relaytest.Main(m) }

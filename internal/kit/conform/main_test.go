@@ -1,0 +1,9 @@
+package conform
+
+import (
+	"testing"
+
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+)
+
+func TestMain(m *testing.M) { relaytest.Main(m) }
