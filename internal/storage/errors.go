@@ -24,12 +24,6 @@ func NoRowsAs(err, as error) error {
 	return err
 }
 
-// IsMissingReference reports, within a transaction's function, that a row refers to one that is gone.
-func IsMissingReference(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "23503"
-}
-
 // IsLockTimeout reports, within a transaction's function, that a lock was not to be had in time.
 func IsLockTimeout(err error) bool {
 	var pg *pgconn.PgError

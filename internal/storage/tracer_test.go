@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -79,6 +80,18 @@ func TestAFailedStatementIsLoggedByItsNameAlone(t *testing.T) {
 				return q.DeleteGaps(ctx, tx, device)
 			})
 		}},
+		"which is there already": {"INSERT INTO mailboxes (device_id) VALUES ('" + device.String() + "')", `query=InsertMailbox state="SQLSTATE 23505 constraint mailboxes_pkey"`, func(d *storage.DB) error {
+			return d.InTx(ctx, func(tx db.DBTX) error { return q.InsertMailbox(ctx, tx, device) })
+		}},
+		"which takes too long": {"SELECT 1", `query=SELECT state="SQLSTATE 57014 (statement timeout)"`, func(d *storage.DB) error {
+			return d.InTx(ctx, func(tx db.DBTX) error {
+				_, err := tx.Exec(ctx, "SET LOCAL statement_timeout = '50ms'")
+				if err == nil {
+					_, err = tx.Exec(ctx, "SELECT pg_sleep(20)")
+				}
+				return err
+			})
+		}},
 	} {
 		d, log := logging(t, testdb.NewURL(t))
 		if err := exec(ctx, d, c.broken); err != nil {
@@ -100,9 +113,9 @@ func TestAFailedStatementIsLoggedByItsNameAlone(t *testing.T) {
 func TestAnExpectedFailureIsNotLogged(t *testing.T) {
 	t.Parallel()
 	d, log := logging(t, testdb.NewURL(t))
-	device := uuid.New()
-	for range 2 { // the second time it is there
-		_ = d.InTx(t.Context(), func(tx db.DBTX) error { return storage.Queries.InsertMailbox(t.Context(), tx, device) })
+	err := d.Do(t.Context(), func(conn db.DBTX) error { _, err := storage.Queries.UserByName(t.Context(), conn, "a\x00"); return err })
+	if core.KindOf(err) != core.Invalid {
+		t.Error(err)
 	}
 	if log.String() != "" {
 		t.Errorf("the log: %s", log)
