@@ -100,7 +100,7 @@ RETURNING generation, next_seq, floor_seq;
 UPDATE mailboxes SET generation = generation + 1 WHERE device_id = @device_id RETURNING generation;
 
 -- name: MailboxHeads :many
--- Where these mailboxes stand: the poll behind the wake-ups.
+-- Where these mailboxes stand: the poll in case a notice was lost.
 SELECT device_id, next_seq, generation FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[]);
 
 -- name: DeleteMessages :many

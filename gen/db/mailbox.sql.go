@@ -558,7 +558,7 @@ type MailboxHeadsRow struct {
 	Generation int64
 }
 
-// Where these mailboxes stand: the poll behind the wake-ups.
+// Where these mailboxes stand: the poll in case a notice was lost.
 func (q *Queries) MailboxHeads(ctx context.Context, db DBTX, deviceIds []uuid.UUID) ([]MailboxHeadsRow, error) {
 	rows, err := db.Query(ctx, mailboxHeads, deviceIds)
 	if err != nil {

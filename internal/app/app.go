@@ -19,9 +19,9 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/api"
 	"github.com/obscura-relay/obscura/internal/core/push"
+	"github.com/obscura-relay/obscura/internal/notice"
 	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/storage"
-	"github.com/obscura-relay/obscura/internal/wake"
 )
 
 // Addresses are where the relay listens.
@@ -33,7 +33,7 @@ type Addresses struct {
 // startTimeout bounds the start of the private database and the wait for any other one.
 const startTimeout = time.Minute
 
-// asyncConns serve acknowledgements, wake-ups and sweeps.
+// asyncConns serve acknowledgements, notices, wake-ups and sweeps.
 const asyncConns = 4
 
 // Run runs the relay until ctx ends. It tells where it listens through ready, once, when it does.
@@ -56,7 +56,7 @@ func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addres
 
 func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addresses, logger *slog.Logger, ready func(Addresses)) error {
 	// Before the first change: a pooler that loses notices may lose a migration's lock as well.
-	if err := wake.Prove(ctx, db.url, db.main); err != nil {
+	if err := notice.Prove(ctx, db.url, db.main); err != nil {
 		return err
 	}
 	if err := prepareSchema(ctx, cfg, db.main); err != nil {

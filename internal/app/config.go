@@ -25,14 +25,14 @@ type Config struct {
 	ManagementListen string `default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"Address of /livez, /readyz and /metrics. Keep it away from the public. Prometheus itself listens on 9090 by default: on its machine choose another port."`
 
 	Database
-	DatabaseConnections int32 `default:"16" placeholder:"N" help:"Largest number of connections for requests. Five more are used for acknowledgements and wake-ups, and now and then one to vacuum."`
+	DatabaseConnections int32 `default:"16" placeholder:"N" help:"Largest number of connections for requests. Five more are used for acknowledgements and notices, and now and then one to vacuum."`
 	Migrate             bool  `default:"true" negatable:"" help:"Bring the schema up to date at the start. Without it an older schema is refused."`
 
 	BlobURL              string `name:"blob-url" placeholder:"URL" help:"Where attachments and backups are kept: file:///FOLDER, which must exist, or s3://BUCKET?region=REGION; credentials for S3 come from the usual AWS_* variables. Without it: the folder blobs in the data folder."`
 	AttachmentQuota      Size   `default:"10GiB" placeholder:"SIZE" help:"How much an account keeps in attachments at once."`
 	AttachmentDailyQuota Size   `default:"2GiB" placeholder:"SIZE" help:"How much an account uploads in attachments in a day (UTC)."`
 
-	NATSURL string `name:"nats-url" placeholder:"URL" help:"NATS server that carries wake-ups between nodes. Without it PostgreSQL does."`
+	NATSURL string `name:"nats-url" placeholder:"URL" help:"NATS server that carries notices between nodes. Without it PostgreSQL does."`
 
 	TokenKey string `placeholder:"BASE64" help:"Key that signs access tokens, at least 32 bytes in base64. Without it keys are kept in the database and rotate."`
 
@@ -49,7 +49,7 @@ type Config struct {
 	WriteTimeout    time.Duration `default:"20s" placeholder:"TIME" help:"How long an answer may take to leave."`
 	IdleTimeout     time.Duration `default:"60s" placeholder:"TIME" help:"How long a connection may wait for its next request."`
 	RequestTimeout  time.Duration `default:"15s" placeholder:"TIME" help:"How long the relay works on a request before it answers 503."`
-	PollInterval    time.Duration `default:"5s" placeholder:"TIME" help:"How often the mailboxes of live sockets are looked at behind the wake-ups."`
+	PollInterval    time.Duration `default:"5s" placeholder:"TIME" help:"How often the mailboxes of live sockets are looked at in case a notice was lost."`
 	ShutdownTimeout time.Duration `default:"10s" placeholder:"TIME" help:"How long requests and sockets have to end when the relay stops."`
 
 	LogFormat string     `enum:"auto,text,json" default:"auto" help:"auto: text on a terminal, JSON otherwise."`

@@ -26,7 +26,7 @@ func TestAFreshDeviceHearsItsKeysThenDrained(t *testing.T) {
 }
 
 // A sender that writes while a socket is being opened: whatever the instant, the message comes, on the
-// wake-up and not on the poll.
+// notice and not on the poll.
 func TestDeliveryBeginsAtTheFirstMomentOfASocket(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, slowPoll)

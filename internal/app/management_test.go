@@ -40,11 +40,11 @@ func TestReadyzNamesThePartThatIsAway(t *testing.T) {
 	ready := func() bool { status, parts := readiness(t, relay); return status == 200 && parts["status"] == "ready" }
 	relaytest.Eventually(t, "the relay is ready", ready)
 
-	// Wake-ups stop while their connection looks alive.
-	w.freeze("obscura-wake")
+	// Notices stop while their connection looks alive.
+	w.freeze("obscura-notices")
 	status, parts := readiness(t, relay)
-	if status != 503 || parts["database"] != "ok" || parts["wakeups"] != "unavailable" || parts["status"] != "unavailable" {
-		t.Errorf("without wake-ups: %d %v", status, parts)
+	if status != 503 || parts["database"] != "ok" || parts["notices"] != "unavailable" || parts["status"] != "unavailable" {
+		t.Errorf("without notices: %d %v", status, parts)
 	}
 	w.freeze("")
 	relaytest.Eventually(t, "the relay is ready again", ready)

@@ -142,5 +142,5 @@ func writeRaw(t testing.TB, s *relaytest.Socket, kind websocket.MessageType, dat
 	}
 }
 
-// slowPoll makes the poll so rare that only wake-ups deliver in time.
+// slowPoll makes the poll so rare that only notices deliver in time.
 func slowPoll(cfg *app.Config) { cfg.PollInterval = time.Hour }

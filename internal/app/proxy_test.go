@@ -72,8 +72,8 @@ func (w *wall) serve(client net.Conn) {
 		return
 	}
 	name := "obscura"
-	if strings.Contains(string(startup), "obscura-wake") {
-		name = "obscura-wake"
+	if strings.Contains(string(startup), "obscura-notices") {
+		name = "obscura-notices"
 	}
 	server, err := (&net.Dialer{}).DialContext(context.Background(), w.network, w.address)
 	if err != nil {

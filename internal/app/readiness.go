@@ -25,7 +25,7 @@ const (
 // parts are what a node needs, by the names that /readyz, the metric and the log give them.
 func (r *relay) parts() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"database": r.mailbox.Probe, "wakeups": r.bus.RoundTrip, "blobs": r.probeBlobs,
+		"database": r.mailbox.Probe, "notices": r.bus.RoundTrip, "blobs": r.probeBlobs,
 	}
 }
 

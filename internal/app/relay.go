@@ -25,9 +25,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/push"
 	"github.com/obscura-relay/obscura/internal/gateway"
 	"github.com/obscura-relay/obscura/internal/metrics"
+	"github.com/obscura-relay/obscura/internal/notice"
 	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/storage"
-	"github.com/obscura-relay/obscura/internal/wake"
 )
 
 // relay is the parts, wired.
@@ -43,7 +43,7 @@ type relay struct {
 	uploads  *api.Uploads
 	probes   chan struct{} // holds a token for every probe of the blob store under way
 	gateway  *gateway.Gateway
-	bus      *wake.Bus
+	bus      *notice.Bus
 	push     *push.Service
 	couriers couriers
 	limits   *api.Limits
@@ -78,7 +78,7 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	if r.store, err = blob.Open(blobURL); err != nil {
 		return nil, err
 	}
-	r.bus = wake.New(wake.Config{URL: db.url, Requests: db.main, DB: db.async, NATSURL: cfg.NATSURL, Receive: r.receive, Resync: r.resync, Logger: logger})
+	r.bus = notice.New(notice.Config{URL: db.url, Requests: db.main, DB: db.async, NATSURL: cfg.NATSURL, Receive: r.receive, Resync: r.resync, Logger: logger})
 	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Announce: r.announce, EraseDevice: device.Erase, EraseUser: blob.EraseUser})
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Announce: r.announce})
 	r.keys = keys.New(keys.Config{DB: db.main, Announce: r.announce, Dropped: r.metrics.Dropped})
@@ -147,7 +147,7 @@ func (r *relay) askForSockets(devices []core.DeviceID) {
 // resync starts anew after notices may have been missed.
 func (r *relay) resync() {
 	r.accounts.RevokeAll()
-	r.gateway.WakeAll()
+	r.gateway.LookAtAll()
 }
 
 // workers run until requests and sockets have ended.

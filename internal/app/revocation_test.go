@@ -17,14 +17,14 @@ const socketEnds = 2 * time.Second
 func TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus(t *testing.T) {
 	t.Parallel()
 	const terminate = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-		WHERE application_name = 'obscura-wake' AND datname = current_database()`
+		WHERE application_name = 'obscura-notices' AND datname = current_database()`
 	for name, c := range map[string]struct {
 		before, after func(t *testing.T, w *wall, one *relaytest.Relay)
 	}{
 		"nothing":                                  {},
 		"the connection is cut just before":        {before: func(t *testing.T, _ *wall, one *relaytest.Relay) { execute(t, inside(t, one), terminate) }},
 		"the connection is cut just after":         {after: func(t *testing.T, _ *wall, one *relaytest.Relay) { execute(t, inside(t, one), terminate) }},
-		"the connection is silent but not dead":    {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.freeze("obscura-wake") }},
+		"the connection is silent but not dead":    {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.freeze("obscura-notices") }},
 		"the connection answers and hears nothing": {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.deafen() }},
 		"the database is away for this node": {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.leave() },
 			after: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.comeBack() }},

@@ -87,14 +87,14 @@ func TestWakingAllAsksInBatches(t *testing.T) {
 		defer b.polling()()
 		time.Sleep(time.Second) // fake time
 		heads, reads, sessions := b.times("heads"), b.times("read"), b.times("sessions")
-		b.WakeAll()
-		b.WakeAll()
+		b.LookAtAll()
+		b.LookAtAll()
 		synctest.Wait()
 		if h, r, s := b.times("heads")-heads, b.times("read")-reads, b.times("sessions")-sessions; h == 0 || h > 4 || r != 0 || s > 4 {
 			t.Errorf("%d, %d and %d questions", h, r, s)
 		}
 		b.fill(1, 1)
-		b.WakeAll()
+		b.LookAtAll()
 		synctest.Wait()
 		for i, f := range sockets {
 			drained(t, f)
@@ -116,7 +116,7 @@ func TestAPollThatFailedIsRepeated(t *testing.T) {
 		b.meet(away)
 		b.fill(1, 1)
 		defer b.polling()()
-		b.WakeAll()
+		b.LookAtAll()
 		time.Sleep(5 * time.Second) // fake time
 		b.meet(nil)
 		begin := time.Now()

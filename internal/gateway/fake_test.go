@@ -186,7 +186,7 @@ func (counters) Accepted(int)                {}
 func (counters) Acknowledged(int)            {}
 func (counters) Dropped(core.GapReason, int) {}
 
-// newGateway makes a gateway on a database. Every wake-up is lost.
+// newGateway makes a gateway on a database. Every notice is lost.
 func newGateway(db *storage.DB) (*Gateway, *mailbox.Service) {
 	box := mailbox.New(mailbox.Config{DB: db, Async: db, Counters: counters{}, Announce: func(core.Notice) {},
 		Offer: func(core.DeviceID, []core.Envelope) bool { return false }})

@@ -55,7 +55,7 @@ type Config struct {
 	Left func(core.DeviceID)
 	// Silence returns how long ago it was certain that this node had heard of every revocation.
 	Silence func() time.Duration
-	// PollInterval is how often mailboxes are looked at behind the wake-ups; it is jittered by a tenth.
+	// PollInterval is how often mailboxes are looked at in case a notice was lost; it is jittered by a tenth.
 	PollInterval time.Duration
 	Counters     Counters
 	Logger       *slog.Logger

@@ -23,7 +23,7 @@ const (
 )
 
 // Run looks at the mailboxes of all sockets from time to time, until ctx ends: the net under the
-// wake-ups. It finds mail, displaced and revoked sockets whose notice was lost.
+// notices. It finds mail, displaced and revoked sockets whose notice was lost.
 func (g *Gateway) Run(ctx context.Context) error {
 	ticker := time.NewTicker(pollTick)
 	defer ticker.Stop()
@@ -127,8 +127,8 @@ func (g *Gateway) ask(ctx context.Context, devices []core.DeviceID, ids []core.S
 	return heads, live, err
 }
 
-// WakeAll has all mailboxes and sessions looked at, soon: after notices may have been missed.
-func (g *Gateway) WakeAll() {
+// LookAtAll has all mailboxes and sessions looked at, soon: after notices may have been missed.
+func (g *Gateway) LookAtAll() {
 	select {
 	case g.look <- struct{}{}:
 	default:

@@ -15,7 +15,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// node is a gateway on a real database that hears of nothing: every wake-up is lost.
+// node is a gateway on a real database that hears of nothing: every notice is lost.
 type node struct {
 	*Gateway
 	db  *storage.DB
@@ -92,7 +92,7 @@ func closedWith(t *testing.T, f *fakeSocket, code int) {
 	close(f.in)
 }
 
-func TestThePollFindsMailWhoseWakeUpWasLost(t *testing.T) {
+func TestThePollFindsMailWhoseNoticeWasLost(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	bob := n.device(t)

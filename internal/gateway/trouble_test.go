@@ -108,7 +108,7 @@ func TestThePollSurvivesAQuestionThatHangs(t *testing.T) {
 				}
 				<-done
 				b.meet(hanging)
-				b.WakeAll()
+				b.LookAtAll()
 				synctest.Wait()
 				cancel() // does not wait for the database
 				if err := <-polling; err != nil {

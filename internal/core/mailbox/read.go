@@ -101,7 +101,7 @@ type Head struct {
 }
 
 // Heads returns where these mailboxes stand; those of devices that are gone are left out. It is the
-// poll behind the wake-ups.
+// poll in case a notice was lost.
 func (s *Service) Heads(ctx context.Context, devices []core.DeviceID) ([]Head, error) {
 	var rows []db.MailboxHeadsRow
 	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {

@@ -25,7 +25,7 @@ import (
 // Per request: one receipt; per submission: its mailbox locked and advanced, one row inserted, and,
 // once its commit has returned, the row deleted again by the batched acknowledgements. Batches form
 // as they do in the relay: what arrives while one commits is the next. Not in it: HTTP, tokens,
-// protobuf, WebSockets, wake-ups, and the read that delivers what does not go out from memory.
+// protobuf, WebSockets, notices, and the read that delivers what does not go out from memory.
 
 // silentCounters counts nothing.
 type silentCounters struct{}

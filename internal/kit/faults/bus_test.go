@@ -19,16 +19,16 @@ func TestFaultsOfTheBusOverNATS(t *testing.T) {
 	t.Run("a node starts without NATS", func(t *testing.T) { w.play(t, load{}, startWithoutNATS) })
 }
 
-// cutBus keeps wake-ups from arriving while mail flows: the polls find it.
+// cutBus keeps notices from arriving while mail flows: the polls find it.
 func cutBus(t *testing.T, r *run) {
-	const cut = `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'obscura-wake'`
+	const cut = `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'obscura-notices'`
 	for _, n := range r.world.nodes {
 		begin := r.ledger.read(&r.ledger.answered)
 		told := false
-		await(t, "the node tells that wake-ups do not arrive, and mail is sent meanwhile", func() bool {
+		await(t, "the node says that notices are not heard, and mail is sent meanwhile", func() bool {
 			r.world.numbers(t, cut)
 			status, parts := n.ready(t)
-			told = told || status == 503 && parts["wakeups"] != "ok" && parts["database"] == "ok"
+			told = told || status == 503 && parts["notices"] != "ok" && parts["database"] == "ok"
 			return told && r.ledger.read(&r.ledger.answered) >= begin+senders
 		})
 	}
@@ -36,7 +36,7 @@ func cutBus(t *testing.T, r *run) {
 
 // hangBus stops the processes that serve the listening connections: nothing is closed, nothing comes.
 func hangBus(t *testing.T, r *run) {
-	pids := r.world.numbers(t, `SELECT pid FROM pg_stat_activity WHERE application_name = 'obscura-wake'`)
+	pids := r.world.numbers(t, `SELECT pid FROM pg_stat_activity WHERE application_name = 'obscura-notices'`)
 	signal := func(sig syscall.Signal) {
 		for _, pid := range pids {
 			if err := syscall.Kill(int(pid), sig); err != nil {
@@ -49,7 +49,7 @@ func hangBus(t *testing.T, r *run) {
 	r.progress(t, senders)
 	r.world.awaitReady(t) // with new connections
 	if !within(patience, func() bool {
-		return r.world.numbers(t, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'obscura-wake'`)[0] >= 4
+		return r.world.numbers(t, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'obscura-notices'`)[0] >= 4
 	}) {
 		t.Error("a node did not notice that its listening connection hangs")
 	}
@@ -59,7 +59,7 @@ func restartNATS(t *testing.T, r *run) {
 	port := r.world.natsPort(t)
 	r.world.stopNATS()
 	for _, n := range r.world.nodes {
-		n.awaitNotReady(t, "wakeups")
+		n.awaitNotReady(t, "notices")
 	}
 	r.progress(t, 2*senders) // it carries hints, nothing else
 	r.world.startNATS(t, port)
@@ -71,7 +71,7 @@ func startWithoutNATS(t *testing.T, r *run) {
 	n.end(t, syscall.SIGKILL)
 	r.world.stopNATS()
 	n.start(t)
-	n.awaitNotReady(t, "wakeups")
+	n.awaitNotReady(t, "notices")
 	r.progress(t, senders)
 	r.world.startNATS(t, port)
 }

@@ -1,4 +1,4 @@
-package wake
+package notice
 
 import (
 	"context"
@@ -47,7 +47,7 @@ func (b *Bus) listenOnce(ctx context.Context) error {
 
 // subscribe opens the listening connection.
 func (b *Bus) subscribe(ctx context.Context) (*pgx.Conn, error) {
-	cfg, err := storage.ListenConfig(b.cfg.URL, "obscura-wake")
+	cfg, err := storage.ListenConfig(b.cfg.URL, "obscura-notices")
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ import (
 // cutBus ends the connections on which the nodes of this database hear each other.
 func cutBus(ctx context.Context, db *pgxpool.Pool) (n int, err error) {
 	err = db.QueryRow(ctx, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-		WHERE application_name = 'obscura-wake' AND datname = current_database()`).Scan(&n)
+		WHERE application_name = 'obscura-notices' AND datname = current_database()`).Scan(&n)
 	return n, err
 }
 
@@ -35,7 +35,7 @@ func TestMailCrossesNodesAtOnce(t *testing.T) {
 }
 
 // The bus is cut again and again: mail still arrives within the poll interval, which is a second here.
-func TestMailArrivesAlthoughWakeUpsAreLost(t *testing.T) {
+func TestMailArrivesAlthoughNoticesAreLost(t *testing.T) {
 	t.Parallel()
 	one := relaytest.Start(t)
 	two := relaytest.StartOn(t, one.DatabaseURL)
@@ -99,7 +99,7 @@ func TestANodeThatHearsAgainLooksAtEveryMailbox(t *testing.T) {
 		}
 		relaytest.Eventually(t, "both nodes listen again", func() bool {
 			return count(t, db, `SELECT count(*) FROM pg_stat_activity
-				WHERE application_name = 'obscura-wake' AND datname = current_database()`) == 2
+				WHERE application_name = 'obscura-notices' AND datname = current_database()`) == 2
 		})
 	}
 }

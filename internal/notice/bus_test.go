@@ -1,4 +1,4 @@
-package wake
+package notice
 
 import (
 	"context"
@@ -168,7 +168,7 @@ func TestTheBusReconnectsAndSaysThatNoticesMayBeMissing(t *testing.T) {
 	for range 2 {
 		var killed int
 		err := e.db.Pool().QueryRow(t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-			WHERE datname = current_database() AND application_name = 'obscura-wake'`).Scan(&killed)
+			WHERE datname = current_database() AND application_name = 'obscura-notices'`).Scan(&killed)
 		if err != nil || killed != 1 {
 			t.Fatalf("%d listeners, %v", killed, err)
 		}

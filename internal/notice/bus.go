@@ -1,4 +1,4 @@
-// Package wake carries notices between the nodes that share a database: by PostgreSQL's LISTEN and
+// Package notice carries notices between the nodes that share a database: by PostgreSQL's LISTEN and
 // NOTIFY, and the hints by NATS when it is configured.
 //
 // Invariants: a notice is a hint or a revocation, never data. Hints may be lost, doubled or late, and
@@ -6,7 +6,7 @@
 // trusts what it has cached only while Fresh says that it has heard of everything up to a second ago:
 // a probe, notified through the pool that commits revocations, has come back on the listening
 // connection. After every reconnect a node starts anew (Resync). On failure the bus reconnects by itself.
-package wake
+package notice
 
 import (
 	"context"
