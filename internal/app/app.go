@@ -73,7 +73,7 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	if err != nil {
 		return err
 	}
-	defer r.couriers.close()
+	defer r.providers.close()
 	if err := r.accounts.Load(ctx); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/obscura-relay/obscura/internal/core/push"
-	"github.com/obscura-relay/obscura/internal/courier"
+	"github.com/obscura-relay/obscura/internal/pushprovider"
 )
 
 // Push says how devices are woken up. Web Push works without any of it.
@@ -76,20 +76,20 @@ func (p *Push) vapidKey() (*ecdh.PrivateKey, error) {
 	return nil, errors.New("--vapid-key must be the 32 bytes of a private key of P-256 in base64url")
 }
 
-// couriers are the ways out that are configured.
-type couriers struct {
-	web  *courier.WebPush
-	fcm  *courier.FCM
-	apns *courier.APNs
+// providers are the push providers that are configured.
+type providers struct {
+	web  *pushprovider.WebPush
+	fcm  *pushprovider.FCM
+	apns *pushprovider.APNs
 }
 
-func (p *Push) couriers(vapid *ecdh.PrivateKey) (couriers, error) {
+func (p *Push) providers(vapid *ecdh.PrivateKey) (providers, error) {
 	roots := p.PushServices.Roots
-	c := couriers{web: courier.NewWebPush(courier.WebPushConfig{Key: vapid, Contact: p.PushContact, PrivateNetworks: p.PushPrivateNetworks, Roots: roots})}
+	c := providers{web: pushprovider.NewWebPush(pushprovider.WebPushConfig{Key: vapid, Contact: p.PushContact, PrivateNetworks: p.PushPrivateNetworks, Roots: roots})}
 	if p.FCMCredentials != "" {
 		file, err := os.ReadFile(p.FCMCredentials)
 		if err == nil {
-			c.fcm, err = courier.NewFCM(courier.FCMConfig{Credentials: file, URL: p.PushServices.FCM, Roots: roots})
+			c.fcm, err = pushprovider.NewFCM(pushprovider.FCMConfig{Credentials: file, URL: p.PushServices.FCM, Roots: roots})
 		}
 		if err != nil {
 			return c, fmt.Errorf("--fcm-credentials cannot be used: %w", err)
@@ -98,7 +98,7 @@ func (p *Push) couriers(vapid *ecdh.PrivateKey) (couriers, error) {
 	if p.APNsKey != "" {
 		file, err := os.ReadFile(p.APNsKey)
 		if err == nil {
-			c.apns, err = courier.NewAPNs(courier.APNsConfig{Key: file, KeyID: p.APNsKeyID, TeamID: p.APNsTeamID, Topic: p.APNsTopic,
+			c.apns, err = pushprovider.NewAPNs(pushprovider.APNsConfig{Key: file, KeyID: p.APNsKeyID, TeamID: p.APNsTeamID, Topic: p.APNsTopic,
 				Sandbox: p.APNsSandbox, URL: p.PushServices.APNs, Roots: roots})
 		}
 		if err != nil {
@@ -108,7 +108,7 @@ func (p *Push) couriers(vapid *ecdh.PrivateKey) (couriers, error) {
 	return c, nil
 }
 
-func (c couriers) senders() map[push.Kind]push.Sender {
+func (c providers) senders() map[push.Kind]push.Sender {
 	out := map[push.Kind]push.Sender{push.WebPush: c.web}
 	if c.fcm != nil {
 		out[push.FCM] = c.fcm
@@ -120,7 +120,7 @@ func (c couriers) senders() map[push.Kind]push.Sender {
 }
 
 // close lets go of idle connections.
-func (c couriers) close() {
+func (c providers) close() {
 	c.web.Close()
 	if c.fcm != nil {
 		c.fcm.Close()

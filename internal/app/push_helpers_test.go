@@ -9,7 +9,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/core/push"
-	"github.com/obscura-relay/obscura/internal/kit/couriertest"
+	"github.com/obscura-relay/obscura/internal/kit/pushtest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -22,7 +22,7 @@ var quick = push.Times{Grace: 50 * time.Millisecond, Jitter: time.Millisecond, P
 func impatient(p *push.Times) { p.Send = 300 * time.Millisecond }
 
 // towards makes a relay send to a push service of the test.
-func towards(web *couriertest.WebPush, change ...func(*push.Times)) func(*app.Config) {
+func towards(web *pushtest.WebPush, change ...func(*push.Times)) func(*app.Config) {
 	return func(cfg *app.Config) {
 		cfg.PushTimes = quick
 		for _, c := range change {
@@ -43,7 +43,7 @@ func vapid(t testing.TB, device *relaytest.Device) string {
 }
 
 // subscribe registers a subscription for a device.
-func subscribe(t testing.TB, relay *relaytest.Relay, device *relaytest.Device, web *couriertest.WebPush) *couriertest.Subscription {
+func subscribe(t testing.TB, relay *relaytest.Relay, device *relaytest.Device, web *pushtest.WebPush) *pushtest.Subscription {
 	t.Helper()
 	sub := web.Subscribe(vapid(t, device))
 	putWebPush(device, sub.Endpoint, sub.P256dh, sub.Auth).to(t, relay).want(t, 200, "")
@@ -60,7 +60,7 @@ func putToken(device *relaytest.Device, token string) ask {
 }
 
 // wakes waits until n wake-ups have come.
-func wakes(t testing.TB, web *couriertest.Service, n int) []couriertest.Wake {
+func wakes(t testing.TB, web *pushtest.Service, n int) []pushtest.Wake {
 	t.Helper()
 	relaytest.Eventually(t, fmt.Sprintf("%d wake-ups come", n), func() bool { return len(web.Wakes()) >= n })
 	got := web.Wakes()

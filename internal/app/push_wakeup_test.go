@@ -11,13 +11,13 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/core/push"
-	"github.com/obscura-relay/obscura/internal/kit/couriertest"
+	"github.com/obscura-relay/obscura/internal/kit/pushtest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
 	t.Parallel()
-	web := couriertest.NewWebPush(t)
+	web := pushtest.NewWebPush(t)
 	relay := relaytest.Start(t, towards(web, func(p *push.Times) { p.Grace, p.Pause = time.Hour, time.Hour }))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	sub := subscribe(t, relay, bob, web)
@@ -50,7 +50,7 @@ func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
 
 func TestADeviceThatAcknowledgesInTimeIsNotWokenUp(t *testing.T) {
 	t.Parallel()
-	web := couriertest.NewWebPush(t)
+	web := pushtest.NewWebPush(t)
 	relay := relaytest.Start(t, towards(web, func(p *push.Times) { p.Grace = 2 * time.Second }))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
@@ -67,7 +67,7 @@ func TestADeviceThatAcknowledgesInTimeIsNotWokenUp(t *testing.T) {
 
 func TestADeviceThatConnectsIsNotWokenUp(t *testing.T) {
 	t.Parallel()
-	web := couriertest.NewWebPush(t)
+	web := pushtest.NewWebPush(t)
 	relay := relaytest.Start(t, towards(web, func(p *push.Times) { p.Grace = time.Hour }))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
@@ -91,7 +91,7 @@ func TestADeviceThatConnectsIsNotWokenUp(t *testing.T) {
 // It is live on the other node and has unacknowledged mail: the node that is about to send asks.
 func TestADeviceThatIsLiveOnAnotherNodeIsNotWokenUp(t *testing.T) {
 	t.Parallel()
-	web := couriertest.NewWebPush(t)
+	web := pushtest.NewWebPush(t)
 	one := relaytest.Start(t, towards(web, func(p *push.Times) { p.Ask = time.Second }))
 	two := relaytest.StartOn(t, one.DatabaseURL, towards(web, func(p *push.Times) { p.Poll = time.Hour }))
 	alice, bob, carol := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
@@ -117,7 +117,7 @@ func TestADeviceThatIsLiveOnAnotherNodeIsNotWokenUp(t *testing.T) {
 
 func TestAWakeUpOutlivesARestartAndOneNodeSendsIt(t *testing.T) {
 	t.Parallel()
-	web := couriertest.NewWebPush(t)
+	web := pushtest.NewWebPush(t)
 	never := func(p *push.Times) { p.Poll = time.Hour }
 	first := relaytest.Start(t, towards(web, never))
 	alice := first.Register(t).NewDevice(t)
@@ -150,11 +150,11 @@ func TestAWakeUpOutlivesARestartAndOneNodeSendsIt(t *testing.T) {
 
 func TestATokenThatIsInvalidIsForgotten(t *testing.T) {
 	t.Parallel()
-	web := couriertest.NewWebPush(t)
+	web := pushtest.NewWebPush(t)
 	relay := relaytest.Start(t, towards(web))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
-	web.Then(couriertest.Status(http.StatusGone))
+	web.Then(pushtest.Status(http.StatusGone))
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	relaytest.Eventually(t, "the token is gone", func() bool { return tokens(t, relay, bob.ID) == 0 })
 	nothingScheduled(t, relay)
@@ -184,11 +184,11 @@ func TestATokenThatIsInvalidIsForgotten(t *testing.T) {
 
 func TestAWakeUpThatFailsIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	web := couriertest.NewWebPush(t)
+	web := pushtest.NewWebPush(t)
 	relay := relaytest.Start(t, towards(web, impatient))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
-	web.Then(couriertest.Status(503), couriertest.Hang, couriertest.Status(500), couriertest.Status(429, "Retry-After", "3600"))
+	web.Then(pushtest.Status(503), pushtest.Hang, pushtest.Status(500), pushtest.Status(429, "Retry-After", "3600"))
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	wakes(t, &web.Service, 5)
 	nothingScheduled(t, relay)
@@ -199,7 +199,7 @@ func TestAWakeUpThatFailsIsTriedAgain(t *testing.T) {
 		t.Errorf("%d lines in the log, want one a minute", n)
 	}
 	// Not for ever; then only newer mail is told of.
-	web.Always(couriertest.Status(503))
+	web.Always(pushtest.Status(503))
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	db := openDatabase(t, relay)
 	relaytest.Eventually(t, "it has been tried", func() bool {
@@ -218,7 +218,7 @@ func TestAWakeUpThatFailsIsTriedAgain(t *testing.T) {
 // Mail that comes while a wake-up is on its way gets one of its own.
 func TestMailDuringAWakeUpIsNotForgotten(t *testing.T) {
 	t.Parallel()
-	web := couriertest.NewWebPush(t)
+	web := pushtest.NewWebPush(t)
 	relay := relaytest.Start(t, towards(web))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
@@ -244,12 +244,12 @@ func TestMailDuringAWakeUpIsNotForgotten(t *testing.T) {
 // A relay that stops while a service hangs stops in time, and the next one sends.
 func TestARelayStopsWhileAServiceHangs(t *testing.T) {
 	t.Parallel()
-	web := couriertest.NewWebPush(t)
+	web := pushtest.NewWebPush(t)
 	long := func(p *push.Times) { p.Send, p.Lease = time.Hour, 2*time.Hour }
 	one := relaytest.Start(t, towards(web, long))
 	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
 	subscribe(t, one, bob, web)
-	web.Then(couriertest.Hang)
+	web.Then(pushtest.Hang)
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	wakes(t, &web.Service, 1)
 	start := time.Now()
@@ -265,12 +265,12 @@ func TestARelayStopsWhileAServiceHangs(t *testing.T) {
 // All three services at once, and a kind without a service is kept and not scheduled.
 func TestEachTokenGoesItsWay(t *testing.T) {
 	t.Parallel()
-	web, google, apple := couriertest.NewWebPush(t), couriertest.NewFCM(t), couriertest.NewAPNs(t)
+	web, google, apple := pushtest.NewWebPush(t), pushtest.NewFCM(t), pushtest.NewAPNs(t)
 	relay := relaytest.Start(t, towards(web), func(cfg *app.Config) {
 		cfg.FCMCredentials, cfg.APNsKey = google.Credentials, apple.Key
-		cfg.APNsKeyID, cfg.APNsTeamID, cfg.APNsTopic = couriertest.KeyID, couriertest.TeamID, couriertest.Topic
+		cfg.APNsKeyID, cfg.APNsTeamID, cfg.APNsTopic = pushtest.KeyID, pushtest.TeamID, pushtest.Topic
 		cfg.PushServices.FCM, cfg.PushServices.APNs = google.URL, apple.URL
-		for _, server := range []*couriertest.Service{&google.Service, &apple.Service} {
+		for _, server := range []*pushtest.Service{&google.Service, &apple.Service} {
 			cfg.PushServices.Roots = server.Roots // httptest has one certificate
 		}
 	})
@@ -303,14 +303,14 @@ func TestEachTokenGoesItsWay(t *testing.T) {
 // A session in which everything goes wrong that can, at the most talkative level.
 func TestALogTellsNothingAboutPushTokens(t *testing.T) {
 	t.Parallel()
-	web, google, apple := couriertest.NewWebPush(t), couriertest.NewFCM(t), couriertest.NewAPNs(t)
+	web, google, apple := pushtest.NewWebPush(t), pushtest.NewFCM(t), pushtest.NewAPNs(t)
 	key, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	relay := relaytest.Start(t, towards(web, impatient), func(cfg *app.Config) {
 		cfg.FCMCredentials, cfg.APNsKey = google.Credentials, apple.Key
-		cfg.APNsKeyID, cfg.APNsTeamID, cfg.APNsTopic = couriertest.KeyID, couriertest.TeamID, couriertest.Topic
+		cfg.APNsKeyID, cfg.APNsTeamID, cfg.APNsTopic = pushtest.KeyID, pushtest.TeamID, pushtest.Topic
 		cfg.PushServices.FCM, cfg.PushServices.APNs = google.URL, apple.URL
 		cfg.VAPIDKey = base64.RawURLEncoding.EncodeToString(key.Bytes())
 	})
@@ -329,9 +329,9 @@ func TestALogTellsNothingAboutPushTokens(t *testing.T) {
 	putWebPush(all[4], "https://127.0.0.1:1/nowhere-secret", nowhere.P256dh, nowhere.Auth).to(t, relay).want(t, 200, "")
 	putWebPush(all[4], "https://user@127.0.0.1:1/refused-secret", nowhere.P256dh, nowhere.Auth).to(t, relay).want(t, 400, "invalid_subscription")
 	found.text("endpoint", "nowhere-secret", "refused-secret", nowhere.P256dh, nowhere.Auth, "127.0.0.1:1/")
-	services := []*couriertest.Service{&web.Service, &google.Service, &apple.Service}
+	services := []*pushtest.Service{&web.Service, &google.Service, &apple.Service}
 	for _, s := range services {
-		s.Then(couriertest.Status(503), couriertest.Hang, couriertest.Status(400), couriertest.Status(410))
+		s.Then(pushtest.Status(503), pushtest.Hang, pushtest.Status(400), pushtest.Status(410))
 	}
 	for range 3 {
 		for _, d := range all {

@@ -32,22 +32,22 @@ import (
 
 // relay is the parts, wired.
 type relay struct {
-	db       *database
-	logger   *slog.Logger
-	metrics  *metrics.Metrics
-	accounts *account.Service
-	keys     *keys.Service
-	mailbox  *mailbox.Service
-	store    *blob.Store
-	blobs    *blob.Service
-	uploads  *api.Uploads
-	probes   chan struct{} // holds a token for every probe of the blob store under way
-	gateway  *gateway.Gateway
-	bus      *notice.Bus
-	push     *push.Service
-	couriers couriers
-	limits   *api.Limits
-	http     *fiber.App
+	db        *database
+	logger    *slog.Logger
+	metrics   *metrics.Metrics
+	accounts  *account.Service
+	keys      *keys.Service
+	mailbox   *mailbox.Service
+	store     *blob.Store
+	blobs     *blob.Service
+	uploads   *api.Uploads
+	probes    chan struct{} // holds a token for every probe of the blob store under way
+	gateway   *gateway.Gateway
+	bus       *notice.Bus
+	push      *push.Service
+	providers providers
+	limits    *api.Limits
+	http      *fiber.App
 
 	management  *http.Server
 	stopping    atomic.Bool
@@ -68,7 +68,7 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	if err != nil {
 		return nil, err
 	}
-	if r.couriers, err = cfg.couriers(vapid); err != nil {
+	if r.providers, err = cfg.providers(vapid); err != nil {
 		return nil, err
 	}
 	blobURL, err := cfg.blobURL()
@@ -90,7 +90,7 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	r.metrics.Queue("acknowledgements", r.mailbox.WaitingAcknowledgements)
 	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, PreKeyCounts: r.keys.Counts, LiveSessions: r.accounts.LiveSessions, Silence: r.bus.Silence,
 		Announce: r.announce, Left: func(device core.DeviceID) { r.push.Schedule(device) }, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
-	r.push = push.New(push.Config{DB: db.main, Async: db.async, PublicKey: vapid.PublicKey().Bytes(), Senders: r.couriers.senders(),
+	r.push = push.New(push.Config{DB: db.main, Async: db.async, PublicKey: vapid.PublicKey().Bytes(), Senders: r.providers.senders(),
 		PrivateNetworks: cfg.PushPrivateNetworks, Live: r.gateway.Live, Ask: r.askForSockets, Times: cfg.PushTimes, Counters: r.metrics, Logger: logger})
 	r.metrics.Queue("wakeups", r.push.Waiting)
 	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox, Blobs: r.blobs, Uploads: r.uploads, Push: r.push,

@@ -59,7 +59,7 @@ type Result struct {
 	Reason string
 }
 
-// Sender is the way out to one push service. It heeds its context, and is used from many goroutines.
+// Sender is one push provider. It heeds its context, and is used from many goroutines.
 type Sender interface {
 	Send(ctx context.Context, to Token) Result
 }

@@ -1,4 +1,4 @@
-package courier_test
+package pushprovider_test
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/obscura-relay/obscura/internal/core/push"
-	"github.com/obscura-relay/obscura/internal/courier"
-	"github.com/obscura-relay/obscura/internal/kit/couriertest"
+	"github.com/obscura-relay/obscura/internal/kit/pushtest"
+	"github.com/obscura-relay/obscura/internal/pushprovider"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -28,21 +28,21 @@ const (
 	wakePlain = `{"type":"wake"}`
 )
 
-// webPush is a service, a way out to it, and a subscription.
-func webPush(t *testing.T, private bool) (*couriertest.WebPush, *courier.WebPush, *couriertest.Subscription, push.Token) {
+// webPush is a service, its provider, and a subscription.
+func webPush(t *testing.T, private bool) (*pushtest.WebPush, *pushprovider.WebPush, *pushtest.Subscription, push.Token) {
 	t.Helper()
-	service := couriertest.NewWebPush(t)
+	service := pushtest.NewWebPush(t)
 	key, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := courier.NewWebPush(courier.WebPushConfig{Key: key, Contact: "mailto:push@example.org", PrivateNetworks: private, Roots: service.Roots})
+	out := pushprovider.NewWebPush(pushprovider.WebPushConfig{Key: key, Contact: "mailto:push@example.org", PrivateNetworks: private, Roots: service.Roots})
 	t.Cleanup(out.Close)
 	sub := service.Subscribe(base64.RawURLEncoding.EncodeToString(key.PublicKey().Bytes()))
 	return service, out, sub, token(t, sub)
 }
 
-func token(t *testing.T, sub *couriertest.Subscription) push.Token {
+func token(t *testing.T, sub *pushtest.Subscription) push.Token {
 	t.Helper()
 	public, err := base64.RawURLEncoding.DecodeString(sub.P256dh)
 	if err != nil {
@@ -55,14 +55,14 @@ func token(t *testing.T, sub *couriertest.Subscription) push.Token {
 	return push.Token{Kind: push.WebPush, Address: sub.Endpoint, P256dh: public, Auth: secret}
 }
 
-func fcm(t *testing.T) (*couriertest.FCM, *courier.FCM) {
+func fcm(t *testing.T) (*pushtest.FCM, *pushprovider.FCM) {
 	t.Helper()
-	service := couriertest.NewFCM(t)
+	service := pushtest.NewFCM(t)
 	file, err := os.ReadFile(service.Credentials)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := courier.NewFCM(courier.FCMConfig{Credentials: file, URL: service.URL, Roots: service.Roots})
+	out, err := pushprovider.NewFCM(pushprovider.FCMConfig{Credentials: file, URL: service.URL, Roots: service.Roots})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,14 +70,14 @@ func fcm(t *testing.T) (*couriertest.FCM, *courier.FCM) {
 	return service, out
 }
 
-func apns(t *testing.T) (*couriertest.APNs, *courier.APNs) {
+func apns(t *testing.T) (*pushtest.APNs, *pushprovider.APNs) {
 	t.Helper()
-	service := couriertest.NewAPNs(t)
+	service := pushtest.NewAPNs(t)
 	file, err := os.ReadFile(service.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := courier.NewAPNs(courier.APNsConfig{Key: file, KeyID: couriertest.KeyID, TeamID: couriertest.TeamID, Topic: couriertest.Topic,
+	out, err := pushprovider.NewAPNs(pushprovider.APNsConfig{Key: file, KeyID: pushtest.KeyID, TeamID: pushtest.TeamID, Topic: pushtest.Topic,
 		URL: service.URL, Roots: service.Roots})
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestEveryWakeUpIsTheSame(t *testing.T) {
 			t.Errorf("%d: %+v", i, w)
 		}
 	}
-	for _, wakes := range [][]couriertest.Wake{web.Wakes(), google.Wakes(), apple.Wakes()} {
+	for _, wakes := range [][]pushtest.Wake{web.Wakes(), google.Wakes(), apple.Wakes()} {
 		if len(wakes) != 3 || wakes[0] != wakes[1] || wakes[1] != wakes[2] {
 			t.Errorf("%+v", wakes)
 		}
@@ -137,18 +137,18 @@ func TestAnswersOfWebPush(t *testing.T) {
 		outcome push.Outcome
 		after   time.Duration
 	}{
-		{couriertest.Status(200), push.Delivered, 0},
-		{couriertest.Status(202), push.Delivered, 0},
-		{couriertest.Status(404), push.Invalid, 0},
-		{couriertest.Status(410), push.Invalid, 0},
-		{couriertest.Status(400), push.Rejected, 0},
-		{couriertest.Status(413), push.Rejected, 0},
-		{couriertest.Status(429, "Retry-After", "120"), push.Failed, 2 * time.Minute},
-		{couriertest.Status(503, "Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), push.Failed, time.Hour},
-		{couriertest.Status(503, "Retry-After", "soon"), push.Failed, 0},
-		{couriertest.Status(307, "Location", elsewhere.URL), push.Rejected, 0},
-		{couriertest.Status(302, "Location", elsewhere.URL), push.Rejected, 0},
-		{couriertest.Hang, push.Failed, 0},
+		{pushtest.Status(200), push.Delivered, 0},
+		{pushtest.Status(202), push.Delivered, 0},
+		{pushtest.Status(404), push.Invalid, 0},
+		{pushtest.Status(410), push.Invalid, 0},
+		{pushtest.Status(400), push.Rejected, 0},
+		{pushtest.Status(413), push.Rejected, 0},
+		{pushtest.Status(429, "Retry-After", "120"), push.Failed, 2 * time.Minute},
+		{pushtest.Status(503, "Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), push.Failed, time.Hour},
+		{pushtest.Status(503, "Retry-After", "soon"), push.Failed, 0},
+		{pushtest.Status(307, "Location", elsewhere.URL), push.Rejected, 0},
+		{pushtest.Status(302, "Location", elsewhere.URL), push.Rejected, 0},
+		{pushtest.Hang, push.Failed, 0},
 		{func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, push.Failed, 0},
 	} {
 		service.Then(c.answer)
@@ -192,16 +192,16 @@ func TestAnswersOfFCM(t *testing.T) {
 		answer  http.HandlerFunc
 		outcome push.Outcome
 	}{
-		{couriertest.JSON(404, `{"error":{"status":"NOT_FOUND","details":[{"@type":"`+fcmPath+`","errorCode":"UNREGISTERED"}]}}`), push.Invalid},
-		{couriertest.JSON(404, `{"error":{"status":"NOT_FOUND"}}`), push.Failed},
-		{couriertest.JSON(403, `{"error":{"details":[{"@type":"`+fcmPath+`","errorCode":"SENDER_ID_MISMATCH"}]}}`), push.Invalid},
-		{couriertest.JSON(403, `{"error":{"status":"PERMISSION_DENIED"}}`), push.Failed},
-		{couriertest.JSON(400, `{"error":{"details":[{"errorCode":"INVALID_ARGUMENT"},{"fieldViolations":[{"field":"message.token"}]}]}}`), push.Invalid},
-		{couriertest.JSON(400, `{"error":{"details":[{"errorCode":"INVALID_ARGUMENT"},{"fieldViolations":[{"field":"message.android.ttl"}]}]}}`), push.Rejected},
-		{couriertest.JSON(400, `no JSON`), push.Rejected},
-		{couriertest.Status(429), push.Failed},
-		{couriertest.Status(500), push.Failed},
-		{couriertest.Hang, push.Failed},
+		{pushtest.JSON(404, `{"error":{"status":"NOT_FOUND","details":[{"@type":"`+fcmPath+`","errorCode":"UNREGISTERED"}]}}`), push.Invalid},
+		{pushtest.JSON(404, `{"error":{"status":"NOT_FOUND"}}`), push.Failed},
+		{pushtest.JSON(403, `{"error":{"details":[{"@type":"`+fcmPath+`","errorCode":"SENDER_ID_MISMATCH"}]}}`), push.Invalid},
+		{pushtest.JSON(403, `{"error":{"status":"PERMISSION_DENIED"}}`), push.Failed},
+		{pushtest.JSON(400, `{"error":{"details":[{"errorCode":"INVALID_ARGUMENT"},{"fieldViolations":[{"field":"message.token"}]}]}}`), push.Invalid},
+		{pushtest.JSON(400, `{"error":{"details":[{"errorCode":"INVALID_ARGUMENT"},{"fieldViolations":[{"field":"message.android.ttl"}]}]}}`), push.Rejected},
+		{pushtest.JSON(400, `no JSON`), push.Rejected},
+		{pushtest.Status(429), push.Failed},
+		{pushtest.Status(500), push.Failed},
+		{pushtest.Hang, push.Failed},
 	} {
 		service.Then(c.answer)
 		want(t, out, to, c.outcome, 0)
@@ -222,15 +222,15 @@ func TestAnswersOfAPNs(t *testing.T) {
 		answer  http.HandlerFunc
 		outcome push.Outcome
 	}{
-		{couriertest.JSON(410, `{"reason":"Unregistered","timestamp":1}`), push.Invalid},
-		{couriertest.JSON(400, `{"reason":"BadDeviceToken"}`), push.Invalid},
-		{couriertest.JSON(400, `{"reason":"DeviceTokenNotForTopic"}`), push.Invalid},
-		{couriertest.JSON(400, `{"reason":"BadTopic"}`), push.Rejected},
-		{couriertest.JSON(403, `{"reason":"InvalidProviderToken"}`), push.Failed},
-		{couriertest.JSON(429, `{"reason":"TooManyRequests"}`), push.Failed},
-		{couriertest.JSON(503, `{"reason":"Shutdown"}`), push.Failed},
-		{couriertest.JSON(503, `no JSON`), push.Failed},
-		{couriertest.Hang, push.Failed},
+		{pushtest.JSON(410, `{"reason":"Unregistered","timestamp":1}`), push.Invalid},
+		{pushtest.JSON(400, `{"reason":"BadDeviceToken"}`), push.Invalid},
+		{pushtest.JSON(400, `{"reason":"DeviceTokenNotForTopic"}`), push.Invalid},
+		{pushtest.JSON(400, `{"reason":"BadTopic"}`), push.Rejected},
+		{pushtest.JSON(403, `{"reason":"InvalidProviderToken"}`), push.Failed},
+		{pushtest.JSON(429, `{"reason":"TooManyRequests"}`), push.Failed},
+		{pushtest.JSON(503, `{"reason":"Shutdown"}`), push.Failed},
+		{pushtest.JSON(503, `no JSON`), push.Failed},
+		{pushtest.Hang, push.Failed},
 	} {
 		service.Then(c.answer)
 		want(t, out, to, c.outcome, 0)
@@ -241,10 +241,10 @@ func TestAnswersOfAPNs(t *testing.T) {
 func TestFilesThatAreNotKeysAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, file := range []string{"", "{", "{}", `{"project_id":"p","client_email":"c","token_uri":"u","private_key":"no key"}`} {
-		if _, err := courier.NewFCM(courier.FCMConfig{Credentials: []byte(file)}); err == nil {
+		if _, err := pushprovider.NewFCM(pushprovider.FCMConfig{Credentials: []byte(file)}); err == nil {
 			t.Errorf("%q is taken", file)
 		}
-		if _, err := courier.NewAPNs(courier.APNsConfig{Key: []byte(file)}); err == nil {
+		if _, err := pushprovider.NewAPNs(pushprovider.APNsConfig{Key: []byte(file)}); err == nil {
 			t.Errorf("%q is taken", file)
 		}
 	}

@@ -1,4 +1,4 @@
-package courier
+package pushprovider
 
 import (
 	"bytes"
@@ -47,7 +47,7 @@ type FCMConfig struct {
 // ErrFCMCredentials says that the file is not one of a service account.
 var ErrFCMCredentials = errors.New("it is not the JSON file of a service account: project_id, client_email, private_key, private_key_id and token_uri")
 
-// NewFCM makes the way out to FCM.
+// NewFCM makes the provider for FCM.
 func NewFCM(cfg FCMConfig) (*FCM, error) {
 	var account struct {
 		Project    string `json:"project_id"`

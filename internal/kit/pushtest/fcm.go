@@ -1,4 +1,4 @@
-package couriertest
+package pushtest
 
 import (
 	"crypto/rand"

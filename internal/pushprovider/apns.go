@@ -1,4 +1,4 @@
-package courier
+package pushprovider
 
 import (
 	"context"
@@ -42,7 +42,7 @@ type APNsConfig struct {
 // ErrAPNsKey says that the file is not a key for APNs.
 var ErrAPNsKey = errors.New("it is not a .p8 file with an EC key")
 
-// NewAPNs makes the way out to APNs.
+// NewAPNs makes the provider for APNs.
 func NewAPNs(cfg APNsConfig) (*APNs, error) {
 	key, err := token.AuthKeyFromBytes(cfg.Key)
 	if err != nil {

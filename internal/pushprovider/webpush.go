@@ -1,4 +1,4 @@
-package courier
+package pushprovider
 
 import (
 	"context"
@@ -42,7 +42,7 @@ type WebPushConfig struct {
 	Roots *x509.CertPool
 }
 
-// NewWebPush makes the way out to the push services of Web Push.
+// NewWebPush makes the provider for the push services of Web Push.
 func NewWebPush(cfg WebPushConfig) *WebPush {
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	if !cfg.PrivateNetworks {

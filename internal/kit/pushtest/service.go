@@ -1,8 +1,8 @@
-// Package couriertest is push services inside a test, which hold what they get against what real ones ask
+// Package pushtest is push services inside a test, which hold what they get against what real ones ask
 // for: signatures, headers, encryption. For tests only.
 //
 // Invariant: a wake-up that a real service would not take, or whose app could not read it, fails the test.
-package couriertest
+package pushtest
 
 import (
 	"crypto/x509"
