@@ -99,8 +99,8 @@ prepare() {
   chroot "$root" chown -R "$5" "$home"
 }
 
-# away: the root goes; what was built stays for the next one.
-away() {
+# remove_root: the root goes; what was built stays for the next one.
+remove_root() {
   mv "$root$home/.cache/go-build" "$scratch/"
   umount "$root/proc" "$root/dev/pts" "$root/dev/shm"
   if [ -d "$modules" ]; then umount "$root/var/cache/modules"; fi
@@ -150,7 +150,7 @@ case_root() {
   step "root: make run, which installs the rest, and the first message" first_message root
   step "root: make demo" as root "make demo"
   step "root: make test, two packages of it" as root "make test PACKAGES='$packages'"
-  away
+  remove_root
 }
 
 case_user() {
@@ -165,7 +165,7 @@ case_user() {
   step "user: make run and the first message" first_message newcomer
   step "user: make demo" as newcomer "make demo"
   step "user: make test, two packages of it" as newcomer "make test PACKAGES='$packages'"
-  away
+  remove_root
 }
 
 relay=()

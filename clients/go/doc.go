@@ -19,6 +19,6 @@
 // Waits are random between 0 and d, where d begins at 1 s and doubles up to 60 s; on 429 and 503 they are what Retry-After says plus a random
 // part of it. When that is later than the deadline of the context, the answer comes back as an error at once.
 //
-// A context without an end is a call without an end while the relay is away. A call that is renewing the tokens when its context ends returns
+// A context without an end is a call without an end while the relay is unavailable. A call that is renewing the tokens when its context ends returns
 // up to 10 s later if the answer to that got lost: until then the relay forgives a second use of the refresh token.
 package obscura

@@ -55,7 +55,7 @@ func TestReadyzNamesThePartThatIsAway(t *testing.T) {
 		t.Errorf("without a database: %d %v", status, parts)
 	}
 	if status, _ := manage(t, relay, "/livez"); status != 200 {
-		t.Errorf("/livez says %d while the database is away", status)
+		t.Errorf("/livez says %d while the database is unavailable", status)
 	}
 	register("not_now", relaytest.Password).to(t, relay).want(t, 503, "unavailable")
 	ask{method: "GET", path: "/openapi.yaml"}.to(t, relay).want(t, 200, "")

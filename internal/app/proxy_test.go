@@ -92,7 +92,7 @@ func (w *wall) serve(client net.Conn) {
 	both.Wait()
 }
 
-// enter remembers the two ends, unless the database is away.
+// enter remembers the two ends, unless the database is unavailable.
 func (w *wall) enter(conns ...net.Conn) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

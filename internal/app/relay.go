@@ -171,7 +171,7 @@ func (r *relay) closeDoors(doors *api.Listener, timeout time.Duration) {
 	doors.Abandon() // what had not ended in time, and a listener that the server had not yet got hold of
 	r.uploads.Abandon()
 	_ = errors.Join(r.management.Shutdown(ctx), r.management.Close())
-	// Acknowledgements that a database that is away does not take are given up when time is.
+	// Acknowledgements that a database that is unavailable does not take are given up when time is.
 	time.AfterFunc(timeout, r.mailbox.GiveUp)
 }
 

@@ -26,7 +26,7 @@ func TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus(t *testing.T) {
 		"the connection is cut just after":         {after: func(t *testing.T, _ *wall, one *relaytest.Relay) { execute(t, inside(t, one), terminate) }},
 		"the connection is silent but not dead":    {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.freeze("obscura-notices") }},
 		"the connection answers and hears nothing": {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.deafen() }},
-		"the database is away for this node": {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.leave() },
+		"the database is unavailable for this node": {before: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.leave() },
 			after: func(_ *testing.T, w *wall, _ *relaytest.Relay) { w.comeBack() }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus(t *testing.T) {
 				if got.status == 200 && asked.Sub(ended) > time.Second {
 					t.Fatalf("accepted %v after its end", asked.Sub(ended))
 				}
-				return got.status == 401 // 503 while the database is away
+				return got.status == 401 // 503 while the database is unavailable
 			})
 			if e := <-closed; e.code != 4401 || e.at.Sub(ended) > socketEnds {
 				t.Errorf("the socket ended with %d after %v", e.code, e.at.Sub(ended))

@@ -113,7 +113,7 @@ func TestAPollThatFailedIsRepeated(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		f, _, done := b.connect(t, 10, handover{})
 		drained(t, f)
-		b.meet(away)
+		b.meet(unavailable)
 		b.fill(1, 1)
 		defer b.polling()()
 		b.LookAtAll()

@@ -68,7 +68,7 @@ func TestABacklogIsSentOnceWhateverComesBetween(t *testing.T) {
 		b.gaps = []core.Gap{{From: 5, To: 5, Reason: core.GapCap}, {From: 40, To: 41, Reason: core.GapCap}}
 		b.meet(func(ctx context.Context, what string) error {
 			if what == "gaps" && b.times(what) < 3 {
-				return away(ctx, what)
+				return unavailable(ctx, what)
 			}
 			return nil
 		})

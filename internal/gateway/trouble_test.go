@@ -11,19 +11,19 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
-// away and hanging are what happens to databases.
-func away(context.Context, string) error { return core.Busy(context.Canceled) }
+// unavailable and hanging are what happens to databases.
+func unavailable(context.Context, string) error { return core.Busy(context.Canceled) }
 
 func hanging(ctx context.Context, _ string) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-// A socket survives a database that is away, or that does not answer: it is pinged in time for its client
+// A socket survives a database that is unavailable, or that does not answer: it is pinged in time for its client
 // not to be given up, and told everything when the database is back.
 func TestASocketSurvivesADatabaseThatIsAway(t *testing.T) {
 	t.Parallel()
-	for name, trouble := range map[string]func(context.Context, string) error{"away": away, "hanging": hanging} {
+	for name, trouble := range map[string]func(context.Context, string) error{"unavailable": unavailable, "hanging": hanging} {
 		t.Run(name, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, b *fakeBox) {
 				b.fill(1, 1)

@@ -178,7 +178,7 @@ func TestTheBusReconnectsAndSaysThatNoticesMayBeMissing(t *testing.T) {
 	}
 }
 
-// While the listening connection is away the node does not trust what it remembers.
+// While the listening connection is unavailable the node does not trust what it remembers.
 func TestANodeThatCannotListenIsNotFresh(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)
@@ -195,7 +195,7 @@ func TestANodeThatCannotListenIsNotFresh(t *testing.T) {
 	behind.freshBecomes(t, false, trust+pulse+wait/4)
 	died := time.Now()
 	if n := len(behind.resyncs); n != 0 {
-		t.Errorf("%d resyncs while it is away", n)
+		t.Errorf("%d resyncs while it is unavailable", n)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()

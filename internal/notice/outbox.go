@@ -77,7 +77,7 @@ func (b *Bus) send(ctx context.Context) error {
 		}
 		if err := b.hint(ctx, payloads); err != nil && ctx.Err() == nil {
 			b.cfg.Logger.Warn("could not notify the other nodes; their polls find the mail", "component", "notices", "error", err)
-			select { // the database is away: collect, do not hammer
+			select { // the database is unavailable: collect, do not hammer
 			case <-ctx.Done():
 			case <-time.After(pulse):
 			}

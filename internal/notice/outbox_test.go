@@ -69,7 +69,7 @@ func TestHintsAreCoalesced(t *testing.T) {
 	}
 }
 
-// The outbox is bounded while the database is away: what does not fit is left to the polls. Afterwards
+// The outbox is bounded while the database is unavailable: what does not fit is left to the polls. Afterwards
 // it works as before, and revocations never pass through it.
 func TestAFullOutboxDropsHintsOnly(t *testing.T) {
 	t.Parallel()

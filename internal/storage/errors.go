@@ -50,14 +50,14 @@ func classify(ctx context.Context, err error) error {
 	if isUnstorableText(err) {
 		return errText
 	}
-	if away(err) || ctx.Err() != nil {
+	if unavailable(err) || ctx.Err() != nil {
 		return core.Busy(Redact(err))
 	}
 	return Redact(err)
 }
 
-// away reports whether the database cannot be reached or cannot take work now.
-func away(err error) bool {
+// unavailable reports whether the database cannot be reached or cannot take work now.
+func unavailable(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		switch {

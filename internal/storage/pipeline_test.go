@@ -139,6 +139,6 @@ func TestAPipelineEndsWithItsContext(t *testing.T) {
 	}
 	away := open(t, "postgres://somebody@127.0.0.1:1/nothing?sslmode=disable")
 	if err := away.InPipeline(t.Context(), func(db.DBTX) error { return nil }); core.KindOf(err) != core.Unavailable {
-		t.Errorf("a database that is away: %v", err)
+		t.Errorf("a database that is unavailable: %v", err)
 	}
 }

@@ -69,7 +69,7 @@ func (t *tracer) TraceBatchEnd(_ context.Context, _ *pgx.Conn, data pgx.TraceBat
 func (t *tracer) failed(sql string, err error) {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
-		return // no answer of the server: the caller says that it is away
+		return // no answer of the server: the caller says that it is unavailable
 	}
 	level := slog.LevelWarn
 	if expected[pg.Code] {

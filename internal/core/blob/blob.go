@@ -5,7 +5,7 @@
 // together with a row for the trash, in one transaction, and whoever empties the trash deletes the blob.
 // So a blob may outlive its row for a while, and never the other way round. Nothing is ever whole in
 // memory, and no call to the store waits without a deadline. On failure an upload leaves nothing behind:
-// at once, or after its deadline when the process died. A store that is away is core.Unavailable.
+// at once, or after its deadline when the process died. A store that is unavailable is core.Unavailable.
 package blob
 
 import (

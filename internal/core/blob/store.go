@@ -53,7 +53,7 @@ func (s *Store) put(ctx context.Context, key string, body io.Reader, size int64)
 	case source.failed() != nil:
 		return source.failed()
 	case err != nil:
-		return away(err)
+		return unavailable(err)
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func (s *Store) open(ctx context.Context, key string, offset, length int64) (*Re
 		if errors.Is(err, errMissing) {
 			return nil, errMissing
 		}
-		return nil, away(err)
+		return nil, unavailable(err)
 	}
 	return &Reader{ReadCloser: r, cancel: cancel}, nil
 }
@@ -105,7 +105,7 @@ func (s *Store) delete(ctx context.Context, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.time)
 	defer cancel()
 	if err := s.place.delete(ctx, key); err != nil && !errors.Is(err, errMissing) {
-		return away(err)
+		return unavailable(err)
 	}
 	return nil
 }
@@ -133,7 +133,7 @@ func (s *Store) old(ctx context.Context, prefix string, age time.Duration, take 
 	case taken != nil:
 		return taken
 	case err != nil:
-		return away(err)
+		return unavailable(err)
 	}
 	return take(keys)
 }
@@ -155,13 +155,13 @@ func (s *Store) probe(ctx context.Context) error {
 		err = errors.New("what was read is not what was written")
 	}
 	if err != nil {
-		return errors.Join(away(err), s.delete(ctx, key))
+		return errors.Join(unavailable(err), s.delete(ctx, key))
 	}
 	return s.delete(ctx, key)
 }
 
-// away is the answer when the store does not do its work. The cause is for the log, which names no blob.
-func away(err error) error {
+// unavailable is the answer when the store does not do its work. The cause is for the log, which names no blob.
+func unavailable(err error) error {
 	return &core.Error{Kind: core.Unavailable, Code: "blobs_unavailable", RetryAfter: 5 * time.Second, Cause: redact(err),
 		Sentence: "The store of attachments and backups is unavailable; try again shortly."}
 }

@@ -43,7 +43,7 @@ func (s *Service) forget(ctx context.Context, acks []*ack) {
 	}
 }
 
-// GiveUp makes acknowledgements that have not been worked on be forgotten, now: the database is away and
+// GiveUp makes acknowledgements that have not been worked on be forgotten, now: the database is unavailable and
 // the process has to end.
 func (s *Service) GiveUp() { s.giveUp() }
 

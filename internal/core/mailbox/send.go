@@ -56,7 +56,7 @@ type sendAnswer struct {
 }
 
 // Send stores a batch durably, exactly once, and returns the positions of the submissions that name no
-// device. Returns ErrKeyReused, or core.Unavailable when too much waits or the database is away; then
+// device. Returns ErrKeyReused, or core.Unavailable when too much waits or the database is unavailable; then
 // the batch may have been stored nevertheless, and the same batch sent again gets the first answer.
 func (s *Service) Send(ctx context.Context, sender core.Principal, b Batch) (invalid []int16, err error) {
 	var answer sendAnswer

@@ -194,7 +194,7 @@ func TestBackoffDoublesWithinBounds(t *testing.T) {
 	}
 }
 
-// A database that is away loses nothing that was to be scheduled.
+// A database that is unavailable loses nothing that was to be scheduled.
 func TestWhatCannotBeScheduledWaits(t *testing.T) {
 	t.Parallel()
 	s, _, inside := service(t, Times{Linger: time.Millisecond})
