@@ -19,10 +19,15 @@ func FolderURL(folder string) (string, error) {
 
 var errURL = errors.New("--blob-url must look like file:///FOLDER or s3://BUCKET?region=REGION")
 
+// errHost: file://srv/blobs is the folder /blobs of a machine named srv.
+var errHost = errors.New("--blob-url names a folder with three slashes, file:///FOLDER: after two there is a host name, and the folder has to be on this machine")
+
 // CheckURL returns an exact sentence for a URL that Open cannot take.
 func CheckURL(address string) error {
 	u, err := url.Parse(address)
 	switch {
+	case err == nil && u.Scheme == "file" && u.Path != "" && u.Host != "" && u.Host != "." && u.Host != "localhost":
+		return errHost
 	case err == nil && u.Scheme == "file" && u.Path != "":
 		return nil
 	case err == nil && u.Scheme == "s3" && u.Host != "":

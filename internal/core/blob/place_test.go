@@ -26,6 +26,9 @@ func TestAnS3URLIsReadOrRefusedInASentence(t *testing.T) {
 		"gs://b":                                 errURL.Error(),
 		"file://":                                errURL.Error(),
 		"file:///a":                              "",
+		"file://./a":                             "",
+		"file://localhost/a":                     "",
+		"file://srv/blobs":                       errHost.Error(),
 		"%":                                      errURL.Error(),
 		"https://b.s3.eu-west-1.amazonaws.com/x": errURL.Error(),
 	} {
