@@ -136,7 +136,7 @@ func openDatabase(ctx context.Context, cfg Database, conns int32, logger *slog.L
 		}
 		logger.Info("starting a private PostgreSQL", "folder", folder)
 		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-			return nil, fmt.Errorf("cannot make the data folder: %w", err)
+			return nil, errDataDir(cfg.DataDir, err)
 		}
 		d.private = postgres.Config{DataDir: folder, BinDir: cfg.PostgresBin, Logger: logger, MaxConnections: int(conns) + asyncConns + 16}
 		if d.cluster, err = postgres.Start(ctx, d.private); err != nil {

@@ -141,9 +141,18 @@ func (c *Config) blobURL() (string, error) {
 	}
 	folder := filepath.Join(c.DataDir, "blobs")
 	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return "", fmt.Errorf("the folder of the blobs cannot be made: %w", err)
+		return "", errDataDir(c.DataDir, err)
 	}
 	return blob.FolderURL(folder)
+}
+
+// errDataDir says what to change when nothing can be made in the data folder.
+func errDataDir(folder string, err error) error {
+	if whole, absErr := filepath.Abs(folder); absErr == nil {
+		folder = whole
+	}
+	return fmt.Errorf("the data folder %s cannot be made or written to: %w: name another with --data-dir (OBSCURA_DATA_DIR), "+
+		"or make it and give it to the user that runs the relay", folder, err)
 }
 
 // UnknownVariable returns an error for a variable in environ that starts with OBSCURA_ and is none of

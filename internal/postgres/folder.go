@@ -27,11 +27,11 @@ func (c *Cluster) path(name string) string { return filepath.Join(c.cfg.DataDir,
 // openFolder takes the folder for this relay and opens the place of the socket.
 func (c *Cluster) openFolder() error {
 	if err := os.MkdirAll(c.cfg.DataDir, 0o700); err != nil {
-		return fmt.Errorf("postgres: %w", err)
+		return c.errFolder(err)
 	}
 	var err error
 	if c.lock, err = os.OpenFile(c.path("lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
-		return fmt.Errorf("postgres: %w", err)
+		return c.errFolder(err)
 	}
 	switch err := unix.Flock(int(c.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
 	case errors.Is(err, unix.EWOULDBLOCK):
@@ -52,6 +52,12 @@ func (c *Cluster) openFolder() error {
 		c.host = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), c.run.Fd())
 	}
 	return nil
+}
+
+// errFolder says what to change when the folder cannot be made or used.
+func (c *Cluster) errFolder(err error) error {
+	return fmt.Errorf("postgres: the data folder %s cannot be made or written to: %w: "+
+		"start the relay as the user whose folder it is, give it to this one, or name another", c.cfg.DataDir, err)
 }
 
 // release gives the folder to the next relay, once. The server has ended.
@@ -115,7 +121,7 @@ func (c *Cluster) initdb(ctx context.Context) error {
 	var stderr bytes.Buffer
 	cmd.Stderr, cmd.WaitDelay = &stderr, time.Second
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("postgres: initdb failed: %w: %s", err, strings.TrimSpace(stderr.String()))
+		return fmt.Errorf("postgres: the data folder %s cannot be filled, initdb failed: %w", c.cfg.DataDir, reason(stderr.String(), err))
 	}
 	if err := c.account.give(c.path("initdb")); err != nil {
 		return fmt.Errorf("postgres: %w", err)
@@ -124,6 +130,19 @@ func (c *Cluster) initdb(ctx context.Context) error {
 		return fmt.Errorf("postgres: %w", err)
 	}
 	return syncDir(c.cfg.DataDir)
+}
+
+// reason is the first thing that a program of PostgreSQL said had failed, on one line; what it says after that
+// follows from it. Without any, all that it said.
+func reason(said string, err error) error {
+	for line := range strings.Lines(said) {
+		for _, severity := range []string{"FATAL:", "PANIC:", "ERROR:", "error:"} {
+			if _, text, found := strings.Cut(line, severity); found {
+				return fmt.Errorf("%s (%w)", strings.TrimSpace(text), err)
+			}
+		}
+	}
+	return fmt.Errorf("%w: %s", err, strings.Join(strings.Fields(said), " "))
 }
 
 // makeDir opens a folder of an account, made if need be.

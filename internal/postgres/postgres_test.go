@@ -154,7 +154,16 @@ func TestMissingPrograms(t *testing.T) {
 	cfg := config(filepath.Join(t.TempDir(), "data"))
 	cfg.BinDir = t.TempDir()
 	_, err := postgres.Start(t.Context(), cfg)
-	want := "postgres: " + cfg.BinDir + " does not hold the programs initdb and postgres"
+	want := "postgres: " + cfg.BinDir + " does not hold the programs initdb and postgres: correct --postgres-bin (OBSCURA_POSTGRES_BIN), or leave it out"
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+func TestAFolderThatCannotBeMadeNamesWhatToChange(t *testing.T) {
+	_, err := postgres.Start(t.Context(), config("/dev/null/data"))
+	want := "postgres: the data folder /dev/null/data cannot be made or written to: mkdir /dev/null: not a directory: " +
+		"start the relay as the user whose folder it is, give it to this one, or name another"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}

