@@ -74,7 +74,7 @@ What is wrong with a value is said in one sentence, and the relay does not start
 
 Durations are written ` + "`250ms`, `20s`, `10m`" + `. Rates are written ` + "`EVENTS/DURATION`" + `: ` + "`30/10m`" + ` allows
 thirty events at once, and further ones as time passes, at thirty in ten minutes. Lists are
-separated by commas. Where two variables are named, the first that is set counts.
+separated by commas, without spaces. Where two variables are named, the first that is set counts.
 
 Other commands explain themselves: ` + "`obscura --help`, `obscura COMMAND --help`" + `. Limits that clients
 rely on are part of the contract and cannot be configured: they are listed in the

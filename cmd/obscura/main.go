@@ -79,6 +79,9 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return sentence(err, parser.Model.Node)
 	}
+	if err := emptyFlag(parsed); err != nil {
+		return err
+	}
 	if err := app.UnknownVariable(os.Environ(), variables(parser.Model.Node)); err != nil {
 		return err
 	}

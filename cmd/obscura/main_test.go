@@ -98,20 +98,24 @@ func TestWhatIsWrongIsSaidInOneLine(t *testing.T) {
 		{nil, []string{"serve", "--frob"}, "there is no flag --frob; --help lists those that there are"},
 		{nil, []string{"serve", "--listn=x"}, "there is no flag --listn, perhaps --listen;"},
 		{[]string{"OBSCURA_LISTN=secret"}, []string{"serve"}, "the environment variable OBSCURA_LISTN is not known"},
-		{[]string{"OBSCURA_LISTEN=3000"}, []string{"serve"}, "--listen must be HOST:PORT, for example 127.0.0.1:3000"},
-		{nil, []string{"serve", "--listen=3000"}, "--listen must be HOST:PORT, for example 127.0.0.1:3000"},
-		{nil, []string{"serve", "--database-connections=1"}, "--database-connections must be at least 4"},
+		{[]string{"OBSCURA_LISTEN=3000"}, []string{"serve"}, "--listen (OBSCURA_LISTEN) must be HOST:PORT, for example 127.0.0.1:3000"},
+		{nil, []string{"serve", "--listen=3000"}, "--listen (OBSCURA_LISTEN) must be HOST:PORT, for example 127.0.0.1:3000"},
+		{nil, []string{"serve", "--database-connections=1"}, "--database-connections (OBSCURA_DATABASE_CONNECTIONS) must be at least 4"},
 		{[]string{"OBSCURA_RATE_LIMITS=maybe"}, []string{"serve"}, `--rate-limits (OBSCURA_RATE_LIMITS) must be one of on, off`},
 		{[]string{"OBSCURA_LIMIT_SENDS=many"}, []string{"serve"}, "--limit-sends (OBSCURA_LIMIT_SENDS) must be a rate EVENTS/TIME, for example 20/1m"},
 		{[]string{"OBSCURA_LIMITS=sends=many"}, []string{"serve"}, "--limit (OBSCURA_LIMITS) must be rates by name, for example sends=3000/1m"},
 		{nil, []string{"serve", "--limit=sends"}, "--limit (OBSCURA_LIMITS) must be rates by name, for example sends=3000/1m"},
 		{[]string{"OBSCURA_LIMITS=frobs=1/1m"}, []string{"serve"}, `there is no limit "frobs"; the limits are register, log-in`},
 		{nil, []string{"serve", "--limit=frobs=1/1m"}, `there is no limit "frobs"; the limits are register, log-in`},
-		{[]string{"OBSCURA_TRUSTED_PROXIES=10.0.0.1"}, []string{"serve"}, "--trusted-proxies (OBSCURA_TRUSTED_PROXIES) must be networks, for example 10.0.0.0/8,::1/128"},
-		{[]string{"OBSCURA_TOKEN_KEY=c2VjcmV0c2VjcmV0"}, []string{"serve"}, "--token-key must be at least 32 bytes in base64"},
-		{[]string{"OBSCURA_CORS_ORIGINS=https://a.example,b.example"}, []string{"serve"}, "--cors-origins must be"},
+		{[]string{"OBSCURA_LIMITS=sends=1/1m, frobs=1/1m"}, []string{"serve"}, `there is no limit "frobs"; the limits are register, log-in`},
+		{nil, []string{"serve", "--attachment-quota=1MiB"}, "--attachment-quota (OBSCURA_ATTACHMENT_QUOTA) and --attachment-daily-quota (OBSCURA_ATTACHMENT_DAILY_QUOTA) must have room"},
+		{nil, []string{"migrate", "--database-url="}, "--database-url (OBSCURA_DATABASE_URL, DATABASE_URL) must be given with a value: --database-url=URL"},
+		{[]string{url}, []string{"serve", "--data-dir="}, "--data-dir (OBSCURA_DATA_DIR) must be given with a value"},
+		{[]string{"OBSCURA_TRUSTED_PROXIES=10.0.0.1"}, []string{"serve"}, "--trusted-proxies (OBSCURA_TRUSTED_PROXIES) must be networks, separated by commas without spaces, for example 10.0.0.0/8,::1/128"},
+		{[]string{"OBSCURA_TOKEN_KEY=c2VjcmV0c2VjcmV0"}, []string{"serve"}, "--token-key (OBSCURA_TOKEN_KEY) must be at least 32 bytes in base64"},
+		{[]string{"OBSCURA_CORS_ORIGINS=https://a.example,b.example"}, []string{"serve"}, "--cors-origins (OBSCURA_CORS_ORIGINS) must be"},
 		{[]string{"OBSCURA_READ_TIMEOUT=soon"}, []string{"serve"}, "--read-timeout (OBSCURA_READ_TIMEOUT) must be a time, for example 250ms, 20s or 10m"},
-		{[]string{"OBSCURA_READ_TIMEOUT=1ms"}, []string{"serve"}, "--read-timeout must be at least 100ms"},
+		{[]string{"OBSCURA_READ_TIMEOUT=1ms"}, []string{"serve"}, "--read-timeout (OBSCURA_READ_TIMEOUT) must be at least 100ms"},
 		{[]string{"OBSCURA_LOG_LEVEL=loud"}, []string{"serve"}, "--log-level (OBSCURA_LOG_LEVEL) must be debug, info, warn or error"},
 		{[]string{"OBSCURA_DATABASE_URL=mysql://u:hunter2hunter2@h/d"}, []string{"serve"}, "the database URL is not valid: it must look like postgres://user@host/database"},
 		{[]string{"DATABASE_URL=:hunter2hunter2"}, []string{"migrate"}, "the database URL is not valid"},
@@ -128,6 +132,16 @@ func TestWhatIsWrongIsSaidInOneLine(t *testing.T) {
 		if strings.Contains(out, "hunter2") || strings.Contains(out, "c2VjcmV0") {
 			t.Errorf("%v: a secret is printed: %s", c.environ, out)
 		}
+	}
+}
+
+func TestADataFolderThatCannotBeMadeNamesItsSetting(t *testing.T) {
+	t.Parallel()
+	out := fails(t, nil, "migrate", "--data-dir=/dev/null")
+	want := "obscura: the data folder /dev/null cannot be made or written to: mkdir /dev/null: not a directory: name another with " +
+		"--data-dir (OBSCURA_DATA_DIR), or make it and give it to the user that runs the relay\n"
+	if !strings.HasSuffix(out, want) {
+		t.Errorf("%q, want %q at its end", out, want)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 var (
 	badValue = regexp.MustCompile(`^--(?:\[?no-\]?)?([a-z0-9-]+)(?:: | must be one of )`)
 	unknown  = regexp.MustCompile(`^unknown flag (-\S+?)(?:, did you mean.*"(--?[a-z][a-z-]+)".*)?$`)
+	ownFlag  = regexp.MustCompile(`--([a-z][a-z-]*[a-z])( \(OBSCURA_)?`)
 	extra    = regexp.MustCompile(`^unexpected (?:flag )?argument (.+?)(?:, did you mean.*"([a-z]+)".*)?$`)
 )
 
@@ -53,10 +54,21 @@ func sentence(err error, commands *kong.Node) error {
 	}
 	if selected != nil {
 		if rest, ours := strings.CutPrefix(said, selected.Path()+": "); ours { // of Validate
-			return errors.New(rest)
+			return errors.New(withVariables(rest, selected))
 		}
 	}
 	return err
+}
+
+// withVariables puts the variable beside each flag of a command that a sentence names: the value may have come from there.
+func withVariables(said string, command *kong.Node) string {
+	return ownFlag.ReplaceAllStringFunc(said, func(name string) string {
+		flag := find(command, strings.TrimPrefix(name, "--"))
+		if flag == nil || len(flag.Envs) == 0 {
+			return name
+		}
+		return name + " (" + strings.Join(flag.Envs, ", ") + ")"
+	})
 }
 
 func meant(name string) string {
@@ -64,6 +76,17 @@ func meant(name string) string {
 		return ""
 	}
 	return ", perhaps " + name
+}
+
+// emptyFlag refuses --flag= and --flag="$NAME" with a name that is not set: it would silently mean the default. A variable
+// may be empty.
+func emptyFlag(parsed *kong.Context) error {
+	for _, step := range parsed.Path {
+		if flag := step.Flag; flag != nil && flag.Target.Kind() == reflect.String && flag.Target.String() == "" {
+			return errors.New(withVariables("--"+flag.Name, parsed.Selected()) + " must be " + form(flag))
+		}
+	}
+	return nil
 }
 
 // find looks for a flag of a name in all commands.
@@ -91,7 +114,7 @@ func form(flag *kong.Flag) string {
 	case reflect.TypeFor[slog.Level]():
 		return "debug, info, warn or error"
 	case reflect.TypeFor[[]netip.Prefix]():
-		return "networks, for example 10.0.0.0/8,::1/128"
+		return "networks, separated by commas without spaces, for example 10.0.0.0/8,::1/128"
 	case reflect.TypeFor[app.Rate]():
 		return "a rate EVENTS/TIME, for example 20/1m"
 	case reflect.TypeFor[app.Rates]():

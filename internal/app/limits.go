@@ -22,7 +22,7 @@ func (r *Rates) UnmarshalText(text []byte) error {
 		*r = Rates{}
 	}
 	for change := range strings.SplitSeq(string(text), ",") {
-		name, value, found := strings.Cut(change, "=")
+		name, value, found := strings.Cut(strings.TrimSpace(change), "=")
 		var rate limit.Rate
 		if err := rate.UnmarshalText([]byte(value)); !found || err != nil {
 			return errors.New("it must look like sends=3000/1m")
