@@ -60,7 +60,7 @@ func (r routes) UploadBackup(c *fiber.Ctx, params api.UploadBackupParams) error 
 		return err
 	}
 	return s.receive(c, core.MinBackup, core.MaxBackup, func(ctx context.Context, body io.Reader, size int64, answer *fasthttp.Response) error {
-		version, err := s.cfg.Blobs.Back(ctx, p, replaces, size, body)
+		version, err := s.cfg.Blobs.StoreBackup(ctx, p, replaces, size, body)
 		if err != nil {
 			return err
 		}

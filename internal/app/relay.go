@@ -154,7 +154,7 @@ func (r *relay) resync() {
 func (r *relay) workers() []func(context.Context) error {
 	return []func(context.Context) error{
 		r.mailbox.RunSends, r.mailbox.RunAcknowledgements, r.keys.Run, r.gateway.Run, r.bus.Run, r.blobs.Run, r.push.Run,
-		r.sweep, r.vacuum, r.rotate, r.walk, r.watchReadiness,
+		r.sweep, r.vacuum, r.rotate, r.deleteOrphans, r.watchReadiness,
 	}
 }
 
@@ -227,8 +227,8 @@ func (r *relay) sweep(ctx context.Context) error {
 	})
 }
 
-// walk looks for blobs that nobody knows, on one node at a time: an hour after the start, and then daily.
-func (r *relay) walk(ctx context.Context) error {
+// deleteOrphans looks for blobs that nobody knows, on one node at a time: an hour after the start, and then daily.
+func (r *relay) deleteOrphans(ctx context.Context) error {
 	var last time.Time
 	return every(ctx, time.Hour, func() {
 		if time.Since(last) < walkEvery {
@@ -236,7 +236,7 @@ func (r *relay) walk(ctx context.Context) error {
 		}
 		last = time.Now()
 		_, err := r.db.async.WithLock(ctx, storage.LockWalk, func() error {
-			found, err := r.blobs.Walk(ctx)
+			found, err := r.blobs.DeleteOrphans(ctx)
 			if found > 0 {
 				r.logger.Warn("deleted blobs that the database does not name", "component", "blobs", "count", found)
 			}

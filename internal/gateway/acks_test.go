@@ -37,7 +37,7 @@ func TestLargeFramesWaitForTheNextSecond(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		f, begin := newFake(t, 0), time.Now()
-		done := f.start(b.Gateway, handover{})
+		done := f.start(b.Gateway, accepted{})
 		drained(t, f)
 		const many = 40
 		for range many {

@@ -35,7 +35,7 @@ func TestARevokedSocketEndsWithinASecondAlthoughTheBusIsSilent(t *testing.T) {
 	t.Parallel()
 	for offset := range 10 { // to the ticks of the poll
 		inFakeTime(t, func(t *testing.T, b *fakeBox) {
-			f, bob, done := b.connect(t, 0, handover{})
+			f, bob, done := b.connect(t, 0, accepted{})
 			drained(t, f)
 			b.meet(func(context.Context, string) error {
 				time.Sleep(50 * time.Millisecond) // fake time
@@ -60,7 +60,7 @@ func TestARevokedSocketEndsWithinASecondAlthoughTheBusIsSilent(t *testing.T) {
 func TestANodeThatHearsDoesNotPollMore(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
-		f, _, done := b.connect(t, 100, handover{})
+		f, _, done := b.connect(t, 100, accepted{})
 		defer b.polling()()
 		time.Sleep(20 * time.Second) // fake time
 		// The first one, and no other.
@@ -81,7 +81,7 @@ func TestWakingAllAsksInBatches(t *testing.T) {
 		var sockets []*fakeSocket
 		var ends []<-chan struct{}
 		for range n {
-			f, _, done := b.connect(t, 10, handover{})
+			f, _, done := b.connect(t, 10, accepted{})
 			sockets, ends = append(sockets, f), append(ends, done)
 		}
 		defer b.polling()()
@@ -111,7 +111,7 @@ func TestWakingAllAsksInBatches(t *testing.T) {
 func TestAPollThatFailedIsRepeated(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
-		f, _, done := b.connect(t, 10, handover{})
+		f, _, done := b.connect(t, 10, accepted{})
 		drained(t, f)
 		b.meet(unavailable)
 		b.fill(1, 1)

@@ -199,7 +199,7 @@ func newGateway(db *storage.DB) (*Gateway, *mailbox.Service) {
 }
 
 // start serves a session and returns a channel that is closed when its handler has returned.
-func (f *fakeSocket) start(g *Gateway, h handover) <-chan struct{} {
+func (f *fakeSocket) start(g *Gateway, h accepted) <-chan struct{} {
 	if h.principal.Device == uuid.Nil {
 		h.principal = core.Principal{User: uuid.New(), Device: uuid.New(), Session: uuid.New(), DeviceNumber: 1}
 	}

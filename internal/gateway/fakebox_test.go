@@ -158,7 +158,7 @@ func (b *fakeBox) SocketClosed() { b.mu.Lock(); b.closed++; b.mu.Unlock() }
 func (b *fakeBox) Delivered(int) {}
 
 // connect opens a socket whose reader takes room messages by itself.
-func (b *fakeBox) connect(t *testing.T, room int, h handover) (*fakeSocket, core.Principal, <-chan struct{}) {
+func (b *fakeBox) connect(t *testing.T, room int, h accepted) (*fakeSocket, core.Principal, <-chan struct{}) {
 	h.principal = core.Principal{User: uuid.New(), Device: uuid.New(), Session: uuid.New(), DeviceNumber: 1}
 	f := newFake(t, room)
 	return f, h.principal, f.start(b.Gateway, h)

@@ -17,7 +17,7 @@ func TestAGapIsToldOnceOnASocket(t *testing.T) {
 		const n = 1210
 		b.fill(n, 10)
 		b.gaps = []core.Gap{{From: 11, To: 220, Reason: core.GapCap}}
-		f, bob, done := b.connect(t, 10, handover{opened: mailbox.Opened{Last: n}})
+		f, bob, done := b.connect(t, 10, accepted{opened: mailbox.Opened{Last: n}})
 		opening(t, f)
 		var told []core.Gap
 		acked := 0

@@ -79,7 +79,7 @@ func (n *node) open(t *testing.T, p core.Principal) (*fakeSocket, <-chan struct{
 		t.Fatal(err)
 	}
 	f := newFake(t, 0)
-	done := f.start(n.Gateway, handover{principal: p, opened: opened})
+	done := f.start(n.Gateway, accepted{principal: p, opened: opened})
 	opening(t, f)
 	return f, done
 }

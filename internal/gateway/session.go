@@ -73,7 +73,7 @@ type session struct {
 }
 
 // serve runs a session to its end. When it returns no goroutine holds the socket.
-func (g *Gateway) serve(c socket, h handover) {
+func (g *Gateway) serve(c socket, h accepted) {
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
 	s := &session{gateway: g, socket: c, principal: h.principal, ids: mailbox.IDsOf(h.principal.Device),
@@ -92,7 +92,7 @@ func (g *Gateway) serve(c socket, h handover) {
 	g.cfg.Counters.SocketOpened()
 	defer g.cfg.Counters.SocketClosed()
 	defer g.unregister(s)
-	defer s.handOn()
+	defer s.passMailOn()
 	defer s.countSkipped()
 	defer s.end(cancel)
 	g.cfg.Announce(core.Notice{Kind: core.NoticeDisplaced, Generation: s.generation, IDs: []core.DeviceID{s.principal.Device}})
@@ -110,8 +110,8 @@ func (s *session) countSkipped() {
 	}
 }
 
-// handOn tells the newer socket, perhaps on another node, of mail that was offered to this one.
-func (s *session) handOn() {
+// passMailOn tells the newer socket, perhaps on another node, of mail that was offered to this one.
+func (s *session) passMailOn() {
 	s.mu.Lock()
 	displaced := s.code == closeDisplaced
 	s.mu.Unlock()

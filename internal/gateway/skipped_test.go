@@ -31,7 +31,7 @@ func TestASocketCountsWhatItsClientPassedOver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, b *fakeBox) {
 				b.fill(6, 50_000) // each in a frame of its own
-				f, bob, done := b.connect(t, 0, handover{opened: mailbox.Opened{Last: 6}})
+				f, bob, done := b.connect(t, 0, accepted{opened: mailbox.Opened{Last: 6}})
 				opening(t, f)
 				synctest.Wait() // the first one is being written
 				for _, seq := range c.early {
@@ -72,7 +72,7 @@ func TestABacklogIsSentOnceWhateverComesBetween(t *testing.T) {
 			}
 			return nil
 		})
-		f, _, done := b.connect(t, 0, handover{opened: mailbox.Opened{Last: n}})
+		f, _, done := b.connect(t, 0, accepted{opened: mailbox.Opened{Last: n}})
 		opening(t, f)
 		time.Sleep(retryAfter / 2) // fake time
 		s := b.session()

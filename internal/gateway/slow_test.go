@@ -73,7 +73,7 @@ func TestAReaderAt2KBASecondIsServed(t *testing.T) {
 				inFakeTime(t, func(t *testing.T, b *fakeBox) {
 					n := 2_000_000 / size
 					b.fill(n, size)
-					f, bob, done := b.connect(t, 0, handover{opened: mailbox.Opened{Last: int64(n)}})
+					f, bob, done := b.connect(t, 0, accepted{opened: mailbox.Opened{Last: int64(n)}})
 					reader(t, f, bob.Device, queue, done, n)
 					close(f.in)
 					<-done
@@ -88,7 +88,7 @@ func TestAnAcknowledgementGivesAWriteTime(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		b.fill(20, 60_000)
-		f, bob, done := b.connect(t, 10, handover{opened: mailbox.Opened{Last: 20}})
+		f, bob, done := b.connect(t, 10, accepted{opened: mailbox.Opened{Last: 20}})
 		for i := range uint64(9) {
 			time.Sleep(100 * time.Second) // fake time
 			select {
@@ -107,7 +107,7 @@ func TestAWriteThatNobodyTakesEnds(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		f, begin := newFake(t, 0), time.Now() // reads nothing
-		done := f.start(b.Gateway, handover{})
+		done := f.start(b.Gateway, accepted{})
 		for {
 			select {
 			case f.in <- written{kind: binaryMessage, data: []byte{11<<3 | 2, 0}}:
@@ -128,7 +128,7 @@ func TestACloseDoesNotWaitForASlowWrite(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		b.fill(2, core.MaxMessage)
-		_, _, done := b.connect(t, 1, handover{opened: mailbox.Opened{Last: 2}})
+		_, _, done := b.connect(t, 1, accepted{opened: mailbox.Opened{Last: 2}})
 		synctest.Wait() // it is writing, and nobody reads
 		begin := time.Now()
 		b.session().close(closeRevoked)
@@ -144,7 +144,7 @@ func TestAPongGoesBeforeTheNextFrame(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		b.fill(3, core.MaxMessage)
-		f, _, done := b.connect(t, 0, handover{opened: mailbox.Opened{Last: 3}})
+		f, _, done := b.connect(t, 0, accepted{opened: mailbox.Opened{Last: 3}})
 		opening(t, f)
 		synctest.Wait() // the first envelope is being written
 		for _, payload := range []string{"one", "two"} {

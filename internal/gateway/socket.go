@@ -66,7 +66,7 @@ const (
 	writeBuffer = 4096
 )
 
-type handover struct {
+type accepted struct {
 	principal core.Principal
 	opened    mailbox.Opened
 }
@@ -74,7 +74,7 @@ type handover struct {
 // upgrader returns the handler that turns a request into a socket and serves it until it ends.
 func (g *Gateway) upgrader() fiber.Handler {
 	return websocket.New(func(c *websocket.Conn) {
-		h := c.Locals("gateway").(handover) // set by Upgrade, below
+		h := c.Locals("gateway").(accepted) // set by Upgrade, below
 		boundQueue(c.NetConn())
 		g.serve(connection{c}, h)
 	}, websocket.Config{
@@ -123,7 +123,7 @@ func (g *Gateway) Upgrade(c *fiber.Ctx, p core.Principal) error {
 		return err
 	}
 	forgetSecrets(c)
-	c.Locals("gateway", handover{p, opened})
+	c.Locals("gateway", accepted{p, opened})
 	return g.upgrade(c)
 }
 

@@ -35,7 +35,7 @@ func TestThePingComesEvery30SecondsAndAnAnswerKeepsTheSocket(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		f, begin := newFake(t, 0), time.Now()
-		done := f.start(b.Gateway, handover{})
+		done := f.start(b.Gateway, accepted{})
 		drained(t, f)
 		for i := range 20 {
 			w := f.next()
@@ -58,7 +58,7 @@ func TestWithoutAnAnswerTheSocketEndsAfter10Seconds(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		f, begin := newFake(t, 0), time.Now()
-		done := f.start(b.Gateway, handover{})
+		done := f.start(b.Gateway, accepted{})
 		drained(t, f)
 		if w := f.next(); w.kind != pingMessage {
 			t.Fatalf("kind %d", w.kind)
@@ -75,7 +75,7 @@ func TestAnyFrameIsASignOfLife(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		f, begin := newFake(t, 100), time.Now()
-		done := f.start(b.Gateway, handover{})
+		done := f.start(b.Gateway, accepted{})
 		frame := written{kind: binaryMessage, data: []byte{11<<3 | 2, 0}}
 		for range 60 {
 			select {
@@ -96,7 +96,7 @@ func TestAReaderThatIsNotHeardEndsAfter40Seconds(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		f, begin := newFake(t, 0), time.Now() // reads nothing
-		<-f.start(b.Gateway, handover{})
+		<-f.start(b.Gateway, accepted{})
 		if took := time.Since(begin); took != pingEvery+pongWithin {
 			t.Errorf("it ended after %s", took)
 		}
@@ -107,7 +107,7 @@ func TestACloseThatIsNotAnsweredEndsAfterASecond(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		f := newFake(t, 0)
-		done := f.start(b.Gateway, handover{})
+		done := f.start(b.Gateway, accepted{})
 		drained(t, f)
 		begin := time.Now()
 		f.in <- written{kind: 1, data: []byte("text")}
@@ -128,7 +128,7 @@ func TestShutdownSaysGoingAwayAndCutsOffWhoIsStuck(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		polite, stuck, begin := newFake(t, 0), newFake(t, 0), time.Now()
-		done, cut := polite.start(b.Gateway, handover{}), stuck.start(b.Gateway, handover{})
+		done, cut := polite.start(b.Gateway, accepted{}), stuck.start(b.Gateway, accepted{})
 		drained(t, polite)
 		synctest.Wait()
 		go func() {
@@ -146,7 +146,7 @@ func TestShutdownSaysGoingAwayAndCutsOffWhoIsStuck(t *testing.T) {
 			t.Errorf("it took %s", took)
 		}
 		late := newFake(t, 1)
-		<-late.start(b.Gateway, handover{})
+		<-late.start(b.Gateway, accepted{})
 		if w := late.next(); w.kind != closeMessage {
 			t.Errorf("a socket that came late heard kind %d", w.kind)
 		}
@@ -159,7 +159,7 @@ func TestTheHandlerReturnsWhenNobodyWritesAnyMore(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		f, begin := newFake(t, 0), time.Now()
-		done := f.start(b.Gateway, handover{})
+		done := f.start(b.Gateway, accepted{})
 		synctest.Wait() // the pump is writing, and nobody reads
 		close(f.in)
 		<-done
@@ -179,7 +179,7 @@ func TestFramesWithoutNumberWaitForTheNextSecond(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		f, begin := newFake(t, 0), time.Now()
-		done := f.start(b.Gateway, handover{})
+		done := f.start(b.Gateway, accepted{})
 		drained(t, f)
 		const many = 3*maxFramesPerSecond + 1
 		ack, err := proto.Marshal(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{}}})

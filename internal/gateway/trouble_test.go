@@ -28,7 +28,7 @@ func TestASocketSurvivesADatabaseThatIsAway(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, b *fakeBox) {
 				b.fill(1, 1)
 				b.meet(trouble)
-				f, _, done := b.connect(t, 0, handover{opened: mailbox.Opened{Last: 1}})
+				f, _, done := b.connect(t, 0, accepted{opened: mailbox.Opened{Last: 1}})
 				for last := range 10 {
 					begin := time.Now()
 					if w := f.next(); w.kind != pingMessage || w.at.Sub(begin) < 24*time.Second || w.at.Sub(begin) > 36*time.Second {
@@ -66,7 +66,7 @@ func TestAPingWaitsForOneQuestionAtMost(t *testing.T) {
 			time.Sleep(queryWithin - time.Millisecond) // fake time
 			return nil
 		})
-		f, _, done := b.connect(t, 0, handover{})
+		f, _, done := b.connect(t, 0, accepted{})
 		opening(t, f)
 		time.Sleep(time.Second) // fake time: the mailbox is being read, and then gaps are
 		b.session().kick(doPing)
@@ -85,7 +85,7 @@ func TestThePollSurvivesAQuestionThatHangs(t *testing.T) {
 	for _, what := range []string{"heads", "sessions"} {
 		t.Run(what, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, b *fakeBox) {
-				f, bob, done := b.connect(t, 0, handover{})
+				f, bob, done := b.connect(t, 0, accepted{})
 				drained(t, f)
 				b.mu.Lock()
 				b.ended[bob.Session] = true
@@ -123,10 +123,10 @@ func TestThePollSurvivesAQuestionThatHangs(t *testing.T) {
 func TestAPanicEndsOneSession(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
-		other, _, otherDone := b.connect(t, 0, handover{})
+		other, _, otherDone := b.connect(t, 0, accepted{})
 		drained(t, other)
 		b.meet(func(context.Context, string) error { panic("a bug") })
-		f, _, done := b.connect(t, 0, handover{})
+		f, _, done := b.connect(t, 0, accepted{})
 		closedWith(t, f, 1011)
 		<-done
 		b.meet(nil)

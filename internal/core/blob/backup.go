@@ -30,10 +30,10 @@ type Backup struct {
 	blob uuid.UUID
 }
 
-// Back stores a device's backup of size bytes in place of a version, 0 for none, and returns the new
+// StoreBackup stores a device's backup of size bytes in place of a version, 0 for none, and returns the new
 // version. Of several at once one wins. An error of the body comes back as it is; others are
 // ErrPrecondition, ErrUploadRunning, core.ErrUnauthorized and core.Unavailable.
-func (s *Service) Back(ctx context.Context, p core.Principal, replaces, size int64, body io.Reader) (version int64, err error) {
+func (s *Service) StoreBackup(ctx context.Context, p core.Principal, replaces, size int64, body io.Reader) (version int64, err error) {
 	upload := uuid.New()
 	slot := TransferTime(size) + finishTime
 	ctx, cancel := context.WithTimeout(ctx, slot)

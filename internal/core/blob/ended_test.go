@@ -20,7 +20,7 @@ func TestAnUploadOfASessionThatHasEndedIsThrownAway(t *testing.T) {
 			return err
 		},
 		"backup": func(p core.Principal, body io.Reader) error {
-			_, err := h.Back(t.Context(), p, 0, 100, body)
+			_, err := h.StoreBackup(t.Context(), p, 0, 100, body)
 			return err
 		},
 	} {

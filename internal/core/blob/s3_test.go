@@ -44,7 +44,7 @@ func TestS3KeepsWhatItIsGiven(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	_ = r.Close()
-	if _, err := h.Back(t.Context(), p, 0, 32, strings.NewReader(content[:32])); err != nil {
+	if _, err := h.StoreBackup(t.Context(), p, 0, 32, strings.NewReader(content[:32])); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Probe(t.Context()); err != nil {
@@ -90,7 +90,7 @@ func TestAStoreThatFailsIsAwayAndNothingIsLeft(t *testing.T) {
 			begun := time.Now()
 			_, err := h.Upload(t.Context(), p, int64(len(content)), strings.NewReader(content))
 			wantAway(t, err)
-			_, err = h.Back(t.Context(), p, 0, 100, strings.NewReader(content[:100]))
+			_, err = h.StoreBackup(t.Context(), p, 0, 100, strings.NewReader(content[:100]))
 			wantAway(t, err)
 			r, err := h.Download(t.Context(), a.ID, 0, 100)
 			wantAway(t, err)

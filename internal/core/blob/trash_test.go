@@ -76,7 +76,7 @@ func TestAnUploadThatFailsCountsForTheDayWithWhatCame(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	if _, err := h.Back(t.Context(), p, 0, 100, broken("12345")); !errors.Is(err, errBroke) {
+	if _, err := h.StoreBackup(t.Context(), p, 0, 100, broken("12345")); !errors.Is(err, errBroke) {
 		t.Errorf("%v", err)
 	}
 	h.empty()
@@ -101,7 +101,7 @@ func TestACommitThatNobodyHeardOfIsNotUndone(t *testing.T) {
 	h := newHarness(t, "")
 	p := h.user()
 	content := strings.Repeat("x", 32)
-	if _, err := h.Back(t.Context(), p, 0, 32, strings.NewReader(content)); err != nil {
+	if _, err := h.StoreBackup(t.Context(), p, 0, 32, strings.NewReader(content)); err != nil {
 		t.Fatal(err)
 	}
 	b, err := h.Backup(t.Context(), p.Device)
@@ -152,7 +152,7 @@ func TestAnAccountThatIsGoneUploadsNothing(t *testing.T) {
 	if _, err := h.Upload(t.Context(), p, 5, strings.NewReader("12345")); !errors.Is(err, account.ErrUnauthorized) {
 		t.Errorf("%v", err)
 	}
-	if _, err := h.Back(t.Context(), p, 0, 5, strings.NewReader("12345")); !errors.Is(err, account.ErrUnauthorized) {
+	if _, err := h.StoreBackup(t.Context(), p, 0, 5, strings.NewReader("12345")); !errors.Is(err, account.ErrUnauthorized) {
 		t.Errorf("%v", err)
 	}
 	if n := h.count("SELECT (SELECT count(*) FROM attachments) + (SELECT count(*) FROM attachment_usage) + (SELECT count(*) FROM backups)"); n != 0 {
@@ -165,7 +165,7 @@ func TestOrphansAreFoundAndOthersKept(t *testing.T) {
 	h := newHarness(t, "")
 	p := h.user()
 	a := h.upload(p, "12345")
-	if _, err := h.Back(t.Context(), p, 0, 32, strings.NewReader(strings.Repeat("x", 32))); err != nil {
+	if _, err := h.StoreBackup(t.Context(), p, 0, 32, strings.NewReader(strings.Repeat("x", 32))); err != nil {
 		t.Fatal(err)
 	}
 	b, err := h.Backup(t.Context(), p.Device)
@@ -197,7 +197,7 @@ func TestOrphansAreFoundAndOthersKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n, err := h.Walk(t.Context()); n != len(orphans) || err != nil {
+	if n, err := h.DeleteOrphans(t.Context()); n != len(orphans) || err != nil {
 		t.Errorf("%d orphans, %v", n, err)
 	}
 	h.empty()
@@ -217,14 +217,14 @@ func TestABackupThatIsReplacedWhileItIsFetchedIsTheNewOne(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, "")
 	p := h.user()
-	if _, err := h.Back(t.Context(), p, 0, 32, strings.NewReader(strings.Repeat("1", 32))); err != nil {
+	if _, err := h.StoreBackup(t.Context(), p, 0, 32, strings.NewReader(strings.Repeat("1", 32))); err != nil {
 		t.Fatal(err)
 	}
 	before, err := h.Backup(t.Context(), p.Device)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Back(t.Context(), p, 1, 33, strings.NewReader(strings.Repeat("2", 33))); err != nil {
+	if _, err := h.StoreBackup(t.Context(), p, 1, 33, strings.NewReader(strings.Repeat("2", 33))); err != nil {
 		t.Fatal(err)
 	}
 	h.empty()

@@ -77,10 +77,10 @@ func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
 		if err != nil {
 			return err
 		}
-		left := map[core.DeviceID]gone{}
+		left := map[core.DeviceID]removed{}
 		for _, row := range rows {
 			g := left[row.DeviceID]
-			left[row.DeviceID] = gone{n: g.n + 1, acked: max(g.acked, row.Seq)}
+			left[row.DeviceID] = removed{n: g.n + 1, acked: max(g.acked, row.Seq)}
 		}
 		if len(gaps.FromSeqs) > 0 {
 			if err := storage.Queries.ForgetGaps(ctx, tx, gaps); err != nil {

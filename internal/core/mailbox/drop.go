@@ -10,16 +10,16 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// lockBoxes locks the mailboxes of these devices, which must be in order. Devices without one are left
+// lockMailboxes locks the mailboxes of these devices, which must be in order. Devices without one are left
 // out of the result.
-func lockBoxes(ctx context.Context, tx db.DBTX, devices []core.DeviceID) (map[core.DeviceID]*box, error) {
-	boxes := make(map[core.DeviceID]*box, len(devices))
+func lockMailboxes(ctx context.Context, tx db.DBTX, devices []core.DeviceID) (map[core.DeviceID]*lockedMailbox, error) {
+	boxes := make(map[core.DeviceID]*lockedMailbox, len(devices))
 	if len(devices) == 0 {
 		return boxes, nil
 	}
 	rows, err := storage.Queries.LockMailboxes(ctx, tx, devices)
 	for _, row := range rows {
-		boxes[row.DeviceID] = &box{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending}
+		boxes[row.DeviceID] = &lockedMailbox{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending}
 	}
 	return boxes, err
 }
@@ -34,7 +34,7 @@ var errManyFull = errors.New("too many full mailboxes for one transaction")
 // makeRoom drops from the mailboxes that are over the cap, each time the oldest envelope of the sender
 // who holds most of the box: a flood evicts itself, not others' mail. A box is read once however much
 // was added, so the cost is bounded by the cap and does not depend on the size of any table.
-func makeRoom(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*box, requests int, done *stored) error {
+func makeRoom(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*lockedMailbox, requests int, done *stored) error {
 	full := db.PendingSendersParams{}
 	for device, b := range boxes {
 		if b.pending > core.MailboxCap {
@@ -140,14 +140,14 @@ func TakeOver(ctx context.Context, tx db.DBTX, device core.DeviceID) (generation
 	return generation, len(dropped), settleOne(ctx, tx, device, dropped, core.GapTakeover)
 }
 
-// gone is how many envelopes left a mailbox, and the highest of them that was acknowledged.
-type gone struct {
+// removed is how many envelopes left a mailbox, and the highest of them that was acknowledged.
+type removed struct {
 	n     int32
 	acked int64
 }
 
 // settle writes that envelopes have gone from mailboxes whose locks are held.
-func settle(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]gone) error {
+func settle(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]removed) error {
 	arg := db.SettleMailboxesParams{}
 	for device, g := range boxes {
 		arg.DeviceIds, arg.Gone, arg.AckedSeqs = append(arg.DeviceIds, device), append(arg.Gone, g.n), append(arg.AckedSeqs, g.acked)
@@ -163,7 +163,7 @@ func settleOne(ctx context.Context, tx db.DBTX, device core.DeviceID, dropped []
 	if err := recordGaps(ctx, tx, map[core.DeviceID][]int64{device: dropped}, reason); err != nil {
 		return err
 	}
-	return settle(ctx, tx, map[core.DeviceID]gone{device: {n: int32(len(dropped))}}) //nolint:gosec // at most the cap
+	return settle(ctx, tx, map[core.DeviceID]removed{device: {n: int32(len(dropped))}}) //nolint:gosec // at most the cap
 }
 
 // expireStep is how many expired envelopes one transaction drops.
@@ -177,7 +177,7 @@ func (s *Service) Expire(ctx context.Context, device core.DeviceID) error {
 	for {
 		var dropped []int64
 		err := s.db.InTx(ctx, func(tx db.DBTX) error {
-			boxes, err := lockBoxes(ctx, tx, []core.DeviceID{device})
+			boxes, err := lockMailboxes(ctx, tx, []core.DeviceID{device})
 			if err != nil || boxes[device] == nil {
 				return err
 			}

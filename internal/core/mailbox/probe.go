@@ -22,7 +22,7 @@ func (s *Service) Probe(ctx context.Context) error {
 		if err := Create(ctx, tx, device); err != nil {
 			return err
 		}
-		boxes, err := lockBoxes(ctx, tx, []core.DeviceID{device})
+		boxes, err := lockMailboxes(ctx, tx, []core.DeviceID{device})
 		if err != nil {
 			return err
 		}
@@ -41,7 +41,7 @@ func (s *Service) Probe(ctx context.Context) error {
 		if _, err := q.DeleteMessages(ctx, tx, db.DeleteMessagesParams{DeviceIds: insert.DeviceIds, Seqs: insert.Seqs}); err != nil {
 			return err
 		}
-		if err := settle(ctx, tx, map[core.DeviceID]gone{device: {n: 1, acked: 1}}); err != nil {
+		if err := settle(ctx, tx, map[core.DeviceID]removed{device: {n: 1, acked: 1}}); err != nil {
 			return err
 		}
 		return Erase(ctx, tx, device)

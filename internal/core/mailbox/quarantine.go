@@ -21,7 +21,7 @@ func (s *Service) PassedOver(device core.DeviceID, sequences []int64) {
 
 // passOver counts envelopes that were passed over in mailboxes whose locks are held, drops those that were so
 // too often, adds them to what has gone from each mailbox, and returns how many they are.
-func passOver(ctx context.Context, tx db.DBTX, skips db.CountSkippedParams, left map[core.DeviceID]gone) (n int, err error) {
+func passOver(ctx context.Context, tx db.DBTX, skips db.CountSkippedParams, left map[core.DeviceID]removed) (n int, err error) {
 	if len(skips.Seqs) == 0 {
 		return 0, nil
 	}
@@ -38,7 +38,7 @@ func passOver(ctx context.Context, tx db.DBTX, skips db.CountSkippedParams, left
 		drops.DeviceIds, drops.Seqs = append(drops.DeviceIds, row.DeviceID), append(drops.Seqs, row.Seq)
 		dropped[row.DeviceID] = append(dropped[row.DeviceID], row.Seq)
 		g := left[row.DeviceID]
-		left[row.DeviceID] = gone{n: g.n + 1, acked: g.acked}
+		left[row.DeviceID] = removed{n: g.n + 1, acked: g.acked}
 	}
 	if len(drops.Seqs) == 0 {
 		return 0, nil

@@ -21,8 +21,8 @@ type receiptKey struct {
 	key    uuid.UUID
 }
 
-// box is a mailbox whose row this transaction holds.
-type box struct {
+// lockedMailbox is a mailbox whose row this transaction holds.
+type lockedMailbox struct {
 	next, floor int64
 	pending     int32
 	// added is what this transaction adds, dropped what it drops.
@@ -78,13 +78,13 @@ func (s *Service) letAcknowledgementsPass() {
 func (s *Service) storeOnce(ctx context.Context, requests []*sendRequest) ([]sendAnswer, error) {
 	var answers []sendAnswer
 	var done stored
-	var boxes map[core.DeviceID]*box
+	var boxes map[core.DeviceID]*lockedMailbox
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
 	err := s.db.InPipeline(ctx, func(tx db.DBTX) error {
 		answers, done = make([]sendAnswer, len(requests)), stored{}
 		var err error
-		if boxes, err = lockBoxes(ctx, tx, recipients(requests)); err != nil {
+		if boxes, err = lockMailboxes(ctx, tx, recipients(requests)); err != nil {
 			return err
 		}
 		for i, r := range requests {
@@ -126,7 +126,7 @@ func (s *Service) storeOnce(ctx context.Context, requests []*sendRequest) ([]sen
 	if done.dropped > 0 {
 		s.counters.Dropped(core.GapCap, done.dropped)
 	}
-	s.handOver(boxes)
+	s.deliverLocal(boxes)
 	return answers, nil
 }
 
@@ -147,7 +147,7 @@ func recipients(requests []*sendRequest) []core.DeviceID {
 	return slices.Compact(devices)
 }
 
-func withoutBox(r *sendRequest, boxes map[core.DeviceID]*box) []int16 {
+func withoutBox(r *sendRequest, boxes map[core.DeviceID]*lockedMailbox) []int16 {
 	var invalid []int16
 	for i := range r.batch.Submissions {
 		if boxes[r.batch.Submissions[i].Device] == nil {
@@ -201,7 +201,7 @@ func joinPositions(positions []int16) string {
 }
 
 // add assigns sequences to the submissions of a request.
-func add(insert *db.InsertMessagesParams, r *sendRequest, boxes map[core.DeviceID]*box) {
+func add(insert *db.InsertMessagesParams, r *sendRequest, boxes map[core.DeviceID]*lockedMailbox) {
 	for i := range r.batch.Submissions {
 		sub := &r.batch.Submissions[i]
 		b := boxes[sub.Device]
@@ -222,7 +222,7 @@ func add(insert *db.InsertMessagesParams, r *sendRequest, boxes map[core.DeviceI
 }
 
 // advance writes the new state of the mailboxes.
-func advance(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*box) error {
+func advance(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*lockedMailbox) error {
 	arg := db.AdvanceMailboxesParams{}
 	for device, b := range boxes {
 		if len(b.added) > 0 {
@@ -237,8 +237,8 @@ func advance(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*box) erro
 	return storage.Queries.AdvanceMailboxes(ctx, tx, arg)
 }
 
-// handOver gives what was committed to the sockets that are here, and announces the rest.
-func (s *Service) handOver(boxes map[core.DeviceID]*box) {
+// deliverLocal gives what was committed to the sockets that are here, and announces the rest.
+func (s *Service) deliverLocal(boxes map[core.DeviceID]*lockedMailbox) {
 	elsewhere := core.Notice{Kind: core.NoticeMail}
 	for device, b := range boxes {
 		kept := b.added

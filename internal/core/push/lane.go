@@ -36,8 +36,8 @@ func (s *Service) lane(ctx context.Context, kind Kind, sender Sender) {
 			return
 		case batches <- struct{}{}:
 		}
-		b := haul{kind: kind, sender: sender, slots: slots, strangers: strangers, taken: time.Now()}
-		if err := s.take(ctx, &b); err != nil && ctx.Err() == nil && s.said[kind].allow() {
+		b := leasedBatch{kind: kind, sender: sender, slots: slots, strangers: strangers, taken: time.Now()}
+		if err := s.take(ctx, &b); err != nil && ctx.Err() == nil && s.logLimits[kind].allow() {
 			s.cfg.Logger.Warn("could not read the queue of wake-ups; tried again", "component", "push", "kind", kind.String(), "error", err)
 		}
 		working.Go(func() {
@@ -54,8 +54,8 @@ func (s *Service) lane(ctx context.Context, kind Kind, sender Sender) {
 	}
 }
 
-// haul is what was leased together.
-type haul struct {
+// leasedBatch is what was leased together.
+type leasedBatch struct {
 	kind             Kind
 	sender           Sender
 	slots, strangers chan struct{} // hold a token for every send under way
@@ -70,7 +70,7 @@ type lease struct {
 }
 
 // take leases what is due. It is not interrupted: a lease that nobody knows of would have to run out.
-func (s *Service) take(ctx context.Context, b *haul) error {
+func (s *Service) take(ctx context.Context, b *leasedBatch) error {
 	return s.do(context.WithoutCancel(ctx), func(ctx context.Context, conn db.DBTX) error {
 		rows, err := storage.Queries.TakeWakeups(ctx, conn, db.TakeWakeupsParams{Kind: int16(b.kind), MaxRows: takeAtOnce,
 			Lease: storage.Interval(s.cfg.Times.Lease)})
@@ -82,10 +82,10 @@ func (s *Service) take(ctx context.Context, b *haul) error {
 }
 
 // wake finds out which of the leased wake-ups are still wanted, and sends those.
-func (s *Service) wake(ctx context.Context, b *haul) {
+func (s *Service) wake(ctx context.Context, b *leasedBatch) {
 	rows, err := s.confirm(ctx, b.leases)
 	if err != nil {
-		if ctx.Err() == nil && s.said[b.kind].allow() {
+		if ctx.Err() == nil && s.logLimits[b.kind].allow() {
 			s.cfg.Logger.Warn("could not look whether wake-ups are still needed; tried again when their lease ends", "component", "push", "kind", b.kind.String(), "error", err)
 		}
 		return // the leases run out
@@ -126,7 +126,7 @@ func (s *Service) confirm(ctx context.Context, leases []lease) ([]db.LeasedWakeu
 }
 
 // send sends one wake-up, if it is still wanted.
-func (s *Service) send(ctx context.Context, b *haul, row *db.LeasedWakeupsRow) result {
+func (s *Service) send(ctx context.Context, b *leasedBatch, row *db.LeasedWakeupsRow) result {
 	r := result{lease: lease{row.DeviceID, row.Attempts}, registeredAt: row.RegisteredAt, seq: row.Seq, kind: b.kind, late: row.Late}
 	if !row.Wanted {
 		return r

@@ -133,17 +133,17 @@ type Service struct {
 	due, cancelled            *set
 	kinds                     []int16
 	results                   *batch.Batcher[result, struct{}]
-	said                      map[Kind]*seldom // read only
-	flushFailed, settleFailed seldom
+	logLimits                 map[Kind]*logLimiter // read only
+	flushFailed, settleFailed logLimiter
 }
 
 // New makes a Service.
 func New(cfg Config) *Service {
 	cfg.Times = cfg.Times.withDefaults()
-	s := &Service{cfg: cfg, due: newSet(), cancelled: newSet(), said: map[Kind]*seldom{}}
+	s := &Service{cfg: cfg, due: newSet(), cancelled: newSet(), logLimits: map[Kind]*logLimiter{}}
 	for kind := range cfg.Senders {
 		s.kinds = append(s.kinds, int16(kind))
-		s.said[kind] = &seldom{}
+		s.logLimits[kind] = &logLimiter{}
 	}
 	s.results = batch.New(batch.Limits{BatchItems: 256, BatchWeight: 256, QueueItems: 4096, QueueWeight: 4096}, s.settle)
 	return s

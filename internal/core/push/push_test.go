@@ -135,7 +135,7 @@ func TestNodesDoNotGetInEachOthersWay(t *testing.T) {
 				if err := one.schedule(t.Context(), backwards); err != nil {
 					t.Error(err)
 				}
-				b := haul{kind: FCM}
+				b := leasedBatch{kind: FCM}
 				if err := one.take(t.Context(), &b); err != nil || len(b.leases) > 0 { // not due
 					t.Error(len(b.leases), err)
 				}

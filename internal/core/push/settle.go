@@ -42,7 +42,7 @@ func (s *Service) finish(ctx context.Context, r result) {
 			s.cfg.Counters.Wakeup(r.kind.String(), "unneeded")
 		}
 	}
-	if (r.Outcome == Rejected || r.Outcome == Failed) && !r.interrupted && s.said[r.kind].allow() {
+	if (r.Outcome == Rejected || r.Outcome == Failed) && !r.interrupted && s.logLimits[r.kind].allow() {
 		next := "tried again"
 		if r.Outcome == Rejected {
 			next = "given up"

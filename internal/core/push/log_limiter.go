@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// seldom lets one line a minute into the log.
-type seldom struct {
+// logLimiter lets one line a minute into the log.
+type logLimiter struct {
 	mu   sync.Mutex
 	last time.Time // guarded by mu
 }
 
-func (s *seldom) allow() bool {
+func (s *logLimiter) allow() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if time.Since(s.last) < time.Minute {
