@@ -40,7 +40,7 @@ func (s *server) HeadBackup(context.Context, api.HeadBackupRequestObject) (api.H
 func (r routes) UploadAttachment(c *fiber.Ctx) error {
 	s, p := r.server, principal(c.UserContext())
 	return s.receive(c, 1, core.MaxAttachment, func(ctx context.Context, body io.Reader, size int64, answer *fasthttp.Response) error {
-		stored, err := s.cfg.Blobs.Upload(ctx, p, size, body)
+		stored, err := s.cfg.Blobs.StoreAttachment(ctx, p, size, body)
 		if err != nil {
 			return err
 		}

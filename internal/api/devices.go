@@ -11,7 +11,7 @@ import (
 // CreateDevice registers a device with its keys.
 func (s *server) CreateDevice(ctx context.Context, r api.CreateDeviceRequestObject) (api.CreateDeviceResponseObject, error) {
 	body := r.Body
-	tokens, err := s.cfg.Devices.Create(ctx, principal(ctx), body.Name, keys.Upload{
+	tokens, err := s.cfg.Devices.Create(ctx, principal(ctx), body.Name, keys.Publication{
 		Identity: body.IdentityKey, RegistrationID: body.RegistrationID,
 		Signed:     &keys.SignedPreKey{ID: body.SignedPreKey.KeyID, Public: body.SignedPreKey.PublicKey, Signature: body.SignedPreKey.Signature},
 		LastResort: kyberKey(body.LastResortKyberPreKey), EC: ecKeys(body.OneTimePreKeys), Kyber: kyberKeys(body.KyberPreKeys)})

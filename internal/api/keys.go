@@ -12,7 +12,7 @@ import (
 // UploadKeys refills or replaces the device's keys.
 func (s *server) UploadKeys(ctx context.Context, r api.UploadKeysRequestObject) (api.UploadKeysResponseObject, error) {
 	body := r.Body
-	upload := keys.Upload{LastResort: kyberKey(body.LastResortKyberPreKey), EC: ecKeys(body.OneTimePreKeys), Kyber: kyberKeys(body.KyberPreKeys)}
+	upload := keys.Publication{LastResort: kyberKey(body.LastResortKyberPreKey), EC: ecKeys(body.OneTimePreKeys), Kyber: kyberKeys(body.KyberPreKeys)}
 	if body.IdentityKey != nil {
 		upload.Identity = *body.IdentityKey
 	}
@@ -22,7 +22,7 @@ func (s *server) UploadKeys(ctx context.Context, r api.UploadKeysRequestObject) 
 	if k := body.SignedPreKey; k != nil {
 		upload.Signed = &keys.SignedPreKey{ID: k.KeyID, Public: k.PublicKey, Signature: k.Signature}
 	}
-	return api.UploadKeys200Response{}, ofOwnDevice(s.cfg.Keys.Upload(ctx, principal(ctx), upload))
+	return api.UploadKeys200Response{}, ofOwnDevice(s.cfg.Keys.Publish(ctx, principal(ctx), upload))
 }
 
 // GetKeyInventory lists what the relay holds for the device.

@@ -45,7 +45,7 @@ type Config struct {
 	Mailbox  *mailbox.Service
 	Blobs    *blob.Service
 	// Uploads are those that run; whoever stops the server stops them too.
-	Uploads *Uploads
+	Uploads *RunningUploads
 	Push    *push.Service
 	// IsUpgrade reports whether a request asks for a WebSocket; Upgrade opens one for a device.
 	IsUpgrade func(*fiber.Ctx) bool

@@ -40,7 +40,7 @@ type relay struct {
 	mailbox   *mailbox.Service
 	store     *blob.Store
 	blobs     *blob.Service
-	uploads   *api.Uploads
+	uploads   *api.RunningUploads
 	probes    chan struct{} // holds a token for every probe of the blob store under way
 	gateway   *gateway.Gateway
 	bus       *notice.Bus
@@ -55,7 +55,7 @@ type relay struct {
 }
 
 func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Logger) (*relay, error) {
-	r := &relay{db: db, logger: logger, metrics: metrics.New(), uploads: api.NewUploads(), probes: make(chan struct{}, 4),
+	r := &relay{db: db, logger: logger, metrics: metrics.New(), uploads: api.NewRunningUploads(), probes: make(chan struct{}, 4),
 		brokenParts: brokenParts{names: map[string]bool{}}}
 	r.metrics.Registry().MustRegister(pgxpoolprometheus.NewCollector(db.main.Pool(), map[string]string{"pool": "requests"}),
 		pgxpoolprometheus.NewCollector(db.async.Pool(), map[string]string{"pool": "acknowledgements"}))

@@ -23,10 +23,10 @@ type Attachment struct {
 	ExpiresAt time.Time
 }
 
-// Upload stores an attachment of size bytes, which body gives or fails. An error of the body comes back as
+// StoreAttachment stores an attachment of size bytes, which body gives or fails. An error of the body comes back as
 // it is, and the bytes that had come count for the day, unless it is core.Unavailable; other errors are those of the quotas, core.ErrUnauthorized when the session has ended meanwhile, and
 // core.Unavailable.
-func (s *Service) Upload(ctx context.Context, p core.Principal, size int64, body io.Reader) (Attachment, error) {
+func (s *Service) StoreAttachment(ctx context.Context, p core.Principal, size int64, body io.Reader) (Attachment, error) {
 	a := Attachment{ID: uuid.New()}
 	key := attachments + a.ID.String()
 	ctx, cancel := context.WithTimeout(ctx, TransferTime(size)+finishTime)

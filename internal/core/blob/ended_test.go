@@ -16,7 +16,7 @@ func TestAnUploadOfASessionThatHasEndedIsThrownAway(t *testing.T) {
 	body := bytes.Repeat([]byte("x"), 100)
 	for name, upload := range map[string]func(p core.Principal, body io.Reader) error{
 		"attachment": func(p core.Principal, body io.Reader) error {
-			_, err := h.Upload(t.Context(), p, 100, body)
+			_, err := h.StoreAttachment(t.Context(), p, 100, body)
 			return err
 		},
 		"backup": func(p core.Principal, body io.Reader) error {

@@ -111,7 +111,7 @@ func (h *harness) empty() {
 
 func (h *harness) upload(p core.Principal, content string) Attachment {
 	h.t.Helper()
-	a, err := h.Upload(h.t.Context(), p, int64(len(content)), bytes.NewReader([]byte(content)))
+	a, err := h.StoreAttachment(h.t.Context(), p, int64(len(content)), bytes.NewReader([]byte(content)))
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func TestAnUploadThatBreaksOffLeavesNothingInS3(t *testing.T) {
 	t.Parallel()
 	s3 := s3test.New(t)
 	h := newHarness(t, s3.URL)
-	if _, err := h.Upload(t.Context(), h.user(), int64(len(content)), broken(content[:1<<20])); !errors.Is(err, errBroke) {
+	if _, err := h.StoreAttachment(t.Context(), h.user(), int64(len(content)), broken(content[:1<<20])); !errors.Is(err, errBroke) {
 		t.Errorf("%v", err)
 	}
 	h.empty()
@@ -88,7 +88,7 @@ func TestAStoreThatFailsIsAwayAndNothingIsLeft(t *testing.T) {
 			a := h.upload(p, content[:100])
 			s3.Be(mode, "")
 			begun := time.Now()
-			_, err := h.Upload(t.Context(), p, int64(len(content)), strings.NewReader(content))
+			_, err := h.StoreAttachment(t.Context(), p, int64(len(content)), strings.NewReader(content))
 			wantAway(t, err)
 			_, err = h.StoreBackup(t.Context(), p, 0, 100, strings.NewReader(content[:100]))
 			wantAway(t, err)

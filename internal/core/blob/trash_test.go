@@ -72,7 +72,7 @@ func TestAnUploadThatFailsCountsForTheDayWithWhatCame(t *testing.T) {
 	p := h.user()
 	h.upload(p, "12345")
 	for _, size := range []int64{100, 1 << 20} {
-		if _, err := h.Upload(t.Context(), p, size, broken("12345")); !errors.Is(err, errBroke) {
+		if _, err := h.StoreAttachment(t.Context(), p, size, broken("12345")); !errors.Is(err, errBroke) {
 			t.Errorf("%v", err)
 		}
 	}
@@ -149,7 +149,7 @@ func TestAnAccountThatIsGoneUploadsNothing(t *testing.T) {
 	h := newHarness(t, "")
 	p := h.user()
 	h.exec("DELETE FROM users")
-	if _, err := h.Upload(t.Context(), p, 5, strings.NewReader("12345")); !errors.Is(err, account.ErrUnauthorized) {
+	if _, err := h.StoreAttachment(t.Context(), p, 5, strings.NewReader("12345")); !errors.Is(err, account.ErrUnauthorized) {
 		t.Errorf("%v", err)
 	}
 	if _, err := h.StoreBackup(t.Context(), p, 0, 5, strings.NewReader("12345")); !errors.Is(err, account.ErrUnauthorized) {

@@ -67,7 +67,7 @@ func New(cfg Config) *Service {
 
 // Create registers a device with its first keys and makes a session for it. Returns ErrTooMany,
 // ErrNoNumber or the errors of keys.Check.
-func (s *Service) Create(ctx context.Context, p core.Principal, name *string, first keys.Upload) (account.Tokens, error) {
+func (s *Service) Create(ctx context.Context, p core.Principal, name *string, first keys.Publication) (account.Tokens, error) {
 	if first.Signed == nil {
 		return account.Tokens{}, keys.ErrTakeoverUnsigned
 	}

@@ -84,7 +84,7 @@ func startServices(t *testing.T) *services {
 // sent is an upload and the identity that signed it.
 type sent struct {
 	identity *prekeytest.Identity
-	keys     keys.Upload
+	keys     keys.Publication
 }
 
 // live is a device that exists.
@@ -127,7 +127,7 @@ func newWorld(t failer, s *services) *world {
 
 // newUpload draws keys of both kinds: a run of ids, all of one variant.
 func newUpload(draw func(n int) int, identity *prekeytest.Identity, whole bool) sent {
-	p, u := pool(), keys.Upload{}
+	p, u := pool(), keys.Publication{}
 	if whole {
 		public := p.ec[0][draw(poolIDs)]
 		u.Identity, u.RegistrationID = identity.Public, 7
@@ -196,7 +196,7 @@ func (w *world) create(t failer, s sent) {
 }
 
 func (w *world) upload(t failer, d live, s sent) {
-	if expect(t, w.keys.Upload(t.Context(), d.Principal, s.keys)) && s.keys.Identity != nil {
+	if expect(t, w.keys.Publish(t.Context(), d.Principal, s.keys)) && s.keys.Identity != nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for i := range w.live {

@@ -88,8 +88,8 @@ func (b *bench) awaitWaiting(t testing.TB, n int) []int32 {
 	}
 }
 
-func someKeys(ids ...int32) *keys.Upload {
-	u := &keys.Upload{}
+func someKeys(ids ...int32) *keys.Publication {
+	u := &keys.Publication{}
 	for _, id := range ids {
 		u.EC = append(u.EC, keys.PreKey{ID: id, Public: make([]byte, 33)})
 		u.Kyber = append(u.Kyber, keys.SignedPreKey{ID: id, Public: make([]byte, 33), Signature: make([]byte, 64)})

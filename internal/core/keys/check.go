@@ -25,7 +25,7 @@ var (
 
 // Check verifies every key and signature of an upload under an identity key. It is pure and takes up
 // to about 10 ms: call it outside transactions.
-func Check(identity []byte, u *Upload) error {
+func Check(identity []byte, u *Publication) error {
 	parsed, err := prekey.ParseIdentityKey(identity)
 	if err != nil {
 		return ErrBadKey

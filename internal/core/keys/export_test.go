@@ -15,6 +15,6 @@ const MaxRemembered = maxRemembered
 func (s *Service) SetTxTime(d time.Duration) { s.txTime = d }
 
 // Store stores an upload, which is a takeover or none.
-func Store(ctx context.Context, tx db.DBTX, p core.Principal, upload int64, takeover bool, u *Upload) error {
+func Store(ctx context.Context, tx db.DBTX, p core.Principal, upload int64, takeover bool, u *Publication) error {
 	return store(ctx, tx, place{p.User, p.Device, upload, takeover}, u)
 }

@@ -31,9 +31,9 @@ type SignedPreKey struct {
 	Signature []byte
 }
 
-// Upload is what a device publishes. Everything but the first upload's identity and signed pre-key is
+// Publication is what a device publishes. Everything but the first upload's identity and signed pre-key is
 // optional.
-type Upload struct {
+type Publication struct {
 	// Identity is nil when the upload does not name it. One that differs from the stored one is a
 	// takeover.
 	Identity []byte

@@ -19,8 +19,8 @@ func (b *bench) realDevice(t testing.TB) (core.Principal, *prekeytest.Identity) 
 }
 
 // freshKeys are n one-time keys of each kind, from an id on.
-func freshKeys(identity *prekeytest.Identity, first, n int) keys.Upload {
-	var u keys.Upload
+func freshKeys(identity *prekeytest.Identity, first, n int) keys.Publication {
+	var u keys.Publication
 	for i, k := range prekeytest.PreKeys(first, n) {
 		u.EC = append(u.EC, keys.PreKey{ID: int32(first + i), Public: k.PublicKey}) //nolint:gosec // small
 	}
@@ -30,9 +30,9 @@ func freshKeys(identity *prekeytest.Identity, first, n int) keys.Upload {
 	return u
 }
 
-func (b *bench) mustUpload(t testing.TB, p core.Principal, u keys.Upload) {
+func (b *bench) mustUpload(t testing.TB, p core.Principal, u keys.Publication) {
 	t.Helper()
-	if err := b.Upload(t.Context(), p, u); err != nil {
+	if err := b.Publish(t.Context(), p, u); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -63,7 +63,7 @@ func TestATakeoverBringsNoHandedOutKeyBack(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	p, _ := b.realDevice(t)
-	var takeovers [2]keys.Upload // of two installations, each with all its keys
+	var takeovers [2]keys.Publication // of two installations, each with all its keys
 	for i := range takeovers {
 		identity := prekeytest.NewIdentity()
 		signed := identity.SignedPreKey(1)
@@ -100,7 +100,7 @@ func TestTheMemoryIsBoundedAndForgetsNoHeldKey(t *testing.T) {
 	p, identity := b.realDevice(t)
 	held := freshKeys(identity, 1_000_000, 1)
 	b.mustUpload(t, p, held)
-	var rounds []keys.Upload
+	var rounds []keys.Publication
 	for round := range keys.MaxRemembered/90 + 3 {
 		u := freshKeys(identity, 1+round*90, 90)
 		u.Kyber = u.Kyber[:1]
@@ -110,7 +110,7 @@ func TestTheMemoryIsBoundedAndForgetsNoHeldKey(t *testing.T) {
 			b.take(p)
 		}
 	}
-	b.mustUpload(t, p, keys.Upload{EC: rounds[len(rounds)-1].EC})
+	b.mustUpload(t, p, keys.Publication{EC: rounds[len(rounds)-1].EC})
 	var remembered int
 	if err := b.sql.QueryRow(t.Context(), "SELECT cardinality(ec) FROM known_pre_keys WHERE device_id = $1", p.Device).Scan(&remembered); err != nil {
 		t.Fatal(err)

@@ -81,7 +81,7 @@ func add(stored map[int32]held, gone map[string]bool, ids []int32, publics [][]b
 	return next, nil
 }
 
-func (m *model) accept(u *keys.Upload, identity *prekeytest.Identity) error {
+func (m *model) accept(u *keys.Publication, identity *prekeytest.Identity) error {
 	next := *m
 	if identity != m.identity {
 		if u.Signed == nil {
@@ -114,8 +114,8 @@ func (m *model) accept(u *keys.Upload, identity *prekeytest.Identity) error {
 }
 
 // drawUpload draws an upload, sometimes a takeover, sometimes one that breaks a rule.
-func drawUpload(t *rapid.T, m *model) (*keys.Upload, *prekeytest.Identity) {
-	u, identity := &keys.Upload{}, m.identity
+func drawUpload(t *rapid.T, m *model) (*keys.Publication, *prekeytest.Identity) {
+	u, identity := &keys.Publication{}, m.identity
 	if rapid.IntRange(0, 7).Draw(t, "takeover") == 0 {
 		identity = prekeytest.NewIdentity()
 		u.Identity, u.RegistrationID = identity.Public, 7
@@ -154,8 +154,8 @@ func TestTheStockFollowsItsModel(t *testing.T) {
 		m := &model{identity: prekeytest.NewIdentity(), ec: map[int32]held{}, kyber: map[int32]held{},
 			goneEC: map[string]bool{}, goneKyber: map[string]bool{}}
 		public := material().ec[0][0]
-		first := &keys.Upload{Identity: m.identity.Public, RegistrationID: 7, Signed: &keys.SignedPreKey{Public: public, Signature: m.identity.Sign(public)}}
-		if err := b.Upload(t.Context(), p, *first); err != nil { // the device's identity of zeros goes
+		first := &keys.Publication{Identity: m.identity.Public, RegistrationID: 7, Signed: &keys.SignedPreKey{Public: public, Signature: m.identity.Sign(public)}}
+		if err := b.Publish(t.Context(), p, *first); err != nil { // the device's identity of zeros goes
 			t.Fatal(err)
 		}
 		m.signed = first.Signed
@@ -163,7 +163,7 @@ func TestTheStockFollowsItsModel(t *testing.T) {
 			"upload": func(t *rapid.T) {
 				u, identity := drawUpload(t, m)
 				want := m.accept(u, identity)
-				if got := b.Upload(t.Context(), p, *u); (want == nil) != (got == nil) || want != nil && !isOneOf(got) {
+				if got := b.Publish(t.Context(), p, *u); (want == nil) != (got == nil) || want != nil && !isOneOf(got) {
 					t.Fatalf("upload: %v, want %v", got, want)
 				}
 			},

@@ -15,7 +15,7 @@ import (
 )
 
 // replaceIdentity does what a takeover does to the keys.
-func replaceIdentity(t testing.TB, tx db.DBTX, p core.Principal, upload int64, identity []byte, next *keys.Upload) {
+func replaceIdentity(t testing.TB, tx db.DBTX, p core.Principal, upload int64, identity []byte, next *keys.Publication) {
 	t.Helper()
 	q := storage.Queries
 	for _, err := range []error{
@@ -70,7 +70,7 @@ func TestAnUploadThatMeetsATakeoverIsRefused(t *testing.T) {
 	tx, upload := b.begin(t, p)
 	got := make(chan error, 1)
 	go func() {
-		got <- b.Upload(context.Background(), p, keys.Upload{Kyber: []keys.SignedPreKey{{ID: 1, Public: kyber.PublicKey, Signature: kyber.Signature}}})
+		got <- b.Publish(context.Background(), p, keys.Publication{Kyber: []keys.SignedPreKey{{ID: 1, Public: kyber.PublicKey, Signature: kyber.Signature}}})
 	}()
 	b.awaitWaiting(t, 1)
 	replaceIdentity(t, tx, p, upload, prekeytest.NewIdentity().Public, someKeys(9))
@@ -91,7 +91,7 @@ func TestOfTwoKeysForOneIdAtOnceOneIsStored(t *testing.T) {
 	for i := range errs {
 		public := prekeytest.NewKeyPair().Public
 		wg.Go(func() {
-			errs[i] = b.Upload(context.Background(), p, keys.Upload{EC: []keys.PreKey{{ID: 4, Public: public}}})
+			errs[i] = b.Publish(context.Background(), p, keys.Publication{EC: []keys.PreKey{{ID: 4, Public: public}}})
 		})
 	}
 	wg.Wait()

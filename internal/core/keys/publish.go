@@ -11,9 +11,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// Upload stores what a device publishes, or nothing. An identity key that differs from the stored one
+// Publish stores what a device publishes, or nothing. An identity key that differs from the stored one
 // is a takeover: the device's keys and pending mail go, its sockets close and its other sessions end.
-func (s *Service) Upload(ctx context.Context, p core.Principal, u Upload) error {
+func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) error {
 	if u.Identity != nil && u.RegistrationID == 0 {
 		return ErrNoRegistrationID
 	}
@@ -98,7 +98,7 @@ func endOthers(ctx context.Context, tx db.DBTX, p core.Principal, identity []byt
 
 // takeOver drops what belonged to the old identity, but for the one-time keys, which store drops, and returns
 // what to announce after the commit.
-func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u *Upload, others []core.SessionID, dropped *int) ([]core.Notice, error) {
+func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u *Publication, others []core.SessionID, dropped *int) ([]core.Notice, error) {
 	if u.Signed == nil {
 		return nil, ErrTakeoverUnsigned
 	}
@@ -128,7 +128,7 @@ func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u 
 
 // checkRotation holds a new signed pre-key and last-resort key against the stored ones. What equals
 // the stored one is taken out of the upload.
-func checkRotation(now *db.DeviceKeysRow, u *Upload) error {
+func checkRotation(now *db.DeviceKeysRow, u *Publication) error {
 	var err error
 	if u.Signed, err = newer(u.Signed, &now.SignedPreKeyID, now.SignedPreKey); err != nil {
 		return err
@@ -160,12 +160,12 @@ type place struct {
 
 // StoreFirst writes the first upload of a new device, which has been checked. The caller holds the lock
 // of the user.
-func StoreFirst(ctx context.Context, tx db.DBTX, user core.UserID, device core.DeviceID, u *Upload) error {
+func StoreFirst(ctx context.Context, tx db.DBTX, user core.UserID, device core.DeviceID, u *Publication) error {
 	return store(ctx, tx, place{user: user, device: device}, u)
 }
 
 // store writes an upload that has been checked. The caller holds the lock of the device's stock.
-func store(ctx context.Context, tx db.DBTX, at place, u *Upload) error {
+func store(ctx context.Context, tx db.DBTX, at place, u *Publication) error {
 	q := storage.Queries
 	if k := u.Signed; k != nil {
 		arg := db.SetSignedPreKeyParams{ID: at.device, KeyID: k.ID, PublicKey: k.Public, Signature: k.Signature}
@@ -187,7 +187,7 @@ func store(ctx context.Context, tx db.DBTX, at place, u *Upload) error {
 }
 
 // storeOneTime writes the one-time keys of an upload, but for those that are known already.
-func storeOneTime(ctx context.Context, tx db.DBTX, at place, u *Upload) error {
+func storeOneTime(ctx context.Context, tx db.DBTX, at place, u *Publication) error {
 	if len(u.EC)+len(u.Kyber) == 0 && !at.takeover {
 		return nil
 	}

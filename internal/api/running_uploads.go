@@ -16,9 +16,9 @@ const (
 	maxUploadsOfUser = 64
 )
 
-// Uploads are the bodies that are arriving. They are read by goroutines of their own, which the HTTP server
+// RunningUploads are the bodies that are arriving. They are read by goroutines of their own, which the HTTP server
 // does not wait for; whoever stops it does, with Shutdown and Abandon.
-type Uploads struct {
+type RunningUploads struct {
 	ctx    context.Context // ends when uploads are given up
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -29,9 +29,9 @@ type Uploads struct {
 	closed  bool                // guarded by mu: no more are taken
 }
 
-// NewUploads makes an empty set.
-func NewUploads() *Uploads {
-	u := &Uploads{of: map[core.UserID]int{}}
+// NewRunningUploads makes an empty set.
+func NewRunningUploads() *RunningUploads {
+	u := &RunningUploads{of: map[core.UserID]int{}}
 	u.ctx, u.cancel = context.WithCancel(context.Background())
 	return u
 }
@@ -39,7 +39,7 @@ func NewUploads() *Uploads {
 var errUploads = errors.New("too many uploads, or stopping")
 
 // begin counts an upload, or says why it is not taken.
-func (u *Uploads) begin(user core.UserID) error {
+func (u *RunningUploads) begin(user core.UserID) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {
@@ -54,7 +54,7 @@ func (u *Uploads) begin(user core.UserID) error {
 	return nil
 }
 
-func (u *Uploads) end(user core.UserID) {
+func (u *RunningUploads) end(user core.UserID) {
 	u.mu.Lock()
 	u.running--
 	if u.of[user]--; u.of[user] == 0 {
@@ -65,7 +65,7 @@ func (u *Uploads) end(user core.UserID) {
 }
 
 // Shutdown takes no more uploads and waits for those that run, until ctx ends.
-func (u *Uploads) Shutdown(ctx context.Context) {
+func (u *RunningUploads) Shutdown(ctx context.Context) {
 	u.mu.Lock()
 	u.closed = true
 	u.mu.Unlock()
@@ -82,7 +82,7 @@ func (u *Uploads) Shutdown(ctx context.Context) {
 
 // Abandon gives up those that are left and waits for their ends, which come soon: the connections are
 // closed before it is called.
-func (u *Uploads) Abandon() {
+func (u *RunningUploads) Abandon() {
 	u.cancel()
 	u.wg.Wait()
 }

@@ -19,7 +19,7 @@ import (
 
 func TestUploadsAreBoundedAndWaitedFor(t *testing.T) {
 	t.Parallel()
-	u := NewUploads()
+	u := NewRunningUploads()
 	users := make([]core.UserID, maxUploads/maxUploadsOfUser)
 	for i := range users {
 		users[i] = uuid.New()
@@ -102,7 +102,7 @@ func TestABodyIsNotReadAfterItsUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, conn := net.Pipe()
 		reads := make(chan error, 2)
-		u := &upload{server: &server{cfg: Config{Timeouts: Timeouts{Read: 20 * time.Second}, Uploads: NewUploads()}}, size: 100}
+		u := &upload{server: &server{cfg: Config{Timeouts: Timeouts{Read: 20 * time.Second}, Uploads: NewRunningUploads()}}, size: 100}
 		u.store = func(_ context.Context, body io.Reader, _ int64, _ *fasthttp.Response) error {
 			go func() {
 				for range cap(reads) {
