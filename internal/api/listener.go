@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -16,11 +17,20 @@ const (
 	lingerTime  = 2 * time.Second
 )
 
+// acceptsAtOnce is how many connections are accepted for each processor before a pause of acceptPause. Go
+// looks at the network only when a processor has nothing else to do, or after 10 ms: without a pause, a storm
+// of new connections makes every other request wait for that at each of its round trips.
+const (
+	acceptsAtOnce = 2
+	acceptPause   = time.Millisecond
+)
+
 // Listener accepts connections that can linger (RFC 9112, 9.6): when a request is refused before it was
 // read, closing at once would reset the connection, and a client that still writes would lose the answer.
 // It remembers the open ones, so that none outlives the relay.
 type Listener struct {
 	net.Listener
+	pace pace // of the goroutine that accepts
 
 	mu        sync.Mutex
 	open      map[*connection]struct{} // guarded by mu; nil after Abandon
@@ -35,6 +45,7 @@ func NewListener(inner net.Listener) *Listener {
 // Accept implements net.Listener. The server takes any error for the end, so what passes by itself is
 // waited for here: with too many connections open, new ones wait.
 func (l *Listener) Accept() (net.Conn, error) {
+	l.pace.wait()
 	conn, err := l.Listener.Accept()
 	for pause := 5 * time.Millisecond; exhausted(err); pause = min(2*pause, time.Second) {
 		<-time.After(pause)
@@ -52,6 +63,22 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 	l.open[c] = struct{}{}
 	return c, nil
+}
+
+// pace lets some pass at once, and then no more for a while.
+type pace struct {
+	passed int
+	since  time.Time
+}
+
+func (p *pace) wait() {
+	if time.Since(p.since) > acceptPause {
+		p.passed, p.since = 0, time.Now()
+	}
+	if p.passed++; p.passed > acceptsAtOnce*runtime.GOMAXPROCS(0) {
+		<-time.After(acceptPause)
+		p.passed, p.since = 1, time.Now()
+	}
 }
 
 func exhausted(err error) bool {
