@@ -43,11 +43,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binaryFolder is written by binary, which every test has called before TestMain reads it.
+// binaryFolder is written by binaries, which every test has called before TestMain reads it.
 var binaryFolder string
 
-// binary builds the relay once and returns its path.
-var binary = sync.OnceValues(func() (string, error) {
+// binaries builds the relay and the attacker once and returns their folder.
+var binaries = sync.OnceValues(func() (string, error) {
 	root, err := os.Getwd()
 	if err != nil {
 		return "", err
@@ -75,17 +75,16 @@ var binary = sync.OnceValues(func() (string, error) {
 	if binaryFolder, err = os.MkdirTemp("", "obscura-faults-"); err != nil {
 		return "", err
 	}
-	path := filepath.Join(binaryFolder, "obscura")
-	args, cgo := []string{"build", "-trimpath", "-o", path}, "CGO_ENABLED=0" // as `make build` does: its cache serves both
+	args, cgo := []string{"build", "-trimpath", "-o", binaryFolder}, "CGO_ENABLED=0" // as `make build` does: its cache serves both
 	if *raced {
 		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
 	}
-	cmd := exec.CommandContext(context.Background(), "go", append(args, "./cmd/obscura")...)
+	cmd := exec.CommandContext(context.Background(), "go", append(args, "./cmd/obscura", "./internal/kit/faults/announcer")...)
 	cmd.Dir, cmd.Env = root, append(os.Environ(), cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the relay: %w\n%s", err, out)
+		return "", fmt.Errorf("build the relay and the attacker: %w\n%s", err, out)
 	}
-	return path, nil
+	return binaryFolder, nil
 })
 
 // await waits until a condition holds and fails the test when it does not within patience.

@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -38,12 +40,12 @@ type node struct {
 // start starts the process and waits until it listens.
 func (n *node) start(t testing.TB) {
 	t.Helper()
-	path, err := binary()
+	folder, err := binaries()
 	if err != nil {
 		t.Fatal(err)
 	}
 	listening, ended := make(chan struct{}), make(chan struct{})
-	go n.own(path, listening, ended)
+	go n.own(filepath.Join(folder, "obscura"), listening, ended)
 	select {
 	case <-listening:
 	case <-ended:
@@ -88,8 +90,10 @@ func (n *node) follow(log io.Reader, listening func()) {
 	lines := bufio.NewScanner(log)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		var line struct{ Level, Msg, API, Management string }
-		_ = json.Unmarshal(lines.Bytes(), &line)
+		var line struct{ Msg, API, Management string }
+		if bytes.Contains(lines.Bytes(), []byte(`"listening"`)) { // most lines are of requests
+			_ = json.Unmarshal(lines.Bytes(), &line)
+		}
 		n.mu.Lock()
 		n.tail = append(n.tail[max(0, len(n.tail)-60):], lines.Text())
 		if line.Msg == "listening" {
@@ -99,7 +103,7 @@ func (n *node) follow(log io.Reader, listening func()) {
 		if line.Msg == "listening" {
 			listening()
 		}
-		if strings.Contains(line.Msg, "panic") || strings.Contains(lines.Text(), "DATA RACE") {
+		if strings.Contains(lines.Text(), "panic") || strings.Contains(lines.Text(), "DATA RACE") {
 			n.complain("node %s: %s", n.name, lines.Text())
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,7 +59,7 @@ const clockPath = "&search_path=public,clock,pg_catalog"
 
 func newWorld(t testing.TB, withNATS bool) *world {
 	t.Helper()
-	path, err := binary()
+	folder, err := binaries()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +70,7 @@ func newWorld(t testing.TB, withNATS bool) *world {
 		}
 	})
 	direct := w.server.current().URL()
-	migrate := exec.CommandContext(t.Context(), path, "migrate")
+	migrate := exec.CommandContext(t.Context(), filepath.Join(folder, "obscura"), "migrate")
 	migrate.Env = []string{"OBSCURA_DATABASE_URL=" + direct}
 	if out, err := migrate.CombinedOutput(); err != nil {
 		t.Fatalf("migrate: %v\n%s", err, out)
