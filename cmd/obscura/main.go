@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -30,6 +31,8 @@ type serveCmd struct {
 }
 
 func (c *serveCmd) Run(ctx context.Context) error {
+	// Without this the program ends when it writes to a log whose reader has gone.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	log := app.NewLogFile(c.Config, os.Stderr)
 	err := app.Run(ctx, c.Config, log, func(app.Addresses) {})
 	return errors.Join(err, log.Close())
@@ -54,7 +57,12 @@ func main() {
 	err := run(ctx)
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "obscura:", err)
+		said := make(chan struct{})
+		go func() { fmt.Fprintln(os.Stderr, "obscura:", err); close(said) }()
+		select {
+		case <-said:
+		case <-time.After(time.Second): // nobody reads what was said before either
+		}
 		os.Exit(1)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -192,6 +193,68 @@ func TestFlagsAndVariablesReachTheRelay(t *testing.T) {
 	}
 	if _, err := net.Dial("tcp", regexp.MustCompile(`^http://`).ReplaceAllString(management, "")); err != nil {
 		t.Error(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("SIGTERM: %v", err)
+	}
+}
+
+// withoutReader starts the relay, and leaves its log when it listens.
+func withoutReader(t *testing.T) (cmd *exec.Cmd, api string, log *os.File) {
+	t.Helper()
+	log, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = log.Close() })
+	cmd = command(t, []string{"DATABASE_URL=" + testdb.NewURL(t)}, "serve", "--listen=127.0.0.1:0", "--management-listen=127.0.0.1:0", "--rate-limits=off")
+	cmd.Stderr = writer
+	if err := errors.Join(cmd.Start(), writer.Close()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	for lines := bufio.NewScanner(log); lines.Scan(); {
+		var line struct{ Msg, API string }
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" {
+			return cmd, line.API, log
+		}
+	}
+	t.Fatal("it does not listen")
+	return nil, "", nil
+}
+
+func TestTheRelayStopsWhenNobodyReadsItsLog(t *testing.T) {
+	t.Parallel()
+	cmd, api, _ := withoutReader(t)
+	for range 1000 { // more lines than a pipe takes
+		post(t, api, nil)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("it does not stop")
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+}
+
+func TestTheRelayOutlivesTheReaderOfItsLog(t *testing.T) {
+	t.Parallel()
+	cmd, api, log := withoutReader(t)
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		post(t, api, nil)
+		<-time.After(200 * time.Millisecond) // what is logged is written meanwhile
 	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
