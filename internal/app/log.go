@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -33,8 +34,8 @@ const (
 )
 
 // LogFile writes lines to a file without making the writer wait: neither for the file, nor for other
-// writers' lines to be written. What a reader does not take in time is dropped, line by line, and counted
-// in a line of its own. Make it with NewLogFile.
+// writers' lines to be written. What a reader does not take in time, or the file does not take, is dropped,
+// line by line, and counted in a line of its own. Make it with NewLogFile.
 type LogFile struct {
 	file   *os.File
 	logger *slog.Logger  // writes to the file at once
@@ -109,9 +110,13 @@ func (l *LogFile) flush(next []byte) []byte {
 	lines, dropped := l.lines, l.dropped
 	l.lines, l.dropped = next[:0], 0
 	l.mu.Unlock()
-	_, _ = l.file.Write(lines) // there is nobody to tell
-	if dropped > 0 {
-		l.logger.Warn("log lines were dropped, because nobody read them in time; the relay goes on", "component", "log", "lines", dropped)
+	n, err := l.file.Write(lines)
+	if err != nil { // a full disk, or a reader that has gone: it is told when lines can be written again
+		l.mu.Lock()
+		l.dropped += dropped + bytes.Count(lines[n:], []byte("\n"))
+		l.mu.Unlock()
+	} else if dropped > 0 {
+		l.logger.Warn("log lines were dropped, because nobody took them in time; the relay goes on", "component", "log", "lines", dropped)
 	}
 	if cap(lines) > logKept {
 		return nil

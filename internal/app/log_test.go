@@ -5,9 +5,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/obscura-relay/obscura/internal/app"
@@ -72,6 +76,45 @@ func TestALineIsWrittenAtOnceInAQuietTime(t *testing.T) {
 	}
 	if err := log.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestLinesThatTheFileDoesNotTakeAreCounted(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "log")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reads := func() *os.File {
+		reader, err := os.OpenFile(fifo, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reader
+	}
+	reader := reads()
+	writer, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = writer.Close() }()
+	if err := reader.Close(); err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan os.Signal, 1)
+	signal.Notify(failed, syscall.SIGPIPE)
+	defer signal.Stop(failed)
+	log := app.NewLogFile(app.Config{LogFormat: "json"}, writer)
+	fmt.Fprint(log, "lost\nlost\nlost\n")
+	<-failed // the write to nobody; this test is not parallel, so it is ours
+	reader = reads()
+	defer func() { _ = reader.Close() }()
+	fmt.Fprintln(log, "kept")
+	if err := errors.Join(log.Close(), writer.Close()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(reader)
+	if err != nil || !strings.HasPrefix(string(got), "kept\n") || !strings.Contains(string(got), `"lines":3`) {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
