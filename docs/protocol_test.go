@@ -93,7 +93,7 @@ func TestTheDumpsOfTheProtocolDocumentAreTheMessagesTheyName(t *testing.T) {
 		t.Errorf("protocol.md shows %d of %d messages", seen, len(want))
 	}
 	if *update {
-		if err := os.WriteFile("protocol.md", []byte(fresh), 0o644); err != nil { //nolint:gosec // a document is for everybody
+		if err := os.WriteFile("protocol.md", []byte(fresh), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -190,7 +190,7 @@ func TestARelaySpeaksWhatTheProtocolDocumentShows(t *testing.T) {
 func takeOver(t *testing.T, d *relaytest.Device) {
 	t.Helper()
 	identity := prekeytest.NewIdentity()
-	registration, signed := int32(prekeytest.NewRegistrationID()), relaytest.Signed(identity.SignedPreKey(1)) //nolint:gosec // at most 16383
+	registration, signed := int32(prekeytest.NewRegistrationID()), relaytest.Signed(identity.SignedPreKey(1))
 	got, err := d.UploadKeysWithResponse(t.Context(), client.KeyUpload{IdentityKey: &identity.Public, RegistrationID: &registration, SignedPreKey: &signed})
 	if err != nil || got.StatusCode() != http.StatusOK {
 		t.Fatalf("takeover: %v %s", err, got.Body)

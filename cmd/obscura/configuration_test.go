@@ -21,7 +21,7 @@ func TestTheConfigurationDocumentSaysWhatCanBeConfigured(t *testing.T) {
 		t.Fatal(err)
 	}
 	if *update {
-		if err := os.WriteFile(configurationDocument, []byte(want), 0o644); err != nil { //nolint:gosec // a document is for everybody
+		if err := os.WriteFile(configurationDocument, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

@@ -51,7 +51,7 @@ func TestTheLimitsInTheReadmeAreThoseOfTheTable(t *testing.T) {
 	}
 	want := before + limitsBegin + limitsTable() + limitsEnd + after
 	if *update {
-		if err := os.WriteFile(readme, []byte(want), 0o644); err != nil { //nolint:gosec // a document is for everybody
+		if err := os.WriteFile(readme, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

@@ -41,7 +41,7 @@ func actsOf(d *relaytest.Device) map[string][]ask {
 }
 
 func asJSON(v any) string {
-	b, _ := json.Marshal(v) //nolint:errchkjson // plain structs
+	b, _ := json.Marshal(v)
 	return string(b)
 }
 

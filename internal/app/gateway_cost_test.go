@@ -53,7 +53,7 @@ func TestAReaderThatStopsReadingCostsLessThan1MiBAndNobodyElseNotices(t *testing
 	if after > before+measured<<20 {
 		t.Errorf("a stuck reader costs %d KiB", (after-before)>>10/measured)
 	}
-	t.Logf("%d KiB each", (int64(after)-int64(before))>>10/measured) //nolint:gosec // small
+	t.Logf("%d KiB each", (int64(after)-int64(before))>>10/measured)
 	start := time.Now()
 	for range 50 {
 		alice.Send(t, nil, relaytest.To(bob.ID, "at once"))

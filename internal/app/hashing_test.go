@@ -24,7 +24,7 @@ func patient(t testing.TB) *http.Client {
 
 // TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory has 64 log in at once while another uses all of
 // four connections: requests that need the database go on, and memory stays that of a slot a core.
-func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) { //nolint:paralleltest // it measures the memory of the process
+func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) {
 	relay := relaytest.Start(t, func(c *app.Config) { c.DatabaseConnections = 4; c.RequestTimeout = patience })
 	client := patient(t)
 	user, stormed := relay.Register(t), relay.Register(t)
@@ -83,7 +83,7 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) { //nolin
 		t.Errorf("in %d of %d looks connections were held", busiest, others)
 	}
 	// 19 MiB a slot, and what the collector has not yet seen to: far below 64 at once (1.2 GiB).
-	if grown := int64(peak) - int64(before.HeapInuse); grown > 400<<20 { //nolint:gosec // below 2^63
+	if grown := int64(peak) - int64(before.HeapInuse); grown > 400<<20 {
 		t.Errorf("the heap grew by %d MiB", grown>>20)
 	}
 }
@@ -144,7 +144,7 @@ func TestARequestThatTakesTooLongIsToldToComeBack(t *testing.T) {
 
 // TestALogInTakesAsLongForAnUnknownName compares the fastest of several, taken in turn. Skipping the hash
 // would make the one more than ten times faster than the other.
-func TestALogInTakesAsLongForAnUnknownName(t *testing.T) { //nolint:paralleltest // it measures time
+func TestALogInTakesAsLongForAnUnknownName(t *testing.T) {
 	relay := relaytest.Start(t)
 	user := relay.Register(t)
 	least := map[string]time.Duration{}

@@ -28,7 +28,7 @@ func TestWhatClientsSeeAddsUp(t *testing.T) {
 	t.Parallel()
 	seed, steps := fromEnvironment("OBSCURA_TEST_SEED", time.Now().UnixNano()), fromEnvironment("OBSCURA_TEST_STEPS", 40)
 	t.Logf("OBSCURA_TEST_SEED=%d", seed)
-	m := &play{T: t, Rand: rand.New(rand.NewPCG(uint64(seed), 1))} //nolint:gosec // a test's choices
+	m := &play{T: t, Rand: rand.New(rand.NewPCG(uint64(seed), 1))}
 	m.nodes[0] = relaytest.Start(t)
 	m.nodes[1] = relaytest.StartOn(t, m.nodes[0].DatabaseURL)
 	m.database = inside(t, m.nodes[0])

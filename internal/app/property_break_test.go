@@ -75,12 +75,12 @@ var faultsOfBodies = []fault{
 	inBody("null in a list", func(s *openapi3.Schema) bool { return s.Items != nil },
 		func(_ *rapid.T, n *node) { n.items = append(n.items, &node{}) }),
 	inBody("a list that is too long", func(s *openapi3.Schema) bool { return s.MaxItems != nil },
-		func(_ *rapid.T, n *node) { n.items = slices.Repeat(n.items[:1], int(*n.schema.MaxItems)+1) }), //nolint:gosec // small
+		func(_ *rapid.T, n *node) { n.items = slices.Repeat(n.items[:1], int(*n.schema.MaxItems)+1) }),
 	inBody("a text that is too long", func(s *openapi3.Schema) bool { return s.MaxLength != nil }, func(t *rapid.T, n *node) {
-		n.scalar = marker + strings.Repeat("x", int(*n.schema.MaxLength)-len(marker)+rapid.IntRange(1, 500).Draw(t, "more")) //nolint:gosec // small
+		n.scalar = marker + strings.Repeat("x", int(*n.schema.MaxLength)-len(marker)+rapid.IntRange(1, 500).Draw(t, "more"))
 	}),
 	inBody("a text that is too short", func(s *openapi3.Schema) bool { return s.MinLength > 0 },
-		func(_ *rapid.T, n *node) { n.scalar = strings.Repeat("é", int(n.schema.MinLength)-1) }), //nolint:gosec // small
+		func(_ *rapid.T, n *node) { n.scalar = strings.Repeat("é", int(n.schema.MinLength)-1) }),
 	inBody("a text of another form", func(s *openapi3.Schema) bool { return s.Pattern != "" || s.Format != "" && s.Type.Includes("string") },
 		func(t *rapid.T, n *node) {
 			text := []rune(n.scalar.(string))

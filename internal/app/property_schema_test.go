@@ -154,9 +154,9 @@ func draw(t *rapid.T, s *openapi3.Schema, full bool) *node {
 		}
 	case s.Type.Is("array"):
 		n.items = []*node{}
-		most := min(int(*s.MaxItems), 3) //nolint:gosec // small
+		most := min(int(*s.MaxItems), 3)
 		if !full && rapid.IntRange(0, 19).Draw(t, "many") == 0 {
-			most = int(*s.MaxItems) //nolint:gosec // small
+			most = int(*s.MaxItems)
 		}
 		least := 0
 		if full {
@@ -179,9 +179,9 @@ func draw(t *rapid.T, s *openapi3.Schema, full bool) *node {
 func drawText(t *rapid.T, s *openapi3.Schema) string {
 	most := 300
 	if s.MaxLength != nil {
-		most = int(*s.MaxLength) //nolint:gosec // small
+		most = int(*s.MaxLength)
 	}
-	least := int(s.MinLength) //nolint:gosec // small
+	least := int(s.MinLength)
 	switch {
 	case s.Format == "uuid":
 		return uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "uuid")).String()

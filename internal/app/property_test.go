@@ -39,7 +39,7 @@ func TestEveryOperationKeepsTheContractWhateverItIsSent(t *testing.T) {
 		if time.Since(w.made) > 5*time.Minute { // tokens live for fifteen
 			w = newWorld(t, relay, database)
 		}
-		t.Run(o.OperationID, func(t *testing.T) { //nolint:paralleltest // see above
+		t.Run(o.OperationID, func(t *testing.T) {
 			w.TB, w.spare = t, nil
 			good := func(rt *rapid.T, full bool) *call {
 				c := drawCall(rt, w, o, full)

@@ -25,7 +25,7 @@ func TestAGapIsToldOnceOnASocket(t *testing.T) {
 			for synctest.Wait(); len(f.out) > 0; synctest.Wait() {
 				frame := f.next().frame(t)
 				if g := frame.GetGap(); g != nil {
-					told = append(told, core.Gap{From: int64(g.GetFrom()), To: int64(g.GetTo()), Reason: core.GapReason(g.GetReason())}) //nolint:gosec // small
+					told = append(told, core.Gap{From: int64(g.GetFrom()), To: int64(g.GetTo()), Reason: core.GapReason(g.GetReason())})
 				}
 				for _, e := range frame.GetEnvelopeBatch().GetEnvelopes() {
 					f.in <- acknowledgement(bob.Device, e.GetSequence())

@@ -218,7 +218,7 @@ func TestAPingDoesNotWaitForTheBacklog(t *testing.T) {
 		frames++
 		frame := w.frame(t)
 		for _, e := range frame.GetEnvelopeBatch().GetEnvelopes() {
-			if seen++; e.GetSequence() != uint64(seen) { //nolint:gosec // small
+			if seen++; e.GetSequence() != uint64(seen) {
 				t.Fatalf("sequence %d at %d", e.GetSequence(), seen)
 			}
 		}

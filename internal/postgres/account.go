@@ -87,11 +87,16 @@ func (a account) give(dir string) error {
 	if !a.drop {
 		return nil
 	}
-	if err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil || path == dir {
+	root, err := os.OpenRoot(dir) // no link leads out of it, whoever swaps folders meanwhile
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || path == "." {
 			return err
 		}
-		return os.Lchown(path, int(a.uid), int(a.gid))
+		return root.Lchown(path, int(a.uid), int(a.gid))
 	}); err != nil {
 		return err
 	}
@@ -108,7 +113,7 @@ func (a account) owns(st fs.FileInfo) bool {
 // terminal's Ctrl-C reaches the relay alone, with a small environment, with the given folders as
 // descriptors 3, 4, … and with a signal that it gets when the thread that started it ends.
 func (p programs) command(ctx context.Context, a account, death syscall.Signal, dirs []*os.File, name string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, filepath.Join(p.dir, name), args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(p.dir, name), args...) //nolint:gosec // a program of PostgreSQL
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}
 	cmd.ExtraFiles = dirs

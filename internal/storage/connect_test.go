@@ -169,7 +169,7 @@ func TestAnUnknownHostAndBadTLSEndTheWaitAtOnce(t *testing.T) {
 	secured := refusing(t, func(conn net.Conn) {
 		if _, err := pgproto3.NewBackend(conn, conn).ReceiveStartupMessage(); err == nil {
 			_, _ = conn.Write([]byte("S"))
-			_ = tls.Server(conn, &tls.Config{Certificates: certificate.TLS.Certificates}).Handshake() //nolint:gosec // it must be refused
+			_ = tls.Server(conn, &tls.Config{Certificates: certificate.TLS.Certificates}).Handshake()
 		}
 	})
 	for address, want := range map[string]string{
@@ -217,11 +217,11 @@ func TestARealServersRefusalsAreFinal(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	hba := filepath.Join(folder, "hba")
-	if err := os.WriteFile(hba, []byte("local all obscura trust\nlocal all stranger reject\nlocal all all scram-sha-256\n"), 0o644); err != nil { //nolint:gosec // for another account
+	if err := os.WriteFile(hba, []byte("local all obscura trust\nlocal all stranger reject\nlocal all all scram-sha-256\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for dir := folder; dir != os.TempDir(); dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the server may run as another account
+		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -29,12 +29,12 @@ func newDevice() client.NewDevice {
 	signed, lastResort := identity.SignedPreKey(1), kyber(identity.KyberPreKey(1))
 	device := client.NewDevice{
 		IdentityKey:           identity.Public,
-		RegistrationID:        int32(prekeytest.NewRegistrationID()), //nolint:gosec // at most 16383
+		RegistrationID:        int32(prekeytest.NewRegistrationID()),
 		SignedPreKey:          client.SignedPreKey{KeyID: 1, PublicKey: signed.PublicKey, Signature: signed.Signature},
 		LastResortKyberPreKey: &lastResort,
 	}
 	for _, k := range prekeytest.PreKeys(1, oneTime) {
-		device.OneTimePreKeys = append(device.OneTimePreKeys, client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey}) //nolint:gosec // small ids
+		device.OneTimePreKeys = append(device.OneTimePreKeys, client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey})
 	}
 	for _, k := range identity.KyberPreKeys(2, oneTime) {
 		device.KyberPreKeys = append(device.KyberPreKeys, kyber(k))
@@ -43,5 +43,5 @@ func newDevice() client.NewDevice {
 }
 
 func kyber(k prekeytest.SignedPreKey) client.KyberPreKey {
-	return client.KyberPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature} //nolint:gosec // small ids
+	return client.KyberPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature}
 }

@@ -60,7 +60,7 @@ func take(from, into string) error {
 				return err
 			}
 		}
-		if err := os.WriteFile(filepath.Join(into, k.ours), data, 0o644); err != nil { //nolint:gosec // everybody may read what everybody is served
+		if err := os.WriteFile(filepath.Join(into, k.ours), data, 0o644); err != nil {
 			return err
 		}
 	}

@@ -46,7 +46,7 @@ func (f *folder) prepare() error {
 
 // syncFolder makes the names in a folder survive a power cut.
 func syncFolder(path string) error {
-	folder, err := os.Open(path) //nolint:gosec // a folder of the store
+	folder, err := os.Open(path)
 	if err != nil {
 		return err
 	}

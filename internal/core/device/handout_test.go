@@ -135,12 +135,12 @@ func newUpload(draw func(n int) int, identity *prekeytest.Identity, whole bool) 
 	}
 	for i, first, variant := draw(6), draw(poolIDs), draw(2); i > 0; i-- {
 		id := (first + i) % poolIDs
-		u.EC = append(u.EC, keys.PreKey{ID: int32(id), Public: p.ec[variant][id]}) //nolint:gosec // small
+		u.EC = append(u.EC, keys.PreKey{ID: int32(id), Public: p.ec[variant][id]})
 	}
 	for i, first, variant := draw(4), draw(poolIDs), draw(2); i > 0; i-- {
 		id := (first + i) % poolIDs
 		public := p.kyber[variant][id]
-		u.Kyber = append(u.Kyber, keys.SignedPreKey{ID: int32(id), Public: public, Signature: identity.Sign(public)}) //nolint:gosec // small
+		u.Kyber = append(u.Kyber, keys.SignedPreKey{ID: int32(id), Public: public, Signature: identity.Sign(public)})
 	}
 	return sent{identity, u}
 }
@@ -288,7 +288,7 @@ func TestAOneTimeKeyIsNeverHandedOutTwiceAtOnce(t *testing.T) {
 			wg.Go(func() {
 				for range steps {
 					// Mostly uploads, repetitions and hand-outs.
-					w.act(t, acts[[]int{0, 1, 2, 2, 3, 3, 3, 4, 5, 6, 6, 6}[rand.IntN(12)]], rand.IntN) //nolint:gosec // a test
+					w.act(t, acts[[]int{0, 1, 2, 2, 3, 3, 3, 4, 5, 6, 6, 6}[rand.IntN(12)]], rand.IntN)
 				}
 			})
 		}

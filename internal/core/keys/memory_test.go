@@ -22,10 +22,10 @@ func (b *bench) realDevice(t testing.TB) (core.Principal, *prekeytest.Identity) 
 func freshKeys(identity *prekeytest.Identity, first, n int) keys.Publication {
 	var u keys.Publication
 	for i, k := range prekeytest.PreKeys(first, n) {
-		u.EC = append(u.EC, keys.PreKey{ID: int32(first + i), Public: k.PublicKey}) //nolint:gosec // small
+		u.EC = append(u.EC, keys.PreKey{ID: int32(first + i), Public: k.PublicKey})
 	}
 	for i, k := range identity.KyberPreKeys(first, n) {
-		u.Kyber = append(u.Kyber, keys.SignedPreKey{ID: int32(first + i), Public: k.PublicKey, Signature: k.Signature}) //nolint:gosec // small
+		u.Kyber = append(u.Kyber, keys.SignedPreKey{ID: int32(first + i), Public: k.PublicKey, Signature: k.Signature})
 	}
 	return u
 }

@@ -25,9 +25,9 @@ func IDsOf(device core.DeviceID) IDs {
 // Name names an envelope.
 func (d IDs) Name(sequence int64) uuid.UUID {
 	var id uuid.UUID
-	seq := uint64(sequence)                        //nolint:gosec // sequences are positive
-	binary.BigEndian.PutUint64(id[:], seq>>12<<16) // 48 bits
-	id[6], id[7] = 0x40|byte(seq>>8)&0x0f, byte(seq)
+	seq := uint64(sequence)                          //nolint:gosec // sequences are positive
+	binary.BigEndian.PutUint64(id[:], seq>>12<<16)   // 48 bits
+	id[6], id[7] = 0x40|byte(seq>>8)&0x0f, byte(seq) //nolint:gosec // the lowest bits
 	copy(id[8:], d.tag[:])
 	return id
 }

@@ -151,7 +151,7 @@ func withoutBox(r *sendRequest, boxes map[core.DeviceID]*lockedMailbox) []int16 
 	var invalid []int16
 	for i := range r.batch.Submissions {
 		if boxes[r.batch.Submissions[i].Device] == nil {
-			invalid = append(invalid, int16(i)) //nolint:gosec // at most 100
+			invalid = append(invalid, int16(i))
 		}
 	}
 	return invalid
@@ -178,7 +178,7 @@ func insertReceipts(ctx context.Context, tx db.DBTX, requests []*sendRequest, an
 		arg.SenderDeviceIds = append(arg.SenderDeviceIds, key.device)
 		arg.Keys = append(arg.Keys, key.key)
 		arg.Digests = append(arg.Digests, r.batch.Digest[:])
-		arg.Invalids = append(arg.Invalids, joinPositions(answers[i].invalid))
+		arg.Invalids = append(arg.Invalids, joinPositions(answers[i].invalid)) //nolint:gosec // an answer for each request
 	}
 	rows, err := storage.Queries.InsertReceipts(ctx, tx, arg)
 	if err != nil {

@@ -61,7 +61,7 @@ func startChild(ctx context.Context, program, databaseURL, dir string) (*child, 
 	}
 	defer out.Close() // the child has its own
 	c := &child{done: make(chan struct{}), log: log,
-		cmd: exec.CommandContext(context.WithoutCancel(ctx), program, "serve")} //nolint:gosec // the program is this one
+		cmd: exec.CommandContext(context.WithoutCancel(ctx), program, "serve")}
 	c.cmd.Env, c.cmd.Stderr = environment(databaseURL, dir), out
 	// In a group of its own, so that a terminal's Ctrl-C reaches this process alone, which then stops
 	// the relay; and it ends with this process, however that ends.

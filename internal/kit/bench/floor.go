@@ -110,7 +110,7 @@ func (f *floor) send(ctx context.Context, until time.Time) error {
 	var failed atomic.Pointer[error]
 	for i := range f.cfg.Senders {
 		wg.Go(func() {
-			source := mathrand.New(mathrand.NewPCG(uint64(i), 1)) //nolint:gosec // recipients, not secrets
+			source := mathrand.New(mathrand.NewPCG(uint64(i), 1))
 			body := make([]byte, f.cfg.Size)
 			for n := uint64(0); time.Now().Before(until) && ctx.Err() == nil && failed.Load() == nil; n++ {
 				for b := 0; b+8 <= len(body); b += 8 { // does not compress

@@ -132,7 +132,7 @@ func (u *user) newDevice(ctx context.Context, ec, kyber int) (*device, error) {
 	identity := prekeytest.NewIdentity()
 	signed := signedKey(identity.SignedPreKey(1))
 	upload := client.NewDevice{
-		IdentityKey: identity.Public, RegistrationID: int32(prekeytest.NewRegistrationID()), //nolint:gosec // 1 to 16383
+		IdentityKey: identity.Public, RegistrationID: int32(prekeytest.NewRegistrationID()),
 		SignedPreKey:   signed,
 		OneTimePreKeys: oneTimeKeys(1, max(ec, 1)),
 	}
@@ -156,13 +156,13 @@ func (u *user) newDevice(ctx context.Context, ec, kyber int) (*device, error) {
 }
 
 func signedKey(k prekeytest.SignedPreKey) client.SignedPreKey {
-	return client.SignedPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature} //nolint:gosec // small ids
+	return client.SignedPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature}
 }
 
 func oneTimeKeys(first, n int) []client.OneTimePreKey {
 	keys := make([]client.OneTimePreKey, n)
 	for i, k := range prekeytest.PreKeys(first, n) {
-		keys[i] = client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey} //nolint:gosec // small ids
+		keys[i] = client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey}
 	}
 	return keys
 }

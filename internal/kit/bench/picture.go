@@ -31,7 +31,7 @@ func drawLatencies(path string, r *RelayResult, send, endToEnd *counts) error {
 	drawRow(&b, 0, "Send: "+title, "#3b6ea5", send, r.Send)
 	drawRow(&b, rowHeight, "Send to receive: "+title, "#a5593b", endToEnd, r.EndToEnd)
 	fmt.Fprintln(&b, `</svg>`)
-	if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil { //nolint:gosec // a picture is for everybody
+	if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
 		return fmt.Errorf("cannot write the picture: %w", err)
 	}
 	return nil

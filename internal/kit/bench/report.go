@@ -94,7 +94,7 @@ func save(path string, figures any) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil { //nolint:gosec // figures are for everybody
+	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("cannot write the figures: %w", err)
 	}
 	return nil
@@ -108,7 +108,7 @@ type ticker struct {
 
 func newTicker(out io.Writer) *ticker {
 	file, isFile := out.(*os.File)
-	if !isFile || !term.IsTerminal(int(file.Fd())) { //nolint:gosec // descriptors are small
+	if !isFile || !term.IsTerminal(int(file.Fd())) {
 		return &ticker{}
 	}
 	return &ticker{out: out}

@@ -217,7 +217,7 @@ func TestLogInsAreCounted(t *testing.T) {
 	figures(t, common.JSON, "log_ins_per_s", "log_in_ms", "errors")
 }
 
-func TestARelayOfItsOwnIsToldApartAndLeavesNothingBehind(t *testing.T) { //nolint:paralleltest // it sets the environment
+func TestARelayOfItsOwnIsToldApartAndLeavesNothingBehind(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
 	t.Setenv("OBSCURA_DATABASE_URL", "postgres://nobody@127.0.0.1:1/production") // must not be used

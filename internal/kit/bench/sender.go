@@ -26,10 +26,10 @@ type sender struct {
 
 func (l *load) sender(number int, pick func() int) *sender {
 	if pick == nil {
-		source := mathrand.New(mathrand.NewPCG(l.run, uint64(number))) //nolint:gosec // recipients, not secrets
+		source := mathrand.New(mathrand.NewPCG(l.run, uint64(number)))
 		pick = func() int { return source.IntN(len(l.people.devices)) }
 	}
-	s := &sender{load: l, number: uint32(number), device: l.people.devices[number%len(l.people.devices)], //nolint:gosec // small
+	s := &sender{load: l, number: uint32(number), device: l.people.devices[number%len(l.people.devices)],
 		request: &fasthttp.Request{}, response: &fasthttp.Response{}, pick: pick}
 	s.request.Header.SetMethod("POST")
 	s.request.SetRequestURI(l.api.base.Scheme + "://" + l.api.base.Host + "/v1/messages")
@@ -106,10 +106,10 @@ func (s *sender) fill(first uint64, due time.Duration) {
 	s.body = s.body[:0]
 	for i := range l.batch {
 		to := s.pick()
-		number := first + uint64(i) //nolint:gosec // not negative
+		number := first + uint64(i)
 		offset := int(number*61) % (len(l.filler) / 2)
 		s.body = appendSubmission(s.body, l.submissionID(number), l.people.devices[to].id,
-			payload{run: l.run, number: number, due: due, device: uint32(to), sender: s.number}, l.size, l.filler[offset:]) //nolint:gosec // small
+			payload{run: l.run, number: number, due: due, device: uint32(to), sender: s.number}, l.size, l.filler[offset:])
 	}
 }
 
@@ -136,7 +136,7 @@ func (s *sender) account(first uint64) (failed int) {
 		l.errors.add("an answer that is not a SendMessageResponse")
 		return l.batch
 	}
-	for i := range uint64(l.batch) { //nolint:gosec // not negative
+	for i := range uint64(l.batch) {
 		if !not[first+i] {
 			l.ledger.accept(first + i)
 		}

@@ -26,7 +26,7 @@ const payloadHeader = 32
 func (p payload) append(dst []byte, size int, filler []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, p.run)
 	dst = binary.BigEndian.AppendUint64(dst, p.number)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(p.due)) //nolint:gosec // not negative
+	dst = binary.BigEndian.AppendUint64(dst, uint64(p.due))
 	dst = binary.BigEndian.AppendUint32(dst, p.device)
 	dst = binary.BigEndian.AppendUint32(dst, p.sender)
 	for left := size - payloadHeader; left > 0; left -= len(filler) {
@@ -40,7 +40,7 @@ func readPayload(b []byte) (p payload, ok bool) {
 		return p, false
 	}
 	p.run, p.number = binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
-	p.due = time.Duration(binary.BigEndian.Uint64(b[16:])) //nolint:gosec // as it was written
+	p.due = time.Duration(binary.BigEndian.Uint64(b[16:]))
 	p.device, p.sender = binary.BigEndian.Uint32(b[24:]), binary.BigEndian.Uint32(b[28:])
 	return p, true
 }
@@ -48,13 +48,13 @@ func readPayload(b []byte) (p payload, ok bool) {
 // appendSubmission appends one Submission to a SendMessageRequest.
 func appendSubmission(dst []byte, id, device uuid.UUID, p payload, size int, filler []byte) []byte {
 	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
-	dst = protowire.AppendVarint(dst, uint64(2*(2+16)+1+protowire.SizeBytes(size))) //nolint:gosec // small
+	dst = protowire.AppendVarint(dst, uint64(2*(2+16)+1+protowire.SizeBytes(size)))
 	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
 	dst = protowire.AppendBytes(dst, id[:])
 	dst = protowire.AppendTag(dst, 2, protowire.BytesType)
 	dst = protowire.AppendBytes(dst, device[:])
 	dst = protowire.AppendTag(dst, 3, protowire.BytesType)
-	dst = protowire.AppendVarint(dst, uint64(size)) //nolint:gosec // not negative
+	dst = protowire.AppendVarint(dst, uint64(size))
 	return p.append(dst, size, filler)
 }
 
@@ -115,9 +115,9 @@ func (f *frame) read(b []byte) error {
 			err := fields(value, func(field protowire.Number, _ []byte, number uint64) error {
 				switch field {
 				case 1:
-					from = int64(number) //nolint:gosec // a sequence
+					from = int64(number)
 				case 2:
-					to = int64(number) //nolint:gosec // a sequence
+					to = int64(number)
 				}
 				return nil
 			})
@@ -147,7 +147,7 @@ func appendAck(dst []byte, envelopes []envelope) []byte {
 		size += 1 + protowire.SizeBytes(len(envelopes[i].id))
 	}
 	dst = protowire.AppendTag(dst, 11, protowire.BytesType)
-	dst = protowire.AppendVarint(dst, uint64(size)) //nolint:gosec // not negative
+	dst = protowire.AppendVarint(dst, uint64(size))
 	for i := range envelopes {
 		dst = protowire.AppendTag(dst, 1, protowire.BytesType)
 		dst = protowire.AppendBytes(dst, envelopes[i].id)

@@ -12,7 +12,7 @@ func (t *try) balanced(b backlog, accepted int) {
 	covered := b.covered()
 	missing := 0
 	for n := 1; n <= accepted; n++ {
-		if !covered[uint64(n)] { //nolint:gosec // counted
+		if !covered[uint64(n)] {
 			missing++
 		}
 	}

@@ -41,7 +41,7 @@ var deliveryChecks = []check{
 			t.post(sender, mail(d.id, text))
 			got := s.envelopes(1, "an envelope that was sent to an open socket")
 			t.must(texts(got)[0] == text, "another envelope arrives than the one that was sent")
-			t.inOrder(got, uint64(i)+1) //nolint:gosec // an index
+			t.inOrder(got, uint64(i)+1)
 		}
 		t.postMany(sender, d, "batch", 40)
 		t.inOrder(s.envelopes(40, "a batch that was sent to an open socket"), 6)

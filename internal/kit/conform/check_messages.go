@@ -26,9 +26,9 @@ var messageChecks = []check{
 		t.must(string(e.GetMessage()) == "first\x00\xff", "the message has changed")
 		t.must(bytes.Equal(e.GetSenderId(), sender.user.id[:]), "sender_id is not the sending user")
 		t.must(bytes.Equal(e.GetSenderDeviceId(), sender.id[:]), "sender_device_id is not the sending device")
-		t.must(e.GetSenderDeviceNumber() == uint32(sender.number), "sender_device_number is not the sending device's") //nolint:gosec // 1 to 127
+		t.must(e.GetSenderDeviceNumber() == uint32(sender.number), "sender_device_number is not the sending device's")
 		t.must(len(e.GetId()) == 16 && !bytes.Equal(e.GetId(), got[1].GetId()), "id is not 16 bytes of its own")
-		t.must(near(time.UnixMilli(int64(e.GetTimestamp())), time.Now()), "timestamp is not the present in milliseconds") //nolint:gosec // checked right here
+		t.must(near(time.UnixMilli(int64(e.GetTimestamp())), time.Now()), "timestamp is not the present in milliseconds")
 		t.must(e.GetSequence() == 1 && got[1].GetSequence() == 2, "the first sequences are not 1 and 2")
 	}},
 	{"messages.failures", "Each bad submission of a batch fails with its own code; the good ones beside it are stored.", batchFailures},

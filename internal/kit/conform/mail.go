@@ -74,7 +74,7 @@ func texts(envelopes []*obscurapb.Envelope) []string {
 // inOrder fails unless the envelopes have the sequences first, first+1 and so on.
 func (t *try) inOrder(envelopes []*obscurapb.Envelope, first uint64) {
 	for i, e := range envelopes {
-		want := first + uint64(i) //nolint:gosec // an index
+		want := first + uint64(i)
 		t.must(e.GetSequence() == want, "envelope %d has sequence %d, want %d", i+1, e.GetSequence(), want)
 	}
 }

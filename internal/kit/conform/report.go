@@ -81,7 +81,7 @@ func (r *Results) write(cfg Config) error {
 	if cfg.JSON == "-" {
 		_, err = cfg.Out.Write(text)
 	} else {
-		err = os.WriteFile(cfg.JSON, text, 0o644) //nolint:gosec // results are for everybody
+		err = os.WriteFile(cfg.JSON, text, 0o644)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write the results: %w", err)
@@ -124,7 +124,7 @@ type ticker struct {
 }
 
 func newTicker(out io.Writer) *ticker {
-	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) { //nolint:gosec // descriptors are small
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		return &ticker{out: out}
 	}
 	return &ticker{out: io.Discard}

@@ -27,7 +27,7 @@ func newIdentity(sign bool) *prekeytest.Identity {
 // newUpload makes the keys of a new device: one-time keys from id 1 on, the signed key 10 and, if there
 // are Kyber keys, the last-resort key 1000.
 func newUpload(id *prekeytest.Identity, ec, kyber int) client.NewDevice {
-	upload := client.NewDevice{IdentityKey: id.Public, RegistrationID: int32(prekeytest.NewRegistrationID()), //nolint:gosec // 1 to 16383
+	upload := client.NewDevice{IdentityKey: id.Public, RegistrationID: int32(prekeytest.NewRegistrationID()),
 		SignedPreKey: signed(id, 10), OneTimePreKeys: ecKeys(1, ec), KyberPreKeys: kyberKeys(id, 1, kyber)}
 	if kyber > 0 {
 		upload.LastResortKyberPreKey = lastResort(id, 1000)
@@ -40,7 +40,7 @@ func signed(id *prekeytest.Identity, keyID int) client.SignedPreKey {
 }
 
 func asSigned(k prekeytest.SignedPreKey) client.SignedPreKey {
-	return client.SignedPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature} //nolint:gosec // small ids
+	return client.SignedPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature}
 }
 
 func lastResort(id *prekeytest.Identity, keyID int) *client.KyberPreKey {
@@ -51,7 +51,7 @@ func lastResort(id *prekeytest.Identity, keyID int) *client.KyberPreKey {
 func ecKeys(first, n int) []client.OneTimePreKey {
 	keys := make([]client.OneTimePreKey, n)
 	for i, k := range prekeytest.PreKeys(first, n) {
-		keys[i] = client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey} //nolint:gosec // small ids
+		keys[i] = client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey}
 	}
 	return keys
 }
@@ -102,7 +102,7 @@ func (t *try) bundle(caller *device, target uuid.UUID) client.PreKeyBundle {
 func digest(identity []byte, signed client.SignedPreKey, last *client.KyberPreKey, ec []client.OneTimePreKey, kyber []client.KyberPreKey) []byte {
 	h := sha256.New()
 	add := func(id int32, key []byte) {
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(id))) //nolint:gosec // ids are not negative
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(id)))
 		h.Write(key)
 	}
 	h.Write(identity)

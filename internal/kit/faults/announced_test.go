@@ -80,7 +80,7 @@ func announce(t *testing.T, relay string, connections int) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "chrt", "--idle", "0", filepath.Join(folder, "announcer"), strings.TrimPrefix(relay, "http://"), strconv.Itoa(connections)) //nolint:gosec // ours
+	cmd := exec.CommandContext(t.Context(), "chrt", "--idle", "0", filepath.Join(folder, "announcer"), strings.TrimPrefix(relay, "http://"), strconv.Itoa(connections))
 	cmd.Stderr = os.Stderr
 	life, err := cmd.StdinPipe()
 	if err != nil {

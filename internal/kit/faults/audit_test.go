@@ -118,7 +118,7 @@ func (l *ledger) auditStored(r *recipient, m *mailbox, copies map[uuid.UUID]int)
 	for i, e := range m.stored {
 		copies[e.parcel]++
 		p := l.parcels[e.parcel]
-		if e.seq != uint64(i+1) { //nolint:gosec // not negative
+		if e.seq != uint64(i+1) {
 			l.wrongLocked("the sequences of a device have a hole, or one was given twice")
 			return
 		}
@@ -174,7 +174,7 @@ func (l *ledger) auditMailbox(r *recipient, m *mailbox) {
 			l.wrongLocked("a pending message was reported as a gap")
 		case pending && parcel != e.parcel:
 			l.wrongLocked("a pending message is another one than was stored")
-		case pending && e.seq <= uint64(m.floor): //nolint:gosec // not negative
+		case pending && e.seq <= uint64(m.floor):
 			l.wrongLocked("a pending message lies below the mailbox's floor")
 		case pending && r.acked[e.seq] && (r.manner == prompt || r.manner == lazy):
 			l.wrongLocked("an acknowledgement was forgotten for good")

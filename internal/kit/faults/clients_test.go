@@ -69,7 +69,7 @@ func slowReader(t *testing.T, r *run) {
 	r.gate.Lock()
 	defer r.gate.Unlock()
 	for _, recipient := range r.recipients {
-		last := uint64(r.world.numbers(t, `SELECT next_seq - 1 FROM mailboxes WHERE device_id = $1`, recipient.id)[0]) //nolint:gosec // not negative
+		last := uint64(r.world.numbers(t, `SELECT next_seq - 1 FROM mailboxes WHERE device_id = $1`, recipient.id)[0])
 		if recipient == slow {
 			if recipient.missing(last) == 0 {
 				t.Error("the slow reader has everything: nothing was tested")

@@ -137,7 +137,7 @@ func (r *run) settle(t *testing.T) {
 		if recipient.erased.Load() != nil {
 			continue
 		}
-		last := uint64(r.world.numbers(t, `SELECT next_seq - 1 FROM mailboxes WHERE device_id = $1`, recipient.id)[0]) //nolint:gosec // not negative
+		last := uint64(r.world.numbers(t, `SELECT next_seq - 1 FROM mailboxes WHERE device_id = $1`, recipient.id)[0])
 		if recipient.manner != never && !within(patience, func() bool { return recipient.missing(last) == 0 }) {
 			t.Errorf("without a reconnect a device does not get sequence %d of %d; it has %s", recipient.missing(last), last, recipient.book)
 		}

@@ -42,7 +42,7 @@ func TestRandomFaults(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("repeat the choices with -seed %d", seed)
-	choices := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // choices, not secrets
+	choices := rand.New(rand.NewPCG(seed, 0))
 	w := newWorld(t, false)
 	for round, begun := 1, time.Now(); round == 1 || time.Since(begun) < *soakFor; round++ {
 		// The last three change the cast for good: nothing comes after them.

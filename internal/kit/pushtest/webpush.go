@@ -131,7 +131,7 @@ func (s *WebPush) authorized(header string, sub *Subscription) error {
 // decrypt is RFC 8291 and RFC 8188, from the receiver's side.
 func (sub *Subscription) decrypt(body []byte) (string, error) {
 	const head = 16 + 4 + 1 + 65
-	if len(body) < head || body[20] != 65 || binary.BigEndian.Uint32(body[16:20]) < uint32(len(body)-head) { //nolint:gosec // small
+	if len(body) < head || body[20] != 65 || binary.BigEndian.Uint32(body[16:20]) < uint32(len(body)-head) {
 		return "", errors.New("not one record with a key")
 	}
 	salt, public, record := body[:16], body[21:head], body[head:]

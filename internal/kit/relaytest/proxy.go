@@ -137,7 +137,7 @@ func (p Proxy) command(t testing.TB, arguments []string, config string) *exec.Cm
 	if err := os.WriteFile(file, []byte(p.whole(config, folder)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(context.Background(), program) //nolint:gosec // our own words
+	cmd := exec.CommandContext(context.Background(), program)
 	for _, argument := range arguments {
 		cmd.Args = append(cmd.Args, strings.NewReplacer("FOLDER", folder, "FILE", file).Replace(argument))
 	}

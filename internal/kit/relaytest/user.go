@@ -112,12 +112,12 @@ func (d *Device) On(r *Relay) *Device {
 
 // Signed converts a signed pre-key.
 func Signed(k prekeytest.SignedPreKey) client.SignedPreKey {
-	return client.SignedPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature} //nolint:gosec // small ids
+	return client.SignedPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature}
 }
 
 // Kyber converts a Kyber key.
 func Kyber(k prekeytest.SignedPreKey) client.KyberPreKey {
-	return client.KyberPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature} //nolint:gosec // small ids
+	return client.KyberPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature}
 }
 
 // Kybers converts Kyber keys.
@@ -133,7 +133,7 @@ func Kybers(keys []prekeytest.SignedPreKey) []client.KyberPreKey {
 func OneTime(keys []prekeytest.PreKey) []client.OneTimePreKey {
 	out := make([]client.OneTimePreKey, len(keys))
 	for i, k := range keys {
-		out[i] = client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey} //nolint:gosec // small ids
+		out[i] = client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey}
 	}
 	return out
 }

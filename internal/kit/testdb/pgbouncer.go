@@ -58,7 +58,7 @@ pool_mode = %[7]s
 				t.Fatal(err)
 			}
 		}
-		if err := os.Chmod(filepath.Dir(folder), 0o755); err != nil { //nolint:gosec // the other account passes through
+		if err := os.Chmod(filepath.Dir(folder), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
