@@ -84,6 +84,18 @@ func TestARefreshedTokenKeepsItsScopeAndRotates(t *testing.T) {
 	}
 }
 
+// The last letter of base64 has bits that stand for nothing.
+func TestAnotherSpellingOfARefreshTokenEndsNothing(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user := relay.Register(t)
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := len(user.Refresh) - 1
+	other := user.Refresh[:last] + string(letters[strings.IndexByte(letters, user.Refresh[last])^1])
+	refresh(other).to(t, relay).want(t, 401, "invalid_refresh_token")
+	refresh(user.Refresh).to(t, relay).want(t, 200, "")
+}
+
 func TestALostRefreshAnswerCanBeAskedForAgain(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)

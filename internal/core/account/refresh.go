@@ -19,10 +19,13 @@ const (
 	randomLen = 16
 )
 
+// encoding takes one spelling of each token: another one is made up.
+var encoding = base64.RawURLEncoding.Strict()
+
 func newRefreshToken(session core.SessionID, key []byte) string {
 	secret := randomBytes(randomLen)
-	return base64.RawURLEncoding.EncodeToString(session[:]) + "." +
-		base64.RawURLEncoding.EncodeToString(append(secret, seal(session, key, secret)...))
+	return encoding.EncodeToString(session[:]) + "." +
+		encoding.EncodeToString(append(secret, seal(session, key, secret)...))
 }
 
 // sessionOf reads the session that a refresh token names.
@@ -30,7 +33,7 @@ func sessionOf(refresh string) (core.SessionID, bool) {
 	if len(refresh) != tokenText || refresh[idText] != '.' {
 		return uuid.Nil, false
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(refresh[:idText])
+	raw, err := encoding.DecodeString(refresh[:idText])
 	if err != nil || len(raw) != len(uuid.UUID{}) {
 		return uuid.Nil, false
 	}
@@ -39,7 +42,7 @@ func sessionOf(refresh string) (core.SessionID, bool) {
 
 // isRefreshToken reports whether we have ever issued a token for its session.
 func isRefreshToken(session core.SessionID, key []byte, refresh string) bool {
-	raw, err := base64.RawURLEncoding.DecodeString(refresh[idText+1:])
+	raw, err := encoding.DecodeString(refresh[idText+1:])
 	return err == nil && len(raw) == 2*randomLen && hmac.Equal(raw[randomLen:], seal(session, key, raw[:randomLen]))
 }
 
