@@ -120,6 +120,19 @@ type connection struct {
 	linger   atomic.Bool
 	silent   bool                  // the next 100 Continue is not sent; the goroutine that serves owns it
 	body     atomic.Pointer[place] // the place of the body that is being read or answered
+	meter    func(bytes int)       // the goroutine that reads owns it
+}
+
+// Meter has the goroutine that reads call read with the number of bytes, each time that it got some.
+func (c *connection) Meter(read func(bytes int)) { c.meter = read }
+
+// Read implements net.Conn.
+func (c *connection) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if c.meter != nil {
+		c.meter(n)
+	}
+	return n, err
 }
 
 // Write implements net.Conn.

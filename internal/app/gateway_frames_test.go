@@ -1,9 +1,16 @@
 package app_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -79,6 +86,38 @@ func padded(t testing.TB, n int) []byte {
 	}
 	t.Fatalf("no frame has %d bytes", n)
 	return nil
+}
+
+// A fragmented message may have parts without end and without content, which the library joins by itself.
+func TestEmptyPartsOfAMessageAreReadSlowly(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	device := relay.Register(t).NewDevice(t)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(relay.API, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /v1/gateway HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer "+device.Token+
+		"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(status, "101") {
+		t.Fatal(status, err)
+	}
+	const seconds, queued = 3, 24 << 20 // what the kernel may queue at both ends
+	if err := conn.SetWriteDeadline(time.Now().Add(seconds * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = conn.Write([]byte{0x02, 0x80, 0, 0, 0, 0}) // binary, not the last part, empty
+	parts := bytes.Repeat([]byte{0x00, 0x80, 0, 0, 0, 0}, 10_000)
+	written := 0
+	for n := 0; err == nil; written += n {
+		n, err = conn.Write(parts)
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) || written > (seconds+1)<<20+queued {
+		t.Errorf("%d bytes in %d seconds, then %v", written, seconds, err)
+	}
 }
 
 func TestAFrameOf64KiBIsRead(t *testing.T) {

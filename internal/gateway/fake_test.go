@@ -41,6 +41,7 @@ type fakeSocket struct {
 	in, out chan written
 	pong    func(string) error
 	ping    func(string) error
+	metered func(bytes int)
 
 	mu            sync.Mutex
 	read, write   time.Time     // guarded by mu: deadlines
@@ -92,6 +93,7 @@ func (f *fakeSocket) wait(deadline func() time.Time, event func() <-chan written
 func (f *fakeSocket) ReadMessage() (int, []byte, error) {
 	for {
 		w, err := f.wait(func() time.Time { return f.read }, func() <-chan written { return f.in }, nil, written{})
+		f.metered(len(w.data))
 		switch {
 		case err == nil && w.kind == pingMessage:
 			err = f.ping(string(w.data))
@@ -148,6 +150,8 @@ func (f *fakeSocket) SetReadDeadline(at time.Time) error  { return f.set(&f.read
 func (f *fakeSocket) SetWriteDeadline(at time.Time) error { return f.set(&f.write, at) }
 func (f *fakeSocket) SetPongHandler(h func(string) error) { f.pong = h }
 func (f *fakeSocket) SetPingHandler(h func(string) error) { f.ping = h }
+
+func (f *fakeSocket) meter(m func(int)) { f.metered = m }
 
 func (f *fakeSocket) SetReadLimit(n int64) {
 	if n != 64<<10 {

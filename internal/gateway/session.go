@@ -147,13 +147,14 @@ func (s *session) end(cancel context.CancelFunc) {
 // read handles what the client sends until the socket ends.
 func (s *session) read() {
 	s.socket.SetReadLimit(readLimit)
+	s.socket.meter(func(bytes int) { s.breathe(0, bytes) })
 	s.stayAlive(pingEvery + pongWithin)
 	s.socket.SetPongHandler(func(payload string) error {
-		s.hear(len(payload))
+		s.hear()
 		return nil
 	})
 	s.socket.SetPingHandler(func(payload string) error {
-		s.hear(len(payload))
+		s.hear()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.pinged = &payload
@@ -168,7 +169,7 @@ func (s *session) read() {
 		if s.isFinished() {
 			continue // the close has been sent: wait for the answer
 		}
-		s.hear(len(data))
+		s.hear()
 		if kind != binaryMessage || s.frame(data) != nil {
 			s.close(closePolicy)
 		}
@@ -176,8 +177,8 @@ func (s *session) read() {
 }
 
 // hear takes a frame of any kind for a sign of life.
-func (s *session) hear(bytes int) {
-	s.breathe(bytes)
+func (s *session) hear() {
+	s.breathe(1, 0)
 	s.stayAlive(pingEvery + pongWithin)
 }
 

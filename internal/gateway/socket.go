@@ -25,6 +25,8 @@ type socket interface {
 	SetReadLimit(bytes int64)
 	SetPongHandler(h func(string) error)
 	SetPingHandler(h func(string) error)
+	// meter has the reader call with the number of bytes whenever it has read some from the network.
+	meter(read func(bytes int))
 	// writeBy sets when a write in progress must end, from any goroutine.
 	writeBy(t time.Time)
 	// interrupt makes a read or write in progress fail, from any goroutine.
@@ -39,6 +41,20 @@ type connection struct{ *websocket.Conn }
 func (c connection) writeBy(t time.Time) { _ = c.NetConn().SetWriteDeadline(t) }
 
 func (c connection) interrupt() { _ = c.NetConn().SetDeadline(time.Unix(1, 0)) }
+
+func (c connection) meter(read func(bytes int)) {
+	if metered, ok := inner(c.NetConn()).(interface{ Meter(read func(bytes int)) }); ok {
+		metered.Meter(read)
+	}
+}
+
+// inner is the connection that the listener made.
+func inner(c net.Conn) net.Conn {
+	if hijacked, ok := c.(interface{ UnsafeConn() net.Conn }); ok {
+		return hijacked.UnsafeConn()
+	}
+	return c
+}
 
 // Close codes of the contract.
 const (
@@ -93,10 +109,7 @@ func (g *Gateway) upgrader() fiber.Handler {
 
 // boundQueue bounds what the kernel queues for a connection.
 func boundQueue(c net.Conn) {
-	if hijacked, ok := c.(interface{ UnsafeConn() net.Conn }); ok {
-		c = hijacked.UnsafeConn()
-	}
-	if tcp, ok := c.(interface{ SetWriteBuffer(bytes int) error }); ok {
+	if tcp, ok := inner(c).(interface{ SetWriteBuffer(bytes int) error }); ok {
 		_ = tcp.SetWriteBuffer(sendBuffer) // a connection that has ended is noticed when it is used
 	}
 }

@@ -175,6 +175,24 @@ func TestTheHandlerReturnsWhenNobodyWritesAnyMore(t *testing.T) {
 	})
 }
 
+func TestBytesWithoutNumberWaitForTheNextSecond(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, b *fakeBox) {
+		f, begin := newFake(t, 0), time.Now()
+		done := f.start(b.Gateway, accepted{})
+		drained(t, f)
+		const part = 6 // an empty frame, masked
+		for range 2*maxBytesPerSecond/part + 1 {
+			f.metered(part)
+		}
+		if took := time.Since(begin); took != 2*time.Second {
+			t.Errorf("2 MiB and a few bytes were taken in %s", took)
+		}
+		close(f.in)
+		<-done
+	})
+}
+
 func TestFramesWithoutNumberWaitForTheNextSecond(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
