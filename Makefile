@@ -131,12 +131,13 @@ test-ts: need-go-postgres-node build ## clients/ts against a relay started for i
 	@$(with_client); cd clients/ts && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
 
 # The page is of another origin than the relay, which has to allow it.
-test-web: need-go-postgres-node-chromium build ## examples/web-chat in Chromium: two tabs against a relay started for them; SCREENSHOTS=folder keeps pictures
+test-web: need-go-postgres-node-chromium build ## examples/web-chat in Chromium: two tabs against a relay started for them, and the page on a port of our choice; SCREENSHOTS=folder keeps pictures
 	@go build -o bin/front ./tools/front
 	@$(with_client); tools/npm-ci.sh examples/web-chat; CHROMIUM="$(chromium)"; export CHROMIUM; \
 	WEB_ORIGIN="http://127.0.0.1:$$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); })')"; \
 	export WEB_ORIGIN OBSCURA_CORS_ORIGINS="$$WEB_ORIGIN" SCREENSHOTS="$(abspath $(SCREENSHOTS))"; \
-	cd examples/web-chat && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
+	(cd examples/web-chat && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test)
+	@tools/test-web-chat.sh
 
 check-client-ts: need-go-postgres-node build ## clients/ts as others get it: packed, installed into an empty project, compiled against and run
 	@$(with_client); cd clients/ts && exec ../../tools/with-relay.sh npm run test:consumer
