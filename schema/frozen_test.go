@@ -1,0 +1,46 @@
+package schema_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io/fs"
+	"testing"
+
+	"github.com/obscura-relay/obscura/schema"
+)
+
+// frozen has the SHA-256 of each migration, as it was when it came. A database that has run a migration does
+// not run it again: an edit reaches new databases only, and the two kinds then differ for ever.
+var frozen = map[string]string{
+	"00001_accounts.sql":           "201619085ab2dba7465f1b8dd1b123108cf10be7de6f42790f982fd8bc2fced4",
+	"00002_keys.sql":               "e155e3df85f344ac42763fde8aee49d7e70526dad06723577f0b51437390adbe",
+	"00003_mailbox.sql":            "6f6112162fe00c17e72e85ac0013bba293713268bbbc97ee234462c88feddfff",
+	"00004_blobs.sql":              "3d3ae6082d77c0e4f93f7b839fd09ec393d963f9b3dc7ff5ef307ff4945cb138",
+	"00005_push.sql":               "da20149c86e705d389884dd2bb565a12ff0580b612848264178921f01507c1e4",
+	"00007_known_pre_keys.sql":     "296f193bad3ae02ecf7d02f00ea6f544a92c1f51cac034e00610af77d602f6f1",
+	"00008_sessions.sql":           "db3a246e9fe0cc3d8893fac18371ee73be435087b6630944877bbcce1342e03b",
+	"00010_names.sql":              "94048cc3e4baf2e035dc9862de42cf0374fe2be23074b748a6cafd7cb01d2231",
+	"00011_remembered_devices.sql": "de52f090b9e293d7433e47370325a004b2ae294a10f22b0963566f9a7808edbe",
+}
+
+func TestMigrationsStayAsTheyAre(t *testing.T) {
+	t.Parallel()
+	files, err := fs.Glob(schema.FS, "*.sql")
+	if err != nil || len(files) != len(frozen) {
+		t.Errorf("%d migrations, %d are listed here, %v", len(files), len(frozen), err)
+	}
+	for _, name := range files {
+		content, err := fs.ReadFile(schema.FS, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(content)
+		switch got := hex.EncodeToString(sum[:]); frozen[name] {
+		case got:
+		case "":
+			t.Errorf("a new migration needs a line here: %q: %q", name, got)
+		default:
+			t.Errorf("%s was edited: write a new migration instead", name)
+		}
+	}
+}
