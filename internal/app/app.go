@@ -36,6 +36,9 @@ const startTimeout = time.Minute
 // asyncConns serve acknowledgements, notices, wake-ups and sweeps.
 const asyncConns = 4
 
+// errStopped says that somebody ended the relay while it was starting.
+var errStopped = errors.New("stopped before the database was ready")
+
 // Run runs the relay until ctx ends. It tells where it listens through ready, once, when it does.
 func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addresses)) error {
 	logger := newLogger(cfg, logOutput)
@@ -47,6 +50,9 @@ func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addres
 	at := Addresses{API: "http://" + l.api.Addr().String(), Management: "http://" + l.management.Addr().String()}
 	logger.Info("starting", "version", Version(), "documentation", at.API+"/docs")
 	db, err := openDatabase(ctx, cfg.Database, cfg.DatabaseConnections, logger)
+	if ctx.Err() != nil && err != nil {
+		return errStopped
+	}
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,16 @@ func TestAPortThatIsTakenIsSaidAndNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
+func TestAStartThatIsStoppedSaysSo(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := app.Run(ctx, relaytest.Config(t, "postgres://nobody@127.0.0.1:1/nothing?sslmode=disable"), io.Discard, func(app.Addresses) { t.Error("it started") })
+	if err == nil || err.Error() != "stopped before the database was ready" {
+		t.Error(err)
+	}
+}
+
 func TestAnOlderSchemaIsRefusedAndANewerOneIsServed(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
