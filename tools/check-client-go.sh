@@ -17,8 +17,8 @@ go mod edit -require="$module@v0.0.0" -replace="$module=$repo_root"
 cp "$repo_root/go.sum" . # the versions are ours, so the sums are
 go vet .
 go build -o hello .
-go run "$module/tools/keys" >alice.json
-go run "$module/tools/keys" >bob.json
+go run "$module/tools/try" keys >alice.json
+go run "$module/tools/try" keys >bob.json
 ./hello alice.json bob.json | tee got
 [ -s want ] && diff want got || die "the program of clients/go/README.md does not print what is said there"
 

@@ -23,5 +23,5 @@ openapi-python-client generate --fail-on-warning --meta none --output-path obscu
 python -m grpc_tools.protoc --proto_path="$repo_root" --python_out=. obscura.proto
 python -m compileall -q obscura_client obscura_pb2.py
 ruff check --quiet --isolated --select F821,F822,F823,E9 obscura_client # names that are not defined
-(cd "$repo_root" && go build -o "$scratch/keys" ./tools/keys)
-KEYS="$scratch/keys" PYTHONPATH="$scratch" python "$repo_root/tools/client-python/flow.py"
+(cd "$repo_root" && go build -o "$scratch/try" ./tools/try)
+TRY="$scratch/try" PYTHONPATH="$scratch" python "$repo_root/tools/client-python/flow.py"

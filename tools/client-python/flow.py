@@ -49,7 +49,7 @@ def refused(response, status, code):
 
 def new_keys():
     """Real keys, from the program that the README uses."""
-    return json.loads(subprocess.run([os.environ["KEYS"]], check=True, capture_output=True).stdout)
+    return json.loads(subprocess.run([os.environ["TRY"], "keys"], check=True, capture_output=True).stdout)
 
 
 def acting(token):

@@ -43,7 +43,7 @@ async function pair(oneTime = true): Promise<[Person, Session, Person, Session]>
 
 test('signatures are those of the relay and of libsignal', async () => {
   // Signed by the relay's own Go code, which is checked against libsignal's signatures.
-  const keys = JSON.parse(execFileSync('go', ['run', './tools/keys'], { cwd: root, encoding: 'utf8' })) as NewDevice;
+  const keys = JSON.parse(execFileSync('go', ['run', './tools/try', 'keys'], { cwd: root, encoding: 'utf8' })) as NewDevice;
   const identity = deserialise(keys.identityKey);
   for (const { publicKey, signature } of [keys.signedPreKey, ...keys.kyberPreKeys!]) {
     assert.ok(await verify(identity, fromBase64(publicKey), fromBase64(signature)));

@@ -1,13 +1,8 @@
-// Command keys prints the body of POST /v1/devices for a new device: an identity key, a signed pre-key, and one-time and last-resort
-// keys of both kinds, all fresh and properly signed. It is for trying the relay by hand: the private halves are thrown away, so nobody
-// can read what is encrypted for such a device.
-//
-//	go run ./tools/keys | curl -d @- -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' http://127.0.0.1:3000/v1/devices
 package main
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
 	"os"
 
 	"github.com/obscura-relay/obscura/gen/client"
@@ -17,11 +12,14 @@ import (
 // oneTime is how many one-time keys of each kind are made: as many as the relay wants to see.
 const oneTime = 20
 
-func main() {
-	if err := json.NewEncoder(os.Stdout).Encode(newDevice()); err != nil {
-		fmt.Fprintln(os.Stderr, "keys:", err)
-		os.Exit(1)
+// keys prints a new device: an identity key, a signed pre-key, and one-time and last-resort keys of both
+// kinds, all fresh and properly signed. The private halves are thrown away, so nobody can read what is
+// encrypted for such a device.
+func keys(args []string) error {
+	if len(args) != 0 {
+		return errors.New("usage: try keys")
 	}
+	return json.NewEncoder(os.Stdout).Encode(newDevice())
 }
 
 func newDevice() client.NewDevice {

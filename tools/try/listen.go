@@ -1,8 +1,3 @@
-// Command listen opens the gateway of a device, prints what arrives, and acknowledges it. It is for trying the relay by hand.
-//
-//	go run ./tools/listen [-once] http://127.0.0.1:3000 DEVICE_TOKEN
-//
-// With -once it ends when everything that waited has arrived, else when it is interrupted, displaced, or its token has expired.
 package main
 
 import (
@@ -10,33 +5,26 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"os/signal"
 
 	obscura "github.com/obscura-relay/obscura/clients/go"
 )
 
-func main() {
-	once := flag.Bool("once", false, "end when everything that waited has arrived")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, flag.Args(), *once)
-	stop()
-	if err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "listen:", err)
-		os.Exit(1)
+// listen opens the gateway of a device, prints what arrives, and acknowledges it. With -once it ends when
+// everything that waited has arrived, else when it is interrupted, displaced, or its token has expired.
+func listen(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("listen", flag.ContinueOnError)
+	once := flags.Bool("once", false, "end when everything that waited has arrived")
+	if err := flags.Parse(args); err != nil {
+		return err
 	}
-}
-
-func run(ctx context.Context, args []string, once bool) error {
-	if len(args) != 2 {
-		return errors.New("usage: listen [-once] URL DEVICE_TOKEN")
+	if flags.NArg() != 2 {
+		return errors.New("usage: try listen [-once] URL TOKEN")
 	}
-	relay, err := obscura.New(args[0], obscura.Options{})
+	relay, err := obscura.New(flags.Arg(0), obscura.Options{})
 	if err != nil {
 		return err
 	}
-	session, err := relay.Resume(obscura.Tokens{Token: args[1]})
+	session, err := relay.Resume(obscura.Tokens{Token: flags.Arg(1)})
 	if err != nil {
 		return err
 	}
@@ -54,7 +42,7 @@ func run(ctx context.Context, args []string, once bool) error {
 			fmt.Printf("envelopes %d to %d were dropped: %s\n", e.From, e.To, e.Reason)
 		case *obscura.Drained:
 			fmt.Printf("that was all that waited, up to envelope %d\n", e.Sequence)
-			if once {
+			if *once {
 				return nil
 			}
 		case *obscura.Disconnected:
