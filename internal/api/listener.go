@@ -65,7 +65,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// pace lets some pass at once, and then no more for a while.
+// pace lets a few pass at once, and then none until a pause is over.
 type pace struct {
 	passed int
 	since  time.Time
@@ -123,7 +123,7 @@ type connection struct {
 	meter    func(bytes int)       // the goroutine that reads owns it
 }
 
-// Meter has the goroutine that reads call read with the number of bytes, each time that it got some.
+// Meter sets what is called with the number of bytes after each read. The goroutine that reads calls both.
 func (c *connection) Meter(read func(bytes int)) { c.meter = read }
 
 // Read implements net.Conn.

@@ -3,6 +3,7 @@ package api
 import (
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -31,6 +32,28 @@ func TestTheServerWaitsForFileDescriptors(t *testing.T) {
 		}
 		if took := time.Since(begun); took < 5*time.Second || took > 20*time.Second {
 			t.Errorf("it waited %v", took)
+		}
+	})
+}
+
+func TestConnectionsAreAcceptedAFewAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // fake time
+		var p pace
+		atOnce := acceptsAtOnce * runtime.GOMAXPROCS(0)
+		begun := time.Now()
+		for range 10*atOnce + 1 {
+			p.wait()
+		}
+		if took := time.Since(begun); took != 10*acceptPause {
+			t.Errorf("ten pauses took %s", took)
+		}
+		time.Sleep(2 * acceptPause) // fake time
+		begun = time.Now()
+		for range atOnce {
+			p.wait()
+		}
+		if took := time.Since(begun); took != 0 {
+			t.Errorf("after a quiet time the first few waited %s", took)
 		}
 	})
 }

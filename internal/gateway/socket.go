@@ -25,7 +25,8 @@ type socket interface {
 	SetReadLimit(bytes int64)
 	SetPongHandler(h func(string) error)
 	SetPingHandler(h func(string) error)
-	// meter has the reader call with the number of bytes whenever it has read some from the network.
+	// meter sets what is called with the number of bytes after each read from the network, by the
+	// goroutine that reads.
 	meter(read func(bytes int))
 	// writeBy sets when a write in progress must end, from any goroutine.
 	writeBy(t time.Time)
