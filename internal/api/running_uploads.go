@@ -16,8 +16,8 @@ const (
 	maxUploadsOfUser = 64
 )
 
-// RunningUploads are the bodies that are arriving. They are read by goroutines of their own, which the HTTP server
-// does not wait for; whoever stops it does, with Shutdown and Abandon.
+// RunningUploads are the bodies that are arriving. They are read by goroutines of their own, which the
+// HTTP server does not wait for; whoever stops it does, with Shutdown and Abandon.
 type RunningUploads struct {
 	ctx    context.Context // ends when uploads are given up
 	cancel context.CancelFunc

@@ -171,7 +171,7 @@ func (r *relay) closeDoors(doors *api.Listener, timeout time.Duration) {
 	doors.Abandon() // what had not ended in time, and a listener that the server had not yet got hold of
 	r.uploads.Abandon()
 	_ = errors.Join(r.management.Shutdown(ctx), r.management.Close())
-	// Acknowledgements that a database that is unavailable does not take are given up when time is.
+	// Acknowledgements that an unavailable database does not take are given up when the time is over.
 	time.AfterFunc(timeout, r.mailbox.GiveUp)
 }
 
@@ -227,7 +227,8 @@ func (r *relay) sweep(ctx context.Context) error {
 	})
 }
 
-// deleteOrphans looks for blobs that nobody knows, on one node at a time: an hour after the start, and then daily.
+// deleteOrphans looks for blobs that nobody knows, on one node at a time: an hour after the start, and
+// then daily.
 func (r *relay) deleteOrphans(ctx context.Context) error {
 	var last time.Time
 	return every(ctx, time.Hour, func() {

@@ -23,8 +23,9 @@ type Attachment struct {
 	ExpiresAt time.Time
 }
 
-// StoreAttachment stores an attachment of size bytes, which body gives or fails. An error of the body comes back as
-// it is, and the bytes that had come count for the day, unless it is core.Unavailable; other errors are those of the quotas, core.ErrUnauthorized when the session has ended meanwhile, and
+// StoreAttachment stores an attachment of size bytes, which body gives or fails. An error of the body
+// comes back as it is, and the bytes that had come count for the day, unless it is core.Unavailable.
+// Other errors are those of the quotas, core.ErrUnauthorized when the session has ended meanwhile, and
 // core.Unavailable.
 func (s *Service) StoreAttachment(ctx context.Context, p core.Principal, size int64, body io.Reader) (Attachment, error) {
 	a := Attachment{ID: uuid.New()}

@@ -30,8 +30,8 @@ type Backup struct {
 	blob uuid.UUID
 }
 
-// StoreBackup stores a device's backup of size bytes in place of a version, 0 for none, and returns the new
-// version. Of several at once one wins. An error of the body comes back as it is; others are
+// StoreBackup stores a device's backup of size bytes in place of a version, 0 for none, and returns the
+// new version. Of several at once one wins. An error of the body comes back as it is; others are
 // ErrPrecondition, ErrUploadRunning, core.ErrUnauthorized and core.Unavailable.
 func (s *Service) StoreBackup(ctx context.Context, p core.Principal, replaces, size int64, body io.Reader) (version int64, err error) {
 	upload := uuid.New()
