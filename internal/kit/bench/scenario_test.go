@@ -140,8 +140,8 @@ func TestAKeyThatIsHandedOutTwiceIsFoundOut(t *testing.T) {
 	}
 }
 
+// TestIdleSocketsAreHeld is not parallel: the relay is in this process, and others' goroutines would be counted.
 func TestIdleSocketsAreHeld(t *testing.T) {
-	t.Parallel()
 	common, _ := beside(t)
 	r, err := Idle(t.Context(), IdleConfig{Common: common, Sockets: 20, Hold: 500 * time.Millisecond})
 	if err != nil {
