@@ -3,12 +3,13 @@ package api
 import (
 	"errors"
 	"net"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/obscura-relay/obscura/internal/limit"
 )
 
 // What a connection that lingers still takes, at most.
@@ -17,7 +18,7 @@ const (
 	lingerTime  = 2 * time.Second
 )
 
-// acceptsAtOnce is how many connections are accepted for each processor before a pause of acceptPause. Go
+// acceptsAtOnce is how many connections are accepted for each core before a pause of acceptPause. Go
 // looks at the network only when a processor has nothing else to do, or after 10 ms: without a pause, a storm
 // of new connections makes every other request wait for that at each of its round trips.
 const (
@@ -75,7 +76,7 @@ func (p *pace) wait() {
 	if time.Since(p.since) > acceptPause {
 		p.passed, p.since = 0, time.Now()
 	}
-	if p.passed++; p.passed > acceptsAtOnce*runtime.GOMAXPROCS(0) {
+	if p.passed++; p.passed > acceptsAtOnce*limit.Cores {
 		<-time.After(acceptPause)
 		p.passed, p.since = 1, time.Now()
 	}

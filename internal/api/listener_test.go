@@ -3,11 +3,12 @@ package api
 import (
 	"net"
 	"os"
-	"runtime"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/obscura-relay/obscura/internal/limit"
 )
 
 // scarce is a listener that has no file descriptors left for a while, and then ends.
@@ -39,7 +40,7 @@ func TestTheServerWaitsForFileDescriptors(t *testing.T) {
 func TestConnectionsAreAcceptedAFewAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // fake time
 		var p pace
-		atOnce := acceptsAtOnce * runtime.GOMAXPROCS(0)
+		atOnce := acceptsAtOnce * limit.Cores
 		begun := time.Now()
 		for range 10*atOnce + 1 {
 			p.wait()

@@ -19,6 +19,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/api"
 	"github.com/obscura-relay/obscura/internal/core/push"
+	"github.com/obscura-relay/obscura/internal/limit"
 	"github.com/obscura-relay/obscura/internal/notice"
 	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/storage"
@@ -41,6 +42,7 @@ var errStopped = errors.New("stopped before the database was ready")
 
 // Run runs the relay until ctx ends. It tells where it listens through ready, once, when it does.
 func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addresses)) error {
+	limit.SpareProcessors()
 	logger := newLogger(cfg, logOutput)
 	l, err := listen(cfg)
 	if err != nil {

@@ -76,7 +76,8 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) {
 		others++
 	}
 	wg.Wait()
-	if took := time.Since(begun); others < 5 || slowest > took/2 {
+	// Each of the others' requests waits a few times; it must not be for a share of the storm.
+	if took := time.Since(begun); others < 50 || slowest > took/5 {
 		t.Errorf("beside the storm of %v %d rounds of others, the slowest %v", took, others, slowest)
 	}
 	if busiest > others/2 {

@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
-	"runtime"
 	"strings"
 
 	"golang.org/x/crypto/argon2"
@@ -40,7 +39,7 @@ type hasher struct {
 }
 
 func newHasher() *hasher {
-	h := &hasher{pool: limit.NewPool(runtime.GOMAXPROCS(0), maxHashWaiters)}
+	h := &hasher{pool: limit.NewPool(limit.Cores, maxHashWaiters)}
 	h.decoy = encode(rand.Text()[:saltLen], make([]byte, hashLen))
 	return h
 }

@@ -2,7 +2,6 @@ package account
 
 import (
 	"context"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/limit"
 )
 
 func TestAHashMatchesItsPasswordAndNoOther(t *testing.T) {
@@ -74,7 +74,7 @@ func TestHashingIsBoundedAndWhoCannotWaitIsToldSo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHasher()
-		slots := runtime.GOMAXPROCS(0)
+		slots := limit.Cores
 		for range slots { // all slots are taken
 			if err := h.enter(t.Context()); err != nil {
 				t.Fatal(err)
