@@ -21,7 +21,7 @@ func (b *fakeBox) polling() (stop func()) {
 // devices are those with a socket.
 func (b *fakeBox) devices() (ids []core.DeviceID) {
 	for _, s := range b.snapshot() {
-		ids = append(ids, s.principal.Device)
+		ids = append(ids, s.device)
 	}
 	return ids
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -17,7 +18,7 @@ import (
 )
 
 // fakeBox is the database of a test in fake time: one mailbox that every device shares, its sessions and
-// keys. A question can fail, hang or panic.
+// keys. A question can fail, hang or panic, and then it is not taken; or it is taken and its answer is lost.
 type fakeBox struct {
 	*Gateway
 	logged bytes.Buffer
@@ -29,15 +30,22 @@ type fakeBox struct {
 	asked          map[string]int                      // guarded by mu: questions by name
 	ended          map[core.SessionID]bool             // guarded by mu
 	heard          time.Time                           // guarded by mu: when the bus last heard; zero: all the time
-	trouble        func(context.Context, string) error // guarded by mu: what a question meets; nil: nothing
+	acked          map[int64]bool                      // guarded by mu
+	generation     int64                               // guarded by mu
+	trouble        func(context.Context, string) error // guarded by mu: what a question meets before it is taken; nil: nothing
+	lost           string                              // guarded by mu: the question that is taken and whose answer is lost
 	opened, closed int                                 // guarded by mu: sockets
+}
+
+func newFakeBox() *fakeBox {
+	return &fakeBox{asked: map[string]int{}, ended: map[core.SessionID]bool{}, acked: map[int64]bool{}}
 }
 
 // inFakeTime runs a test with a gateway that hears of nothing and polls every hour.
 func inFakeTime(t *testing.T, test func(t *testing.T, b *fakeBox)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &fakeBox{asked: map[string]int{}, ended: map[core.SessionID]bool{}}
+		b := newFakeBox()
 		b.Gateway = New(Config{Left: func(core.DeviceID) {}, Mailbox: b, Counters: b, Logger: slog.New(slog.NewTextHandler(&b.logged, nil)), PollInterval: time.Hour,
 			Announce: func(core.Notice) {}, Silence: b.silence, LiveSessions: b.liveSessions,
 			PreKeyCounts: func(ctx context.Context, _ core.DeviceID) (int32, int32, error) { return 7, 3, b.ask(ctx, "keys") }})
@@ -73,6 +81,23 @@ func (b *fakeBox) ask(ctx context.Context, what string) error {
 	return trouble(ctx, what)
 }
 
+var errLost = errors.New("the answer was lost")
+
+// answer is what whoever asked hears of a question that was taken. The caller holds the lock.
+func (b *fakeBox) answer(what string) error {
+	if b.lost == what {
+		return errLost
+	}
+	return nil
+}
+
+// lose has the answers to a question lost from now on; "" none.
+func (b *fakeBox) lose(what string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lost = what
+}
+
 func (b *fakeBox) times(what string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -97,10 +122,14 @@ func (b *fakeBox) liveSessions(ctx context.Context, ids []core.SessionID) ([]cor
 
 func (b *fakeBox) last() int64 { return int64(len(b.envelopes)) }
 
-func (b *fakeBox) Open(context.Context, core.Principal) (mailbox.Opened, error) {
+func (b *fakeBox) Open(ctx context.Context, _ core.Principal) (mailbox.Opened, error) {
+	if err := b.ask(ctx, "open"); err != nil {
+		return mailbox.Opened{}, err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return mailbox.Opened{Generation: 1, Last: b.last()}, nil
+	b.generation++
+	return mailbox.Opened{Generation: b.generation, Last: b.last()}, b.answer("open")
 }
 
 func (b *fakeBox) Read(ctx context.Context, _ core.DeviceID, after int64) (mailbox.Page, error) {
@@ -112,11 +141,11 @@ func (b *fakeBox) Read(ctx context.Context, _ core.DeviceID, after int64) (mailb
 	var page mailbox.Page
 	for _, e := range b.envelopes {
 		gone := slices.ContainsFunc(b.gaps, func(g core.Gap) bool { return g.From <= e.Sequence && e.Sequence <= g.To })
-		if e.Sequence > after && !gone {
+		if e.Sequence > after && !gone && !b.acked[e.Sequence] {
 			page.Envelopes = append(page.Envelopes, e)
 		}
 	}
-	return page, nil
+	return page, b.answer("read")
 }
 
 func (b *fakeBox) Gaps(ctx context.Context, _ core.DeviceID, after, last int64) (gaps []core.Gap, more bool, err error) {
@@ -130,10 +159,20 @@ func (b *fakeBox) Gaps(ctx context.Context, _ core.DeviceID, after, last int64) 
 			gaps = append(gaps, g)
 		}
 	}
-	return gaps, false, nil
+	return gaps, false, b.answer("gaps")
 }
 
-func (b *fakeBox) Acknowledge(core.DeviceID, []int64, []core.Gap) error { return nil }
+func (b *fakeBox) Acknowledge(_ core.DeviceID, sequences []int64, _ []core.Gap) error {
+	if err := b.ask(context.Background(), "acknowledge"); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, seq := range sequences {
+		b.acked[seq] = true
+	}
+	return b.answer("acknowledge")
+}
 
 func (b *fakeBox) PassedOver(_ core.DeviceID, sequences []int64) {
 	b.mu.Lock()
@@ -148,7 +187,7 @@ func (b *fakeBox) Heads(ctx context.Context, devices []core.DeviceID) (heads []m
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, device := range devices {
-		heads = append(heads, mailbox.Head{Device: device, Last: b.last()})
+		heads = append(heads, mailbox.Head{Device: device, Generation: b.generation, Last: b.last()})
 	}
 	return heads, nil
 }

@@ -54,8 +54,8 @@ func TestAGapIsToldOnceOnASocket(t *testing.T) {
 		s.kick(doMail)
 		read()
 		look()
-		if len(s.reported) != 0 {
-			t.Errorf("remembered: %v", s.reported)
+		if len(s.delivery.reported) != 0 {
+			t.Errorf("remembered: %v", s.delivery.reported)
 		}
 		close(f.in)
 		<-done

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -73,7 +74,7 @@ type Gateway struct {
 
 	mu       sync.RWMutex
 	sessions map[core.DeviceID]*session // guarded by mu
-	closing  bool                       // guarded by mu
+	closing  atomic.Bool                // set under mu
 }
 
 var errClosing = errors.New("the gateway is closing")
@@ -86,40 +87,34 @@ func New(cfg Config) *Gateway {
 	return g
 }
 
-func (g *Gateway) isClosing() bool {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	return g.closing
-}
-
 // register makes a session the device's live one. It returns false, and the code to close with, when
 // a newer one is there already or the gateway is closing.
 func (g *Gateway) register(s *session) (code int, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closing {
+	if g.closing.Load() {
 		return closeGoingAway, false
 	}
-	if old := g.sessions[s.principal.Device]; old != nil {
+	if old := g.sessions[s.device]; old != nil {
 		if old.generation > s.generation {
 			return closeDisplaced, false
 		}
 		old.close(closeDisplaced)
 	}
-	g.sessions[s.principal.Device] = s
+	g.sessions[s.device] = s
 	g.served.Add(1)
 	return 0, true
 }
 
 func (g *Gateway) unregister(s *session) {
 	g.mu.Lock()
-	left := g.sessions[s.principal.Device] == s
+	left := g.sessions[s.device] == s
 	if left {
-		delete(g.sessions, s.principal.Device)
+		delete(g.sessions, s.device)
 	}
 	g.mu.Unlock()
 	if left {
-		g.cfg.Left(s.principal.Device)
+		g.cfg.Left(s.device)
 	}
 	g.served.Done()
 }
@@ -143,23 +138,18 @@ func (g *Gateway) Deliver(n core.Notice) core.Notice {
 	defer g.mu.RUnlock()
 	for _, device := range n.IDs {
 		s := g.sessions[device]
-		if s == nil {
+		switch {
+		case s == nil:
 			elsewhere.IDs = append(elsewhere.IDs, device)
-			continue
-		}
-		switch n.Kind {
-		case core.NoticeMail:
+		case n.Kind == core.NoticeMail:
 			s.kick(doMail)
-		case core.NoticeKeys:
+		case n.Kind == core.NoticeKeys:
 			s.kick(doStatus)
-		case core.NoticeRevoked:
-			if s.generation < n.Generation {
-				s.close(closeRevoked)
-			}
-		case core.NoticeDisplaced:
-			if s.generation < n.Generation {
-				s.close(closeDisplaced)
-			}
+		case s.generation >= n.Generation: // newer than what happened
+		case n.Kind == core.NoticeRevoked:
+			s.close(closeRevoked)
+		case n.Kind == core.NoticeDisplaced:
+			s.close(closeDisplaced)
 		}
 	}
 	return elsewhere
@@ -171,10 +161,7 @@ func (g *Gateway) Offer(device core.DeviceID, envelopes []core.Envelope) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	s := g.sessions[device]
-	if s == nil {
-		return false
-	}
-	return s.offer(envelopes)
+	return s != nil && s.offer(envelopes)
 }
 
 // closeSessions closes the sockets of ended sessions.
@@ -189,7 +176,7 @@ func (g *Gateway) closeSessions(ids []core.SessionID) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	for _, s := range g.sessions {
-		if ended[s.principal.Session] {
+		if ended[s.id] {
 			s.close(closeRevoked)
 		}
 	}
@@ -199,7 +186,7 @@ func (g *Gateway) closeSessions(ids []core.SessionID) {
 // them off.
 func (g *Gateway) Shutdown(ctx context.Context) {
 	g.mu.Lock()
-	g.closing = true
+	g.closing.Store(true)
 	for _, s := range g.sessions {
 		s.close(closeGoingAway)
 	}
@@ -211,7 +198,7 @@ func (g *Gateway) Shutdown(ctx context.Context) {
 	case <-ctx.Done():
 		g.mu.RLock()
 		for _, s := range g.sessions {
-			s.socket.interrupt() // the handler does not return before it is unregistered
+			s.connection.socket.interrupt() // the handler does not return before it is unregistered
 		}
 		g.mu.RUnlock()
 		g.cancel()

@@ -2,7 +2,10 @@ package gateway
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
+	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -56,13 +59,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // Poll looks at the mailboxes of all sockets once.
 func (g *Gateway) Poll(ctx context.Context) error {
-	all := g.snapshot()
-	for len(all) > 0 {
-		n := min(len(all), pollStep)
-		if err := g.pollSome(ctx, all[:n]); err != nil {
+	for some := range slices.Chunk(g.snapshot(), pollStep) {
+		if err := g.pollSome(ctx, some); err != nil {
 			return err
 		}
-		all = all[n:]
 	}
 	return nil
 }
@@ -70,11 +70,7 @@ func (g *Gateway) Poll(ctx context.Context) error {
 func (g *Gateway) snapshot() []*session {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	all := make([]*session, 0, len(g.sessions))
-	for _, s := range g.sessions {
-		all = append(all, s)
-	}
-	return all
+	return slices.AppendSeq(make([]*session, 0, len(g.sessions)), maps.Values(g.sessions))
 }
 
 func (g *Gateway) pollSome(ctx context.Context, sessions []*session) error {
@@ -82,9 +78,9 @@ func (g *Gateway) pollSome(ctx context.Context, sessions []*session) error {
 	var devices []core.DeviceID
 	var ids []core.SessionID
 	for _, s := range sessions {
-		byDevice[s.principal.Device] = s
-		devices = append(devices, s.principal.Device)
-		ids = append(ids, s.principal.Session)
+		byDevice[s.device] = s
+		devices = append(devices, s.device)
+		ids = append(ids, s.id)
 	}
 	heads, live, err := g.ask(ctx, devices, ids)
 	if err != nil {
@@ -98,12 +94,12 @@ func (g *Gateway) pollSome(ctx context.Context, sessions []*session) error {
 		s := byDevice[h.Device]
 		delete(byDevice, h.Device)
 		switch {
-		case !alive[s.principal.Session]:
+		case !alive[s.id]:
 			s.close(closeRevoked)
 		case h.Generation > s.generation:
 			s.close(closeDisplaced)
-		case h.Last > s.cursor.Load():
-			s.known.Store(max(s.known.Load(), h.Last))
+		case h.Last > s.delivery.cursor.Load():
+			s.delivery.known.Store(max(s.delivery.known.Load(), h.Last))
 			s.kick(doMail)
 		}
 	}
@@ -132,5 +128,34 @@ func (g *Gateway) LookAtAll() {
 	select {
 	case g.look <- struct{}{}:
 	default:
+	}
+}
+
+// tidyAfter is how long no more sockets must have come before the garbage of their handshakes, which is
+// about as much as what idle ones keep, is given back: while they idle nothing else would collect it.
+const tidyAfter = 15 * time.Second
+
+// tidy is what Run remembers to give memory back after sockets have come.
+type tidy struct {
+	sockets int       // when memory was last given back
+	peak    int       // since then
+	grown   time.Time // when the peak rose
+}
+
+// tidy gives memory back once the number of sockets has grown by a tenth and then rested.
+func (g *Gateway) tidy(now time.Time) {
+	g.mu.RLock()
+	n := len(g.sessions)
+	g.mu.RUnlock()
+	t := &g.tidied
+	if n > t.peak {
+		t.peak, t.grown = n, now
+	}
+	if t.peak > t.sockets+t.sockets/10+100 && now.Sub(t.grown) > tidyAfter {
+		debug.FreeOSMemory()
+		t.sockets, t.peak = n, n
+	}
+	if n < t.sockets {
+		t.sockets, t.peak = n, n
 	}
 }

@@ -2,267 +2,228 @@ package gateway
 
 import (
 	"context"
-	"slices"
-	"sync"
-	"sync/atomic"
+	"errors"
 	"time"
 
+	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
-const (
-	// readLimit is the largest inbound message, in bytes.
-	readLimit = 64 << 10
-	// queryWithin bounds a question of the pump, or one of the poll, to a database that does not answer. A
-	// ping may wait behind it, and the client is given up pongWithin after the ping was due.
-	queryWithin = 5 * time.Second
-	// retryAfter is when something that met a failing database is tried again.
-	retryAfter = time.Second
-)
+// queryWithin bounds a question of the pump, or one of the poll, to a database that does not answer. A
+// ping may wait behind it, and the client is given up pongWithin after the ping was due.
+const queryWithin = 5 * time.Second
 
-// What a session has to do, as bits, the most urgent first.
-const (
-	doClose uint8 = 1 << iota
-	doPong
-	doPing
-	doVerify // that the session still exists
-	doStatus
-	doGaps  // tell of what was dropped after it was sent
-	doFresh // send what was offered, from memory if it is next in line
-	doMail  // read the mailbox
-)
-
-// session is one live socket. The goroutine of the handler reads; whatever is to be written is done by
-// one further goroutine, the pump, which exists only while there is something to do.
+// session is one live socket: a connection, an agenda and a delivery. The goroutine of the handler reads;
+// whatever is to be written is done by one further goroutine, the pump.
 type session struct {
 	gateway    *Gateway
-	socket     socket
-	principal  core.Principal
-	ids        mailbox.IDs
+	device     core.DeviceID
+	id         core.SessionID
 	generation int64
-	ctx        context.Context // ends with the session
-	ping       *time.Timer
-	retry      *time.Timer
+	pings      *time.Timer
 
-	// known is a sequence up to which everything was committed; cursor is what has been dealt with.
-	known, cursor atomic.Int64
-
-	pace pace // owned by the reader
-
-	// owned by the pump
-	delivery delivery
-
-	pump sync.WaitGroup
-
-	mu   sync.Mutex
-	todo uint8 // guarded by mu
-	// postponed is done again when retry fires; guarded by mu.
-	postponed uint8
-	running   bool       // guarded by mu: the pump exists
-	finished  bool       // guarded by mu: nothing may be written any more
-	writing   bool       // guarded by mu: the pump is in a write
-	code      int        // guarded by mu: to close with
-	pinged    *string    // guarded by mu: the client's newest ping that was not answered
-	reported  []reported // guarded by mu: gaps sent and not forgotten, in order
-	sinceLook int        // guarded by mu: acknowledgements since the gaps were looked at
-	window    window     // guarded by mu
-	// fresh is what was offered and not taken, in order; guarded by mu.
-	fresh      []core.Envelope
-	freshBytes int
+	connection connection
+	agenda     agenda
+	delivery   delivery
 }
 
 // serve runs a session to its end. When it returns no goroutine holds the socket.
 func (g *Gateway) serve(c socket, h accepted) {
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
-	s := &session{gateway: g, socket: c, principal: h.principal, ids: mailbox.IDsOf(h.principal.Device),
-		generation: h.opened.Generation, ctx: ctx}
-	s.known.Store(h.opened.Last)
-	s.cursor.Store(h.opened.Floor)
-	s.delivery.drainTo = h.opened.Last
-	s.ping = time.AfterFunc(pingEvery, func() { s.kick(doPing) })
-	s.retry = time.AfterFunc(time.Hour, s.resume)
-	s.retry.Stop()
+	s := &session{gateway: g, device: h.principal.Device, id: h.principal.Session, generation: h.opened.Generation}
+	s.delivery.begin(g.cfg.Mailbox, s, s.device, h.opened)
+	s.connection.socket, s.connection.ctx, s.connection.unacknowledged = c, ctx, &s.delivery.window.bytes
 	if code, ok := g.register(s); !ok {
-		s.ping.Stop()
 		_ = c.WriteControl(closeMessage, closePayload(code), time.Now().Add(goodbye))
 		return
 	}
+	s.pings = time.AfterFunc(pingEvery, func() { s.kick(doPing) })
 	g.cfg.Counters.SocketOpened()
 	defer g.cfg.Counters.SocketClosed()
 	defer g.unregister(s)
-	defer s.passMailOn()
-	defer s.countSkipped()
 	defer s.end(cancel)
-	g.cfg.Announce(core.Notice{Kind: core.NoticeDisplaced, Generation: s.generation, IDs: []core.DeviceID{s.principal.Device}})
+	g.cfg.Announce(core.Notice{Kind: core.NoticeDisplaced, Generation: s.generation, IDs: []core.DeviceID{s.device}})
 	s.kick(doStatus | doVerify | doMail)
 	s.read()
 }
 
-// countSkipped has counted, once, what the client passed over on this socket.
-func (s *session) countSkipped() {
-	s.mu.Lock()
-	skipped := s.window.skipped()
-	s.mu.Unlock()
-	if len(skipped) > 0 {
-		s.gateway.cfg.Mailbox.PassedOver(s.principal.Device, skipped)
-	}
-}
-
-// passMailOn tells the newer socket, perhaps on another node, of mail that was offered to this one.
-func (s *session) passMailOn() {
-	s.mu.Lock()
-	displaced := s.code == closeDisplaced
-	s.mu.Unlock()
-	if displaced {
-		s.gateway.cfg.Announce(core.Notice{Kind: core.NoticeMail, IDs: []core.DeviceID{s.principal.Device}})
-	}
-}
-
-// end stops the pump and waits for it.
+// end stops the pump and waits for it. Then nobody else has the connection and the window.
 func (s *session) end(cancel context.CancelFunc) {
-	s.mu.Lock()
-	s.finished = true
-	running := s.running
-	s.mu.Unlock()
-	s.ping.Stop()
-	s.retry.Stop()
+	ended := s.agenda.stop()
+	s.pings.Stop()
 	cancel()
-	if !running {
-		return
-	}
-	ended := make(chan struct{})
-	go func() { s.pump.Wait(); close(ended) }()
-	for {
-		s.socket.interrupt() // again, since a write that is just beginning sets its own deadline
+	for waiting := ended != nil; waiting; {
+		s.connection.socket.interrupt() // again, since a write that is just beginning sets its own deadline
 		select {
 		case <-ended:
-			return
+			waiting = false
 		case <-time.After(20 * time.Millisecond):
 		}
+	}
+	if skipped := s.delivery.window.skipped(); len(skipped) > 0 { // counted once, for the whole socket
+		s.gateway.cfg.Mailbox.PassedOver(s.device, skipped)
+	}
+	if s.connection.finish() == closeDisplaced { // the newer socket, perhaps on another node, hears of what was offered to this one
+		s.gateway.cfg.Announce(core.Notice{Kind: core.NoticeMail, IDs: []core.DeviceID{s.device}})
 	}
 }
 
 // read handles what the client sends until the socket ends.
 func (s *session) read() {
-	s.socket.SetReadLimit(readLimit)
-	s.socket.meter(func(bytes int) { s.breathe(0, bytes) })
-	s.stayAlive(pingEvery + pongWithin)
-	s.socket.SetPongHandler(func(payload string) error {
-		s.hear()
-		return nil
-	})
-	s.socket.SetPingHandler(func(payload string) error {
-		s.hear()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.pinged = &payload
-		s.start(doPong)
-		return nil
-	})
+	s.connection.open(func() { s.kick(doPong) })
 	for {
-		kind, data, err := s.socket.ReadMessage()
+		kind, data, err := s.connection.read()
 		if err != nil {
 			return
 		}
-		if s.isFinished() {
-			continue // the close has been sent: wait for the answer
-		}
-		s.hear()
-		if kind != binaryMessage || s.frame(data) != nil {
+		if kind != binaryMessage || s.acknowledge(data) != nil {
 			s.close(closePolicy)
 		}
 	}
 }
 
-// hear takes a frame of any kind for a sign of life.
-func (s *session) hear() {
-	s.breathe(1, 0)
-	s.stayAlive(pingEvery + pongWithin)
-}
-
-func (s *session) isFinished() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.finished
-}
-
-// frame handles one inbound frame. Only acknowledgements are sent by clients.
-func (s *session) frame(data []byte) error {
-	acknowledged, err := decodeAck(s.ids, data)
+// acknowledge handles one inbound frame. Only acknowledgements are sent by clients.
+func (s *session) acknowledge(data []byte) error {
+	acknowledged, err := decodeAck(s.delivery.ids, data)
 	if err != nil {
 		return err
 	}
-	sequences, gaps := s.settled(acknowledged)
+	sequences, gaps, todo := s.delivery.settle(acknowledged)
 	if len(sequences) == 0 {
 		return nil
 	}
-	if err := s.gateway.cfg.Mailbox.Acknowledge(s.principal.Device, sequences, gaps); err != nil {
+	s.connection.inWrite(func() { s.connection.socket.writeBy(time.Now().Add(writeWithin)) }) // what it acknowledges has come through
+	if todo != 0 {
+		s.kick(todo)
+	}
+	if err := s.gateway.cfg.Mailbox.Acknowledge(s.device, sequences, gaps); err != nil {
 		s.close(closeGoingAway) // nothing was taken: the envelopes will be sent again, on another socket
 	}
 	return nil
 }
 
-// settled sorts out which acknowledged sequences are to be deleted, and takes out the reported gaps
-// that are followed by one of them.
-func (s *session) settled(acknowledged []int64) (sequences []int64, gaps []core.Gap) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sequences = s.window.settle(acknowledged, s.cursor.Load(), s.delivery.drainTo)
-	if len(sequences) == 0 {
-		return nil, nil
+// offer gives committed envelopes to the delivery. It reports false when the session is finished.
+func (s *session) offer(envelopes []core.Envelope) bool { return s.kick(s.delivery.offer(envelopes)) }
+
+// kick asks for something to be done and starts the pump if it is not running. It reports false when
+// nothing more will be done.
+func (s *session) kick(todo steps) bool {
+	start, ok := s.agenda.add(todo)
+	if start {
+		go s.pump()
 	}
-	if s.writing {
-		s.socket.writeBy(time.Now().Add(writeWithin)) // what it acknowledges has come through
-	}
-	if s.window.stalled {
-		s.window.stalled = false
-		s.start(doMail)
-	}
-	if s.sinceLook += len(sequences); s.sinceLook >= lateGapsEvery {
-		s.sinceLook = 0
-		s.start(doGaps)
-	}
-	return sequences, s.passed(slices.Max(sequences))
+	return ok
 }
 
-// kick asks for something to be done and starts the pump if it is not running.
-func (s *session) kick(todo uint8) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.start(todo)
-}
-
-// start is kick for those who hold the lock.
-func (s *session) start(todo uint8) {
-	if s.finished {
-		return
-	}
-	s.todo |= todo
-	if !s.running {
-		s.running = true
-		s.pump.Go(s.work)
-	}
-}
-
-// close asks for the socket to be closed with a code; the first one wins. A write in progress is given a
-// moment.
+// close asks for the socket to be closed with a code; the first one wins.
 func (s *session) close(code int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.code == 0 {
-		s.code = code
-		time.AfterFunc(goodbye, s.breakOff)
-	}
-	s.start(doClose)
+	s.connection.closeWith(code)
+	s.kick(doClose)
 }
 
-// breakOff ends a write that does not let a close through.
-func (s *session) breakOff() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.writing {
-		s.socket.interrupt()
+// pump does what is to be done, the most urgent first, and ends when nothing is.
+func (s *session) pump() {
+	for step := s.agenda.next(); step != 0; step = s.agenda.next() {
+		s.perform(step)
 	}
+}
+
+// perform survives a panic, as handlers of requests do: it costs this session and nobody else's.
+func (s *session) perform(step steps) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.gateway.panicked(r)
+			s.close(closeInternal)
+		}
+	}()
+	switch err := s.do(step); {
+	case errors.Is(err, errYield):
+		s.kick(step)
+	case errors.Is(err, errLater):
+		s.agenda.postpone(step, func() { s.kick(s.agenda.due()) })
+	case err != nil:
+		s.agenda.stop()
+		s.connection.cutOff()
+	}
+}
+
+// do takes one step. An error that is neither errYield nor errLater means that the socket is broken.
+func (s *session) do(step steps) error {
+	switch step {
+	case doClose:
+		s.connection.sayGoodbye()
+		return nil
+	case doPong:
+		return s.connection.answer()
+	case doPing:
+		err := s.connection.ping()
+		if err == nil {
+			s.pings.Reset(pingEvery)
+		}
+		return err
+	case doVerify:
+		return s.verify()
+	case doStatus:
+		return s.sendStatus()
+	case doGaps:
+		return s.delivery.sendLateGaps()
+	case doFresh:
+		inLine, err := s.delivery.deliverFresh()
+		if !inLine {
+			s.kick(doMail)
+		}
+		return err
+	default:
+		return s.delivery.deliver()
+	}
+}
+
+// ask lets the pump put one question to the database, which may not answer for as long as it likes:
+// pings must not wait for it.
+func (s *session) ask(question func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(s.connection.ctx, queryWithin)
+	defer cancel()
+	if err := question(ctx); err != nil {
+		return errLater
+	}
+	return s.agenda.yield()
+}
+
+// send sends a frame. Behind envelopes it answers the client's ping, and lets what is more urgent come.
+func (s *session) send(frame *obscurapb.WebSocketFrame, envelopes int) error {
+	err := s.connection.send(frame)
+	if err != nil || envelopes == 0 {
+		return err
+	}
+	s.gateway.cfg.Counters.Delivered(envelopes)
+	if err := s.connection.answer(); err != nil {
+		return err
+	}
+	return s.agenda.yield()
+}
+
+// verify closes the socket when its session ended before the socket was registered and could be told.
+func (s *session) verify() error {
+	return s.ask(func(ctx context.Context) error {
+		live, err := s.gateway.cfg.LiveSessions(ctx, []core.SessionID{s.id})
+		if err == nil && len(live) == 0 {
+			s.close(closeRevoked)
+		}
+		return err
+	})
+}
+
+// sendStatus tells the device how many one-time keys are left.
+func (s *session) sendStatus() error {
+	var ec, kyber int32
+	err := s.ask(func(ctx context.Context) (err error) {
+		ec, kyber, err = s.gateway.cfg.PreKeyCounts(ctx, s.device)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.connection.send(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_PreKeyStatus{
+		PreKeyStatus: &obscurapb.PreKeyStatus{OneTimePreKeyCount: ec, MinThreshold: core.LowPreKeys, KyberPreKeyCount: kyber}}})
 }

@@ -168,10 +168,10 @@ func TestTheWindowKnowsTheBytesOnTheirWay(t *testing.T) {
 	for seq := range int64(4) {
 		w.add(seq+1, 100)
 	}
-	if got := w.settle([]int64{2, 3, 3, 9, 1}, 4, 4); len(got) != 3 || w.bytes != 100 || len(w.sent) != 1 {
-		t.Errorf("settled %v, %d bytes in %v", got, w.bytes, w.sent)
+	if got := w.settle([]int64{2, 3, 3, 9, 1}, 4, 4); len(got) != 3 || w.bytes.Load() != 100 || len(w.sent) != 1 {
+		t.Errorf("settled %v, %d bytes in %v", got, w.bytes.Load(), w.sent)
 	}
-	if w.settle([]int64{4}, 4, 4); w.bytes != 0 || w.sent != nil {
-		t.Errorf("an idle window holds %d bytes in %v", w.bytes, w.sent)
+	if w.settle([]int64{4}, 4, 4); w.bytes.Load() != 0 || w.sent != nil {
+		t.Errorf("an idle window holds %d bytes in %v", w.bytes.Load(), w.sent)
 	}
 }

@@ -34,16 +34,16 @@ type socket interface {
 	interrupt()
 }
 
-// connection is the library's connection as a socket.
-type connection struct{ *websocket.Conn }
+// librarySocket is the library's connection as a socket.
+type librarySocket struct{ *websocket.Conn }
 
 // The library's SetWriteDeadline is for the next write; a write in progress only heeds the connection
 // itself.
-func (c connection) writeBy(t time.Time) { _ = c.NetConn().SetWriteDeadline(t) }
+func (c librarySocket) writeBy(t time.Time) { _ = c.NetConn().SetWriteDeadline(t) }
 
-func (c connection) interrupt() { _ = c.NetConn().SetDeadline(time.Unix(1, 0)) }
+func (c librarySocket) interrupt() { _ = c.NetConn().SetDeadline(time.Unix(1, 0)) }
 
-func (c connection) meter(read func(bytes int)) {
+func (c librarySocket) meter(read func(bytes int)) {
 	if metered, ok := inner(c.NetConn()).(interface{ Meter(read func(bytes int)) }); ok {
 		metered.Meter(read)
 	}
@@ -93,7 +93,7 @@ func (g *Gateway) upgrader() fiber.Handler {
 	return websocket.New(func(c *websocket.Conn) {
 		h := c.Locals("gateway").(accepted) // set by Upgrade, below
 		boundQueue(c.NetConn())
-		g.serve(connection{c}, h)
+		g.serve(librarySocket{c}, h)
 	}, websocket.Config{
 		ReadBufferSize:  readBuffer,
 		WriteBufferSize: writeBuffer,
@@ -129,7 +129,7 @@ func IsUpgrade(c *fiber.Ctx) bool {
 // Upgrade opens a socket for a device-scoped principal. Errors before the upgrade are returned and
 // become an HTTP answer.
 func (g *Gateway) Upgrade(c *fiber.Ctx, p core.Principal) error {
-	if g.isClosing() {
+	if g.closing.Load() {
 		return core.Busy(errClosing)
 	}
 	opened, err := g.cfg.Mailbox.Open(c.UserContext(), p)

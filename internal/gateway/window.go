@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"slices"
+	"sync/atomic"
 
 	"github.com/obscura-relay/obscura/internal/core"
 )
@@ -10,12 +11,12 @@ import (
 // windowSize is how many envelopes may be sent and not acknowledged: as many as a mailbox holds.
 const windowSize = core.MailboxCap
 
-// window is the envelopes of a session that were sent and not acknowledged. It makes every
+// window is the envelopes of a delivery that were sent and not acknowledged. It makes every
 // acknowledgement count once, so what waits to be deleted is bounded by what was delivered. The
-// session's mutex guards it.
+// delivery's mutex guards it; anybody reads the bytes.
 type window struct {
-	sent  []sent // ascending
-	bytes int    // of ciphertext in them
+	sent  []sent       // ascending
+	bytes atomic.Int64 // of ciphertext in them
 	// acked is the highest sequence that was sent on this socket and then acknowledged on it.
 	acked int64
 	// early are acknowledgements, on this socket, of what an earlier socket delivered.
@@ -35,7 +36,7 @@ func (w *window) room() int { return max(0, windowSize-len(w.sent)) }
 
 func (w *window) add(sequence int64, bytes int) {
 	w.sent = append(w.sent, sent{sequence, int32(bytes)}) //nolint:gosec // at most core.MaxMessage
-	w.bytes += bytes
+	w.bytes.Add(int64(bytes))
 }
 
 // settle sorts out which acknowledged sequences are to be deleted: those that were sent and, up to the
@@ -45,7 +46,7 @@ func (w *window) settle(acknowledged []int64, cursor, backlog int64) []int64 {
 	for _, seq := range acknowledged {
 		i, found := w.find(seq)
 		if found {
-			w.bytes -= int(w.sent[i].bytes)
+			w.bytes.Add(-int64(w.sent[i].bytes))
 			w.sent = slices.Delete(w.sent, i, i+1)
 			w.acked = max(w.acked, seq)
 			out = append(out, seq)
