@@ -20,11 +20,11 @@ type Envelope struct {
 	ID uuid.UUID
 	// Sequence counts 1, 2, 3 and so on for this device, without holes: every number comes in an envelope or in a gap.
 	Sequence uint64
-	// SenderID is the sending user; with SenderDeviceNumber, libsignal's ProtocolAddress.
+	// SenderID is the sending user.
 	SenderID uuid.UUID
 	// SenderDeviceNumber is 1 to 127.
 	SenderDeviceNumber uint32
-	// SenderDeviceID is the mailbox to answer to.
+	// SenderDeviceID is the mailbox to answer to; with SenderDeviceNumber, libsignal's ProtocolAddress.
 	SenderDeviceID uuid.UUID
 	// Accepted is when the relay accepted it, to the millisecond.
 	Accepted time.Time

@@ -39,7 +39,7 @@ export class Device {
   redelivered = 0;
   readonly #cipher: Cipher;
   readonly #seen = new Set<string>();
-  readonly #peers = new Map<string, Map<number, string>>(); // user id to device number to device id
+  readonly #peers = new Map<string, Map<string, number>>(); // user id to device id to device number
   #gateway: Gateway | undefined;
 
   private constructor(
@@ -50,7 +50,7 @@ export class Device {
     readonly keys: Keys,
     readonly session: Session,
   ) {
-    this.#cipher = new Cipher({ userId: session.userId, deviceNumber }, keys);
+    this.#cipher = new Cipher({ deviceId, deviceNumber }, keys);
   }
 
   static async add(owner: string, name: string, account: Session): Promise<Device> {
@@ -66,9 +66,9 @@ export class Device {
     const handouts: Handout[] = [];
     for (const bundle of await this.session.bundles(userId)) {
       const { deviceId, deviceNumber } = bundle;
-      const session = !(await this.#cipher.knows({ userId, deviceNumber }));
-      if (session) await this.#cipher.meet(userId, bundle);
-      this.#remember(userId, deviceNumber, deviceId);
+      const session = !(await this.#cipher.knows({ deviceId, deviceNumber }));
+      if (session) await this.#cipher.meet(bundle);
+      this.#remember(userId, deviceId, deviceNumber);
       const [preKeyId, kyberPreKeyId] = [bundle.oneTimePreKey?.keyId ?? null, bundle.kyberPreKey?.keyId ?? null];
       handouts.push({ deviceId, deviceNumber, preKeyId, kyberPreKeyId, session });
     }
@@ -78,8 +78,9 @@ export class Device {
   /** One ciphertext for each of the user's devices, in one batch. */
   async write(userId: string, text: string): Promise<Sent[]> {
     const sent: Sent[] = [];
-    for (const [deviceNumber, toDeviceId] of this.#peers.get(userId) ?? []) {
-      sent.push({ toDeviceId, text, ...(await this.#cipher.encrypt({ userId, deviceNumber }, text)) });
+    for (const [deviceId, deviceNumber] of this.#peers.get(userId) ?? []) {
+      const ciphertext = await this.#cipher.encrypt({ deviceId, deviceNumber }, text);
+      sent.push({ toDeviceId: deviceId, text, ...ciphertext });
     }
     if (sent.length === 0) throw new Error(`${this} knows no device of ${userId}`);
     const submissionId = randomUUID(); // one text, so one id, for however many devices
@@ -167,20 +168,20 @@ export class Device {
     if (this.#seen.has(id)) {
       this.redelivered++;
     } else {
-      const sender = { userId: senderId, deviceNumber: senderDeviceNumber };
+      const sender = { deviceId: senderDeviceId, deviceNumber: senderDeviceNumber };
       const opened = await this.#cipher.decrypt(sender, message).catch((failure: Error) => {
         throw new Error(`${this} could not read message ${envelope.sequence}: ${failure.message}`);
       });
       this.#seen.add(id);
-      this.#remember(senderId, senderDeviceNumber, senderDeviceId); // hence an answer needs no bundle
+      this.#remember(senderId, senderDeviceId, senderDeviceNumber); // hence an answer needs no bundle
       messages.push({ envelope, ...opened });
     }
     this.#gateway?.acknowledge(id);
     return messages;
   }
 
-  #remember(userId: string, deviceNumber: number, deviceId: string): void {
-    const devices = this.#peers.get(userId) ?? new Map<number, string>();
-    this.#peers.set(userId, devices.set(deviceNumber, deviceId));
+  #remember(userId: string, deviceId: string, deviceNumber: number): void {
+    const devices = this.#peers.get(userId) ?? new Map<string, number>();
+    this.#peers.set(userId, devices.set(deviceId, deviceNumber));
   }
 }

@@ -6,9 +6,12 @@ import type { Keys } from './keys.js';
 import { pad, unpad } from './padding.js';
 import { unwrap, wrap } from './wrapping.js';
 
-/** A device as libsignal addresses it: the user's UUID and the device number, 1 to 127. */
+/**
+ * A device as libsignal addresses it: its UUID and its device number, 1 to 127. libsignal keeps one identity key for a
+ * name, and here every device has its own: so the name is the device's, not the user's.
+ */
 export interface Address {
-  userId: string;
+  deviceId: string;
   deviceNumber: number;
 }
 
@@ -28,9 +31,9 @@ export class Cipher {
   }
 
   /** X3DH with Kyber on top (PQXDH); libsignal verifies the signatures against the bundle's identity key. */
-  async meet(userId: string, bundle: Bundle): Promise<void> {
-    const { deviceNumber, registrationId, identityKey, signedPreKey, oneTimePreKey, kyberPreKey } = bundle;
-    if (!kyberPreKey) throw new Error(`device ${deviceNumber} of ${userId} publishes no Kyber key, which libsignal needs`);
+  async meet(bundle: Bundle): Promise<void> {
+    const { deviceId, deviceNumber, registrationId, identityKey, signedPreKey, oneTimePreKey, kyberPreKey } = bundle;
+    if (!kyberPreKey) throw new Error(`device ${deviceId} publishes no Kyber key, which libsignal needs`);
     const keys = PreKeyBundle.new(
       registrationId,
       deviceNumber,
@@ -44,7 +47,7 @@ export class Cipher {
       KEMPublicKey.deserialize(fromBase64(kyberPreKey.publicKey)),
       fromBase64(kyberPreKey.signature),
     );
-    const peer = protocolAddress({ userId, deviceNumber });
+    const peer = protocolAddress({ deviceId, deviceNumber });
     await signal.processPreKeyBundle(keys, peer, this.#self, this.#keys.sessions, this.#keys.identities);
   }
 
@@ -76,7 +79,7 @@ export class Cipher {
   }
 }
 
-const protocolAddress = ({ userId, deviceNumber }: Address) => signal.ProtocolAddress.new(userId, deviceNumber);
+const protocolAddress = ({ deviceId, deviceNumber }: Address) => signal.ProtocolAddress.new(deviceId, deviceNumber);
 
 function kindOf(type: number): Kind {
   if (type === CiphertextMessageType.PreKey) return 'PreKey';

@@ -9,7 +9,7 @@ import { Cipher } from '../src/signal.js';
 import { unwrap, wrap } from '../src/wrapping.js';
 
 async function party() {
-  const self = { userId: randomUUID(), deviceNumber: 1 };
+  const self = { deviceId: randomUUID(), deviceNumber: 1 };
   const keys = new Keys();
   const published = await keys.first();
   return { self, keys, published, cipher: new Cipher(self, keys) };
@@ -18,8 +18,7 @@ async function party() {
 function bundle({ self, published }: Awaited<ReturnType<typeof party>>, oneTime: boolean): Bundle {
   const { identityKey, registrationId, signedPreKey, oneTimePreKeys, kyberPreKeys, lastResortKyberPreKey } = published;
   return {
-    deviceId: randomUUID(),
-    deviceNumber: self.deviceNumber,
+    ...self,
     registrationId,
     identityKey,
     signedPreKey,
@@ -31,7 +30,7 @@ function bundle({ self, published }: Awaited<ReturnType<typeof party>>, oneTime:
 for (const oneTime of [true, false]) {
   test(`a session starts with ${oneTime ? 'one-time keys' : 'the last-resort key alone'}`, async () => {
     const [alice, bob] = [await party(), await party()];
-    await alice.cipher.meet(bob.self.userId, bundle(bob, oneTime));
+    await alice.cipher.meet(bundle(bob, oneTime));
     for (const text of ['first', 'second']) {
       const { kind, message } = await alice.cipher.encrypt(bob.self, text);
       assert.equal(kind, 'PreKey');
@@ -48,13 +47,13 @@ for (const oneTime of [true, false]) {
 test('a bundle that was tampered with starts no session', async () => {
   const [alice, bob, mallory] = [await party(), await party(), await party()];
   const forged = { ...bundle(bob, true), signedPreKey: bundle(mallory, true).signedPreKey };
-  await assert.rejects(alice.cipher.meet(bob.self.userId, forged), /signature/i);
-  await assert.rejects(alice.cipher.meet(bob.self.userId, { ...bundle(bob, true), kyberPreKey: null }), /no Kyber key/);
+  await assert.rejects(alice.cipher.meet(forged), /signature/i);
+  await assert.rejects(alice.cipher.meet({ ...bundle(bob, true), kyberPreKey: null }), /no Kyber key/);
 });
 
 test('a ciphertext that was tampered with, or comes twice, is refused', async () => {
   const [alice, bob] = [await party(), await party()];
-  await alice.cipher.meet(bob.self.userId, bundle(bob, true));
+  await alice.cipher.meet(bundle(bob, true));
   const { message } = await alice.cipher.encrypt(bob.self, 'once');
   const forged = message.slice();
   forged[forged.length - 1]! ^= 1;
