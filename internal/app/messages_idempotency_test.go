@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/storage"
@@ -159,7 +158,7 @@ func TestAKeyIsRememberedFor24Hours(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer pool.Close()
-		box := mailbox.New(mailbox.Config{DB: pool, Async: pool, Announce: func(core.Notice) {}})
+		box := mailbox.New(mailbox.Config{DB: pool, Async: pool})
 		if err := box.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -79,17 +79,16 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 		return nil, err
 	}
 	r.bus = notice.New(notice.Config{URL: db.url, Requests: db.main, DB: db.async, NATSURL: cfg.NATSURL, Receive: r.receive, Resync: r.resync, Logger: logger})
-	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Announce: r.announce, EraseDevice: device.Erase, EraseUser: blob.EraseUser})
-	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Announce: r.announce})
-	r.keys = keys.New(keys.Config{DB: db.main, Announce: r.announce, Dropped: r.metrics.Dropped})
-	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Offer: r.offer, Announce: r.announce, Counters: r.metrics})
+	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Announce: r.Announce, EraseDevice: device.Erase, EraseUser: blob.EraseUser})
+	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Announce: r.Announce})
+	r.keys = keys.New(keys.Config{DB: db.main, Announce: r.Announce, Dropped: r.metrics.Dropped})
+	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Sockets: r, Counters: r.metrics})
 	r.blobs = blob.New(blob.Config{DB: db.main, Store: r.store, Quota: int64(cfg.AttachmentQuota), DailyQuota: int64(cfg.AttachmentDailyQuota),
 		Counters: r.metrics, Logger: logger})
 	r.metrics.Queue("blobs_to_delete", r.blobs.WaitingTrash)
 	r.metrics.Queue("sends", r.mailbox.WaitingSends)
 	r.metrics.Queue("acknowledgements", r.mailbox.WaitingAcknowledgements)
-	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, PreKeyCounts: r.keys.Counts, LiveSessions: r.accounts.LiveSessions, Silence: r.bus.Silence,
-		Announce: r.announce, Left: func(device core.DeviceID) { r.push.Schedule(device) }, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
+	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, Keys: r.keys, Sessions: r.accounts, Node: r, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
 	r.push = push.New(push.Config{DB: db.main, Async: db.async, PublicKey: vapid.PublicKey().Bytes(), Senders: r.providers.senders(),
 		PrivateNetworks: cfg.PushPrivateNetworks, Live: r.gateway.Live, Ask: r.askForSockets, Times: cfg.PushTimes, Counters: r.metrics, Logger: logger})
 	r.metrics.Queue("wakeups", r.push.Waiting)
@@ -102,9 +101,9 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	return r, err
 }
 
-// announce tells this node at once, and the others soon, what has been committed. Revocations reached
+// Announce tells this node at once, and the others soon, what has been committed. Revocations reached
 // the others with the commit.
-func (r *relay) announce(n core.Notice) {
+func (r *relay) Announce(n core.Notice) {
 	if n.Kind == core.NoticeEnded {
 		r.accounts.Revoke(n.IDs)
 	}
@@ -121,10 +120,16 @@ func (r *relay) announce(n core.Notice) {
 	}
 }
 
-// offer gives committed envelopes to the device's socket, if it is here.
-func (r *relay) offer(device core.DeviceID, envelopes []core.Envelope) bool {
+// Offer gives committed envelopes to the device's socket, if it is here.
+func (r *relay) Offer(device core.DeviceID, envelopes []core.Envelope) bool {
 	return r.gateway.Offer(device, envelopes)
 }
+
+// Left has a device woken up for what it has left unread.
+func (r *relay) Left(device core.DeviceID) { r.push.Schedule(device) }
+
+// Silence returns how long ago it was certain that this node had heard of every revocation.
+func (r *relay) Silence() time.Duration { return r.bus.Silence() }
 
 // receive is what a node tells.
 func (r *relay) receive(n core.Notice) {

@@ -45,7 +45,8 @@ type connection struct {
 	// unacknowledged is how many bytes of ciphertext are on their way: the window's.
 	unacknowledged *atomic.Int64
 
-	pace pace // owned by the reader
+	since         time.Time // owned by the reader: what came in since then
+	frames, bytes int
 
 	mu      sync.Mutex
 	writing bool    // guarded by mu: the pump is in a write
@@ -217,26 +218,19 @@ const (
 	maxBytesPerSecond  = 1 << 20
 )
 
-// pace counts what comes in; it is the reader's own.
-type pace struct {
-	since         time.Time
-	frames, bytes int
-}
-
 // breathe counts, and waits for the next second when there has been too much in this one.
 func (c *connection) breathe(frames, bytes int) {
-	p := &c.pace
 	now := time.Now()
-	if now.Sub(p.since) >= time.Second {
-		*p = pace{since: now}
+	if now.Sub(c.since) >= time.Second {
+		c.since, c.frames, c.bytes = now, 0, 0
 	}
-	p.frames += frames
-	p.bytes += bytes
-	if p.frames <= maxFramesPerSecond && p.bytes <= maxBytesPerSecond {
+	c.frames += frames
+	c.bytes += bytes
+	if c.frames <= maxFramesPerSecond && c.bytes <= maxBytesPerSecond {
 		return
 	}
 	select {
 	case <-c.ctx.Done():
-	case <-time.After(time.Second - now.Sub(p.since)):
+	case <-time.After(time.Second - now.Sub(c.since)):
 	}
 }

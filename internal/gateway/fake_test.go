@@ -190,16 +190,24 @@ func (counters) Accepted(int)                {}
 func (counters) Acknowledged(int)            {}
 func (counters) Dropped(core.GapReason, int) {}
 
+// lonely is the rest of a node on which every notice is lost.
+type lonely struct{}
+
+func (lonely) Offer(core.DeviceID, []core.Envelope) bool                          { return false }
+func (lonely) Announce(core.Notice)                                               {}
+func (lonely) Left(core.DeviceID)                                                 {}
+func (lonely) Silence() time.Duration                                             { return 0 }
+func (lonely) Counts(context.Context, core.DeviceID) (ec, kyber int32, err error) { return 7, 3, nil }
+
+func (lonely) LiveSessions(_ context.Context, ids []core.SessionID) ([]core.SessionID, error) {
+	return ids, nil
+}
+
 // newGateway makes a gateway on a database. Every notice is lost.
 func newGateway(db *storage.DB) (*Gateway, *mailbox.Service) {
-	box := mailbox.New(mailbox.Config{DB: db, Async: db, Counters: counters{}, Announce: func(core.Notice) {},
-		Offer: func(core.DeviceID, []core.Envelope) bool { return false }})
-	return New(Config{Left: func(core.DeviceID) {},
-		Mailbox: box, Counters: counters{}, Logger: slog.New(slog.DiscardHandler), PollInterval: time.Second, Silence: func() time.Duration { return 0 },
-		Announce:     func(core.Notice) {},
-		PreKeyCounts: func(context.Context, core.DeviceID) (int32, int32, error) { return 7, 3, nil },
-		LiveSessions: func(_ context.Context, ids []core.SessionID) ([]core.SessionID, error) { return ids, nil },
-	}), box
+	box := mailbox.New(mailbox.Config{DB: db, Async: db, Counters: counters{}, Sockets: lonely{}})
+	return New(Config{Mailbox: box, Keys: lonely{}, Sessions: lonely{}, Node: lonely{}, Counters: counters{},
+		Logger: slog.New(slog.DiscardHandler), PollInterval: time.Second}), box
 }
 
 // start serves a session and returns a channel that is closed when its handler has returned.

@@ -46,9 +46,8 @@ func inFakeTime(t *testing.T, test func(t *testing.T, b *fakeBox)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := newFakeBox()
-		b.Gateway = New(Config{Left: func(core.DeviceID) {}, Mailbox: b, Counters: b, Logger: slog.New(slog.NewTextHandler(&b.logged, nil)), PollInterval: time.Hour,
-			Announce: func(core.Notice) {}, Silence: b.silence, LiveSessions: b.liveSessions,
-			PreKeyCounts: func(ctx context.Context, _ core.DeviceID) (int32, int32, error) { return 7, 3, b.ask(ctx, "keys") }})
+		b.Gateway = New(Config{Mailbox: b, Keys: b, Sessions: b, Node: b, Counters: b, PollInterval: time.Hour,
+			Logger: slog.New(slog.NewTextHandler(&b.logged, nil))})
 		test(t, b)
 	})
 }
@@ -104,7 +103,7 @@ func (b *fakeBox) times(what string) int {
 	return b.asked[what]
 }
 
-func (b *fakeBox) silence() time.Duration {
+func (b *fakeBox) Silence() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.heard.IsZero() {
@@ -113,12 +112,19 @@ func (b *fakeBox) silence() time.Duration {
 	return time.Since(b.heard)
 }
 
-func (b *fakeBox) liveSessions(ctx context.Context, ids []core.SessionID) ([]core.SessionID, error) {
+func (b *fakeBox) LiveSessions(ctx context.Context, ids []core.SessionID) ([]core.SessionID, error) {
 	err := b.ask(ctx, "sessions")
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(ids), func(id core.SessionID) bool { return b.ended[id] }), err
 }
+
+func (b *fakeBox) Counts(ctx context.Context, _ core.DeviceID) (ec, kyber int32, err error) {
+	return 7, 3, b.ask(ctx, "keys")
+}
+
+func (b *fakeBox) Announce(core.Notice) {}
+func (b *fakeBox) Left(core.DeviceID)   {}
 
 func (b *fakeBox) last() int64 { return int64(len(b.envelopes)) }
 

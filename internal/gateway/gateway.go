@@ -11,7 +11,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -46,16 +45,22 @@ type Mailbox interface {
 // Config is what a Gateway needs.
 type Config struct {
 	Mailbox Mailbox
-	// PreKeyCounts returns how many one-time keys of a device are left.
-	PreKeyCounts func(context.Context, core.DeviceID) (ec, kyber int32, err error)
-	// LiveSessions returns which sessions still exist.
-	LiveSessions func(context.Context, []core.SessionID) ([]core.SessionID, error)
-	// Announce tells the other nodes.
-	Announce func(core.Notice)
-	// Left is told of a device whose last socket here has ended.
-	Left func(core.DeviceID)
-	// Silence returns how long ago it was certain that this node had heard of every revocation.
-	Silence func() time.Duration
+	// Keys counts the one-time keys of a device that are left.
+	Keys interface {
+		Counts(context.Context, core.DeviceID) (ec, kyber int32, err error)
+	}
+	// Sessions returns which sessions still exist.
+	Sessions interface {
+		LiveSessions(context.Context, []core.SessionID) ([]core.SessionID, error)
+	}
+	// Node is what the gateway stands in.
+	Node interface {
+		Announce(core.Notice)
+		// Left is told of a device whose last socket here has ended.
+		Left(core.DeviceID)
+		// Silence returns how long ago it was certain that this node had heard of every revocation.
+		Silence() time.Duration
+	}
 	// PollInterval is how often mailboxes are looked at in case a notice was lost; it is jittered by a tenth.
 	PollInterval time.Duration
 	Counters     Counters
@@ -76,8 +81,6 @@ type Gateway struct {
 	sessions map[core.DeviceID]*session // guarded by mu
 	closing  atomic.Bool                // set under mu
 }
-
-var errClosing = errors.New("the gateway is closing")
 
 // New makes a Gateway.
 func New(cfg Config) *Gateway {
@@ -114,7 +117,7 @@ func (g *Gateway) unregister(s *session) {
 	}
 	g.mu.Unlock()
 	if left {
-		g.cfg.Left(s.device)
+		g.cfg.Node.Left(s.device)
 	}
 	g.served.Done()
 }

@@ -38,7 +38,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		case <-g.look:
 		case now := <-ticker.C:
 			g.tidy(now)
-			if now.Before(due) && g.cfg.Silence() < deafAfter {
+			if now.Before(due) && g.cfg.Node.Silence() < deafAfter {
 				continue
 			}
 		}
@@ -119,7 +119,7 @@ func (g *Gateway) ask(ctx context.Context, devices []core.DeviceID, ids []core.S
 	}
 	asking, cancel = context.WithTimeout(ctx, queryWithin)
 	defer cancel()
-	live, err := g.cfg.LiveSessions(asking, ids)
+	live, err := g.cfg.Sessions.LiveSessions(asking, ids)
 	return heads, live, err
 }
 

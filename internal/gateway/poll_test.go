@@ -121,18 +121,23 @@ func TestThePollFindsMailWhoseNoticeWasLost(t *testing.T) {
 	<-done
 }
 
+// allBut is sessions of which one has ended since it connected.
+type allBut core.SessionID
+
+func (ended allBut) LiveSessions(_ context.Context, ids []core.SessionID) (alive []core.SessionID, err error) {
+	for _, id := range ids {
+		if id != core.SessionID(ended) || len(ids) == 1 { // at connect it still exists
+			alive = append(alive, id)
+		}
+	}
+	return alive, nil
+}
+
 func TestThePollEndsSocketsWhoseNoticeWasLost(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	displaced, revoked, gone, live := n.device(t), n.device(t), n.device(t), n.device(t)
-	n.cfg.LiveSessions = func(_ context.Context, ids []core.SessionID) (alive []core.SessionID, err error) {
-		for _, id := range ids {
-			if id != revoked.Session || len(ids) == 1 { // at connect it still exists
-				alive = append(alive, id)
-			}
-		}
-		return alive, nil
-	}
+	n.cfg.Sessions = allBut(revoked.Session)
 	sockets, done := map[core.DeviceID]*fakeSocket{}, []<-chan struct{}{}
 	for _, p := range []core.Principal{displaced, revoked, gone, live} {
 		f, end := n.open(t, p)

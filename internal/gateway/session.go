@@ -43,7 +43,7 @@ func (g *Gateway) serve(c socket, h accepted) {
 	defer g.cfg.Counters.SocketClosed()
 	defer g.unregister(s)
 	defer s.end(cancel)
-	g.cfg.Announce(core.Notice{Kind: core.NoticeDisplaced, Generation: s.generation, IDs: []core.DeviceID{s.device}})
+	g.cfg.Node.Announce(core.Notice{Kind: core.NoticeDisplaced, Generation: s.generation, IDs: []core.DeviceID{s.device}})
 	s.kick(doStatus | doVerify | doMail)
 	s.read()
 }
@@ -65,7 +65,7 @@ func (s *session) end(cancel context.CancelFunc) {
 		s.gateway.cfg.Mailbox.PassedOver(s.device, skipped)
 	}
 	if s.connection.finish() == closeDisplaced { // the newer socket, perhaps on another node, hears of what was offered to this one
-		s.gateway.cfg.Announce(core.Notice{Kind: core.NoticeMail, IDs: []core.DeviceID{s.device}})
+		s.gateway.cfg.Node.Announce(core.Notice{Kind: core.NoticeMail, IDs: []core.DeviceID{s.device}})
 	}
 }
 
@@ -206,7 +206,7 @@ func (s *session) send(frame *obscurapb.WebSocketFrame, envelopes int) error {
 // verify closes the socket when its session ended before the socket was registered and could be told.
 func (s *session) verify() error {
 	return s.ask(func(ctx context.Context) error {
-		live, err := s.gateway.cfg.LiveSessions(ctx, []core.SessionID{s.id})
+		live, err := s.gateway.cfg.Sessions.LiveSessions(ctx, []core.SessionID{s.id})
 		if err == nil && len(live) == 0 {
 			s.close(closeRevoked)
 		}
@@ -218,7 +218,7 @@ func (s *session) verify() error {
 func (s *session) sendStatus() error {
 	var ec, kyber int32
 	err := s.ask(func(ctx context.Context) (err error) {
-		ec, kyber, err = s.gateway.cfg.PreKeyCounts(ctx, s.device)
+		ec, kyber, err = s.gateway.cfg.Keys.Counts(ctx, s.device)
 		return err
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"runtime/debug"
@@ -57,17 +58,14 @@ func inner(c net.Conn) net.Conn {
 	return c
 }
 
-// Close codes of the contract.
+// Close codes of the contract, and the kinds of messages of RFC 6455.
 const (
 	closeGoingAway = websocket.CloseGoingAway
 	closePolicy    = websocket.ClosePolicyViolation
 	closeInternal  = websocket.CloseInternalServerErr
 	closeRevoked   = 4401
 	closeDisplaced = 4409
-)
 
-// Message kinds of RFC 6455.
-const (
 	binaryMessage = websocket.BinaryMessage
 	closeMessage  = websocket.CloseMessage
 	pingMessage   = websocket.PingMessage
@@ -130,7 +128,7 @@ func IsUpgrade(c *fiber.Ctx) bool {
 // become an HTTP answer.
 func (g *Gateway) Upgrade(c *fiber.Ctx, p core.Principal) error {
 	if g.closing.Load() {
-		return core.Busy(errClosing)
+		return core.Busy(errors.New("the gateway is closing"))
 	}
 	opened, err := g.cfg.Mailbox.Open(c.UserContext(), p)
 	if err != nil {

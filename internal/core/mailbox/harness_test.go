@@ -100,7 +100,7 @@ func newNode(t failer, url string) *node {
 func idleNode(t failer, url string) *node {
 	t.Helper()
 	n := &node{main: openDB(t, url, 6, false), async: openDB(t, url, 3, true), offered: map[core.DeviceID][]core.Envelope{}}
-	n.Service = New(Config{DB: n.main, Async: n.async, Offer: n.offer, Announce: n.announce, Counters: &n.counts})
+	n.Service = New(Config{DB: n.main, Async: n.async, Sockets: n, Counters: &n.counts})
 	marks, stopMarks := context.WithCancel(context.Background())
 	var marking sync.WaitGroup
 	marking.Go(func() { _ = n.marks.Run(marks) })
@@ -132,7 +132,7 @@ func start(t testing.TB, url string) *node {
 	return n
 }
 
-func (n *node) offer(device core.DeviceID, envelopes []core.Envelope) bool {
+func (n *node) Offer(device core.DeviceID, envelopes []core.Envelope) bool {
 	if _, here := n.here.Load(device); !here {
 		return false
 	}
@@ -142,7 +142,7 @@ func (n *node) offer(device core.DeviceID, envelopes []core.Envelope) bool {
 	return true
 }
 
-func (n *node) announce(notice core.Notice) {
+func (n *node) Announce(notice core.Notice) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.announced = append(n.announced, notice)

@@ -34,21 +34,25 @@ type Counters interface {
 type Config struct {
 	DB *storage.DB
 	// Async is a pool whose commits need not reach the disk: acknowledgements go through it.
-	Async *storage.DB
-	// Offer gives committed envelopes of a device, in order, to its socket on this node, and reports
-	// false when there is none. It must not wait.
-	Offer func(core.DeviceID, []core.Envelope) bool
-	// Announce tells the others about new mail, after the commit.
-	Announce func(core.Notice)
+	Async    *storage.DB
+	Sockets  Sockets
 	Counters Counters
+}
+
+// Sockets hear of what was committed: those of this node, and through them the others. They must not wait.
+type Sockets interface {
+	// Offer gives committed envelopes of a device, in order, to its socket on this node, and reports
+	// false when there is none.
+	Offer(core.DeviceID, []core.Envelope) bool
+	// Announce tells of new mail that no socket here has taken.
+	Announce(core.Notice)
 }
 
 // Service is the use cases of mailboxes. Make it with New; its Run does the work.
 type Service struct {
 	db       *storage.DB
 	async    *storage.DB
-	offer    func(core.DeviceID, []core.Envelope) bool
-	announce func(core.Notice)
+	sockets  Sockets
 	counters Counters
 	sends    *batch.Batcher[*sendRequest, sendAnswer]
 	marks    *batch.Batcher[core.DeviceID, struct{}]
@@ -71,7 +75,7 @@ const txTime = 15 * time.Second
 
 // New makes a Service.
 func New(cfg Config) *Service {
-	s := &Service{db: cfg.DB, async: cfg.Async, offer: cfg.Offer, announce: cfg.Announce, counters: cfg.Counters,
+	s := &Service{db: cfg.DB, async: cfg.Async, sockets: cfg.Sockets, counters: cfg.Counters,
 		acked: make(chan struct{}, 1), txTime: txTime}
 	s.givenUp, s.giveUp = context.WithCancel(context.Background())
 	s.sends = batch.New(sendLimits, s.store)

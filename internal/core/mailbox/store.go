@@ -245,12 +245,12 @@ func (s *Service) deliverLocal(boxes map[core.DeviceID]*lockedMailbox) {
 		if len(b.dropped) > 0 {
 			kept = slices.DeleteFunc(kept, func(e core.Envelope) bool { return slices.Contains(b.dropped, e.Sequence) })
 		}
-		if len(kept) > 0 && !s.offer(device, kept) {
+		if len(kept) > 0 && !s.sockets.Offer(device, kept) {
 			elsewhere.IDs = append(elsewhere.IDs, device)
 		}
 	}
 	if len(elsewhere.IDs) > 0 {
-		s.announce(elsewhere)
+		s.sockets.Announce(elsewhere)
 	}
 }
 

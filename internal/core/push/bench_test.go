@@ -168,6 +168,10 @@ type load struct {
 	end         func()
 }
 
+// Offer and Announce are the node's sockets, of which there are none.
+func (l *load) Offer(core.DeviceID, []core.Envelope) bool { return false }
+func (l *load) Announce(n core.Notice)                    { (*l.announce.Load())(n) }
+
 func newLoad(b *testing.B, main, async *storage.DB, devices []core.DeviceID) *load {
 	b.Helper()
 	l := &load{b: b, main: main, async: async}
@@ -175,8 +179,7 @@ func newLoad(b *testing.B, main, async *storage.DB, devices []core.DeviceID) *lo
 	l.announce.Store(&silent)
 	running, stop := context.WithCancel(context.Background())
 	var callers, worker sync.WaitGroup
-	box := mailbox.New(mailbox.Config{DB: main, Async: async, Offer: func(core.DeviceID, []core.Envelope) bool { return false },
-		Announce: func(n core.Notice) { (*l.announce.Load())(n) }, Counters: uncounted{}})
+	box := mailbox.New(mailbox.Config{DB: main, Async: async, Sockets: l, Counters: uncounted{}})
 	worker.Go(func() { _ = box.RunSends(running) })
 	body := make([]byte, benchBytes)
 	_, _ = rand.Read(body)

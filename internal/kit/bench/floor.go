@@ -60,10 +60,15 @@ func (t *target) floor(ctx context.Context, p *people, cfg RelayConfig) (perSeco
 	}
 	defer async.Close()
 	f := &floor{cfg: cfg, people: p, next: make([]atomic.Int64, len(p.devices)),
-		service: mailbox.New(mailbox.Config{DB: main, Async: async, Announce: func(core.Notice) {}, Counters: silentCounters{},
-			Offer: func(core.DeviceID, []core.Envelope) bool { return true }})}
+		service: mailbox.New(mailbox.Config{DB: main, Async: async, Counters: silentCounters{}, Sockets: silentSockets{}})}
 	return f.run(ctx)
 }
+
+// silentSockets take everything.
+type silentSockets struct{}
+
+func (silentSockets) Offer(core.DeviceID, []core.Envelope) bool { return true }
+func (silentSockets) Announce(core.Notice)                      {}
 
 type floor struct {
 	cfg     RelayConfig
