@@ -6,50 +6,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
-
-// inside opens a relay's database, to look and to change what time would.
-func inside(t testing.TB, relay *relaytest.Relay) *pgxpool.Pool {
-	t.Helper()
-	pool, err := pgxpool.New(t.Context(), relay.DatabaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
-}
-
-func execute(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) {
-	t.Helper()
-	if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func register(name, password string) ask {
-	return ask{method: "POST", path: "/v1/users", body: object("username", name, "password", password)}
-}
-
-func logIn(name, password string) ask {
-	return ask{method: "POST", path: "/v1/sessions", body: object("username", name, "password", password)}
-}
-
-// works reports whether an access token does.
-func works(t testing.TB, relay *relaytest.Relay, token string) bool {
-	t.Helper()
-	switch got := (ask{method: "GET", path: "/v1/account", token: token}).to(t, relay); got.status {
-	case 200:
-		return true
-	case 401:
-		return false
-	default:
-		t.Fatalf("status %d: %s", got.status, got.body)
-		return false
-	}
-}
 
 func TestAUsernameIsThreeToFiftyPlainCharacters(t *testing.T) {
 	t.Parallel()
@@ -63,8 +23,8 @@ func TestAUsernameIsThreeToFiftyPlainCharacters(t *testing.T) {
 		if !fine {
 			want, code = 400, "invalid_request"
 		}
-		if got := register(name, relaytest.Password).to(t, relay); got.status != want || got.code != code {
-			t.Errorf("%q: status %d, code %q; want %d", name, got.status, got.code, want)
+		if got := e2e.Register(name, relaytest.Password).To(t, relay); got.Status != want || got.Code != code {
+			t.Errorf("%q: status %d, code %q; want %d", name, got.Status, got.Code, want)
 		}
 	}
 }
@@ -72,31 +32,31 @@ func TestAUsernameIsThreeToFiftyPlainCharacters(t *testing.T) {
 func TestAUsernameIsUniqueWithoutRegardToCase(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	register("Alice_Z", relaytest.Password).to(t, relay).want(t, 201, "")
+	e2e.Register("Alice_Z", relaytest.Password).To(t, relay).Want(t, 201, "")
 	for _, name := range []string{"Alice_Z", "alice_z", "ALICE_Z", "aLICE_z"} {
-		register(name, "another good password").to(t, relay).want(t, 409, "username_taken")
-		got := logIn(name, relaytest.Password).to(t, relay).want(t, 200, "")
-		account := ask{method: "GET", path: "/v1/account", token: got.member(t, "token")}.to(t, relay)
-		if account.member(t, "username") != "Alice_Z" {
-			t.Errorf("the name is not kept as it was registered: %s", account.body)
+		e2e.Register(name, "another good password").To(t, relay).Want(t, 409, "username_taken")
+		got := e2e.LogIn(name, relaytest.Password).To(t, relay).Want(t, 200, "")
+		account := e2e.Ask{Method: "GET", Path: "/v1/account", Token: got.Member(t, "token")}.To(t, relay)
+		if account.Member(t, "username") != "Alice_Z" {
+			t.Errorf("the name is not kept as it was registered: %s", account.Body)
 		}
 	}
 
 	// Of ten at once in different case, one gets the name.
-	replies := make(chan reply)
+	replies := make(chan e2e.Reply)
 	for i := range 10 {
 		go func() {
 			name := []byte("simultaneous")
 			name[i] -= 'a' - 'A'
-			replies <- register(string(name), relaytest.Password).to(t, relay)
+			replies <- e2e.Register(string(name), relaytest.Password).To(t, relay)
 		}()
 	}
 	created := 0
 	for range 10 {
-		if got := <-replies; got.status == 201 {
+		if got := <-replies; got.Status == 201 {
 			created++
 		} else {
-			got.want(t, 409, "username_taken")
+			got.Want(t, 409, "username_taken")
 		}
 	}
 	if created != 1 {
@@ -118,24 +78,24 @@ func TestAPasswordIsTwelveToTwoHundredFiftySixCharacters(t *testing.T) {
 		{"", false}, {strings.Repeat(" ", 12), true},
 	} {
 		name := "p_" + strings.Repeat("i", i+1)
-		change := ask{method: "PUT", path: "/v1/account/password", token: user.Token,
-			body: object("currentPassword", "not the right one", "newPassword", c.password)}
+		change := e2e.Ask{Method: "PUT", Path: "/v1/account/password", Token: user.Token,
+			Body: e2e.Object("currentPassword", "not the right one", "newPassword", c.password)}
 		if !c.fine {
-			register(name, c.password).to(t, relay).want(t, 400, "invalid_request")
-			change.to(t, relay).want(t, 400, "invalid_request")
+			e2e.Register(name, c.password).To(t, relay).Want(t, 400, "invalid_request")
+			change.To(t, relay).Want(t, 400, "invalid_request")
 			continue
 		}
-		register(name, c.password).to(t, relay).want(t, 201, "")
-		logIn(name, c.password).to(t, relay).want(t, 200, "")
+		e2e.Register(name, c.password).To(t, relay).Want(t, 201, "")
+		e2e.LogIn(name, c.password).To(t, relay).Want(t, 200, "")
 		runes := []rune(c.password)
-		logIn(name, string(runes[:len(runes)-1])+"?").to(t, relay).want(t, 401, "wrong_credentials")
-		change.to(t, relay).want(t, 401, "wrong_credentials")
+		e2e.LogIn(name, string(runes[:len(runes)-1])+"?").To(t, relay).Want(t, 401, "wrong_credentials")
+		change.To(t, relay).Want(t, 401, "wrong_credentials")
 	}
 	// A password that nobody can have is wrong like any other, up to the longest.
 	for _, password := range []string{"", "short", strings.Repeat("x", 256)} {
-		logIn(user.Name, password).to(t, relay).want(t, 401, "wrong_credentials")
+		e2e.LogIn(user.Name, password).To(t, relay).Want(t, 401, "wrong_credentials")
 	}
-	logIn(user.Name, strings.Repeat("x", 257)).to(t, relay).want(t, 400, "invalid_request")
+	e2e.LogIn(user.Name, strings.Repeat("x", 257)).To(t, relay).Want(t, 400, "invalid_request")
 }
 
 func TestPasswordsTokensAndTicketsAreKeptHashed(t *testing.T) {
@@ -146,7 +106,7 @@ func TestPasswordsTokensAndTicketsAreKeptHashed(t *testing.T) {
 	if err != nil || ticket.JSON201 == nil {
 		t.Fatal(err)
 	}
-	db := inside(t, relay)
+	db := e2e.Database(t, relay)
 	var hash string
 	if err := db.QueryRow(t.Context(), "SELECT password_hash FROM users").Scan(&hash); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -41,7 +42,7 @@ func BenchmarkDownload(b *testing.B) {
 	})
 	plain := "http://" + listener.Addr().String()
 	for _, size := range []int{1 << 20, 16 << 20} {
-		id := attach(b, device, random(b, size)).ID.String()
+		id := e2e.Attach(b, device, e2e.Random(b, size)).ID.String()
 		b.Run(fmt.Sprintf("%dMiB", size>>20), func(b *testing.B) {
 			transport := &http.Transport{ReadBufferSize: 64 << 10, MaxIdleConnsPerHost: downloads}
 			defer transport.CloseIdleConnections()

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -13,8 +14,8 @@ func TestAPartOfAnAttachmentCanBeAskedFor(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
-	content := random(t, 10_000)
-	id := attach(t, device, content).ID.String()
+	content := e2e.Random(t, 10_000)
+	id := e2e.Attach(t, device, content).ID.String()
 	for header, c := range map[string]struct{ status, from, to int }{
 		"bytes=0-0":                      {206, 0, 1},
 		"bytes=0-9999":                   {206, 0, 10_000},
@@ -43,16 +44,16 @@ func TestAPartOfAnAttachmentCanBeAskedFor(t *testing.T) {
 		"bytes=1-2-3":                    {200, 0, 10_000},
 		"lines=0-1":                      {200, 0, 10_000},
 	} {
-		got := ask{method: "GET", path: "/v1/attachments/" + id, token: device.Token, header: map[string]string{"Range": header}}.to(t, relay)
+		got := e2e.Ask{Method: "GET", Path: "/v1/attachments/" + id, Token: device.Token, Header: map[string]string{"Range": header}}.To(t, relay)
 		want := map[int]string{206: fmt.Sprintf("bytes %d-%d/10000", c.from, c.to-1), 416: "bytes */10000"}[c.status]
-		if got.status != c.status || got.header.Get("Content-Range") != want {
-			t.Errorf("%s: status %d, Content-Range %q", header, got.status, got.header.Get("Content-Range"))
+		if got.Status != c.status || got.Header.Get("Content-Range") != want {
+			t.Errorf("%s: status %d, Content-Range %q", header, got.Status, got.Header.Get("Content-Range"))
 		}
 		switch {
 		case c.status == http.StatusRequestedRangeNotSatisfiable:
-			got.want(t, 416, "range_not_satisfiable")
-		case !bytes.Equal(got.body, content[c.from:c.to]) || got.header.Get("Accept-Ranges") != "bytes":
-			t.Errorf("%s: %d bytes, Accept-Ranges %q", header, len(got.body), got.header.Get("Accept-Ranges"))
+			got.Want(t, 416, "range_not_satisfiable")
+		case !bytes.Equal(got.Body, content[c.from:c.to]) || got.Header.Get("Accept-Ranges") != "bytes":
+			t.Errorf("%s: %d bytes, Accept-Ranges %q", header, len(got.Body), got.Header.Get("Accept-Ranges"))
 		}
 	}
 }
@@ -61,7 +62,7 @@ func TestAnAttachmentIsNotSentToWhoHasIt(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
-	a := attach(t, device, random(t, 1000)).ID.String()
+	a := e2e.Attach(t, device, e2e.Random(t, 1000)).ID.String()
 	tag := `"` + a + `"`
 	for _, c := range []struct {
 		header map[string]string
@@ -84,11 +85,11 @@ func TestAnAttachmentIsNotSentToWhoHasIt(t *testing.T) {
 		{map[string]string{"If-Range": "Fri, 01 Jan 2100 00:00:00 GMT", "Range": "bytes=0-1"}, 200},
 		{map[string]string{"If-Range": tag}, 200},
 	} {
-		got := ask{method: "GET", path: "/v1/attachments/" + a, token: device.Token, header: c.header}.to(t, relay)
-		if got.status != c.status || got.header.Get("ETag") != tag || got.header.Get("Cache-Control") != "no-cache" || got.header.Get("X-Content-Type-Options") != "nosniff" {
-			t.Errorf("%v: status %d, %v", c.header, got.status, got.header)
+		got := e2e.Ask{Method: "GET", Path: "/v1/attachments/" + a, Token: device.Token, Header: c.header}.To(t, relay)
+		if got.Status != c.status || got.Header.Get("ETag") != tag || got.Header.Get("Cache-Control") != "no-cache" || got.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%v: status %d, %v", c.header, got.Status, got.Header)
 		}
-		if got.status == http.StatusNotModified && len(got.body) > 0 {
+		if got.Status == http.StatusNotModified && len(got.Body) > 0 {
 			t.Errorf("%v: with a body", c.header)
 		}
 	}

@@ -2,7 +2,6 @@ package app_test
 
 import (
 	"bytes"
-	"crypto/rand"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,32 +10,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
-
-const octets = "application/octet-stream"
-
-// random makes ciphertext.
-func random(t testing.TB, size int) []byte {
-	t.Helper()
-	out := make([]byte, size)
-	_, _ = rand.Read(out)
-	return out
-}
-
-// attach uploads an attachment that must be accepted.
-func attach(t testing.TB, device *relaytest.Device, content []byte) client.Attachment {
-	t.Helper()
-	got, err := device.UploadAttachmentWithBodyWithResponse(t.Context(), octets, bytes.NewReader(content))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.JSON201 == nil {
-		t.Fatalf("upload: status %d, %s", got.StatusCode(), got.Body)
-	}
-	return *got.JSON201
-}
 
 // filesIn counts the blobs in the store of a relay.
 func filesIn(t testing.TB, relay *relaytest.Relay) int {
@@ -59,8 +35,8 @@ func TestAnAttachmentComesBackAsItWas(t *testing.T) {
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	for _, size := range []int{1, 100, 5000, 1 << 20, 5<<20 + 7} {
-		content := random(t, size)
-		a := attach(t, alice, content)
+		content := e2e.Random(t, size)
+		a := e2e.Attach(t, alice, content)
 		if left := time.Until(time.Unix(a.ExpiresAt, 0)); left < 30*24*time.Hour-time.Minute || left > 30*24*time.Hour+time.Minute {
 			t.Errorf("it is kept for %s", left)
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -50,7 +51,7 @@ func TestTheLimitsOfBlobsAreExact(t *testing.T) {
 		if c.path == "/v1/backup" { // a device of its own, which has none
 			device = relay.Register(t).NewDevice(t)
 		}
-		body := io.LimitReader(zeros{}, int64(c.size))
+		body := io.LimitReader(e2e.Zeros{}, int64(c.size))
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, relay.API+c.path, io.NopCloser(body))
 		if err != nil {
 			t.Fatal(err)
@@ -59,25 +60,17 @@ func TestTheLimitsOfBlobsAreExact(t *testing.T) {
 			request.Body = http.NoBody
 		}
 		request.Header.Set("Authorization", "Bearer "+device.Token)
-		request.Header.Set("Content-Type", octets)
+		request.Header.Set("Content-Type", e2e.Octets)
 		if c.path == "/v1/backup" {
 			request.Header.Set("If-None-Match", "*")
 		}
-		response, err := relay.HTTP().Do(request) //nolint:bodyclose // readReply closes it
+		response, err := relay.HTTP().Do(request) //nolint:bodyclose // e2e.ReadReply closes it
 		if err != nil {
 			t.Errorf("%s of %d: %v", c.path, c.size, err)
 			continue
 		}
-		readReply(t, response).want(t, c.status, c.code)
+		e2e.ReadReply(t, response).Want(t, c.status, c.code)
 	}
-}
-
-// zeros is an endless body.
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
 }
 
 func TestAnUploadWithoutALengthIsRefused(t *testing.T) {
@@ -86,10 +79,10 @@ func TestAnUploadWithoutALengthIsRefused(t *testing.T) {
 	device := relay.Register(t).NewDevice(t)
 	for _, path := range []string{"/v1/attachments", "/v1/backup"} {
 		for _, rest := range []string{header(device, path), header(device, path, "Transfer-Encoding: chunked") + "40\r\n" + strings.Repeat("x", 64) + "\r\n0\r\n\r\n"} {
-			w := dialWire(t, relay)
-			w.send(rest)
-			w.replyTo("POST", path).want(t, 411, "length_required")
-			if !w.ended() {
+			w := e2e.DialWire(t, relay)
+			w.Send(rest)
+			w.ReplyTo("POST", path).Want(t, 411, "length_required")
+			if !w.Ended() {
 				t.Error("the connection stays open")
 			}
 		}
@@ -101,20 +94,20 @@ func TestAnUploadWithoutALengthIsRefused(t *testing.T) {
 func TestAnUploadThatBreaksOffLeavesNothing(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, func(c *app.Config) { c.ReadTimeout = 500 * time.Millisecond })
-	database := openDatabase(t, relay)
+	database := e2e.Database(t, relay)
 	device := relay.Register(t).NewDevice(t)
 	for _, path := range []string{"/v1/attachments", "/v1/backup"} {
-		begin := func() *wire {
-			w := dialWire(t, relay)
-			w.send(header(device, path, "Content-Length: 1000000") + strings.Repeat("x", 300_000))
+		begin := func() *e2e.Wire {
+			w := e2e.DialWire(t, relay)
+			w.Send(header(device, path, "Content-Length: 1000000") + strings.Repeat("x", 300_000))
 			return w
 		}
 		w := begin()
-		relaytest.Eventually(t, "it runs", func() bool { return count(t, database, blobRows) > 0 })
+		relaytest.Eventually(t, "it runs", func() bool { return e2e.Count(t, database, blobRows) > 0 })
 		_ = w.Close()
-		relaytest.Eventually(t, "nothing is left", func() bool { return count(t, database, blobRows) == 0 && filesIn(t, relay) == 0 })
-		begin().replyTo("POST", path).want(t, 408, "request_timeout")
-		relaytest.Eventually(t, "nothing is left", func() bool { return count(t, database, blobRows) == 0 && filesIn(t, relay) == 0 })
+		relaytest.Eventually(t, "nothing is left", func() bool { return e2e.Count(t, database, blobRows) == 0 && filesIn(t, relay) == 0 })
+		begin().ReplyTo("POST", path).Want(t, 408, "request_timeout")
+		relaytest.Eventually(t, "nothing is left", func() bool { return e2e.Count(t, database, blobRows) == 0 && filesIn(t, relay) == 0 })
 	}
 	if got := account(t, device).UploadedToday; got != 2*300_000 {
 		t.Errorf("%d bytes count for the day", got)
@@ -150,41 +143,41 @@ func TestABodyIsNeverTakenForARequest(t *testing.T) {
 		"a length that trails": {trailing, 411, "length_required"},
 		"an expected continue": {header(nil, "/v1/attachments", length, "Expect: 100-continue"), 401, "unauthorized"},
 	} {
-		w := dialWire(t, relay)
-		w.send(c.head + smuggled + smuggled)
-		got := w.replyTo("POST", "/v1/attachments")
-		if strings.Contains(c.head, "/v1/backup") && got.code == "" {
+		w := e2e.DialWire(t, relay)
+		w.Send(c.head + smuggled + smuggled)
+		got := w.ReplyTo("POST", "/v1/attachments")
+		if strings.Contains(c.head, "/v1/backup") && got.Code == "" {
 			t.Errorf("%s: accepted", name)
 		}
-		if got.status != c.status || got.code != c.code {
-			t.Errorf("%s: status %d, code %q", name, got.status, got.code)
+		if got.Status != c.status || got.Code != c.code {
+			t.Errorf("%s: status %d, code %q", name, got.Status, got.Code)
 		}
-		if rest, _ := io.ReadAll(w.r); len(rest) > 0 {
+		if rest, _ := io.ReadAll(w.Reader); len(rest) > 0 {
 			t.Errorf("%s: and then %q", name, rest)
 		}
 	}
 	// Elsewhere a made up length is just a header, and the connection goes on.
-	w := dialWire(t, relay)
-	w.send("POST /v1/gateway/ticket HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + device.Token + "\r\nX-Obscura-Declared-Length: 44\r\n\r\n" + smuggled)
-	w.replyTo("POST", "/v1/gateway/ticket").want(t, 201, "")
-	w.replyTo("GET", "/openapi.yaml").want(t, 200, "")
+	w := e2e.DialWire(t, relay)
+	w.Send("POST /v1/gateway/ticket HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + device.Token + "\r\nX-Obscura-Declared-Length: 44\r\n\r\n" + smuggled)
+	w.ReplyTo("POST", "/v1/gateway/ticket").Want(t, 201, "")
+	w.ReplyTo("GET", "/openapi.yaml").Want(t, 200, "")
 }
 
 func TestAnUploadMayWaitForContinue(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
-	content := random(t, 100_000)
-	w := dialWire(t, relay)
-	w.send(header(device, "/v1/attachments", "Content-Length: 100000", "Expect: 100-continue"))
-	line, err := w.r.ReadString('\n')
-	if blank, _ := w.r.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" || blank != "\r\n" {
+	content := e2e.Random(t, 100_000)
+	w := e2e.DialWire(t, relay)
+	w.Send(header(device, "/v1/attachments", "Content-Length: 100000", "Expect: 100-continue"))
+	line, err := w.Reader.ReadString('\n')
+	if blank, _ := w.Reader.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" || blank != "\r\n" {
 		t.Fatalf("%q %q, %v", line, blank, err)
 	}
-	w.send(string(content))
-	id := w.replyTo("POST", "/v1/attachments").want(t, 201, "").member(t, "id")
-	got := ask{method: "GET", path: "/v1/attachments/" + id, token: device.Token}.to(t, relay).want(t, 200, "")
-	if !bytes.Equal(got.body, content) {
+	w.Send(string(content))
+	id := w.ReplyTo("POST", "/v1/attachments").Want(t, 201, "").Member(t, "id")
+	got := e2e.Ask{Method: "GET", Path: "/v1/attachments/" + id, Token: device.Token}.To(t, relay).Want(t, 200, "")
+	if !bytes.Equal(got.Body, content) {
 		t.Error("it is not what was sent")
 	}
 }
@@ -193,12 +186,12 @@ func TestARefusedUploadHearsWhy(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	for range 10 { // a client that writes all before it reads
-		w := dialWire(t, relay)
-		w.send(header(nil, "/v1/attachments", "Content-Length: 20000000"))
-		if _, err := io.CopyN(w, zeros{}, 20_000_000); err != nil {
+		w := e2e.DialWire(t, relay)
+		w.Send(header(nil, "/v1/attachments", "Content-Length: 20000000"))
+		if _, err := io.CopyN(w, e2e.Zeros{}, 20_000_000); err != nil {
 			t.Fatalf("the relay does not let it finish: %v", err)
 		}
-		w.replyTo("POST", "/v1/attachments").want(t, 401, "unauthorized")
+		w.ReplyTo("POST", "/v1/attachments").Want(t, 401, "unauthorized")
 	}
 }
 
@@ -207,7 +200,7 @@ func TestETagIsSpelledAsInTheRFC(t *testing.T) {
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
 	authorization := "Authorization: Bearer " + device.Token + "\r\n"
-	id := ask{method: "POST", path: "/v1/attachments", token: device.Token, media: octets, body: "x"}.to(t, relay).want(t, 201, "").member(t, "id")
+	id := e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: device.Token, Media: e2e.Octets, Body: "x"}.To(t, relay).Want(t, 201, "").Member(t, "id")
 	for _, head := range []string{
 		header(device, "/v1/backup", "Content-Length: 32") + strings.Repeat("x", 32),
 		"GET /v1/backup HTTP/1.1\r\nHost: x\r\n" + authorization + "\r\n",
@@ -218,12 +211,12 @@ func TestETagIsSpelledAsInTheRFC(t *testing.T) {
 		"GET /openapi.json HTTP/1.1\r\nHost: x\r\nIf-None-Match: *\r\n\r\n",
 		"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n",
 	} {
-		w := dialWire(t, relay)
-		w.send(head)
+		w := e2e.DialWire(t, relay)
+		w.Send(head)
 		var tags []string
 		for line := "-"; line != "\r\n"; {
 			var err error
-			if line, err = w.r.ReadString('\n'); err != nil {
+			if line, err = w.Reader.ReadString('\n'); err != nil {
 				t.Fatal(err)
 			}
 			if name, _, _ := strings.Cut(line, ":"); strings.EqualFold(name, "etag") {

@@ -8,26 +8,10 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
-
-// backUp uploads a backup in place of a version, 0 for none.
-func backUp(t testing.TB, device *relaytest.Device, replaces int, content []byte) reply {
-	t.Helper()
-	star, tag := "*", fmt.Sprintf(`"%d"`, replaces)
-	params := &client.UploadBackupParams{IfMatch: &tag}
-	if replaces == 0 {
-		params = &client.UploadBackupParams{IfNoneMatch: &star}
-	}
-	response, err := device.UploadBackupWithBody(t.Context(), params, octets, bytes.NewReader(content)) //nolint:bodyclose // readReply closes it
-	if err != nil {
-		t.Error(err)
-		return reply{}
-	}
-	return readReply(t, response)
-}
 
 // wantBackup fails the test unless a device has this backup.
 func wantBackup(t testing.TB, device *relaytest.Device, version int, content []byte) {
@@ -45,21 +29,21 @@ func TestABackupIsVersioned(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
-	ask{method: "GET", path: "/v1/backup", token: device.Token}.to(t, relay).want(t, 404, "backup_not_found")
-	ask{method: "HEAD", path: "/v1/backup", token: device.Token}.to(t, relay).want(t, 404, "")
+	e2e.Ask{Method: "GET", Path: "/v1/backup", Token: device.Token}.To(t, relay).Want(t, 404, "backup_not_found")
+	e2e.Ask{Method: "HEAD", Path: "/v1/backup", Token: device.Token}.To(t, relay).Want(t, 404, "")
 	for version := 1; version <= 3; version++ {
-		content := random(t, 1000*version)
-		backUp(t, device, version, content).want(t, 412, "precondition_failed")
-		backUp(t, device, version-1, content).want(t, 200, "")
+		content := e2e.Random(t, 1000*version)
+		e2e.BackUp(t, device, version, content).Want(t, 412, "precondition_failed")
+		e2e.BackUp(t, device, version-1, content).Want(t, 200, "")
 		wantBackup(t, device, version, content)
 		head, err := device.HeadBackupWithResponse(t.Context())
 		if err != nil || head.HTTPResponse.ContentLength != int64(len(content)) || head.HTTPResponse.Header.Get("ETag") != fmt.Sprintf(`"%d"`, version) {
 			t.Errorf("%v, %v", head, err)
 		}
-		backUp(t, device, version-1, content).want(t, 412, "precondition_failed")
-		backUp(t, device, 0, content).want(t, 412, "precondition_failed")
+		e2e.BackUp(t, device, version-1, content).Want(t, 412, "precondition_failed")
+		e2e.BackUp(t, device, 0, content).Want(t, 412, "precondition_failed")
 		for header, status := range map[string]int{fmt.Sprintf(`"%d"`, version): 304, fmt.Sprintf(`"x", W/"%d"`, version): 304, "*": 304, `"0"`: 200} {
-			ask{method: "GET", path: "/v1/backup", token: device.Token, header: map[string]string{"If-None-Match": header}}.to(t, relay).want(t, status, "")
+			e2e.Ask{Method: "GET", Path: "/v1/backup", Token: device.Token, Header: map[string]string{"If-None-Match": header}}.To(t, relay).Want(t, status, "")
 		}
 	}
 	relaytest.Eventually(t, "the old versions are gone", func() bool { return filesIn(t, relay) == 1 })
@@ -69,20 +53,20 @@ func TestABackupNeedsExactlyOneCondition(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
-	backUp(t, device, 0, random(t, 32)).want(t, 200, "")
+	e2e.BackUp(t, device, 0, e2e.Random(t, 32)).Want(t, 200, "")
 	for name, header := range map[string]map[string]string{
 		"none": {}, "both": {"If-Match": `"1"`, "If-None-Match": "*"}, "a version that it must not have": {"If-None-Match": `"1"`},
 		"any version": {"If-Match": "*"}, "without quotes": {"If-Match": "1"}, "weak": {"If-Match": `W/"1"`},
 		"a list": {"If-Match": `"1", "2"`}, "empty": {"If-Match": ``}, "an empty version": {"If-Match": `""`},
 	} {
-		got := ask{method: "POST", path: "/v1/backup", token: device.Token, media: octets, body: strings.Repeat("x", 32), header: header}.to(t, relay)
-		if got.status != http.StatusBadRequest || got.code != "invalid_condition" {
-			t.Errorf("%s: status %d, code %q", name, got.status, got.code)
+		got := e2e.Ask{Method: "POST", Path: "/v1/backup", Token: device.Token, Media: e2e.Octets, Body: strings.Repeat("x", 32), Header: header}.To(t, relay)
+		if got.Status != http.StatusBadRequest || got.Code != "invalid_condition" {
+			t.Errorf("%s: status %d, code %q", name, got.Status, got.Code)
 		}
 	}
 	for _, never := range []string{`"0"`, `"01"`, `"-1"`, `"+1"`, `"99999999999999999999"`, `"other"`} {
-		ask{method: "POST", path: "/v1/backup", token: device.Token, media: octets, body: strings.Repeat("x", 32), header: map[string]string{"If-Match": never}}.
-			to(t, relay).want(t, 412, "precondition_failed")
+		e2e.Ask{Method: "POST", Path: "/v1/backup", Token: device.Token, Media: e2e.Octets, Body: strings.Repeat("x", 32), Header: map[string]string{"If-Match": never}}.
+			To(t, relay).Want(t, 412, "precondition_failed")
 	}
 }
 
@@ -93,27 +77,27 @@ func TestOfConcurrentBackupsExactlyOneWins(t *testing.T) {
 	device := relay.Register(t).NewDevice(t)
 	for round := range 5 {
 		contents := make([][]byte, 10)
-		answers := make([]reply, len(contents))
+		answers := make([]e2e.Reply, len(contents))
 		var wg sync.WaitGroup
 		for i := range contents {
-			contents[i] = random(t, 20_000)
+			contents[i] = e2e.Random(t, 20_000)
 			d := device
 			if i%2 == 1 {
 				d = device.On(other)
 			}
-			wg.Go(func() { answers[i] = backUp(t, d, round, contents[i]) })
+			wg.Go(func() { answers[i] = e2e.BackUp(t, d, round, contents[i]) })
 		}
 		wg.Wait()
 		winner := -1
 		for i, a := range answers {
 			switch {
-			case a.status == http.StatusOK && winner < 0:
+			case a.Status == http.StatusOK && winner < 0:
 				winner = i
-			case a.status == http.StatusOK:
+			case a.Status == http.StatusOK:
 				t.Errorf("round %d has two winners", round)
-			case a.status == http.StatusConflict && a.code == "upload_running", a.status == http.StatusPreconditionFailed:
+			case a.Status == http.StatusConflict && a.Code == "upload_running", a.Status == http.StatusPreconditionFailed:
 			default:
-				t.Errorf("status %d, %s", a.status, a.body)
+				t.Errorf("status %d, %s", a.Status, a.Body)
 			}
 		}
 		if winner < 0 {
@@ -127,26 +111,26 @@ func TestOfConcurrentBackupsExactlyOneWins(t *testing.T) {
 func TestAnUploadThatIsRunningKeepsOthersAwayUntilItsTimeIsOver(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	database := openDatabase(t, relay)
+	database := e2e.Database(t, relay)
 	device := relay.Register(t).NewDevice(t)
-	first := random(t, 100)
-	backUp(t, device, 0, first).want(t, 200, "")
-	stuck := dialWire(t, relay)
-	stuck.send(strings.Replace(header(device, "/v1/backup", "Content-Length: 64"), "If-None-Match: *", `If-Match: "1"`, 1) + "half")
+	first := e2e.Random(t, 100)
+	e2e.BackUp(t, device, 0, first).Want(t, 200, "")
+	stuck := e2e.DialWire(t, relay)
+	stuck.Send(strings.Replace(header(device, "/v1/backup", "Content-Length: 64"), "If-None-Match: *", `If-Match: "1"`, 1) + "half")
 	relaytest.Eventually(t, "it runs", func() bool {
-		return count(t, database, "SELECT count(*) FROM backups WHERE upload IS NOT NULL") == 1
+		return e2e.Count(t, database, "SELECT count(*) FROM backups WHERE upload IS NOT NULL") == 1
 	})
-	backUp(t, device, 1, random(t, 200)).want(t, 409, "upload_running")
+	e2e.BackUp(t, device, 1, e2e.Random(t, 200)).Want(t, 409, "upload_running")
 	wantBackup(t, device, 1, first)
-	if n := count(t, database, "SELECT extract(epoch FROM upload_until - now())::bigint FROM backups"); n < 25 || n > 40 {
+	if n := e2e.Count(t, database, "SELECT extract(epoch FROM upload_until - now())::bigint FROM backups"); n < 25 || n > 40 {
 		t.Errorf("it keeps the slot for %d s", n)
 	}
-	changeRows(t, database, "UPDATE backups SET upload_until = now()")
-	second := random(t, 300)
-	backUp(t, device, 1, second).want(t, 200, "")
+	e2e.Change(t, database, "UPDATE backups SET upload_until = now()")
+	second := e2e.Random(t, 300)
+	e2e.BackUp(t, device, 1, second).Want(t, 200, "")
 	// It comes to its end now, and must not win.
-	stuck.send(strings.Repeat("x", 60))
-	stuck.replyTo("POST", "/v1/backup").want(t, 409, "upload_running")
+	stuck.Send(strings.Repeat("x", 60))
+	stuck.ReplyTo("POST", "/v1/backup").Want(t, 409, "upload_running")
 	wantBackup(t, device, 2, second)
 	relaytest.Eventually(t, "nothing else is left", func() bool { return filesIn(t, relay) == 1 })
 }
@@ -155,38 +139,38 @@ func TestABackupOutlivesATakeoverAndGoesWithItsDevice(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
-	content := random(t, 5000)
-	backUp(t, device, 0, content).want(t, 200, "")
-	wantUpload(t, device, takeoverBy(prekeytest.NewIdentity()), http.StatusOK, "")
+	content := e2e.Random(t, 5000)
+	e2e.BackUp(t, device, 0, content).Want(t, 200, "")
+	e2e.WantUpload(t, device, e2e.TakeoverBy(prekeytest.NewIdentity()), http.StatusOK, "")
 	wantBackup(t, device, 1, content)
-	ask{method: "DELETE", path: "/v1/devices/" + device.ID.String(), token: device.User.Token}.to(t, relay).want(t, 200, "")
+	e2e.Ask{Method: "DELETE", Path: "/v1/devices/" + device.ID.String(), Token: device.User.Token}.To(t, relay).Want(t, 200, "")
 	relaytest.Eventually(t, "it is gone", func() bool { return filesIn(t, relay) == 0 })
-	database := openDatabase(t, relay)
+	database := e2e.Database(t, relay)
 	relaytest.Eventually(t, "so are the rows", func() bool {
-		return count(t, database, "SELECT (SELECT count(*) FROM backups) + (SELECT count(*) FROM blob_trash)") == 0
+		return e2e.Count(t, database, "SELECT (SELECT count(*) FROM backups) + (SELECT count(*) FROM blob_trash)") == 0
 	})
 }
 
 func TestADeviceThatGoesDuringItsUploadLeavesNothing(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	database := openDatabase(t, relay)
+	database := e2e.Database(t, relay)
 	device := relay.Register(t).NewDevice(t)
-	running := map[string]*wire{}
+	running := map[string]*e2e.Wire{}
 	for _, path := range []string{"/v1/backup", "/v1/attachments"} {
-		running[path] = dialWire(t, relay)
-		running[path].send(header(device, path, "Content-Length: 64") + "half")
+		running[path] = e2e.DialWire(t, relay)
+		running[path].Send(header(device, path, "Content-Length: 64") + "half")
 	}
 	relaytest.Eventually(t, "both run", func() bool {
-		return count(t, database, "SELECT (SELECT count(*) FROM backups) + (SELECT count(*) FROM attachments)") == 2
+		return e2e.Count(t, database, "SELECT (SELECT count(*) FROM backups) + (SELECT count(*) FROM attachments)") == 2
 	})
-	ask{method: "DELETE", path: "/v1/account", token: device.Token, body: object("password", relaytest.Password)}.to(t, relay).want(t, 200, "")
+	e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token, Body: e2e.Object("password", relaytest.Password)}.To(t, relay).Want(t, 200, "")
 	for path, w := range running {
-		w.send(strings.Repeat("x", 60))
-		w.replyTo("POST", path).want(t, 401, "unauthorized")
+		w.Send(strings.Repeat("x", 60))
+		w.ReplyTo("POST", path).Want(t, 401, "unauthorized")
 	}
 	relaytest.Eventually(t, "nothing is left", func() bool {
-		return filesIn(t, relay) == 0 && count(t, database, `SELECT (SELECT count(*) FROM backups) + (SELECT count(*) FROM attachments)
+		return filesIn(t, relay) == 0 && e2e.Count(t, database, `SELECT (SELECT count(*) FROM backups) + (SELECT count(*) FROM attachments)
 			+ (SELECT count(*) FROM attachment_usage) + (SELECT count(*) FROM blob_trash)`) == 0
 	})
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -71,25 +72,25 @@ func TestABodyIsRefusedBeforeItComes(t *testing.T) {
 		"a body with the refused one": {announce(send, "", small) + smuggled, 401, "unauthorized"},
 		"an expectation of its own":   {announce(send, "", large, "Expect: 100-Continue", "Expect: x"), 401, "unauthorized"},
 	} {
-		w := dialWire(t, relay)
-		w.send(strings.Replace(c.head, "\r\n", "\r\nOrigin: "+origin+"\r\nX-Request-Id: 3f0c1c7e-0d2f-4f3b-9d55-1f7a3c1b2a10\r\n", 1) + smuggled)
+		w := e2e.DialWire(t, relay)
+		w.Send(strings.Replace(c.head, "\r\n", "\r\nOrigin: "+origin+"\r\nX-Request-Id: 3f0c1c7e-0d2f-4f3b-9d55-1f7a3c1b2a10\r\n", 1) + smuggled)
 		method, target, _ := strings.Cut(strings.SplitN(c.head, " HTTP", 2)[0], " ")
 		_, path, _ := strings.Cut("/"+strings.TrimPrefix(target, "http://h"), "/")
 		path, _, _ = strings.Cut(strings.TrimPrefix(path, "//h"), "?")
-		got := w.read(&http.Request{Method: method, URL: &url.URL{Path: path}, Header: http.Header{"Origin": {origin}}})
-		if got.status != c.status || got.code != c.code {
-			t.Errorf("%s: status %d, code %q", name, got.status, got.code)
+		got := w.Answer(&http.Request{Method: method, URL: &url.URL{Path: path}, Header: http.Header{"Origin": {origin}}})
+		if got.Status != c.status || got.Code != c.code {
+			t.Errorf("%s: status %d, code %q", name, got.Status, got.Code)
 		}
-		if got.header.Get("Access-Control-Allow-Origin") != origin || got.header.Get("X-Request-Id") != "3f0c1c7e-0d2f-4f3b-9d55-1f7a3c1b2a10" {
-			t.Errorf("%s: headers %v", name, got.header)
+		if got.Header.Get("Access-Control-Allow-Origin") != origin || got.Header.Get("X-Request-Id") != "3f0c1c7e-0d2f-4f3b-9d55-1f7a3c1b2a10" {
+			t.Errorf("%s: headers %v", name, got.Header)
 		}
-		if rest, err := io.ReadAll(w.r); len(rest) > 0 || err != nil {
+		if rest, err := io.ReadAll(w.Reader); len(rest) > 0 || err != nil {
 			t.Errorf("%s: and then %q, %v", name, rest, err)
 		}
 	}
-	w := dialWire(t, relay) // the answer to HEAD has no body
-	w.send(announce("HEAD /v1/messages HTTP/1.1", "", large) + smuggled)
-	if rest, err := io.ReadAll(w.r); err != nil || !strings.HasPrefix(string(rest), "HTTP/1.1 405") || strings.Count(string(rest), "HTTP/1.1") != 1 {
+	w := e2e.DialWire(t, relay) // the answer to HEAD has no body
+	w.Send(announce("HEAD /v1/messages HTTP/1.1", "", large) + smuggled)
+	if rest, err := io.ReadAll(w.Reader); err != nil || !strings.HasPrefix(string(rest), "HTTP/1.1 405") || strings.Count(string(rest), "HTTP/1.1") != 1 {
 		t.Errorf("HEAD: %q, %v", rest, err)
 	}
 }
@@ -113,7 +114,7 @@ func TestABodyThatIsTakenKeepsItsConnection(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
-	w := dialWire(t, relay)
+	w := e2e.DialWire(t, relay)
 	for _, size := range []int{1, 3 << 10, 5 << 10, 100 << 10, 2<<20 - 1000} {
 		body := message(t, device.ID, size)
 		length := "Content-Length: " + strconv.Itoa(len(body))
@@ -130,19 +131,19 @@ func TestABodyThatIsTakenKeepsItsConnection(t *testing.T) {
 				announce("POST http://h/v1/messages HTTP/1.1", device.Token, length)+body)
 		}()
 		for range 3 {
-			w.replyTo("POST", "/v1/messages").want(t, 200, "")
+			w.ReplyTo("POST", "/v1/messages").Want(t, 200, "")
 		}
-		w.send(head(length, "Expect: 100-continue"))
+		w.Send(head(length, "Expect: 100-continue"))
 		for _, want := range []string{"HTTP/1.1 100 Continue\r\n", "\r\n"} {
-			if line, err := w.r.ReadString('\n'); err != nil || line != want {
+			if line, err := w.Reader.ReadString('\n'); err != nil || line != want {
 				t.Fatalf("%q, %v", line, err)
 			}
 		}
-		w.send(body)
-		w.replyTo("POST", "/v1/messages").want(t, 200, "")
-		old := dialWire(t, relay) // it waits for nothing, and its connection may end
-		old.send(announce("POST /v1/messages HTTP/1.0", device.Token, length, "Expect: 100-continue") + body)
-		old.replyTo("POST", "/v1/messages").want(t, 200, "")
+		w.Send(body)
+		w.ReplyTo("POST", "/v1/messages").Want(t, 200, "")
+		old := e2e.DialWire(t, relay) // it waits for nothing, and its connection may end
+		old.Send(announce("POST /v1/messages HTTP/1.0", device.Token, length, "Expect: 100-continue") + body)
+		old.ReplyTo("POST", "/v1/messages").Want(t, 200, "")
 	}
 }
 
@@ -152,13 +153,13 @@ func TestAChunkedBodyIsBoundedByItsOperation(t *testing.T) {
 	relay := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{origin} })
 	device := relay.Register(t).NewDevice(t)
 	for line, size := range map[string]int{"POST /v1/sessions HTTP/1.1": 4<<10 + 1, "POST /v1/devices/keys HTTP/1.1": 512<<10 + 1, "POST /v1/messages HTTP/1.1": 2<<20 + 1} {
-		w := dialWire(t, relay)
-		w.send(announce(line, device.Token, "Transfer-Encoding: chunked", "Origin: "+origin) + strconv.FormatInt(int64(size), 16) + "\r\n")
-		got := w.reply().want(t, 413, "body_too_large")
-		if got.header.Get("Access-Control-Allow-Origin") != "*" || got.header.Get("X-Request-Id") == "" {
-			t.Errorf("headers %v", got.header)
+		w := e2e.DialWire(t, relay)
+		w.Send(announce(line, device.Token, "Transfer-Encoding: chunked", "Origin: "+origin) + strconv.FormatInt(int64(size), 16) + "\r\n")
+		got := w.Reply().Want(t, 413, "body_too_large")
+		if got.Header.Get("Access-Control-Allow-Origin") != "*" || got.Header.Get("X-Request-Id") == "" {
+			t.Errorf("headers %v", got.Header)
 		}
-		if !w.ended() {
+		if !w.Ended() {
 			t.Error("the connection stays open")
 		}
 	}
@@ -170,34 +171,34 @@ func TestBodiesOfOneAccountAreBoundedAndGivenBack(t *testing.T) {
 	user := relay.Register(t)
 	device, other := user.NewDevice(t), user.NewDevice(t)
 	stranger := relay.Register(t).NewDevice(t)
-	begin := func(d *relaytest.Device) *wire {
-		w := dialWire(t, relay)
-		w.send(announce("POST /v1/messages HTTP/1.1", d.Token, "Content-Length: 2097152", "Expect: 100-continue"))
+	begin := func(d *relaytest.Device) *e2e.Wire {
+		w := e2e.DialWire(t, relay)
+		w.Send(announce("POST /v1/messages HTTP/1.1", d.Token, "Content-Length: 2097152", "Expect: 100-continue"))
 		return w
 	}
-	var eight []*wire
+	var eight []*e2e.Wire
 	for range 8 {
 		w := begin(device)
-		if line, err := w.r.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+		if line, err := w.Reader.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
 			t.Fatalf("%q, %v", line, err)
 		}
 		eight = append(eight, w)
 	}
-	got := begin(other).replyTo("POST", "/v1/messages").want(t, 429, "rate_limited")
-	if got.header.Get("Retry-After") != "1" {
-		t.Errorf("headers %v", got.header)
+	got := begin(other).ReplyTo("POST", "/v1/messages").Want(t, 429, "rate_limited")
+	if got.Header.Get("Retry-After") != "1" {
+		t.Errorf("headers %v", got.Header)
 	}
 	for _, d := range []*relaytest.Device{stranger, device} { // small ones and those of others are taken
 		body := message(t, d.ID, 3000)
-		w := dialWire(t, relay)
-		w.send(announce("POST /v1/messages HTTP/1.1", d.Token, "Content-Length: "+strconv.Itoa(len(body))) + body)
-		w.replyTo("POST", "/v1/messages").want(t, 200, "")
+		w := e2e.DialWire(t, relay)
+		w.Send(announce("POST /v1/messages HTTP/1.1", d.Token, "Content-Length: "+strconv.Itoa(len(body))) + body)
+		w.ReplyTo("POST", "/v1/messages").Want(t, 200, "")
 	}
 	_ = eight[0].Close() // broken off
 	relaytest.Eventually(t, "its place is given back", func() bool {
 		w := begin(other)
 		defer func() { _ = w.Close() }()
-		line, err := w.r.ReadString('\n')
+		line, err := w.Reader.ReadString('\n')
 		return err == nil && line == "HTTP/1.1 100 Continue\r\n"
 	})
 }
@@ -214,18 +215,18 @@ func TestBodiesOfAllAreBounded(t *testing.T) {
 	}
 	for _, d := range users[:8] {
 		for range 8 {
-			w := dialWire(t, relay)
-			w.send(head(d))
-			if line, err := w.r.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+			w := e2e.DialWire(t, relay)
+			w.Send(head(d))
+			if line, err := w.Reader.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
 				t.Fatalf("%q, %v", line, err)
 			}
 		}
 	}
 	begun := time.Now()
-	w := dialWire(t, relay)
-	w.send(head(users[8]))
-	if got := w.replyTo("POST", "/v1/messages").want(t, 503, "unavailable"); got.header.Get("Retry-After") != "1" {
-		t.Errorf("headers %v", got.header)
+	w := e2e.DialWire(t, relay)
+	w.Send(head(users[8]))
+	if got := w.ReplyTo("POST", "/v1/messages").Want(t, 503, "unavailable"); got.Header.Get("Retry-After") != "1" {
+		t.Errorf("headers %v", got.Header)
 	}
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("the answer took %s", took)

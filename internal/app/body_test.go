@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
@@ -63,55 +64,55 @@ func TestAJSONBodyMustBeWhatItsSchemaSays(t *testing.T) {
 		if strings.Contains(body, "%s") {
 			body = fmt.Sprintf(body, name())
 		}
-		got := ask{method: "POST", path: "/v1/users", media: "application/json; charset=utf-8", body: body}.to(t, relay)
-		if status := got.status; got.code != c.code || (c.code == "") != (status == http.StatusCreated) || c.code != "" && status != http.StatusBadRequest && c.code != "body_too_large" {
-			t.Errorf("%s: status %d, code %q, want %q", what, status, got.code, c.code)
+		got := e2e.Ask{Method: "POST", Path: "/v1/users", Media: "application/json; charset=utf-8", Body: body}.To(t, relay)
+		if status := got.Status; got.Code != c.code || (c.code == "") != (status == http.StatusCreated) || c.code != "" && status != http.StatusBadRequest && c.code != "body_too_large" {
+			t.Errorf("%s: status %d, code %q, want %q", what, status, got.Code, c.code)
 		}
 	}
 
 	// With a token it may be more.
 	for body, code := range map[string]string{strings.Repeat(`{"a":`, 80_000): "invalid_json", `{"name":"x"` + strings.Repeat(`,"a":1`, 10_000) + `}`: "body_too_large",
 		`{"name":"x"` + strings.Repeat(" ", 512<<10) + `}`: "body_too_large"} {
-		if got := (ask{method: "PUT", path: "/v1/devices/" + device.ID.String(), token: device.Token, body: body}).to(t, relay); got.code != code {
-			t.Errorf("status %d, code %q, want %q", got.status, got.code, code)
+		if got := (e2e.Ask{Method: "PUT", Path: "/v1/devices/" + device.ID.String(), Token: device.Token, Body: body}).To(t, relay); got.Code != code {
+			t.Errorf("status %d, code %q, want %q", got.Status, got.Code, code)
 		}
 	}
-	ask{method: "PUT", path: "/v1/devices/" + device.ID.String(), token: device.Token, body: `{"name":"x"` + strings.Repeat(" ", 512<<10-12) + `}`}.to(t, relay).want(t, 200, "")
+	e2e.Ask{Method: "PUT", Path: "/v1/devices/" + device.ID.String(), Token: device.Token, Body: `{"name":"x"` + strings.Repeat(" ", 512<<10-12) + `}`}.To(t, relay).Want(t, 200, "")
 
 	// Nothing in other case is bound: it would escape the schema.
-	got := ask{method: "PUT", path: "/v1/devices/" + device.ID.String(), token: device.Token,
-		body: `{"name":"laptop","NAMES":1,"deviceid":"` + uuid.NewString() + `"}`}.to(t, relay).want(t, 200, "")
-	if got.member(t, "name") != "laptop" || got.member(t, "deviceId") != device.ID.String() {
-		t.Errorf("renamed to %s", got.body)
+	got := e2e.Ask{Method: "PUT", Path: "/v1/devices/" + device.ID.String(), Token: device.Token,
+		Body: `{"name":"laptop","NAMES":1,"deviceid":"` + uuid.NewString() + `"}`}.To(t, relay).Want(t, 200, "")
+	if got.Member(t, "name") != "laptop" || got.Member(t, "deviceId") != device.ID.String() {
+		t.Errorf("renamed to %s", got.Body)
 	}
 	many := strings.Repeat(`{"keyId":1,"publicKey":"x"},`, 150) + `{}`
-	ask{method: "POST", path: "/v1/devices/keys", token: device.Token, body: `{"ONETIMEPREKEYS":[` + many + `]}`}.to(t, relay).want(t, 200, "")
+	e2e.Ask{Method: "POST", Path: "/v1/devices/keys", Token: device.Token, Body: `{"ONETIMEPREKEYS":[` + many + `]}`}.To(t, relay).Want(t, 200, "")
 }
 
 func TestAnOptionalMemberThatIsNullIsAbsent(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	user := relay.Register(t)
-	ask{method: "POST", path: "/v1/sessions", body: `{"username":"` + user.Name + `","password":"` + relaytest.Password + `","deviceId":null}`}.
-		to(t, relay).want(t, 200, "")
+	e2e.Ask{Method: "POST", Path: "/v1/sessions", Body: `{"username":"` + user.Name + `","password":"` + relaytest.Password + `","deviceId":null}`}.
+		To(t, relay).Want(t, 200, "")
 	identity := prekeytest.NewIdentity()
 	signed, b64 := identity.SignedPreKey(1), base64.StdEncoding.EncodeToString
-	got := ask{method: "POST", path: "/v1/devices", token: user.Token, body: fmt.Sprintf(
+	got := e2e.Ask{Method: "POST", Path: "/v1/devices", Token: user.Token, Body: fmt.Sprintf(
 		`{"name":null,"identityKey":%q,"registrationId":7,"signedPreKey":{"keyId":1,"publicKey":%q,"signature":%q,"x":null},
 		"oneTimePreKeys":[],"kyberPreKeys":null,"lastResortKyberPreKey":null}`,
-		b64(identity.Public), b64(signed.PublicKey), b64(signed.Signature))}.to(t, relay).want(t, 201, "")
-	ask{method: "POST", path: "/v1/devices/keys", token: got.member(t, "token"),
-		body: `{"identityKey":null,"signedPreKey":null,"oneTimePreKeys":null}`}.to(t, relay).want(t, 200, "")
+		b64(identity.Public), b64(signed.PublicKey), b64(signed.Signature))}.To(t, relay).Want(t, 201, "")
+	e2e.Ask{Method: "POST", Path: "/v1/devices/keys", Token: got.Member(t, "token"),
+		Body: `{"identityKey":null,"signedPreKey":null,"oneTimePreKeys":null}`}.To(t, relay).Want(t, 200, "")
 }
 
 func TestATextWithTheCharacterZeroIsRefused(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
-	ask{method: "POST", path: "/v1/sessions", body: `{"username":"a\u0000b","password":"` + relaytest.Password + `"}`}.
-		to(t, relay).want(t, 400, "invalid_text")
-	ask{method: "PUT", path: "/v1/devices/" + device.ID.String(), token: device.Token, body: `{"name":"a\u0000b"}`}.
-		to(t, relay).want(t, 400, "invalid_text")
+	e2e.Ask{Method: "POST", Path: "/v1/sessions", Body: `{"username":"a\u0000b","password":"` + relaytest.Password + `"}`}.
+		To(t, relay).Want(t, 400, "invalid_text")
+	e2e.Ask{Method: "PUT", Path: "/v1/devices/" + device.ID.String(), Token: device.Token, Body: `{"name":"a\u0000b"}`}.
+		To(t, relay).Want(t, 400, "invalid_text")
 }
 
 func TestACompressedBodyIsRefusedBeforeItGrows(t *testing.T) {
@@ -127,9 +128,9 @@ func TestACompressedBodyIsRefusedBeforeItGrows(t *testing.T) {
 	}
 	_ = z.Close()
 	for _, coding := range []string{"gzip", "deflate", "br", "gzip, gzip", "zstd", "x"} {
-		ask{method: "POST", path: "/v1/users", body: bomb.String(), header: map[string]string{"Content-Encoding": coding}}.
-			to(t, relay).want(t, 415, "unsupported_media_type")
+		e2e.Ask{Method: "POST", Path: "/v1/users", Body: bomb.String(), Header: map[string]string{"Content-Encoding": coding}}.
+			To(t, relay).Want(t, 415, "unsupported_media_type")
 	}
-	ask{method: "POST", path: "/v1/users", body: object("username", "plain_body", "password", relaytest.Password),
-		header: map[string]string{"Content-Encoding": "identity"}}.to(t, relay).want(t, 201, "")
+	e2e.Ask{Method: "POST", Path: "/v1/users", Body: e2e.Object("username", "plain_body", "password", relaytest.Password),
+		Header: map[string]string{"Content-Encoding": "identity"}}.To(t, relay).Want(t, 201, "")
 }

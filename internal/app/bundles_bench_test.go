@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/postgres"
@@ -52,6 +53,7 @@ func BenchmarkBundlesOverHTTP(b *testing.B) {
 // seedBundles makes users with one device each and n one-time keys of each kind.
 func seedBundles(b *testing.B, relay *relaytest.Relay, users []uuid.UUID, n int) {
 	b.Helper()
+	database := e2e.Database(b, relay)
 	for _, statement := range []string{
 		`INSERT INTO users (id, username, username_key, password_hash) SELECT u, u::text, u::text, '' FROM unnest($1::uuid[]) u WHERE $2::int > 0`,
 		`INSERT INTO devices (id, user_id, number, registration_id, identity_key, signed_pre_key_id, signed_pre_key, signed_pre_key_sig)
@@ -61,9 +63,9 @@ func seedBundles(b *testing.B, relay *relaytest.Relay, users []uuid.UUID, n int)
 		`INSERT INTO kyber_pre_keys SELECT u, i, decode(repeat('08', 1569), 'hex'), decode(repeat('00', 64), 'hex'), 1
 			FROM unnest($1::uuid[]) u, generate_series(1, $2::int) i`,
 	} {
-		inDatabase(b, relay, statement, users, n)
+		e2e.Execute(b, database, statement, users, n)
 	}
-	inDatabase(b, relay, "ANALYZE")
+	e2e.Execute(b, database, "ANALYZE")
 }
 
 // fetchOverHTTP makes b.N fetches on 64 connections and returns how long each took.

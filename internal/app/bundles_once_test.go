@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -75,7 +76,7 @@ func TestEveryOneTimeKeyIsHandedOutExactlyOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			relay := relaytest.Start(t)
-			caller, target := relay.Register(t).NewDevice(t), plainDevice(t, relay.Register(t), 100)
+			caller, target := relay.Register(t).NewDevice(t), e2e.PlainDevice(t, relay.Register(t), 100)
 			var all tally
 			var wg sync.WaitGroup
 			exhausted := func() bool { return true }
@@ -97,7 +98,7 @@ func TestKeysUploadedDuringHandOutsAreHandedOutOnce(t *testing.T) {
 	const batches, size = 40, 10
 	relay := relaytest.Start(t)
 	two := relaytest.StartOn(t, relay.DatabaseURL)
-	caller, target := relay.Register(t).NewDevice(t), plainDevice(t, relay.Register(t), 0)
+	caller, target := relay.Register(t).NewDevice(t), e2e.PlainDevice(t, relay.Register(t), 0)
 	var all tally
 	var wg sync.WaitGroup
 	var uploaded atomic.Bool
@@ -106,7 +107,7 @@ func TestKeysUploadedDuringHandOutsAreHandedOutOnce(t *testing.T) {
 	for i := range batches {
 		first := (batches-1-i)*size + 1
 		upload := client.KeyUpload{OneTimePreKeys: ecKeys(first, size), KyberPreKeys: kyberKeys(target.Identity, first, size)}
-		wantUpload(t, target, upload, http.StatusOK, "")
+		e2e.WantUpload(t, target, upload, http.StatusOK, "")
 		relaytest.Eventually(t, "there is room for more keys", func() bool {
 			inventory := keyInventory(t, target)
 			return inventory.OneTimePreKeyCount <= 100-size && inventory.KyberPreKeyCount <= 100-size
@@ -125,26 +126,26 @@ func TestTheOwnerIsToldWhenItsKeysRunLow(t *testing.T) {
 	for name, from := range map[string]*relaytest.Relay{"from the same node": relay, "from another node": two} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			caller, owner := relay.Register(t).NewDevice(t).On(from), plainDevice(t, relay.Register(t), 22)
+			caller, owner := relay.Register(t).NewDevice(t).On(from), e2e.PlainDevice(t, relay.Register(t), 22)
 			socket := owner.Connect(t)
 			socket.Drain()
 			if s := socket.Status; s.GetOneTimePreKeyCount() != 22 || s.GetKyberPreKeyCount() != 22 || s.GetMinThreshold() != 20 {
 				t.Errorf("status on connect: %v", s)
 			}
-			fetchBundle(t, caller, owner.User.ID)
-			fetchBundle(t, caller, owner.User.ID)
+			e2e.FetchBundle(t, caller, owner.User.ID)
+			e2e.FetchBundle(t, caller, owner.User.ID)
 			caller.Send(t, nil, relaytest.To(owner.ID, "20 are enough"))
 			if frame, err := socket.Frame(); err != nil || frame.GetEnvelopeBatch() == nil {
 				t.Errorf("with 20 keys left: %v, %v; want the envelope and no notice", frame, err)
 			}
-			fetchBundle(t, caller, owner.User.ID)
+			e2e.FetchBundle(t, caller, owner.User.ID)
 			frame, err := socket.Frame()
 			if s := frame.GetPreKeyStatus(); err != nil || s.GetOneTimePreKeyCount() != 19 || s.GetKyberPreKeyCount() != 19 || s.GetMinThreshold() != 20 {
 				t.Errorf("with 19 keys left: %v, %v; want a PreKeyStatus of 19 and 19", frame, err)
 			}
 			// Only one kind is low.
-			wantUpload(t, owner, client.KeyUpload{OneTimePreKeys: ecKeys(100, 70)}, http.StatusOK, "")
-			fetchBundle(t, caller, owner.User.ID)
+			e2e.WantUpload(t, owner, client.KeyUpload{OneTimePreKeys: ecKeys(100, 70)}, http.StatusOK, "")
+			e2e.FetchBundle(t, caller, owner.User.ID)
 			frame, err = socket.Frame()
 			if s := frame.GetPreKeyStatus(); err != nil || s.GetOneTimePreKeyCount() != 88 || s.GetKyberPreKeyCount() != 18 {
 				t.Errorf("with 18 Kyber keys left: %v, %v", frame, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
@@ -29,7 +30,7 @@ func TestABundleIsWhatTheDevicePublished(t *testing.T) {
 		}
 	}
 	for nth := range 3 {
-		b := fetchBundle(t, caller, d.User.ID)
+		b := e2e.FetchBundle(t, caller, d.User.ID)
 		if b.DeviceID != d.ID || b.DeviceNumber != 1 || b.RegistrationID != upload.RegistrationID || !bytes.Equal(b.IdentityKey, identity.Public) {
 			t.Errorf("bundle: %+v", b)
 		}
@@ -54,16 +55,16 @@ func TestABundleIsWhatTheDevicePublished(t *testing.T) {
 func TestADeviceWithoutKyberKeysHasNoneInItsBundle(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	caller, d := relay.Register(t).NewDevice(t), plainDevice(t, relay.Register(t), 0)
-	if b := fetchBundle(t, caller, d.User.ID); b.OneTimePreKey != nil || b.KyberPreKey != nil {
+	caller, d := relay.Register(t).NewDevice(t), e2e.PlainDevice(t, relay.Register(t), 0)
+	if b := e2e.FetchBundle(t, caller, d.User.ID); b.OneTimePreKey != nil || b.KyberPreKey != nil {
 		t.Errorf("bundle: %+v", b)
 	}
 	// One-time Kyber keys without a last-resort key: one, and then none.
-	wantUpload(t, d, client.KeyUpload{KyberPreKeys: kyberKeys(d.Identity, 5, 1)}, http.StatusOK, "")
-	if b := fetchBundle(t, caller, d.User.ID); b.KyberPreKey == nil || b.KyberPreKey.KeyID != 5 {
+	e2e.WantUpload(t, d, client.KeyUpload{KyberPreKeys: kyberKeys(d.Identity, 5, 1)}, http.StatusOK, "")
+	if b := e2e.FetchBundle(t, caller, d.User.ID); b.KyberPreKey == nil || b.KyberPreKey.KeyID != 5 {
 		t.Errorf("bundle: %+v", b.KyberPreKey)
 	}
-	if b := fetchBundle(t, caller, d.User.ID); b.KyberPreKey != nil {
+	if b := e2e.FetchBundle(t, caller, d.User.ID); b.KyberPreKey != nil {
 		t.Errorf("bundle: %+v", b.KyberPreKey)
 	}
 }
@@ -78,7 +79,7 @@ func TestBundlesComeInTheOrderOfDeviceNumbers(t *testing.T) {
 	}
 	for nth := int32(1); nth <= 2; nth++ {
 		// The user's own bundles too: that is how a device reaches its siblings.
-		bundles := fetchBundles(t, devices[3], user.ID)
+		bundles := e2e.FetchBundles(t, devices[3], user.ID)
 		if len(bundles) != 10 {
 			t.Fatalf("%d bundles, want 10", len(bundles))
 		}
@@ -96,7 +97,7 @@ func TestBundlesOfNobodyAreNotFound(t *testing.T) {
 	caller := relay.Register(t).NewDevice(t)
 	for _, id := range []uuid.UUID{uuid.New(), uuid.Nil, caller.ID, relay.Register(t).ID} { // the last one has no device
 		got, err := caller.GetPreKeyBundlesWithResponse(t.Context(), id)
-		if err != nil || refusalOf(got.StatusCode(), got.Body) != (refusal{http.StatusNotFound, "user_not_found"}) {
+		if err != nil || e2e.RefusalOf(got.StatusCode(), got.Body) != (e2e.Refusal{Status: http.StatusNotFound, Code: "user_not_found"}) {
 			t.Errorf("bundles of %v: %d %s, %v", id, got.StatusCode(), got.Body, err)
 		}
 	}
@@ -115,14 +116,14 @@ func TestBundlesOfNobodyAreNotFound(t *testing.T) {
 func TestNobodyDrainsAnothersOneTimeKeys(t *testing.T) {
 	t.Parallel()
 	const allowed = 3
-	relay := relaytest.Start(t, limits(allowed, "bundles"))
+	relay := relaytest.Start(t, e2e.Limits(allowed, "bundles"))
 	mallory, target, another := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	for range allowed {
-		fetchBundle(t, mallory, target.User.ID)
+		e2e.FetchBundle(t, mallory, target.User.ID)
 	}
 	for range 4 {
 		got, err := mallory.GetPreKeyBundlesWithResponse(t.Context(), target.User.ID)
-		if err != nil || refusalOf(got.StatusCode(), got.Body) != (refusal{http.StatusTooManyRequests, "rate_limited"}) {
+		if err != nil || e2e.RefusalOf(got.StatusCode(), got.Body) != (e2e.Refusal{Status: http.StatusTooManyRequests, Code: "rate_limited"}) {
 			t.Errorf("fetch %d: %d %s, %v", allowed+1, got.StatusCode(), got.Body, err)
 			continue
 		}
@@ -133,12 +134,12 @@ func TestNobodyDrainsAnothersOneTimeKeys(t *testing.T) {
 	// The same id in other characters is the same target.
 	first := target.User.ID.String()
 	first = fmt.Sprintf("/v1/users/%%%02x%s", first[0], first[1:])
-	ask{method: "GET", path: first, token: mallory.Token}.to(t, relay).want(t, http.StatusTooManyRequests, "rate_limited")
+	e2e.Ask{Method: "GET", Path: first, Token: mallory.Token}.To(t, relay).Want(t, http.StatusTooManyRequests, "rate_limited")
 	if left := keyInventory(t, target).OneTimePreKeyCount; left != 5-allowed {
 		t.Errorf("%d one-time keys are left, want %d", left, 5-allowed)
 	}
-	fetchBundle(t, mallory, another.User.ID) // another target
-	fetchBundle(t, another, target.User.ID)  // another caller
+	e2e.FetchBundle(t, mallory, another.User.ID) // another target
+	e2e.FetchBundle(t, another, target.User.ID)  // another caller
 	// Another device of the same user takes nothing either: with ten of them an account drained a hundred keys at once.
 	for range 9 {
 		got, err := mallory.User.NewDevice(t).GetPreKeyBundlesWithResponse(t.Context(), target.User.ID)

@@ -5,11 +5,12 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-func preflight(origin, method, headers string) ask {
-	return ask{method: "OPTIONS", path: "/v1/messages", header: map[string]string{
+func preflight(origin, method, headers string) e2e.Ask {
+	return e2e.Ask{Method: "OPTIONS", Path: "/v1/messages", Header: map[string]string{
 		"Origin": origin, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": headers}}
 }
 
@@ -17,29 +18,29 @@ func TestAnAllowedOriginMayCallFromABrowser(t *testing.T) {
 	t.Parallel()
 	const origin = "https://chat.example.org"
 	relay := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{"http://localhost:5173", origin} })
-	got := preflight(origin, "POST", "authorization,content-type,idempotency-key").to(t, relay).want(t, 204, "")
-	if got.header.Get("Access-Control-Allow-Origin") != origin || got.header.Get("Access-Control-Allow-Credentials") != "" ||
-		got.header.Get("Access-Control-Max-Age") != "600" || !strings.Contains(got.header.Get("Vary"), "Origin") {
-		t.Errorf("headers %v", got.header)
+	got := preflight(origin, "POST", "authorization,content-type,idempotency-key").To(t, relay).Want(t, 204, "")
+	if got.Header.Get("Access-Control-Allow-Origin") != origin || got.Header.Get("Access-Control-Allow-Credentials") != "" ||
+		got.Header.Get("Access-Control-Max-Age") != "600" || !strings.Contains(got.Header.Get("Vary"), "Origin") {
+		t.Errorf("headers %v", got.Header)
 	}
 	for name, list := range map[string]string{
 		"Access-Control-Allow-Methods": "GET POST PUT DELETE HEAD",
 		"Access-Control-Allow-Headers": "authorization content-type idempotency-key x-request-id if-match if-none-match",
 	} {
 		for want := range strings.FieldsSeq(list) {
-			if !strings.Contains(strings.ToLower(","+got.header.Get(name)+","), ","+strings.ToLower(want)+",") {
+			if !strings.Contains(strings.ToLower(","+got.Header.Get(name)+","), ","+strings.ToLower(want)+",") {
 				t.Errorf("%s lacks %s", name, want)
 			}
 		}
 	}
 	// The answer itself, also when it is an error: a page must be able to read why.
-	for _, a := range []ask{{method: "GET", path: "/openapi.yaml"}, {method: "GET", path: "/v1/account"}, {method: "GET", path: "/v1/nothing"},
-		{method: "PATCH", path: "/v1/users"}, {method: "POST", path: "/v1/users", body: "{"}} {
-		a.header = map[string]string{"Origin": origin}
-		got := a.to(t, relay)
-		if got.header.Get("Access-Control-Allow-Origin") != origin || !strings.Contains(got.header.Get("Access-Control-Expose-Headers"), "X-Request-Id") ||
-			!strings.Contains(got.header.Get("Access-Control-Expose-Headers"), "Retry-After") {
-			t.Errorf("%s %s: headers %v", a.method, a.path, got.header)
+	for _, a := range []e2e.Ask{{Method: "GET", Path: "/openapi.yaml"}, {Method: "GET", Path: "/v1/account"}, {Method: "GET", Path: "/v1/nothing"},
+		{Method: "PATCH", Path: "/v1/users"}, {Method: "POST", Path: "/v1/users", Body: "{"}} {
+		a.Header = map[string]string{"Origin": origin}
+		got := a.To(t, relay)
+		if got.Header.Get("Access-Control-Allow-Origin") != origin || !strings.Contains(got.Header.Get("Access-Control-Expose-Headers"), "X-Request-Id") ||
+			!strings.Contains(got.Header.Get("Access-Control-Expose-Headers"), "Retry-After") {
+			t.Errorf("%s %s: headers %v", a.Method, a.Path, got.Header)
 		}
 	}
 }
@@ -49,31 +50,31 @@ func TestAnotherOriginIsNotAllowed(t *testing.T) {
 	relay := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{"https://chat.example.org"} })
 	for _, origin := range []string{"https://evil.example", "http://chat.example.org", "https://chat.example.org.evil.example",
 		"https://chat.example.org:8443", "https://sub.chat.example.org", "null", "*", "https://chat.example.org/"} {
-		for _, a := range []ask{preflight(origin, "POST", "authorization"), {method: "GET", path: "/openapi.yaml", header: map[string]string{"Origin": origin}}} {
-			got := a.to(t, relay)
-			if allow := got.header.Get("Access-Control-Allow-Origin"); allow != "" {
+		for _, a := range []e2e.Ask{preflight(origin, "POST", "authorization"), {Method: "GET", Path: "/openapi.yaml", Header: map[string]string{"Origin": origin}}} {
+			got := a.To(t, relay)
+			if allow := got.Header.Get("Access-Control-Allow-Origin"); allow != "" {
 				t.Errorf("%q got %q", origin, allow)
 			}
 		}
 	}
 	// Without an Origin it is no browser, and served.
-	ask{method: "GET", path: "/openapi.yaml"}.to(t, relay).want(t, 200, "")
+	e2e.Ask{Method: "GET", Path: "/openapi.yaml"}.To(t, relay).Want(t, 200, "")
 }
 
 func TestAnyOriginMayBeAllowed(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{"*"} })
-	got := preflight("https://anything.example", "PUT", "authorization").to(t, relay).want(t, 204, "")
-	if got.header.Get("Access-Control-Allow-Origin") != "*" || got.header.Get("Access-Control-Allow-Credentials") != "" {
-		t.Errorf("headers %v", got.header)
+	got := preflight("https://anything.example", "PUT", "authorization").To(t, relay).Want(t, 204, "")
+	if got.Header.Get("Access-Control-Allow-Origin") != "*" || got.Header.Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("headers %v", got.Header)
 	}
 }
 
 func TestWithoutOriginsThereIsNoCORS(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	got := preflight("https://chat.example.org", "POST", "authorization").to(t, relay).want(t, 405, "method_not_allowed")
-	for name := range got.header {
+	got := preflight("https://chat.example.org", "POST", "authorization").To(t, relay).Want(t, 405, "method_not_allowed")
+	for name := range got.Header {
 		if strings.HasPrefix(name, "Access-Control") {
 			t.Errorf("header %s", name)
 		}
@@ -99,12 +100,12 @@ func TestAPageHearsWhyItsRequestCouldNotBeRead(t *testing.T) {
 		"a header that is no header":      {some, "GET / HTTP/1.1\r\nOrigin: #\r\nno colon\r\n\r\n", origin, "*", 400},
 		"a header that is too large, off": {none, "GET / HTTP/1.1\r\nOrigin: #\r\nX-Long: " + strings.Repeat("a", 40_000) + "\r\n\r\n", origin, "", 431},
 	} {
-		w := dialWire(t, c.relay)
-		w.send(strings.Replace(c.request, "#", c.from, 1))
-		got := w.reply()
-		exposed := strings.Contains(got.header.Get("Access-Control-Expose-Headers"), "X-Request-Id")
-		if got.status != c.status || got.header.Get("Access-Control-Allow-Origin") != c.allow || exposed != (c.allow != "") {
-			t.Errorf("%s: status %d, headers %v", name, got.status, got.header)
+		w := e2e.DialWire(t, c.relay)
+		w.Send(strings.Replace(c.request, "#", c.from, 1))
+		got := w.Reply()
+		exposed := strings.Contains(got.Header.Get("Access-Control-Expose-Headers"), "X-Request-Id")
+		if got.Status != c.status || got.Header.Get("Access-Control-Allow-Origin") != c.allow || exposed != (c.allow != "") {
+			t.Errorf("%s: status %d, headers %v", name, got.Status, got.Header)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
@@ -29,9 +30,9 @@ func everydayLife(t *testing.T, relay *relaytest.Relay) {
 	t.Helper()
 	// I is not i for everybody; ë is one character or two.
 	name := "IRIS_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]
-	register(name, "Zo\u00eb and her caf\u00e9").to(t, relay).want(t, 201, "")
-	logIn(strings.ToLower(name), "Zoe\u0308 and her cafe\u0301").to(t, relay).want(t, 200, "")
-	register(strings.ToLower(name), relaytest.Password).to(t, relay).want(t, 409, "username_taken")
+	e2e.Register(name, "Zo\u00eb and her caf\u00e9").To(t, relay).Want(t, 201, "")
+	e2e.LogIn(strings.ToLower(name), "Zoe\u0308 and her cafe\u0301").To(t, relay).Want(t, 200, "")
+	e2e.Register(strings.ToLower(name), relaytest.Password).To(t, relay).Want(t, 409, "username_taken")
 
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	called := "\u672c\u68da \u0130\u0131 \u00fc"
@@ -39,8 +40,8 @@ func everydayLife(t *testing.T, relay *relaytest.Relay) {
 	if err != nil || got.JSON200 == nil || got.JSON200.Name == nil || *got.JSON200.Name != called {
 		t.Fatalf("the name of a device: %v, %s", err, got.Body)
 	}
-	wantUpload(t, bob, client.KeyUpload{OneTimePreKeys: ecKeys(500, 3)}, http.StatusOK, "")
-	if b := fetchBundle(t, alice, bob.User.ID); b.OneTimePreKey == nil {
+	e2e.WantUpload(t, bob, client.KeyUpload{OneTimePreKeys: relaytest.OneTime(prekeytest.PreKeys(500, 3))}, http.StatusOK, "")
+	if b := e2e.FetchBundle(t, alice, bob.User.ID); b.OneTimePreKey == nil {
 		t.Fatal("a bundle without a one-time key")
 	}
 	if failed := alice.Send(t, nil, relaytest.To(bob.ID, "one"), relaytest.To(bob.ID, "two")); len(failed) != 0 {
@@ -48,17 +49,17 @@ func everydayLife(t *testing.T, relay *relaytest.Relay) {
 	}
 	socket := bob.Connect(t)
 	mail, _, _ := socket.Drain()
-	if texts(mail) != "one two" {
-		t.Fatalf("received %q", texts(mail))
+	if e2e.Texts(mail) != "one two" {
+		t.Fatalf("received %q", e2e.Texts(mail))
 	}
 	socket.Ack(mail...)
 	relaytest.Eventually(t, "the acknowledgements are stored", func() bool {
 		got, err := bob.GetAccountWithResponse(t.Context())
 		return err == nil && got.JSON200 != nil && got.JSON200.Devices[0].Mailbox.Pending == 0
 	})
-	again := logInOnDevice(t, relay, bob)
-	wantUpload(t, again, takeoverBy(prekeytest.NewIdentity()), http.StatusOK, "")
-	if works(t, relay, bob.Token) || !works(t, relay, again.Token) {
+	again := e2e.LogInOnDevice(t, relay, bob)
+	e2e.WantUpload(t, again, e2e.TakeoverBy(prekeytest.NewIdentity()), http.StatusOK, "")
+	if e2e.Works(t, relay, bob.Token) || !e2e.Works(t, relay, again.Token) {
 		t.Error("a takeover ends the other sessions, at once, and not its own")
 	}
 }
@@ -121,11 +122,11 @@ func TestADatabaseThatWasReadOnlyIsServedWithoutARestart(t *testing.T) {
 	everydayLife(t, relay)
 	alterDatabase(t, url, "default_transaction_read_only = on")
 	relaytest.Eventually(t, "writes are refused", func() bool {
-		return register("somebody", relaytest.Password).to(t, relay).status == http.StatusServiceUnavailable
+		return e2e.Register("somebody", relaytest.Password).To(t, relay).Status == http.StatusServiceUnavailable
 	})
 	alterDatabase(t, url, "default_transaction_read_only = off")
 	relaytest.Eventually(t, "writes are taken", func() bool {
-		return register("u_"+strings.ReplaceAll(uuid.NewString(), "-", ""), relaytest.Password).to(t, relay).status == http.StatusCreated
+		return e2e.Register("u_"+strings.ReplaceAll(uuid.NewString(), "-", ""), relaytest.Password).To(t, relay).Status == http.StatusCreated
 	})
 	everydayLife(t, relay)
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -22,32 +23,32 @@ func TestADeletedAccountIsGoneFromEveryTable(t *testing.T) {
 	friend.Send(t, nil, relaytest.To(device.ID, "pending"), relaytest.To(second.ID, "pending"))
 	device.Send(t, nil, relaytest.To(friend.ID, "stays"))
 
-	deletion := func(password string) ask {
-		return ask{method: "DELETE", path: "/v1/account", token: device.Token, body: object("password", password)}
+	deletion := func(password string) e2e.Ask {
+		return e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token, Body: e2e.Object("password", password)}
 	}
-	deletion("a wrong password").to(t, relay).want(t, 401, "wrong_credentials")
-	ask{method: "DELETE", path: "/v1/account", token: device.Token, body: `{}`}.to(t, relay).want(t, 400, "invalid_request")
-	ask{method: "DELETE", path: "/v1/account", body: object("password", relaytest.Password)}.to(t, relay).want(t, 401, "unauthorized")
-	if !works(t, relay, user.Token) {
+	deletion("a wrong password").To(t, relay).Want(t, 401, "wrong_credentials")
+	e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token, Body: `{}`}.To(t, relay).Want(t, 400, "invalid_request")
+	e2e.Ask{Method: "DELETE", Path: "/v1/account", Body: e2e.Object("password", relaytest.Password)}.To(t, relay).Want(t, 401, "unauthorized")
+	if !e2e.Works(t, relay, user.Token) {
 		t.Fatal("a wrong password ended the session")
 	}
-	got := deletion(relaytest.Password).to(t, relay).want(t, 200, "")
-	if len(got.body) != 0 {
-		t.Errorf("a body: %s", got.body)
+	got := deletion(relaytest.Password).To(t, relay).Want(t, 200, "")
+	if len(got.Body) != 0 {
+		t.Errorf("a body: %s", got.Body)
 	}
 	if code := socket.CloseCode(); code != 4401 {
 		t.Errorf("the socket closed with %d", code)
 	}
 	for _, token := range []string{user.Token, device.Token, second.Token} {
-		if works(t, relay, token) {
+		if e2e.Works(t, relay, token) {
 			t.Error("a token still works")
 		}
 	}
 	for _, refresh := range []string{user.Refresh, device.Refresh, second.Refresh} {
-		ask{method: "POST", path: "/v1/sessions/refresh", body: object("refreshToken", refresh)}.to(t, relay).want(t, 401, "invalid_refresh_token")
+		e2e.Ask{Method: "POST", Path: "/v1/sessions/refresh", Body: e2e.Object("refreshToken", refresh)}.To(t, relay).Want(t, 401, "invalid_refresh_token")
 	}
-	logIn(user.Name, relaytest.Password).to(t, relay).want(t, 401, "wrong_credentials")
-	ask{method: "GET", path: "/v1/users/" + user.ID.String(), token: friend.Token}.to(t, relay).want(t, 404, "user_not_found")
+	e2e.LogIn(user.Name, relaytest.Password).To(t, relay).Want(t, 401, "wrong_credentials")
+	e2e.Ask{Method: "GET", Path: "/v1/users/" + user.ID.String(), Token: friend.Token}.To(t, relay).Want(t, 404, "user_not_found")
 	if failed := friend.Send(t, nil, relaytest.To(device.ID, "too late")); len(failed) != 1 {
 		t.Error("its mailbox takes mail")
 	}
@@ -57,7 +58,7 @@ func TestADeletedAccountIsGoneFromEveryTable(t *testing.T) {
 
 	// Whatever table there is, now or later: no row names the user or a device, but for the mail of others
 	// and the receipts of its sending, which expire.
-	db := inside(t, relay)
+	db := e2e.Database(t, relay)
 	rows, err := db.Query(t.Context(), `SELECT c.table_name FROM information_schema.tables c
 		WHERE c.table_schema = 'public' AND c.table_type = 'BASE TABLE' AND c.table_name <> 'goose_db_version'`)
 	if err != nil {
@@ -85,5 +86,5 @@ func TestADeletedAccountIsGoneFromEveryTable(t *testing.T) {
 			}
 		}
 	}
-	register(user.Name, relaytest.Password).to(t, relay).want(t, 201, "") // the name is free again
+	e2e.Register(user.Name, relaytest.Password).To(t, relay).Want(t, 201, "") // the name is free again
 }

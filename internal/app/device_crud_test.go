@@ -10,6 +10,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
@@ -61,17 +62,17 @@ func TestDevicesAreListedReadRenamedAndDeleted(t *testing.T) {
 // wantNoDevice wants 404 for reading, renaming and deleting.
 func wantNoDevice(t testing.TB, user *relaytest.User, id uuid.UUID) {
 	t.Helper()
-	want := refusal{http.StatusNotFound, "device_not_found"}
+	want := e2e.Refusal{Status: http.StatusNotFound, Code: "device_not_found"}
 	get, err := user.GetDeviceWithResponse(t.Context(), id)
-	if err != nil || refusalOf(get.StatusCode(), get.Body) != want {
+	if err != nil || e2e.RefusalOf(get.StatusCode(), get.Body) != want {
 		t.Errorf("get: %d %s, %v", get.StatusCode(), get.Body, err)
 	}
 	put, err := user.UpdateDeviceWithResponse(t.Context(), id, client.DeviceUpdate{Name: "mine now"})
-	if err != nil || refusalOf(put.StatusCode(), put.Body) != want {
+	if err != nil || e2e.RefusalOf(put.StatusCode(), put.Body) != want {
 		t.Errorf("rename: %d %s, %v", put.StatusCode(), put.Body, err)
 	}
 	remove, err := user.DeleteDeviceWithResponse(t.Context(), id)
-	if err != nil || refusalOf(remove.StatusCode(), remove.Body) != want {
+	if err != nil || e2e.RefusalOf(remove.StatusCode(), remove.Body) != want {
 		t.Errorf("delete: %d %s, %v", remove.StatusCode(), remove.Body, err)
 	}
 }
@@ -88,7 +89,7 @@ func TestAnotherUsersDeviceIsNotThere(t *testing.T) {
 	if err != nil || got.JSON200 == nil || got.JSON200.Name != nil {
 		t.Errorf("her device has changed: %s, %v", got.Body, err)
 	}
-	if !mayUse(t, d) {
+	if !e2e.MayUse(t, d) {
 		t.Error("her device's token has stopped working")
 	}
 }
@@ -123,7 +124,7 @@ func TestADeletedDeviceStopsWorkingEverywhere(t *testing.T) {
 	d := user.NewDevice(t)
 	second := user.NewDevice(t)
 	there := d.On(two)
-	if !mayUse(t, d) || !mayUse(t, there) { // both nodes have it in their caches
+	if !e2e.MayUse(t, d) || !e2e.MayUse(t, there) { // both nodes have it in their caches
 		t.Fatal("the token does not work")
 	}
 	socket := there.Connect(t)
@@ -132,37 +133,28 @@ func TestADeletedDeviceStopsWorkingEverywhere(t *testing.T) {
 		t.Fatalf("delete: %v, %s", err, got.Body)
 	}
 	deleted := time.Now()
-	if mayUse(t, d) {
+	if e2e.MayUse(t, d) {
 		t.Error("its token still works on the node that deleted it")
 	}
-	relaytest.Eventually(t, "the token stops working on the other node", func() bool { return !mayUse(t, there) })
+	relaytest.Eventually(t, "the token stops working on the other node", func() bool { return !e2e.MayUse(t, there) })
 	if code := socket.CloseCode(); code != 4401 {
 		t.Errorf("the socket was closed with %d, want 4401", code)
 	}
 	if took := time.Since(deleted); took > time.Second {
 		t.Errorf("it took %v, more than a second", took)
 	}
-	if got := refreshStatus(t, one, d.Refresh); got != http.StatusUnauthorized {
+	if got := e2e.Refresh(d.Refresh).To(t, one).Status; got != http.StatusUnauthorized {
 		t.Errorf("its refresh token: %d", got)
 	}
-	if !mayUse(t, second) {
+	if !e2e.MayUse(t, second) {
 		t.Error("the user's other device has stopped working")
 	}
 	failed := alice.Send(t, nil, relaytest.To(d.ID, "are you there?"), relaytest.To(second.ID, "you?"))
 	if len(failed) != 1 || failed[0].GetErrorCode() != obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE {
 		t.Errorf("failed: %v, want one ERROR_CODE_INVALID_DEVICE", failed)
 	}
-	bundles := fetchBundles(t, alice, user.ID)
+	bundles := e2e.FetchBundles(t, alice, user.ID)
 	if len(bundles) != 1 || bundles[0].DeviceID != second.ID {
 		t.Errorf("bundles: %v", bundles)
 	}
-}
-
-func refreshStatus(t testing.TB, relay *relaytest.Relay, token string) int {
-	t.Helper()
-	got, err := relay.Client("").RefreshSessionWithResponse(t.Context(), client.RefreshTokenBody{RefreshToken: token})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got.StatusCode()
 }

@@ -6,22 +6,23 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // createDevice registers a device with few keys and returns its number, 0 when it was refused.
-func createDevice(t testing.TB, user *relaytest.User) (int32, refusal) {
+func createDevice(t testing.TB, user *relaytest.User) (int32, e2e.Refusal) {
 	t.Helper()
 	got, err := user.CreateDeviceWithResponse(t.Context(), relaytest.NewDevice(prekeytest.NewIdentity(), 1, 0))
 	if err != nil {
 		t.Error(err)
-		return 0, refusal{}
+		return 0, e2e.Refusal{}
 	}
 	if got.JSON201 == nil {
-		return 0, refusalOf(got.StatusCode(), got.Body)
+		return 0, e2e.RefusalOf(got.StatusCode(), got.Body)
 	}
-	return *got.JSON201.DeviceNumber, refusal{got.StatusCode(), ""}
+	return *got.JSON201.DeviceNumber, e2e.Refusal{Status: got.StatusCode(), Code: ""}
 }
 
 func TestTwentyDevicesAtOnceBecomeExactlyTen(t *testing.T) {
@@ -30,7 +31,7 @@ func TestTwentyDevicesAtOnceBecomeExactlyTen(t *testing.T) {
 	user := relay.Register(t)
 	var mu sync.Mutex
 	var numbers []int32
-	refused := map[refusal]int{}
+	refused := map[e2e.Refusal]int{}
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
@@ -49,7 +50,7 @@ func TestTwentyDevicesAtOnceBecomeExactlyTen(t *testing.T) {
 	if want := []int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}; !slices.Equal(numbers, want) {
 		t.Errorf("numbers %v, want %v", numbers, want)
 	}
-	if refused[refusal{http.StatusForbidden, "device_limit"}] != 10 {
+	if refused[e2e.Refusal{Status: http.StatusForbidden, Code: "device_limit"}] != 10 {
 		t.Errorf("refusals: %v, want 10 of 403 device_limit", refused)
 	}
 	list, err := user.ListDevicesWithResponse(t.Context())
@@ -63,13 +64,13 @@ func TestADeviceNumberRestsAfterItsDeviceIsGone(t *testing.T) {
 	relay := relaytest.Start(t)
 	user, other := relay.Register(t), relay.Register(t).NewDevice(t)
 	for want := int32(1); want <= 12; want++ { // more than ten, one after the other
-		d := plainDevice(t, user, int(want%3)) // some without one-time keys
+		d := e2e.PlainDevice(t, user, int(want%3)) // some without one-time keys
 		if d.Number != want {
 			t.Fatalf("number %d, want %d", d.Number, want)
 		}
 		// Others know it: they have a bundle of it, or mail from it.
 		if want%2 == 0 {
-			fetchBundle(t, other, user.ID)
+			e2e.FetchBundle(t, other, user.ID)
 		} else if failed := d.Send(t, nil, relaytest.To(other.ID, "from a device that goes")); len(failed) != 0 {
 			t.Fatal(failed)
 		}
@@ -78,20 +79,21 @@ func TestADeviceNumberRestsAfterItsDeviceIsGone(t *testing.T) {
 		}
 	}
 	// All numbers but 127 rest.
-	inDatabase(t, relay, `INSERT INTO retired_device_numbers (user_id, number) SELECT $1, n FROM generate_series(13, 126) n`, user.ID)
+	database := e2e.Database(t, relay)
+	e2e.Execute(t, database, `INSERT INTO retired_device_numbers (user_id, number) SELECT $1, n FROM generate_series(13, 126) n`, user.ID)
 	if number, how := createDevice(t, user); number != 127 {
 		t.Fatalf("number %d (%v), want 127", number, how)
 	}
-	exhausted := refusal{http.StatusForbidden, "device_numbers_exhausted"}
+	exhausted := e2e.Refusal{Status: http.StatusForbidden, Code: "device_numbers_exhausted"}
 	if _, how := createDevice(t, user); how != exhausted {
 		t.Fatalf("the 128th device: %v, want %v", how, exhausted)
 	}
-	inDatabase(t, relay, `UPDATE retired_device_numbers SET retired_at = now() - interval '59 days 23 hours' WHERE user_id = $1`, user.ID)
+	e2e.Execute(t, database, `UPDATE retired_device_numbers SET retired_at = now() - interval '59 days 23 hours' WHERE user_id = $1`, user.ID)
 	if _, how := createDevice(t, user); how != exhausted {
 		t.Fatalf("after less than 60 days: %v, want %v", how, exhausted)
 	}
-	inDatabase(t, relay, `UPDATE retired_device_numbers SET retired_at = now() - interval '60 days 1 hour' WHERE user_id = $1 AND number IN (41, 42)`, user.ID)
-	inDatabase(t, relay, `UPDATE retired_device_numbers SET retired_at = now() - interval '61 days' WHERE user_id = $1 AND number = 42`, user.ID)
+	e2e.Execute(t, database, `UPDATE retired_device_numbers SET retired_at = now() - interval '60 days 1 hour' WHERE user_id = $1 AND number IN (41, 42)`, user.ID)
+	e2e.Execute(t, database, `UPDATE retired_device_numbers SET retired_at = now() - interval '61 days' WHERE user_id = $1 AND number = 42`, user.ID)
 	if number, how := createDevice(t, user); number != 42 {
 		t.Errorf("number %d (%v), want 42, which has rested longest", number, how)
 	}
@@ -110,7 +112,7 @@ func TestADeviceNumberThatNobodyKnowsDoesNotRest(t *testing.T) {
 	relay := relaytest.Start(t)
 	user, other := relay.Register(t), relay.Register(t).NewDevice(t)
 	for range 130 {
-		d := plainDevice(t, user, 0)
+		d := e2e.PlainDevice(t, user, 0)
 		if d.Number != 1 {
 			t.Fatalf("number %d, want 1", d.Number)
 		}
@@ -118,13 +120,13 @@ func TestADeviceNumberThatNobodyKnowsDoesNotRest(t *testing.T) {
 			t.Fatalf("delete: %v, %s", err, got.Body)
 		}
 	}
-	known := plainDevice(t, user, 0)
+	known := e2e.PlainDevice(t, user, 0)
 	other.Send(t, nil, relaytest.To(known.ID, "mail to it")) // its sender got its id from elsewhere
-	fetchBundle(t, other, user.ID)
+	e2e.FetchBundle(t, other, user.ID)
 	if got, err := user.DeleteDeviceWithResponse(t.Context(), known.ID); err != nil || got.StatusCode() != http.StatusOK {
 		t.Fatalf("delete: %v, %s", err, got.Body)
 	}
-	if d := plainDevice(t, user, 0); d.Number != 2 {
+	if d := e2e.PlainDevice(t, user, 0); d.Number != 2 {
 		t.Errorf("number %d, want 2: 1 is remembered", d.Number)
 	}
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/obscura-relay/obscura"
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/page"
 )
@@ -34,10 +35,10 @@ func TestTheContractIsServedByteForByte(t *testing.T) {
 	}{
 		"/openapi.yaml": {"application/yaml", obscura.OpenAPI}, "/obscura.proto": {"text/plain", obscura.Proto}, "/docs": {"text/html", page.HTML},
 	} {
-		got := ask{method: "GET", path: path}.to(t, relay).want(t, 200, "")
-		media, params, err := mime.ParseMediaType(got.header.Get("Content-Type"))
-		if err != nil || media != want.media || strings.HasPrefix(media, "text/") && params["charset"] != "utf-8" || !bytes.Equal(got.body, want.data) {
-			t.Errorf("%s: %s, %d bytes, want %s, %d bytes", path, got.header.Get("Content-Type"), len(got.body), want.media, len(want.data))
+		got := e2e.Ask{Method: "GET", Path: path}.To(t, relay).Want(t, 200, "")
+		media, params, err := mime.ParseMediaType(got.Header.Get("Content-Type"))
+		if err != nil || media != want.media || strings.HasPrefix(media, "text/") && params["charset"] != "utf-8" || !bytes.Equal(got.Body, want.data) {
+			t.Errorf("%s: %s, %d bytes, want %s, %d bytes", path, got.Header.Get("Content-Type"), len(got.Body), want.media, len(want.data))
 		}
 	}
 }
@@ -56,8 +57,8 @@ func TestTheContractAsJSONIsTheContract(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := ask{method: "GET", path: "/openapi.json"}.to(t, relay).want(t, 200, "")
-	if err := json.Unmarshal(answer.body, &got); err != nil || !reflect.DeepEqual(got, want) {
+	answer := e2e.Ask{Method: "GET", Path: "/openapi.json"}.To(t, relay).Want(t, 200, "")
+	if err := json.Unmarshal(answer.Body, &got); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("openapi.json is not what openapi.yaml says: %v", err)
 	}
 }
@@ -66,25 +67,25 @@ func TestADocumentIsNotSentToWhoHasItAlready(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	for _, path := range public {
-		get := func(headers ...string) reply {
-			a := ask{method: "GET", path: path, header: map[string]string{"Accept-Encoding": "gzip"}}
+		get := func(headers ...string) e2e.Reply {
+			a := e2e.Ask{Method: "GET", Path: path, Header: map[string]string{"Accept-Encoding": "gzip"}}
 			for i := 0; i < len(headers); i += 2 {
-				a.header[headers[i]] = headers[i+1]
+				a.Header[headers[i]] = headers[i+1]
 			}
-			return a.to(t, relay)
+			return a.To(t, relay)
 		}
-		first := get().want(t, 200, "")
-		etag := first.header.Get("ETag")
+		first := get().Want(t, 200, "")
+		etag := first.Header.Get("ETag")
 		for _, condition := range []string{etag, "W/" + etag, `"other", ` + etag, `"other",` + etag + `,"third"`, "*"} {
-			got := get("If-None-Match", condition).want(t, 304, "")
-			if len(got.body) != 0 || got.header.Get("ETag") != etag || got.header.Get("Cache-Control") != "no-cache" ||
-				got.header.Get("Vary") != first.header.Get("Vary") || got.header.Get("Content-Encoding") != "" {
-				t.Errorf("%s, If-None-Match %s: %v, %d bytes", path, condition, got.header, len(got.body))
+			got := get("If-None-Match", condition).Want(t, 304, "")
+			if len(got.Body) != 0 || got.Header.Get("ETag") != etag || got.Header.Get("Cache-Control") != "no-cache" ||
+				got.Header.Get("Vary") != first.Header.Get("Vary") || got.Header.Get("Content-Encoding") != "" {
+				t.Errorf("%s, If-None-Match %s: %v, %d bytes", path, condition, got.Header, len(got.Body))
 			}
 		}
 		for _, headers := range [][]string{{"If-None-Match", `"other"`}, {"If-None-Match", strings.Trim(etag, `"`)}, {"If-None-Match", ""},
 			{"If-Modified-Since", "Mon, 02 Jan 2100 15:04:05 GMT"}, {"If-None-Match", etag, "Cache-Control", "no-cache"}} {
-			if got := get(headers...).want(t, 200, ""); !bytes.Equal(got.body, first.body) {
+			if got := get(headers...).Want(t, 200, ""); !bytes.Equal(got.Body, first.Body) {
 				t.Errorf("%s, %v: another content", path, headers)
 			}
 		}
@@ -102,29 +103,29 @@ func TestAPackedFileIsUnpackedForWhoCannot(t *testing.T) {
 		tags := map[string]string{}
 		for accept, coding := range map[string]string{"gzip": "gzip", "gzip, deflate, br, zstd": "gzip", "br;q=1.0, gzip;q=0.8, *;q=0.1": "gzip", "*": "gzip",
 			"identity": "", "br": "", "gzip;q=0": "", "": ""} {
-			got := ask{method: "GET", path: "/docs/" + name, header: map[string]string{"Accept-Encoding": accept}}.to(t, relay).want(t, 200, "")
-			if got.header.Get("Content-Encoding") != coding || got.header.Get("Vary") != "Accept-Encoding" {
-				t.Errorf("%s, Accept-Encoding %q: %v", name, accept, got.header)
+			got := e2e.Ask{Method: "GET", Path: "/docs/" + name, Header: map[string]string{"Accept-Encoding": accept}}.To(t, relay).Want(t, 200, "")
+			if got.Header.Get("Content-Encoding") != coding || got.Header.Get("Vary") != "Accept-Encoding" {
+				t.Errorf("%s, Accept-Encoding %q: %v", name, accept, got.Header)
 			}
-			body := got.body
+			body := got.Body
 			if coding == "gzip" {
 				body = unzipped(t, body)
 			}
 			if !bytes.Equal(body, want) {
 				t.Errorf("%s, Accept-Encoding %q: another content", name, accept)
 			}
-			if tag := tags[coding]; tag != "" && tag != got.header.Get("ETag") {
+			if tag := tags[coding]; tag != "" && tag != got.Header.Get("ETag") {
 				t.Errorf("%s: two ETags for one form", name)
 			}
-			tags[coding] = got.header.Get("ETag")
+			tags[coding] = got.Header.Get("ETag")
 		}
 		if tags[""] == tags["gzip"] {
 			t.Errorf("%s: one ETag for both forms", name)
 		}
-		w := dialWire(t, relay)
-		w.send("GET /docs/" + name + " HTTP/1.1\r\nHost: x\r\n\r\n")
-		if got := w.replyTo("GET", "/docs/"+name).want(t, 200, ""); got.header.Get("Content-Encoding") != "" || !bytes.Equal(got.body, want) {
-			t.Errorf("%s, without Accept-Encoding: %v", name, got.header)
+		w := e2e.DialWire(t, relay)
+		w.Send("GET /docs/" + name + " HTTP/1.1\r\nHost: x\r\n\r\n")
+		if got := w.ReplyTo("GET", "/docs/"+name).Want(t, 200, ""); got.Header.Get("Content-Encoding") != "" || !bytes.Equal(got.Body, want) {
+			t.Errorf("%s, without Accept-Encoding: %v", name, got.Header)
 		}
 	}
 }
@@ -147,8 +148,8 @@ var reference = regexp.MustCompile(`(?:src|href)="([^"]*)"`)
 func TestThePageNeedsNothingThatItsPolicyForbids(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	got := ask{method: "GET", path: "/docs"}.to(t, relay).want(t, 200, "")
-	policy := got.header.Get("Content-Security-Policy")
+	got := e2e.Ask{Method: "GET", Path: "/docs"}.To(t, relay).Want(t, 200, "")
+	policy := got.Header.Get("Content-Security-Policy")
 	for _, rule := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
 		if !strings.Contains(policy+";", rule+";") {
 			t.Errorf("the policy lacks %s", rule)
@@ -158,18 +159,18 @@ func TestThePageNeedsNothingThatItsPolicyForbids(t *testing.T) {
 		t.Errorf("the policy is not strict: %s", policy)
 	}
 	loaded := 0
-	for _, m := range reference.FindAllStringSubmatch(string(got.body), -1) {
+	for _, m := range reference.FindAllStringSubmatch(string(got.Body), -1) {
 		if m[1] == "data:," { // the empty icon
 			continue
 		}
 		loaded++
-		media := ask{method: "GET", path: m[1]}.to(t, relay).want(t, 200, "").header
+		media := e2e.Ask{Method: "GET", Path: m[1]}.To(t, relay).Want(t, 200, "").Header
 		if media.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: %v", m[1], media)
 		}
 	}
-	if loaded < 4 || strings.Count(string(got.body), "<script ") != strings.Count(string(got.body), "<script src=") || strings.Contains(string(got.body), "<style") {
-		t.Errorf("the page:\n%s", got.body)
+	if loaded < 4 || strings.Count(string(got.Body), "<script ") != strings.Count(string(got.Body), "<script src=") || strings.Contains(string(got.Body), "<style") {
+		t.Errorf("the page:\n%s", got.Body)
 	}
 }
 
@@ -177,9 +178,9 @@ func TestTheRelaysAddressSaysWhatThisIs(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	for _, accept := range []string{"", "text/html", "application/json"} {
-		got := ask{method: "GET", path: "/", header: map[string]string{"Accept": accept}}.to(t, relay).want(t, 200, "")
-		text := string(got.body)
-		if media := got.header.Get("Content-Type"); media != "text/html; charset=utf-8" {
+		got := e2e.Ask{Method: "GET", Path: "/", Header: map[string]string{"Accept": accept}}.To(t, relay).Want(t, 200, "")
+		text := string(got.Body)
+		if media := got.Header.Get("Content-Type"); media != "text/html; charset=utf-8" {
 			t.Errorf("Accept %q: %s", accept, media)
 		}
 		for _, part := range []string{"Obscura relay", "public keys", "ciphertext", "<code>" + app.Version() + "</code>"} {
@@ -187,8 +188,8 @@ func TestTheRelaysAddressSaysWhatThisIs(t *testing.T) {
 				t.Errorf("the page lacks %q:\n%s", part, text)
 			}
 		}
-		if got.header.Get("Content-Security-Policy") != page.Policy || strings.Contains(text, "<script") || strings.Contains(text, "style") {
-			t.Errorf("%v\n%s", got.header, text)
+		if got.Header.Get("Content-Security-Policy") != page.Policy || strings.Contains(text, "<script") || strings.Contains(text, "style") {
+			t.Errorf("%v\n%s", got.Header, text)
 		}
 		var links []string
 		for _, m := range reference.FindAllStringSubmatch(text, -1) {
@@ -196,7 +197,7 @@ func TestTheRelaysAddressSaysWhatThisIs(t *testing.T) {
 				continue
 			}
 			links = append(links, m[1])
-			ask{method: "GET", path: m[1]}.to(t, relay).want(t, 200, "")
+			e2e.Ask{Method: "GET", Path: m[1]}.To(t, relay).Want(t, 200, "")
 		}
 		if !slices.Equal(links, []string{"/docs", "/openapi.yaml", "/obscura.proto"}) {
 			t.Errorf("links: %v", links)
@@ -211,6 +212,6 @@ func TestThePageHasNoOtherFiles(t *testing.T) {
 		t.Errorf("%d files, and %d documents here", len(page.Files), len(public))
 	}
 	for _, path := range []string{"/docs/x", "/docs/page.go", "/docs/..%2fpage.js", "/docs/swagger-ui.css.gz", "/docs/%00", "/docs/page.js/x"} {
-		ask{method: "GET", path: path}.to(t, relay).want(t, http.StatusNotFound, "not_found")
+		e2e.Ask{Method: "GET", Path: path}.To(t, relay).Want(t, http.StatusNotFound, "not_found")
 	}
 }

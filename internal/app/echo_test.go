@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -33,7 +34,7 @@ func TestNothingOfTheInputComesBackInAnError(t *testing.T) {
 	}
 	wrong := []string{`"` + marker + `"`, `"` + marker + `, and more \u0000"`, `["` + marker + `"]`, `{"` + marker + `":"` + marker + `"}`,
 		`"` + strings.Repeat(marker, 60) + `"`, `"` + marker + `\ud800"`, marker, `{"keyId":"` + marker + `","publicKey":"` + marker + `"}`}
-	var asks []ask
+	var asks []e2e.Ask
 	for op, members := range bodies {
 		method, path, _ := strings.Cut(op, " ")
 		for broken := range members {
@@ -45,37 +46,37 @@ func TestNothingOfTheInputComesBackInAnError(t *testing.T) {
 					}
 					fmt.Fprintf(&b, `%q:%s,`, name, right)
 				}
-				asks = append(asks, ask{method: method, path: path, token: device.Token, body: "{" + strings.TrimSuffix(b.String(), ",") + "}"})
+				asks = append(asks, e2e.Ask{Method: method, Path: path, Token: device.Token, Body: "{" + strings.TrimSuffix(b.String(), ",") + "}"})
 			}
 		}
 		asks = append(asks,
-			ask{method: method, path: path, token: device.Token, body: `{"` + marker + `":"` + marker + `","` + marker + `":1}`},
-			ask{method: method, path: path, token: device.Token, body: marker},
-			ask{method: method, path: path, token: device.Token, body: `"` + marker + `"`, media: marker + "/" + marker},
-			ask{method: method, path: path, token: marker, body: `{}`})
+			e2e.Ask{Method: method, Path: path, Token: device.Token, Body: `{"` + marker + `":"` + marker + `","` + marker + `":1}`},
+			e2e.Ask{Method: method, Path: path, Token: device.Token, Body: marker},
+			e2e.Ask{Method: method, Path: path, Token: device.Token, Body: `"` + marker + `"`, Media: marker + "/" + marker},
+			e2e.Ask{Method: method, Path: path, Token: marker, Body: `{}`})
 	}
 	for _, header := range []string{"X-Request-Id", "Idempotency-Key", "Authorization", "Content-Type", "Origin", "Host", "X-Forwarded-For", "Cookie", "User-Agent", "Referer", "Accept"} {
 		for _, path := range []string{"/v1/messages", "/v1/users", "/v1/nothing"} {
-			asks = append(asks, ask{method: "POST", path: path, token: device.Token, media: "-", body: "x", header: map[string]string{header: marker}})
+			asks = append(asks, e2e.Ask{Method: "POST", Path: path, Token: device.Token, Media: "-", Body: "x", Header: map[string]string{header: marker}})
 		}
 	}
 	for _, path := range []string{"/" + marker, "/v1/users/" + marker, "/v1/devices/" + marker, "/docs/" + marker, "/v1/gateway?ticket=" + marker,
 		"/v1/gateway?" + marker + "=" + marker, "/v1/account?" + marker, "/v1/users/" + url.PathEscape("<"+marker+">"), "/v1/../" + marker} {
-		asks = append(asks, ask{method: "GET", path: path, token: device.Token}, ask{method: "GET", path: path, header: upgrade},
-			ask{method: "PATCH", path: path})
+		asks = append(asks, e2e.Ask{Method: "GET", Path: path, Token: device.Token}, e2e.Ask{Method: "GET", Path: path, Header: e2e.Upgrade},
+			e2e.Ask{Method: "PATCH", Path: path})
 	}
-	asks = append(asks, ask{method: strings.ToUpper(marker), path: "/v1/users"},
-		ask{method: "POST", path: "/v1/messages", token: device.Token, media: "application/x-protobuf", body: marker})
+	asks = append(asks, e2e.Ask{Method: strings.ToUpper(marker), Path: "/v1/users"},
+		e2e.Ask{Method: "POST", Path: "/v1/messages", Token: device.Token, Media: "application/x-protobuf", Body: marker})
 	refused := 0
 	for _, a := range asks {
-		got := a.to(t, relay)
-		if got.status < 400 { // a few of them are right
+		got := a.To(t, relay)
+		if got.Status < 400 { // a few of them are right
 			continue
 		}
 		refused++
-		head, _ := json.Marshal(got.header)
-		if where := string(head) + string(got.body); strings.Contains(strings.ToLower(where), strings.ToLower(marker)) {
-			t.Errorf("%s %s comes back: %s", a.method, a.path, where)
+		head, _ := json.Marshal(got.Header)
+		if where := string(head) + string(got.Body); strings.Contains(strings.ToLower(where), strings.ToLower(marker)) {
+			t.Errorf("%s %s comes back: %s", a.Method, a.Path, where)
 		}
 	}
 	if refused < len(asks)*9/10 {

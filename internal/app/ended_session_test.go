@@ -13,6 +13,7 @@ import (
 
 	obscura "github.com/obscura-relay/obscura"
 	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
@@ -21,22 +22,22 @@ import (
 var notOfTheAccount = map[string]string{"sendMessages": "it changes the mailboxes of others"}
 
 // actsOf makes one request, or several, for every operation that changes the account of a device.
-func actsOf(d *relaytest.Device) map[string][]ask {
+func actsOf(d *relaytest.Device) map[string][]e2e.Ask {
 	blob := strings.Repeat("x", 64)
 	identity := prekeytest.NewIdentity()
-	return map[string][]ask{
-		"deleteSession":       {{method: "DELETE", path: "/v1/sessions", body: object("refreshToken", d.Refresh)}},
-		"deleteAccount":       {{method: "DELETE", path: "/v1/account", body: object("password", relaytest.Password)}},
-		"changePassword":      {{method: "PUT", path: "/v1/account/password", body: object("currentPassword", relaytest.Password, "newPassword", relaytest.Password+"!")}},
-		"createDevice":        {{method: "POST", path: "/v1/devices", body: asJSON(relaytest.NewDevice(identity, 2, 1))}},
-		"uploadKeys":          {{method: "POST", path: "/v1/devices/keys", body: asJSON(client.KeyUpload{OneTimePreKeys: ecKeys(50, 2)})}, {method: "POST", path: "/v1/devices/keys", body: asJSON(takeoverBy(identity))}},
-		"updateDevice":        {{method: "PUT", path: "/v1/devices/" + d.ID.String(), body: object("name", "changed")}},
-		"deleteDevice":        {{method: "DELETE", path: "/v1/devices/" + d.ID.String()}},
-		"createGatewayTicket": {{method: "POST", path: "/v1/gateway/ticket"}},
-		"uploadAttachment":    {{method: "POST", path: "/v1/attachments", media: "application/octet-stream", body: blob}},
-		"uploadBackup":        {{method: "POST", path: "/v1/backup", media: "application/octet-stream", body: blob, header: map[string]string{"If-None-Match": "*"}}},
-		"setPushToken":        {{method: "PUT", path: "/v1/push-tokens", body: object("token", "some-token")}},
-		"deletePushToken":     {{method: "DELETE", path: "/v1/push-tokens"}},
+	return map[string][]e2e.Ask{
+		"deleteSession":       {{Method: "DELETE", Path: "/v1/sessions", Body: e2e.Object("refreshToken", d.Refresh)}},
+		"deleteAccount":       {{Method: "DELETE", Path: "/v1/account", Body: e2e.Object("password", relaytest.Password)}},
+		"changePassword":      {{Method: "PUT", Path: "/v1/account/password", Body: e2e.Object("currentPassword", relaytest.Password, "newPassword", relaytest.Password+"!")}},
+		"createDevice":        {{Method: "POST", Path: "/v1/devices", Body: asJSON(relaytest.NewDevice(identity, 2, 1))}},
+		"uploadKeys":          {{Method: "POST", Path: "/v1/devices/keys", Body: asJSON(client.KeyUpload{OneTimePreKeys: relaytest.OneTime(prekeytest.PreKeys(50, 2))})}, {Method: "POST", Path: "/v1/devices/keys", Body: asJSON(e2e.TakeoverBy(identity))}},
+		"updateDevice":        {{Method: "PUT", Path: "/v1/devices/" + d.ID.String(), Body: e2e.Object("name", "changed")}},
+		"deleteDevice":        {{Method: "DELETE", Path: "/v1/devices/" + d.ID.String()}},
+		"createGatewayTicket": {{Method: "POST", Path: "/v1/gateway/ticket"}},
+		"uploadAttachment":    {{Method: "POST", Path: "/v1/attachments", Media: "application/octet-stream", Body: blob}},
+		"uploadBackup":        {{Method: "POST", Path: "/v1/backup", Media: "application/octet-stream", Body: blob, Header: map[string]string{"If-None-Match": "*"}}},
+		"setPushToken":        {{Method: "PUT", Path: "/v1/push-tokens", Body: e2e.Object("token", "some-token")}},
+		"deletePushToken":     {{Method: "DELETE", Path: "/v1/push-tokens"}},
 	}
 }
 
@@ -50,7 +51,7 @@ func asJSON(v any) string {
 func TestAnEndedSessionChangesNothing(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	db := inside(t, relay)
+	db := e2e.Database(t, relay)
 	known := actsOf(relay.Register(t).NewDevice(t))
 	for _, operation := range changes(t) {
 		if notOfTheAccount[operation] != "" {
@@ -62,27 +63,27 @@ func TestAnEndedSessionChangesNothing(t *testing.T) {
 		for i := range known[operation] {
 			device := relay.Register(t).NewDevice(t)
 			act := actsOf(device)[operation][i]
-			act.token = device.Token
-			ask{method: "GET", path: "/v1/devices", token: act.token}.to(t, relay).want(t, 200, "") // remembered
+			act.Token = device.Token
+			e2e.Ask{Method: "GET", Path: "/v1/devices", Token: act.Token}.To(t, relay).Want(t, 200, "") // remembered
 			tx, err := db.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := tx.Exec(t.Context(), "DELETE FROM sessions WHERE id = $1", sessionOf(t, act.token)); err != nil {
+			if _, err := tx.Exec(t.Context(), "DELETE FROM sessions WHERE id = $1", sessionOf(t, act.Token)); err != nil {
 				t.Fatal(err)
 			}
-			answered := make(chan reply, 1)
-			go func() { answered <- act.to(t, relay) }()
+			answered := make(chan e2e.Reply, 1)
+			go func() { answered <- act.To(t, relay) }()
 			early := awaitLock(t, db, answered)
 			if err := tx.Commit(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if early != nil {
-				t.Errorf("%s answered %d while its session was being ended", operation, early.status)
+				t.Errorf("%s answered %d while its session was being ended", operation, early.Status)
 				continue
 			}
-			if got := <-answered; got.status != 401 || got.code != "unauthorized" {
-				t.Errorf("%s answered %d %s after its session had ended", operation, got.status, got.code)
+			if got := <-answered; got.Status != 401 || got.Code != "unauthorized" {
+				t.Errorf("%s answered %d %s after its session had ended", operation, got.Status, got.Code)
 			}
 		}
 	}
@@ -121,7 +122,7 @@ func sessionOf(t *testing.T, token string) uuid.UUID {
 }
 
 // awaitLock waits until the relay waits for a lock. It returns an answer that came before.
-func awaitLock(t *testing.T, db *pgxpool.Pool, answered chan reply) *reply {
+func awaitLock(t *testing.T, db *pgxpool.Pool, answered chan e2e.Reply) *e2e.Reply {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -18,73 +19,70 @@ func TestEveryErrorHasTheSameShape(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
-	credentials := object("username", "somebody", "password", relaytest.Password)
+	credentials := e2e.Object("username", "somebody", "password", relaytest.Password)
 	for _, c := range []struct {
 		name   string
-		ask    ask
+		ask    e2e.Ask
 		status int
 		code   string
 	}{
-		{"unknown path", ask{method: "GET", path: "/v1/nothing"}, 404, "not_found"},
-		{"method of the page at /", ask{method: "POST", path: "/"}, 405, "method_not_allowed"},
-		{"upper case path", ask{method: "POST", path: "/V1/users", body: credentials}, 404, "not_found"},
-		{"escaped path", ask{method: "GET", path: "/v1/%2e%2e/%00"}, 404, "not_found"},
-		{"method that HTTP does not know", ask{method: "FROB", path: "/v1/account", token: device.Token}, 405, "method_not_allowed"},
-		{"unknown method", ask{method: "PATCH", path: "/v1/account", token: device.Token}, 405, "method_not_allowed"},
-		{"method of another path", ask{method: "GET", path: "/v1/messages"}, 405, "method_not_allowed"},
-		{"method of a path with a parameter", ask{method: "DELETE", path: "/v1/devices/keys", token: device.Token}, 405, "method_not_allowed"},
-		{"bytes that are no UTF-8", ask{method: "POST", path: "/v1/users", body: "{\"username\": \"somebody\", \"password\": \"a long password \xff\"}"}, 400, "invalid_json"},
-		{"half a UTF-16 pair", ask{method: "POST", path: "/v1/users", body: `{"username": "somebody", "password": "a long password \udfff"}`}, 400, "invalid_json"},
-		{"many small JSON values", ask{method: "POST", path: "/v1/users", body: `{"q":[` + strings.Repeat(`{"":{}},`, 5000) + `{}]}`}, 413, "body_too_large"},
-		{"many empty submissions", ask{method: "POST", path: "/v1/messages", token: device.Token, media: "application/x-protobuf",
-			body: strings.Repeat("\x0a\x00", 1<<20)}, 413, "too_many_submissions"},
-		{"bad JSON", ask{method: "POST", path: "/v1/users", body: "{"}, 400, "invalid_json"},
-		{"bad UUID in a path", ask{method: "GET", path: "/v1/devices/x", token: device.Token}, 400, "invalid_request"},
-		{"UUID in braces", ask{method: "GET", path: "/v1/users/%7B" + uuid.NewString() + "%7D", token: device.Token}, 400, "invalid_request"},
-		{"UUID without dashes", ask{method: "GET", path: "/v1/users/" + strings.ReplaceAll(uuid.NewString(), "-", ""), token: device.Token}, 400, "invalid_request"},
-		{"UUID as a URN", ask{method: "GET", path: "/v1/devices/urn:uuid:" + uuid.NewString(), token: device.Token}, 400, "invalid_request"},
-		{"UUID in braces in a header", ask{method: "POST", path: "/v1/messages", token: device.Token, media: "application/x-protobuf",
-			header: map[string]string{"Idempotency-Key": "{" + uuid.NewString() + "}"}}, 400, "invalid_request"},
-		{"slash at the end", ask{method: "GET", path: "/v1/devices/", token: device.Token}, 404, "not_found"},
-		{"long ticket", ask{method: "GET", path: "/v1/gateway?ticket=" + strings.Repeat("x", 300), header: upgrade}, 401, "invalid_ticket"},
-		{"bad UUID in a header", ask{method: "POST", path: "/v1/messages", token: device.Token, media: "application/x-protobuf",
-			header: map[string]string{"Idempotency-Key": "x"}}, 400, "invalid_request"},
-		{"an empty idempotency key", ask{method: "POST", path: "/v1/messages", token: device.Token, media: "application/x-protobuf",
-			header: map[string]string{"Idempotency-Key": ""}}, 400, "invalid_request"},
-		{"no token", ask{method: "GET", path: "/v1/account"}, 401, "unauthorized"},
-		{"other scheme", ask{method: "GET", path: "/v1/account", header: map[string]string{"Authorization": "Basic " + device.Token}}, 401, "unauthorized"},
-		{"garbage token", ask{method: "GET", path: "/v1/account", token: "a.b.c"}, 401, "unauthorized"},
-		{"bad ticket", ask{method: "GET", path: "/v1/gateway?ticket=x", header: upgrade}, 401, "invalid_ticket"},
-		{"empty ticket", ask{method: "GET", path: "/v1/gateway?ticket=", header: upgrade}, 401, "invalid_ticket"},
-		{"no ticket and no token", ask{method: "GET", path: "/v1/gateway", header: upgrade}, 401, "unauthorized"},
-		{"UUID of zeros", ask{method: "GET", path: "/v1/devices/" + uuid.Nil.String(), token: device.Token}, 404, "device_not_found"},
-		{"media type of a form", ask{method: "POST", path: "/v1/users", media: "application/x-www-form-urlencoded",
-			body: "username=somebody&password=" + strings.ReplaceAll(relaytest.Password, " ", "+")}, 415, "unsupported_media_type"},
-		{"media type of XML", ask{method: "POST", path: "/v1/users", media: "application/xml",
-			body: "<c><username>somebody</username></c>"}, 415, "unsupported_media_type"},
-		{"media type of a multipart form", ask{method: "POST", path: "/v1/users", media: "multipart/form-data; boundary=b",
-			body: "--b\r\nContent-Disposition: form-data; name=\"username\"\r\n\r\nx\r\n--b--\r\n"}, 415, "unsupported_media_type"},
-		{"no media type", ask{method: "POST", path: "/v1/users", media: "-", body: credentials}, 415, "unsupported_media_type"},
-		{"JSON as protobuf", ask{method: "POST", path: "/v1/messages", token: device.Token, body: "{}"}, 415, "unsupported_media_type"},
-		{"protobuf as JSON", ask{method: "POST", path: "/v1/users", media: "application/x-protobuf", body: credentials}, 415, "unsupported_media_type"},
-		{"content coding", ask{method: "POST", path: "/v1/users", body: gzipped(t, credentials), header: map[string]string{"Content-Encoding": "gzip"}}, 415, "unsupported_media_type"},
-		{"no upgrade", ask{method: "GET", path: "/v1/gateway?ticket=x"}, 426, "upgrade_required"},
+		{"unknown path", e2e.Ask{Method: "GET", Path: "/v1/nothing"}, 404, "not_found"},
+		{"method of the page at /", e2e.Ask{Method: "POST", Path: "/"}, 405, "method_not_allowed"},
+		{"upper case path", e2e.Ask{Method: "POST", Path: "/V1/users", Body: credentials}, 404, "not_found"},
+		{"escaped path", e2e.Ask{Method: "GET", Path: "/v1/%2e%2e/%00"}, 404, "not_found"},
+		{"method that HTTP does not know", e2e.Ask{Method: "FROB", Path: "/v1/account", Token: device.Token}, 405, "method_not_allowed"},
+		{"unknown method", e2e.Ask{Method: "PATCH", Path: "/v1/account", Token: device.Token}, 405, "method_not_allowed"},
+		{"method of another path", e2e.Ask{Method: "GET", Path: "/v1/messages"}, 405, "method_not_allowed"},
+		{"method of a path with a parameter", e2e.Ask{Method: "DELETE", Path: "/v1/devices/keys", Token: device.Token}, 405, "method_not_allowed"},
+		{"bytes that are no UTF-8", e2e.Ask{Method: "POST", Path: "/v1/users", Body: "{\"username\": \"somebody\", \"password\": \"a long password \xff\"}"}, 400, "invalid_json"},
+		{"half a UTF-16 pair", e2e.Ask{Method: "POST", Path: "/v1/users", Body: `{"username": "somebody", "password": "a long password \udfff"}`}, 400, "invalid_json"},
+		{"many small JSON values", e2e.Ask{Method: "POST", Path: "/v1/users", Body: `{"q":[` + strings.Repeat(`{"":{}},`, 5000) + `{}]}`}, 413, "body_too_large"},
+		{"many empty submissions", e2e.Ask{Method: "POST", Path: "/v1/messages", Token: device.Token, Media: "application/x-protobuf",
+			Body: strings.Repeat("\x0a\x00", 1<<20)}, 413, "too_many_submissions"},
+		{"bad JSON", e2e.Ask{Method: "POST", Path: "/v1/users", Body: "{"}, 400, "invalid_json"},
+		{"bad UUID in a path", e2e.Ask{Method: "GET", Path: "/v1/devices/x", Token: device.Token}, 400, "invalid_request"},
+		{"UUID in braces", e2e.Ask{Method: "GET", Path: "/v1/users/%7B" + uuid.NewString() + "%7D", Token: device.Token}, 400, "invalid_request"},
+		{"UUID without dashes", e2e.Ask{Method: "GET", Path: "/v1/users/" + strings.ReplaceAll(uuid.NewString(), "-", ""), Token: device.Token}, 400, "invalid_request"},
+		{"UUID as a URN", e2e.Ask{Method: "GET", Path: "/v1/devices/urn:uuid:" + uuid.NewString(), Token: device.Token}, 400, "invalid_request"},
+		{"UUID in braces in a header", e2e.Ask{Method: "POST", Path: "/v1/messages", Token: device.Token, Media: "application/x-protobuf",
+			Header: map[string]string{"Idempotency-Key": "{" + uuid.NewString() + "}"}}, 400, "invalid_request"},
+		{"slash at the end", e2e.Ask{Method: "GET", Path: "/v1/devices/", Token: device.Token}, 404, "not_found"},
+		{"long ticket", e2e.Ask{Method: "GET", Path: "/v1/gateway?ticket=" + strings.Repeat("x", 300), Header: e2e.Upgrade}, 401, "invalid_ticket"},
+		{"bad UUID in a header", e2e.Ask{Method: "POST", Path: "/v1/messages", Token: device.Token, Media: "application/x-protobuf",
+			Header: map[string]string{"Idempotency-Key": "x"}}, 400, "invalid_request"},
+		{"an empty idempotency key", e2e.Ask{Method: "POST", Path: "/v1/messages", Token: device.Token, Media: "application/x-protobuf",
+			Header: map[string]string{"Idempotency-Key": ""}}, 400, "invalid_request"},
+		{"no token", e2e.Ask{Method: "GET", Path: "/v1/account"}, 401, "unauthorized"},
+		{"other scheme", e2e.Ask{Method: "GET", Path: "/v1/account", Header: map[string]string{"Authorization": "Basic " + device.Token}}, 401, "unauthorized"},
+		{"garbage token", e2e.Ask{Method: "GET", Path: "/v1/account", Token: "a.b.c"}, 401, "unauthorized"},
+		{"bad ticket", e2e.Ask{Method: "GET", Path: "/v1/gateway?ticket=x", Header: e2e.Upgrade}, 401, "invalid_ticket"},
+		{"empty ticket", e2e.Ask{Method: "GET", Path: "/v1/gateway?ticket=", Header: e2e.Upgrade}, 401, "invalid_ticket"},
+		{"no ticket and no token", e2e.Ask{Method: "GET", Path: "/v1/gateway", Header: e2e.Upgrade}, 401, "unauthorized"},
+		{"UUID of zeros", e2e.Ask{Method: "GET", Path: "/v1/devices/" + uuid.Nil.String(), Token: device.Token}, 404, "device_not_found"},
+		{"media type of a form", e2e.Ask{Method: "POST", Path: "/v1/users", Media: "application/x-www-form-urlencoded",
+			Body: "username=somebody&password=" + strings.ReplaceAll(relaytest.Password, " ", "+")}, 415, "unsupported_media_type"},
+		{"media type of XML", e2e.Ask{Method: "POST", Path: "/v1/users", Media: "application/xml",
+			Body: "<c><username>somebody</username></c>"}, 415, "unsupported_media_type"},
+		{"media type of a multipart form", e2e.Ask{Method: "POST", Path: "/v1/users", Media: "multipart/form-data; boundary=b",
+			Body: "--b\r\nContent-Disposition: form-data; name=\"username\"\r\n\r\nx\r\n--b--\r\n"}, 415, "unsupported_media_type"},
+		{"no media type", e2e.Ask{Method: "POST", Path: "/v1/users", Media: "-", Body: credentials}, 415, "unsupported_media_type"},
+		{"JSON as protobuf", e2e.Ask{Method: "POST", Path: "/v1/messages", Token: device.Token, Body: "{}"}, 415, "unsupported_media_type"},
+		{"protobuf as JSON", e2e.Ask{Method: "POST", Path: "/v1/users", Media: "application/x-protobuf", Body: credentials}, 415, "unsupported_media_type"},
+		{"content coding", e2e.Ask{Method: "POST", Path: "/v1/users", Body: gzipped(t, credentials), Header: map[string]string{"Content-Encoding": "gzip"}}, 415, "unsupported_media_type"},
+		{"no upgrade", e2e.Ask{Method: "GET", Path: "/v1/gateway?ticket=x"}, 426, "upgrade_required"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got := c.ask.to(t, relay).want(t, c.status, c.code)
-			if !strings.HasSuffix(got.sentence, ".") || !strings.Contains(got.sentence, " ") {
-				t.Errorf("not a sentence: %q", got.sentence)
+			got := c.ask.To(t, relay).Want(t, c.status, c.code)
+			if !strings.HasSuffix(got.Sentence, ".") || !strings.Contains(got.Sentence, " ") {
+				t.Errorf("not a sentence: %q", got.Sentence)
 			}
-			if media := got.header.Get("Content-Type"); media != "application/json" {
+			if media := got.Header.Get("Content-Type"); media != "application/json" {
 				t.Errorf("Content-Type %q", media)
 			}
 		})
 	}
 }
-
-var upgrade = map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
-	"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 
 func gzipped(t *testing.T, text string) string {
 	t.Helper()
@@ -103,9 +101,9 @@ func TestHEADIsNoMethodOfTheContract(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	for _, path := range append([]string{"/v1/account", "/v1/users/" + uuid.NewString(), "/v1/gateway"}, public...) {
-		got := ask{method: "HEAD", path: path}.to(t, relay)
-		if got.status != 405 || strings.Contains(got.header.Get("Allow"), "HEAD") || len(got.body) != 0 {
-			t.Errorf("%s: status %d, Allow %q", path, got.status, got.header.Get("Allow"))
+		got := e2e.Ask{Method: "HEAD", Path: path}.To(t, relay)
+		if got.Status != 405 || strings.Contains(got.Header.Get("Allow"), "HEAD") || len(got.Body) != 0 {
+			t.Errorf("%s: status %d, Allow %q", path, got.Status, got.Header.Get("Allow"))
 		}
 	}
 }
@@ -121,14 +119,14 @@ func TestARefusedMethodNamesTheAllowedOnes(t *testing.T) {
 		"/v1/users/" + uuid.NewString(): "GET", "/v1/devices/" + uuid.NewString(): "GET, PUT, DELETE",
 	} {
 		for _, method := range []string{"PATCH", "TRACE", "OPTIONS", "QUERY"} {
-			got := ask{method: method, path: path}.to(t, relay).want(t, 405, "method_not_allowed")
+			got := e2e.Ask{Method: method, Path: path}.To(t, relay).Want(t, 405, "method_not_allowed")
 			allowed := map[string]bool{}
-			for name := range strings.SplitSeq(got.header.Get("Allow"), ",") {
+			for name := range strings.SplitSeq(got.Header.Get("Allow"), ",") {
 				allowed[strings.TrimSpace(name)] = true
 			}
 			for name := range strings.SplitSeq(want, ", ") {
 				if !allowed[name] {
-					t.Errorf("%s %s: Allow %q lacks %s", method, path, got.header.Get("Allow"), name)
+					t.Errorf("%s %s: Allow %q lacks %s", method, path, got.Header.Get("Allow"), name)
 				}
 				delete(allowed, name)
 			}
@@ -164,13 +162,13 @@ func TestARequestThatCannotBeReadIsAnswered(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := dialWire(t, relay)
+			w := e2e.DialWire(t, relay)
 			go func() { _, _ = w.Write([]byte(c.request)) }() // the relay may answer before it has taken all
-			got := w.reply().want(t, c.status, c.code)
-			if uuid.Validate(got.header.Get("X-Request-Id")) != nil || got.sentence == "" || got.header.Get("Content-Type") != "application/json" {
-				t.Errorf("not the shape of errors: %v %s", got.header, got.body)
+			got := w.Reply().Want(t, c.status, c.code)
+			if uuid.Validate(got.Header.Get("X-Request-Id")) != nil || got.Sentence == "" || got.Header.Get("Content-Type") != "application/json" {
+				t.Errorf("not the shape of errors: %v %s", got.Header, got.Body)
 			}
-			if !w.ended() {
+			if !w.Ended() {
 				t.Error("the connection stays open")
 			}
 		})
@@ -182,7 +180,7 @@ func TestAHeaderOfFifteenKibibytesIsTaken(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
-	ask{method: "GET", path: "/v1/devices", token: device.Token, header: map[string]string{"Cookie": "a=" + strings.Repeat("x", 15<<10)}}.to(t, relay).want(t, 200, "")
+	e2e.Ask{Method: "GET", Path: "/v1/devices", Token: device.Token, Header: map[string]string{"Cookie": "a=" + strings.Repeat("x", 15<<10)}}.To(t, relay).Want(t, 200, "")
 }
 
 func TestABodyOfTenMebibytesIsRefusedAndTheClientHearsIt(t *testing.T) {
@@ -190,10 +188,10 @@ func TestABodyOfTenMebibytesIsRefusedAndTheClientHearsIt(t *testing.T) {
 	relay := relaytest.Start(t)
 	body := `{"username":"` + strings.Repeat("a", 10<<20) + `"}`
 	for range 5 { // a client that writes on must not lose the answer to a reset
-		ask{method: "POST", path: "/v1/users", body: body}.to(t, relay).want(t, http.StatusRequestEntityTooLarge, "body_too_large")
+		e2e.Ask{Method: "POST", Path: "/v1/users", Body: body}.To(t, relay).Want(t, http.StatusRequestEntityTooLarge, "body_too_large")
 	}
 	// Between the limit of JSON bodies and that of all.
-	ask{method: "POST", path: "/v1/users", body: body[:600<<10]}.to(t, relay).want(t, http.StatusRequestEntityTooLarge, "body_too_large")
+	e2e.Ask{Method: "POST", Path: "/v1/users", Body: body[:600<<10]}.To(t, relay).Want(t, http.StatusRequestEntityTooLarge, "body_too_large")
 }
 
 func TestARequestIDIsTheClientsOwnOrAFreshOne(t *testing.T) {
@@ -201,13 +199,13 @@ func TestARequestIDIsTheClientsOwnOrAFreshOne(t *testing.T) {
 	relay := relaytest.Start(t)
 	own := strings.ToUpper(uuid.NewString())
 	for _, path := range []string{"/openapi.yaml", "/v1/account", "/v1/nothing"} {
-		got := ask{method: "GET", path: path, header: map[string]string{"X-Request-Id": own}}.to(t, relay).header.Get("X-Request-Id")
+		got := e2e.Ask{Method: "GET", Path: path, Header: map[string]string{"X-Request-Id": own}}.To(t, relay).Header.Get("X-Request-Id")
 		if got != own {
 			t.Errorf("%s: %q, want the client's own", path, got)
 		}
 		seen := map[string]bool{}
 		for _, sent := range []string{"", "x", "{" + own + "}", "urn:uuid:" + own, strings.ReplaceAll(own, "-", ""), own + own, strings.Repeat("z", 36)} {
-			got := ask{method: "GET", path: path, header: map[string]string{"X-Request-Id": sent}}.to(t, relay).header.Get("X-Request-Id")
+			got := e2e.Ask{Method: "GET", Path: path, Header: map[string]string{"X-Request-Id": sent}}.To(t, relay).Header.Get("X-Request-Id")
 			if uuid.Validate(got) != nil || got == own || seen[got] {
 				t.Errorf("%s: %q for %q, want a fresh UUID", path, got, sent)
 			}

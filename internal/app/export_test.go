@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -41,16 +42,16 @@ func TestNothingIsKeptThatTheExportDoesNotAccountFor(t *testing.T) {
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
 	writeGap(t, relay, device)
-	attach(t, device, random(t, 1))
-	backUp(t, device, 0, random(t, 32)).want(t, 200, "")
-	putToken(device, "an-app-token").to(t, relay).want(t, 200, "")
-	rows, err := openDatabase(t, relay).Query(t.Context(), `SELECT table_name, column_name FROM information_schema.columns
+	e2e.Attach(t, device, e2e.Random(t, 1))
+	e2e.BackUp(t, device, 0, e2e.Random(t, 32)).Want(t, 200, "")
+	e2e.Ask{Method: "PUT", Path: "/v1/push-tokens", Token: device.Token, Body: e2e.Object("token", "an-app-token")}.To(t, relay).Want(t, 200, "")
+	rows, err := e2e.Database(t, relay).Query(t.Context(), `SELECT table_name, column_name FROM information_schema.columns
 		WHERE table_schema = 'public' AND table_name !~ '^receipts_\d$'`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer rows.Close()
-	export := string(ask{method: "GET", path: "/v1/account", token: device.Token}.to(t, relay).want(t, 200, "").body)
+	export := string(e2e.Ask{Method: "GET", Path: "/v1/account", Token: device.Token}.To(t, relay).Want(t, 200, "").Body)
 	seen := 0
 	for rows.Next() {
 		var table, column string
@@ -78,7 +79,7 @@ func TestNothingIsKeptThatTheExportDoesNotAccountFor(t *testing.T) {
 // writeGap leaves a gap in a mailbox.
 func writeGap(t *testing.T, relay *relaytest.Relay, device *relaytest.Device) {
 	t.Helper()
-	if _, err := openDatabase(t, relay).Exec(t.Context(), `INSERT INTO gaps SELECT $1, 1, 2, 2`, device.ID); err != nil {
+	if _, err := e2e.Database(t, relay).Exec(t.Context(), `INSERT INTO gaps SELECT $1, 1, 2, 2`, device.ID); err != nil {
 		t.Fatal(err)
 	}
 }

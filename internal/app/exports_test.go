@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -14,7 +15,7 @@ func TestExportsLeaveTheConnectionsToOthers(t *testing.T) {
 	const inside, waiting, refused = 2, 16, 12 // and the relay has 8 connections
 	relay := relaytest.Start(t)
 	pair := [2]*relaytest.Device{relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)}
-	database := openDatabase(t, relay)
+	database := e2e.Database(t, relay)
 	tx, err := database.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -23,20 +24,20 @@ func TestExportsLeaveTheConnectionsToOthers(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), "LOCK TABLE attachments IN ACCESS EXCLUSIVE MODE"); err != nil { // only exports read it here
 		t.Fatal(err)
 	}
-	export := ask{method: "GET", path: "/v1/account", token: pair[0].Token}
-	replies := make(chan reply, inside+waiting+refused)
+	export := e2e.Ask{Method: "GET", Path: "/v1/account", Token: pair[0].Token}
+	replies := make(chan e2e.Reply, inside+waiting+refused)
 	for range cap(replies) {
-		go func() { replies <- export.to(t, relay) }()
+		go func() { replies <- export.To(t, relay) }()
 	}
 	for range refused {
-		if r := (<-replies).want(t, http.StatusServiceUnavailable, "unavailable"); r.header.Get("Retry-After") == "" {
+		if r := (<-replies).Want(t, http.StatusServiceUnavailable, "unavailable"); r.Header.Get("Retry-After") == "" {
 			t.Error("no Retry-After")
 		}
 	}
 	relaytest.Eventually(t, "as many stand still as may", func() bool {
-		return count(t, database, "SELECT count(*) FROM pg_locks WHERE relation = 'attachments'::regclass AND NOT granted") == inside
+		return e2e.Count(t, database, "SELECT count(*) FROM pg_locks WHERE relation = 'attachments'::regclass AND NOT granted") == inside
 	})
-	export.to(t, relay).want(t, http.StatusServiceUnavailable, "unavailable")
+	export.To(t, relay).Want(t, http.StatusServiceUnavailable, "unavailable")
 	pair[0].Send(t, nil, relaytest.To(pair[1].ID, "meanwhile"))
 	if len(replies) > 0 {
 		t.Error("an export did not wait")
@@ -45,6 +46,6 @@ func TestExportsLeaveTheConnectionsToOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range inside + waiting {
-		(<-replies).want(t, http.StatusOK, "")
+		(<-replies).Want(t, http.StatusOK, "")
 	}
 }

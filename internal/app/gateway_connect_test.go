@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -16,7 +17,7 @@ func TestATicketOpensOneSocket(t *testing.T) {
 	one := relaytest.Start(t)
 	two := relaytest.StartOn(t, one.DatabaseURL)
 	alice := one.Register(t).NewDevice(t)
-	mine := ticket(t, alice)
+	mine := e2e.Ticket(t, alice)
 	socket, status := two.Dial(t, "?ticket="+mine, nil) // valid on every node
 	if socket == nil {
 		t.Fatalf("status %d", status)
@@ -37,9 +38,9 @@ func TestOfTwoThatUseATicketAtTheSameInstantOneGetsIt(t *testing.T) {
 	two := relaytest.StartOn(t, one.DatabaseURL)
 	alice := one.Register(t).NewDevice(t)
 	for range 10 {
-		mine := ticket(t, alice)
+		mine := e2e.Ticket(t, alice)
 		var opened, refused atomic.Int32
-		together(4, func(i int) {
+		e2e.Together(4, func(i int) {
 			switch socket, status := []*relaytest.Relay{one, two}[i%2].Dial(t, "?ticket="+mine, nil); {
 			case socket != nil:
 				opened.Add(1)
@@ -57,12 +58,12 @@ func TestATicketLasts30Seconds(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice := relay.Register(t).NewDevice(t)
-	db := openDatabase(t, relay)
-	mine := ticket(t, alice)
-	if n := count(t, db, "SELECT round(extract(epoch FROM expires_at - now()))::int FROM gateway_tickets"); n < 28 || n > 30 {
+	db := e2e.Database(t, relay)
+	mine := e2e.Ticket(t, alice)
+	if n := e2e.Count(t, db, "SELECT round(extract(epoch FROM expires_at - now()))::int FROM gateway_tickets"); n < 28 || n > 30 {
 		t.Errorf("it lasts %d s", n)
 	}
-	changeRows(t, db, "UPDATE gateway_tickets SET expires_at = now() - interval '1 millisecond'")
+	e2e.Change(t, db, "UPDATE gateway_tickets SET expires_at = now() - interval '1 millisecond'")
 	if socket, status := relay.Dial(t, "?ticket="+mine, nil); socket != nil || status != http.StatusUnauthorized {
 		t.Errorf("status %d", status)
 	}
@@ -73,11 +74,11 @@ func TestATicketEndsWithItsDeviceAndItsSession(t *testing.T) {
 	relay := relaytest.Start(t)
 	user := relay.Register(t)
 	alice, other := user.NewDevice(t), user.NewDevice(t)
-	ofDevice, ofSession := ticket(t, alice), ticket(t, other)
+	ofDevice, ofSession := e2e.Ticket(t, alice), e2e.Ticket(t, other)
 	if _, err := user.DeleteDeviceWithResponse(t.Context(), alice.ID); err != nil {
 		t.Fatal(err)
 	}
-	changeRows(t, openDatabase(t, relay), "DELETE FROM sessions WHERE device_id = $1", other.ID) // a log-out
+	e2e.Change(t, e2e.Database(t, relay), "DELETE FROM sessions WHERE device_id = $1", other.ID) // a log-out
 	for what, mine := range map[string]string{"device": ofDevice, "session": ofSession} {
 		if socket, status := relay.Dial(t, "?ticket="+mine, nil); socket != nil || status != http.StatusUnauthorized {
 			t.Errorf("the ticket of a deleted %s: status %d", what, status)
@@ -108,7 +109,7 @@ func TestTheGatewayRefusesOverHTTP(t *testing.T) {
 		}
 	}
 	// Without an upgrade nothing is used up.
-	mine := ticket(t, alice)
+	mine := e2e.Ticket(t, alice)
 	response, err := relay.HTTP().Get(relay.API + "/v1/gateway?ticket=" + mine)
 	if err != nil {
 		t.Fatal(err)
@@ -135,10 +136,10 @@ func TestANativeClientConnectsWithItsTokenAndABrowserFromAnyOrigin(t *testing.T)
 		t.Fatalf("native: status %d", status)
 	}
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
-	if got := texts(dropDrained(native)); got != "hello" {
+	if got := e2e.Texts(dropDrained(native)); got != "hello" {
 		t.Errorf("%q arrived", got)
 	}
-	browser, status := relay.Dial(t, "?ticket="+ticket(t, alice), http.Header{"Origin": {"https://chat.example.org"}})
+	browser, status := relay.Dial(t, "?ticket="+e2e.Ticket(t, alice), http.Header{"Origin": {"https://chat.example.org"}})
 	if browser == nil {
 		t.Fatalf("browser: status %d", status)
 	}

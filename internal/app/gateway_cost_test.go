@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -22,20 +23,20 @@ func heap() uint64 {
 
 func TestAReaderThatStopsReadingCostsLessThan1MiBAndNobodyElseNotices(t *testing.T) {
 	const warm, measured, waiting = 9, 9, 6 << 20 // more than the relay has database connections, and the kernel takes
-	relay := relaytest.Start(t, slowPoll)
+	relay := relaytest.Start(t, e2e.SlowPoll)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	readers := devices(t, relay, warm+measured)
+	readers := e2e.Devices(t, relay, warm+measured)
 	for _, d := range readers {
 		fillMailbox(t, alice, d, waiting)
 	}
 	live := bob.Connect(t)
 	live.Drain()
 	stick := func(readers []*relaytest.Device) (bytes uint64) {
-		delivered := meter(t, relay, "obscura_envelopes_delivered_total")
-		together(len(readers), func(i int) { dialRawOrFail(t, relay, readers[i].Token) })
+		delivered := e2e.Meter(t, relay, "obscura_envelopes_delivered_total")
+		e2e.Together(len(readers), func(i int) { dialRawOrFail(t, relay, readers[i].Token) })
 		last, quiet := delivered, 0
 		relaytest.Eventually(t, "every writer is stuck", func() bool {
-			now := meter(t, relay, "obscura_envelopes_delivered_total")
+			now := e2e.Meter(t, relay, "obscura_envelopes_delivered_total")
 			if quiet++; now != last || now < delivered+float64(len(readers)) {
 				quiet = 0
 			}
@@ -62,7 +63,7 @@ func TestAReaderThatStopsReadingCostsLessThan1MiBAndNobodyElseNotices(t *testing
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("50 messages to somebody else took %s", took)
 	}
-	if n := meter(t, relay, "obscura_live_sockets"); n != warm+measured+1 {
+	if n := e2e.Meter(t, relay, "obscura_live_sockets"); n != warm+measured+1 {
 		t.Errorf("%v sockets are left: the measurement came too late", n)
 	}
 }
@@ -73,7 +74,7 @@ func TestAReaderThatStopsReadingCostsLessThan1MiBAndNobodyElseNotices(t *testing
 func TestManyConnectsInARowLeaveNothingBehind(t *testing.T) {
 	const lanes = 8
 	relay := relaytest.Start(t)
-	all := devices(t, relay, 2*lanes)
+	all := e2e.Devices(t, relay, 2*lanes)
 	connect := func(lane, i int) error {
 		s, err := dialRaw(t.Context(), t, relay, all[2*lane+i%2].Token)
 		if err != nil {
@@ -95,7 +96,7 @@ func TestManyConnectsInARowLeaveNothingBehind(t *testing.T) {
 		return nil
 	}
 	many := func(n int) {
-		together(lanes, func(lane int) {
+		e2e.Together(lanes, func(lane int) {
 			for i := range n / lanes {
 				if err := connect(lane, i); err != nil {
 					t.Error(err)
@@ -103,7 +104,7 @@ func TestManyConnectsInARowLeaveNothingBehind(t *testing.T) {
 				}
 			}
 		})
-		relaytest.Eventually(t, "all sockets have ended", func() bool { return meter(t, relay, "obscura_live_sockets") == 0 })
+		relaytest.Eventually(t, "all sockets have ended", func() bool { return e2e.Meter(t, relay, "obscura_live_sockets") == 0 })
 	}
 	many(20 * lanes)
 	goroutines, files := runtime.NumGoroutine(), openFiles(t)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -23,7 +24,7 @@ func TestEverybodySeesOnlyTheirOwnEnvelopes(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	const n, lives, senders = 40, 12, 4
-	readers, writers := devices(t, relay, n), devices(t, relay, senders)
+	readers, writers := e2e.Devices(t, relay, n), e2e.Devices(t, relay, senders)
 	var stop atomic.Bool
 	var sent [n]atomic.Int64
 	var sending, reading sync.WaitGroup
@@ -53,9 +54,9 @@ func TestEverybodySeesOnlyTheirOwnEnvelopes(t *testing.T) {
 	reading.Wait()
 	stop.Store(true)
 	sending.Wait()
-	db := openDatabase(t, relay)
+	db := e2e.Database(t, relay)
 	for i, d := range readers { // and nothing is missing
-		if accepted := count(t, db, "SELECT next_seq - 1 FROM mailboxes WHERE device_id = $1", d.ID); int64(accepted) != sent[i].Load() {
+		if accepted := e2e.Count(t, db, "SELECT next_seq - 1 FROM mailboxes WHERE device_id = $1", d.ID); int64(accepted) != sent[i].Load() {
 			t.Errorf("%d accepted, %d sent", accepted, sent[i].Load())
 		}
 		envelopes, _, _ := d.Connect(t).Drain()

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -29,12 +30,12 @@ func TestAFreshDeviceHearsItsKeysThenDrained(t *testing.T) {
 // notice and not on the poll.
 func TestDeliveryBeginsAtTheFirstMomentOfASocket(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, slowPoll)
+	relay := relaytest.Start(t, e2e.SlowPoll)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	db := openDatabase(t, relay)
+	db := e2e.Database(t, relay)
 	for round := range 100 {
 		var socket *relaytest.Socket
-		together(2, func(i int) {
+		e2e.Together(2, func(i int) {
 			if i == 0 {
 				alice.Send(t, nil, relaytest.To(bob.ID, fmt.Sprint(round)))
 				return
@@ -49,8 +50,8 @@ func TestDeliveryBeginsAtTheFirstMomentOfASocket(t *testing.T) {
 			t.Fatalf("round %d: %v", round, got)
 		}
 		socket.Ack(got...)
-		disconnect(socket)
-		pending(t, db, bob.ID, 0)
+		e2e.Disconnect(socket)
+		e2e.Pending(t, db, bob.ID, 0)
 	}
 }
 
@@ -58,23 +59,23 @@ func TestWhatWasNotAcknowledgedComesAgain(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	sendMany(t, alice, bob, "m", 6)
-	db := openDatabase(t, relay)
+	e2e.SendMany(t, alice, bob, "m", 6)
+	db := e2e.Database(t, relay)
 	socket := bob.Connect(t)
 	all, _, _ := socket.Drain()
 	socket.Ack(all[1], all[4])
 	socket.Ack(all[1], all[1]) // twice does nothing
-	pending(t, db, bob.ID, 4)
-	disconnect(socket)
+	e2e.Pending(t, db, bob.ID, 4)
+	e2e.Disconnect(socket)
 	socket = bob.Connect(t)
 	again, gaps, last := socket.Drain()
-	if texts(again) != "m-0 m-2 m-3 m-5" || len(gaps) != 0 || last != 6 {
-		t.Fatalf("%q, gaps %v, last %d", texts(again), gaps, last)
+	if e2e.Texts(again) != "m-0 m-2 m-3 m-5" || len(gaps) != 0 || last != 6 {
+		t.Fatalf("%q, gaps %v, last %d", e2e.Texts(again), gaps, last)
 	}
 	socket.Ack(all[1]) // after it has gone
 	socket.Ack(again...)
-	pending(t, db, bob.ID, 0)
-	disconnect(socket)
+	e2e.Pending(t, db, bob.ID, 0)
+	e2e.Disconnect(socket)
 	if rest, _, last := bob.Connect(t).Drain(); len(rest) != 0 || last != 6 {
 		t.Errorf("%d left, drained at %d", len(rest), last)
 	}
@@ -87,7 +88,7 @@ func TestOnlyItsDeviceCanAcknowledgeAnEnvelope(t *testing.T) {
 	alice, bob, tablet := relay.Register(t).NewDevice(t), bobUser.NewDevice(t), bobUser.NewDevice(t)
 	alice.Send(t, nil, relaytest.To(bob.ID, "for the phone"), relaytest.To(tablet.ID, "for the tablet"))
 	mine, _, _ := bob.Connect(t).Drain()
-	db := openDatabase(t, relay)
+	db := e2e.Database(t, relay)
 	for _, thief := range []*relaytest.Device{alice, tablet} {
 		socket := thief.Connect(t)
 		own, _, _ := socket.Drain()
@@ -99,15 +100,15 @@ func TestOnlyItsDeviceCanAcknowledgeAnEnvelope(t *testing.T) {
 		socket.Ack(own...)
 		// The socket is as it was: nothing is revealed.
 		alice.Send(t, nil, relaytest.To(thief.ID, "next"))
-		if got := socket.Envelopes(1); texts(got) != "next" {
-			t.Errorf("%q", texts(got))
+		if got := socket.Envelopes(1); e2e.Texts(got) != "next" {
+			t.Errorf("%q", e2e.Texts(got))
 		} else {
 			socket.Ack(got...)
 		}
-		pending(t, db, thief.ID, 0)
+		e2e.Pending(t, db, thief.ID, 0)
 	}
-	if again, gaps, _ := bob.Connect(t).Drain(); texts(again) != "for the phone" || len(gaps) != 0 {
-		t.Errorf("the owner finds %q, gaps %v", texts(again), gaps)
+	if again, gaps, _ := bob.Connect(t).Drain(); e2e.Texts(again) != "for the phone" || len(gaps) != 0 {
+		t.Errorf("the owner finds %q, gaps %v", e2e.Texts(again), gaps)
 	}
 }
 
@@ -117,7 +118,7 @@ func TestDrainedEndsTheBacklogWhileMailKeepsComing(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	sendMany(t, alice, bob, "m", 300)
+	e2e.SendMany(t, alice, bob, "m", 300)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	sent := 300
 	go func() {
@@ -149,6 +150,6 @@ func TestDrainedEndsTheBacklogWhileMailKeepsComing(t *testing.T) {
 	for len(envelopes) < sent {
 		envelopes = append(envelopes, socket.Next().GetEnvelopeBatch().GetEnvelopes()...)
 	}
-	inOrder(t, envelopes, 1)
-	inSenderOrder(t, envelopes)
+	e2e.InOrder(t, envelopes, 1)
+	e2e.InSenderOrder(t, envelopes)
 }

@@ -8,15 +8,16 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 func TestANewerSocketDisplacesTheOlder(t *testing.T) {
 	t.Parallel()
-	one := relaytest.Start(t, slowPoll)
-	two := relaytest.StartOn(t, one.DatabaseURL, slowPoll)
+	one := relaytest.Start(t, e2e.SlowPoll)
+	two := relaytest.StartOn(t, one.DatabaseURL, e2e.SlowPoll)
 	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
-	db := openDatabase(t, one)
+	db := e2e.Database(t, one)
 	socket := bob.Connect(t)
 	for _, node := range []*relaytest.Relay{one, two, two, one} {
 		newer := bob.On(node).Connect(t)
@@ -28,7 +29,7 @@ func TestANewerSocketDisplacesTheOlder(t *testing.T) {
 		got := newer.Envelopes(1)
 		newer.Ack(got...)
 		socket = newer
-		pending(t, db, bob.ID, 0)
+		e2e.Pending(t, db, bob.ID, 0)
 	}
 }
 
@@ -45,7 +46,7 @@ func TestADisplacedSocketDoesNotDisturbAnotherDevice(t *testing.T) {
 		t.Errorf("closed with %d", code)
 	}
 	phone.Send(t, nil, relaytest.To(tablet.ID, "still here"))
-	if got := texts(onTablet.Envelopes(1)); got != "still here" {
+	if got := e2e.Texts(onTablet.Envelopes(1)); got != "still here" {
 		t.Errorf("%q", got)
 	}
 }
@@ -57,11 +58,11 @@ func TestOfSocketsAtTheSameInstantExactlyOneSurvives(t *testing.T) {
 	one := relaytest.Start(t)
 	two := relaytest.StartOn(t, one.DatabaseURL)
 	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
-	db := openDatabase(t, one)
+	db := e2e.Database(t, one)
 	for round := range 12 {
 		const n = 4
 		sockets := make([]*relaytest.Socket, n)
-		together(n, func(i int) {
+		e2e.Together(n, func(i int) {
 			node := one
 			if round%2 == 1 && i%2 == 1 {
 				node = two
@@ -104,8 +105,8 @@ func TestOfSocketsAtTheSameInstantExactlyOneSurvives(t *testing.T) {
 		if got := <-mail; got != survivor {
 			t.Errorf("socket %d got the mail, %d survived", got, survivor)
 		}
-		pending(t, db, bob.ID, 0)
-		disconnect(sockets[survivor])
+		e2e.Pending(t, db, bob.ID, 0)
+		e2e.Disconnect(sockets[survivor])
 		<-ended
 	}
 }
@@ -117,7 +118,7 @@ func TestAFailedUpgradeDisplacesNobody(t *testing.T) {
 	alice := relay.Register(t).NewDevice(t)
 	live := alice.Connect(t)
 	live.Drain()
-	mine := ticket(t, alice)
+	mine := e2e.Ticket(t, alice)
 	for what, header := range map[string][2]string{
 		"without a key":        {"Sec-WebSocket-Key", ""},
 		"with a blank key":     {"Sec-WebSocket-Key", " "},
@@ -127,16 +128,16 @@ func TestAFailedUpgradeDisplacesNobody(t *testing.T) {
 		"to something else":    {"Upgrade", "h2c"},
 		"without a connection": {"Connection", "keep-alive"},
 	} {
-		bad := maps.Clone(upgrade)
+		bad := maps.Clone(e2e.Upgrade)
 		if bad[header[0]] = header[1]; header[1] == "" {
 			delete(bad, header[0])
 		}
 		t.Log(what)
-		ask{method: "GET", path: "/v1/gateway?ticket=" + mine, header: bad}.to(t, relay).want(t, 426, "upgrade_required")
+		e2e.Ask{Method: "GET", Path: "/v1/gateway?ticket=" + mine, Header: bad}.To(t, relay).Want(t, 426, "upgrade_required")
 	}
-	head := ask{method: "HEAD", path: "/v1/gateway?ticket=" + mine, header: upgrade}.to(t, relay)
-	if head.status != 405 {
-		t.Errorf("HEAD: status %d", head.status)
+	head := e2e.Ask{Method: "HEAD", Path: "/v1/gateway?ticket=" + mine, Header: e2e.Upgrade}.To(t, relay)
+	if head.Status != 405 {
+		t.Errorf("HEAD: status %d", head.Status)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), relaytest.Patience)
 	defer cancel()

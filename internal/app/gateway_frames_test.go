@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -128,7 +129,7 @@ func TestAFrameOf64KiBIsRead(t *testing.T) {
 	socket.Drain()
 	writeRaw(t, socket, websocket.MessageBinary, padded(t, 64<<10))
 	alice.Send(t, nil, relaytest.To(bob.ID, "still here"))
-	if got := socket.Envelopes(1); texts(got) != "still here" {
+	if got := socket.Envelopes(1); e2e.Texts(got) != "still here" {
 		t.Errorf("%v", got)
 	}
 }
@@ -150,6 +151,16 @@ func TestAClientsPingIsAnswered(t *testing.T) {
 			t.Errorf("no pong: %v", err)
 		}
 	}
-	disconnect(socket)
+	e2e.Disconnect(socket)
 	<-reading
+}
+
+// writeRaw sends a frame of any kind.
+func writeRaw(t testing.TB, s *relaytest.Socket, kind websocket.MessageType, data []byte) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), relaytest.Patience)
+	defer cancel()
+	if err := s.Write(ctx, kind, data); err != nil {
+		t.Fatal(err)
+	}
 }

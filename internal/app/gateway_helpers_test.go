@@ -2,7 +2,6 @@ package app_test
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -78,35 +77,4 @@ func fillMailbox(t testing.TB, from, to *relaytest.Device, n int) {
 			t.Fatalf("failed: %v", failed)
 		}
 	}
-}
-
-// devices registers n devices, ten a user.
-func devices(t testing.TB, relay *relaytest.Relay, n int) []*relaytest.Device {
-	t.Helper()
-	var all []*relaytest.Device
-	var user *relaytest.User
-	for i := range n {
-		if i%10 == 0 {
-			user = relay.Register(t)
-		}
-		all = append(all, user.NewDevice(t))
-	}
-	return all
-}
-
-// meter reads one number from the management port.
-func meter(t testing.TB, relay *relaytest.Relay, name string) float64 {
-	t.Helper()
-	_, text := manage(t, relay, "/metrics")
-	for line := range strings.Lines(text) {
-		var value float64
-		if rest, found := strings.CutPrefix(line, name+" "); found {
-			if _, err := fmt.Sscan(rest, &value); err != nil {
-				t.Fatal(err)
-			}
-			return value
-		}
-	}
-	t.Fatalf("there is no metric %s", name)
-	return 0
 }

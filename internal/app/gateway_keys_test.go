@@ -6,6 +6,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
@@ -38,7 +39,7 @@ func TestAConnectedDeviceHearsThatItsKeysRunLow(t *testing.T) {
 		if err != nil || status.GetOneTimePreKeyCount() >= 20 || status.GetMinThreshold() != 20 || status.GetKyberPreKeyCount() > 20 {
 			t.Errorf("node %d: %v, %v", i, frame, err)
 		}
-		disconnect(socket)
+		e2e.Disconnect(socket)
 	}
 }
 
@@ -46,11 +47,11 @@ func TestATakeoverClosesTheSocketAndIsToldAsAGap(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	sendMany(t, alice, bob, "m", 7)
+	e2e.SendMany(t, alice, bob, "m", 7)
 	older := bob.Connect(t)
 	got, _, _ := older.Drain()
 	older.Ack(got[:2]...)
-	pending(t, openDatabase(t, relay), bob.ID, 5)
+	e2e.Pending(t, e2e.Database(t, relay), bob.ID, 5)
 	identity := prekeytest.NewIdentity()
 	fresh := relaytest.NewDevice(identity, 3, 1)
 	answer, err := bob.UploadKeysWithResponse(t.Context(), client.KeyUpload{IdentityKey: &fresh.IdentityKey, RegistrationID: &fresh.RegistrationID,
@@ -67,7 +68,7 @@ func TestATakeoverClosesTheSocketAndIsToldAsAGap(t *testing.T) {
 	if len(gaps) != 1 || gaps[0].GetFrom() != 3 || gaps[0].GetTo() != 7 || gaps[0].GetReason() != obscurapb.Gap_REASON_TAKEOVER {
 		t.Errorf("gaps %v", gaps)
 	}
-	if texts(envelopes) != "to the new identity" || envelopes[0].GetSequence() != 8 {
+	if e2e.Texts(envelopes) != "to the new identity" || envelopes[0].GetSequence() != 8 {
 		t.Errorf("envelopes %v", envelopes)
 	}
 }

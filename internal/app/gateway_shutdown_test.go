@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -13,12 +14,12 @@ func TestStoppingClosesEverySocketAndKeepsEveryAcknowledgement(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, user := relay.Register(t).NewDevice(t), relay.Register(t)
-	db := openDatabase(t, relay)
+	db := e2e.Database(t, relay)
 	const n = 5
 	codes := make(chan int, n)
 	for range n {
 		bob := user.NewDevice(t)
-		sendMany(t, alice, bob, "m", 200)
+		e2e.SendMany(t, alice, bob, "m", 200)
 		socket := bob.Connect(t)
 		all, _, _ := socket.Drain()
 		go func() { codes <- socket.CloseCode() }()
@@ -38,10 +39,10 @@ func TestStoppingClosesEverySocketAndKeepsEveryAcknowledgement(t *testing.T) {
 			t.Errorf("closed with %d", code)
 		}
 	}
-	if n := count(t, db, "SELECT count(*) FROM messages"); n != 0 {
+	if n := e2e.Count(t, db, "SELECT count(*) FROM messages"); n != 0 {
 		t.Errorf("%d acknowledged envelopes are still there", n)
 	}
-	if n := count(t, db, "SELECT coalesce(sum(pending), 0) FROM mailboxes"); n != 0 {
+	if n := e2e.Count(t, db, "SELECT coalesce(sum(pending), 0) FROM mailboxes"); n != 0 {
 		t.Errorf("mailboxes count %d pending", n)
 	}
 }
@@ -54,11 +55,11 @@ func TestStoppingIsBoundedWithAReaderThatIsStuck(t *testing.T) {
 	dialRawOrFail(t, relay, bob.Token)
 	fillMailbox(t, alice, bob, 12<<20)
 	relaytest.Eventually(t, "the writer is stuck", func() bool {
-		before := meter(t, relay, "obscura_envelopes_delivered_total")
+		before := e2e.Meter(t, relay, "obscura_envelopes_delivered_total")
 		for range 10 {
-			_ = meter(t, relay, "obscura_live_sockets")
+			_ = e2e.Meter(t, relay, "obscura_live_sockets")
 		}
-		after := meter(t, relay, "obscura_envelopes_delivered_total")
+		after := e2e.Meter(t, relay, "obscura_envelopes_delivered_total")
 		return before == after && after > 0 && after < 64
 	})
 	start := time.Now()
@@ -73,13 +74,13 @@ func TestStoppingIsBoundedWithAReaderThatIsStuck(t *testing.T) {
 func TestStoppingWhileClientsConnectLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	all := devices(t, relay, 4)
+	all := e2e.Devices(t, relay, 4)
 	stop := make(chan struct{})
 	connecting := make(chan struct{}, len(all))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		together(len(all), func(i int) {
+		e2e.Together(len(all), func(i int) {
 			for {
 				select {
 				case <-stop:

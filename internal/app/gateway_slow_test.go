@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -51,8 +52,8 @@ func TestASteadyReaderOnASlowLineIsNotCut(t *testing.T) {
 			}
 		}
 	}
-	together(len(run), func(i int) { run[i]() })
-	if n := meter(t, relay, "obscura_envelopes_delivered_total"); int(n) != sent {
+	e2e.Together(len(run), func(i int) { run[i]() })
+	if n := e2e.Meter(t, relay, "obscura_envelopes_delivered_total"); int(n) != sent {
 		t.Errorf("%v envelopes were delivered, want %d", n, sent)
 	}
 }
@@ -61,7 +62,7 @@ func TestASteadyReaderOnASlowLineIsNotCut(t *testing.T) {
 func readSlowly(ctx context.Context, api, token string) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	conn, err := dialSlowly(ctx, api, "", websocket.DialOptions{HTTPHeader: bearer(token)})
+	conn, err := dialSlowly(ctx, api, "", websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + token}}})
 	if err != nil {
 		return 0, err
 	}

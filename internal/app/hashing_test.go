@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -28,7 +29,7 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) {
 	relay := relaytest.Start(t, func(c *app.Config) { c.DatabaseConnections = 4; c.RequestTimeout = patience })
 	client := patient(t)
 	user, stormed := relay.Register(t), relay.Register(t)
-	db := inside(t, relay)
+	db := e2e.Database(t, relay)
 	runtime.GC()
 	debug.FreeOSMemory()
 	var before runtime.MemStats
@@ -41,7 +42,7 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) {
 		wg.Go(func() {
 			defer done.Add(1) // also when it fails
 			for range 8 {     // long enough to see the others beside it
-				logIn(stormed.Name, relaytest.Password).through(t, relay.API, client).want(t, 200, "")
+				e2e.LogIn(stormed.Name, relaytest.Password).Through(t, relay.API, client).Want(t, 200, "")
 			}
 		})
 	}
@@ -66,7 +67,7 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) {
 			busiest++
 		}
 		asked := time.Now()
-		if !works(t, relay, user.Token) {
+		if !e2e.Works(t, relay, user.Token) {
 			t.Error("the token does not work")
 		}
 		if _, err := relay.Client(user.Token).ListDevicesWithResponse(t.Context()); err != nil { // needs a connection
@@ -93,19 +94,19 @@ func TestMoreLogInsThanCanWaitAreToldToComeBack(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, func(c *app.Config) { c.RequestTimeout = patience })
 	const many = 200 // 128 may wait
-	replies, client := make(chan reply, many), patient(t)
+	replies, client := make(chan e2e.Reply, many), patient(t)
 	for range many {
-		go func() { replies <- logIn("nobody_here", "not the right password").through(t, relay.API, client) }()
+		go func() { replies <- e2e.LogIn("nobody_here", "not the right password").Through(t, relay.API, client) }()
 	}
 	refused := 0
 	for range many {
-		if got := <-replies; got.status == 503 {
+		if got := <-replies; got.Status == 503 {
 			refused++
-			if got.want(t, 503, "unavailable"); got.header.Get("Retry-After") != "1" {
-				t.Errorf("Retry-After is %q", got.header.Get("Retry-After"))
+			if got.Want(t, 503, "unavailable"); got.Header.Get("Retry-After") != "1" {
+				t.Errorf("Retry-After is %q", got.Header.Get("Retry-After"))
 			}
 		} else {
-			got.want(t, 401, "wrong_credentials")
+			got.Want(t, 401, "wrong_credentials")
 		}
 	}
 	if refused == 0 || refused > many-128 {
@@ -117,17 +118,17 @@ func TestMoreLogInsThanCanWaitAreToldToComeBack(t *testing.T) {
 func TestARequestThatTakesTooLongIsToldToComeBack(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, func(c *app.Config) { c.RequestTimeout = 500 * time.Millisecond })
-	err := pgx.BeginFunc(t.Context(), inside(t, relay), func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(t.Context(), e2e.Database(t, relay), func(tx pgx.Tx) error {
 		if _, err := tx.Exec(t.Context(), "LOCK TABLE users IN ACCESS EXCLUSIVE MODE"); err != nil {
 			return err
 		}
 		asked := time.Now()
-		got := register("too_slow", relaytest.Password).to(t, relay).want(t, 503, "unavailable")
+		got := e2e.Register("too_slow", relaytest.Password).To(t, relay).Want(t, 503, "unavailable")
 		if took := time.Since(asked); took < 400*time.Millisecond || took > 5*time.Second {
 			t.Errorf("it took %v", took)
 		}
-		if got.header.Get("Retry-After") != "1" {
-			t.Errorf("Retry-After is %q", got.header.Get("Retry-After"))
+		if got.Header.Get("Retry-After") != "1" {
+			t.Errorf("Retry-After is %q", got.Header.Get("Retry-After"))
 		}
 		return nil
 	})
@@ -135,11 +136,11 @@ func TestARequestThatTakesTooLongIsToldToComeBack(t *testing.T) {
 		t.Error(err)
 	}
 	relaytest.Eventually(t, "the name is free: nothing had been changed", func() bool {
-		got := register("too_slow", relaytest.Password).to(t, relay)
-		if got.status == 409 {
+		got := e2e.Register("too_slow", relaytest.Password).To(t, relay)
+		if got.Status == 409 {
 			t.Fatal("the name is taken")
 		}
-		return got.status == 201
+		return got.Status == 201
 	})
 }
 
@@ -155,7 +156,7 @@ func TestALogInTakesAsLongForAnUnknownName(t *testing.T) {
 	for round := 0; round < 7 || round < 50 && !even(); round++ { // a busy machine needs more of them
 		for _, name := range []string{user.Name, "nobody_here"} {
 			begun := time.Now()
-			logIn(name, "not the right password").to(t, relay).want(t, 401, "wrong_credentials")
+			e2e.LogIn(name, "not the right password").To(t, relay).Want(t, 401, "wrong_credentials")
 			if took := time.Since(begun); least[name] == 0 || took < least[name] {
 				least[name] = took
 			}

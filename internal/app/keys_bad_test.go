@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
@@ -132,7 +133,7 @@ func TestOneBadKeyRefusesAWholeDevice(t *testing.T) {
 		upload := goodUpload(identity, 1, kyber)
 		tt.spoil(identity, &upload)
 		got, err := user.CreateDeviceWithResponse(t.Context(), upload)
-		if err != nil || refusalOf(got.StatusCode(), got.Body) != (refusal{http.StatusBadRequest, tt.code}) {
+		if err != nil || e2e.RefusalOf(got.StatusCode(), got.Body) != (e2e.Refusal{Status: http.StatusBadRequest, Code: tt.code}) {
 			t.Errorf("%s: %d %s, want 400 %s, %v", tt.name, got.StatusCode(), got.Body, tt.code, err)
 		}
 	}
@@ -166,12 +167,12 @@ func TestOneBadKeyRefusesAWholeUpload(t *testing.T) {
 		for _, tt := range badUploads {
 			upload := goodUpload(d.Identity, 200, kyber)
 			tt.spoil(d.Identity, &upload)
-			if got := uploadKeys(t, d, body(upload)); got != (refusal{http.StatusBadRequest, tt.code}) {
+			if got := e2e.UploadKeys(t, d, body(upload)); got != (e2e.Refusal{Status: http.StatusBadRequest, Code: tt.code}) {
 				t.Errorf("%s: %v, want 400 %s", tt.name, got, tt.code)
 			}
 		}
 	})
-	wantUpload(t, d, body(goodUpload(d.Identity, 200, kyber)), http.StatusOK, "")
+	e2e.WantUpload(t, d, body(goodUpload(d.Identity, 200, kyber)), http.StatusOK, "")
 }
 
 // libsignal's rule takes any scalar below 2^253, also one that is not reduced.
@@ -181,27 +182,27 @@ func TestASignatureWithAnUnreducedScalarIsAccepted(t *testing.T) {
 	d := relay.Register(t).NewDevice(t)
 	k := signedKey(d.Identity, 2)
 	k.Signature = plusL(k.Signature, 1)
-	wantUpload(t, d, client.KeyUpload{SignedPreKey: k}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{SignedPreKey: k}, http.StatusOK, "")
 }
 
 func TestKeyIDsHave31Bits(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	d := plainDevice(t, relay.Register(t), 0)
+	d := e2e.PlainDevice(t, relay.Register(t), 0)
 	most := 1<<31 - 1
-	wantUpload(t, d, client.KeyUpload{SignedPreKey: signedKey(d.Identity, most), LastResortKyberPreKey: kyberKey(d.Identity, most),
+	e2e.WantUpload(t, d, client.KeyUpload{SignedPreKey: signedKey(d.Identity, most), LastResortKyberPreKey: kyberKey(d.Identity, most),
 		OneTimePreKeys: append(ecKeys(0, 1), ecKeys(most, 1)...), KyberPreKeys: append(kyberKeys(d.Identity, 0, 1), kyberKeys(d.Identity, most, 1)...)},
 		http.StatusOK, "")
 	caller := relay.Register(t).NewDevice(t)
 	for _, want := range []int32{0, int32(most)} {
-		b := fetchBundle(t, caller, d.User.ID)
+		b := e2e.FetchBundle(t, caller, d.User.ID)
 		if b.OneTimePreKey == nil || b.OneTimePreKey.KeyID != want || b.KyberPreKey.KeyID != want {
 			t.Fatalf("one-time keys %+v and %+v, want %d", b.OneTimePreKey, b.KyberPreKey, want)
 		}
 	}
 	// The highest id is the end of the line for the floor, not of the stock.
-	wantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(most, 1), KyberPreKeys: kyberKeys(d.Identity, 3, 1)}, http.StatusOK, "")
-	if b := fetchBundle(t, caller, d.User.ID); b.OneTimePreKey == nil || b.OneTimePreKey.KeyID != int32(most) || b.KyberPreKey.KeyID != 3 {
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(most, 1), KyberPreKeys: kyberKeys(d.Identity, 3, 1)}, http.StatusOK, "")
+	if b := e2e.FetchBundle(t, caller, d.User.ID); b.OneTimePreKey == nil || b.OneTimePreKey.KeyID != int32(most) || b.KyberPreKey.KeyID != 3 {
 		t.Errorf("one-time keys %+v and %+v", b.OneTimePreKey, b.KyberPreKey)
 	}
 	good, err := json.Marshal(client.KeyUpload{OneTimePreKeys: ecKeys(77, 1)})

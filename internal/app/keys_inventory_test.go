@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
@@ -65,16 +66,16 @@ func TestTheInventoryIsWhatTheRelayHolds(t *testing.T) {
 		wantStock(t, d, ecIDs, kyberIDs)
 	}
 	check("at first", upload.SignedPreKey, nil, upload.OneTimePreKeys, upload.KyberPreKeys)
-	wantUpload(t, d, client.KeyUpload{LastResortKyberPreKey: last}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{LastResortKyberPreKey: last}, http.StatusOK, "")
 	check("with a last-resort key", upload.SignedPreKey, last, upload.OneTimePreKeys, upload.KyberPreKeys)
 	caller := relay.Register(t).NewDevice(t)
-	fetchBundle(t, caller, d.User.ID)
+	e2e.FetchBundle(t, caller, d.User.ID)
 	check("after a hand-out", upload.SignedPreKey, last, upload.OneTimePreKeys[1:], upload.KyberPreKeys[1:])
 	signed, low := *signedKey(identity, 5), ecKeys(0, 2)
-	wantUpload(t, d, client.KeyUpload{SignedPreKey: &signed, OneTimePreKeys: low}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{SignedPreKey: &signed, OneTimePreKeys: low}, http.StatusOK, "")
 	check("after a refill", signed, last, append(low, upload.OneTimePreKeys[1:]...), upload.KyberPreKeys[1:])
 	for range 6 {
-		fetchBundle(t, caller, d.User.ID)
+		e2e.FetchBundle(t, caller, d.User.ID)
 	}
 	check("when all are gone", signed, last, nil, nil)
 	account, err := d.GetAccountWithResponse(t.Context())

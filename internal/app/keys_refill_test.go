@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -31,39 +32,39 @@ func wantStock(t testing.TB, d *relaytest.Device, ec, kyber []int32) {
 func TestARefillMayCarryOneTimeKeysAlone(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	d := plainDevice(t, relay.Register(t), 1)
-	wantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(10, 3)}, http.StatusOK, "")
+	d := e2e.PlainDevice(t, relay.Register(t), 1)
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(10, 3)}, http.StatusOK, "")
 	wantStock(t, d, []int32{1, 10, 11, 12}, []int32{1})
-	wantUpload(t, d, client.KeyUpload{KyberPreKeys: kyberKeys(d.Identity, 5, 2)}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{KyberPreKeys: kyberKeys(d.Identity, 5, 2)}, http.StatusOK, "")
 	wantStock(t, d, []int32{1, 10, 11, 12}, []int32{1, 5, 6})
-	wantUnchanged(t, d, func() { wantUpload(t, d, client.KeyUpload{}, http.StatusOK, "") })
+	wantUnchanged(t, d, func() { e2e.WantUpload(t, d, client.KeyUpload{}, http.StatusOK, "") })
 }
 
 func TestAOneTimeKeyMayComeAgainUnchanged(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	caller, d := relay.Register(t).NewDevice(t), plainDevice(t, relay.Register(t), 0)
+	caller, d := relay.Register(t).NewDevice(t), e2e.PlainDevice(t, relay.Register(t), 0)
 	ec, kyber := ecKeys(1, 3), kyberKeys(d.Identity, 1, 3)
-	wantUpload(t, d, client.KeyUpload{OneTimePreKeys: ec, KyberPreKeys: kyber}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ec, KyberPreKeys: kyber}, http.StatusOK, "")
 	wantUnchanged(t, d, func() {
-		wantUpload(t, d, client.KeyUpload{OneTimePreKeys: ec, KyberPreKeys: kyber}, http.StatusOK, "")
+		e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ec, KyberPreKeys: kyber}, http.StatusOK, "")
 		// The same id with other bytes: nothing of the upload is stored.
-		wantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(ecKeys(8, 2), ecKeys(2, 1)...)}, http.StatusConflict, "key_id_conflict")
-		wantUpload(t, d, client.KeyUpload{KyberPreKeys: append(kyberKeys(d.Identity, 8, 2), kyberKeys(d.Identity, 2, 1)...),
+		e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(ecKeys(8, 2), ecKeys(2, 1)...)}, http.StatusConflict, "key_id_conflict")
+		e2e.WantUpload(t, d, client.KeyUpload{KyberPreKeys: append(kyberKeys(d.Identity, 8, 2), kyberKeys(d.Identity, 2, 1)...),
 			OneTimePreKeys: ecKeys(8, 2), SignedPreKey: signedKey(d.Identity, 2), LastResortKyberPreKey: kyberKey(d.Identity, 2)},
 			http.StatusConflict, "key_id_conflict")
 	})
 	// Some that are held and some that are new.
-	wantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(slices.Clone(ec), ecKeys(4, 1)...)}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(slices.Clone(ec), ecKeys(4, 1)...)}, http.StatusOK, "")
 	wantStock(t, d, []int32{1, 2, 3, 4}, []int32{1, 2, 3})
 
 	// Once handed out, an id is free again for another key; the old one changes nothing.
-	fetchBundle(t, caller, d.User.ID)
-	fetchBundle(t, caller, d.User.ID)
+	e2e.FetchBundle(t, caller, d.User.ID)
+	e2e.FetchBundle(t, caller, d.User.ID)
 	wantStock(t, d, []int32{3, 4}, []int32{3})
-	wantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(ecKeys(1, 1), ec[1]), KyberPreKeys: kyberKeys(d.Identity, 2, 1)}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(ecKeys(1, 1), ec[1]), KyberPreKeys: kyberKeys(d.Identity, 2, 1)}, http.StatusOK, "")
 	wantStock(t, d, []int32{1, 3, 4}, []int32{2, 3})
-	if b := fetchBundle(t, caller, d.User.ID); b.OneTimePreKey.KeyID != 1 || slices.Equal(b.OneTimePreKey.PublicKey, ec[0].PublicKey) || b.KyberPreKey.KeyID != 2 {
+	if b := e2e.FetchBundle(t, caller, d.User.ID); b.OneTimePreKey.KeyID != 1 || slices.Equal(b.OneTimePreKey.PublicKey, ec[0].PublicKey) || b.KyberPreKey.KeyID != 2 {
 		t.Errorf("bundle: %+v %+v", b.OneTimePreKey, b.KyberPreKey)
 	}
 }
@@ -71,35 +72,35 @@ func TestAOneTimeKeyMayComeAgainUnchanged(t *testing.T) {
 func TestAnIdMayStandTwiceInAnUploadForOneKeyOnly(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	d := plainDevice(t, relay.Register(t), 0)
+	d := e2e.PlainDevice(t, relay.Register(t), 0)
 	ec, kyber := ecKeys(1, 2), kyberKeys(d.Identity, 1, 2)
 	wantUnchanged(t, d, func() {
-		wantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(slices.Clone(ec), ecKeys(2, 1)...)}, http.StatusConflict, "key_id_conflict")
-		wantUpload(t, d, client.KeyUpload{KyberPreKeys: append(slices.Clone(kyber), kyberKeys(d.Identity, 1, 1)...)}, http.StatusConflict, "key_id_conflict")
+		e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(slices.Clone(ec), ecKeys(2, 1)...)}, http.StatusConflict, "key_id_conflict")
+		e2e.WantUpload(t, d, client.KeyUpload{KyberPreKeys: append(slices.Clone(kyber), kyberKeys(d.Identity, 1, 1)...)}, http.StatusConflict, "key_id_conflict")
 	})
-	wantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(slices.Clone(ec), ec...), KyberPreKeys: append(slices.Clone(kyber), kyber...)}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(slices.Clone(ec), ec...), KyberPreKeys: append(slices.Clone(kyber), kyber...)}, http.StatusOK, "")
 	wantStock(t, d, []int32{1, 2}, []int32{1, 2})
 }
 
 func TestAtMost100KeysOfAKindAreHeldAndTheOldestGoFirst(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	caller, d := relay.Register(t).NewDevice(t), plainDevice(t, relay.Register(t), 0)
+	caller, d := relay.Register(t).NewDevice(t), e2e.PlainDevice(t, relay.Register(t), 0)
 	top := int32(1<<31 - 60)
 	// Ids near their end, and then from the beginning again: what is old is told by the upload, not by the id.
-	wantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(int(top), 60), KyberPreKeys: kyberKeys(d.Identity, int(top), 60)}, http.StatusOK, "")
-	wantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(1, 70), KyberPreKeys: kyberKeys(d.Identity, 1, 70)}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(int(top), 60), KyberPreKeys: kyberKeys(d.Identity, int(top), 60)}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(1, 70), KyberPreKeys: kyberKeys(d.Identity, 1, 70)}, http.StatusOK, "")
 	want := append(idRange(1, 70), idRange(top+30, 30)...)
 	wantStock(t, d, want, want)
-	if b := fetchBundle(t, caller, d.User.ID); b.OneTimePreKey.KeyID != 1 || b.KyberPreKey.KeyID != 1 {
+	if b := e2e.FetchBundle(t, caller, d.User.ID); b.OneTimePreKey.KeyID != 1 || b.KyberPreKey.KeyID != 1 {
 		t.Errorf("bundle: %d and %d, want the lowest ids", b.OneTimePreKey.KeyID, b.KyberPreKey.KeyID)
 	}
 	// A full upload displaces everything that is older, whatever the ids.
-	wantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(1000, 100)}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(1000, 100)}, http.StatusOK, "")
 	wantStock(t, d, idRange(1000, 100), slices.Concat(idRange(2, 69), idRange(top+30, 30)))
-	wantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(2, 1)}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(2, 1)}, http.StatusOK, "")
 	wantStock(t, d, slices.Concat([]int32{2}, idRange(1001, 99)), slices.Concat(idRange(2, 69), idRange(top+30, 30)))
-	if b := fetchBundle(t, caller, d.User.ID); b.OneTimePreKey.KeyID != 2 {
+	if b := e2e.FetchBundle(t, caller, d.User.ID); b.OneTimePreKey.KeyID != 2 {
 		t.Errorf("bundle: %d, want 2", b.OneTimePreKey.KeyID)
 	}
 }
@@ -107,7 +108,7 @@ func TestAtMost100KeysOfAKindAreHeldAndTheOldestGoFirst(t *testing.T) {
 func TestASignedPreKeyIsReplacedByAHigherId(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	caller, d := relay.Register(t).NewDevice(t), plainDevice(t, relay.Register(t), 0)
+	caller, d := relay.Register(t).NewDevice(t), e2e.PlainDevice(t, relay.Register(t), 0)
 	for name, upload := range map[string]func(key client.SignedPreKey, kyber client.KyberPreKey) client.KeyUpload{
 		"signed": func(key client.SignedPreKey, _ client.KyberPreKey) client.KeyUpload {
 			return client.KeyUpload{SignedPreKey: &key}
@@ -118,24 +119,24 @@ func TestASignedPreKeyIsReplacedByAHigherId(t *testing.T) {
 	} {
 		make := func(id int) client.KeyUpload { return upload(*signedKey(d.Identity, id), *kyberKey(d.Identity, id)) }
 		ten := make(10)
-		wantUpload(t, d, ten, http.StatusOK, "")
+		e2e.WantUpload(t, d, ten, http.StatusOK, "")
 		wantUnchanged(t, d, func() {
-			wantUpload(t, d, ten, http.StatusOK, "") // with every refill
-			again := ten                             // XEdDSA is randomised: the same key, signed again
+			e2e.WantUpload(t, d, ten, http.StatusOK, "") // with every refill
+			again := ten                                 // XEdDSA is randomised: the same key, signed again
 			if again.SignedPreKey != nil {
 				again.SignedPreKey = &client.SignedPreKey{KeyID: 10, PublicKey: ten.SignedPreKey.PublicKey, Signature: d.Identity.Sign(ten.SignedPreKey.PublicKey)}
 			}
-			wantUpload(t, d, again, http.StatusOK, "")
+			e2e.WantUpload(t, d, again, http.StatusOK, "")
 			lower := make(9)
 			lower.OneTimePreKeys = ecKeys(1, 1)
-			wantUpload(t, d, lower, http.StatusBadRequest, "key_id_not_higher")
+			e2e.WantUpload(t, d, lower, http.StatusBadRequest, "key_id_not_higher")
 			other := make(10)
 			other.OneTimePreKeys = ecKeys(1, 1)
-			wantUpload(t, d, other, http.StatusConflict, "key_id_conflict")
+			e2e.WantUpload(t, d, other, http.StatusConflict, "key_id_conflict")
 		})
 		eleven := make(11)
-		wantUpload(t, d, eleven, http.StatusOK, "")
-		b := fetchBundle(t, caller, d.User.ID)
+		e2e.WantUpload(t, d, eleven, http.StatusOK, "")
+		b := e2e.FetchBundle(t, caller, d.User.ID)
 		if name == "signed" && (b.SignedPreKey.KeyID != 11 || !slices.Equal(b.SignedPreKey.PublicKey, eleven.SignedPreKey.PublicKey) ||
 			!slices.Equal(b.SignedPreKey.Signature, eleven.SignedPreKey.Signature)) {
 			t.Errorf("the bundle does not carry the newest signed pre-key: %d", b.SignedPreKey.KeyID)
@@ -143,7 +144,7 @@ func TestASignedPreKeyIsReplacedByAHigherId(t *testing.T) {
 		if name == "last-resort" && (b.KyberPreKey == nil || b.KyberPreKey.KeyID != 11 || !slices.Equal(b.KyberPreKey.PublicKey, eleven.LastResortKyberPreKey.PublicKey)) {
 			t.Errorf("the bundle does not carry the newest last-resort key: %v", b.KyberPreKey)
 		}
-		wantUpload(t, d, ten, http.StatusBadRequest, "key_id_not_higher")
+		e2e.WantUpload(t, d, ten, http.StatusBadRequest, "key_id_not_higher")
 	}
 }
 
@@ -152,7 +153,7 @@ func TestAnIdentityKeyComesWithARegistrationId(t *testing.T) {
 	relay := relaytest.Start(t)
 	d := relay.Register(t).NewDevice(t)
 	wantUnchanged(t, d, func() {
-		wantUpload(t, d, client.KeyUpload{IdentityKey: &d.Identity.Public, OneTimePreKeys: ecKeys(100, 1)}, http.StatusBadRequest, "registration_id_missing")
+		e2e.WantUpload(t, d, client.KeyUpload{IdentityKey: &d.Identity.Public, OneTimePreKeys: ecKeys(100, 1)}, http.StatusBadRequest, "registration_id_missing")
 	})
 	if got, err := d.User.UploadKeysWithResponse(t.Context(), client.KeyUpload{OneTimePreKeys: ecKeys(100, 1)}); err != nil || got.StatusCode() != http.StatusForbidden {
 		t.Errorf("with a user-scoped token: %d %s, %v", got.StatusCode(), got.Body, err)

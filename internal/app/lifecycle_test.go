@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/schema"
@@ -55,21 +58,35 @@ func TestAStartThatIsStoppedSaysSo(t *testing.T) {
 	}
 }
 
+func TestAFolderThatDoesNotExistIsRefusedAndNotMade(t *testing.T) {
+	t.Parallel()
+	place := filepath.Join(t.TempDir(), "blbos")
+	cfg := relaytest.Config(t, testdb.NewURL(t))
+	cfg.BlobURL = "file://" + place
+	want := "the folder " + place + ", which --blob-url (OBSCURA_BLOB_URL) names, does not exist: make it, or correct the name"
+	if got := refused(t, cfg); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if _, err := os.Stat(place); err == nil {
+		t.Error("it was made")
+	}
+}
+
 func TestAnOlderSchemaIsRefusedAndANewerOneIsServed(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	db := inside(t, relay)
+	db := e2e.Database(t, relay)
 	cfg := relaytest.Config(t, relay.DatabaseURL)
 	cfg.Migrate = false
 
 	relaytest.StartOn(t, relay.DatabaseURL, func(c *app.Config) { c.Migrate = false }).Stop() // the same version
-	execute(t, db, "DELETE FROM goose_db_version WHERE version_id = $1", schema.Version)
+	e2e.Execute(t, db, "DELETE FROM goose_db_version WHERE version_id = $1", schema.Version)
 	const old = "the database schema is older than this binary: run `obscura migrate`"
 	if got := refused(t, cfg); got != old {
 		t.Errorf("%s, want %s", got, old)
 	}
 	for _, version := range []int64{schema.Version, schema.Version + 7} {
-		execute(t, db, "INSERT INTO goose_db_version (version_id, is_applied) VALUES ($1, true)", version)
+		e2e.Execute(t, db, "INSERT INTO goose_db_version (version_id, is_applied) VALUES ($1, true)", version)
 	}
 	for _, migrate := range []bool{true, false} {
 		newer := relaytest.StartOn(t, relay.DatabaseURL, func(c *app.Config) { c.Migrate = migrate })
@@ -78,7 +95,7 @@ func TestAnOlderSchemaIsRefusedAndANewerOneIsServed(t *testing.T) {
 
 	empty := relaytest.Config(t, testdb.NewURL(t))
 	empty.Migrate = false
-	undone := inside(t, &relaytest.Relay{DatabaseURL: empty.DatabaseURL})
+	undone := e2e.Database(t, &relaytest.Relay{DatabaseURL: empty.DatabaseURL})
 	rows, err := undone.Query(t.Context(), "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +105,7 @@ func TestAnOlderSchemaIsRefusedAndANewerOneIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, table := range tables {
-		execute(t, undone, "DROP TABLE IF EXISTS "+pgx.Identifier{table}.Sanitize()+" CASCADE")
+		e2e.Execute(t, undone, "DROP TABLE IF EXISTS "+pgx.Identifier{table}.Sanitize()+" CASCADE")
 	}
 	if got := refused(t, empty); got != old {
 		t.Errorf("an empty database: %s", got)
@@ -124,13 +141,13 @@ func TestRequestsInFlightAreAnsweredWhenTheRelayStops(t *testing.T) {
 	relay := relaytest.Start(t)
 	user := relay.Register(t)
 	const inFlight = 6
-	replies := make(chan reply, inFlight)
+	replies := make(chan e2e.Reply, inFlight)
 	for range inFlight { // one after the other they take a while
-		go func() { replies <- logIn(user.Name, relaytest.Password).to(t, relay) }()
+		go func() { replies <- e2e.LogIn(user.Name, relaytest.Password).To(t, relay) }()
 	}
 	relaytest.Eventually(t, "one is answered", func() bool { return len(replies) > 0 })
-	slow := dialWire(t, relay)
-	slow.send("POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	slow := e2e.DialWire(t, relay)
+	slow.Send("POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 	stopped := make(chan struct{})
 	go func() { relay.Stop(); close(stopped) }()
 	relaytest.Eventually(t, "the door is shut", func() bool {
@@ -140,10 +157,10 @@ func TestRequestsInFlightAreAnsweredWhenTheRelayStops(t *testing.T) {
 		}
 		return err != nil
 	})
-	slow.send(`"username":"nobody_here","password":""}` + strings.Repeat(" ", 100-1-39))
-	slow.replyTo("POST", "/v1/sessions").want(t, 401, "wrong_credentials")
+	slow.Send(`"username":"nobody_here","password":""}` + strings.Repeat(" ", 100-1-39))
+	slow.ReplyTo("POST", "/v1/sessions").Want(t, 401, "wrong_credentials")
 	for range inFlight {
-		(<-replies).want(t, 200, "")
+		(<-replies).Want(t, 200, "")
 	}
 	<-stopped
 	if _, err := net.Dial("tcp", strings.TrimPrefix(relay.Management, "http://")); err == nil {
@@ -155,15 +172,15 @@ func TestRequestsInFlightAreAnsweredWhenTheRelayStops(t *testing.T) {
 func TestARequestThatNeverEndsDoesNotOutliveTheRelay(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, func(c *app.Config) { c.ShutdownTimeout = 500 * time.Millisecond; c.ReadTimeout = time.Minute })
-	w := dialWire(t, relay)
-	w.send("POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+	w := e2e.DialWire(t, relay)
+	w.Send("POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
 	relay.Register(t) // the half has been read by now
 	begun := time.Now()
 	relay.Stop()
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("it took %v to stop", took)
 	}
-	if !w.ended() {
+	if !w.Ended() {
 		t.Error("the connection outlives the relay")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	spec "github.com/obscura-relay/obscura/gen/api"
 	"github.com/obscura-relay/obscura/internal/api"
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -20,7 +21,7 @@ import (
 // requests are poor ones: they are counted before anybody looks at them.
 func TestEachOperationStopsAtItsLimit(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, rates, limits(20, "keys"), limits(100, "register"))
+	relay := relaytest.Start(t, rates, e2e.Limits(20, "keys"), e2e.Limits(100, "register"))
 	contract, err := spec.GetSpec()
 	if err != nil {
 		t.Fatal(err)
@@ -45,19 +46,19 @@ func TestEachOperationStopsAtItsLimit(t *testing.T) {
 				devices = core.MaxDevices
 			}
 			address++
-			client := from(t, fmt.Sprintf("127.0.2.%d", address))
-			a := ask{method: method, path: parameter.ReplaceAllString(path, uuid.NewString()), token: caller.Token}
+			client := e2e.From(t, fmt.Sprintf("127.0.2.%d", address))
+			a := e2e.Ask{Method: method, Path: parameter.ReplaceAllString(path, uuid.NewString()), Token: caller.Token}
 			if op.RequestBody != nil {
-				a.body = "{}"
+				a.Body = "{}"
 			}
 			most := allowedEvents(narrow)
 			if narrow.Name == "keys" { // the caller's own device was one of them
 				most--
 			}
 			for i := range most + 2 {
-				got := a.through(t, relay.API, client)
-				if refused := i >= most; refused != (got.status == http.StatusTooManyRequests) || refused && got.header.Get("Retry-After") == "" {
-					t.Errorf("%s, request %d of %d: %d %s", op.OperationID, i+1, most, got.status, got.body)
+				got := a.Through(t, relay.API, client)
+				if refused := i >= most; refused != (got.Status == http.StatusTooManyRequests) || refused && got.Header.Get("Retry-After") == "" {
+					t.Errorf("%s, request %d of %d: %d %s", op.OperationID, i+1, most, got.Status, got.Body)
 				}
 			}
 		}
@@ -81,32 +82,32 @@ func allowedEvents(row api.Limit) int {
 // remembered, each address has so many; whoever has a good one pays nothing.
 func TestBadCredentialsAreLimitedByAddress(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, limits(3, "credentials"))
+	relay := relaytest.Start(t, e2e.Limits(3, "credentials"))
 	device := relay.Register(t).NewDevice(t)
 	upgrade := map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 	ended := relay.Register(t)
-	if got := (ask{method: "DELETE", path: "/v1/sessions", token: ended.Token, body: object("refreshToken", ended.Refresh)}).to(t, relay); got.status != http.StatusOK {
-		t.Fatalf("%d %s", got.status, got.body)
+	if got := (e2e.Ask{Method: "DELETE", Path: "/v1/sessions", Token: ended.Token, Body: e2e.Object("refreshToken", ended.Refresh)}).To(t, relay); got.Status != http.StatusOK {
+		t.Fatalf("%d %s", got.Status, got.Body)
 	}
-	for what, a := range map[string]ask{
-		"tickets":                      {method: "GET", path: "/v1/gateway?ticket=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", header: upgrade},
-		"malformed tickets":            {method: "GET", path: "/v1/gateway?ticket=x", header: upgrade},
-		"tokens that nobody signed":    {method: "GET", path: "/v1/devices", token: "x.y.z"},
-		"tokens beside a body of 5 kB": {method: "POST", path: "/v1/messages", token: "x.y.z", media: "application/x-protobuf", body: strings.Repeat("x", 5000)},
-		"tokens of an ended session":   {method: "GET", path: "/v1/devices", token: ended.Token},
+	for what, a := range map[string]e2e.Ask{
+		"tickets":                      {Method: "GET", Path: "/v1/gateway?ticket=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", Header: upgrade},
+		"malformed tickets":            {Method: "GET", Path: "/v1/gateway?ticket=x", Header: upgrade},
+		"tokens that nobody signed":    {Method: "GET", Path: "/v1/devices", Token: "x.y.z"},
+		"tokens beside a body of 5 kB": {Method: "POST", Path: "/v1/messages", Token: "x.y.z", Media: "application/x-protobuf", Body: strings.Repeat("x", 5000)},
+		"tokens of an ended session":   {Method: "GET", Path: "/v1/devices", Token: ended.Token},
 	} {
-		client := from(t, "127.0.3."+fmt.Sprint(1+len(what)))
+		client := e2e.From(t, "127.0.3."+fmt.Sprint(1+len(what)))
 		for range 5 { // good ones count for nothing
 			fresh := relay.Register(t)
-			if got := (ask{method: "GET", path: "/v1/devices", token: fresh.Token}).through(t, relay.API, client); got.status != http.StatusOK {
-				t.Fatalf("%s: a good token: %d %s", what, got.status, got.body)
+			if got := (e2e.Ask{Method: "GET", Path: "/v1/devices", Token: fresh.Token}).Through(t, relay.API, client); got.Status != http.StatusOK {
+				t.Fatalf("%s: a good token: %d %s", what, got.Status, got.Body)
 			}
 		}
-		if n := allowed(t, relay, client, func(int) ask { return a }); n != 3 {
+		if n := allowed(t, relay, client, func(int) e2e.Ask { return a }); n != 3 {
 			t.Errorf("%s: %d were let through, want 3", what, n)
 		}
 		// Tokens that are known to be good pass, from here too.
-		(ask{method: "GET", path: "/v1/devices", token: device.Token}).to(t, relay).want(t, 200, "")
-		(ask{method: "GET", path: "/v1/devices", token: device.Token}).through(t, relay.API, client).want(t, 200, "")
+		(e2e.Ask{Method: "GET", Path: "/v1/devices", Token: device.Token}).To(t, relay).Want(t, 200, "")
+		(e2e.Ask{Method: "GET", Path: "/v1/devices", Token: device.Token}).Through(t, relay.API, client).Want(t, 200, "")
 	}
 }

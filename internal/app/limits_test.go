@@ -1,8 +1,6 @@
 package app_test
 
 import (
-	"maps"
-	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/api"
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/limit"
 )
@@ -27,37 +26,25 @@ func rates(c *app.Config) {
 	}
 }
 
-// limits changes some limits.
-func limits(events int, names ...string) func(*app.Config) {
-	return func(c *app.Config) {
-		if c.RateLimits, c.Limits = "on", maps.Clone(c.Limits); c.Limits == nil {
-			c.Limits = map[string]limit.Rate{}
-		}
-		for _, name := range names {
-			c.Limits[name] = limit.Rate{Events: events, Per: time.Hour}
-		}
-	}
-}
-
 // allowed counts how many of six are let through; the rest must hear 429 with Retry-After.
-func allowed(t *testing.T, relay *relaytest.Relay, client *http.Client, make func(i int) ask) int {
+func allowed(t *testing.T, relay *relaytest.Relay, client *http.Client, make func(i int) e2e.Ask) int {
 	t.Helper()
 	n := 0
 	for i := range 6 {
-		got := make(i).through(t, relay.API, client)
-		if got.status != http.StatusTooManyRequests {
+		got := make(i).Through(t, relay.API, client)
+		if got.Status != http.StatusTooManyRequests {
 			n++
 			continue
 		}
-		got.want(t, 429, "rate_limited")
-		if seconds, err := strconv.Atoi(got.header.Get("Retry-After")); err != nil || seconds < 1 || seconds > 1200 {
-			t.Errorf("Retry-After is %q", got.header.Get("Retry-After"))
+		got.Want(t, 429, "rate_limited")
+		if seconds, err := strconv.Atoi(got.Header.Get("Retry-After")); err != nil || seconds < 1 || seconds > 1200 {
+			t.Errorf("Retry-After is %q", got.Header.Get("Retry-After"))
 		}
 	}
 	return n
 }
 
-func nobody(i int) ask { return logIn("nobody_"+strconv.Itoa(i), "") }
+func nobody(i int) e2e.Ask { return e2e.LogIn("nobody_"+strconv.Itoa(i), "") }
 
 func TestEveryRateIsLimitedByItself(t *testing.T) {
 	t.Parallel()
@@ -67,30 +54,38 @@ func TestEveryRateIsLimitedByItself(t *testing.T) {
 	for _, c := range []struct {
 		what string
 		want int
-		make func(i int) ask
+		make func(i int) e2e.Ask
 	}{
-		{"register", 2, func(i int) ask { return register("limited_"+strconv.Itoa(i), relaytest.Password) }},
+		{"register", 2, func(i int) e2e.Ask { return e2e.Register("limited_"+strconv.Itoa(i), relaytest.Password) }},
 		{"log in", 3, nobody},
-		{"refresh", 3, func(int) ask { return refresh("x") }},
-		{"change password and delete account", 3, func(i int) ask {
+		{"refresh", 3, func(int) e2e.Ask { return e2e.Refresh("x") }},
+		{"change password and delete account", 3, func(i int) e2e.Ask {
 			if i%2 == 0 {
-				return ask{method: "DELETE", path: "/v1/account", token: device.Token, body: object("password", "")}
+				return e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token, Body: e2e.Object("password", "")}
 			}
-			return ask{method: "PUT", path: "/v1/account/password", token: user.Token,
-				body: object("currentPassword", "", "newPassword", relaytest.Password)}
+			return e2e.Ask{Method: "PUT", Path: "/v1/account/password", Token: user.Token,
+				Body: e2e.Object("currentPassword", "", "newPassword", relaytest.Password)}
 		}},
-		{"keys, after two devices", 1, func(int) ask { return ask{method: "POST", path: "/v1/devices/keys", token: device.Token, body: "{}"} }},
-		{"bundles", 3, func(int) ask { return ask{method: "GET", path: "/v1/users/" + user.ID.String(), token: device.Token} }},
-		{"bundles, by another device", 0, func(int) ask { return ask{method: "GET", path: "/v1/users/" + user.ID.String(), token: target.Token} }},
-		{"bundles of another user", 3, func(int) ask { return ask{method: "GET", path: "/v1/users/" + device.ID.String(), token: device.Token} }},
-		{"sends", 3, func(int) ask {
-			return ask{method: "POST", path: "/v1/messages", token: device.Token, media: "application/x-protobuf"}
+		{"keys, after two devices", 1, func(int) e2e.Ask {
+			return e2e.Ask{Method: "POST", Path: "/v1/devices/keys", Token: device.Token, Body: "{}"}
 		}},
-		{"sends, by another device", 3, func(int) ask {
-			return ask{method: "POST", path: "/v1/messages", token: target.Token, media: "application/x-protobuf"}
+		{"bundles", 3, func(int) e2e.Ask {
+			return e2e.Ask{Method: "GET", Path: "/v1/users/" + user.ID.String(), Token: device.Token}
 		}},
-		{"tickets", 3, func(int) ask { return ask{method: "POST", path: "/v1/gateway/ticket", token: device.Token} }},
-		{"exports", 3, func(int) ask { return ask{method: "GET", path: "/v1/account", token: device.Token} }},
+		{"bundles, by another device", 0, func(int) e2e.Ask {
+			return e2e.Ask{Method: "GET", Path: "/v1/users/" + user.ID.String(), Token: target.Token}
+		}},
+		{"bundles of another user", 3, func(int) e2e.Ask {
+			return e2e.Ask{Method: "GET", Path: "/v1/users/" + device.ID.String(), Token: device.Token}
+		}},
+		{"sends", 3, func(int) e2e.Ask {
+			return e2e.Ask{Method: "POST", Path: "/v1/messages", Token: device.Token, Media: "application/x-protobuf"}
+		}},
+		{"sends, by another device", 3, func(int) e2e.Ask {
+			return e2e.Ask{Method: "POST", Path: "/v1/messages", Token: target.Token, Media: "application/x-protobuf"}
+		}},
+		{"tickets", 3, func(int) e2e.Ask { return e2e.Ask{Method: "POST", Path: "/v1/gateway/ticket", Token: device.Token} }},
+		{"exports", 3, func(int) e2e.Ask { return e2e.Ask{Method: "GET", Path: "/v1/account", Token: device.Token} }},
 	} {
 		if n := allowed(t, relay, relay.HTTP(), c.make); n != c.want {
 			t.Errorf("%s: %d were let through, want %d", c.what, n, c.want)
@@ -105,8 +100,8 @@ func TestEveryRateIsLimitedByItself(t *testing.T) {
 func TestALimitComesBackWithTime(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, rates, func(c *app.Config) { c.Limits["log-in"] = limit.Rate{Events: 1, Per: 300 * time.Millisecond} })
-	nobody(0).to(t, relay).want(t, 401, "wrong_credentials")
-	relaytest.Eventually(t, "another log-in is let through", func() bool { return nobody(1).to(t, relay).status == 401 })
+	nobody(0).To(t, relay).Want(t, 401, "wrong_credentials")
+	relaytest.Eventually(t, "another log-in is let through", func() bool { return nobody(1).To(t, relay).Status == 401 })
 }
 
 func TestRateLimitsCanBeOff(t *testing.T) {
@@ -116,23 +111,14 @@ func TestRateLimitsCanBeOff(t *testing.T) {
 		t.Errorf("%d were let through", n)
 	}
 	// Size limits stay.
-	ask{method: "POST", path: "/v1/users", body: `{"username":"` + string(make([]byte, 600<<10)) + `"}`}.to(t, relay).want(t, 413, "body_too_large")
-}
-
-// from is a client with an address of its own: all of 127.0.0.0/8 is this machine.
-func from(t *testing.T, address string) *http.Client {
-	t.Helper()
-	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
-	transport := &http.Transport{DialContext: dialer.DialContext}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: relaytest.Validated(t, transport), Timeout: relaytest.Patience}
+	e2e.Ask{Method: "POST", Path: "/v1/users", Body: `{"username":"` + string(make([]byte, 600<<10)) + `"}`}.To(t, relay).Want(t, 413, "body_too_large")
 }
 
 // forwarded is a log-in that claims to come from somewhere.
-func forwarded(claim string) func(int) ask {
-	return func(i int) ask {
+func forwarded(claim string) func(int) e2e.Ask {
+	return func(i int) e2e.Ask {
 		a := nobody(i)
-		a.header = map[string]string{"X-Forwarded-For": strings.ReplaceAll(claim, "#", strconv.Itoa(i))}
+		a.Header = map[string]string{"X-Forwarded-For": strings.ReplaceAll(claim, "#", strconv.Itoa(i))}
 		return a
 	}
 }
@@ -140,7 +126,7 @@ func forwarded(claim string) func(int) ask {
 func TestAnAddressIsTheSocketsUnlessAProxyIsTrusted(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, rates)
-	one, two := from(t, "127.0.0.2"), from(t, "127.0.0.3")
+	one, two := e2e.From(t, "127.0.0.2"), e2e.From(t, "127.0.0.3")
 	if n := allowed(t, relay, one, forwarded("192.0.2.#")); n != 3 {
 		t.Errorf("a client that nobody trusts made up addresses: %d", n)
 	}
@@ -154,11 +140,11 @@ func TestATrustedProxySaysWhereARequestComesFrom(t *testing.T) {
 	relay := relaytest.Start(t, rates, func(c *app.Config) {
 		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.1.0/24"), netip.MustParsePrefix("2001:db8:ffff::/48")}
 	})
-	proxy, outsider := from(t, "127.0.1.1"), from(t, "127.0.0.1")
+	proxy, outsider := e2e.From(t, "127.0.1.1"), e2e.From(t, "127.0.0.1")
 	for _, c := range []struct {
 		what   string
 		client *http.Client
-		make   func(int) ask
+		make   func(int) e2e.Ask
 		want   int
 	}{
 		{"each client has its own", proxy, forwarded("192.0.2.#"), 6},

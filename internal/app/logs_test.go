@@ -2,7 +2,6 @@ package app_test
 
 import (
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -17,36 +16,10 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
-
-// secrets are what the log must not hold, by what they are.
-type secrets map[string][]string
-
-func (s secrets) text(what string, values ...string) { s[what] = append(s[what], values...) }
-
-// raw adds bytes in every form in which they might be written.
-func (s secrets) raw(what string, b []byte) {
-	s.text(what, base64.StdEncoding.EncodeToString(b), base64.RawURLEncoding.EncodeToString(b), hex.EncodeToString(b), string(b))
-}
-
-func (s secrets) id(what string, id uuid.UUID) {
-	s.raw(what, id[:])
-	s.text(what, id.String())
-}
-
-func (s secrets) tokens(t testing.TB, access, refresh string) {
-	parts := strings.Split(access, ".")
-	s.text("access token", access, parts[1], parts[2])
-	_, secret, _ := strings.Cut(refresh, ".")
-	s.text("refresh token", refresh, secret)
-	session, err := uuid.Parse(relaytest.Claims(t, access)["sid"].(string))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.id("session", session)
-}
 
 // TestALogTellsNothingAboutAnybody plays a full session, errors included, from an address of its own, and
 // looks for everything that it must not find in a log at the most talkative level.
@@ -54,11 +27,11 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 	t.Parallel()
 	const address = "127.0.7.77"
 	relay := relaytest.Start(t)
-	outside := from(t, address)
-	found := secrets{}
-	found.text("address", address)
-	found.text("password", relaytest.Password, "a wrong password here", "another good password")
-	found.text("database", relay.DatabaseURL)
+	outside := e2e.From(t, address)
+	found := e2e.Secrets{}
+	found.Text("address", address)
+	found.Text("password", relaytest.Password, "a wrong password here", "another good password")
+	found.Text("database", relay.DatabaseURL)
 
 	member := func(name string) (user *relaytest.User, device *relaytest.Device) {
 		user = relay.Register(t)
@@ -66,20 +39,20 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 		upload := relaytest.NewDevice(identity, 3, 2)
 		upload.Name = &name
 		device = user.NewDeviceWith(t, identity, upload)
-		found.text("names", user.Name, name)
-		found.id("user", user.ID)
-		found.id("device", device.ID)
-		found.tokens(t, user.Token, user.Refresh)
-		found.tokens(t, device.Token, device.Refresh)
-		found.raw("identity key", identity.Public)
-		found.raw("private key", identity.Private)
-		found.raw("signed key", upload.SignedPreKey.PublicKey)
-		found.raw("signature", upload.SignedPreKey.Signature)
+		found.Text("names", user.Name, name)
+		found.ID("user", user.ID)
+		found.ID("device", device.ID)
+		found.Tokens(t, user.Token, user.Refresh)
+		found.Tokens(t, device.Token, device.Refresh)
+		found.Raw("identity key", identity.Public)
+		found.Raw("private key", identity.Private)
+		found.Raw("signed key", upload.SignedPreKey.PublicKey)
+		found.Raw("signature", upload.SignedPreKey.Signature)
 		for _, k := range upload.OneTimePreKeys {
-			found.raw("one-time key", k.PublicKey)
+			found.Raw("one-time key", k.PublicKey)
 		}
 		for _, k := range upload.KyberPreKeys {
-			found.raw("Kyber key", k.PublicKey)
+			found.Raw("Kyber key", k.PublicKey)
 		}
 		return user, device
 	}
@@ -87,57 +60,57 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 	bobUser, bob := member("Bob's telephone")
 
 	// What goes wrong.
-	asks := []ask{logIn(aliceUser.Name, "a wrong password here"), logIn("unknown_somebody", relaytest.Password), register(aliceUser.Name, relaytest.Password),
-		refresh("not-a-refresh-token"), logOut(alice.Token, bob.Refresh), {method: "DELETE", path: "/v1/account", token: alice.Token, body: object("password", "a wrong password here")},
-		{method: "GET", path: "/v1/devices/" + bob.ID.String(), token: alice.Token}, {method: "GET", path: "/v1/users/" + bobUser.ID.String(), token: aliceUser.Token},
-		{method: "GET", path: "/v1/users/" + bobUser.ID.String(), token: alice.Token}, {method: "GET", path: "/v1/nothing/" + bobUser.ID.String()},
-		{method: "POST", path: "/v1/devices", token: aliceUser.Token, body: `{"identityKey":"` + base64.StdEncoding.EncodeToString(alice.Identity.Public) + `"}`},
-		{method: "POST", path: "/v1/messages", token: alice.Token, media: "application/x-protobuf", body: "no protobuf " + bob.ID.String()},
-		{method: "GET", path: "/v1/gateway?ticket=a-wrong-ticket", header: upgrade}}
-	found.text("made up", "unknown_somebody", "not-a-refresh-token", "a-wrong-ticket", "no protobuf")
+	asks := []e2e.Ask{e2e.LogIn(aliceUser.Name, "a wrong password here"), e2e.LogIn("unknown_somebody", relaytest.Password), e2e.Register(aliceUser.Name, relaytest.Password),
+		e2e.Refresh("not-a-refresh-token"), {Method: "DELETE", Path: "/v1/sessions", Token: alice.Token, Body: e2e.Object("refreshToken", bob.Refresh)}, {Method: "DELETE", Path: "/v1/account", Token: alice.Token, Body: e2e.Object("password", "a wrong password here")},
+		{Method: "GET", Path: "/v1/devices/" + bob.ID.String(), Token: alice.Token}, {Method: "GET", Path: "/v1/users/" + bobUser.ID.String(), Token: aliceUser.Token},
+		{Method: "GET", Path: "/v1/users/" + bobUser.ID.String(), Token: alice.Token}, {Method: "GET", Path: "/v1/nothing/" + bobUser.ID.String()},
+		{Method: "POST", Path: "/v1/devices", Token: aliceUser.Token, Body: `{"identityKey":"` + base64.StdEncoding.EncodeToString(alice.Identity.Public) + `"}`},
+		{Method: "POST", Path: "/v1/messages", Token: alice.Token, Media: "application/x-protobuf", Body: "no protobuf " + bob.ID.String()},
+		{Method: "GET", Path: "/v1/gateway?ticket=a-wrong-ticket", Header: e2e.Upgrade}}
+	found.Text("made up", "unknown_somebody", "not-a-refresh-token", "a-wrong-ticket", "no protobuf")
 	for _, a := range asks {
-		a.through(t, relay.API, outside)
+		a.Through(t, relay.API, outside)
 	}
 
 	// Blobs: what is stored, what is refused, what the store has lost.
 	secret := strings.Repeat("ciphertext of an attachment ", 3)
-	found.text("ciphertext", secret[:20])
-	attachment := ask{method: "POST", path: "/v1/attachments", token: alice.Token, media: octets, body: secret}
-	attached := uuid.MustParse(attachment.through(t, relay.API, outside).want(t, 201, "").member(t, "id"))
-	found.id("attachment", attached)
-	attachment.token = aliceUser.Token
-	attachment.through(t, relay.API, outside).want(t, 403, "device_required")
-	backup := ask{method: "POST", path: "/v1/backup", token: alice.Token, media: octets, body: secret, header: map[string]string{"If-None-Match": "*"}}
-	backup.through(t, relay.API, outside).want(t, 200, "")
-	backup.through(t, relay.API, outside).want(t, 412, "precondition_failed")
-	download := ask{method: "GET", path: "/v1/attachments/" + attached.String(), token: bob.Token, header: map[string]string{"Range": "bytes=5-9"}}
-	download.through(t, relay.API, outside).want(t, 206, "")
+	found.Text("ciphertext", secret[:20])
+	attachment := e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: alice.Token, Media: e2e.Octets, Body: secret}
+	attached := uuid.MustParse(attachment.Through(t, relay.API, outside).Want(t, 201, "").Member(t, "id"))
+	found.ID("attachment", attached)
+	attachment.Token = aliceUser.Token
+	attachment.Through(t, relay.API, outside).Want(t, 403, "device_required")
+	backup := e2e.Ask{Method: "POST", Path: "/v1/backup", Token: alice.Token, Media: e2e.Octets, Body: secret, Header: map[string]string{"If-None-Match": "*"}}
+	backup.Through(t, relay.API, outside).Want(t, 200, "")
+	backup.Through(t, relay.API, outside).Want(t, 412, "precondition_failed")
+	download := e2e.Ask{Method: "GET", Path: "/v1/attachments/" + attached.String(), Token: bob.Token, Header: map[string]string{"Range": "bytes=5-9"}}
+	download.Through(t, relay.API, outside).Want(t, 206, "")
 	if err := os.Remove(filepath.Join(relay.Blobs, "attachments", attached.String())); err != nil {
 		t.Fatal(err)
 	}
-	download.through(t, relay.API, outside).want(t, 500, "internal")
+	download.Through(t, relay.API, outside).Want(t, 500, "internal")
 
 	// Mail, offline and live, by ticket.
-	found.raw("ciphertext", []byte("ciphertext of the first"))
-	found.raw("ciphertext", []byte("ciphertext of the second"))
+	found.Raw("ciphertext", []byte("ciphertext of the first"))
+	found.Raw("ciphertext", []byte("ciphertext of the second"))
 	submission := relaytest.To(bob.ID, "ciphertext of the first")
 	body, err := proto.Marshal(&obscurapb.SendMessageRequest{Messages: []*obscurapb.Submission{submission, relaytest.To(uuid.New(), "ciphertext of the second")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	key := uuid.New()
-	found.id("idempotency key", key)
-	found.id("submission", uuid.UUID(submission.GetSubmissionId()))
-	ask{method: "POST", path: "/v1/messages", token: alice.Token, media: "application/x-protobuf", body: string(body),
-		header: map[string]string{"Idempotency-Key": key.String()}}.through(t, relay.API, outside).want(t, 200, "")
-	ticket := ask{method: "POST", path: "/v1/gateway/ticket", token: bob.Token}.through(t, relay.API, outside).want(t, 201, "").member(t, "ticket")
-	found.text("ticket", ticket)
+	found.ID("idempotency key", key)
+	found.ID("submission", uuid.UUID(submission.GetSubmissionId()))
+	e2e.Ask{Method: "POST", Path: "/v1/messages", Token: alice.Token, Media: "application/x-protobuf", Body: string(body),
+		Header: map[string]string{"Idempotency-Key": key.String()}}.Through(t, relay.API, outside).Want(t, 200, "")
+	ticket := e2e.Ask{Method: "POST", Path: "/v1/gateway/ticket", Token: bob.Token}.Through(t, relay.API, outside).Want(t, 201, "").Member(t, "ticket")
+	found.Text("ticket", ticket)
 	socket, response, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(relay.API, "http")+"/v1/gateway?ticket="+ticket, //nolint:bodyclose // the library closes it
 		&websocket.DialOptions{HTTPClient: outside, HTTPHeader: http.Header{"Cookie": {"crumb=secretcookie"}}})
 	if err != nil {
 		t.Fatalf("%v %v", err, response)
 	}
-	found.text("cookie", "secretcookie")
+	found.Text("cookie", "secretcookie")
 	read := &relaytest.Socket{Conn: socket}
 	for acknowledged := false; !acknowledged; {
 		frame, err := read.Frame()
@@ -145,7 +118,7 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range frame.GetEnvelopeBatch().GetEnvelopes() {
-			found.id("envelope", uuid.UUID(e.GetId()))
+			found.ID("envelope", uuid.UUID(e.GetId()))
 			ack, _ := proto.Marshal(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{MessageIds: [][]byte{e.GetId()}}}})
 			if err := socket.Write(t.Context(), websocket.MessageBinary, ack); err != nil {
 				t.Fatal(err)
@@ -160,7 +133,7 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 	if code := read.CloseCode(); code != 1008 {
 		t.Errorf("closed with %d", code)
 	}
-	found.text("frame", "text frame of garbage")
+	found.Text("frame", "text frame of garbage")
 
 	// A takeover, a new password, the end.
 	identity := prekeytest.NewIdentity()
@@ -168,12 +141,12 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 	if got, err := bob.UploadKeysWithResponse(t.Context(), client.KeyUpload{IdentityKey: &id, RegistrationID: &registration, SignedPreKey: &signed}); err != nil || got.StatusCode() != 200 {
 		t.Fatalf("%v, %s", err, got.Body)
 	}
-	found.raw("identity key", identity.Public)
-	changed := ask{method: "PUT", path: "/v1/account/password", token: alice.Token,
-		body: object("currentPassword", relaytest.Password, "newPassword", "another good password")}.through(t, relay.API, outside).want(t, 200, "")
-	found.tokens(t, changed.member(t, "token"), changed.member(t, "refreshToken"))
-	ask{method: "DELETE", path: "/v1/account", token: changed.member(t, "token"), body: object("password", "another good password")}.
-		through(t, relay.API, outside).want(t, 200, "")
+	found.Raw("identity key", identity.Public)
+	changed := e2e.Ask{Method: "PUT", Path: "/v1/account/password", Token: alice.Token,
+		Body: e2e.Object("currentPassword", relaytest.Password, "newPassword", "another good password")}.Through(t, relay.API, outside).Want(t, 200, "")
+	found.Tokens(t, changed.Member(t, "token"), changed.Member(t, "refreshToken"))
+	e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: changed.Member(t, "token"), Body: e2e.Object("password", "another good password")}.
+		Through(t, relay.API, outside).Want(t, 200, "")
 
 	// A client that breaks off, and a database that fails.
 	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).Dial("tcp", strings.TrimPrefix(relay.API, "http://"))
@@ -182,8 +155,8 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 	}
 	_, _ = conn.Write([]byte("POST /v1/users HTTP/1.1\r\nContent-Length: 99\r\n\r\n" + relaytest.Password))
 	_ = conn.Close()
-	execute(t, inside(t, relay), "ALTER TABLE users RENAME COLUMN password_hash TO gone")
-	logIn(bobUser.Name, relaytest.Password).through(t, relay.API, outside).want(t, 500, "internal")
+	e2e.Execute(t, e2e.Database(t, relay), "ALTER TABLE users RENAME COLUMN password_hash TO gone")
+	e2e.LogIn(bobUser.Name, relaytest.Password).Through(t, relay.API, outside).Want(t, 500, "internal")
 	relay.Stop()
 
 	log := relay.Log.String()
@@ -204,26 +177,26 @@ func TestEveryRequestHasOneLineWithItsOperation(t *testing.T) {
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
 	for _, c := range []struct {
-		ask       ask
+		ask       e2e.Ask
 		operation string
 		status    int
 	}{
-		{ask{method: "GET", path: "/v1/account", token: device.Token}, "getAccount", 200},
-		{ask{method: "GET", path: "/v1/account"}, "getAccount", 401},
-		{ask{method: "GET", path: "/v1/devices/" + uuid.NewString(), token: device.Token}, "getDevice", 404},
-		{ask{method: "POST", path: "/v1/users", body: "{"}, "createUser", 400},
-		{ask{method: "GET", path: "/v1/nothing"}, "none", 404},
-		{ask{method: "PATCH", path: "/v1/users"}, "none", 405},
-		{ask{method: "FROB", path: "/v1/users"}, "none", 405},
-		{ask{method: "GET", path: "/v1/gateway?ticket=x", header: upgrade}, "connectGateway", 401},
-		{ask{method: "GET", path: "/v1/account", header: map[string]string{"X-Long": strings.Repeat("a", 20_000)}}, "none", 431},
-		{ask{method: "POST", path: "/v1/attachments", token: device.Token, media: octets, body: "x"}, "uploadAttachment", 201},
-		{ask{method: "POST", path: "/v1/attachments", media: octets, body: "x"}, "uploadAttachment", 401},
-		{ask{method: "POST", path: "/v1/backup", token: device.Token, media: octets, body: "x", header: map[string]string{"If-None-Match": "*"}}, "uploadBackup", 400},
-		{ask{method: "GET", path: "/v1/attachments/" + attach(t, device, random(t, 100_000)).ID.String(), token: device.Token}, "downloadAttachment", 200},
+		{e2e.Ask{Method: "GET", Path: "/v1/account", Token: device.Token}, "getAccount", 200},
+		{e2e.Ask{Method: "GET", Path: "/v1/account"}, "getAccount", 401},
+		{e2e.Ask{Method: "GET", Path: "/v1/devices/" + uuid.NewString(), Token: device.Token}, "getDevice", 404},
+		{e2e.Ask{Method: "POST", Path: "/v1/users", Body: "{"}, "createUser", 400},
+		{e2e.Ask{Method: "GET", Path: "/v1/nothing"}, "none", 404},
+		{e2e.Ask{Method: "PATCH", Path: "/v1/users"}, "none", 405},
+		{e2e.Ask{Method: "FROB", Path: "/v1/users"}, "none", 405},
+		{e2e.Ask{Method: "GET", Path: "/v1/gateway?ticket=x", Header: e2e.Upgrade}, "connectGateway", 401},
+		{e2e.Ask{Method: "GET", Path: "/v1/account", Header: map[string]string{"X-Long": strings.Repeat("a", 20_000)}}, "none", 431},
+		{e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: device.Token, Media: e2e.Octets, Body: "x"}, "uploadAttachment", 201},
+		{e2e.Ask{Method: "POST", Path: "/v1/attachments", Media: e2e.Octets, Body: "x"}, "uploadAttachment", 401},
+		{e2e.Ask{Method: "POST", Path: "/v1/backup", Token: device.Token, Media: e2e.Octets, Body: "x", Header: map[string]string{"If-None-Match": "*"}}, "uploadBackup", 400},
+		{e2e.Ask{Method: "GET", Path: "/v1/attachments/" + e2e.Attach(t, device, e2e.Random(t, 100_000)).ID.String(), Token: device.Token}, "downloadAttachment", 200},
 	} {
-		got := c.ask.to(t, relay)
-		id := got.header.Get("X-Request-Id")
+		got := c.ask.To(t, relay)
+		id := got.Header.Get("X-Request-Id")
 		var lines []string
 		relaytest.Eventually(t, "the request has its line", func() bool {
 			lines = nil
@@ -245,9 +218,9 @@ func TestEveryRequestHasOneLineWithItsOperation(t *testing.T) {
 		if err := json.Unmarshal([]byte(lines[0]), &line); err != nil {
 			t.Fatal(err)
 		}
-		if len(lines) != 1 || line.Msg != "request" || line.Operation != c.operation || line.Status != c.status || got.status != c.status ||
-			line.RequestID != id || line.BytesIn == nil || line.BytesOut != len(got.body) {
-			t.Errorf("%s %.30s: %s", c.ask.method, c.ask.path, lines)
+		if len(lines) != 1 || line.Msg != "request" || line.Operation != c.operation || line.Status != c.status || got.Status != c.status ||
+			line.RequestID != id || line.BytesIn == nil || line.BytesOut != len(got.Body) {
+			t.Errorf("%s %.30s: %s", c.ask.Method, c.ask.Path, lines)
 		}
 	}
 }

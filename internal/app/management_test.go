@@ -1,67 +1,51 @@
 package app_test
 
 import (
-	"encoding/json"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
-// manage asks the management port.
-func manage(t testing.TB, relay *relaytest.Relay, path string) (int, string) {
-	t.Helper()
-	transport := &http.Transport{DisableKeepAlives: true}
-	got := ask{method: "GET", path: path}.through(t, relay.Management, &http.Client{Transport: transport, Timeout: relaytest.Patience})
-	return got.status, string(got.body)
-}
-
-func readiness(t testing.TB, relay *relaytest.Relay) (int, map[string]string) {
-	t.Helper()
-	status, body := manage(t, relay, "/readyz")
-	parts := map[string]string{}
-	if err := json.Unmarshal([]byte(body), &parts); err != nil {
-		t.Fatalf("not JSON: %s", body)
-	}
-	return status, parts
-}
-
 func TestReadyzNamesThePartThatIsAway(t *testing.T) {
 	t.Parallel()
-	w, through := newWall(t, testdb.NewURL(t))
+	w, through := e2e.NewWall(t, testdb.NewURL(t))
 	relay := relaytest.StartOn(t, through)
-	ready := func() bool { status, parts := readiness(t, relay); return status == 200 && parts["status"] == "ready" }
+	ready := func() bool {
+		status, parts := e2e.Readiness(t, relay)
+		return status == 200 && parts["status"] == "ready"
+	}
 	relaytest.Eventually(t, "the relay is ready", ready)
 
 	// Notices stop while their connection looks alive.
-	w.freeze("obscura-notices")
-	status, parts := readiness(t, relay)
+	w.Freeze("obscura-notices")
+	status, parts := e2e.Readiness(t, relay)
 	if status != 503 || parts["database"] != "ok" || parts["notices"] != "unavailable" || parts["status"] != "unavailable" {
 		t.Errorf("without notices: %d %v", status, parts)
 	}
-	w.freeze("")
+	w.Freeze("")
 	relaytest.Eventually(t, "the relay is ready again", ready)
 
-	w.leave()
-	status, parts = readiness(t, relay)
+	w.Leave()
+	status, parts = e2e.Readiness(t, relay)
 	if status != 503 || parts["database"] == "ok" || parts["status"] == "ready" {
 		t.Errorf("without a database: %d %v", status, parts)
 	}
-	if status, _ := manage(t, relay, "/livez"); status != 200 {
+	if status, _ := e2e.Manage(t, relay, "/livez"); status != 200 {
 		t.Errorf("/livez says %d while the database is unavailable", status)
 	}
-	register("not_now", relaytest.Password).to(t, relay).want(t, 503, "unavailable")
-	ask{method: "GET", path: "/openapi.yaml"}.to(t, relay).want(t, 200, "")
-	w.comeBack()
+	e2e.Register("not_now", relaytest.Password).To(t, relay).Want(t, 503, "unavailable")
+	e2e.Ask{Method: "GET", Path: "/openapi.yaml"}.To(t, relay).Want(t, 200, "")
+	w.ComeBack()
 	relaytest.Eventually(t, "the relay is ready again", ready)
-	register("now", relaytest.Password).to(t, relay).want(t, 201, "")
+	e2e.Register("now", relaytest.Password).To(t, relay).Want(t, 201, "")
 }
 
 // A database that answers questions and takes no mail is not ready: its words, the metric and the log say so.
@@ -90,11 +74,11 @@ func TestReadyzWrites(t *testing.T) {
 			}
 			pool.Reset()
 		}
-		relaytest.Eventually(t, "the relay is ready", func() bool { status, _ := readiness(t, relay); return status == 200 })
+		relaytest.Eventually(t, "the relay is ready", func() bool { status, _ := e2e.Readiness(t, relay); return status == 200 })
 		before := len(relay.Log.String())
 		change(c.damage)
 		relaytest.Eventually(t, name+": /readyz says so", func() bool {
-			status, parts := readiness(t, relay)
+			status, parts := e2e.Readiness(t, relay)
 			return status == 503 && parts["status"] == "unavailable" && parts["database"] == "unavailable" && parts["blobs"] == "ok" &&
 				strings.Contains(relay.Log.String()[before:], "SQLSTATE "+c.state)
 		})
@@ -104,7 +88,7 @@ func TestReadyzWrites(t *testing.T) {
 		change(c.repair)
 	}
 	relaytest.Eventually(t, "the relay is ready again", func() bool {
-		status, parts := readiness(t, relay)
+		status, parts := e2e.Readiness(t, relay)
 		return status == 200 && parts["database"] == "ok" && metric(t, relay, `obscura_ready{part="database"}`) == "1"
 	})
 	if !strings.Contains(relay.Log.String(), "a part is available again") {
@@ -125,7 +109,7 @@ func TestReadyzWrites(t *testing.T) {
 func TestAnAskerWhoLeavesMakesNoPartUnavailable(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	relaytest.Eventually(t, "the relay is ready", func() bool { status, _ := readiness(t, relay); return status == 200 })
+	relaytest.Eventually(t, "the relay is ready", func() bool { status, _ := e2e.Readiness(t, relay); return status == 200 })
 	before := len(relay.Log.String())
 	for range 30 {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(relay.Management, "http://"))
@@ -151,10 +135,10 @@ func TestManagementIsAListenerOfItsOwn(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	for _, path := range []string{"/livez", "/readyz", "/metrics"} {
-		ask{method: "GET", path: path}.to(t, relay).want(t, 404, "not_found")
-		relaytest.Eventually(t, path+" answers", func() bool { status, _ := manage(t, relay, path); return status == 200 })
+		e2e.Ask{Method: "GET", Path: path}.To(t, relay).Want(t, 404, "not_found")
+		relaytest.Eventually(t, path+" answers", func() bool { status, _ := e2e.Manage(t, relay, path); return status == 200 })
 	}
-	if status, _ := manage(t, relay, "/v1/account"); status != 404 {
+	if status, _ := e2e.Manage(t, relay, "/v1/account"); status != 404 {
 		t.Errorf("the API is on the management port: %d", status)
 	}
 }
@@ -162,7 +146,7 @@ func TestManagementIsAListenerOfItsOwn(t *testing.T) {
 // metric reads one sample, "" when there is none.
 func metric(t testing.TB, relay *relaytest.Relay, name string) string {
 	t.Helper()
-	_, text := manage(t, relay, "/metrics")
+	_, text := e2e.Manage(t, relay, "/metrics")
 	for line := range strings.Lines(text) {
 		if rest, found := strings.CutPrefix(line, name+" "); found {
 			return strings.TrimSpace(rest)
@@ -179,11 +163,11 @@ func TestMetricsCountWithoutNamingAnybody(t *testing.T) {
 	socket := bob.Connect(t)
 	backlog, _, _ := socket.Drain()
 	socket.Ack(backlog...)
-	ask{method: "GET", path: "/v1/nothing/" + alice.ID.String()}.to(t, relay).want(t, 404, "not_found")
-	ask{method: "GET", path: "/v1/account", token: "x"}.to(t, relay).want(t, 401, "unauthorized")
-	w := dialWire(t, relay)
-	w.send("GET /v1/account HTTP/1.1\r\nHost: x\r\nX-Long: " + strings.Repeat("x", 20_000) + "\r\n\r\n")
-	w.reply().want(t, 431, "headers_too_large")
+	e2e.Ask{Method: "GET", Path: "/v1/nothing/" + alice.ID.String()}.To(t, relay).Want(t, 404, "not_found")
+	e2e.Ask{Method: "GET", Path: "/v1/account", Token: "x"}.To(t, relay).Want(t, 401, "unauthorized")
+	w := e2e.DialWire(t, relay)
+	w.Send("GET /v1/account HTTP/1.1\r\nHost: x\r\nX-Long: " + strings.Repeat("x", 20_000) + "\r\n\r\n")
+	w.Reply().Want(t, 431, "headers_too_large")
 	for name, want := range map[string]string{
 		`obscura_request_duration_seconds_count{operation="createUser",status="201"}`:   "2",
 		`obscura_request_duration_seconds_count{operation="createDevice",status="201"}`: "2",
@@ -202,7 +186,7 @@ func TestMetricsCountWithoutNamingAnybody(t *testing.T) {
 	} {
 		relaytest.Eventually(t, name+" is "+want, func() bool { return metric(t, relay, name) == want })
 	}
-	_, text := manage(t, relay, "/metrics")
+	_, text := e2e.Manage(t, relay, "/metrics")
 	if !strings.Contains(text, `pgxpool_max_conns{pool="requests"}`) && !strings.Contains(text, `pool="requests"`) {
 		t.Error("nothing about the pool")
 	}

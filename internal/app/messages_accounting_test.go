@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -51,7 +52,7 @@ func (l *ledger) note(t *testing.T, socket *relaytest.Socket) []*obscurapb.Envel
 // settled waits until the relay has worked on what was acknowledged.
 func (l *ledger) settled(t *testing.T, db *pgxpool.Pool, device uuid.UUID) {
 	t.Helper()
-	pending(t, db, device, len(l.pending))
+	e2e.Pending(t, db, device, len(l.pending))
 }
 
 func TestAcceptedIsDeliveredPlusPendingPlusGaps(t *testing.T) {
@@ -59,7 +60,7 @@ func TestAcceptedIsDeliveredPlusPendingPlusGaps(t *testing.T) {
 	relay := relaytest.Start(t)
 	senders := []*relaytest.Device{relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)}
 	bob := relay.Register(t).NewDevice(t)
-	db := openDatabase(t, relay)
+	db := e2e.Database(t, relay)
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -68,7 +69,7 @@ func TestAcceptedIsDeliveredPlusPendingPlusGaps(t *testing.T) {
 		switch random.IntN(5) {
 		case 0, 1: // a few, or more than a mailbox holds
 			n := []int{1, 7, 60, 450}[random.IntN(4)]
-			sendMany(t, senders[random.IntN(len(senders))], bob, "m", n)
+			e2e.SendMany(t, senders[random.IntN(len(senders))], bob, "m", n)
 			l.accepted += uint64(n)
 		case 2, 3: // a connection that acknowledges some
 			socket := bob.Connect(t)
@@ -87,7 +88,7 @@ func TestAcceptedIsDeliveredPlusPendingPlusGaps(t *testing.T) {
 				some = some[n:]
 			}
 			l.settled(t, db, bob.ID)
-			disconnect(socket)
+			e2e.Disconnect(socket)
 		case 4: // the oldest expire
 			if _, err := db.Exec(t.Context(), `UPDATE messages SET accepted_at = now() - interval '31 days'
 				WHERE seq <= (SELECT min(seq) + $1 FROM messages)`, random.IntN(40)); err != nil {

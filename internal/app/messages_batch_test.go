@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -55,10 +57,10 @@ func TestSubmissionsFailOneByOneAndTheOthersAreStored(t *testing.T) {
 		}
 	}
 	backlog, _, _ := bob.Connect(t).Drain()
-	if texts(backlog) != "first second third" {
-		t.Errorf("stored: %s", texts(backlog))
+	if e2e.Texts(backlog) != "first second third" {
+		t.Errorf("stored: %s", e2e.Texts(backlog))
 	}
-	inOrder(t, backlog, 1)
+	e2e.InOrder(t, backlog, 1)
 }
 
 func TestAnEmptyBatchIsStoredAtOnce(t *testing.T) {
@@ -106,7 +108,7 @@ func TestARequestCarriesAtMost100Submissions(t *testing.T) {
 		t.Errorf("100: %v", failed)
 	}
 	backlog, _, last := bob.Connect(t).Drain()
-	if inOrder(t, backlog, 1); last != 100 || len(backlog) != 100 {
+	if e2e.InOrder(t, backlog, 1); last != 100 || len(backlog) != 100 {
 		t.Errorf("%d of %d stored", len(backlog), last)
 	}
 }
@@ -193,4 +195,27 @@ func TestAMalformedSendIsRefused(t *testing.T) {
 	if response.StatusCode != http.StatusBadRequest {
 		t.Errorf("an idempotency key that is not a UUID: status %d", response.StatusCode)
 	}
+}
+
+// post sends a body as it is and returns status and body of the answer.
+func post(t testing.TB, relay *relaytest.Relay, path, token, contentType string, body io.Reader) (int, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, relay.API+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	if contentType != "" {
+		request.Header.Set("Content-Type", contentType)
+	}
+	response, err := relay.HTTP().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(answer)
 }

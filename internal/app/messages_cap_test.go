@@ -6,34 +6,21 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
-
-// sendMany sends n messages "name-0", "name-1" and so on in batches of 100.
-func sendMany(t testing.TB, from *relaytest.Device, to *relaytest.Device, name string, n int) {
-	t.Helper()
-	for sent := 0; sent < n; {
-		var batch []*obscurapb.Submission
-		for ; sent < n && len(batch) < core.MaxSubmissions; sent++ {
-			batch = append(batch, relaytest.To(to.ID, fmt.Sprintf("%s-%d", name, sent)))
-		}
-		if failed := from.Send(t, nil, batch...); len(failed) != 0 {
-			t.Fatalf("failed: %v", failed)
-		}
-	}
-}
 
 func TestAFloodEvictsItselfAndNotOthersMail(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	friend, flooder, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	db := openDatabase(t, relay)
-	sendMany(t, friend, bob, "friend", 20)     // 1 to 20
-	sendMany(t, flooder, bob, "flooder", 1100) // 21 to 1120, of which 120 do not fit
-	if n := count(t, db, "SELECT count(*) FROM messages"); n != core.MailboxCap {
+	db := e2e.Database(t, relay)
+	e2e.SendMany(t, friend, bob, "friend", 20)     // 1 to 20
+	e2e.SendMany(t, flooder, bob, "flooder", 1100) // 21 to 1120, of which 120 do not fit
+	if n := e2e.Count(t, db, "SELECT count(*) FROM messages"); n != core.MailboxCap {
 		t.Fatalf("the mailbox holds %d", n)
 	}
-	sendMany(t, friend, bob, "late", 5) // 1121 to 1125; the flooder makes room
+	e2e.SendMany(t, friend, bob, "late", 5) // 1121 to 1125; the flooder makes room
 	envelopes, gaps, last := bob.Connect(t).Drain()
 	if last != 1125 || len(envelopes) != core.MailboxCap {
 		t.Fatalf("%d envelopes up to %d", len(envelopes), last)
@@ -41,11 +28,11 @@ func TestAFloodEvictsItselfAndNotOthersMail(t *testing.T) {
 	if len(gaps) != 1 || gaps[0].GetFrom() != 21 || gaps[0].GetTo() != 145 || gaps[0].GetReason() != obscurapb.Gap_REASON_CAP {
 		t.Errorf("gaps %v, want 21 to 145 because of the cap", gaps)
 	}
-	if texts(envelopes[:20]) != friendly("friend", 20) || texts(envelopes[995:]) != friendly("late", 5) {
+	if e2e.Texts(envelopes[:20]) != friendly("friend", 20) || e2e.Texts(envelopes[995:]) != friendly("late", 5) {
 		t.Error("the friend's mail has gone")
 	}
-	inOrder(t, envelopes[:20], 1)
-	inOrder(t, envelopes[20:], 146)
+	e2e.InOrder(t, envelopes[:20], 1)
+	e2e.InOrder(t, envelopes[20:], 146)
 }
 
 func friendly(name string, n int) string {
@@ -53,31 +40,31 @@ func friendly(name string, n int) string {
 	for i := range n {
 		all = append(all, &obscurapb.Envelope{Message: fmt.Appendf(nil, "%s-%d", name, i)})
 	}
-	return texts(all)
+	return e2e.Texts(all)
 }
 
 func TestAGapIsToldBeforeWhatFollowsItUntilALaterEnvelopeIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	sendMany(t, alice, bob, "a", 1003)
+	e2e.SendMany(t, alice, bob, "a", 1003)
 	for range 2 { // told, not settled, told again
 		socket := bob.Connect(t)
 		if frame := socket.Next(); frame.GetGap().GetFrom() != 1 || frame.GetGap().GetTo() != 3 {
 			t.Fatalf("the first frame is %v", frame)
 		}
 		envelopes, gaps, _ := socket.Drain()
-		if inOrder(t, envelopes, 4); len(envelopes) != 1000 || len(gaps) != 0 {
+		if e2e.InOrder(t, envelopes, 4); len(envelopes) != 1000 || len(gaps) != 0 {
 			t.Fatalf("%d envelopes, gaps %v", len(envelopes), gaps)
 		}
-		disconnect(socket)
+		e2e.Disconnect(socket)
 	}
 	socket := bob.Connect(t)
 	envelopes, _, _ := socket.Drain()
 	socket.Ack(envelopes[10])
-	db := openDatabase(t, relay)
-	pending(t, db, bob.ID, 999)
-	disconnect(socket)
+	db := e2e.Database(t, relay)
+	e2e.Pending(t, db, bob.ID, 999)
+	e2e.Disconnect(socket)
 	if _, gaps, _ := bob.Connect(t).Drain(); len(gaps) != 0 {
 		t.Errorf("still told: %v", gaps)
 	}
@@ -89,13 +76,13 @@ func TestAFloodWhileConnectedLosesNothingSilently(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	db := openDatabase(t, relay)
+	db := e2e.Database(t, relay)
 	socket := bob.Connect(t)
 	const total = 2500
 	flood := make(chan struct{})
 	go func() {
 		defer close(flood)
-		sendMany(t, alice, bob, "a", total)
+		e2e.SendMany(t, alice, bob, "a", total)
 	}()
 	var unacknowledged []*obscurapb.Envelope
 	for seen := uint64(0); seen < total; {
@@ -113,13 +100,13 @@ func TestAFloodWhileConnectedLosesNothingSilently(t *testing.T) {
 			seen = max(seen, e.GetSequence())
 			unacknowledged = append(unacknowledged, e)
 		}
-		if n := count(t, db, "SELECT count(*) FROM messages"); n > core.MailboxCap {
+		if n := e2e.Count(t, db, "SELECT count(*) FROM messages"); n > core.MailboxCap {
 			t.Fatalf("the mailbox holds %d", n)
 		}
 		if len(unacknowledged) >= core.MailboxCap { // the relay waits for this
 			if seen < total/2 {
 				relaytest.Eventually(t, "the flood is over", func() bool {
-					return count(t, db, "SELECT next_seq FROM mailboxes WHERE device_id = $1", bob.ID) == total+1
+					return e2e.Count(t, db, "SELECT next_seq FROM mailboxes WHERE device_id = $1", bob.ID) == total+1
 				})
 			}
 			socket.Ack(unacknowledged...)
@@ -128,5 +115,5 @@ func TestAFloodWhileConnectedLosesNothingSilently(t *testing.T) {
 	}
 	<-flood
 	socket.Ack(unacknowledged...)
-	pending(t, db, bob.ID, 0)
+	e2e.Pending(t, db, bob.ID, 0)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -28,8 +29,8 @@ func TestDeletingASenderKeepsWhatOthersHaveNotRead(t *testing.T) {
 		t.Fatalf("delete the account: %v, %v", err, got)
 	}
 	backlog, gaps, _ := bob.Connect(t).Drain()
-	if texts(backlog) != "from the phone from the tablet" || len(gaps) != 0 {
-		t.Fatalf("%q, gaps %v", texts(backlog), gaps)
+	if e2e.Texts(backlog) != "from the phone from the tablet" || len(gaps) != 0 {
+		t.Fatalf("%q, gaps %v", e2e.Texts(backlog), gaps)
 	}
 	if [16]byte(backlog[0].GetSenderDeviceId()) != phone.ID || [16]byte(backlog[1].GetSenderId()) != aliceUser.ID {
 		t.Error("the senders are no longer named")
@@ -49,9 +50,9 @@ func TestASubmissionToADeletedDeviceNamesNoDevice(t *testing.T) {
 	if len(failed) != 1 || failed[0].GetErrorCode() != obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE {
 		t.Errorf("failed: %v", failed)
 	}
-	db := openDatabase(t, relay)
+	db := e2e.Database(t, relay)
 	for _, table := range []string{"messages", "mailboxes", "gaps"} {
-		if n := count(t, db, "SELECT count(*) FROM "+table+" WHERE device_id = $1", bob.ID); n != 0 {
+		if n := e2e.Count(t, db, "SELECT count(*) FROM "+table+" WHERE device_id = $1", bob.ID); n != 0 {
 			t.Errorf("%d rows left in %s", n, table)
 		}
 	}
@@ -70,7 +71,7 @@ func TestSendingToDevicesThatAreBeingDeletedNeverFails(t *testing.T) {
 			devices = append(devices, user.NewDevice(t))
 		}
 		deleted := make(chan struct{})
-		together(len(senders)+1, func(i int) {
+		e2e.Together(len(senders)+1, func(i int) {
 			if i == len(senders) {
 				defer close(deleted)
 				deleteUser(t, user, devices, round%2 == 0)
@@ -104,8 +105,8 @@ func TestSendingToDevicesThatAreBeingDeletedNeverFails(t *testing.T) {
 			}
 		})
 	}
-	db := openDatabase(t, relay)
-	if n := count(t, db, "SELECT count(*) FROM messages"); n != 0 {
+	db := e2e.Database(t, relay)
+	if n := e2e.Count(t, db, "SELECT count(*) FROM messages"); n != 0 {
 		t.Errorf("%d messages are left of deleted devices", n)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -11,28 +12,28 @@ func TestAnExpiredEnvelopeIsNeverDelivered(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	db := openDatabase(t, relay)
-	sendMany(t, alice, bob, "a", 150)
-	changeRows(t, db, "UPDATE messages SET accepted_at = now() - interval '30 days 1 second' WHERE seq <= 120")
-	changeRows(t, db, "UPDATE messages SET accepted_at = now() - interval '29 days 23 hours 59 minutes' WHERE seq > 120")
+	db := e2e.Database(t, relay)
+	e2e.SendMany(t, alice, bob, "a", 150)
+	e2e.Change(t, db, "UPDATE messages SET accepted_at = now() - interval '30 days 1 second' WHERE seq <= 120")
+	e2e.Change(t, db, "UPDATE messages SET accepted_at = now() - interval '29 days 23 hours 59 minutes' WHERE seq > 120")
 	socket := bob.Connect(t)
 	if frame := socket.Next(); frame.GetGap().GetFrom() != 1 || frame.GetGap().GetTo() != 120 || frame.GetGap().GetReason() != obscurapb.Gap_REASON_EXPIRED {
 		t.Errorf("the first frame is %v", frame)
 	}
 	envelopes, gaps, last := socket.Drain()
-	if inOrder(t, envelopes, 121); len(envelopes) != 30 || len(gaps) != 0 || last != 150 {
+	if e2e.InOrder(t, envelopes, 121); len(envelopes) != 30 || len(gaps) != 0 || last != 150 {
 		t.Errorf("%d envelopes, gaps %v, last %d", len(envelopes), gaps, last)
 	}
-	pending(t, db, bob.ID, 30)
+	e2e.Pending(t, db, bob.ID, 30)
 }
 
 func TestAMailboxThatHasExpiredAsAWholeIsToldAsAGap(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	db := openDatabase(t, relay)
-	sendMany(t, alice, bob, "a", 5)
-	changeRows(t, db, "UPDATE messages SET accepted_at = now() - interval '31 days'")
+	db := e2e.Database(t, relay)
+	e2e.SendMany(t, alice, bob, "a", 5)
+	e2e.Change(t, db, "UPDATE messages SET accepted_at = now() - interval '31 days'")
 	socket := bob.Connect(t)
 	envelopes, gaps, last := socket.Drain()
 	if len(envelopes) != 0 || last != 5 || len(gaps) != 1 || gaps[0].GetFrom() != 1 || gaps[0].GetTo() != 5 {
@@ -44,8 +45,8 @@ func TestAMailboxThatHasExpiredAsAWholeIsToldAsAGap(t *testing.T) {
 		t.Errorf("the next sequence is %d", next[0].GetSequence())
 	}
 	socket.Ack(next...)
-	pending(t, db, bob.ID, 0)
-	if n := count(t, db, "SELECT count(*) FROM gaps"); n != 0 {
+	e2e.Pending(t, db, bob.ID, 0)
+	if n := e2e.Count(t, db, "SELECT count(*) FROM gaps"); n != 0 {
 		t.Errorf("%d gaps left after the acknowledgement of what followed", n)
 	}
 }
@@ -55,21 +56,21 @@ func TestExpiryInTheMiddleIsToldInItsPlace(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	db := openDatabase(t, relay)
-	sendMany(t, alice, bob, "a", 9)
-	changeRows(t, db, "UPDATE messages SET accepted_at = now() - interval '31 days' WHERE seq BETWEEN 4 AND 6")
+	db := e2e.Database(t, relay)
+	e2e.SendMany(t, alice, bob, "a", 9)
+	e2e.Change(t, db, "UPDATE messages SET accepted_at = now() - interval '31 days' WHERE seq BETWEEN 4 AND 6")
 	socket := bob.Connect(t)
 	before, frame := socket.Envelopes(3), socket.Next()
 	if gap := frame.GetGap(); gap.GetFrom() != 4 || gap.GetTo() != 6 {
 		t.Errorf("after the third came %v", frame)
 	}
 	after, _, _ := socket.Drain()
-	inOrder(t, before, 1)
-	inOrder(t, after, 7)
+	e2e.InOrder(t, before, 1)
+	e2e.InOrder(t, after, 7)
 	// An acknowledgement of what came before the gap does not settle it.
 	socket.Ack(before...)
-	pending(t, db, bob.ID, 3)
-	disconnect(socket)
+	e2e.Pending(t, db, bob.ID, 3)
+	e2e.Disconnect(socket)
 	if _, gaps, _ := bob.Connect(t).Drain(); len(gaps) != 1 {
 		t.Errorf("gaps %v, want the one of before", gaps)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -15,7 +16,7 @@ func TestTheGapsOfASocketThatStaysAreToldAndForgotten(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	db := openDatabase(t, relay)
+	db := e2e.Database(t, relay)
 	socket := bob.Connect(t)
 	socket.Drain()
 	const rounds, each, keep = 25, 400, 800
@@ -29,7 +30,7 @@ func TestTheGapsOfASocketThatStaysAreToldAndForgotten(t *testing.T) {
 		return frame.GetEnvelopeBatch().GetEnvelopes()
 	}
 	for range rounds {
-		sendMany(t, alice, bob, "a", each) // what is beyond the cap pushes out the oldest of those kept
+		e2e.SendMany(t, alice, bob, "a", each) // what is beyond the cap pushes out the oldest of those kept
 		for seen := 0; seen < each; {
 			var now []*obscurapb.Envelope
 			for _, e := range take() {
@@ -44,14 +45,14 @@ func TestTheGapsOfASocketThatStaysAreToldAndForgotten(t *testing.T) {
 			socket.Ack(now...)
 		}
 		relaytest.Eventually(t, "the acknowledgements are worked on", func() bool {
-			return count(t, db, "SELECT pending FROM mailboxes WHERE device_id = $1", bob.ID) <= keep
+			return e2e.Count(t, db, "SELECT pending FROM mailboxes WHERE device_id = $1", bob.ID) <= keep
 		})
 	}
-	rows := count(t, db, "SELECT count(*) FROM gaps WHERE device_id = $1", bob.ID)
+	rows := e2e.Count(t, db, "SELECT count(*) FROM gaps WHERE device_id = $1", bob.ID)
 	if told < 2*core.MailboxCap || rows > 2*core.MailboxCap { // else there are some 4000 rows
 		t.Errorf("%d were told, and %d gaps are left", told, rows)
 	}
-	sendMany(t, alice, bob, "last", 1)
+	e2e.SendMany(t, alice, bob, "last", 1)
 	for len(take()) == 0 { // what is told comes before what follows it
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -25,13 +26,13 @@ func TestARepeatedBatchGetsTheFirstAnswerAndStoresNothing(t *testing.T) {
 	}
 	socket := bob.Connect(t)
 	backlog, _, last := socket.Drain()
-	if texts(backlog) != "once" || last != 1 {
-		t.Fatalf("stored: %s", texts(backlog))
+	if e2e.Texts(backlog) != "once" || last != 1 {
+		t.Fatalf("stored: %s", e2e.Texts(backlog))
 	}
 	// After the recipient has acknowledged it.
 	socket.Ack(backlog...)
-	db := openDatabase(t, relay)
-	pending(t, db, bob.ID, 0)
+	db := e2e.Database(t, relay)
+	e2e.Pending(t, db, bob.ID, 0)
 	if _, again := alice.TrySend(t, &key, bad, good); string(again) != string(first) {
 		t.Errorf("after the acknowledgement: %q", again)
 	}
@@ -49,7 +50,7 @@ func TestARepeatedBatchGetsTheFirstAnswerAndStoresNothing(t *testing.T) {
 	if _, again := alice.On(relay).TrySend(t, &key, bad, good); string(again) != string(first) {
 		t.Errorf("after a restart: %q", again)
 	}
-	if n := count(t, db, "SELECT next_seq FROM mailboxes WHERE device_id = $1", bob.ID); n != 2 {
+	if n := e2e.Count(t, db, "SELECT next_seq FROM mailboxes WHERE device_id = $1", bob.ID); n != 2 {
 		t.Errorf("%d were stored", n-1)
 	}
 }
@@ -63,7 +64,7 @@ func TestTheSameBatchAtTheSameInstantIsStoredOnce(t *testing.T) {
 	for range rounds {
 		key, submission := uuid.New(), relaytest.To(bob.ID, "once")
 		var good atomic.Int32
-		together(copies, func(i int) { // two connections to each of two nodes
+		e2e.Together(copies, func(i int) { // two connections to each of two nodes
 			node := []*relaytest.Relay{one, two}[i%2]
 			if status, answer := alice.On(node).TrySend(t, &key, submission); status == http.StatusOK && len(answer) == 0 {
 				good.Add(1)
@@ -74,7 +75,7 @@ func TestTheSameBatchAtTheSameInstantIsStoredOnce(t *testing.T) {
 		}
 	}
 	backlog, _, _ := bob.Connect(t).Drain()
-	if inOrder(t, backlog, 1); len(backlog) != rounds {
+	if e2e.InOrder(t, backlog, 1); len(backlog) != rounds {
 		t.Errorf("%d envelopes, want %d", len(backlog), rounds)
 	}
 }
@@ -87,7 +88,7 @@ func TestTwoBodiesWithOneKeyAtTheSameInstantStoreOne(t *testing.T) {
 	for range 10 {
 		key := uuid.New()
 		var statuses [2]int
-		together(2, func(i int) {
+		e2e.Together(2, func(i int) {
 			to := []uuid.UUID{bob.ID, carol.ID}[i]
 			statuses[i], _ = alice.On([]*relaytest.Relay{one, two}[i]).TrySend(t, &key, relaytest.To(to, "body"))
 		})
@@ -140,8 +141,8 @@ func TestWithoutAHeaderTheSubmissionIdsAreTheKey(t *testing.T) {
 	}
 	toBob, _, _ := bob.Connect(t).Drain()
 	toCarol, _, _ := carol.Connect(t).Drain()
-	if texts(toBob) != "a changed" || texts(toCarol) != "b" {
-		t.Errorf("stored %q and %q", texts(toBob), texts(toCarol))
+	if e2e.Texts(toBob) != "a changed" || e2e.Texts(toCarol) != "b" {
+		t.Errorf("stored %q and %q", e2e.Texts(toBob), e2e.Texts(toCarol))
 	}
 }
 
@@ -149,7 +150,7 @@ func TestAKeyIsRememberedFor24Hours(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	db := openDatabase(t, relay)
+	db := e2e.Database(t, relay)
 	key, submission := uuid.New(), relaytest.To(bob.ID, "x")
 	sweep := func() {
 		t.Helper()
@@ -166,21 +167,21 @@ func TestAKeyIsRememberedFor24Hours(t *testing.T) {
 	// Receipts stand in the slot of their day; moved by one, they were written a day earlier.
 	const yesterday = "UPDATE receipts SET slot = (slot + 2) % 3"
 	alice.Send(t, &key, submission)
-	changeRows(t, db, yesterday)
+	e2e.Change(t, db, yesterday)
 	sweep()
 	alice.Send(t, &key, submission)
 	if status, _ := alice.TrySend(t, &key, relaytest.To(bob.ID, "other")); status != http.StatusConflict {
 		t.Errorf("another body on the next day: status %d", status)
 	}
-	if n := count(t, db, "SELECT count(*) FROM messages"); n != 1 {
+	if n := e2e.Count(t, db, "SELECT count(*) FROM messages"); n != 1 {
 		t.Fatalf("%d stored within 24 hours", n)
 	}
-	changeRows(t, db, yesterday)
+	e2e.Change(t, db, yesterday)
 	sweep()
 	alice.Send(t, &key, submission)
 	// The sweep rests in the last hour of a day (UTC).
-	lastHour := count(t, db, "SELECT extract(hour FROM now() AT TIME ZONE 'UTC')::int") == 23
-	if n := count(t, db, "SELECT count(*) FROM messages"); n != 2 && !lastHour {
+	lastHour := e2e.Count(t, db, "SELECT extract(hour FROM now() AT TIME ZONE 'UTC')::int") == 23
+	if n := e2e.Count(t, db, "SELECT count(*) FROM messages"); n != 2 && !lastHour {
 		t.Errorf("%d stored after two days, want 2", n)
 	}
 }

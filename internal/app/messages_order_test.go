@@ -2,27 +2,14 @@ package app_test
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
-
-// Each sender's messages are "sender-number"; they must arrive in the order in which that sender sent them.
-func inSenderOrder(t *testing.T, envelopes []*obscurapb.Envelope) {
-	t.Helper()
-	next := map[string]int{}
-	for _, e := range envelopes {
-		sender, _, _ := strings.Cut(string(e.GetMessage()), "-")
-		if want := fmt.Sprintf("%s-%d", sender, next[sender]); string(e.GetMessage()) != want {
-			t.Fatalf("%s arrived, want %s", e.GetMessage(), want)
-		}
-		next[sender]++
-	}
-}
 
 func TestSequencesHaveNoHolesWithManySendersOnTwoNodes(t *testing.T) {
 	t.Parallel()
@@ -36,7 +23,7 @@ func TestSequencesHaveNoHolesWithManySendersOnTwoNodes(t *testing.T) {
 	for i := range devices {
 		devices[i] = []*relaytest.User{user, others}[i%2].NewDevice(t).On([]*relaytest.Relay{one, two}[i/2%2])
 	}
-	together(senders, func(i int) {
+	e2e.Together(senders, func(i int) {
 		for n := range each { // two recipients, named in changing order: locks must not cross
 			batch := []*obscurapb.Submission{
 				relaytest.To(recipients[0].ID, fmt.Sprintf("%d-%d", i, n)), relaytest.To(recipients[1].ID, fmt.Sprintf("%d-%d", i, n))}
@@ -53,12 +40,12 @@ func TestSequencesHaveNoHolesWithManySendersOnTwoNodes(t *testing.T) {
 		for len(envelopes) < senders*each {
 			envelopes = append(envelopes, socket.Next().GetEnvelopeBatch().GetEnvelopes()...)
 		}
-		inOrder(t, envelopes, 1)
-		inSenderOrder(t, envelopes)
+		e2e.InOrder(t, envelopes, 1)
+		e2e.InSenderOrder(t, envelopes)
 		// What comes again is the same, and in the same order.
-		disconnect(socket)
+		e2e.Disconnect(socket)
 		again, gaps, last := recipients[i].Connect(t).Drain()
-		if last != senders*each || len(gaps) != 0 || texts(again) != texts(envelopes) {
+		if last != senders*each || len(gaps) != 0 || e2e.Texts(again) != e2e.Texts(envelopes) {
 			t.Errorf("again: %d envelopes up to %d, gaps %v", len(again), last, gaps)
 		}
 		for n := range again {
@@ -82,11 +69,11 @@ func TestABatchArrivesInItsOrderAndSequencesBelongToTheRecipient(t *testing.T) {
 	}
 	alice.Send(t, nil, batch...)
 	toBob := socket.Envelopes(50)
-	inOrder(t, toBob, 1)
-	inSenderOrder(t, toBob)
+	e2e.InOrder(t, toBob, 1)
+	e2e.InSenderOrder(t, toBob)
 	toCarol, _, last := carol.Connect(t).Drain()
-	inOrder(t, toCarol, 1)
-	inSenderOrder(t, toCarol)
+	e2e.InOrder(t, toCarol, 1)
+	e2e.InSenderOrder(t, toCarol)
 	if last != 50 || len(toCarol) != 50 {
 		t.Errorf("%d of %d", len(toCarol), last)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -23,7 +24,7 @@ func fragile(t *testing.T, relay *relaytest.Relay, device *relaytest.Device) (so
 		return line, err
 	}}}
 	conn, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(relay.API, "http")+"/v1/gateway", //nolint:bodyclose // the library closes it
-		&websocket.DialOptions{HTTPHeader: bearer(device.Token), HTTPClient: client})
+		&websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + device.Token}}, HTTPClient: client})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,26 +43,26 @@ func TestTenBrokenConnectionsDropNothing(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	db := openDatabase(t, relay)
-	sendMany(t, alice, bob, "m", 3)
+	db := e2e.Database(t, relay)
+	e2e.SendMany(t, alice, bob, "m", 3)
 	socket, reset := fragile(t, relay, bob)
 	all, _, _ := socket.Drain()
 	socket.Ack(all[1])
-	pending(t, db, bob.ID, 2)
+	e2e.Pending(t, db, bob.ID, 2)
 	reset()
 	const connections = 22
 	for i := range connections {
 		socket, reset := fragile(t, relay, bob)
 		if i%2 == 0 {
-			if got := socket.Envelopes(2); texts(got) != "m-0 m-2" {
-				t.Fatalf("connection %d: %q", i, texts(got))
+			if got := socket.Envelopes(2); e2e.Texts(got) != "m-0 m-2" {
+				t.Fatalf("connection %d: %q", i, e2e.Texts(got))
 			}
 		}
 		reset()
 	}
 	got, gaps, _ := bob.Connect(t).Drain()
-	if texts(got) != "m-0 m-2" || len(gaps) != 0 {
-		t.Errorf("after %d broken connections: %q, gaps %v", connections, texts(got), gaps)
+	if e2e.Texts(got) != "m-0 m-2" || len(gaps) != 0 {
+		t.Errorf("after %d broken connections: %q, gaps %v", connections, e2e.Texts(got), gaps)
 	}
 }
 
@@ -71,30 +72,30 @@ func TestAnEnvelopeIsSetAsideWhenTenSocketsPassedItOver(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	db := openDatabase(t, relay)
-	sendMany(t, alice, bob, "poison", 1)
+	db := e2e.Database(t, relay)
+	e2e.SendMany(t, alice, bob, "poison", 1)
 	for n := 1; n <= 10; n++ {
 		if n == 2 {
-			sendMany(t, alice, bob, "late", 1) // behind envelope 2; passed over on nine sockets
+			e2e.SendMany(t, alice, bob, "late", 1) // behind envelope 2; passed over on nine sockets
 		}
-		sendMany(t, alice, bob, fmt.Sprint("fine-", n), 1)
+		e2e.SendMany(t, alice, bob, fmt.Sprint("fine-", n), 1)
 		socket, reset := fragile(t, relay, bob)
 		got, gaps, _ := socket.Drain()
-		if len(gaps) != 0 || texts(got[:1]) != "poison-0" {
-			t.Fatalf("socket %d: %q, gaps %v", n, texts(got), gaps)
+		if len(gaps) != 0 || e2e.Texts(got[:1]) != "poison-0" {
+			t.Fatalf("socket %d: %q, gaps %v", n, e2e.Texts(got), gaps)
 		}
 		socket.Ack(got[len(got)-1])
-		pending(t, db, bob.ID, min(n, 2))
+		e2e.Pending(t, db, bob.ID, min(n, 2))
 		reset()
 		relaytest.Eventually(t, "it is counted", func() bool {
-			return n == 10 || count(t, db, "SELECT skipped FROM messages WHERE seq = 1") == n
+			return n == 10 || e2e.Count(t, db, "SELECT skipped FROM messages WHERE seq = 1") == n
 		})
 	}
-	pending(t, db, bob.ID, 1)
-	sendMany(t, alice, bob, "last", 1)
+	e2e.Pending(t, db, bob.ID, 1)
+	e2e.SendMany(t, alice, bob, "last", 1)
 	got, gaps, last := bob.Connect(t).Drain()
-	if texts(got) != "late-0 last-0" || last != 13 || len(gaps) != 1 || gaps[0].GetFrom() != 1 || gaps[0].GetTo() != 1 ||
+	if e2e.Texts(got) != "late-0 last-0" || last != 13 || len(gaps) != 1 || gaps[0].GetFrom() != 1 || gaps[0].GetTo() != 1 ||
 		gaps[0].GetReason() != obscurapb.Gap_REASON_QUARANTINED {
-		t.Errorf("%q up to %d, gaps %v", texts(got), last, gaps)
+		t.Errorf("%q up to %d, gaps %v", e2e.Texts(got), last, gaps)
 	}
 }

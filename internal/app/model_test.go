@@ -3,9 +3,7 @@ package app_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
@@ -26,12 +25,12 @@ import (
 // makes it longer.
 func TestWhatClientsSeeAddsUp(t *testing.T) {
 	t.Parallel()
-	seed, steps := fromEnvironment("OBSCURA_TEST_SEED", time.Now().UnixNano()), fromEnvironment("OBSCURA_TEST_STEPS", 40)
+	seed, steps := e2e.FromEnvironment("OBSCURA_TEST_SEED", time.Now().UnixNano()), e2e.FromEnvironment("OBSCURA_TEST_STEPS", 40)
 	t.Logf("OBSCURA_TEST_SEED=%d", seed)
 	m := &play{T: t, Rand: rand.New(rand.NewPCG(uint64(seed), 1))}
 	m.nodes[0] = relaytest.Start(t)
 	m.nodes[1] = relaytest.StartOn(t, m.nodes[0].DatabaseURL)
-	m.database = inside(t, m.nodes[0])
+	m.database = e2e.Database(t, m.nodes[0])
 	for i := range m.senders {
 		m.senders[i] = m.nodes[i].Register(t).NewDevice(t)
 	}
@@ -46,13 +45,6 @@ func TestWhatClientsSeeAddsUp(t *testing.T) {
 	for _, in := range m.inboxes {
 		m.settle(in)
 	}
-}
-
-func fromEnvironment(name string, otherwise int64) int64 {
-	if n, err := strconv.ParseInt(os.Getenv(name), 10, 64); err == nil {
-		return n
-	}
-	return otherwise
 }
 
 // play is a run of the model.
@@ -221,7 +213,7 @@ func (m *play) disconnect() {
 // expire makes the older half of an inbox 30 days old.
 func (m *play) expire() {
 	in := m.inbox()
-	execute(m.T, m.database, `UPDATE messages SET accepted_at = accepted_at - interval '30 days' WHERE device_id = $1
+	e2e.Execute(m.T, m.database, `UPDATE messages SET accepted_at = accepted_at - interval '30 days' WHERE device_id = $1
 		AND seq <= (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY seq) FROM messages WHERE device_id = $1)`, in.device.ID)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -21,8 +22,8 @@ func cutBus(ctx context.Context, db *pgxpool.Pool) (n int, err error) {
 
 func TestMailCrossesNodesAtOnce(t *testing.T) {
 	t.Parallel()
-	one := relaytest.Start(t, slowPoll)
-	two := relaytest.StartOn(t, one.DatabaseURL, slowPoll)
+	one := relaytest.Start(t, e2e.SlowPoll)
+	two := relaytest.StartOn(t, one.DatabaseURL, e2e.SlowPoll)
 	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
 	socket := bob.On(two).Connect(t)
 	socket.Drain()
@@ -42,7 +43,7 @@ func TestMailArrivesAlthoughNoticesAreLost(t *testing.T) {
 	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
 	socket := bob.On(two).Connect(t)
 	socket.Drain()
-	db := openDatabase(t, one)
+	db := e2e.Database(t, one)
 	ctx, cancel := context.WithCancel(t.Context())
 	cutting := make(chan struct{})
 	var cuts atomic.Int64
@@ -83,12 +84,12 @@ func TestMailArrivesAlthoughNoticesAreLost(t *testing.T) {
 // After a cut the node looks at once, without waiting for its poll.
 func TestANodeThatHearsAgainLooksAtEveryMailbox(t *testing.T) {
 	t.Parallel()
-	one := relaytest.Start(t, slowPoll)
-	two := relaytest.StartOn(t, one.DatabaseURL, slowPoll)
+	one := relaytest.Start(t, e2e.SlowPoll)
+	two := relaytest.StartOn(t, one.DatabaseURL, e2e.SlowPoll)
 	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
 	socket := bob.On(two).Connect(t)
 	socket.Drain()
-	db := openDatabase(t, one)
+	db := e2e.Database(t, one)
 	for i := range 5 {
 		if n, err := cutBus(t.Context(), db); err != nil || n == 0 {
 			t.Fatalf("%d cut, %v", n, err)
@@ -98,7 +99,7 @@ func TestANodeThatHearsAgainLooksAtEveryMailbox(t *testing.T) {
 			t.Fatalf("%d: %v", i, got)
 		}
 		relaytest.Eventually(t, "both nodes listen again", func() bool {
-			return count(t, db, `SELECT count(*) FROM pg_stat_activity
+			return e2e.Count(t, db, `SELECT count(*) FROM pg_stat_activity
 				WHERE application_name = 'obscura-notices' AND datname = current_database()`) == 2
 		})
 	}

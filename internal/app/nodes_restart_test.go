@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	obscura "github.com/obscura-relay/obscura/clients/go"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/postgres"
@@ -83,7 +84,7 @@ func TestNothingAcceptedIsLostWhenPostgreSQLDies(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "pg")
 	cluster := startCluster(t, folder)
 	relay := relaytest.StartOn(t, cluster.URL())
-	senders, readers := devices(t, relay, 3), devices(t, relay, 3)
+	senders, readers := e2e.Devices(t, relay, 3), e2e.Devices(t, relay, 3)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	seen := &received{texts: map[string]uint64{}}
@@ -144,7 +145,7 @@ func TestNothingAcceptedIsLostWhenPostgreSQLDies(t *testing.T) {
 // checkBooks compares what arrived with what the mailboxes say they accepted.
 func checkBooks(t *testing.T, relay *relaytest.Relay, seen *received, readers []*relaytest.Device) {
 	t.Helper()
-	db := openDatabase(t, relay)
+	db := e2e.Database(t, relay)
 	for _, d := range readers {
 		arrived := map[uint64]bool{}
 		for text, sequence := range seen.texts {
@@ -152,7 +153,7 @@ func checkBooks(t *testing.T, relay *relaytest.Relay, seen *received, readers []
 				arrived[sequence] = true
 			}
 		}
-		last := uint64(count(t, db, "SELECT next_seq - 1 FROM mailboxes WHERE device_id = $1", d.ID))
+		last := uint64(e2e.Count(t, db, "SELECT next_seq - 1 FROM mailboxes WHERE device_id = $1", d.ID))
 		for seq := uint64(1); seq <= last; seq++ {
 			if !arrived[seq] {
 				t.Errorf("sequence %d of %d never arrived", seq, last)
@@ -185,7 +186,7 @@ func killServer(t *testing.T, folder string) {
 func TestANodeStartsWhileAnotherIsAtWork(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	tx, err := openDatabase(t, relay).Begin(t.Context())
+	tx, err := e2e.Database(t, relay).Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
@@ -17,10 +18,10 @@ func TestARevocationReachesANodeBehindASessionPool(t *testing.T) {
 	user := direct.Register(t)
 	for _, pair := range [][2]*relaytest.Relay{{direct, pooled}, {pooled, direct}} {
 		device := user.NewDevice(t)
-		if !works(t, pair[1], device.Token) {
+		if !e2e.Works(t, pair[1], device.Token) {
 			t.Error("the device's token does not work")
 		}
-		ask{method: "DELETE", path: "/v1/devices/" + device.ID.String(), token: user.Token}.to(t, pair[0]).want(t, 200, "")
-		endsWithinASecond(t, pair[1], device.Token, time.Now())
+		e2e.Ask{Method: "DELETE", Path: "/v1/devices/" + device.ID.String(), Token: user.Token}.To(t, pair[0]).Want(t, 200, "")
+		e2e.EndsWithinASecond(t, pair[1], device.Token, time.Now())
 	}
 }

@@ -8,12 +8,14 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
+
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 )
 
 func hasJSON(o *operation) bool { return o.schema != nil }
 func hasBody(o *operation) bool { return o.media != "" }
 
-func notOctets(o *operation) bool { return hasBody(o) && o.media != octets }
+func notOctets(o *operation) bool { return hasBody(o) && o.media != e2e.Octets }
 func guarded(o *operation) bool   { return !o.public }
 func inPath(o *operation) bool {
 	return slices.ContainsFunc(o.Parameters, func(p *openapi3.ParameterRef) bool {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/api"
 	"github.com/obscura-relay/obscura/internal/kit/contract"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 )
 
 // operation is one of the contract.
@@ -63,12 +64,12 @@ type call struct {
 	body   *node  // a JSON body
 	raw    []byte // a body as it is, in its place
 	// accepted hears of a success: the world has changed.
-	accepted func(reply)
+	accepted func(e2e.Reply)
 }
 
 // drawCall draws a request by the contract alone. A full one has everything that may be there.
 func drawCall(t *rapid.T, w *world, o *operation, full bool) *call {
-	c := &call{operation: o, ids: map[string]string{}, query: url.Values{}, header: http.Header{}, accepted: func(reply) {}}
+	c := &call{operation: o, ids: map[string]string{}, query: url.Values{}, header: http.Header{}, accepted: func(e2e.Reply) {}}
 	for _, p := range o.Parameters {
 		if !p.Value.Required && !full && rapid.Bool().Draw(t, "without "+p.Value.Name) {
 			continue
@@ -109,7 +110,7 @@ func inHeaders(r rune) rune {
 }
 
 // send sends it, and holds the answer against the contract and against what must never come back.
-func (c *call) send(t *rapid.T, w *world) reply {
+func (c *call) send(t *rapid.T, w *world) e2e.Reply {
 	path := c.path
 	for name, id := range c.ids {
 		path = strings.ReplaceAll(path, "{"+name+"}", url.PathEscape(id))
@@ -130,17 +131,17 @@ func (c *call) send(t *rapid.T, w *world) reply {
 		t.Fatalf("%s: %v", c.OperationID, err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	r := reply{status: response.StatusCode, header: response.Header}
-	if r.status != http.StatusSwitchingProtocols {
-		if r.body, err = io.ReadAll(response.Body); err != nil {
+	r := e2e.Reply{Status: response.StatusCode, Header: response.Header}
+	if r.Status != http.StatusSwitchingProtocols {
+		if r.Body, err = io.ReadAll(response.Body); err != nil {
 			t.Fatalf("%s: %v", c.OperationID, err)
 		}
 	}
-	for _, sentence := range contract.Check(request, response, r.body) {
+	for _, sentence := range contract.Check(request, response, r.Body) {
 		t.Errorf("%s", sentence)
 	}
-	if r.status >= http.StatusInternalServerError {
-		t.Errorf("%s: status %d, %s", c.OperationID, r.status, r.body)
+	if r.Status >= http.StatusInternalServerError {
+		t.Errorf("%s: status %d, %s", c.OperationID, r.Status, r.Body)
 	}
 	c.checkEcho(t, request, r)
 	return r
@@ -160,7 +161,7 @@ var ofProtocol = []string{"Content-Type", "Connection", "Upgrade", "Sec-Websocke
 
 // checkEcho looks in an answer for what was sent: anything in an error, secrets in every answer. (A token that was good may come
 // back in the pair that replaces it: two of one second are the same.)
-func (c *call) checkEcho(t *rapid.T, request *http.Request, r reply) {
+func (c *call) checkEcho(t *rapid.T, request *http.Request, r e2e.Reply) {
 	secrets := []string{c.query.Get("ticket")}
 	given := slices.Collect(maps.Values(c.ids))
 	for name, values := range request.Header {
@@ -186,15 +187,15 @@ func (c *call) checkEcho(t *rapid.T, request *http.Request, r reply) {
 	} else if len(c.raw) > 0 {
 		given = append(given, string(c.raw))
 	}
-	if r.status >= http.StatusBadRequest {
+	if r.Status >= http.StatusBadRequest {
 		secrets = append(secrets, given...)
 	}
 	var head strings.Builder
-	_ = r.header.Write(&head)
-	where := head.String() + string(r.body)
+	_ = r.Header.Write(&head)
+	where := head.String() + string(r.Body)
 	for _, secret := range secrets {
 		if len(secret) >= 8 && strings.Contains(where, secret) {
-			t.Errorf("%s, status %d: %q comes back: %s", c.OperationID, r.status, secret, where)
+			t.Errorf("%s, status %d: %q comes back: %s", c.OperationID, r.Status, secret, where)
 		}
 	}
 }

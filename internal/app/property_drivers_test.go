@@ -17,6 +17,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
@@ -35,19 +36,19 @@ var drivers = map[string]driver{
 	"deleteAccount": func(_ *rapid.T, w *world, c *call) {
 		c.token = w.device().User.Token
 		c.body.put("password", relaytest.Password)
-		c.accepted = func(reply) { w.spare, w.owner = nil, nil }
+		c.accepted = func(e2e.Reply) { w.spare, w.owner = nil, nil }
 	},
 	"changePassword": func(_ *rapid.T, w *world, c *call) {
 		c.token = w.device().Token
 		c.body.put("currentPassword", relaytest.Password)
-		c.accepted = func(reply) { w.spare, w.owner = nil, nil }
+		c.accepted = func(e2e.Reply) { w.spare, w.owner = nil, nil }
 	},
 	"createDevice": func(_ *rapid.T, w *world, c *call) {
 		c.token = w.user().Token
 		identity := prekeytest.NewIdentity()
 		c.body.put("identityKey", identity.Public)
 		fitKeys(w, c.body, identity)
-		c.accepted = func(reply) { w.devices++ }
+		c.accepted = func(e2e.Reply) { w.devices++ }
 	},
 	"listDevices":         nil,
 	"getDevice":           func(_ *rapid.T, w *world, c *call) { c.ids["deviceId"] = w.self.ID.String() },
@@ -115,14 +116,14 @@ func driveSetPushToken(t *rapid.T, _ *world, c *call) {
 func driveDeleteSession(_ *rapid.T, w *world, c *call) {
 	c.token = w.device().User.Token
 	c.body.put("refreshToken", w.spare.Refresh)
-	c.accepted = func(reply) { w.spare = nil }
+	c.accepted = func(e2e.Reply) { w.spare = nil }
 }
 
 func driveRefreshSession(t *rapid.T, w *world, c *call) {
 	c.body.put("refreshToken", w.refresh)
-	c.accepted = func(r reply) {
+	c.accepted = func(r e2e.Reply) {
 		var tokens client.AuthResponse
-		if err := json.Unmarshal(r.body, &tokens); err != nil {
+		if err := json.Unmarshal(r.Body, &tokens); err != nil {
 			t.Fatal(err)
 		}
 		w.refresh = tokens.RefreshToken
@@ -132,7 +133,7 @@ func driveRefreshSession(t *rapid.T, w *world, c *call) {
 func driveDeleteDevice(_ *rapid.T, w *world, c *call) {
 	c.token = w.device().User.Token
 	c.ids["deviceId"] = w.spare.ID.String()
-	c.accepted = func(reply) { w.spare = nil }
+	c.accepted = func(e2e.Reply) { w.spare = nil }
 }
 
 // driveUploadKeys refills, or takes the device over.
@@ -149,7 +150,7 @@ func driveUploadKeys(t *rapid.T, w *world, c *call) {
 		c.body.put("identityKey", identity.Public)
 		c.body.put("registrationId", 7)
 		c.body.put("signedPreKey", relaytest.Signed(identity.SignedPreKey(0)))
-		c.accepted = func(reply) { w.spare = nil }
+		c.accepted = func(e2e.Reply) { w.spare = nil }
 	}
 	fitKeys(w, c.body, identity)
 }
@@ -216,7 +217,7 @@ func driveUploadBackup(t *rapid.T, w *world, c *call) {
 	c.raw = drawBlob(t, core.MinBackup)
 	c.header.Del("If-Match")
 	c.header.Del("If-None-Match")
-	version := count(w, w.database, "SELECT coalesce((SELECT version FROM backups WHERE device_id = $1), 0)", w.self.ID)
+	version := e2e.Count(w, w.database, "SELECT coalesce((SELECT version FROM backups WHERE device_id = $1), 0)", w.self.ID)
 	if version == 0 {
 		c.header.Set("If-None-Match", "*")
 	} else {
@@ -226,21 +227,21 @@ func driveUploadBackup(t *rapid.T, w *world, c *call) {
 
 // driveConnectGateway opens a socket, and waits until the relay has seen to it.
 func driveConnectGateway(t *rapid.T, w *world, c *call) {
-	for name, value := range upgrade {
+	for name, value := range e2e.Upgrade {
 		c.header.Set(name, value)
 	}
 	if c.query.Has("ticket") {
-		c.query.Set("ticket", ticket(w, w.self))
+		c.query.Set("ticket", e2e.Ticket(w, w.self))
 	} else {
 		c.token = w.self.Token
 	}
 	opened := func() int {
-		return count(w, w.database, "SELECT generation FROM mailboxes WHERE device_id = $1", w.self.ID)
+		return e2e.Count(w, w.database, "SELECT generation FROM mailboxes WHERE device_id = $1", w.self.ID)
 	}
 	before := opened()
-	c.accepted = func(r reply) {
-		if r.status != http.StatusSwitchingProtocols {
-			t.Errorf("connectGateway: status %d", r.status)
+	c.accepted = func(r e2e.Reply) {
+		if r.Status != http.StatusSwitchingProtocols {
+			t.Errorf("connectGateway: status %d", r.Status)
 		}
 		relaytest.Eventually(w, "the socket has opened", func() bool { return opened() > before })
 	}

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -22,7 +23,7 @@ import (
 func TestEveryOperationKeepsTheContractWhateverItIsSent(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, func(c *app.Config) { c.RequestTimeout = patience })
-	database := inside(t, relay)
+	database := e2e.Database(t, relay)
 	all, err := operations()
 	if err != nil {
 		t.Fatal(err)
@@ -54,8 +55,8 @@ func TestEveryOperationKeepsTheContractWhateverItIsSent(t *testing.T) {
 				c := good(rt, false)
 				c.embellish(rt)
 				r := c.send(rt, w)
-				if r.status >= http.StatusMultipleChoices {
-					rt.Fatalf("status %d: %s", r.status, r.body)
+				if r.Status >= http.StatusMultipleChoices {
+					rt.Fatalf("status %d: %s", r.Status, r.Body)
 				}
 				accepted++
 				c.accepted(r)
@@ -73,8 +74,8 @@ func TestEveryOperationKeepsTheContractWhateverItIsSent(t *testing.T) {
 					f.apply(rt, w, c)
 					before := w.snapshot()
 					r := c.send(rt, w)
-					if r.status != f.status {
-						rt.Errorf("status %d, want %d: %s\n%.2000s", r.status, f.status, r.body, c.bytes())
+					if r.Status != f.status {
+						rt.Errorf("status %d, want %d: %s\n%.2000s", r.Status, f.status, r.Body, c.bytes())
 					}
 					if after := w.snapshot(); after != before {
 						w.spare, w.owner = nil, nil // whatever became of them

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -74,8 +75,8 @@ func (w *world) device() *relaytest.Device {
 // blobs sees to it that self has an attachment, which it returns, and a backup.
 func (w *world) blobs() uuid.UUID {
 	if w.attachment == uuid.Nil {
-		w.attachment = attach(w, w.self, []byte("ciphertext")).ID
-		backUp(w, w.self, 0, bytes.Repeat([]byte("x"), core.MinBackup)) // unless there is one
+		w.attachment = e2e.Attach(w, w.self, []byte("ciphertext")).ID
+		e2e.BackUp(w, w.self, 0, bytes.Repeat([]byte("x"), core.MinBackup)) // unless there is one
 	}
 	return w.attachment
 }

@@ -25,6 +25,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -61,7 +62,7 @@ func TestTheLimitOfUploadsIsTheRelaysOwnBehindAProxy(t *testing.T) {
 			status int
 			code   string
 		}{{50 << 20, 201, ""}, {50<<20 + 1, 413, "body_too_large"}, {1, 201, ""}} {
-			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, proxy+"/v1/attachments", io.NopCloser(io.LimitReader(zeros{}, c.size)))
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, proxy+"/v1/attachments", io.NopCloser(io.LimitReader(e2e.Zeros{}, c.size)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,7 +85,7 @@ func TestTheLimitOfUploadsIsTheRelaysOwnBehindAProxy(t *testing.T) {
 // Two clients come from addresses of their own, which only the proxy sees. What they claim counts for nothing.
 func TestAProxySaysWhereARequestComesFrom(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, limits(2, "log-in"), func(c *app.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")} })
+	relay := relaytest.Start(t, e2e.Limits(2, "log-in"), func(c *app.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")} })
 	addresses := []net.IP{{127, 0, 3, 1}, {127, 0, 3, 2}}
 	for name, proxy := range behind(t, relay) {
 		for i, address := range addresses {
@@ -92,9 +93,9 @@ func TestAProxySaysWhereARequestComesFrom(t *testing.T) {
 			client := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
 			for j, want := range []int{401, 401, 429} {
 				a := nobody(j)
-				a.header = map[string]string{"X-Forwarded-For": "203.0.113." + strconv.Itoa(j)}
-				if got := a.through(t, proxy, client); got.status != want {
-					t.Errorf("%s, client %d, log-in %d: status %d, want %d", name, i, j, got.status, want)
+				a.Header = map[string]string{"X-Forwarded-For": "203.0.113." + strconv.Itoa(j)}
+				if got := a.Through(t, proxy, client); got.Status != want {
+					t.Errorf("%s, client %d, log-in %d: status %d, want %d", name, i, j, got.Status, want)
 				}
 			}
 			address[2]++ // for the next proxy
@@ -106,21 +107,21 @@ func TestAProxySaysWhereARequestComesFrom(t *testing.T) {
 func TestASessionPassesTheProxies(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	database := openDatabase(t, relay)
+	database := e2e.Database(t, relay)
 	alice := relay.Register(t).NewDevice(t)
 	var ends []func()
 	for name, proxy := range behind(t, relay) {
 		bob := relay.Register(t).NewDevice(t)
-		got := ask{method: "POST", path: "/v1/gateway/ticket", token: bob.Token}.through(t, proxy, http.DefaultClient).want(t, 201, "") //nolint:forbidigo // see above
+		got := e2e.Ask{Method: "POST", Path: "/v1/gateway/ticket", Token: bob.Token}.Through(t, proxy, http.DefaultClient).Want(t, 201, "") //nolint:forbidigo // see above
 		alice.Send(t, nil, relaytest.To(bob.ID, "before"))
 		ends = append(ends, func() {
-			if err := idleSession(t, alice, bob, proxy, got.member(t, "ticket")); err != nil {
+			if err := idleSession(t, alice, bob, proxy, got.Member(t, "ticket")); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		})
 	}
-	together(len(ends), func(i int) { ends[i]() })
-	relaytest.Eventually(t, "what was acknowledged is gone", func() bool { return count(t, database, "SELECT count(*) FROM messages") == 0 })
+	e2e.Together(len(ends), func(i int) { ends[i]() })
+	relaytest.Eventually(t, "what was acknowledged is gone", func() bool { return e2e.Count(t, database, "SELECT count(*) FROM messages") == 0 })
 }
 
 // idleSession receives and acknowledges an envelope, idles until the third ping, and receives and acknowledges another one.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/core/push"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/pushtest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
@@ -46,17 +47,17 @@ func vapid(t testing.TB, device *relaytest.Device) string {
 func subscribe(t testing.TB, relay *relaytest.Relay, device *relaytest.Device, web *pushtest.WebPush) *pushtest.Subscription {
 	t.Helper()
 	sub := web.Subscribe(vapid(t, device))
-	putWebPush(device, sub.Endpoint, sub.P256dh, sub.Auth).to(t, relay).want(t, 200, "")
+	putWebPush(device, sub.Endpoint, sub.P256dh, sub.Auth).To(t, relay).Want(t, 200, "")
 	return sub
 }
 
-func putWebPush(device *relaytest.Device, endpoint, p256dh, auth string) ask {
-	return ask{method: "PUT", path: "/v1/push-tokens", token: device.Token,
-		body: fmt.Sprintf(`{"webPush":{"endpoint":%q,"keys":{"p256dh":%q,"auth":%q}}}`, endpoint, p256dh, auth)}
+func putWebPush(device *relaytest.Device, endpoint, p256dh, auth string) e2e.Ask {
+	return e2e.Ask{Method: "PUT", Path: "/v1/push-tokens", Token: device.Token,
+		Body: fmt.Sprintf(`{"webPush":{"endpoint":%q,"keys":{"p256dh":%q,"auth":%q}}}`, endpoint, p256dh, auth)}
 }
 
-func putToken(device *relaytest.Device, token string) ask {
-	return ask{method: "PUT", path: "/v1/push-tokens", token: device.Token, body: object("token", token)}
+func putToken(device *relaytest.Device, token string) e2e.Ask {
+	return e2e.Ask{Method: "PUT", Path: "/v1/push-tokens", Token: device.Token, Body: e2e.Object("token", token)}
 }
 
 // wakes waits until n wake-ups have come.
@@ -73,14 +74,14 @@ func wakes(t testing.TB, web *pushtest.Service, n int) []pushtest.Wake {
 // nothingScheduled waits until the queue is empty.
 func nothingScheduled(t testing.TB, relay *relaytest.Relay) {
 	t.Helper()
-	db := openDatabase(t, relay)
+	db := e2e.Database(t, relay)
 	relaytest.Eventually(t, "the queue of wake-ups is empty", func() bool {
-		return meter(t, relay, `obscura_queue_waiting{queue="wakeups"}`) == 0 && count(t, db, "SELECT count(*) FROM push_wakeups") == 0
+		return e2e.Meter(t, relay, `obscura_queue_waiting{queue="wakeups"}`) == 0 && e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 0
 	})
 }
 
 // tokens are how many push tokens a device has.
 func tokens(t testing.TB, relay *relaytest.Relay, device uuid.UUID) int {
 	t.Helper()
-	return count(t, openDatabase(t, relay), "SELECT count(*) FROM push_tokens WHERE device_id = $1", device)
+	return e2e.Count(t, e2e.Database(t, relay), "SELECT count(*) FROM push_tokens WHERE device_id = $1", device)
 }

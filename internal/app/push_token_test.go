@@ -9,6 +9,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
@@ -61,16 +62,16 @@ func TestASubscriptionIsHeldAgainstWhatCanBeKnown(t *testing.T) {
 		if c.code == "" {
 			status = 200
 		}
-		got := putWebPush(device, c.endpoint, c.p256dh, c.auth).to(t, relay)
-		if got.status != status || got.code != c.code {
-			t.Errorf("%.60s: %d %s", c.endpoint, got.status, got.body)
+		got := putWebPush(device, c.endpoint, c.p256dh, c.auth).To(t, relay)
+		if got.Status != status || got.Code != c.code {
+			t.Errorf("%.60s: %d %s", c.endpoint, got.Status, got.Body)
 		}
 	}
 	for _, body := range []string{`{}`, `{"token":"x","webPush":{"endpoint":"https://push.example.org/x","keys":{"p256dh":"` + p256dh + `","auth":"` + auth + `"}}}`,
-		`{"token":""}`, object("token", strings.Repeat("a", 4097)), `{"webPush":{}}`, `{"token":null}`} {
-		ask{method: "PUT", path: "/v1/push-tokens", token: device.Token, body: body}.to(t, relay).want(t, 400, "invalid_request")
+		`{"token":""}`, e2e.Object("token", strings.Repeat("a", 4097)), `{"webPush":{}}`, `{"token":null}`} {
+		e2e.Ask{Method: "PUT", Path: "/v1/push-tokens", Token: device.Token, Body: body}.To(t, relay).Want(t, 400, "invalid_request")
 	}
-	putToken(device, strings.Repeat("a", 4096)).to(t, relay).want(t, 200, "")
+	putToken(device, strings.Repeat("a", 4096)).To(t, relay).Want(t, 200, "")
 }
 
 func TestAnOperatorMayAllowPrivateNetworks(t *testing.T) {
@@ -78,8 +79,8 @@ func TestAnOperatorMayAllowPrivateNetworks(t *testing.T) {
 	relay := relaytest.Start(t, func(cfg *app.Config) { cfg.PushPrivateNetworks = true })
 	device := relay.Register(t).NewDevice(t)
 	p256dh, auth := browser(t)
-	putWebPush(device, "https://127.0.0.1:8443/x", p256dh, auth).to(t, relay).want(t, 200, "")
-	putWebPush(device, "https://user@127.0.0.1:8443/x", p256dh, auth).to(t, relay).want(t, 400, "invalid_subscription")
+	putWebPush(device, "https://127.0.0.1:8443/x", p256dh, auth).To(t, relay).Want(t, 200, "")
+	putWebPush(device, "https://user@127.0.0.1:8443/x", p256dh, auth).To(t, relay).Want(t, 400, "invalid_subscription")
 }
 
 func TestThePushTokenOfADeviceComesAndGoes(t *testing.T) {
@@ -99,30 +100,30 @@ func TestThePushTokenOfADeviceComesAndGoes(t *testing.T) {
 		return out
 	}
 	p256dh, auth := browser(t)
-	putToken(device, "an-app-token").to(t, relay).want(t, 200, "")
+	putToken(device, "an-app-token").To(t, relay).Want(t, 200, "")
 	first := exported()
 	if first[0] == nil || first[0].Kind != client.TOKEN || first[0].WokenAt != nil || first[1] != nil {
 		t.Fatalf("%+v", first)
 	}
-	putToken(device, "an-app-token").to(t, relay).want(t, 200, "") // as apps do at every start
+	putToken(device, "an-app-token").To(t, relay).Want(t, 200, "") // as apps do at every start
 	if again := exported(); !again[0].RegisteredAt.Equal(first[0].RegisteredAt) {
 		t.Error("the same token counts as a new one")
 	}
-	putWebPush(device, "https://push.example.org/x", p256dh, auth).to(t, relay).want(t, 200, "")
+	putWebPush(device, "https://push.example.org/x", p256dh, auth).To(t, relay).Want(t, 200, "")
 	if now := exported(); now[0].Kind != client.WEBPUSH || !now[0].RegisteredAt.After(first[0].RegisteredAt) {
 		t.Errorf("%+v", now[0])
 	}
-	forget := ask{method: "DELETE", path: "/v1/push-tokens", token: device.Token}
+	forget := e2e.Ask{Method: "DELETE", Path: "/v1/push-tokens", Token: device.Token}
 	for range 2 {
-		forget.to(t, relay).want(t, 200, "")
+		forget.To(t, relay).Want(t, 200, "")
 		if now := exported(); now[0] != nil {
 			t.Errorf("%+v", now[0])
 		}
 	}
 
 	// It goes with a takeover and with the device.
-	putToken(device, "an-app-token").to(t, relay).want(t, 200, "")
-	putToken(other, "another-token").to(t, relay).want(t, 200, "")
+	putToken(device, "an-app-token").To(t, relay).Want(t, 200, "")
+	putToken(other, "another-token").To(t, relay).Want(t, 200, "")
 	identity := prekeytest.NewIdentity()
 	public, registration, signed := identity.Public, int32(7), relaytest.Signed(identity.SignedPreKey(9))
 	if got, err := device.UploadKeysWithResponse(t.Context(), client.KeyUpload{IdentityKey: &public, RegistrationID: &registration, SignedPreKey: &signed}); err != nil || got.StatusCode() != 200 {
@@ -137,19 +138,19 @@ func TestThePushTokenOfADeviceComesAndGoes(t *testing.T) {
 	if tokens(t, relay, other.ID) != 0 {
 		t.Error("the token outlived its device")
 	}
-	putToken(other, "another-token").to(t, relay).want(t, 401, "unauthorized")
-	putToken(&relaytest.Device{Token: user.Token}, "x").to(t, relay).want(t, 403, "device_required")
+	putToken(other, "another-token").To(t, relay).Want(t, 401, "unauthorized")
+	putToken(&relaytest.Device{Token: user.Token}, "x").To(t, relay).Want(t, 403, "device_required")
 }
 
 func TestPushTokensAreLimited(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, limits(2, "push-tokens"))
+	relay := relaytest.Start(t, e2e.Limits(2, "push-tokens"))
 	user := relay.Register(t)
 	device, other := user.NewDevice(t), user.NewDevice(t)
-	putToken(device, "x").to(t, relay).want(t, 200, "")
-	ask{method: "DELETE", path: "/v1/push-tokens", token: device.Token}.to(t, relay).want(t, 200, "")
-	putToken(device, "x").to(t, relay).want(t, 429, "rate_limited")
-	putToken(other, "x").to(t, relay).want(t, 200, "")
+	putToken(device, "x").To(t, relay).Want(t, 200, "")
+	e2e.Ask{Method: "DELETE", Path: "/v1/push-tokens", Token: device.Token}.To(t, relay).Want(t, 200, "")
+	putToken(device, "x").To(t, relay).Want(t, 429, "rate_limited")
+	putToken(other, "x").To(t, relay).Want(t, 200, "")
 }
 
 func TestTheVAPIDKeyOutlivesARestart(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/core/push"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/pushtest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
@@ -24,9 +25,9 @@ func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
 	for range 100 {
 		alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	}
-	db := openDatabase(t, relay)
-	relaytest.Eventually(t, "it is scheduled", func() bool { return count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
-	changeRows(t, db, "UPDATE push_wakeups SET due_at = now()") // the grace is over
+	db := e2e.Database(t, relay)
+	relaytest.Eventually(t, "it is scheduled", func() bool { return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
+	e2e.Change(t, db, "UPDATE push_wakeups SET due_at = now()") // the grace is over
 	got := wakes(t, &web.Service, 1)
 	if got[0].Address != sub.Endpoint || got[0].Plain != `{"type":"wake"}` {
 		t.Errorf("%+v", got)
@@ -35,15 +36,15 @@ func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
 	// The next one waits for the pause, although the mail is new.
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello again"))
 	relaytest.Eventually(t, "it is scheduled for later", func() bool {
-		return count(t, db, "SELECT count(*) FROM push_wakeups WHERE due_at BETWEEN now() + interval '50 minutes' AND now() + interval '61 minutes'") == 1
+		return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups WHERE due_at BETWEEN now() + interval '50 minutes' AND now() + interval '61 minutes'") == 1
 	})
-	changeRows(t, db, "UPDATE push_wakeups SET due_at = now()")
+	e2e.Change(t, db, "UPDATE push_wakeups SET due_at = now()")
 	wakes(t, &web.Service, 2)
 	nothingScheduled(t, relay)
-	if meter(t, relay, `obscura_push_wakeups_total{kind="web_push",result="delivered"}`) != 2 {
+	if e2e.Meter(t, relay, `obscura_push_wakeups_total{kind="web_push",result="delivered"}`) != 2 {
 		t.Error("not counted")
 	}
-	if n := count(t, db, "SELECT woken_seq FROM push_tokens WHERE woken_at > now() - interval '1 minute'"); n != 101 {
+	if n := e2e.Count(t, db, "SELECT woken_seq FROM push_tokens WHERE woken_at > now() - interval '1 minute'"); n != 101 {
 		t.Errorf("woken up for mail up to %d", n)
 	}
 }
@@ -55,12 +56,12 @@ func TestADeviceThatAcknowledgesInTimeIsNotWokenUp(t *testing.T) {
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
-	db := openDatabase(t, relay)
-	relaytest.Eventually(t, "it is scheduled", func() bool { return count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
+	db := e2e.Database(t, relay)
+	relaytest.Eventually(t, "it is scheduled", func() bool { return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
 	// It acknowledges by a connection that leaves the row alone: on a node that forgot to cancel.
-	changeRows(t, db, "UPDATE mailboxes SET pending = 0 WHERE device_id = $1", bob.ID)
+	e2e.Change(t, db, "UPDATE mailboxes SET pending = 0 WHERE device_id = $1", bob.ID)
 	nothingScheduled(t, relay)
-	if len(web.Wakes()) != 0 || meter(t, relay, `obscura_push_wakeups_total{kind="web_push",result="unneeded"}`) != 1 {
+	if len(web.Wakes()) != 0 || e2e.Meter(t, relay, `obscura_push_wakeups_total{kind="web_push",result="unneeded"}`) != 1 {
 		t.Error("it was woken up")
 	}
 }
@@ -72,17 +73,17 @@ func TestADeviceThatConnectsIsNotWokenUp(t *testing.T) {
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
-	db := openDatabase(t, relay)
-	relaytest.Eventually(t, "it is scheduled", func() bool { return count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
+	db := e2e.Database(t, relay)
+	relaytest.Eventually(t, "it is scheduled", func() bool { return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
 	socket := bob.Connect(t)
 	socket.Drain()
 	nothingScheduled(t, relay)
-	if n := meter(t, relay, `obscura_push_wakeups_cancelled_total`); n != 1 {
+	if n := e2e.Meter(t, relay, `obscura_push_wakeups_cancelled_total`); n != 1 {
 		t.Errorf("%v cancelled", n)
 	}
 	// What it leaves behind is told of when it has gone.
-	disconnect(socket)
-	relaytest.Eventually(t, "it is scheduled again", func() bool { return count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
+	e2e.Disconnect(socket)
+	relaytest.Eventually(t, "it is scheduled again", func() bool { return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
 	if len(web.Wakes()) != 0 {
 		t.Error("it was woken up")
 	}
@@ -103,7 +104,7 @@ func TestADeviceThatIsLiveOnAnotherNodeIsNotWokenUp(t *testing.T) {
 	relaytest.Eventually(t, "its wake-ups are cancelled", func() bool {
 		alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 		socket.Envelopes(1)
-		return meter(t, two, `obscura_push_wakeups_cancelled_total`) >= 3
+		return e2e.Meter(t, two, `obscura_push_wakeups_cancelled_total`) >= 3
 	})
 	alice.Send(t, nil, relaytest.To(carol.ID, "hello"))
 	if got := wakes(t, &web.Service, 1); got[0].Address != away.Endpoint {
@@ -122,21 +123,21 @@ func TestAWakeUpOutlivesARestartAndOneNodeSendsIt(t *testing.T) {
 	first := relaytest.Start(t, towards(web, never))
 	alice := first.Register(t).NewDevice(t)
 	var all []*relaytest.Device
-	for _, d := range devices(t, first, 20) {
+	for _, d := range e2e.Devices(t, first, 20) {
 		subscribe(t, first, d, web)
 		all = append(all, d)
 	}
-	db := openDatabase(t, first)
+	db := e2e.Database(t, first)
 	for _, d := range all {
 		alice.Send(t, nil, relaytest.To(d.ID, "hello"))
 	}
 	first.Stop() // at once: what it knows, it writes down
-	if n := count(t, db, "SELECT count(*) FROM push_wakeups"); n != len(all) {
+	if n := e2e.Count(t, db, "SELECT count(*) FROM push_wakeups"); n != len(all) {
 		t.Fatalf("%d scheduled", n)
 	}
-	changeRows(t, db, "UPDATE push_wakeups SET due_at = now()")
+	e2e.Change(t, db, "UPDATE push_wakeups SET due_at = now()")
 	relays := make([]*relaytest.Relay, 3)
-	together(len(relays), func(i int) { relays[i] = relaytest.StartOn(t, first.DatabaseURL, towards(web)) })
+	e2e.Together(len(relays), func(i int) { relays[i] = relaytest.StartOn(t, first.DatabaseURL, towards(web)) })
 	wakes(t, &web.Service, len(all))
 	nothingScheduled(t, relays[0])
 	seen := map[string]bool{}
@@ -192,7 +193,7 @@ func TestAWakeUpThatFailsIsTriedAgain(t *testing.T) {
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	wakes(t, &web.Service, 5)
 	nothingScheduled(t, relay)
-	if meter(t, relay, `obscura_push_wakeups_total{kind="web_push",result="failed"}`) != 4 {
+	if e2e.Meter(t, relay, `obscura_push_wakeups_total{kind="web_push",result="failed"}`) != 4 {
 		t.Error("not counted")
 	}
 	if n := strings.Count(relay.Log.String(), "a push service did not take a wake-up"); n != 1 {
@@ -201,12 +202,12 @@ func TestAWakeUpThatFailsIsTriedAgain(t *testing.T) {
 	// Not for ever; then only newer mail is told of.
 	web.Always(pushtest.Status(503))
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
-	db := openDatabase(t, relay)
+	db := e2e.Database(t, relay)
 	relaytest.Eventually(t, "it has been tried", func() bool {
 		_, err := db.Exec(t.Context(), "UPDATE push_wakeups SET scheduled_at = now() - interval '25 hours' WHERE attempts > 1")
-		return err == nil && count(t, db, "SELECT count(*) FROM push_wakeups") == 0 && len(web.Wakes()) > 6
+		return err == nil && e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 0 && len(web.Wakes()) > 6
 	})
-	if n := count(t, db, "SELECT woken_seq FROM push_tokens"); n != 2 {
+	if n := e2e.Count(t, db, "SELECT woken_seq FROM push_tokens"); n != 2 {
 		t.Errorf("woken_seq %d", n)
 	}
 	web.Always(nil)
@@ -231,12 +232,12 @@ func TestMailDuringAWakeUpIsNotForgotten(t *testing.T) {
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	<-reached
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello again"))
-	db := openDatabase(t, relay)
-	relaytest.Eventually(t, "the row knows of it", func() bool { return count(t, db, "SELECT seq FROM push_wakeups") == 2 })
+	db := e2e.Database(t, relay)
+	relaytest.Eventually(t, "the row knows of it", func() bool { return e2e.Count(t, db, "SELECT seq FROM push_wakeups") == 2 })
 	close(told)
 	wakes(t, &web.Service, 2)
 	nothingScheduled(t, relay)
-	if n := count(t, db, "SELECT woken_seq FROM push_tokens"); n != 2 {
+	if n := e2e.Count(t, db, "SELECT woken_seq FROM push_tokens"); n != 2 {
 		t.Errorf("woken_seq %d", n)
 	}
 }
@@ -275,11 +276,11 @@ func TestEachTokenGoesItsWay(t *testing.T) {
 		}
 	})
 	alice := relay.Register(t).NewDevice(t)
-	all := devices(t, relay, 3)
+	all := e2e.Devices(t, relay, 3)
 	subscribe(t, relay, all[0], web)
-	putToken(all[1], "an-app-token").to(t, relay).want(t, 200, "")
+	putToken(all[1], "an-app-token").To(t, relay).Want(t, 200, "")
 	hex := strings.Repeat("0a", 32)
-	putToken(all[2], hex).to(t, relay).want(t, 200, "")
+	putToken(all[2], hex).To(t, relay).Want(t, 200, "")
 	for _, d := range all {
 		alice.Send(t, nil, relaytest.To(d.ID, "hello"))
 	}
@@ -293,7 +294,7 @@ func TestEachTokenGoesItsWay(t *testing.T) {
 
 	bare := relaytest.Start(t, towards(web))
 	alice, bob, carol := bare.Register(t).NewDevice(t), bare.Register(t).NewDevice(t), bare.Register(t).NewDevice(t)
-	putToken(bob, "an-app-token").to(t, bare).want(t, 200, "")
+	putToken(bob, "an-app-token").To(t, bare).Want(t, 200, "")
 	subscribe(t, bare, carol, web)
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"), relaytest.To(carol.ID, "hello"))
 	wakes(t, &web.Service, 2)
@@ -314,21 +315,21 @@ func TestALogTellsNothingAboutPushTokens(t *testing.T) {
 		cfg.PushServices.FCM, cfg.PushServices.APNs = google.URL, apple.URL
 		cfg.VAPIDKey = base64.RawURLEncoding.EncodeToString(key.Bytes())
 	})
-	found := secrets{}
-	found.raw("VAPID key", key.Bytes())
+	found := e2e.Secrets{}
+	found.Raw("VAPID key", key.Bytes())
 	alice := relay.Register(t).NewDevice(t)
-	all := devices(t, relay, 5)
-	found.text("app token", "an-app-token", strings.Repeat("0a", 32), "another-app-token")
+	all := e2e.Devices(t, relay, 5)
+	found.Text("app token", "an-app-token", strings.Repeat("0a", 32), "another-app-token")
 	for _, d := range []*relaytest.Device{all[0], all[3]} {
 		sub := subscribe(t, relay, d, web)
-		found.text("endpoint", sub.Endpoint, sub.Endpoint[strings.LastIndex(sub.Endpoint, "/"):], sub.P256dh, sub.Auth)
+		found.Text("endpoint", sub.Endpoint, sub.Endpoint[strings.LastIndex(sub.Endpoint, "/"):], sub.P256dh, sub.Auth)
 	}
-	putToken(all[1], "an-app-token").to(t, relay).want(t, 200, "")
-	putToken(all[2], strings.Repeat("0a", 32)).to(t, relay).want(t, 200, "")
+	putToken(all[1], "an-app-token").To(t, relay).Want(t, 200, "")
+	putToken(all[2], strings.Repeat("0a", 32)).To(t, relay).Want(t, 200, "")
 	nowhere := web.Subscribe("")
-	putWebPush(all[4], "https://127.0.0.1:1/nowhere-secret", nowhere.P256dh, nowhere.Auth).to(t, relay).want(t, 200, "")
-	putWebPush(all[4], "https://user@127.0.0.1:1/refused-secret", nowhere.P256dh, nowhere.Auth).to(t, relay).want(t, 400, "invalid_subscription")
-	found.text("endpoint", "nowhere-secret", "refused-secret", nowhere.P256dh, nowhere.Auth, "127.0.0.1:1/")
+	putWebPush(all[4], "https://127.0.0.1:1/nowhere-secret", nowhere.P256dh, nowhere.Auth).To(t, relay).Want(t, 200, "")
+	putWebPush(all[4], "https://user@127.0.0.1:1/refused-secret", nowhere.P256dh, nowhere.Auth).To(t, relay).Want(t, 400, "invalid_subscription")
+	found.Text("endpoint", "nowhere-secret", "refused-secret", nowhere.P256dh, nowhere.Auth, "127.0.0.1:1/")
 	services := []*pushtest.Service{&web.Service, &google.Service, &apple.Service}
 	for _, s := range services {
 		s.Then(pushtest.Status(503), pushtest.Hang, pushtest.Status(400), pushtest.Status(410))
@@ -342,8 +343,8 @@ func TestALogTellsNothingAboutPushTokens(t *testing.T) {
 		}
 	}
 	relaytest.Eventually(t, "it fails", func() bool {
-		return meter(t, relay, `obscura_push_wakeups_total{kind="fcm",result="failed"}`) >= 2 &&
-			meter(t, relay, `obscura_push_wakeups_total{kind="apns",result="failed"}`) >= 2
+		return e2e.Meter(t, relay, `obscura_push_wakeups_total{kind="fcm",result="failed"}`) >= 2 &&
+			e2e.Meter(t, relay, `obscura_push_wakeups_total{kind="apns",result="failed"}`) >= 2
 	})
 	relay.Stop()
 	log := relay.Log.String()

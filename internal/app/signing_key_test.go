@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/storage"
@@ -34,13 +35,13 @@ func TestNodesThatStartAtOnceMakeOneSigningKey(t *testing.T) {
 	}
 	wg.Wait()
 	var keys int
-	if err := inside(t, nodes[0]).QueryRow(t.Context(), "SELECT count(*) FROM signing_keys").Scan(&keys); err != nil || keys != 1 {
+	if err := e2e.Database(t, nodes[0]).QueryRow(t.Context(), "SELECT count(*) FROM signing_keys").Scan(&keys); err != nil || keys != 1 {
 		t.Errorf("%d keys, %v", keys, err)
 	}
 	for _, node := range nodes {
 		user := node.Register(t)
 		for _, other := range nodes {
-			if !works(t, other, user.Token) {
+			if !e2e.Works(t, other, user.Token) {
 				t.Error("a token of one node does not work on another")
 			}
 		}
@@ -51,27 +52,27 @@ func TestARotatedKeyLogsNobodyOut(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	user := relay.Register(t)
-	db := inside(t, relay)
-	execute(t, db, "UPDATE signing_keys SET created_at = now() - interval '30 days 1 minute'")
+	db := e2e.Database(t, relay)
+	e2e.Execute(t, db, "UPDATE signing_keys SET created_at = now() - interval '30 days 1 minute'")
 	next := relaytest.StartOn(t, relay.DatabaseURL) // it rotates
-	session := logIn(user.Name, relaytest.Password).to(t, next).want(t, 200, "")
-	if kid(t, session.member(t, "token")) == kid(t, user.Token) {
+	session := e2e.LogIn(user.Name, relaytest.Password).To(t, next).Want(t, 200, "")
+	if kid(t, session.Member(t, "token")) == kid(t, user.Token) {
 		t.Fatal("the key was not rotated")
 	}
-	if !works(t, next, user.Token) {
+	if !e2e.Works(t, next, user.Token) {
 		t.Error("a token of the old key does not work on the node that rotated")
 	}
 	// The older node has never heard of the new key, and fetches it; at most once a second, so a made-up
 	// key id just before is the worst case.
-	ask{method: "GET", path: "/v1/account", token: strings.Replace(user.Token, "eyJ", "eyI", 1)}.to(t, relay).want(t, 401, "unauthorized")
-	relaytest.Eventually(t, "the older node fetches the new key", func() bool { return works(t, relay, session.member(t, "token")) })
-	if !works(t, relay, user.Token) {
+	e2e.Ask{Method: "GET", Path: "/v1/account", Token: strings.Replace(user.Token, "eyJ", "eyI", 1)}.To(t, relay).Want(t, 401, "unauthorized")
+	relaytest.Eventually(t, "the older node fetches the new key", func() bool { return e2e.Works(t, relay, session.Member(t, "token")) })
+	if !e2e.Works(t, relay, user.Token) {
 		t.Error("a token of the old key does not work on the older node")
 	}
-	refresh(user.Refresh).to(t, next).want(t, 200, "")
+	e2e.Refresh(user.Refresh).To(t, next).Want(t, 200, "")
 
 	// A key goes when its last token must have expired.
-	execute(t, db, "UPDATE signing_keys SET created_at = created_at - interval '31 days'")
+	e2e.Execute(t, db, "UPDATE signing_keys SET created_at = created_at - interval '31 days'")
 	relaytest.StartOn(t, relay.DatabaseURL)
 	var keys int
 	if err := db.QueryRow(t.Context(), "SELECT count(*) FROM signing_keys").Scan(&keys); err != nil || keys != 1 {
@@ -83,7 +84,7 @@ func TestMadeUpKeyIDsCostOneLookAtTheDatabase(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, func(c *app.Config) { c.DatabaseConnections = 4 })
 	user := relay.Register(t)
-	db := inside(t, relay)
+	db := e2e.Database(t, relay)
 	// Whoever looks for keys waits for this lock; requests must find connections all the same.
 	tx, err := db.Begin(t.Context())
 	if err != nil {
@@ -99,9 +100,9 @@ func TestMadeUpKeyIDsCostOneLookAtTheDatabase(t *testing.T) {
 		header := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"alg":"HS256","typ":"JWT","kid":"%d"}`, i))
 		wg.Go(func() {
 			<-stale
-			got := ask{method: "GET", path: "/v1/account", token: header + "." + rest}.to(t, relay)
-			if got.status != 401 && got.status != 503 { // 503 when the lock takes too long to come
-				t.Errorf("status %d", got.status)
+			got := e2e.Ask{Method: "GET", Path: "/v1/account", Token: header + "." + rest}.To(t, relay)
+			if got.Status != 401 && got.Status != 503 { // 503 when the lock takes too long to come
+				t.Errorf("status %d", got.Status)
 			}
 		})
 	}
@@ -115,13 +116,13 @@ func TestMadeUpKeyIDsCostOneLookAtTheDatabase(t *testing.T) {
 	// Keys that were read within the last second are taken as they are; then somebody looks.
 	relaytest.Eventually(t, "the keys are a second old", func() bool {
 		wg.Go(func() {
-			ask{method: "GET", path: "/v1/account", token: "eyJhbGciOiJIUzI1NiIsImtpZCI6IngifQ." + rest}.to(t, relay)
+			e2e.Ask{Method: "GET", Path: "/v1/account", Token: "eyJhbGciOiJIUzI1NiIsImtpZCI6IngifQ." + rest}.To(t, relay)
 		})
 		return waiting() > 0
 	})
 	close(stale)
 	for range 20 {
-		ask{method: "GET", path: "/v1/devices", token: user.Token}.to(t, relay).want(t, 200, "")
+		e2e.Ask{Method: "GET", Path: "/v1/devices", Token: user.Token}.To(t, relay).Want(t, 200, "")
 		if n := waiting(); n > 1 {
 			t.Fatalf("%d connections wait", n)
 		}
@@ -137,11 +138,11 @@ func TestAnOperatorsKeyIsUsedAloneAndKeptOutOfTheDatabase(t *testing.T) {
 	relay := relaytest.Start(t, withOperatorKey)
 	second := relaytest.StartOn(t, relay.DatabaseURL, withOperatorKey)
 	user := relay.Register(t)
-	if kid(t, user.Token) != "operator" || !works(t, second, user.Token) {
+	if kid(t, user.Token) != "operator" || !e2e.Works(t, second, user.Token) {
 		t.Error("the nodes do not share the operator's key")
 	}
 	var keys int
-	if err := inside(t, relay).QueryRow(t.Context(), "SELECT count(*) FROM signing_keys").Scan(&keys); err != nil || keys != 0 {
+	if err := e2e.Database(t, relay).QueryRow(t.Context(), "SELECT count(*) FROM signing_keys").Scan(&keys); err != nil || keys != 0 {
 		t.Errorf("%d keys in the database, %v", keys, err)
 	}
 	if strings.Contains(relay.Log.String(), base64.StdEncoding.EncodeToString(operatorKey)) {

@@ -8,22 +8,16 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
-
-// takeoverBy makes the upload of a new identity with low key ids.
-func takeoverBy(identity *prekeytest.Identity) client.KeyUpload {
-	registration := int32(99)
-	return client.KeyUpload{IdentityKey: &identity.Public, RegistrationID: &registration, SignedPreKey: signedKey(identity, 0),
-		OneTimePreKeys: ecKeys(2, 2), KyberPreKeys: kyberKeys(identity, 3, 1)}
-}
 
 func TestATakeoverDropsKeysAndReportsPendingMailAsAGap(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	wantUpload(t, bob, client.KeyUpload{SignedPreKey: signedKey(bob.Identity, 1000), LastResortKyberPreKey: kyberKey(bob.Identity, 1000)}, http.StatusOK, "")
+	e2e.WantUpload(t, bob, client.KeyUpload{SignedPreKey: signedKey(bob.Identity, 1000), LastResortKyberPreKey: kyberKey(bob.Identity, 1000)}, http.StatusOK, "")
 	for _, text := range []string{"1", "2", "3", "4", "5", "6"} {
 		alice.Send(t, nil, relaytest.To(bob.ID, text))
 	}
@@ -35,8 +29,8 @@ func TestATakeoverDropsKeysAndReportsPendingMailAsAGap(t *testing.T) {
 		return err == nil && got.JSON200.Devices[0].Mailbox.Pending == 4
 	})
 	identity := prekeytest.NewIdentity()
-	upload := takeoverBy(identity)
-	wantUpload(t, bob, upload, http.StatusOK, "")
+	upload := e2e.TakeoverBy(identity)
+	e2e.WantUpload(t, bob, upload, http.StatusOK, "")
 	if code := socket.CloseCode(); code != 4401 {
 		t.Errorf("the socket was closed with %d, want 4401", code)
 	}
@@ -47,14 +41,14 @@ func TestATakeoverDropsKeysAndReportsPendingMailAsAGap(t *testing.T) {
 	if !bytes.Equal(inventory.Digest, want) || inventory.RegistrationID != 99 || inventory.LastResortKyberPreKeyID != nil {
 		t.Errorf("inventory: %+v", inventory)
 	}
-	b := fetchBundle(t, alice, bob.User.ID)
+	b := e2e.FetchBundle(t, alice, bob.User.ID)
 	if !bytes.Equal(b.IdentityKey, identity.Public) || b.RegistrationID != 99 || b.SignedPreKey.KeyID != 0 || b.OneTimePreKey.KeyID != 2 || b.KyberPreKey.KeyID != 3 {
 		t.Errorf("bundle: %+v", b)
 	}
 	if b.DeviceID != bob.ID || b.DeviceNumber != bob.Number {
 		t.Errorf("the device has become %v, number %d", b.DeviceID, b.DeviceNumber)
 	}
-	if b = fetchBundle(t, alice, bob.User.ID); b.KyberPreKey != nil {
+	if b = e2e.FetchBundle(t, alice, bob.User.ID); b.KyberPreKey != nil {
 		t.Errorf("the old last-resort key is still handed out: %d", b.KyberPreKey.KeyID)
 	}
 
@@ -81,8 +75,8 @@ func TestATakeoverEndsTheDevicesOtherSessionsAndNoneElse(t *testing.T) {
 	two := relaytest.StartOn(t, one.DatabaseURL)
 	d := one.Register(t).NewDevice(t)
 	sibling := d.User.NewDevice(t)
-	other := logInOnDevice(t, one, d).On(two)
-	if !mayUse(t, d) || !mayUse(t, other) || !mayUse(t, d.On(two)) {
+	other := e2e.LogInOnDevice(t, one, d).On(two)
+	if !e2e.MayUse(t, d) || !e2e.MayUse(t, other) || !e2e.MayUse(t, d.On(two)) {
 		t.Fatal("a token does not work")
 	}
 	socket, siblingSocket := other.Connect(t), sibling.Connect(t)
@@ -94,16 +88,16 @@ func TestATakeoverEndsTheDevicesOtherSessionsAndNoneElse(t *testing.T) {
 	}
 
 	identity := prekeytest.NewIdentity()
-	wantUpload(t, d, takeoverBy(identity), http.StatusOK, "")
+	e2e.WantUpload(t, d, e2e.TakeoverBy(identity), http.StatusOK, "")
 	taken := time.Now()
-	relaytest.Eventually(t, "the other session's token stops working", func() bool { return !mayUse(t, other) })
+	relaytest.Eventually(t, "the other session's token stops working", func() bool { return !e2e.MayUse(t, other) })
 	if code := socket.CloseCode(); code != 4401 {
 		t.Errorf("its socket was closed with %d, want 4401", code)
 	}
 	if took := time.Since(taken); took > time.Second {
 		t.Errorf("it took %v, more than a second", took)
 	}
-	if got := refreshStatus(t, one, other.Refresh); got != http.StatusUnauthorized {
+	if got := e2e.Refresh(other.Refresh).To(t, one).Status; got != http.StatusUnauthorized {
 		t.Errorf("its refresh token: %d", got)
 	}
 	if late, status := two.Dial(t, "?ticket="+ticket.JSON201.Ticket, nil); late != nil || status != http.StatusUnauthorized {
@@ -111,14 +105,14 @@ func TestATakeoverEndsTheDevicesOtherSessionsAndNoneElse(t *testing.T) {
 	}
 
 	// The session that made it goes on, on every node, with the token and the refresh token it has.
-	if !mayUse(t, d) || !mayUse(t, d.On(two)) {
+	if !e2e.MayUse(t, d) || !e2e.MayUse(t, d.On(two)) {
 		t.Error("the session that made the takeover has ended")
 	}
 	d.On(two).Connect(t).Drain()
-	if got := refreshStatus(t, one, d.Refresh); got != http.StatusOK {
+	if got := e2e.Refresh(d.Refresh).To(t, one).Status; got != http.StatusOK {
 		t.Errorf("its refresh token: %d", got)
 	}
-	if !mayUse(t, sibling) {
+	if !e2e.MayUse(t, sibling) {
 		t.Error("another device of the user has lost its session")
 	}
 	failed := d.Send(t, nil, relaytest.To(sibling.ID, "still there?"))
@@ -139,15 +133,15 @@ func TestATakeoverNeedsASignedPreKeyOfTheNewIdentity(t *testing.T) {
 	socket.Drain()
 	identity := prekeytest.NewIdentity()
 	wantUnchanged(t, bob, func() {
-		unsigned := takeoverBy(identity)
+		unsigned := e2e.TakeoverBy(identity)
 		unsigned.SignedPreKey = nil
-		wantUpload(t, bob, unsigned, http.StatusBadRequest, "signed_pre_key_missing")
-		bySomebodyElse := takeoverBy(identity)
+		e2e.WantUpload(t, bob, unsigned, http.StatusBadRequest, "signed_pre_key_missing")
+		bySomebodyElse := e2e.TakeoverBy(identity)
 		bySomebodyElse.SignedPreKey = signedKey(bob.Identity, 7)
-		wantUpload(t, bob, bySomebodyElse, http.StatusBadRequest, "invalid_signature")
-		oldKyber := takeoverBy(identity)
+		e2e.WantUpload(t, bob, bySomebodyElse, http.StatusBadRequest, "invalid_signature")
+		oldKyber := e2e.TakeoverBy(identity)
 		oldKyber.KyberPreKeys = kyberKeys(bob.Identity, 7, 1)
-		wantUpload(t, bob, oldKyber, http.StatusBadRequest, "invalid_signature")
+		e2e.WantUpload(t, bob, oldKyber, http.StatusBadRequest, "invalid_signature")
 	})
 	// The old socket is still the live one, and the mail is still there.
 	alice.Send(t, nil, relaytest.To(bob.ID, "live"))
@@ -160,12 +154,12 @@ func TestTheSameIdentityAgainIsNoTakeover(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	other := logInOnDevice(t, relay, bob)
+	other := e2e.LogInOnDevice(t, relay, bob)
 	alice.Send(t, nil, relaytest.To(bob.ID, "one"))
 	socket := bob.Connect(t)
 	socket.Drain()
 	registration := int32(12)
-	wantUpload(t, bob, client.KeyUpload{IdentityKey: &bob.Identity.Public, RegistrationID: &registration, OneTimePreKeys: ecKeys(50, 1)}, http.StatusOK, "")
+	e2e.WantUpload(t, bob, client.KeyUpload{IdentityKey: &bob.Identity.Public, RegistrationID: &registration, OneTimePreKeys: ecKeys(50, 1)}, http.StatusOK, "")
 	wantStock(t, bob, []int32{1, 2, 3, 4, 5, 50}, []int32{1, 2})
 	if got := keyInventory(t, other).RegistrationID; got != 12 {
 		t.Errorf("registration id %d, want the new one", got)
@@ -178,6 +172,6 @@ func TestTheSameIdentityAgainIsNoTakeover(t *testing.T) {
 		t.Errorf("mail %v, gaps %v", mail, gaps)
 	}
 	// The rules of rotation hold: this is not a takeover.
-	wantUpload(t, bob, client.KeyUpload{IdentityKey: &bob.Identity.Public, RegistrationID: &registration, SignedPreKey: signedKey(bob.Identity, 0)},
+	e2e.WantUpload(t, bob, client.KeyUpload{IdentityKey: &bob.Identity.Public, RegistrationID: &registration, SignedPreKey: signedKey(bob.Identity, 0)},
 		http.StatusBadRequest, "key_id_not_higher")
 }

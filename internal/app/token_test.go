@@ -18,6 +18,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/api"
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -47,14 +48,14 @@ func TestAnAccessTokenSaysWhoAndHowLong(t *testing.T) {
 	if second["device_id"] != device.ID.String() || second["sub"] != user.ID.String() || first["sid"] == second["sid"] {
 		t.Errorf("claims: %v, %v", first, second)
 	}
-	got := logIn(user.Name, relaytest.Password).to(t, relay)
-	claims := relaytest.Claims(t, got.member(t, "token"))
+	got := e2e.LogIn(user.Name, relaytest.Password).To(t, relay)
+	claims := relaytest.Claims(t, got.Member(t, "token"))
 	issued, expires := claims["iat"].(float64), claims["exp"].(float64)
 	if expires-issued != (15*time.Minute).Seconds() || math.Abs(float64(time.Now().Unix())-issued) > 5 {
 		t.Errorf("issued %f, expires %f", issued, expires)
 	}
-	if !strings.Contains(string(got.body), `"expiresAt":`+strconv.FormatInt(int64(expires), 10)) {
-		t.Errorf("expiresAt is not exp: %s", got.body)
+	if !strings.Contains(string(got.Body), `"expiresAt":`+strconv.FormatInt(int64(expires), 10)) {
+		t.Errorf("expiresAt is not exp: %s", got.Body)
 	}
 }
 
@@ -86,7 +87,7 @@ func TestAForgedTokenIsRefused(t *testing.T) {
 	}
 	kid := map[string]any{"kid": "operator"}
 	past, future := time.Now().Add(-time.Second).Unix(), time.Now().Add(time.Hour).Unix()
-	if !works(t, relay, forge(t, jwt.SigningMethodHS256, operatorKey, kid, good())) {
+	if !e2e.Works(t, relay, forge(t, jwt.SigningMethodHS256, operatorKey, kid, good())) {
 		t.Fatal("the operator's key does not sign: this test proves nothing")
 	}
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -120,9 +121,9 @@ func TestAForgedTokenIsRefused(t *testing.T) {
 		"twice":                        device.Token + " " + device.Token,
 		"padding":                      device.Token + "==",
 	} {
-		got := ask{method: "GET", path: "/v1/account", token: token}.to(t, relay)
-		if got.status != http.StatusUnauthorized || got.code != "unauthorized" || got.header.Get("WWW-Authenticate") != "Bearer" {
-			t.Errorf("%s: status %d %s", name, got.status, got.body)
+		got := e2e.Ask{Method: "GET", Path: "/v1/account", Token: token}.To(t, relay)
+		if got.Status != http.StatusUnauthorized || got.Code != "unauthorized" || got.Header.Get("WWW-Authenticate") != "Bearer" {
+			t.Errorf("%s: status %d %s", name, got.Status, got.Body)
 		}
 	}
 }
@@ -134,13 +135,13 @@ func TestARememberedTokenExpiresAllTheSame(t *testing.T) {
 	claims := jwt.MapClaims(relaytest.Claims(t, user.Token))
 	claims["exp"] = time.Now().Unix() + 2
 	token := forge(t, jwt.SigningMethodHS256, operatorKey, map[string]any{"kid": "operator"}, claims)
-	if !works(t, relay, token) {
+	if !e2e.Works(t, relay, token) {
 		t.Fatal("it does not work")
 	}
 	expired := time.Unix(claims["exp"].(int64), 0)
 	relaytest.Eventually(t, "it expires", func() bool {
 		asked := time.Now()
-		accepted := works(t, relay, token)
+		accepted := e2e.Works(t, relay, token)
 		if accepted && asked.After(expired) {
 			t.Fatalf("accepted %v after its expiry", asked.Sub(expired))
 		}
@@ -168,30 +169,30 @@ func TestADeviceIsNeededWhereTheContractSaysSo(t *testing.T) {
 			if op.OperationID == "deleteSession" || op.OperationID == "deleteAccount" {
 				continue // asked with a body elsewhere
 			}
-			a := ask{method: method, path: path, header: map[string]string{}}
+			a := e2e.Ask{Method: method, Path: path, Header: map[string]string{}}
 			if op.OperationID == "connectGateway" {
-				a.header = upgrade
+				a.Header = e2e.Upgrade
 			}
 			unauthorized, deviceRequired := "unauthorized", "device_required"
 			if method == "HEAD" { // no body, no code
 				unauthorized, deviceRequired = "", ""
 			}
-			got := a.to(t, relay)
+			got := a.To(t, relay)
 			if open := op.Security != nil && len(*op.Security) == 0 && op.OperationID != "connectGateway"; open {
 				public++
-				if got.status == 401 {
+				if got.Status == 401 {
 					t.Errorf("%s needs a token", op.OperationID)
 				}
 			} else {
-				got.want(t, 401, unauthorized)
+				got.Want(t, 401, unauthorized)
 			}
-			a.token = user.Token
-			got = a.to(t, relay)
+			a.Token = user.Token
+			got = a.To(t, relay)
 			scoped, _ := op.Extensions["x-device-scoped"].(bool)
 			if scoped || op.OperationID == "connectGateway" {
 				needed++
-				got.want(t, 403, deviceRequired)
-			} else if got.status == 403 {
+				got.Want(t, 403, deviceRequired)
+			} else if got.Status == 403 {
 				t.Errorf("%s: 403 for a user-scoped token", op.OperationID)
 			}
 		}
@@ -204,8 +205,8 @@ func TestADeviceIsNeededWhereTheContractSaysSo(t *testing.T) {
 func TestTheContractIsServedToAnybody(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	got := ask{method: "GET", path: "/openapi.yaml"}.to(t, relay).want(t, 200, "")
-	if !strings.HasPrefix(string(got.body), "openapi: 3.0.3") || !strings.Contains(string(got.body), "operationId: connectGateway") {
-		t.Errorf("not the contract: %.100s", got.body)
+	got := e2e.Ask{Method: "GET", Path: "/openapi.yaml"}.To(t, relay).Want(t, 200, "")
+	if !strings.HasPrefix(string(got.Body), "openapi: 3.0.3") || !strings.Contains(string(got.Body), "operationId: connectGateway") {
+		t.Errorf("not the contract: %.100s", got.Body)
 	}
 }

@@ -6,16 +6,17 @@ import (
 	"time"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
 // halfUploaded begins an upload of 64 bytes and waits until the relay is at it.
-func halfUploaded(t *testing.T, relay *relaytest.Relay, device *relaytest.Device) *wire {
+func halfUploaded(t *testing.T, relay *relaytest.Relay, device *relaytest.Device) *e2e.Wire {
 	t.Helper()
-	w := dialWire(t, relay)
-	w.send(header(device, "/v1/attachments", "Content-Length: 64") + "half")
-	database := openDatabase(t, relay)
-	relaytest.Eventually(t, "it runs", func() bool { return count(t, database, "SELECT count(*) FROM attachments") == 1 })
+	w := e2e.DialWire(t, relay)
+	w.Send(header(device, "/v1/attachments", "Content-Length: 64") + "half")
+	database := e2e.Database(t, relay)
+	relaytest.Eventually(t, "it runs", func() bool { return e2e.Count(t, database, "SELECT count(*) FROM attachments") == 1 })
 	return w
 }
 
@@ -27,11 +28,11 @@ func TestAnUploadEndsBeforeTheRelayDoes(t *testing.T) {
 	stopped := make(chan struct{})
 	go func() { relay.Stop(); close(stopped) }()
 	relaytest.Eventually(t, "it is stopping", func() bool { return strings.Contains(relay.Log.String(), `"stopping"`) })
-	w.send(strings.Repeat("x", 60))
-	id := w.replyTo("POST", "/v1/attachments").want(t, 201, "").member(t, "id")
+	w.Send(strings.Repeat("x", 60))
+	id := w.ReplyTo("POST", "/v1/attachments").Want(t, 201, "").Member(t, "id")
 	<-stopped
 	next := relaytest.StartOn(t, relay.DatabaseURL)
-	ask{method: "GET", path: "/v1/attachments/" + id, token: device.Token}.to(t, next).want(t, 200, "")
+	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + id, Token: device.Token}.To(t, next).Want(t, 200, "")
 }
 
 func TestAnUploadThatDoesNotEndIsAbandoned(t *testing.T) {
@@ -43,16 +44,16 @@ func TestAnUploadThatDoesNotEndIsAbandoned(t *testing.T) {
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("the stop took %s", took)
 	}
-	if !w.ended() {
+	if !w.Ended() {
 		t.Error("the connection is open")
 	}
-	database := openDatabase(t, relay)
-	if n := count(t, database, "SELECT (SELECT count(*) FROM attachments) + (SELECT stored_bytes + day_bytes FROM attachment_usage)"); n != 0 {
+	database := e2e.Database(t, relay)
+	if n := e2e.Count(t, database, "SELECT (SELECT count(*) FROM attachments) + (SELECT stored_bytes + day_bytes FROM attachment_usage)"); n != 0 {
 		t.Error("something is left")
 	}
 	next := relaytest.StartOn(t, relay.DatabaseURL)
 	relaytest.Eventually(t, "the trash is emptied", func() bool {
-		return filesIn(t, next) == 0 && count(t, database, "SELECT count(*) FROM blob_trash") == 0
+		return filesIn(t, next) == 0 && e2e.Count(t, database, "SELECT count(*) FROM blob_trash") == 0
 	})
 }
 
@@ -61,12 +62,12 @@ func TestABrowserMayUploadAndReadTheAnswer(t *testing.T) {
 	const origin = "https://chat.example.org"
 	relay := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{origin} })
 	device := relay.Register(t).NewDevice(t)
-	upload := ask{method: "POST", path: "/v1/backup", token: device.Token, media: octets, body: strings.Repeat("x", 32),
-		header: map[string]string{"Origin": origin, "If-None-Match": "*"}}
+	upload := e2e.Ask{Method: "POST", Path: "/v1/backup", Token: device.Token, Media: e2e.Octets, Body: strings.Repeat("x", 32),
+		Header: map[string]string{"Origin": origin, "If-None-Match": "*"}}
 	for _, status := range []int{200, 412} {
-		got := upload.to(t, relay)
-		if got.status != status || got.header.Get("Access-Control-Allow-Origin") != origin || !strings.Contains(got.header.Get("Access-Control-Expose-Headers"), "ETag") {
-			t.Errorf("status %d, %v", got.status, got.header)
+		got := upload.To(t, relay)
+		if got.Status != status || got.Header.Get("Access-Control-Allow-Origin") != origin || !strings.Contains(got.Header.Get("Access-Control-Expose-Headers"), "ETag") {
+			t.Errorf("status %d, %v", got.Status, got.Header)
 		}
 	}
 }

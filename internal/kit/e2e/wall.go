@@ -1,4 +1,4 @@
-package app_test
+package e2e
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,9 +14,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// wall stands between a node and its database. It tells connections apart by the application name in
-// their startup message, and can freeze them (nothing passes, nothing closes) or take the database away.
-type wall struct {
+// Wall stands between a node and its database. It tells connections apart by the application name
+// in their startup message, and can freeze them (nothing passes, nothing closes) or take the
+// database away.
+type Wall struct {
 	network, address string
 	listener         net.Listener
 	wg               sync.WaitGroup
@@ -28,14 +30,14 @@ type wall struct {
 	open   map[net.Conn]bool // guarded by mu
 }
 
-// newWall returns the wall and the URL that leads through it.
-func newWall(t testing.TB, databaseURL string) (*wall, string) {
+// NewWall returns the wall and the URL that leads through it.
+func NewWall(t testing.TB, databaseURL string) (*Wall, string) {
 	t.Helper()
 	cfg, err := pgconn.ParseConfig(databaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wall{open: map[net.Conn]bool{}}
+	w := &Wall{open: map[net.Conn]bool{}}
 	w.cond = sync.NewCond(&w.mu)
 	w.network, w.address = pgconn.NetworkAddress(cfg.Host, cfg.Port)
 	if w.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -52,8 +54,8 @@ func newWall(t testing.TB, databaseURL string) (*wall, string) {
 	})
 	t.Cleanup(func() {
 		_ = w.listener.Close()
-		w.freeze("")
-		w.leave()
+		w.Freeze("")
+		w.Leave()
 		w.wg.Wait()
 	})
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(cfg.User, cfg.Password), Host: w.listener.Addr().String(),
@@ -61,7 +63,7 @@ func newWall(t testing.TB, databaseURL string) (*wall, string) {
 	return w, u.String()
 }
 
-func (w *wall) serve(client net.Conn) {
+func (w *Wall) serve(client net.Conn) {
 	defer func() { _ = client.Close() }()
 	head := make([]byte, 4)
 	if _, err := io.ReadFull(client, head); err != nil {
@@ -93,7 +95,7 @@ func (w *wall) serve(client net.Conn) {
 }
 
 // enter remembers the two ends, unless the database is unavailable.
-func (w *wall) enter(conns ...net.Conn) bool {
+func (w *Wall) enter(conns ...net.Conn) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range conns {
@@ -102,7 +104,7 @@ func (w *wall) enter(conns ...net.Conn) bool {
 	return !w.away
 }
 
-func (w *wall) copy(name string, to, from net.Conn) {
+func (w *Wall) copy(name string, to, from net.Conn) {
 	defer func() { _ = to.Close(); _ = from.Close() }()
 	buf := make([]byte, 32<<10)
 	for {
@@ -121,16 +123,16 @@ func (w *wall) copy(name string, to, from net.Conn) {
 	}
 }
 
-// freeze holds back everything of the connections of an application name; "" lets all pass again.
-func (w *wall) freeze(name string) {
+// Freeze holds back everything of the connections of an application name; "" lets all pass again.
+func (w *Wall) Freeze(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.frozen = name
 	w.cond.Broadcast()
 }
 
-// deafen holds back all notices, on every connection. All else passes: whoever asks is answered.
-func (w *wall) deafen() {
+// Deafen holds back all notices, on every connection. All else passes: whoever asks is answered.
+func (w *Wall) Deafen() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.deaf = true
@@ -139,7 +141,7 @@ func (w *wall) deafen() {
 // unnoticed is a connection from the server whose notices can be left out.
 type unnoticed struct {
 	net.Conn
-	wall *wall
+	wall *Wall
 	next []byte // what is left of a message
 }
 
@@ -158,7 +160,7 @@ func (u *unnoticed) Read(p []byte) (int, error) {
 		deaf := u.wall.deaf
 		u.wall.mu.Unlock()
 		if head[0] != 'A' || !deaf {
-			u.next = append(head, body...)
+			u.next = slices.Concat(head, body)
 		}
 	}
 	n := copy(p, u.next)
@@ -166,8 +168,8 @@ func (u *unnoticed) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// leave takes the database away: connections break and new ones are closed at once.
-func (w *wall) leave() {
+// Leave takes the database away: connections break and new ones are closed at once.
+func (w *Wall) Leave() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.away = true
@@ -177,8 +179,8 @@ func (w *wall) leave() {
 	clear(w.open)
 }
 
-// comeBack lets new connections in.
-func (w *wall) comeBack() {
+// ComeBack lets new connections in.
+func (w *Wall) ComeBack() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.away = false
