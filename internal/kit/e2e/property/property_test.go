@@ -1,4 +1,4 @@
-package app_test
+package property_test
 
 import (
 	"flag"
@@ -16,6 +16,12 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
+
+// marker stands in what is wrong, and nowhere in an answer.
+const marker = "zqMARKERqz"
+
+// patience is for log-ins by the dozen: a busy machine hashes slowly.
+const patience = 2 * time.Minute
 
 // TestEveryOperationKeepsTheContractWhateverItIsSent draws requests to every operation from its schemas. What is right is accepted;
 // what is broken in one place is refused as it should be, and writes nothing into the database; and no answer is a failure, or one

@@ -1,4 +1,4 @@
-package app_test
+package property_test
 
 import (
 	"bytes"
