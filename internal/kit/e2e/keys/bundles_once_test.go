@@ -1,4 +1,4 @@
-package app_test
+package keys_test
 
 import (
 	"net/http"
