@@ -1,4 +1,4 @@
-package app_test
+package mailbox_test
 
 import (
 	"testing"
