@@ -47,7 +47,7 @@ login() { take login login; }
 loops() {
   go test ./internal/core/mailbox ./internal/core/keys ./internal/batch ./internal/prekey -run '^$' -bench . -benchtime 2s >"$out/loops.txt"
   go test ./internal/kit/e2e/keys -run '^$' -bench BundlesOverHTTP -benchtime 5s >>"$out/loops.txt"
-  go test ./internal/app -run '^$' -bench BenchmarkDownload -benchtime 3s >>"$out/loops.txt"
+  go test ./internal/kit/e2e/blob -run '^$' -bench BenchmarkDownload -benchtime 3s >>"$out/loops.txt"
   go test ./internal/core/push -run '^$' -bench Scheduling -benchtime 3x >>"$out/loops.txt"
 }
 
