@@ -1,4 +1,4 @@
-package app_test
+package nodes_test
 
 import (
 	"testing"
