@@ -1,6 +1,6 @@
 // Package batch joins concurrent calls into one piece of work: calls that arrive while the previous
 // batch is being worked on form the next one. A lone call is worked on at once; under load a batch
-// carries hundreds.
+// carries hundreds. In between, a batch may wait a moment for company: see Limits.Gather.
 //
 // Invariants: every accepted call is worked on exactly once, in the order of arrival, by the one
 // goroutine that is in Run; the queue is bounded by count and by weight. On failure a batch fails as
@@ -12,8 +12,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
+	"time"
 )
 
 // ErrFull says that the queue has no room: the caller should be told to try again.
@@ -22,19 +24,35 @@ var ErrFull = errors.New("too many requests wait for the database: the queue is 
 // ErrStopped says that Run has ended.
 var ErrStopped = errors.New("the relay is stopping")
 
-// Limits bound one batch and the queue before it. All are required.
+// Limits bound one batch and the queue before it. All but Gather are required.
 type Limits struct {
 	// BatchItems and BatchWeight end a batch; a batch holds at least one item.
 	BatchItems, BatchWeight int
 	// QueueItems and QueueWeight are how much may wait.
 	QueueItems, QueueWeight int
+	// Gather is how long a small batch waits for more calls while so many come that it is worth it. A
+	// batch costs much more than a call in it. 0: it never waits.
+	Gather time.Duration
 }
+
+// When a batch waits for more calls.
+const (
+	// enough is how many more calls must be expected.
+	enough = 1.5
+	// crowd is the number of calls that need no company.
+	crowd = 16
+	// rateTime is the time over which calls are counted.
+	rateTime = 50 * time.Millisecond
+)
 
 // Batcher joins calls with items T and answers R. Make it with New.
 type Batcher[T, R any] struct {
 	limits Limits
 	work   func(ctx context.Context, items []T) ([]R, error)
 	signal chan struct{} // holds one token when there may be work
+
+	recent  float64   // calls of about the last rateTime; the goroutine in Run owns it
+	counted time.Time // when recent was true; the goroutine in Run owns it
 
 	mu      sync.Mutex
 	queue   []*call[T, R] // guarded by mu
@@ -112,7 +130,9 @@ func (b *Batcher[T, R]) Run(ctx context.Context) error {
 
 func (b *Batcher[T, R]) drain(ctx context.Context) {
 	for {
+		b.gather()
 		calls := b.take()
+		b.recent += float64(len(calls))
 		if len(calls) == 0 {
 			return
 		}
@@ -131,6 +151,17 @@ func (b *Batcher[T, R]) drain(ctx context.Context) {
 			}
 			c.done <- o
 		}
+	}
+}
+
+// gather waits for more calls if enough of them come.
+func (b *Batcher[T, R]) gather() {
+	now := time.Now()
+	b.recent *= math.Exp(-now.Sub(b.counted).Seconds() / rateTime.Seconds())
+	b.counted = now
+	expected := b.recent * b.limits.Gather.Seconds() / rateTime.Seconds()
+	if waiting := b.Len(); waiting > 0 && waiting < crowd && expected >= enough {
+		<-time.After(b.limits.Gather)
 	}
 }
 

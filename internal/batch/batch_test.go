@@ -5,8 +5,10 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -67,6 +69,61 @@ func TestCallsDuringABatchFormTheNextOne(t *testing.T) {
 		}
 		h.stop()
 	})
+}
+
+// TestABatchWaitsForCompanyWhenItComes has work that takes no time, and calls that come evenly.
+func TestABatchWaitsForCompanyWhenItComes(t *testing.T) {
+	for _, c := range []struct {
+		every       time.Duration
+		least, most float64 // calls in a batch, on average
+		longest     time.Duration
+	}{
+		{every: 100 * time.Millisecond, least: 1, most: 1},
+		{every: time.Millisecond, least: 1, most: 1},
+		{every: 500 * time.Microsecond, least: 2, most: 4, longest: time.Millisecond},
+		{every: 10 * time.Microsecond, least: 80, most: 110, longest: time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) { // fake time
+			var batches atomic.Int32
+			b := New(Limits{BatchItems: 1000, BatchWeight: 1000, QueueItems: 1000, QueueWeight: 1000, Gather: time.Millisecond},
+				func(_ context.Context, items []int) ([]int, error) { batches.Add(1); return items, nil })
+			ctx, cancel := context.WithCancel(t.Context())
+			var running, calls sync.WaitGroup
+			running.Go(func() { _ = b.Run(ctx) })
+			var longest time.Duration
+			var mu sync.Mutex
+			ask := func() {
+				begun := time.Now()
+				if got, err := b.Do(ctx, 7, 1); got != 7 || err != nil {
+					t.Errorf("%d, %v", got, err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				longest = max(longest, time.Since(begun))
+			}
+			const warm, many = 200 * time.Millisecond, 1000
+			for begun := time.Now(); time.Since(begun) < warm; time.Sleep(c.every) { // fake time
+				calls.Go(ask)
+			}
+			batches.Store(0)
+			for range many {
+				calls.Go(ask)
+				time.Sleep(c.every) // fake time
+			}
+			calls.Wait()
+			if each := float64(many) / float64(batches.Load()); each < c.least || each > c.most || longest != c.longest {
+				t.Errorf("every %s: %.1f calls a batch, the longest took %s", c.every, each, longest)
+			}
+			time.Sleep(time.Second) // fake time
+			begun := time.Now()
+			ask()
+			if took := time.Since(begun); took != 0 {
+				t.Errorf("every %s: a lone call later took %s", c.every, took)
+			}
+			cancel()
+			running.Wait()
+		})
+	}
 }
 
 func TestAFailureFailsItsBatchOnly(t *testing.T) {
