@@ -161,7 +161,7 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 		return Tokens{}, err
 	}
 	var tokens Tokens
-	var ended core.Notice
+	var ended storage.Notices
 	err = s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
 		q := storage.Queries
 		rows, err := q.SetPasswordHash(ctx, tx, db.SetPasswordHashParams{ID: p.User, OldHash: old, NewHash: hash})
@@ -181,13 +181,12 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 		if tokens, err = s.issue(ctx, tx, p, nil); err != nil {
 			return err
 		}
-		ended = core.Notice{Kind: core.NoticeEnded, IDs: others}
-		return notify(ctx, tx, ended)
+		ended = storage.Notices{{Kind: core.NoticeEnded, IDs: others}}
+		return ended.Notify(ctx, tx)
 	})
-	if err != nil {
+	if ended.Committed(err, s.announce) != nil {
 		return Tokens{}, err
 	}
-	s.announce(ended)
 	return tokens, nil
 }
 
@@ -196,7 +195,7 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, password string)
 	if _, err := s.confirmPassword(ctx, p, password); err != nil {
 		return err
 	}
-	var ended core.Notice
+	var ended storage.Notices
 	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
 		q := storage.Queries
 		// The sessions before the devices, with which theirs would go unannounced.
@@ -219,14 +218,10 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, password string)
 		if _, err := q.DeleteUser(ctx, tx, p.User); err != nil {
 			return err
 		}
-		ended = core.Notice{Kind: core.NoticeEnded, IDs: sessions}
-		return notify(ctx, tx, ended)
+		ended = storage.Notices{{Kind: core.NoticeEnded, IDs: sessions}}
+		return ended.Notify(ctx, tx)
 	})
-	if err != nil {
-		return err
-	}
-	s.announce(ended)
-	return nil
+	return ended.Committed(err, s.announce)
 }
 
 // confirmPassword checks the password of a principal's user and returns the hash it was checked with.
@@ -248,9 +243,4 @@ func (s *Service) checkPassword(ctx context.Context, password, hash string, wron
 		err = wrong
 	}
 	return err
-}
-
-// notify announces on every node what this transaction is about to commit.
-func notify(ctx context.Context, tx db.DBTX, n core.Notice) error {
-	return storage.Queries.Notify(ctx, tx, db.NotifyParams{Channel: core.NoticeChannel, Payloads: n.Payloads()})
 }

@@ -50,7 +50,7 @@ func endSurplus(ctx context.Context, tx db.DBTX, user core.UserID) error {
 	if err != nil {
 		return err
 	}
-	return notify(ctx, tx, core.Notice{Kind: core.NoticeEnded, IDs: ended})
+	return storage.Notices{{Kind: core.NoticeEnded, IDs: ended}}.Notify(ctx, tx)
 }
 
 // issue makes a pair for a session, in trade for a refresh token with this hash, or for none.
@@ -82,7 +82,7 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 	hash := sha256.Sum256([]byte(refresh))
 	grace := storage.Interval(refreshGrace)
 	var tokens Tokens
-	var ended core.Notice
+	var ended storage.Notices
 	err := s.db.InTx(ctx, func(tx db.DBTX) error {
 		q := storage.Queries
 		row, err := q.LockSession(ctx, tx, session)
@@ -102,8 +102,8 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 			if _, err := q.DeleteSession(ctx, tx, session); err != nil {
 				return err
 			}
-			ended = core.Notice{Kind: core.NoticeEnded, IDs: []uuid.UUID{session}}
-			return notify(ctx, tx, ended)
+			ended = storage.Notices{{Kind: core.NoticeEnded, IDs: []uuid.UUID{session}}}
+			return ended.Notify(ctx, tx)
 		}
 		if err != nil {
 			return err
@@ -128,8 +128,7 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 		tokens, err = s.issue(ctx, tx, principalOf(db.SessionByIDRow(row)), hash[:])
 		return err
 	})
-	if err == nil && ended.IDs != nil {
-		s.announce(ended)
+	if ended.Committed(err, s.announce) == nil && ended != nil {
 		err = ErrRefreshToken
 	}
 	if err != nil {
@@ -145,7 +144,7 @@ func (s *Service) LogOut(ctx context.Context, p core.Principal, refresh string) 
 		return ErrRefreshToken
 	}
 	hash := sha256.Sum256([]byte(refresh))
-	ended := core.Notice{Kind: core.NoticeEnded, IDs: []uuid.UUID{session}}
+	ended := storage.Notices{{Kind: core.NoticeEnded, IDs: []uuid.UUID{session}}}
 	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
 		q := storage.Queries
 		row, err := q.LockSession(ctx, tx, session)
@@ -163,12 +162,9 @@ func (s *Service) LogOut(ctx context.Context, p core.Principal, refresh string) 
 		if _, err := q.DeleteSession(ctx, tx, session); err != nil {
 			return err
 		}
-		return notify(ctx, tx, ended)
+		return ended.Notify(ctx, tx)
 	})
-	if err == nil {
-		s.announce(ended)
-	}
-	return err
+	return ended.Committed(err, s.announce)
 }
 
 // NewTicket makes a single-use key to the gateway for a device-scoped principal.

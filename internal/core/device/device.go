@@ -161,7 +161,7 @@ func deviceOf(row db.DevicesOfUserRow) Device {
 // Delete removes one of the user's own devices with its keys, mail and backup; its tokens and sockets stop
 // working on every node. Returns keys.ErrDeviceGone.
 func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID) error {
-	var notices []core.Notice
+	var notices storage.Notices
 	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
 		q := storage.Queries
 		if _, err := q.DeviceOfUser(ctx, tx, db.DeviceOfUserParams{ID: id, UserID: p.User}); err != nil {
@@ -171,28 +171,19 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID
 		if err != nil {
 			return err
 		}
-		notices = []core.Notice{
+		notices = storage.Notices{
 			{Kind: core.NoticeEnded, IDs: ended},
 			{Kind: core.NoticeRevoked, IDs: []core.DeviceID{id}, Generation: math.MaxInt64},
 		}
-		for _, n := range notices {
-			arg := db.NotifyParams{Channel: core.NoticeChannel, Payloads: n.Payloads()}
-			if err := q.Notify(ctx, tx, arg); err != nil {
-				return err
-			}
+		if err := notices.Notify(ctx, tx); err != nil {
+			return err
 		}
 		if err := keys.Retire(ctx, tx, p.User, id); err != nil {
 			return err
 		}
 		return Erase(ctx, tx, p.User, id)
 	})
-	if err != nil {
-		return err
-	}
-	for _, n := range notices {
-		s.announce(n)
-	}
-	return nil
+	return notices.Committed(err, s.announce)
 }
 
 // Erase deletes a device with everything that is kept for it, and puts its number to rest if need be. Locks are

@@ -28,7 +28,7 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 	if err := Check(identity, &u); err != nil {
 		return err
 	}
-	var notices []core.Notice
+	var notices storage.Notices
 	dropped := 0
 	// Alone, because no two devices of a user may store one key, and a takeover ends sessions.
 	err = s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
@@ -65,16 +65,10 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 		}
 		return store(ctx, tx, place{p.User, p.Device, upload, takeover}, &u)
 	})
-	if err != nil {
-		return err
-	}
-	for _, n := range notices {
-		s.announce(n)
-	}
-	if dropped > 0 {
+	if err == nil && dropped > 0 {
 		s.dropped(core.GapTakeover, dropped)
 	}
-	return nil
+	return notices.Committed(err, s.announce)
 }
 
 func (s *Service) stored(ctx context.Context, device core.DeviceID) (row db.DeviceKeysRow, err error) {
@@ -98,7 +92,7 @@ func endOthers(ctx context.Context, tx db.DBTX, p core.Principal, identity []byt
 
 // takeOver drops what belonged to the old identity, but for the one-time keys, which store drops, and returns
 // what to announce after the commit.
-func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u *Publication, others []core.SessionID, dropped *int) ([]core.Notice, error) {
+func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u *Publication, others []core.SessionID, dropped *int) (storage.Notices, error) {
 	if u.Signed == nil {
 		return nil, ErrTakeoverUnsigned
 	}
@@ -114,16 +108,11 @@ func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u 
 		return nil, err
 	}
 	*dropped = n
-	notices := []core.Notice{
+	notices := storage.Notices{
 		{Kind: core.NoticeEnded, IDs: others},
 		{Kind: core.NoticeRevoked, IDs: []core.DeviceID{p.Device}, Generation: generation},
 	}
-	for _, n := range notices {
-		if err := q.Notify(ctx, tx, db.NotifyParams{Channel: core.NoticeChannel, Payloads: n.Payloads()}); err != nil {
-			return nil, err
-		}
-	}
-	return notices, nil
+	return notices, notices.Notify(ctx, tx)
 }
 
 // checkRotation holds a new signed pre-key and last-resort key against the stored ones. What equals
