@@ -4,6 +4,8 @@
 package core
 
 import (
+	"bytes"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,6 +20,13 @@ type (
 	// SessionID names a family of refresh tokens and the access tokens issued from it.
 	SessionID = uuid.UUID
 )
+
+// LockOrder sorts devices into the order in which everybody locks rows of several, each once. It changes the
+// slice.
+func LockOrder(devices []DeviceID) []DeviceID {
+	slices.SortFunc(devices, func(a, b DeviceID) int { return bytes.Compare(a[:], b[:]) })
+	return slices.Compact(devices)
+}
 
 // Limits of the contract. They are not configurable: clients rely on them.
 const (

@@ -1,12 +1,8 @@
 package mailbox
 
 import (
-	"bytes"
 	"context"
-	"slices"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -67,10 +63,10 @@ func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
 			skips.DeviceIds, skips.Seqs = append(skips.DeviceIds, a.device), append(skips.Seqs, seq)
 		}
 	}
-	slices.SortFunc(devices, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	devices = core.LockOrder(devices)
 	deleted, quarantined := 0, 0
 	err := s.async.InPipeline(ctx, func(tx db.DBTX) error {
-		if err := storage.Queries.HoldMailboxes(ctx, tx, slices.Compact(devices)); err != nil {
+		if err := storage.Queries.HoldMailboxes(ctx, tx, devices); err != nil {
 			return err
 		}
 		rows, err := storage.Queries.DeleteMessages(ctx, tx, deletes)

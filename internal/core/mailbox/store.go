@@ -135,7 +135,7 @@ type stored struct {
 	accepted, dropped int
 }
 
-// recipients lists the devices of a batch, each once, in order.
+// recipients lists the devices of a batch in the order of their locks.
 func recipients(requests []*sendRequest) []core.DeviceID {
 	var devices []core.DeviceID
 	for _, r := range requests {
@@ -143,8 +143,7 @@ func recipients(requests []*sendRequest) []core.DeviceID {
 			devices = append(devices, r.batch.Submissions[i].Device)
 		}
 	}
-	slices.SortFunc(devices, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
-	return slices.Compact(devices)
+	return core.LockOrder(devices)
 }
 
 func withoutBox(r *sendRequest, boxes map[core.DeviceID]*lockedMailbox) []int16 {

@@ -1,14 +1,11 @@
 package push
 
 import (
-	"bytes"
 	"context"
 	"maps"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/internal/core"
 )
@@ -60,13 +57,13 @@ func (s *set) len() int {
 	return len(s.ids)
 }
 
-// take empties the set. The devices are in order, which is the order of locks.
+// take empties the set. The devices are in the order of their locks.
 func (s *set) take() []core.DeviceID {
 	s.mu.Lock()
 	taken := s.ids
 	s.ids = map[core.DeviceID]struct{}{}
 	s.mu.Unlock()
-	return slices.SortedFunc(maps.Keys(taken), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	return core.LockOrder(slices.Collect(maps.Keys(taken)))
 }
 
 const (
