@@ -205,5 +205,5 @@ check-client-python: need-go-postgres-node build ## a client of others: generate
 	@tools/with-relay.sh tools/checked.sh tools/check-client-python.sh
 
 .PHONY: check-docs
-check-docs: need-curl-git-go-postgres ## links between the documents, and the commands they show, run against a relay started as the README says
+check-docs: need-curl-git-go-postgres ## widths of lines, links between the documents, and the commands they show, run against a relay started as the README says
 	@go run ./tools/checkdocs

@@ -9,12 +9,13 @@ import (
 	"testing"
 )
 
-// TestTheImportGraphIsTheOneOfTheCode compares the block in architecture.md with what the packages import.
-// What is generated is left out, and so is the kit.
+// TestTheImportGraphIsTheOneOfTheCode compares the block in architecture.md with what the packages
+// import. What is generated is left out, and so is the kit.
 func TestTheImportGraphIsTheOneOfTheCode(t *testing.T) {
 	t.Parallel()
 	const module, begin, end = "github.com/obscura-relay/obscura/", "```text imports\n", "```\n"
-	list := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "../cmd/...", "../internal/...")
+	list := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`,
+		"../cmd/...", "../internal/...")
 	packages, err := list.Output()
 	if err != nil {
 		t.Fatal(err)
@@ -22,7 +23,9 @@ func TestTheImportGraphIsTheOneOfTheCode(t *testing.T) {
 	var graph strings.Builder
 	for line := range strings.Lines(string(packages)) {
 		path, imports, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(line, module, "")), " ")
-		ours := slices.DeleteFunc(strings.Fields(imports), func(p string) bool { return !strings.HasPrefix(p, "internal/") })
+		ours := slices.DeleteFunc(strings.Fields(imports), func(p string) bool {
+			return !strings.HasPrefix(p, "internal/")
+		})
 		if strings.HasPrefix(path, "internal/kit/") || len(ours) == 0 {
 			continue
 		}
@@ -51,6 +54,7 @@ func TestTheImportGraphIsTheOneOfTheCode(t *testing.T) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("the imports in architecture.md are stale, run: go test ./docs -run TestTheImportGraph -update\n%s", graph.String())
+		t.Errorf("the imports in architecture.md are stale, run: go test ./docs -run TestTheImportGraph -update\n%s",
+			graph.String())
 	}
 }

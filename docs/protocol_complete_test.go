@@ -193,7 +193,8 @@ func TestTheProtocolDocumentHasEveryFrameMemberAndValue(t *testing.T) {
 		for j := range m.Fields().Len() {
 			f := m.Fields().Get(j)
 			name, number := string(f.Name()), strconv.Itoa(int(f.Number()))
-			if !strings.Contains(text, name+" = "+number) && !strings.Contains(text, "`"+name+"` = "+number) && !strings.Contains(text, "`"+name+"` ("+number) {
+			if !strings.Contains(text, name+" = "+number) && !strings.Contains(text, "`"+name+"` = "+number) &&
+				!strings.Contains(text, "`"+name+"` ("+number) {
 				t.Errorf("protocol.md does not have %s = %s of %s", name, number, m.Name())
 			}
 		}
@@ -223,7 +224,8 @@ func checkEnum(t *testing.T, text string, enum protoreflect.EnumDescriptor, pref
 	for i := range enum.Values().Len() {
 		value := enum.Values().Get(i)
 		short := strings.TrimPrefix(string(value.Name()), prefix)
-		if want := strconv.Itoa(int(value.Number())) + " " + short; value.Number() != 0 && !strings.Contains(text, want) {
+		if want := strconv.Itoa(int(value.Number())) + " " + short; value.Number() != 0 &&
+			!strings.Contains(text, want) {
 			t.Errorf("protocol.md does not have %s of %s", want, enum.Name())
 		}
 	}
@@ -253,7 +255,8 @@ func TestTheProtocolDocumentHasEveryCloseCode(t *testing.T) {
 		t.Errorf("found only %v in the source", there)
 	}
 	contract := map[string]bool{}
-	for _, number := range fourDigits.FindAllString(closeSentence.FindString(spec(t).Paths.Find("/v1/gateway").Get.Description), -1) {
+	sentence := closeSentence.FindString(spec(t).Paths.Find("/v1/gateway").Get.Description)
+	for _, number := range fourDigits.FindAllString(sentence, -1) {
 		contract[number] = true
 	}
 	same(t, "close code (in openapi.yaml)", contract, there)
@@ -274,9 +277,12 @@ var (
 	codeName = regexp.MustCompile("`([a-z_]+)`")
 )
 
-var statusOf = map[string]int{"Invalid": 400, "Unauthorized": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409, "Unmet": 412, "TooLarge": 413, "Limited": 429, "Unavailable": 503,
-	"BadRequest": http.StatusBadRequest, "MethodNotAllowed": http.StatusMethodNotAllowed, "RequestTimeout": http.StatusRequestTimeout,
-	"LengthRequired": http.StatusLengthRequired, "RequestEntityTooLarge": http.StatusRequestEntityTooLarge, "UpgradeRequired": http.StatusUpgradeRequired,
+var statusOf = map[string]int{"Invalid": 400, "Unauthorized": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409,
+	"Unmet": 412, "TooLarge": 413, "Limited": 429, "Unavailable": 503,
+	"BadRequest": http.StatusBadRequest, "MethodNotAllowed": http.StatusMethodNotAllowed,
+	"RequestTimeout": http.StatusRequestTimeout,
+	"LengthRequired": http.StatusLengthRequired, "RequestEntityTooLarge": http.StatusRequestEntityTooLarge,
+	"UpgradeRequired":              http.StatusUpgradeRequired,
 	"RequestedRangeNotSatisfiable": http.StatusRequestedRangeNotSatisfiable,
 	"RequestHeaderFieldsTooLarge":  http.StatusRequestHeaderFieldsTooLarge}
 
@@ -294,7 +300,8 @@ func TestTheProtocolDocumentHasEveryErrorCodeWithItsStatus(t *testing.T) {
 				return err
 			}
 			source := textOf(t, path)
-			for _, m := range append(ofKind.FindAllStringSubmatch(source, -1), ofStatus.FindAllStringSubmatch(source, -1)...) {
+			for _, m := range append(ofKind.FindAllStringSubmatch(source, -1),
+				ofStatus.FindAllStringSubmatch(source, -1)...) {
 				if statusOf[m[1]] == 0 {
 					t.Errorf("%s: what status has %s?", path, m[1])
 				}

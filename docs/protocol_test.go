@@ -38,8 +38,9 @@ var (
 const acceptedAt = 1_800_000_000_000 // milliseconds
 
 func envelope() *obscurapb.Envelope {
-	return &obscurapb.Envelope{Id: envelopeID[:], SenderId: sender[:], SenderDeviceId: senderDevice[:], SenderDeviceNumber: 1,
-		Timestamp: acceptedAt, Sequence: 1, Message: []byte("hello")}
+	return &obscurapb.Envelope{Id: envelopeID[:], SenderId: sender[:], SenderDeviceId: senderDevice[:],
+		SenderDeviceNumber: 1,
+		Timestamp:          acceptedAt, Sequence: 1, Message: []byte("hello")}
 }
 
 // documented is what the dumps of the document show, by their names.
@@ -55,14 +56,17 @@ func documented(t *testing.T) map[string][]byte {
 	}
 	add("send request", &obscurapb.SendMessageRequest{Messages: []*obscurapb.Submission{
 		{SubmissionId: submission[:], DeviceId: recipient[:], Message: []byte("hello")}}})
-	add("send answer", &obscurapb.SendMessageResponse{FailedSubmissions: []*obscurapb.FailedSubmission{{SubmissionId: submission[:],
-		ErrorCode: obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE, ErrorMessage: "There is no such device."}}})
+	add("send answer", &obscurapb.SendMessageResponse{
+		FailedSubmissions: []*obscurapb.FailedSubmission{{SubmissionId: submission[:],
+			ErrorCode: obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE, ErrorMessage: "There is no such device."}}})
 	add("pre-key status", &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_PreKeyStatus{
 		PreKeyStatus: &obscurapb.PreKeyStatus{OneTimePreKeyCount: 5, MinThreshold: 20, KyberPreKeyCount: 2}}})
 	add("envelope batch", &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_EnvelopeBatch{
 		EnvelopeBatch: &obscurapb.EnvelopeBatch{Envelopes: []*obscurapb.Envelope{envelope()}}}})
-	add("drained", &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Drained{Drained: &obscurapb.Drained{Sequence: 1}}})
-	add("drained, never any mail", &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Drained{Drained: &obscurapb.Drained{}}})
+	add("drained", &obscurapb.WebSocketFrame{
+		Payload: &obscurapb.WebSocketFrame_Drained{Drained: &obscurapb.Drained{Sequence: 1}}})
+	add("drained, never any mail",
+		&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Drained{Drained: &obscurapb.Drained{}}})
 	add("gap", &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{
 		Gap: &obscurapb.Gap{From: 1, To: 3, Reason: obscurapb.Gap_REASON_TAKEOVER}}})
 	add("acknowledgement", &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{
@@ -134,7 +138,8 @@ func TestARelaySpeaksWhatTheProtocolDocumentShows(t *testing.T) {
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 
-	got, err := alice.SendMessagesWithBodyWithResponse(t.Context(), &client.SendMessagesParams{}, "application/x-protobuf",
+	got, err := alice.SendMessagesWithBodyWithResponse(t.Context(), &client.SendMessagesParams{},
+		"application/x-protobuf",
 		bytes.NewReader(want["send request"]))
 	if err != nil || got.StatusCode() != http.StatusOK || !bytes.Equal(got.Body, want["send answer"]) {
 		t.Errorf("the answer to the documented request: %v %x", err, got.Body)
@@ -167,7 +172,8 @@ func TestARelaySpeaksWhatTheProtocolDocumentShows(t *testing.T) {
 	expect(t, "pre-key status", read(t, backlog), want)
 	first := decode(t, read(t, backlog)).GetEnvelopeBatch().GetEnvelopes()[0]
 	expect(t, "drained", read(t, backlog), want)
-	if err := backlog.Write(t.Context(), websocket.MessageBinary, bytes.Replace(want["acknowledgement"], envelopeID[:], first.GetId(), 1)); err != nil {
+	if err := backlog.Write(t.Context(), websocket.MessageBinary,
+		bytes.Replace(want["acknowledgement"], envelopeID[:], first.GetId(), 1)); err != nil {
 		t.Fatal(err)
 	}
 	relaytest.Eventually(t, "the acknowledged envelope is gone", func() bool {
@@ -191,7 +197,8 @@ func takeOver(t *testing.T, d *relaytest.Device) {
 	t.Helper()
 	identity := prekeytest.NewIdentity()
 	registration, signed := int32(prekeytest.NewRegistrationID()), relaytest.Signed(identity.SignedPreKey(1))
-	got, err := d.UploadKeysWithResponse(t.Context(), client.KeyUpload{IdentityKey: &identity.Public, RegistrationID: &registration, SignedPreKey: &signed})
+	got, err := d.UploadKeysWithResponse(t.Context(),
+		client.KeyUpload{IdentityKey: &identity.Public, RegistrationID: &registration, SignedPreKey: &signed})
 	if err != nil || got.StatusCode() != http.StatusOK {
 		t.Fatalf("takeover: %v %s", err, got.Body)
 	}

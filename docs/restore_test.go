@@ -57,7 +57,8 @@ func TestARestoredDatabaseGoesOnBehindAllThatDevicesHaveSeen(t *testing.T) {
 		t.Errorf("the next envelope: %v", e)
 	}
 	bundles, err := alice.GetPreKeyBundlesWithResponse(t.Context(), bob.User.ID)
-	if err != nil || bundles.JSON200 == nil || (*bundles.JSON200)[0].OneTimePreKey != nil || (*bundles.JSON200)[0].KyberPreKey.KeyID != 1 {
+	if err != nil || bundles.JSON200 == nil || (*bundles.JSON200)[0].OneTimePreKey != nil ||
+		(*bundles.JSON200)[0].KyberPreKey.KeyID != 1 {
 		t.Errorf("bundles: %v %s", err, bundles.Body)
 	}
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/obscura-relay/obscura/schema"
 )
 
-// frozen has the SHA-256 of each migration, as it was when it came. A database that has run a migration does
-// not run it again: an edit reaches new databases only, and the two kinds then differ for ever.
+// frozen has the SHA-256 of each migration, as it was when it came. A database that has run a
+// migration does not run it again: an edit reaches new databases only, and the two kinds then
+// differ for ever.
 var frozen = map[string]string{
 	"00001_accounts.sql":           "201619085ab2dba7465f1b8dd1b123108cf10be7de6f42790f982fd8bc2fced4",
 	"00002_keys.sql":               "e155e3df85f344ac42763fde8aee49d7e70526dad06723577f0b51437390adbe",

@@ -9,7 +9,8 @@ import (
 const (
 	// acksInFrame is how many ids a frame may hold: 18 bytes each, well below the relay's 64 KiB.
 	acksInFrame = 1000
-	// acksRemembered is how many acknowledged envelopes, and up to twice as many, are known when they come again: a mailbox holds 1000.
+	// acksRemembered is how many acknowledged envelopes, and up to twice as many, are known when
+	// they come again: a mailbox holds 1000.
 	acksRemembered = 1000
 )
 
@@ -39,7 +40,8 @@ func (a *acks) add(envelopes []*Envelope) {
 	a.signal()
 }
 
-// again reports whether an envelope was acknowledged before, and if so acknowledges it again: the relay did not hear it.
+// again reports whether an envelope was acknowledged before, and if so acknowledges it again: the
+// relay did not hear it.
 func (a *acks) again(e *Envelope) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

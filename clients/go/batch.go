@@ -14,7 +14,8 @@ import (
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 )
 
-// Submission is one ciphertext for one device. A message to a user with three devices is three of them.
+// Submission is one ciphertext for one device. A message to a user with three devices is three of
+// them.
 type Submission struct {
 	// ID names the submission in the answer. NewBatch chooses one where it is uuid.Nil.
 	ID uuid.UUID `json:"id"`
@@ -24,8 +25,9 @@ type Submission struct {
 	Message []byte `json:"message"`
 }
 
-// Batch is what one request sends: at most 100 submissions and 2 MiB. It is plain data. An application that must not lose it nor send it
-// twice, even when it is killed, stores it before it sends it and sends the same one after its restart, within 24 hours.
+// Batch is what one request sends: at most 100 submissions and 2 MiB. It is plain data. An
+// application that must not lose it nor send it twice, even when it is killed, stores it before it
+// sends it and sends the same one after its restart, within 24 hours.
 type Batch struct {
 	// Key is the Idempotency-Key: the relay stores the submissions that come with it once.
 	Key uuid.UUID `json:"key"`
@@ -47,15 +49,17 @@ func NewBatch(submissions ...Submission) Batch {
 // FailedSubmission is a submission that was not stored.
 type FailedSubmission struct {
 	ID uuid.UUID
-	// Code says why. After ERROR_CODE_INVALID_DEVICE drop the libsignal session with this device and fetch the user's bundles.
+	// Code says why. After ERROR_CODE_INVALID_DEVICE drop the libsignal session with this device
+	// and fetch the user's bundles.
 	Code obscurapb.ErrorCode
 	// Message is a sentence for a person.
 	Message string
 }
 
-// Send sends a batch until there is an answer, or ctx ends. Without an error every submission that is not returned is stored durably.
-// After an error the batch may have been stored or not: Send the same one again, and what was stored is not stored twice. Codes:
-// idempotency_key_reused, too_many_submissions, body_too_large, device_required, rate_limited.
+// Send sends a batch until there is an answer, or ctx ends. Without an error every submission that
+// is not returned is stored durably. After an error the batch may have been stored or not: Send the
+// same one again, and what was stored is not stored twice. Codes: idempotency_key_reused,
+// too_many_submissions, body_too_large, device_required, rate_limited.
 func (s *Session) Send(ctx context.Context, batch Batch) ([]FailedSubmission, error) {
 	if batch.Key == uuid.Nil {
 		return nil, errors.New("a batch is made by NewBatch: this one has no key")
@@ -70,7 +74,8 @@ func (s *Session) Send(ctx context.Context, batch Batch) ([]FailedSubmission, er
 		return nil, err
 	}
 	key := batch.Key.String()
-	response, err := s.api.SendMessagesWithBody(ctx, &client.SendMessagesParams{IdempotencyKey: &key}, "application/x-protobuf", bytes.NewReader(body))
+	response, err := s.api.SendMessagesWithBody(ctx, &client.SendMessagesParams{IdempotencyKey: &key},
+		"application/x-protobuf", bytes.NewReader(body))
 	var answer obscurapb.SendMessageResponse
 	if err := read(response, err, &answer); err != nil {
 		return nil, err

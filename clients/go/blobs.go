@@ -25,8 +25,9 @@ type Attachment struct {
 	ExpiresAt time.Time
 }
 
-// UploadAttachment stores 1 byte to 50 MiB of ciphertext, the first size bytes of content. It is streamed. After a lost answer there may be
-// an attachment that nobody knows of, until it expires. Codes: quota_exceeded, body_too_large, rate_limited.
+// UploadAttachment stores 1 byte to 50 MiB of ciphertext, the first size bytes of content. It is
+// streamed. After a lost answer there may be an attachment that nobody knows of, until it expires.
+// Codes: quota_exceeded, body_too_large, rate_limited.
 func (s *Session) UploadAttachment(ctx context.Context, content io.ReaderAt, size int64) (Attachment, error) {
 	response, err := s.blobs.UploadAttachmentWithBody(ctx, octets, nil, carries(content, size))
 	var stored client.Attachment
@@ -36,8 +37,9 @@ func (s *Session) UploadAttachment(ctx context.Context, content io.ReaderAt, siz
 	return Attachment{ID: stored.ID, ExpiresAt: time.Unix(stored.ExpiresAt, 0)}, nil
 }
 
-// DownloadAttachment writes an attachment to a writer and returns its size. When the connection breaks it goes on where it was. After an
-// error what was written so far is the beginning of the attachment. Codes: not_found.
+// DownloadAttachment writes an attachment to a writer and returns its size. When the connection
+// breaks it goes on where it was. After an error what was written so far is the beginning of the
+// attachment. Codes: not_found.
 func (s *Session) DownloadAttachment(ctx context.Context, id uuid.UUID, to io.Writer) (int64, error) {
 	etag := strconv.Quote(id.String())
 	var written int64
@@ -64,8 +66,8 @@ func (s *Session) DownloadAttachment(ctx context.Context, id uuid.UUID, to io.Wr
 	}
 }
 
-// pour writes the bytes of an answer to a writer. It reports whether those were the last ones; an error that wraps errNoAnswer says that the
-// connection broke.
+// pour writes the bytes of an answer to a writer. It reports whether those were the last ones; an
+// error that wraps errNoAnswer says that the connection broke.
 func pour(response *http.Response, to io.Writer, from int64) (done bool, n int64, err error) {
 	defer response.Body.Close()
 	switch {
@@ -100,10 +102,12 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// UploadBackup stores the device's backup, 32 bytes to 2 MiB of ciphertext, and returns its version. replaced is the version that it
-// replaces, empty for the first. One of several uploads at once wins. After a lost answer ask for the BackupVersion. Codes: precondition_failed
-// (another version is stored: fetch it first), upload_running.
-func (s *Session) UploadBackup(ctx context.Context, content io.ReaderAt, size int64, replaced string) (version string, err error) {
+// UploadBackup stores the device's backup, 32 bytes to 2 MiB of ciphertext, and returns its
+// version. replaced is the version that it replaces, empty for the first. One of several uploads at
+// once wins. After a lost answer ask for the BackupVersion. Codes: precondition_failed (another
+// version is stored: fetch it first), upload_running.
+func (s *Session) UploadBackup(ctx context.Context, content io.ReaderAt, size int64,
+	replaced string) (version string, err error) {
 	params, first := &client.UploadBackupParams{}, "*"
 	if replaced == "" {
 		params.IfNoneMatch = &first
@@ -126,7 +130,8 @@ func (s *Session) Backup(ctx context.Context) (content []byte, version string, e
 	return content, response.Header.Get("ETag"), nil
 }
 
-// BackupVersion returns the version and size of the device's backup without its bytes. Status 404 says that there is none.
+// BackupVersion returns the version and size of the device's backup without its bytes. Status 404
+// says that there is none.
 func (s *Session) BackupVersion(ctx context.Context) (version string, size int64, err error) {
 	response, err := s.api.HeadBackup(ctx)
 	if err := read(response, err, nil); err != nil {
@@ -143,7 +148,9 @@ func carries(content io.ReaderAt, size int64) client.RequestEditorFn {
 			request.Body, request.GetBody = http.NoBody, nil
 			return nil
 		}
-		request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(io.NewSectionReader(content, 0, size)), nil }
+		request.GetBody = func() (io.ReadCloser, error) {
+			return io.NopCloser(io.NewSectionReader(content, 0, size)), nil
+		}
 		return nil
 	}
 }

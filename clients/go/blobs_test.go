@@ -42,7 +42,8 @@ func TestAnAttachmentGoesThereAndBack(t *testing.T) {
 		t.Fatalf("%+v, %v", stored, err)
 	}
 	var got bytes.Buffer
-	if n, err := bob.DownloadAttachment(t.Context(), stored.ID, &got); err != nil || n != int64(len(content)) || !bytes.Equal(got.Bytes(), content) {
+	if n, err := bob.DownloadAttachment(t.Context(), stored.ID, &got); err != nil || n != int64(len(content)) ||
+		!bytes.Equal(got.Bytes(), content) {
 		t.Errorf("%d bytes came back, %v", n, err)
 	}
 	_, err = alice.UploadAttachment(t.Context(), bytes.NewReader(nil), 0)
@@ -101,7 +102,8 @@ func TestADownloadGoesOnWhereItBroke(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got bytes.Buffer
-	if n, err := alice.DownloadAttachment(t.Context(), stored.ID, &got); err != nil || n != int64(len(content)) || !bytes.Equal(got.Bytes(), content) {
+	if n, err := alice.DownloadAttachment(t.Context(), stored.ID, &got); err != nil || n != int64(len(content)) ||
+		!bytes.Equal(got.Bytes(), content) {
 		t.Errorf("%d bytes came back, %v", n, err)
 	}
 	if asked := *network.asked.Load(); asked != "bytes=200000-" {
@@ -122,7 +124,8 @@ func TestADownloadEndsWhenItCannotBeWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := alice.DownloadAttachment(t.Context(), stored.ID, full{}); err == nil || !strings.Contains(err.Error(), "no room") {
+	if _, err := alice.DownloadAttachment(t.Context(), stored.ID, full{}); err == nil ||
+		!strings.Contains(err.Error(), "no room") {
 		t.Errorf("%v", err)
 	}
 }
@@ -174,5 +177,6 @@ func TestADeviceSaysHowItIsWokenUp(t *testing.T) {
 			t.Errorf("%+v, %v", account, err)
 		}
 	}
-	refused(t, alice.SetPushToken(t.Context(), client.PushToken{Token: &none}), http.StatusBadRequest, "invalid_request")
+	refused(t, alice.SetPushToken(t.Context(), client.PushToken{Token: &none}), http.StatusBadRequest,
+		"invalid_request")
 }

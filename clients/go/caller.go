@@ -35,7 +35,8 @@ func lost(err error) error {
 	return fmt.Errorf("%w: %w", errNoAnswer, err)
 }
 
-// caller makes the requests of a generated client: with a fresh access token, if it has tokens, and again and again, if that is harmless.
+// caller makes the requests of a generated client: with a fresh access token, if it has tokens, and
+// again and again, if that is harmless.
 type caller struct {
 	http   *http.Client
 	tokens *keeper
@@ -43,7 +44,8 @@ type caller struct {
 	streams bool
 }
 
-// Do implements client.HttpRequestDoer. The body of the response has been read already, unless the caller streams.
+// Do implements client.HttpRequestDoer. The body of the response has been read already, unless the
+// caller streams.
 func (c *caller) Do(request *http.Request) (*http.Response, error) {
 	refused := "" // the token that got a 401: it is renewed once
 	spent := request.Body != nil && request.GetBody == nil
@@ -106,7 +108,8 @@ func (c *caller) try(request *http.Request, token string) (*http.Response, error
 	return response, nil
 }
 
-// repeatable reports whether a request that arrives twice does what it does once. A bundle fetch would use up further keys.
+// repeatable reports whether a request that arrives twice does what it does once. A bundle fetch
+// would use up further keys.
 func repeatable(request *http.Request) bool {
 	path := request.URL.Path
 	switch request.Method {
@@ -115,7 +118,8 @@ func repeatable(request *http.Request) bool {
 	case http.MethodPut, http.MethodDelete:
 		return strings.HasSuffix(path, "/v1/push-tokens")
 	case http.MethodPost:
-		return strings.HasSuffix(path, "/v1/messages") || strings.HasSuffix(path, "/v1/devices/keys") || strings.HasSuffix(path, "/v1/gateway/ticket")
+		return strings.HasSuffix(path, "/v1/messages") || strings.HasSuffix(path, "/v1/devices/keys") ||
+			strings.HasSuffix(path, "/v1/gateway/ticket")
 	}
 	return false
 }
@@ -151,7 +155,8 @@ func read(response *http.Response, err error, out any) error {
 // passes reports whether the same request may be answered better later.
 func passes(err error) bool {
 	if e := refusal(err); e != nil {
-		return e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests || e.Status >= 500 && e.Status < 1000
+		return e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests || e.Status >= 500 &&
+			e.Status < 1000
 	}
 	return errors.Is(err, errNoAnswer)
 }
@@ -165,7 +170,8 @@ func undecided(err error) bool {
 	return errors.Is(err, errNoAnswer) && (!errors.As(err, &network) || network.Op != "dial")
 }
 
-// stale reports whether an access token was refused, rather than a password, a refresh token or a ticket.
+// stale reports whether an access token was refused, rather than a password, a refresh token or a
+// ticket.
 func stale(err error) bool {
 	e := refusal(err)
 	return e != nil && e.Status == http.StatusUnauthorized && e.Code == "unauthorized"
@@ -184,7 +190,8 @@ func (b *backoff) next(err error) time.Duration {
 	return rand.N(longest)
 }
 
-// pause waits before the next try. When the relay wants more time than ctx has it returns err at once.
+// pause waits before the next try. When the relay wants more time than ctx has it returns err at
+// once.
 func (b *backoff) pause(ctx context.Context, err error) error {
 	wait := b.next(err)
 	if deadline, bounded := ctx.Deadline(); bounded {

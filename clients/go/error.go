@@ -13,13 +13,15 @@ import (
 )
 
 var (
-	// ErrSessionEnded says that the refresh token is good for nothing any more: log in again. The session logged out, was ended
-	// by a change of password, a removal or a takeover of its device, or was not used for 30 days; or its refresh token was used elsewhere.
+	// ErrSessionEnded says that the refresh token is good for nothing any more: log in again. The
+	// session logged out, was ended by a change of password, a removal or a takeover of its device,
+	// or was not used for 30 days; or its refresh token was used elsewhere.
 	ErrSessionEnded = errors.New("the session has ended")
-	// ErrRevoked says that the relay closed the gateway (4401) because the session has ended. It comes with ErrSessionEnded.
+	// ErrRevoked says that the relay closed the gateway (4401) because the session has ended. It
+	// comes with ErrSessionEnded.
 	ErrRevoked = errors.New("the gateway was closed: the session is revoked")
-	// ErrDisplaced says that a newer socket of the same device displaced this one (4409). Two programs that both reconnect would
-	// displace each other for ever, so this package does not.
+	// ErrDisplaced says that a newer socket of the same device displaced this one (4409). Two
+	// programs that both reconnect would displace each other for ever, so this package does not.
 	ErrDisplaced = errors.New("the gateway was closed: a newer socket of this device is open")
 )
 
@@ -27,11 +29,13 @@ var (
 type Error struct {
 	// Status is the HTTP status, or the close code (1000 and above) of a gateway that ended.
 	Status int
-	// Code is for programs: a stable word, see docs/protocol.md. Empty when something other than the relay answered, and for close codes.
+	// Code is for programs: a stable word, see docs/protocol.md. Empty when something other than
+	// the relay answered, and for close codes.
 	Code string
 	// Message is a sentence for a person.
 	Message string
-	// RetryAfter is how long the relay asks to wait, in whole seconds; 0 when it did not say. It comes with 429 and 503.
+	// RetryAfter is how long the relay asks to wait, in whole seconds; 0 when it did not say. It
+	// comes with 429 and 503.
 	RetryAfter time.Duration
 	// RequestID is what the relay's log calls the request.
 	RequestID string

@@ -14,17 +14,20 @@ import (
 // Event is what a gateway hands out: an *Envelope, *Gap, *Drained, *PreKeyStatus or *Disconnected.
 type Event interface{ event() }
 
-// Envelope is a message for this device. Decrypt it, store the result, then acknowledge it. It comes at least once: what was not
-// acknowledged comes again on the next socket, so remember what you have processed.
+// Envelope is a message for this device. Decrypt it, store the result, then acknowledge it. It
+// comes at least once: what was not acknowledged comes again on the next socket, so remember what
+// you have processed.
 type Envelope struct {
 	ID uuid.UUID
-	// Sequence counts 1, 2, 3 and so on for this device, without holes: every number comes in an envelope or in a gap.
+	// Sequence counts 1, 2, 3 and so on for this device, without holes: every number comes in an
+	// envelope or in a gap.
 	Sequence uint64
 	// SenderID is the sending user.
 	SenderID uuid.UUID
 	// SenderDeviceNumber is 1 to 127.
 	SenderDeviceNumber uint32
-	// SenderDeviceID is the mailbox to answer to; with SenderDeviceNumber, libsignal's ProtocolAddress.
+	// SenderDeviceID is the mailbox to answer to; with SenderDeviceNumber, libsignal's
+	// ProtocolAddress.
 	SenderDeviceID uuid.UUID
 	// Accepted is when the relay accepted it, to the millisecond.
 	Accepted time.Time
@@ -32,19 +35,22 @@ type Envelope struct {
 	Message []byte
 }
 
-// Gap says that the envelopes From to To, both included, were dropped and will not come. It may be told in parts and more than once.
+// Gap says that the envelopes From to To, both included, were dropped and will not come. It may be
+// told in parts and more than once.
 type Gap struct {
 	From, To uint64
 	Reason   obscurapb.Gap_Reason
 }
 
-// Drained says that everything that was pending when the socket opened has been handed out, up to Sequence.
+// Drained says that everything that was pending when the socket opened has been handed out, up to
+// Sequence.
 type Drained struct {
 	// Sequence is 0 when nothing was ever accepted for this device.
 	Sequence uint64
 }
 
-// PreKeyStatus says how many one-time keys the relay holds. It is the first event of every socket, and comes when keys run low.
+// PreKeyStatus says how many one-time keys the relay holds. It is the first event of every socket,
+// and comes when keys run low.
 type PreKeyStatus struct {
 	OneTime, Kyber int
 	// Threshold: refill a kind that has fewer.
@@ -85,7 +91,8 @@ func decode(data []byte) ([]Event, error) {
 	case *obscurapb.WebSocketFrame_Drained:
 		return []Event{&Drained{Sequence: p.Drained.GetSequence()}}, nil
 	case *obscurapb.WebSocketFrame_PreKeyStatus:
-		return []Event{&PreKeyStatus{OneTime: int(p.PreKeyStatus.GetOneTimePreKeyCount()), Kyber: int(p.PreKeyStatus.GetKyberPreKeyCount()),
+		return []Event{&PreKeyStatus{OneTime: int(p.PreKeyStatus.GetOneTimePreKeyCount()),
+			Kyber:     int(p.PreKeyStatus.GetKyberPreKeyCount()),
 			Threshold: int(p.PreKeyStatus.GetMinThreshold())}}, nil
 	}
 	return nil, nil
@@ -98,6 +105,7 @@ func envelopeOf(e *obscurapb.Envelope) (*Envelope, error) {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, fmt.Errorf("the relay's envelope cannot be read: %w", err)
 	}
-	return &Envelope{ID: id, Sequence: e.GetSequence(), SenderID: sender, SenderDeviceNumber: e.GetSenderDeviceNumber(), SenderDeviceID: device,
-		Accepted: time.UnixMilli(int64(e.GetTimestamp())), Message: e.GetMessage()}, nil //nolint:gosec // milliseconds
+	return &Envelope{ID: id, Sequence: e.GetSequence(), SenderID: sender, SenderDeviceNumber: e.GetSenderDeviceNumber(),
+		SenderDeviceID: device,
+		Accepted:       time.UnixMilli(int64(e.GetTimestamp())), Message: e.GetMessage()}, nil //nolint:gosec // milliseconds
 }

@@ -40,7 +40,8 @@ type fake struct {
 func inFakeTime(t *testing.T, options obscura.Options, test func(*testing.T, *fake, *obscura.Session)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{ServeMux: http.NewServeMux(), user: uuid.New(), device: uuid.New(), accept: make(chan net.Conn), closed: make(chan struct{})}
+		f := &fake{ServeMux: http.NewServeMux(), user: uuid.New(), device: uuid.New(), accept: make(chan net.Conn),
+			closed: make(chan struct{})}
 		server := &http.Server{Handler: f, ReadHeaderTimeout: time.Hour}
 		go func() { _ = server.Serve(f) }()
 		transport := &http.Transport{DialContext: f.dial}
@@ -137,7 +138,9 @@ func mail(first, last uint64) *obscurapb.WebSocketFrame {
 	batch := &obscurapb.EnvelopeBatch{}
 	for n := first; n <= last; n++ {
 		id, sender := uuid.NewSHA1(uuid.Nil, []byte{byte(n), byte(n >> 8)}), uuid.New()
-		batch.Envelopes = append(batch.Envelopes, &obscurapb.Envelope{Id: id[:], SenderId: sender[:], SenderDeviceId: sender[:], Sequence: n, Message: []byte("x")})
+		batch.Envelopes = append(batch.Envelopes,
+			&obscurapb.Envelope{Id: id[:], SenderId: sender[:], SenderDeviceId: sender[:], Sequence: n,
+				Message: []byte("x")})
 	}
 	return &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_EnvelopeBatch{EnvelopeBatch: batch}}
 }

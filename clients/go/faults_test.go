@@ -54,7 +54,8 @@ func TestTheRelayRestarts(t *testing.T) {
 	r.Stop()
 	sent := make(chan error, 1)
 	go func() { // while there is no relay
-		_, err := alice.Send(t.Context(), obscura.NewBatch(obscura.Submission{DeviceID: bob.DeviceID(), Message: []byte("meanwhile")}))
+		_, err := alice.Send(t.Context(),
+			obscura.NewBatch(obscura.Submission{DeviceID: bob.DeviceID(), Message: []byte("meanwhile")}))
 		sent <- err
 	}()
 	relaytest.StartOn(t, r.DatabaseURL, func(c *app.Config) { c.Listen = strings.TrimPrefix(r.API, "http://") })

@@ -21,7 +21,8 @@ const (
 	closeDisplaced = websocket.StatusCode(4409)
 	// settled is how long a connection must have lived for the waits to begin anew.
 	settled = time.Minute
-	// renewEvery and renewWithin are for a device that only receives: a session that does not renew its tokens for 30 days ends.
+	// renewEvery and renewWithin are for a device that only receives: a session that does not renew
+	// its tokens for 30 days ends.
 	renewEvery  = 24 * time.Hour
 	renewWithin = 30 * time.Second
 )
@@ -41,19 +42,23 @@ func newGateway(s *Session) *Gateway {
 	return &Gateway{session: s, acks: newAcks(), turn: make(chan struct{}, 1)}
 }
 
-// Acknowledge lets the relay forget envelopes. Call it when the result of an envelope is stored, or when it is certain that it can never be
-// decrypted. It does not wait: acknowledgements made within 20 ms share a frame, and what could not be sent goes out on the next socket.
-// An envelope that was acknowledged is not handed out again by this Gateway, whatever the relay repeats (it remembers the last 1000).
+// Acknowledge lets the relay forget envelopes. Call it when the result of an envelope is stored, or
+// when it is certain that it can never be decrypted. It does not wait: acknowledgements made within
+// 20 ms share a frame, and what could not be sent goes out on the next socket. An envelope that was
+// acknowledged is not handed out again by this Gateway, whatever the relay repeats (it remembers
+// the last 1000).
 func (g *Gateway) Acknowledge(envelopes ...*Envelope) { g.acks.add(envelopes) }
 
-// Events opens the gateway and hands out what comes, in order, over as many sockets as it takes. When a socket breaks there is a
-// *Disconnected; then the next one opens after a random wait of up to 1 s, doubling to 60 s, and begins with what is not acknowledged.
-// Acknowledge all the time: a relay sends 1000 envelopes ahead, and holds 1000.
+// Events opens the gateway and hands out what comes, in order, over as many sockets as it takes.
+// When a socket breaks there is a *Disconnected; then the next one opens after a random wait of up
+// to 1 s, doubling to 60 s, and begins with what is not acknowledged. Acknowledge all the time: a
+// relay sends 1000 envelopes ahead, and holds 1000.
 //
-// Break out of the loop, or end ctx, to close: what was acknowledged is sent, the socket closed and every goroutine gone when the loop is
-// over, after at most about 10 s. Without a break the last pair is (nil, error): the error of ctx, ErrDisplaced, ErrRevoked,
-// ErrSessionEnded, the error of OnTokens, or an *Error that trying again cannot help, such as 403 device_required or close code 1008. One
-// loop at a time; afterwards there may be another.
+// Break out of the loop, or end ctx, to close: what was acknowledged is sent, the socket closed and
+// every goroutine gone when the loop is over, after at most about 10 s. Without a break the last
+// pair is (nil, error): the error of ctx, ErrDisplaced, ErrRevoked, ErrSessionEnded, the error of
+// OnTokens, or an *Error that trying again cannot help, such as 403 device_required or close code
+// 1008. One loop at a time; afterwards there may be another.
 //
 // The memory of a loop is bounded by what a relay sends ahead: 1000 envelopes of at most 256 KiB.
 func (g *Gateway) Events(ctx context.Context) iter.Seq2[Event, error] {
@@ -91,7 +96,8 @@ func (g *Gateway) Events(ctx context.Context) iter.Seq2[Event, error] {
 }
 
 // connect serves one socket. more is false when the loop was left.
-func (g *Gateway) connect(ctx context.Context, yield func(Event, error) bool) (lived time.Duration, more bool, err error) {
+func (g *Gateway) connect(ctx context.Context, yield func(Event, error) bool) (lived time.Duration, more bool,
+	err error) {
 	s, err := g.open(ctx)
 	if err != nil {
 		return 0, true, err

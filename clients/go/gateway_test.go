@@ -229,7 +229,9 @@ func TestHowAGatewayEnds(t *testing.T) {
 			t.Parallel()
 			inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
 				f.gateway(func(socket *fakeSocket) { _ = socket.Close(c.code, "because") })
-				f.refreshing(func(_ int64, w http.ResponseWriter, _ *http.Request) { refuse(w, 401, "invalid_refresh_token", "") })
+				f.refreshing(func(_ int64, w http.ResponseWriter, _ *http.Request) {
+					refuse(w, 401, "invalid_refresh_token", "")
+				})
 				_, err := listen(t, t.Context(), s.Gateway())()
 				var e *obscura.Error
 				if !errors.As(err, &e) || e.Message == "" || !errors.Is(err, c.want) && e.Error() != c.want.Error() {

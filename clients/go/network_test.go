@@ -13,7 +13,8 @@ import (
 
 var errNetwork = errors.New("the network failed")
 
-// network is a client's way to a relay. It can fail both ways, and cut sockets. What passes is held against the contract.
+// network is a client's way to a relay. It can fail both ways, and cut sockets. What passes is held
+// against the contract.
 type network struct {
 	next http.RoundTripper
 

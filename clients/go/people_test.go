@@ -40,7 +40,8 @@ func newDevice(t *testing.T, relay *obscura.Relay) *obscura.Session {
 // send sends a text to a device.
 func send(t *testing.T, from, to *obscura.Session, text string) {
 	t.Helper()
-	failed, err := from.Send(t.Context(), obscura.NewBatch(obscura.Submission{DeviceID: to.DeviceID(), Message: []byte(text)}))
+	failed, err := from.Send(t.Context(),
+		obscura.NewBatch(obscura.Submission{DeviceID: to.DeviceID(), Message: []byte(text)}))
 	if err != nil || len(failed) != 0 {
 		t.Fatalf("send: %v, %v", failed, err)
 	}
@@ -78,7 +79,8 @@ func nextEnvelope(t *testing.T, next func() (obscura.Event, error)) *obscura.Env
 	}
 }
 
-// pending waits until the relay holds n envelopes for the only device of a user: it works on acknowledgements in the background.
+// pending waits until the relay holds n envelopes for the only device of a user: it works on
+// acknowledgements in the background.
 func pending(t *testing.T, s *obscura.Session, n int32) {
 	t.Helper()
 	relaytest.Eventually(t, "what was acknowledged is gone", func() bool {

@@ -6,8 +6,9 @@ import (
 	"github.com/obscura-relay/obscura/gen/client"
 )
 
-// SetPushToken says how the device is woken up while its gateway is closed: by the token of its app at FCM or APNs, or by a Web Push
-// subscription that was made for the VapidKey. Exactly one of the two. On a wake-up, open the gateway. Codes: invalid_subscription, invalid_request.
+// SetPushToken says how the device is woken up while its gateway is closed: by the token of its app
+// at FCM or APNs, or by a Web Push subscription that was made for the VapidKey. Exactly one of the
+// two. On a wake-up, open the gateway. Codes: invalid_subscription, invalid_request.
 func (s *Session) SetPushToken(ctx context.Context, token client.PushToken) error {
 	response, err := s.api.SetPushToken(ctx, token)
 	return read(response, err, nil)

@@ -18,15 +18,18 @@ type Tokens = client.AuthResponse
 
 // Options change how a Relay is talked to. The zero value is fit for use.
 type Options struct {
-	// HTTPClient makes the requests and opens the gateway; its Timeout bounds each try of a request, except for attachments and
-	// uploads of a backup, which last as long as their context. By default one with a timeout of 30 s.
+	// HTTPClient makes the requests and opens the gateway; its Timeout bounds each try of a
+	// request, except for attachments and uploads of a backup, which last as long as their context.
+	// By default one with a timeout of 30 s.
 	HTTPClient *http.Client
-	// OnTokens stores the tokens of a session, and is called with every new pair before its first use, in one goroutine at a
-	// time for a session. When it fails, so does the call that needed the pair, and the next call hands the same pair over again. It
-	// must not call the session, and does not see the end of the call's context. A program that restarts with a pair older than the
-	// newest one is taken for a thief after 10 s, and its session ends.
+	// OnTokens stores the tokens of a session, and is called with every new pair before its first
+	// use, in one goroutine at a time for a session. When it fails, so does the call that needed
+	// the pair, and the next call hands the same pair over again. It must not call the session, and
+	// does not see the end of the call's context. A program that restarts with a pair older than
+	// the newest one is taken for a thief after 10 s, and its session ends.
 	OnTokens func(context.Context, Tokens) error
-	// UseTicket opens the gateway with a ticket in place of the access token, for proxies that drop the Authorization header.
+	// UseTicket opens the gateway with a ticket in place of the access token, for proxies that drop
+	// the Authorization header.
 	UseTicket bool
 }
 
@@ -51,8 +54,9 @@ func New(relayURL string, options Options) (*Relay, error) {
 	return r, err
 }
 
-// Register registers a user and returns a user-scoped session: one that may add devices and manage the account. After a lost answer
-// the name may be taken, by this very user: log in. Codes: username_taken, invalid_request, rate_limited.
+// Register registers a user and returns a user-scoped session: one that may add devices and manage
+// the account. After a lost answer the name may be taken, by this very user: log in. Codes:
+// username_taken, invalid_request, rate_limited.
 func (r *Relay) Register(ctx context.Context, username, password string) (*Session, error) {
 	response, err := r.api.CreateUser(ctx, client.Credentials{Username: username, Password: password})
 	var tokens Tokens
@@ -62,8 +66,9 @@ func (r *Relay) Register(ctx context.Context, username, password string) (*Sessi
 	return r.begin(ctx, tokens)
 }
 
-// LogIn returns a new session for a device of the user, or a user-scoped one for uuid.Nil. When there is no such device any more the
-// session is user-scoped too: look at DeviceID. Codes: wrong_credentials, rate_limited.
+// LogIn returns a new session for a device of the user, or a user-scoped one for uuid.Nil. When
+// there is no such device any more the session is user-scoped too: look at DeviceID. Codes:
+// wrong_credentials, rate_limited.
 func (r *Relay) LogIn(ctx context.Context, username, password string, device uuid.UUID) (*Session, error) {
 	body := client.LogIn{Username: username, Password: password}
 	if device != uuid.Nil {
@@ -77,8 +82,8 @@ func (r *Relay) LogIn(ctx context.Context, username, password string, device uui
 	return r.begin(ctx, tokens)
 }
 
-// Resume goes on with tokens that OnTokens has stored. It makes no request. Without a refresh token the session lasts as long as
-// the access token.
+// Resume goes on with tokens that OnTokens has stored. It makes no request. Without a refresh token
+// the session lasts as long as the access token.
 func (r *Relay) Resume(tokens Tokens) (*Session, error) {
 	c, err := claimsOf(tokens.Token)
 	if err != nil {
@@ -111,6 +116,7 @@ func (r *Relay) session(tokens Tokens, c claims, life time.Duration) (*Session, 
 	patient.Timeout = 0
 	var err, errBlobs error
 	s.api, err = client.NewClient(r.url, client.WithHTTPClient(&caller{http: r.options.HTTPClient, tokens: s.tokens}))
-	s.blobs, errBlobs = client.NewClient(r.url, client.WithHTTPClient(&caller{http: &patient, tokens: s.tokens, streams: true}))
+	s.blobs, errBlobs = client.NewClient(r.url,
+		client.WithHTTPClient(&caller{http: &patient, tokens: s.tokens, streams: true}))
 	return s, errors.Join(err, errBlobs)
 }

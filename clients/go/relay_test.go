@@ -25,18 +25,21 @@ func TestFromRegistrationToAnAcknowledgedMessage(t *testing.T) {
 			relay, _ := join(t, relaytest.Start(t), obscura.Options{UseTicket: ticket})
 			alice, bob := newDevice(t, relay), newDevice(t, relay)
 			bundles, err := alice.Bundles(t.Context(), bob.UserID())
-			if err != nil || len(bundles) != 1 || bundles[0].DeviceID != bob.DeviceID() || bundles[0].DeviceNumber != bob.DeviceNumber() {
+			if err != nil || len(bundles) != 1 || bundles[0].DeviceID != bob.DeviceID() ||
+				bundles[0].DeviceNumber != bob.DeviceNumber() {
 				t.Fatalf("bundles: %v, %v", bundles, err)
 			}
 			before := time.Now().Truncate(time.Millisecond)
 			send(t, alice, bob, "hello")
 			next := listen(t, t.Context(), bob.Gateway())
 			status, _ := next()
-			if s, ok := status.(*obscura.PreKeyStatus); !ok || *s != (obscura.PreKeyStatus{OneTime: 4, Kyber: 1, Threshold: 20}) {
+			if s, ok := status.(*obscura.PreKeyStatus); !ok ||
+				*s != (obscura.PreKeyStatus{OneTime: 4, Kyber: 1, Threshold: 20}) {
 				t.Errorf("first came %+v", status)
 			}
 			e := nextEnvelope(t, next) // perhaps after another status: the fetch of the bundle is told as well
-			if string(e.Message) != "hello" || e.Sequence != 1 || e.SenderID != alice.UserID() || e.SenderDeviceID != alice.DeviceID() ||
+			if string(e.Message) != "hello" || e.Sequence != 1 || e.SenderID != alice.UserID() ||
+				e.SenderDeviceID != alice.DeviceID() ||
 				e.SenderDeviceNumber != 1 || e.Accepted.Before(before) || e.Accepted.After(time.Now()) {
 				t.Fatalf("the envelope: %+v", e)
 			}
@@ -83,7 +86,8 @@ func TestASubmissionThatFailsDoesNotStopTheOthers(t *testing.T) {
 	relay, _ := join(t, relaytest.Start(t), obscura.Options{})
 	alice, bob := newDevice(t, relay), newDevice(t, relay)
 	nobody := obscura.Submission{ID: uuid.New(), DeviceID: uuid.New(), Message: []byte("hello?")}
-	failed, err := alice.Send(t.Context(), obscura.NewBatch(nobody, obscura.Submission{DeviceID: bob.DeviceID(), Message: []byte("hello")}))
+	failed, err := alice.Send(t.Context(),
+		obscura.NewBatch(nobody, obscura.Submission{DeviceID: bob.DeviceID(), Message: []byte("hello")}))
 	if err != nil || len(failed) != 1 || failed[0].ID != nobody.ID || failed[0].Message == "" ||
 		failed[0].Code != obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE {
 		t.Errorf("failed: %+v, %v", failed, err)
@@ -167,10 +171,12 @@ func TestKeysAreRefilledAndTakenOver(t *testing.T) {
 	if status, ok := seen[i+1].(*obscura.PreKeyStatus); !ok || status.OneTime != 30 {
 		t.Errorf("then %+v", seen[i+1])
 	}
-	if gap, ok := seen[i+2].(*obscura.Gap); !ok || *gap != (obscura.Gap{From: 1, To: 1, Reason: obscurapb.Gap_REASON_TAKEOVER}) {
+	if gap, ok := seen[i+2].(*obscura.Gap); !ok ||
+		*gap != (obscura.Gap{From: 1, To: 1, Reason: obscurapb.Gap_REASON_TAKEOVER}) {
 		t.Errorf("then %+v", seen[i+2])
 	}
-	if keys, err := bob.Keys(t.Context()); err != nil || !slices.Equal(keys.IdentityKey, identity.Public) || keys.OneTimePreKeyCount != 30 {
+	if keys, err := bob.Keys(t.Context()); err != nil || !slices.Equal(keys.IdentityKey, identity.Public) ||
+		keys.OneTimePreKeyCount != 30 {
 		t.Errorf("the relay holds %+v, %v", keys, err)
 	}
 }
@@ -182,16 +188,20 @@ func TestAnErrorOfTheRelayIsToldWhole(t *testing.T) {
 	relay, _ := join(t, relaytest.Start(t), obscura.Options{})
 	name, user := register(t, relay)
 	var e *obscura.Error
-	if _, err := relay.Register(t.Context(), name, password); !errors.As(err, &e) || e.Status != 409 || e.Code != "username_taken" || e.Message == "" || e.RequestID == "" {
+	if _, err := relay.Register(t.Context(), name, password); !errors.As(err, &e) || e.Status != 409 ||
+		e.Code != "username_taken" || e.Message == "" || e.RequestID == "" {
 		t.Errorf("a taken name: %v", err)
 	}
-	if _, err := user.Send(t.Context(), batch()); !errors.As(err, &e) || e.Status != 403 || e.Code != "device_required" {
+	if _, err := user.Send(t.Context(), batch()); !errors.As(err, &e) || e.Status != 403 ||
+		e.Code != "device_required" {
 		t.Errorf("sending without a device: %v", err)
 	}
-	if _, err := listen(t, t.Context(), user.Gateway())(); !errors.As(err, &e) || e.Status != 403 || e.Code != "device_required" {
+	if _, err := listen(t, t.Context(), user.Gateway())(); !errors.As(err, &e) || e.Status != 403 ||
+		e.Code != "device_required" {
 		t.Errorf("receiving without a device: %v", err)
 	}
-	if _, err := relay.LogIn(t.Context(), name, "not the password", uuid.Nil); !errors.As(err, &e) || e.Code != "wrong_credentials" {
+	if _, err := relay.LogIn(t.Context(), name, "not the password", uuid.Nil); !errors.As(err, &e) ||
+		e.Code != "wrong_credentials" {
 		t.Errorf("a wrong password: %v", err)
 	}
 }

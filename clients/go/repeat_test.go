@@ -63,13 +63,16 @@ func TestARefusalIsNotRepeated(t *testing.T) {
 		})
 		_, err := s.Send(t.Context(), batch())
 		var e *obscura.Error
-		if !errors.As(err, &e) || *e != (obscura.Error{Status: 409, Code: "idempotency_key_reused", Message: "A sentence.", RequestID: requestID}) {
+		if !errors.As(err, &e) ||
+			*e != (obscura.Error{Status: 409, Code: "idempotency_key_reused", Message: "A sentence.",
+				RequestID: requestID}) {
 			t.Errorf("send: %v", err)
 		}
 		if tries.Load() != 1 {
 			t.Errorf("%d tries", tries.Load())
 		}
-		if _, err := s.Send(t.Context(), obscura.Batch{Submissions: batch().Submissions}); err == nil || tries.Load() != 1 {
+		if _, err := s.Send(t.Context(), obscura.Batch{Submissions: batch().Submissions}); err == nil ||
+			tries.Load() != 1 {
 			t.Errorf("a batch without a key was sent: %v", err)
 		}
 	})
@@ -114,7 +117,8 @@ func TestAStreamIsSentOnce(t *testing.T) {
 		for _, status = range []int{503, 401} {
 			bodies = nil
 			stream := io.MultiReader(strings.NewReader("a batch"))
-			got, err := s.API().SendMessagesWithBodyWithResponse(t.Context(), &client.SendMessagesParams{}, "application/x-protobuf", stream)
+			got, err := s.API().SendMessagesWithBodyWithResponse(t.Context(), &client.SendMessagesParams{},
+				"application/x-protobuf", stream)
 			if err != nil || got.StatusCode() != status || !slices.Equal(bodies, []string{"a batch"}) {
 				t.Errorf("%d: %v, %v, bodies %q", status, got, err, bodies)
 			}

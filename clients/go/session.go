@@ -10,7 +10,8 @@ import (
 	"github.com/obscura-relay/obscura/gen/client"
 )
 
-// Session acts at a relay for a user, or for one of the user's devices. It may be used by many goroutines, and by one program at a time.
+// Session acts at a relay for a user, or for one of the user's devices. It may be used by many
+// goroutines, and by one program at a time.
 type Session struct {
 	relay   *Relay
 	user    uuid.UUID
@@ -42,17 +43,20 @@ func (s *Session) DeviceNumber() int32 {
 // Tokens returns the newest pair.
 func (s *Session) Tokens() Tokens { return s.tokens.pair() }
 
-// AccessToken returns an access token that lives for about two minutes or longer, for requests that are made by other means.
+// AccessToken returns an access token that lives for about two minutes or longer, for requests that
+// are made by other means.
 func (s *Session) AccessToken(ctx context.Context) (string, error) { return s.tokens.get(ctx, "") }
 
-// API returns the generated client: every call of the contract, with this session's tokens, and repeated as the package says. What it
-// cannot do is replace the session's pair: refresh, log out and change passwords with the methods of this package.
+// API returns the generated client: every call of the contract, with this session's tokens, and
+// repeated as the package says. What it cannot do is replace the session's pair: refresh, log out
+// and change passwords with the methods of this package.
 func (s *Session) API() *client.ClientWithResponses {
 	return &client.ClientWithResponses{ClientInterface: s.api}
 }
 
-// AddDevice registers a device of the user and returns its session. This session goes on. After a lost answer there may be a device whose
-// tokens nobody has: list the devices and remove it. Codes: invalid_key, invalid_signature, device_limit and others.
+// AddDevice registers a device of the user and returns its session. This session goes on. After a
+// lost answer there may be a device whose tokens nobody has: list the devices and remove it. Codes:
+// invalid_key, invalid_signature, device_limit and others.
 func (s *Session) AddDevice(ctx context.Context, device client.NewDevice) (*Session, error) {
 	response, err := s.api.CreateDevice(ctx, device)
 	var tokens Tokens
@@ -62,9 +66,10 @@ func (s *Session) AddDevice(ctx context.Context, device client.NewDevice) (*Sess
 	return s.relay.begin(ctx, tokens)
 }
 
-// UploadKeys refills or replaces the device's keys, at most 100 one-time keys of a kind. A new identity key is a takeover: pending mail
-// goes, the gateway reconnects, the device's other sessions end. It may be repeated after a lost answer: no key is handed out
-// twice. Codes: key_id_conflict, key_id_not_higher, invalid_signature and others.
+// UploadKeys refills or replaces the device's keys, at most 100 one-time keys of a kind. A new
+// identity key is a takeover: pending mail goes, the gateway reconnects, the device's other
+// sessions end. It may be repeated after a lost answer: no key is handed out twice. Codes:
+// key_id_conflict, key_id_not_higher, invalid_signature and others.
 func (s *Session) UploadKeys(ctx context.Context, keys client.KeyUpload) error {
 	response, err := s.api.UploadKeys(ctx, keys)
 	return read(response, err, nil)
@@ -76,19 +81,22 @@ func (s *Session) Keys(ctx context.Context) (keys client.KeyInventory, err error
 	return keys, read(response, err, &keys)
 }
 
-// Bundles returns a pre-key bundle for each device of a user, by device number. Each fetch uses up a one-time key of each kind, so it is
-// not repeated after a lost answer. Codes: user_not_found (also for a user without devices), rate_limited (30 in 10 minutes for a user).
+// Bundles returns a pre-key bundle for each device of a user, by device number. Each fetch uses up
+// a one-time key of each kind, so it is not repeated after a lost answer. Codes: user_not_found
+// (also for a user without devices), rate_limited (30 in 10 minutes for a user).
 func (s *Session) Bundles(ctx context.Context, user uuid.UUID) (bundles []client.PreKeyBundle, err error) {
 	response, err := s.api.GetPreKeyBundles(ctx, user)
 	return bundles, read(response, err, &bundles)
 }
 
-// ChangePassword changes the user's password. All other sessions of the user end; this one goes on with a new pair. After a lost answer
-// this one may have ended too: log in with the new password, then with the old one. Codes: wrong_credentials, invalid_request.
+// ChangePassword changes the user's password. All other sessions of the user end; this one goes on
+// with a new pair. After a lost answer this one may have ended too: log in with the new password,
+// then with the old one. Codes: wrong_credentials, invalid_request.
 func (s *Session) ChangePassword(ctx context.Context, current, next string) error {
 	return s.tokens.alone(ctx, func(pair Tokens) error {
 		var tokens Tokens
-		response, err := s.relay.api.ChangePassword(ctx, client.ChangePassword{CurrentPassword: current, NewPassword: next}, bearer(pair))
+		response, err := s.relay.api.ChangePassword(ctx,
+			client.ChangePassword{CurrentPassword: current, NewPassword: next}, bearer(pair))
 		if err := read(response, err, &tokens); err != nil {
 			return err
 		}
@@ -102,7 +110,8 @@ func (s *Session) ChangePassword(ctx context.Context, current, next string) erro
 // LogOut ends the session at the relay, with its gateway. Every later call answers ErrSessionEnded.
 func (s *Session) LogOut(ctx context.Context) error {
 	return s.tokens.alone(ctx, func(pair Tokens) error {
-		response, err := s.relay.api.DeleteSession(ctx, client.RefreshTokenBody{RefreshToken: pair.RefreshToken}, bearer(pair))
+		response, err := s.relay.api.DeleteSession(ctx, client.RefreshTokenBody{RefreshToken: pair.RefreshToken},
+			bearer(pair))
 		if err := read(response, err, nil); err != nil {
 			return err
 		}

@@ -95,14 +95,16 @@ func TestALogInForADevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := relay.LogIn(t.Context(), name, password, device.DeviceID())
-	if err != nil || again.DeviceID() != device.DeviceID() || again.DeviceNumber() != 1 || again.UserID() != user.UserID() {
+	if err != nil || again.DeviceID() != device.DeviceID() || again.DeviceNumber() != 1 ||
+		again.UserID() != user.UserID() {
 		t.Fatalf("%+v, %v", again, err)
 	}
 	gone, err := relay.LogIn(t.Context(), name, password, uuid.New())
 	if err != nil || gone.DeviceID() != uuid.Nil || gone.DeviceNumber() != 0 {
 		t.Errorf("a device that does not exist: %+v, %v", gone, err)
 	}
-	if got, err := again.API().ListDevicesWithResponse(t.Context()); err != nil || got.JSON200 == nil || len(got.JSON200.Devices) != 1 {
+	if got, err := again.API().ListDevicesWithResponse(t.Context()); err != nil || got.JSON200 == nil ||
+		len(got.JSON200.Devices) != 1 {
 		t.Errorf("through the generated client: %v, %v", got, err)
 	}
 }
@@ -137,7 +139,8 @@ func TestAChangeOfPasswordEndsTheOtherSessions(t *testing.T) {
 		t.Errorf("send: %v", err)
 	}
 	var e *obscura.Error
-	if err := user.ChangePassword(t.Context(), password, changed); !errors.As(err, &e) || e.Code != "wrong_credentials" {
+	if err := user.ChangePassword(t.Context(), password, changed); !errors.As(err, &e) ||
+		e.Code != "wrong_credentials" {
 		t.Errorf("with the old password: %v", err)
 	}
 	if _, err := relay.LogIn(t.Context(), name, changed, uuid.Nil); err != nil {

@@ -18,7 +18,8 @@ import (
 const (
 	// readLimit is more than the largest frame of a relay: one message of 256 KiB.
 	readLimit = 1 << 20
-	// readAhead is how many events wait for the application: as many as a relay sends before it wants acknowledgements.
+	// readAhead is how many events wait for the application: as many as a relay sends before it
+	// wants acknowledgements.
 	readAhead = 1000
 	// silence is how long a living relay may say nothing: it pings every 30 s.
 	silence = time.Minute
@@ -30,7 +31,8 @@ const (
 
 var errSilence = errors.New("the relay has said nothing for a minute")
 
-// socket is one connection of a gateway. Two goroutines serve it, a reader and an acknowledger; close waits for both.
+// socket is one connection of a gateway. Two goroutines serve it, a reader and an acknowledger;
+// close waits for both.
 type socket struct {
 	conn   *websocket.Conn
 	acks   *acks
@@ -47,7 +49,8 @@ type socket struct {
 }
 
 // openSocket opens the gateway. ctx bounds the opening; close ends what follows.
-func openSocket(ctx context.Context, httpClient *http.Client, url string, header http.Header, a *acks) (*socket, error) {
+func openSocket(ctx context.Context, httpClient *http.Client, url string, header http.Header,
+	a *acks) (*socket, error) {
 	s := &socket{acks: a, events: make(chan Event, readAhead), done: make(chan struct{})}
 	s.life, s.kill = context.WithCancelCause(context.WithoutCancel(ctx))
 	s.alive = time.AfterFunc(silence, func() { s.kill(errSilence) })
@@ -101,7 +104,8 @@ func (s *socket) read() {
 	}
 }
 
-// acknowledge sends acknowledgements until the connection ends, or close is called and sends the last.
+// acknowledge sends acknowledgements until the connection ends, or close is called and sends the
+// last.
 func (s *socket) acknowledge() {
 	for {
 		select {
@@ -148,7 +152,8 @@ func (s *socket) send(ids []uuid.UUID) error {
 	return s.conn.Write(ctx, websocket.MessageBinary, data)
 }
 
-// close sends what is left to acknowledge, says goodbye and waits for the goroutines: at most about 10 s, when nobody answers.
+// close sends what is left to acknowledge, says goodbye and waits for the goroutines: at most about
+// 10 s, when nobody answers.
 func (s *socket) close() {
 	close(s.done)
 	s.acker.Wait()

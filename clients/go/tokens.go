@@ -19,11 +19,13 @@ import (
 const (
 	// refreshBefore is how long before its end an access token is replaced.
 	refreshBefore = 2 * time.Minute
-	// refreshForgiven is how long after its first use a refresh token may be used again, because the answer was lost.
+	// refreshForgiven is how long after its first use a refresh token may be used again, because
+	// the answer was lost.
 	refreshForgiven = 10 * time.Second
 	// refreshTry bounds one try: two of them and the wait between fit into that.
 	refreshTry = 4 * time.Second
-	// refreshPause is how long a token that still works is used after the relay could not replace it.
+	// refreshPause is how long a token that still works is used after the relay could not replace
+	// it.
 	refreshPause = 10 * time.Second
 )
 
@@ -120,8 +122,8 @@ func (k *keeper) get(ctx context.Context, refused string) (string, error) {
 	}
 }
 
-// alone calls do with a fresh pair while nobody replaces it, and again with another one after a 401: the clock by which a token is fresh
-// stands still while a laptop sleeps.
+// alone calls do with a fresh pair while nobody replaces it, and again with another one after a
+// 401: the clock by which a token is fresh stands still while a laptop sleeps.
 func (k *keeper) alone(ctx context.Context, do func(Tokens) error) error {
 	if _, err := k.get(ctx, ""); err != nil {
 		return err
@@ -153,8 +155,9 @@ func (k *keeper) enter(ctx context.Context) error {
 
 func (k *keeper) leave() { <-k.turn }
 
-// refresh trades the refresh token for a new pair; turn is held. A token that may have been used is tried again for as long as the relay
-// forgives that, even if ctx ends: after that it would cost the session.
+// refresh trades the refresh token for a new pair; turn is held. A token that may have been used is
+// tried again for as long as the relay forgives that, even if ctx ends: after that it would cost
+// the session.
 func (k *keeper) refresh(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	for wait := (backoff{}); ; {
@@ -227,7 +230,8 @@ func (k *keeper) save(ctx context.Context) error {
 	return nil
 }
 
-// postpone returns the token that could not be replaced if it still works, and puts the next try off.
+// postpone returns the token that could not be replaced if it still works, and puts the next try
+// off.
 func (k *keeper) postpone(refused string) (token string, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

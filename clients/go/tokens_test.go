@@ -46,7 +46,9 @@ func (s *store) saved() []obscura.Tokens {
 
 func sendOnce(f *fake) *sync.Map {
 	var tokens sync.Map
-	f.HandleFunc("POST /v1/messages", func(_ http.ResponseWriter, r *http.Request) { tokens.Store(r.Header.Get("Authorization"), true) })
+	f.HandleFunc("POST /v1/messages", func(_ http.ResponseWriter, r *http.Request) {
+		tokens.Store(r.Header.Get("Authorization"), true)
+	})
 	return &tokens
 }
 
@@ -72,7 +74,8 @@ func TestATokenIsRenewedBeforeItEnds(t *testing.T) {
 		if n := f.refreshes.Load(); n != 1 {
 			t.Errorf("%d refreshes in 13.5 minutes, want 1", n)
 		}
-		if got := kept.saved(); len(got) != 1 || got[0].RefreshToken != "refresh 2" || s.Tokens().RefreshToken != "refresh 2" {
+		if got := kept.saved(); len(got) != 1 || got[0].RefreshToken != "refresh 2" ||
+			s.Tokens().RefreshToken != "refresh 2" {
 			t.Errorf("stored: %v", got)
 		}
 		for _, token := range []string{first.Token, s.Tokens().Token} {
@@ -143,7 +146,8 @@ func TestALostRefreshIsTriedAgainWithin10Seconds(t *testing.T) {
 // A session that is left with a refresh token that was used, and idle then, would be lost.
 func TestARefreshIsNotAbandonedByWhoWaitsForIt(t *testing.T) {
 	t.Parallel()
-	for name, at := range map[string]time.Duration{"the token has expired": 16 * time.Minute, "the token still works": 14 * time.Minute} {
+	for name, at := range map[string]time.Duration{"the token has expired": 16 * time.Minute,
+		"the token still works": 14 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
@@ -159,7 +163,8 @@ func TestARefreshIsNotAbandonedByWhoWaitsForIt(t *testing.T) {
 					time.Sleep(at) // fake time
 					start := time.Now()
 					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-					if _, err := s.Send(ctx, batch()); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 10*time.Second {
+					if _, err := s.Send(ctx, batch()); !errors.Is(err, context.DeadlineExceeded) ||
+						time.Since(start) > 10*time.Second {
 						t.Errorf("send: %v, after %s", err, time.Since(start))
 					}
 					cancel()
@@ -175,7 +180,8 @@ func TestARefreshIsNotAbandonedByWhoWaitsForIt(t *testing.T) {
 // Without a connection nothing was asked, so nothing can be lost: who waits is not kept.
 func TestARefreshThatWasNeverSentIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
-	for name, at := range map[string]time.Duration{"the token has expired": 16 * time.Minute, "the token still works": 14 * time.Minute} {
+	for name, at := range map[string]time.Duration{"the token has expired": 16 * time.Minute,
+		"the token still works": 14 * time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
@@ -184,7 +190,8 @@ func TestARefreshThatWasNeverSentIsNotWaitedFor(t *testing.T) {
 				start := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 				defer cancel()
-				if _, err := s.Send(ctx, batch()); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 100*time.Millisecond {
+				if _, err := s.Send(ctx, batch()); !errors.Is(err, context.DeadlineExceeded) ||
+					time.Since(start) > 100*time.Millisecond {
 					t.Errorf("send: %v, after %s", err, time.Since(start))
 				}
 			})
@@ -239,11 +246,14 @@ func TestARefusedRefreshEndsTheSession(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
 		f.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 401, "unauthorized", "") })
-		f.refreshing(func(_ int64, w http.ResponseWriter, _ *http.Request) { refuse(w, 401, "invalid_refresh_token", "") })
+		f.refreshing(func(_ int64, w http.ResponseWriter, _ *http.Request) {
+			refuse(w, 401, "invalid_refresh_token", "")
+		})
 		for range 3 {
 			_, err := s.Send(t.Context(), batch())
 			var e *obscura.Error
-			if !errors.Is(err, obscura.ErrSessionEnded) || !errors.As(err, &e) || e.Code != "invalid_refresh_token" || e.RequestID != requestID {
+			if !errors.Is(err, obscura.ErrSessionEnded) || !errors.As(err, &e) || e.Code != "invalid_refresh_token" ||
+				e.RequestID != requestID {
 				t.Fatalf("send: %v", err)
 			}
 		}
@@ -257,7 +267,9 @@ func TestAfterA401TheTokenIsRenewedOnce(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
 		var tries atomic.Int64
-		f.HandleFunc("DELETE /v1/account", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 401, "wrong_credentials", "") })
+		f.HandleFunc("DELETE /v1/account", func(w http.ResponseWriter, _ *http.Request) {
+			refuse(w, 401, "wrong_credentials", "")
+		})
 		f.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 			tries.Add(1)
 			if strings.HasSuffix(r.Header.Get("Authorization"), ".1") || r.URL.Path == "/v1/account" {
@@ -279,7 +291,8 @@ func TestAfterA401TheTokenIsRenewedOnce(t *testing.T) {
 			t.Errorf("%d refreshes for ten refused requests, want 1", n)
 		}
 		tries.Store(0)
-		if got, err := s.API().GetAccountWithResponse(t.Context()); err != nil || got.StatusCode() != 401 || tries.Load() != 2 {
+		if got, err := s.API().GetAccountWithResponse(t.Context()); err != nil || got.StatusCode() != 401 ||
+			tries.Load() != 2 {
 			t.Errorf("a request that is refused whatever its token: %v, %v, %d tries", err, got, tries.Load())
 		}
 		refreshes := f.refreshes.Load()

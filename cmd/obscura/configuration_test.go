@@ -10,7 +10,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-var update = flag.Bool("update", false, "write docs/configuration.md and the limits in README.md instead of comparing with it")
+var update = flag.Bool("update", false,
+	"write docs/configuration.md and the limits in README.md instead of comparing with it")
 
 const configurationDocument = "../../docs/configuration.md"
 

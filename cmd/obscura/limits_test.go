@@ -61,7 +61,8 @@ func TestTheLimitsInTheReadmeAreThoseOfTheTable(t *testing.T) {
 	}
 }
 
-// The variables and flags of single limits are read for one release beside the one that replaced them.
+// The variables and flags of single limits are read for one release beside the one that replaced
+// them.
 func TestALimitIsChangedByFlagVariableOrOldName(t *testing.T) {
 	one, two := limit.Rate{Events: 1, Per: time.Hour}, limit.Rate{Events: 2, Per: time.Hour}
 	t.Setenv("OBSCURA_LIMITS", "bundles=1/1h,daily-sends=2/1h")

@@ -1,5 +1,5 @@
-// Command obscura is the relay, and what its operators need beside it. It only parses the command line:
-// the work is done elsewhere. An error is one line on standard error and exit status 1.
+// Command obscura is the relay, and what its operators need beside it. It only parses the command
+// line: the work is done elsewhere. An error is one line on standard error and exit status 1.
 package main
 
 import (

@@ -24,15 +24,16 @@ var (
 	extra    = regexp.MustCompile(`^unexpected (?:flag )?argument (.+?)(?:, did you mean.*"([a-z]+)".*)?$`)
 )
 
-// sentence says in our words what the parser found wrong with the command line or the environment. It does
-// not repeat values: what was meant for another place may be a secret.
+// sentence says in our words what the parser found wrong with the command line or the environment.
+// It does not repeat values: what was meant for another place may be a secret.
 func sentence(err error, commands *kong.Node) error {
 	said := err.Error()
 	if m := unknown.FindStringSubmatch(said); m != nil {
 		return errors.New("there is no flag " + m[1] + meant(m[2]) + "; --help lists those that there are")
 	}
 	if m := extra.FindStringSubmatch(said); m != nil {
-		return errors.New("there is no command or argument " + m[1] + meant(m[2]) + "; --help lists those that there are")
+		return errors.New("there is no command or argument " + m[1] + meant(m[2]) +
+			"; --help lists those that there are")
 	}
 	var selected *kong.Node
 	var parse *kong.ParseError
@@ -60,7 +61,8 @@ func sentence(err error, commands *kong.Node) error {
 	return err
 }
 
-// withVariables puts the variable beside each flag of a command that a sentence names: the value may have come from there.
+// withVariables puts the variable beside each flag of a command that a sentence names: the value
+// may have come from there.
 func withVariables(said string, command *kong.Node) string {
 	return ownFlag.ReplaceAllStringFunc(said, func(name string) string {
 		flag := find(command, strings.TrimPrefix(name, "--"))
@@ -78,8 +80,8 @@ func meant(name string) string {
 	return ", perhaps " + name
 }
 
-// emptyFlag refuses --flag= and --flag="$NAME" with a name that is not set: it would silently mean the default. A variable
-// may be empty.
+// emptyFlag refuses --flag= and --flag="$NAME" with a name that is not set: it would silently mean
+// the default. A variable may be empty.
 func emptyFlag(parsed *kong.Context) error {
 	for _, step := range parsed.Path {
 		if flag := step.Flag; flag != nil && flag.Target.Kind() == reflect.String && flag.Target.String() == "" {

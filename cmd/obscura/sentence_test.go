@@ -9,8 +9,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Every flag of every command, with values that its type refuses: what is said is ours, names the flag and
-// repeats nothing.
+// Every flag of every command, with values that its type refuses: what is said is ours, names the
+// flag and repeats nothing.
 func TestABadValueOfAnyFlagIsSaidInOurWords(t *testing.T) {
 	t.Parallel()
 	parser, err := kong.New(&cli{}, kong.Name("obscura"), kong.DefaultEnvars("OBSCURA"), kong.Exit(func(int) {}))
@@ -22,7 +22,8 @@ func TestABadValueOfAnyFlagIsSaidInOurWords(t *testing.T) {
 	walk = func(node *kong.Node, path []string) {
 		for _, flag := range node.Flags {
 			text := flag.Target.Kind() == reflect.String || flag.Target.Type() == reflect.TypeFor[[]string]()
-			bad := []string{"--" + flag.Name + "=hunter2", "--" + flag.Name + "=-1x", "--" + flag.Name + "=99999999999999999999"}
+			bad := []string{"--" + flag.Name + "=hunter2", "--" + flag.Name + "=-1x",
+				"--" + flag.Name + "=99999999999999999999"}
 			switch {
 			case flag.Target.Kind() == reflect.Float64:
 				bad = bad[:2]
@@ -41,7 +42,9 @@ func TestABadValueOfAnyFlagIsSaidInOurWords(t *testing.T) {
 				holds(t, sentence(err, parser.Model.Node), "--"+flag.Name)
 			}
 			for _, name := range flag.Envs { // the parser tells of the variable, with its value
-				err := errors.New("--" + flag.Name + ": expected duration but got \"hunter2\": time: invalid duration (from envar " + name + "=\"hunter2\")")
+				err := errors.New("--" + flag.Name +
+					": expected duration but got \"hunter2\": time: invalid duration (from envar " + name +
+					"=\"hunter2\")")
 				holds(t, sentence(err, node), name)
 			}
 		}
@@ -59,7 +62,8 @@ func TestABadValueOfAnyFlagIsSaidInOurWords(t *testing.T) {
 func holds(t *testing.T, err error, name string) {
 	t.Helper()
 	said := err.Error()
-	for _, foreign := range []string{"expected", "but got", "slog", "netip", "strconv", "time:", "parsing", "invalid", "envar", "EOL", "hunter2", "bit int", "bool value"} {
+	for _, foreign := range []string{"expected", "but got", "slog", "netip", "strconv", "time:", "parsing", "invalid",
+		"envar", "EOL", "hunter2", "bit int", "bool value"} {
 		if strings.Contains(said, foreign) {
 			t.Errorf("%s, which holds %q", said, foreign)
 		}

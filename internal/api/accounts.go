@@ -24,7 +24,8 @@ func (s *server) CreateUser(ctx context.Context, r api.CreateUserRequestObject) 
 }
 
 // CreateSession logs in.
-func (s *server) CreateSession(ctx context.Context, r api.CreateSessionRequestObject) (api.CreateSessionResponseObject, error) {
+func (s *server) CreateSession(ctx context.Context, r api.CreateSessionRequestObject) (api.CreateSessionResponseObject,
+	error) {
 	tokens, err := s.cfg.Accounts.LogIn(ctx, clone(r.Body.Username), clone(r.Body.Password), r.Body.DeviceID)
 	if err != nil {
 		return nil, err
@@ -33,7 +34,8 @@ func (s *server) CreateSession(ctx context.Context, r api.CreateSessionRequestOb
 }
 
 // RefreshSession trades a refresh token.
-func (s *server) RefreshSession(ctx context.Context, r api.RefreshSessionRequestObject) (api.RefreshSessionResponseObject, error) {
+func (s *server) RefreshSession(ctx context.Context,
+	r api.RefreshSessionRequestObject) (api.RefreshSessionResponseObject, error) {
 	tokens, err := s.cfg.Accounts.Refresh(ctx, clone(r.Body.RefreshToken))
 	if err != nil {
 		return nil, err
@@ -42,14 +44,17 @@ func (s *server) RefreshSession(ctx context.Context, r api.RefreshSessionRequest
 }
 
 // DeleteSession logs out.
-func (s *server) DeleteSession(ctx context.Context, r api.DeleteSessionRequestObject) (api.DeleteSessionResponseObject, error) {
+func (s *server) DeleteSession(ctx context.Context, r api.DeleteSessionRequestObject) (api.DeleteSessionResponseObject,
+	error) {
 	err := s.cfg.Accounts.LogOut(ctx, principal(ctx), clone(r.Body.RefreshToken))
 	return api.DeleteSession200Response{}, err
 }
 
 // ChangePassword changes the password.
-func (s *server) ChangePassword(ctx context.Context, r api.ChangePasswordRequestObject) (api.ChangePasswordResponseObject, error) {
-	tokens, err := s.cfg.Accounts.ChangePassword(ctx, principal(ctx), clone(r.Body.CurrentPassword), clone(r.Body.NewPassword))
+func (s *server) ChangePassword(ctx context.Context,
+	r api.ChangePasswordRequestObject) (api.ChangePasswordResponseObject, error) {
+	tokens, err := s.cfg.Accounts.ChangePassword(ctx, principal(ctx), clone(r.Body.CurrentPassword),
+		clone(r.Body.NewPassword))
 	if err != nil {
 		return nil, err
 	}
@@ -57,13 +62,14 @@ func (s *server) ChangePassword(ctx context.Context, r api.ChangePasswordRequest
 }
 
 // DeleteAccount deletes the account.
-func (s *server) DeleteAccount(ctx context.Context, r api.DeleteAccountRequestObject) (api.DeleteAccountResponseObject, error) {
+func (s *server) DeleteAccount(ctx context.Context, r api.DeleteAccountRequestObject) (api.DeleteAccountResponseObject,
+	error) {
 	err := s.cfg.Accounts.Delete(ctx, principal(ctx), clone(r.Body.Password))
 	return api.DeleteAccount200Response{}, err
 }
 
-// An export reads all that there is of an account, so a node makes few at once: a connection to the database
-// each. Others wait, and hold none.
+// An export reads all that there is of an account, so a node makes few at once: a connection to the
+// database each. Others wait, and hold none.
 const (
 	exportsAtOnce  = 2
 	exportsWaiting = 16
@@ -88,9 +94,11 @@ func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) 
 	if err != nil {
 		return nil, err
 	}
-	out := api.Account{UserID: own.User, Username: own.Username, CreatedAt: own.CreatedAt, PasswordHash: account.PasswordScheme,
-		Sessions: []api.AccountSession{}, Devices: []api.AccountDevice{}, RestingDeviceNumbers: []api.DeviceNumber{},
-		Attachments: []api.AccountAttachment{}, UploadedToday: blobs.UploadedToday}
+	out := api.Account{UserID: own.User, Username: own.Username, CreatedAt: own.CreatedAt,
+		PasswordHash: account.PasswordScheme,
+		Sessions:     []api.AccountSession{}, Devices: []api.AccountDevice{},
+		RestingDeviceNumbers: []api.DeviceNumber{},
+		Attachments:          []api.AccountAttachment{}, UploadedToday: blobs.UploadedToday}
 	for _, n := range own.Resting {
 		out.RestingDeviceNumbers = append(out.RestingDeviceNumbers, int32(n))
 	}
@@ -99,7 +107,8 @@ func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) 
 			CreatedAt: session.CreatedAt, ExpiresAt: session.ExpiresAt})
 	}
 	for _, a := range blobs.Attachments {
-		out.Attachments = append(out.Attachments, api.AccountAttachment{ID: a.ID, Size: a.Size, CreatedAt: a.CreatedAt, ExpiresAt: a.ExpiresAt})
+		out.Attachments = append(out.Attachments, api.AccountAttachment{ID: a.ID, Size: a.Size, CreatedAt: a.CreatedAt,
+			ExpiresAt: a.ExpiresAt})
 	}
 	for i := range devices {
 		d := &devices[i]
@@ -107,8 +116,9 @@ func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) 
 		if err != nil {
 			return nil, err
 		}
-		out.Devices = append(out.Devices, api.AccountDevice{Device: deviceResponse(d.Device), Keys: inventoryResponse(&d.Inventory),
-			Mailbox: mailboxResponse(d), Backup: kept, PushToken: pushTokenResponse(d.PushToken)})
+		out.Devices = append(out.Devices,
+			api.AccountDevice{Device: deviceResponse(d.Device), Keys: inventoryResponse(&d.Inventory),
+				Mailbox: mailboxResponse(d), Backup: kept, PushToken: pushTokenResponse(d.PushToken)})
 	}
 	return api.GetAccount200JSONResponse{Body: out}, nil
 }
@@ -125,7 +135,9 @@ func mailboxResponse(d *device.Export) api.AccountMailbox {
 	out := api.AccountMailbox{Accepted: d.Accepted, Acknowledged: d.Acknowledged, Pending: d.Pending,
 		PendingBytes: d.PendingBytes, Receipts: d.Receipts, SocketsOpened: d.SocketsOpened, Gaps: []api.AccountGap{}}
 	for _, g := range d.Gaps {
-		out.Gaps = append(out.Gaps, api.AccountGap{From: g.From, To: g.To, Reason: api.AccountGapReason(strings.TrimPrefix(obscurapb.Gap_Reason(g.Reason).String(), "REASON_"))})
+		out.Gaps = append(out.Gaps,
+			api.AccountGap{From: g.From, To: g.To,
+				Reason: api.AccountGapReason(strings.TrimPrefix(obscurapb.Gap_Reason(g.Reason).String(), "REASON_"))})
 	}
 	return out
 }

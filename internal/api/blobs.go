@@ -22,7 +22,8 @@ var errCondition = core.NewError(core.Invalid, "invalid_condition",
 	`A backup needs exactly one of If-None-Match: * and If-Match: "<version>".`)
 
 // UploadAttachment is never called: routes.UploadAttachment stands before it.
-func (s *server) UploadAttachment(context.Context, api.UploadAttachmentRequestObject) (api.UploadAttachmentResponseObject, error) {
+func (s *server) UploadAttachment(context.Context,
+	api.UploadAttachmentRequestObject) (api.UploadAttachmentResponseObject, error) {
 	return nil, fiber.ErrInternalServerError
 }
 
@@ -39,17 +40,18 @@ func (s *server) HeadBackup(context.Context, api.HeadBackupRequestObject) (api.H
 // UploadAttachment stores an attachment as it arrives, which the strict layer cannot.
 func (r routes) UploadAttachment(c *fiber.Ctx) error {
 	s, p := r.server, principal(c.UserContext())
-	return s.receive(c, 1, core.MaxAttachment, func(ctx context.Context, body io.Reader, size int64, answer *fasthttp.Response) error {
-		stored, err := s.cfg.Blobs.StoreAttachment(ctx, p, size, body)
-		if err != nil {
+	return s.receive(c, 1, core.MaxAttachment,
+		func(ctx context.Context, body io.Reader, size int64, answer *fasthttp.Response) error {
+			stored, err := s.cfg.Blobs.StoreAttachment(ctx, p, size, body)
+			if err != nil {
+				return err
+			}
+			text, err := json.Marshal(api.Attachment{ID: stored.ID, ExpiresAt: stored.ExpiresAt.Unix()})
+			answer.SetStatusCode(http.StatusCreated)
+			answer.Header.SetContentType(mediaJSON)
+			answer.SetBody(text)
 			return err
-		}
-		text, err := json.Marshal(api.Attachment{ID: stored.ID, ExpiresAt: stored.ExpiresAt.Unix()})
-		answer.SetStatusCode(http.StatusCreated)
-		answer.Header.SetContentType(mediaJSON)
-		answer.SetBody(text)
-		return err
-	})
+		})
 }
 
 // UploadBackup stores a backup as it arrives.
@@ -59,14 +61,15 @@ func (r routes) UploadBackup(c *fiber.Ctx, params api.UploadBackupParams) error 
 	if err != nil {
 		return err
 	}
-	return s.receive(c, core.MinBackup, core.MaxBackup, func(ctx context.Context, body io.Reader, size int64, answer *fasthttp.Response) error {
-		version, err := s.cfg.Blobs.StoreBackup(ctx, p, replaces, size, body)
-		if err != nil {
-			return err
-		}
-		setETag(&answer.Header, versionTag(version))
-		return nil
-	})
+	return s.receive(c, core.MinBackup, core.MaxBackup,
+		func(ctx context.Context, body io.Reader, size int64, answer *fasthttp.Response) error {
+			version, err := s.cfg.Blobs.StoreBackup(ctx, p, replaces, size, body)
+			if err != nil {
+				return err
+			}
+			setETag(&answer.Header, versionTag(version))
+			return nil
+		})
 }
 
 // noVersion is that of an ETag that no backup ever had.
@@ -90,7 +93,8 @@ func replacedVersion(params api.UploadBackupParams) (int64, error) {
 func versionTag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
 // DownloadAttachment sends an attachment, or a part of it.
-func (s *server) DownloadAttachment(ctx context.Context, r api.DownloadAttachmentRequestObject) (api.DownloadAttachmentResponseObject, error) {
+func (s *server) DownloadAttachment(ctx context.Context,
+	r api.DownloadAttachmentRequestObject) (api.DownloadAttachmentResponseObject, error) {
 	id := r.AttachmentID
 	size, err := s.cfg.Blobs.Size(ctx, id)
 	if err != nil {
@@ -139,7 +143,8 @@ func (a attachment) VisitDownloadAttachmentResponse(c *fiber.Ctx) error {
 }
 
 // DownloadBackup sends the device's backup.
-func (s *server) DownloadBackup(ctx context.Context, r api.DownloadBackupRequestObject) (api.DownloadBackupResponseObject, error) {
+func (s *server) DownloadBackup(ctx context.Context,
+	r api.DownloadBackupRequestObject) (api.DownloadBackupResponseObject, error) {
 	p := principal(ctx)
 	b, err := s.cfg.Blobs.Backup(ctx, p.Device)
 	return backup{Backup: b, owner: p, params: r.Params, server: s}, err
@@ -170,8 +175,8 @@ func (b backup) VisitDownloadBackupResponse(c *fiber.Ctx) error {
 	return send(c, stream{r, end}, versionTag(current.Version), current.Size)
 }
 
-// headBackup says which version there is, and how large it is. It is registered by hand: Fiber's GET would
-// answer HEAD.
+// headBackup says which version there is, and how large it is. It is registered by hand: Fiber's
+// GET would answer HEAD.
 func (s *server) headBackup(c *fiber.Ctx) error {
 	b, err := s.cfg.Blobs.Backup(c.UserContext(), principal(c.UserContext()).Device)
 	if err != nil {
@@ -184,12 +189,14 @@ func (s *server) headBackup(c *fiber.Ctx) error {
 	return nil
 }
 
-// setETag spells the header as RFC 9110 does. fasthttp would send Etag, which some clients do not find.
+// setETag spells the header as RFC 9110 does. fasthttp would send Etag, which some clients do not
+// find.
 func setETag(h *fasthttp.ResponseHeader, tag string) {
 	h.SetCanonical([]byte(fiber.HeaderETag), []byte(tag))
 }
 
-// describe sets the headers of every answer that has an ETag and a body, or says that the client has it.
+// describe sets the headers of every answer that has an ETag and a body, or says that the client
+// has it.
 func describe(c *fiber.Ctx, tag string) {
 	setETag(&c.Response().Header, tag)
 	c.Set(fiber.HeaderCacheControl, "no-cache")
@@ -221,8 +228,9 @@ func send(c *fiber.Ctx, body stream, tag string, size int64) error {
 	return nil
 }
 
-// stream is a blob as the HTTP server likes it. A file goes from the disk to the socket without passing
-// through the process. The server closes it when it has been sent, and when the connection breaks.
+// stream is a blob as the HTTP server likes it. A file goes from the disk to the socket without
+// passing through the process. The server closes it when it has been sent, and when the connection
+// breaks.
 type stream struct {
 	*blob.Reader
 	end func() // of the download

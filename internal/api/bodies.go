@@ -14,24 +14,27 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// A body is decided upon before it is read. The HTTP server allocates the length that a header declares, at
-// once and before any handler: a header of 54 bytes would cost 2 MiB. So the server is told, when a header has
-// arrived, to ask first, as it does for a client that waits for 100 Continue (RFC 9110, 10.1.1). The answer is
-// admit: it lets the body be read, within what the operation takes and the account has left, or sets it aside.
-// A request whose body was set aside goes the usual way, is refused there, and is its connection's last: what
-// follows is nobody's, and never another request.
+// A body is decided upon before it is read. The HTTP server allocates the length that a header
+// declares, at once and before any handler: a header of 54 bytes would cost 2 MiB. So the server is
+// told, when a header has arrived, to ask first, as it does for a client that waits for 100
+// Continue (RFC 9110, 10.1.1). The answer is admit: it lets the body be read, within what the
+// operation takes and the account has left, or sets it aside. A request whose body was set aside
+// goes the usual way, is refused there, and is its connection's last: what follows is nobody's, and
+// never another request.
 
 const (
 	// smallBody is the largest body that is read for anybody; it is less than its connection costs.
-	// The largest honest body without a token, a registration whose password is all escapes, takes 3.2 kB.
+	// The largest honest body without a token, a registration whose password is all escapes, takes
+	// 3.2 kB.
 	smallBody = 4 << 10
-	// maxBodies bounds the bodies above that which a node has in memory, maxBodiesOfUser one account's part.
+	// maxBodies bounds the bodies above that which a node has in memory, maxBodiesOfUser one
+	// account's part.
 	maxBodies       = 128 << 20
 	maxBodiesOfUser = 16 << 20
 )
 
-// The two ways in which a request asks for admit: the client waits, or it does not. The server takes both for
-// the same; a client's own spelling never gets there.
+// The two ways in which a request asks for admit: the client waits, or it does not. The server
+// takes both for the same; a client's own spelling never gets there.
 const (
 	awaited   = "100-continue"
 	unawaited = "100-Continue"
@@ -51,7 +54,8 @@ func (s *server) askFirst(h *fasthttp.RequestHeader) (limits fasthttp.RequestCon
 	op := s.operationOf(h)
 	switch {
 	case op != nil && op.upload(), op == nil && (length > 0 || length == chunked):
-	case op != nil && (waits || length > smallBody || length == chunked || length > 0 && !op.public && len(h.Peek(fiber.HeaderAuthorization)) == 0):
+	case op != nil && (waits || length > smallBody || length == chunked || length > 0 && !op.public &&
+		len(h.Peek(fiber.HeaderAuthorization)) == 0):
 		limits.MaxRequestBodySize = op.largest()
 	default:
 		return limits
@@ -71,8 +75,9 @@ func (s *server) askFirst(h *fasthttp.RequestHeader) (limits fasthttp.RequestCon
 // chunked is the length of a body that comes in chunks.
 const chunked = -1
 
-// aside says of a body that was set aside how long it was declared to be, whether the client waits for 100
-// Continue, and why it was refused: nil for an upload, which we read ourselves, and where there should be none.
+// aside says of a body that was set aside how long it was declared to be, whether the client waits
+// for 100 Continue, and why it was refused: nil for an upload, which we read ourselves, and where
+// there should be none.
 type aside struct {
 	length  int
 	waits   bool
@@ -82,8 +87,8 @@ type aside struct {
 // asideKey is the local that holds it.
 const asideKey = "obscura-aside"
 
-// admit implements fasthttp.Server.ExpectHandler. The status is always 100; the connection keeps it from a
-// client that does not wait for it.
+// admit implements fasthttp.Server.ExpectHandler. The status is always 100; the connection keeps it
+// from a client that does not wait for it.
 func (s *server) admit(ctx *fasthttp.RequestCtx) int {
 	h := &ctx.Request.Header
 	conn, _ := ctx.Conn().(*connection)
@@ -238,8 +243,8 @@ func (p *place) free() {
 	}
 }
 
-// settled gives the place of a body back when its request has been answered. One that breaks off is given
-// back with its connection.
+// settled gives the place of a body back when its request has been answered. One that breaks off is
+// given back with its connection.
 func settled(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		next(ctx)

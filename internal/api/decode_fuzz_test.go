@@ -11,14 +11,15 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// FuzzDecodeSend feeds request bodies: they are refused, or every submission of them is accounted for
-// once, as well-formed or as failed.
+// FuzzDecodeSend feeds request bodies: they are refused, or every submission of them is accounted
+// for once, as well-formed or as failed.
 func FuzzDecodeSend(f *testing.F) {
 	id, device := bytes.Repeat([]byte{1}, 16), bytes.Repeat([]byte{2}, 16)
 	seeds := []*obscurapb.SendMessageRequest{
 		{},
 		{Messages: []*obscurapb.Submission{{SubmissionId: id, DeviceId: device, Message: []byte("m")}}},
-		{Messages: []*obscurapb.Submission{{}, {SubmissionId: id[:15]}, {SubmissionId: id, DeviceId: device[:3]}, {SubmissionId: id, DeviceId: device},
+		{Messages: []*obscurapb.Submission{{}, {SubmissionId: id[:15]}, {SubmissionId: id, DeviceId: device[:3]},
+			{SubmissionId: id, DeviceId: device},
 			{SubmissionId: id, DeviceId: device, Message: make([]byte, core.MaxMessage+1)}}},
 		{Messages: make([]*obscurapb.Submission, core.MaxSubmissions+1)},
 	}
@@ -51,7 +52,8 @@ func FuzzDecodeSend(f *testing.F) {
 		}
 		for i, position := range positions {
 			s, m := batch.Submissions[i], request.GetMessages()[position]
-			if failed[position] != nil || !bytes.Equal(s.Device[:], m.GetDeviceId()) || !bytes.Equal(s.Message, m.GetMessage()) ||
+			if failed[position] != nil || !bytes.Equal(s.Device[:], m.GetDeviceId()) ||
+				!bytes.Equal(s.Message, m.GetMessage()) ||
 				len(s.Message) == 0 || len(s.Message) > core.MaxMessage {
 				t.Fatalf("position %d is wrong", position)
 			}
@@ -66,13 +68,15 @@ func FuzzDecodeSend(f *testing.F) {
 	})
 }
 
-// FuzzDecodeJSON feeds JSON bodies: what is accepted means the same to encoding/json, and no object of
-// it has two members that a decoder could take for the same known one.
+// FuzzDecodeJSON feeds JSON bodies: what is accepted means the same to encoding/json, and no object
+// of it has two members that a decoder could take for the same known one.
 func FuzzDecodeJSON(f *testing.F) {
 	known := map[string]bool{"USERNAME": true, "PASSWORD": true, "A": true, "K": true, "S": true}
 	for _, seed := range []string{
-		`{"username":"alice","password":"correct horse"}`, `{"a":1,"A":2}`, `{"a":1,"a":1}`, `{"x":1,"x":2,"X":3}`, `{"a":null}`, `[[[[]]]]`, `{"k":"\u212a"}`,
-		`{"K":1,"\u212a":2}`, `{"s":1,"\u017f":2}`, `{} {}`, `{}x`, `{"a":1,}`, `[1,]`, `"\ud800"`, `1e400`, "\xef\xbb\xbf{}", `{"a":{"b":[true,false,null,-0.5e-3]}}`,
+		`{"username":"alice","password":"correct horse"}`, `{"a":1,"A":2}`, `{"a":1,"a":1}`, `{"x":1,"x":2,"X":3}`,
+		`{"a":null}`, `[[[[]]]]`, `{"k":"\u212a"}`,
+		`{"K":1,"\u212a":2}`, `{"s":1,"\u017f":2}`, `{} {}`, `{}x`, `{"a":1,}`, `[1,]`, `"\ud800"`, `1e400`,
+		"\xef\xbb\xbf{}", `{"a":{"b":[true,false,null,-0.5e-3]}}`,
 	} {
 		f.Add([]byte(seed))
 	}

@@ -9,12 +9,15 @@ import (
 )
 
 // CreateDevice registers a device with its keys.
-func (s *server) CreateDevice(ctx context.Context, r api.CreateDeviceRequestObject) (api.CreateDeviceResponseObject, error) {
+func (s *server) CreateDevice(ctx context.Context, r api.CreateDeviceRequestObject) (api.CreateDeviceResponseObject,
+	error) {
 	body := r.Body
 	tokens, err := s.cfg.Devices.Create(ctx, principal(ctx), body.Name, keys.Publication{
 		Identity: body.IdentityKey, RegistrationID: body.RegistrationID,
-		Signed:     &keys.SignedPreKey{ID: body.SignedPreKey.KeyID, Public: body.SignedPreKey.PublicKey, Signature: body.SignedPreKey.Signature},
-		LastResort: kyberKey(body.LastResortKyberPreKey), EC: ecKeys(body.OneTimePreKeys), Kyber: kyberKeys(body.KyberPreKeys)})
+		Signed: &keys.SignedPreKey{ID: body.SignedPreKey.KeyID, Public: body.SignedPreKey.PublicKey,
+			Signature: body.SignedPreKey.Signature},
+		LastResort: kyberKey(body.LastResortKyberPreKey), EC: ecKeys(body.OneTimePreKeys),
+		Kyber: kyberKeys(body.KyberPreKeys)})
 	if err != nil {
 		return nil, err
 	}
@@ -22,7 +25,8 @@ func (s *server) CreateDevice(ctx context.Context, r api.CreateDeviceRequestObje
 }
 
 // ListDevices lists the user's devices.
-func (s *server) ListDevices(ctx context.Context, _ api.ListDevicesRequestObject) (api.ListDevicesResponseObject, error) {
+func (s *server) ListDevices(ctx context.Context, _ api.ListDevicesRequestObject) (api.ListDevicesResponseObject,
+	error) {
 	devices, err := s.cfg.Devices.List(ctx, principal(ctx).User)
 	if err != nil {
 		return nil, err
@@ -44,7 +48,8 @@ func (s *server) GetDevice(ctx context.Context, r api.GetDeviceRequestObject) (a
 }
 
 // UpdateDevice renames a device.
-func (s *server) UpdateDevice(ctx context.Context, r api.UpdateDeviceRequestObject) (api.UpdateDeviceResponseObject, error) {
+func (s *server) UpdateDevice(ctx context.Context, r api.UpdateDeviceRequestObject) (api.UpdateDeviceResponseObject,
+	error) {
 	d, err := s.cfg.Devices.Rename(ctx, principal(ctx), r.DeviceID, r.Body.Name)
 	if err != nil {
 		return nil, err
@@ -53,7 +58,8 @@ func (s *server) UpdateDevice(ctx context.Context, r api.UpdateDeviceRequestObje
 }
 
 // DeleteDevice removes a device.
-func (s *server) DeleteDevice(ctx context.Context, r api.DeleteDeviceRequestObject) (api.DeleteDeviceResponseObject, error) {
+func (s *server) DeleteDevice(ctx context.Context, r api.DeleteDeviceRequestObject) (api.DeleteDeviceResponseObject,
+	error) {
 	return api.DeleteDevice200Response{}, s.cfg.Devices.Delete(ctx, principal(ctx), r.DeviceID)
 }
 

@@ -27,7 +27,8 @@ type documents struct {
 	files                                       map[string]*document
 }
 
-// document is one of them. A packed one is kept compressed, and unpacked for the first client that needs that.
+// document is one of them. A packed one is kept compressed, and unpacked for the first client that
+// needs that.
 type document struct {
 	media, policy string
 	packed        *form
@@ -110,7 +111,8 @@ func (d *document) send(c *fiber.Ctx) error {
 	return nil
 }
 
-// answer sends a document in place of the generated answers, which know neither conditions nor codings.
+// answer sends a document in place of the generated answers, which know neither conditions nor
+// codings.
 type answer struct{ *document }
 
 func (a answer) VisitGetStartResponse(c *fiber.Ctx) error        { return a.send(c) }
@@ -131,7 +133,8 @@ func (s *server) GetContract(context.Context, api.GetContractRequestObject) (api
 }
 
 // GetContractJSON serves the same contract as JSON.
-func (s *server) GetContractJSON(context.Context, api.GetContractJSONRequestObject) (api.GetContractJSONResponseObject, error) {
+func (s *server) GetContractJSON(context.Context, api.GetContractJSONRequestObject) (api.GetContractJSONResponseObject,
+	error) {
 	return answer{s.documents.contractJSON}, nil
 }
 

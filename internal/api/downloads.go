@@ -9,8 +9,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// maxDownloadsOfDevice is how many downloads a device has at once, maxDownloadsOfUser an account. Each holds a
-// connection and a file, or a connection to the store, for as long as its client likes to read.
+// maxDownloadsOfDevice is how many downloads a device has at once, maxDownloadsOfUser an account.
+// Each holds a connection and a file, or a connection to the store, for as long as its client likes
+// to read.
 const (
 	maxDownloadsOfDevice = 16
 	maxDownloadsOfUser   = 64

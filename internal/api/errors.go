@@ -15,8 +15,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// statuses turns kinds into statuses. An error without a kind, or of one that is missing here, is a 500
-// without detail.
+// statuses turns kinds into statuses. An error without a kind, or of one that is missing here, is a
+// 500 without detail.
 //
 //exhaustive:enforce
 var statuses = map[core.Kind]int{
@@ -31,11 +31,13 @@ var statuses = map[core.Kind]int{
 	core.Unavailable:  http.StatusServiceUnavailable,
 }
 
-// ofFramework are the errors that Fiber makes itself: their texts may repeat the input and are not used.
+// ofFramework are the errors that Fiber makes itself: their texts may repeat the input and are not
+// used.
 var ofFramework = map[int]api.ErrorBody{
-	http.StatusBadRequest:                   {Code: "invalid_request", Error: "The request is malformed."},
-	http.StatusNotFound:                     {Code: "not_found", Error: "There is nothing at this path."},
-	http.StatusMethodNotAllowed:             {Code: "method_not_allowed", Error: "This path does not know this method."},
+	http.StatusBadRequest: {Code: "invalid_request", Error: "The request is malformed."},
+	http.StatusNotFound:   {Code: "not_found", Error: "There is nothing at this path."},
+	http.StatusMethodNotAllowed: {Code: "method_not_allowed",
+		Error: "This path does not know this method."},
 	http.StatusRequestTimeout:               {Code: "request_timeout", Error: "The request did not arrive in time."},
 	http.StatusLengthRequired:               {Code: "length_required", Error: "A Content-Length is required."},
 	http.StatusRequestEntityTooLarge:        {Code: "body_too_large", Error: "The body is too large."},

@@ -24,13 +24,16 @@ import (
 
 func TestEveryKindHasItsStatus(t *testing.T) {
 	t.Parallel()
-	want := map[core.Kind]int{core.Invalid: 400, core.Unauthorized: 401, core.Forbidden: 403, core.NotFound: 404, core.Conflict: 409, core.Unmet: 412,
+	want := map[core.Kind]int{core.Invalid: 400, core.Unauthorized: 401, core.Forbidden: 403, core.NotFound: 404,
+		core.Conflict: 409, core.Unmet: 412,
 		core.TooLarge: 413, core.Limited: 429, core.Unavailable: 503}
 	for kind := core.Invalid; kind <= core.Unavailable; kind++ {
-		err := &core.Error{Kind: kind, Code: "some_code", Sentence: "Some sentence.", RetryAfter: 1500 * time.Millisecond, Cause: errors.New("secret cause")}
+		err := &core.Error{Kind: kind, Code: "some_code", Sentence: "Some sentence.",
+			RetryAfter: 1500 * time.Millisecond, Cause: errors.New("secret cause")}
 		for _, e := range []error{err, fmt.Errorf("secret context: %w", err), errors.Join(errors.New("secret"), err)} {
 			status, body, retry := answerTo(e)
-			if status != want[kind] || body.Code != "some_code" || body.Error != "Some sentence." || retry != err.RetryAfter {
+			if status != want[kind] || body.Code != "some_code" || body.Error != "Some sentence." ||
+				retry != err.RetryAfter {
 				t.Errorf("kind %d: %d %v %v", kind, status, body, retry)
 			}
 		}
@@ -52,7 +55,8 @@ func TestAKindWithoutAStatusIsAnInternalError(t *testing.T) {
 			continue
 		}
 		status, header, body := get(t, withServer(t, func(*fiber.Ctx) error { return err }, io.Discard))
-		if status != 500 || body != `{"code":"internal","error":"The relay failed."}` || header.Get("Retry-After") != "" {
+		if status != 500 || body != `{"code":"internal","error":"The relay failed."}` ||
+			header.Get("Retry-After") != "" {
 			t.Errorf("kind %d: %d %s", kind, status, body)
 		}
 	}
@@ -83,7 +87,8 @@ func TestEveryKindOfCoreIsInTheTable(t *testing.T) {
 
 func TestAnUnknownErrorSaysOnlyThatItFailed(t *testing.T) {
 	t.Parallel()
-	for _, err := range []error{errors.New("secret"), io.ErrUnexpectedEOF, fiber.NewError(500, "secret"), fiber.NewError(418, "secret"), fmt.Errorf("secret: %w", os.ErrNotExist)} {
+	for _, err := range []error{errors.New("secret"), io.ErrUnexpectedEOF, fiber.NewError(500, "secret"),
+		fiber.NewError(418, "secret"), fmt.Errorf("secret: %w", os.ErrNotExist)} {
 		if status, body, _ := answerTo(err); status != 500 || body != internalError {
 			t.Errorf("%v: %d %v", err, status, body)
 		}
@@ -92,10 +97,13 @@ func TestAnUnknownErrorSaysOnlyThatItFailed(t *testing.T) {
 
 func TestFibersErrorsLoseTheirTexts(t *testing.T) {
 	t.Parallel()
-	for code, want := range map[int]string{400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 408: "request_timeout",
-		411: "length_required", 413: "body_too_large", 416: "range_not_satisfiable", 426: "upgrade_required", 431: "headers_too_large", 502: "invalid_request"} {
+	for code, want := range map[int]string{400: "invalid_request", 404: "not_found", 405: "method_not_allowed",
+		408: "request_timeout",
+		411: "length_required", 413: "body_too_large", 416: "range_not_satisfiable", 426: "upgrade_required",
+		431: "headers_too_large", 502: "invalid_request"} {
 		status, body, _ := answerTo(fiber.NewError(code, "secret"))
-		if body.Code != want || strings.Contains(body.Error, "secret") || status != code && code != 502 || code == 502 && status != 400 {
+		if body.Code != want || strings.Contains(body.Error, "secret") || status != code && code != 502 ||
+			code == 502 && status != 400 {
 			t.Errorf("%d: %d %v", code, status, body)
 		}
 	}
@@ -105,10 +113,12 @@ type discard struct{}
 
 func (discard) Request(string, int, time.Duration) {}
 
-// withServer makes an app of one route in front of which everything stands that surrounds a request.
+// withServer makes an app of one route in front of which everything stands that surrounds a
+// request.
 func withServer(t *testing.T, handler fiber.Handler, logs io.Writer) *fiber.App {
 	t.Helper()
-	s := &server{cfg: Config{Timeouts: Timeouts{Request: time.Minute}, Observer: discard{}, Logger: slog.New(slog.NewTextHandler(logs, nil))}}
+	s := &server{cfg: Config{Timeouts: Timeouts{Request: time.Minute}, Observer: discard{},
+		Logger: slog.New(slog.NewTextHandler(logs, nil))}}
 	app := fiber.New(fiber.Config{ErrorHandler: s.refuseUnread})
 	app.Use(s.observe)
 	app.Get("/", handler)
@@ -143,7 +153,8 @@ func TestAPanicIsAnInternalErrorAndItsCauseIsLogged(t *testing.T) {
 
 func TestRetryAfterIsInWholeSecondsAndNeverZero(t *testing.T) {
 	t.Parallel()
-	for wait, want := range map[time.Duration]string{time.Millisecond: "1", time.Second: "1", 1001 * time.Millisecond: "2", time.Hour: "3600"} {
+	for wait, want := range map[time.Duration]string{time.Millisecond: "1", time.Second: "1",
+		1001 * time.Millisecond: "2", time.Hour: "3600"} {
 		status, header, _ := get(t, withServer(t, func(*fiber.Ctx) error { return limited(wait) }, io.Discard))
 		if got := header.Get("Retry-After"); status != 429 || got != want {
 			t.Errorf("%v: %d, Retry-After %q, want %s", wait, status, got, want)

@@ -11,7 +11,8 @@ import (
 )
 
 // CreateGatewayTicket makes a ticket.
-func (s *server) CreateGatewayTicket(ctx context.Context, _ api.CreateGatewayTicketRequestObject) (api.CreateGatewayTicketResponseObject, error) {
+func (s *server) CreateGatewayTicket(ctx context.Context,
+	_ api.CreateGatewayTicketRequestObject) (api.CreateGatewayTicketResponseObject, error) {
 	ticket, err := s.cfg.Accounts.NewTicket(ctx, principal(ctx))
 	if err != nil {
 		return nil, err
@@ -20,7 +21,8 @@ func (s *server) CreateGatewayTicket(ctx context.Context, _ api.CreateGatewayTic
 }
 
 // ConnectGateway is never called: routes.ConnectGateway stands before it.
-func (s *server) ConnectGateway(context.Context, api.ConnectGatewayRequestObject) (api.ConnectGatewayResponseObject, error) {
+func (s *server) ConnectGateway(context.Context, api.ConnectGatewayRequestObject) (api.ConnectGatewayResponseObject,
+	error) {
 	return nil, fiber.ErrUpgradeRequired
 }
 
@@ -43,7 +45,9 @@ func (s *server) connectGateway(c *fiber.Ctx, params api.ConnectGatewayParams) e
 func (s *server) connecting(c *fiber.Ctx, params api.ConnectGatewayParams) (core.Principal, error) {
 	if params.Ticket != nil {
 		ticket := strings.Clone(*params.Ticket)
-		return s.prove(c.Context(), func() (core.Principal, error) { return s.cfg.Accounts.TakeTicket(c.UserContext(), ticket) })
+		return s.prove(c.Context(), func() (core.Principal, error) {
+			return s.cfg.Accounts.TakeTicket(c.UserContext(), ticket)
+		})
 	}
 	p, err := s.authenticate(c.UserContext(), c.Context())
 	if err != nil {

@@ -23,7 +23,8 @@ const (
 )
 
 // guard stands before every handler of the contract: authentication, limits, then the body. The
-// generated code has parsed the parameters before it, and is generous: a UUID may have braces, or none of its dashes.
+// generated code has parsed the parameters before it, and is generous: a UUID may have braces, or
+// none of its dashes.
 func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 	op := s.operations[c.Method()+" "+c.Route().Path]
 	if op == nil { // Fiber has a HEAD beside every GET

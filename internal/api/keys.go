@@ -12,7 +12,8 @@ import (
 // UploadKeys refills or replaces the device's keys.
 func (s *server) UploadKeys(ctx context.Context, r api.UploadKeysRequestObject) (api.UploadKeysResponseObject, error) {
 	body := r.Body
-	upload := keys.Publication{LastResort: kyberKey(body.LastResortKyberPreKey), EC: ecKeys(body.OneTimePreKeys), Kyber: kyberKeys(body.KyberPreKeys)}
+	upload := keys.Publication{LastResort: kyberKey(body.LastResortKyberPreKey), EC: ecKeys(body.OneTimePreKeys),
+		Kyber: kyberKeys(body.KyberPreKeys)}
 	if body.IdentityKey != nil {
 		upload.Identity = *body.IdentityKey
 	}
@@ -26,7 +27,8 @@ func (s *server) UploadKeys(ctx context.Context, r api.UploadKeysRequestObject) 
 }
 
 // GetKeyInventory lists what the relay holds for the device.
-func (s *server) GetKeyInventory(ctx context.Context, _ api.GetKeyInventoryRequestObject) (api.GetKeyInventoryResponseObject, error) {
+func (s *server) GetKeyInventory(ctx context.Context,
+	_ api.GetKeyInventoryRequestObject) (api.GetKeyInventoryResponseObject, error) {
 	inv, err := s.cfg.Keys.Inventory(ctx, principal(ctx).Device)
 	if err != nil {
 		return nil, ofOwnDevice(err)
@@ -44,7 +46,8 @@ func ofOwnDevice(err error) error {
 }
 
 // GetPreKeyBundles hands out a user's bundles.
-func (s *server) GetPreKeyBundles(ctx context.Context, r api.GetPreKeyBundlesRequestObject) (api.GetPreKeyBundlesResponseObject, error) {
+func (s *server) GetPreKeyBundles(ctx context.Context,
+	r api.GetPreKeyBundlesRequestObject) (api.GetPreKeyBundlesResponseObject, error) {
 	bundles, err := s.cfg.Keys.Bundles(ctx, r.UserID)
 	if err != nil {
 		return nil, err

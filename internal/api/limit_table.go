@@ -33,30 +33,43 @@ type Limit struct {
 // credentialsLimit is the limit that counts requests by how they end, and not by their operation.
 const credentialsLimit = "credentials"
 
-// LimitTable states every rate limit. An operation counts against each row that names it, and the server does
-// not start with an operation that no row names. The table in the README is written from this one.
+// LimitTable states every rate limit. An operation counts against each row that names it, and the
+// server does not start with an operation that no row names. The table in the README is written
+// from this one.
 var LimitTable = []Limit{
 	{"register", limit.Rate{Events: 60, Per: time.Minute}, PerAddress, "registrations", []string{"createUser"}},
 	{"log-in", limit.Rate{Events: 60, Per: time.Minute}, PerAddress, "log-ins", []string{"createSession"}},
 	{"refresh", limit.Rate{Events: 120, Per: time.Minute}, PerAddress, "token refreshes", []string{"refreshSession"}},
-	{credentialsLimit, limit.Rate{Events: 1200, Per: time.Minute}, PerAddress, "requests with a token or ticket that is not valid", nil},
-	{"documents", limit.Rate{Events: 600, Per: time.Minute}, PerAddress, "fetches of the contract, the API reference and the page at /",
+	{credentialsLimit, limit.Rate{Events: 1200, Per: time.Minute}, PerAddress,
+		"requests with a token or ticket that is not valid", nil},
+	{"documents", limit.Rate{Events: 600, Per: time.Minute}, PerAddress,
+		"fetches of the contract, the API reference and the page at /",
 		[]string{"getStart", "getContract", "getContractJSON", "getFrames", "getDocs", "getDocsFile"}},
-	{"password", limit.Rate{Events: 10, Per: time.Minute}, PerUser, "password changes and account deletions", []string{"changePassword", "deleteAccount"}},
+	{"password", limit.Rate{Events: 10, Per: time.Minute}, PerUser, "password changes and account deletions",
+		[]string{"changePassword", "deleteAccount"}},
 	{"exports", limit.Rate{Events: 10, Per: time.Minute}, PerUser, "exports of the account", []string{"getAccount"}},
-	{"devices", limit.Rate{Events: 120, Per: time.Minute}, PerUser, "log-outs, and requests that list, read, name or remove devices",
+	{"devices", limit.Rate{Events: 120, Per: time.Minute}, PerUser,
+		"log-outs, and requests that list, read, name or remove devices",
 		[]string{"deleteSession", "listDevices", "getDevice", "updateDevice", "deleteDevice"}},
-	{"keys", limit.Rate{Events: 60, Per: time.Minute}, PerUser, "key uploads and device registrations", []string{"createDevice", "uploadKeys"}},
-	{"inventories", limit.Rate{Events: 60, Per: time.Minute}, PerDevice, "key inventories", []string{"getKeyInventory"}},
-	{"bundles", limit.Rate{Events: 30, Per: 10 * time.Minute}, PerTarget, "bundle fetches", []string{"getPreKeyBundles"}},
-	{"lookups", limit.Rate{Events: 3000, Per: 10 * time.Minute}, PerUser, "bundle fetches, whoever the target", []string{"getPreKeyBundles"}},
+	{"keys", limit.Rate{Events: 60, Per: time.Minute}, PerUser, "key uploads and device registrations",
+		[]string{"createDevice", "uploadKeys"}},
+	{"inventories", limit.Rate{Events: 60, Per: time.Minute}, PerDevice, "key inventories",
+		[]string{"getKeyInventory"}},
+	{"bundles", limit.Rate{Events: 30, Per: 10 * time.Minute}, PerTarget, "bundle fetches",
+		[]string{"getPreKeyBundles"}},
+	{"lookups", limit.Rate{Events: 3000, Per: 10 * time.Minute}, PerUser, "bundle fetches, whoever the target",
+		[]string{"getPreKeyBundles"}},
 	{"sends", limit.Rate{Events: 3000, Per: time.Minute}, PerDevice, "requests to send", []string{"sendMessages"}},
-	{"daily-sends", limit.Rate{Events: 200_000, Per: 24 * time.Hour}, PerUser, "requests to send, each of which leaves a receipt", []string{"sendMessages"}},
-	{"tickets", limit.Rate{Events: 60, Per: time.Minute}, PerDevice, "gateway tickets, and upgrades by token", []string{"createGatewayTicket", "connectGateway"}},
-	{"uploads", limit.Rate{Events: 120, Per: time.Minute}, PerDevice, "uploads of attachments and backups", []string{"uploadAttachment", "uploadBackup"}},
+	{"daily-sends", limit.Rate{Events: 200_000, Per: 24 * time.Hour}, PerUser,
+		"requests to send, each of which leaves a receipt", []string{"sendMessages"}},
+	{"tickets", limit.Rate{Events: 60, Per: time.Minute}, PerDevice, "gateway tickets, and upgrades by token",
+		[]string{"createGatewayTicket", "connectGateway"}},
+	{"uploads", limit.Rate{Events: 120, Per: time.Minute}, PerDevice, "uploads of attachments and backups",
+		[]string{"uploadAttachment", "uploadBackup"}},
 	{"downloads", limit.Rate{Events: 600, Per: time.Minute}, PerDevice, "downloads of attachments and backups",
 		[]string{"downloadAttachment", "downloadBackup", "headBackup"}},
-	{"push-tokens", limit.Rate{Events: 30, Per: time.Minute}, PerDevice, "requests about push tokens", []string{"setPushToken", "deletePushToken", "getVapidKey"}},
+	{"push-tokens", limit.Rate{Events: 30, Per: time.Minute}, PerDevice, "requests about push tokens",
+		[]string{"setPushToken", "deletePushToken", "getVapidKey"}},
 }
 
 // isLimited reports whether a row of the table names an operation.

@@ -50,7 +50,8 @@ func TestALimitIsChangedByItsName(t *testing.T) {
 		t.Fatal(err)
 	}
 	sends := l.of["sendMessages"]
-	if len(sends) != 2 || sends[0].Take(limitKey{}) != 0 || sends[0].Take(limitKey{}) == 0 || sends[1].Take(limitKey{}) != 0 || sends[1].Take(limitKey{}) != 0 {
+	if len(sends) != 2 || sends[0].Take(limitKey{}) != 0 || sends[0].Take(limitKey{}) == 0 ||
+		sends[1].Take(limitKey{}) != 0 || sends[1].Take(limitKey{}) != 0 {
 		t.Error("sends is not the one that was changed")
 	}
 	_, err = NewLimits(map[string]limit.Rate{"sends": one, "frobs": one})

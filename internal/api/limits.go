@@ -70,8 +70,8 @@ func (l *Limits) Sweep() {
 	}
 }
 
-// throttle counts a request and refuses it when its caller makes too many. The guard does not know the caller
-// of a public operation: its handler finds out, and counts again by user or device.
+// throttle counts a request and refuses it when its caller makes too many. The guard does not know
+// the caller of a public operation: its handler finds out, and counts again by user or device.
 func (s *server) throttle(c *fiber.Ctx, op *operation, p core.Principal) error {
 	for _, counter := range op.limits {
 		if counter.per != PerAddress && p.User == uuid.Nil {
@@ -107,8 +107,9 @@ func addressKey(address netip.Addr) (key limitKey) {
 	return key
 }
 
-// prove looks at a credential that is not known to be good, which may take a query. Those that turn out bad are
-// counted by address; while one is looked at it counts too, so that many at once are no way around.
+// prove looks at a credential that is not known to be good, which may take a query. Those that turn
+// out bad are counted by address; while one is looked at it counts too, so that many at once are no
+// way around.
 func (s *server) prove(request *fasthttp.RequestCtx, look func() (core.Principal, error)) (core.Principal, error) {
 	if s.cfg.Limits == nil {
 		return look()

@@ -18,17 +18,18 @@ const (
 	lingerTime  = 2 * time.Second
 )
 
-// acceptsAtOnce is how many connections are accepted for each core before a pause of acceptPause. Go
-// looks at the network only when a processor has nothing else to do, or after 10 ms: without a pause, a storm
-// of new connections makes every other request wait for that at each of its round trips.
+// acceptsAtOnce is how many connections are accepted for each core before a pause of acceptPause.
+// Go looks at the network only when a processor has nothing else to do, or after 10 ms: without a
+// pause, a storm of new connections makes every other request wait for that at each of its round
+// trips.
 const (
 	acceptsAtOnce = 2
 	acceptPause   = time.Millisecond
 )
 
-// Listener accepts connections that can linger (RFC 9112, 9.6): when a request is refused before it was
-// read, closing at once would reset the connection, and a client that still writes would lose the answer.
-// It remembers the open ones, so that none outlives the relay.
+// Listener accepts connections that can linger (RFC 9112, 9.6): when a request is refused before it
+// was read, closing at once would reset the connection, and a client that still writes would lose
+// the answer. It remembers the open ones, so that none outlives the relay.
 type Listener struct {
 	net.Listener
 	pace pace // of the goroutine that accepts
@@ -43,8 +44,8 @@ func NewListener(inner net.Listener) *Listener {
 	return &Listener{Listener: inner, open: map[*connection]struct{}{}}
 }
 
-// Accept implements net.Listener. The server takes any error for the end, so what passes by itself is
-// waited for here: with too many connections open, new ones wait.
+// Accept implements net.Listener. The server takes any error for the end, so what passes by itself
+// is waited for here: with too many connections open, new ones wait.
 func (l *Listener) Accept() (net.Conn, error) {
 	l.pace.wait()
 	conn, err := l.Listener.Accept()
@@ -83,12 +84,13 @@ func (p *pace) wait() {
 }
 
 func exhausted(err error) bool {
-	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED},
+	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
+		syscall.ECONNABORTED},
 		func(passing error) bool { return errors.Is(err, passing) })
 }
 
-// Abandon closes the listener and every connection that is left. Those that linger are left to their two
-// seconds, and waited for.
+// Abandon closes the listener and every connection that is left. Those that linger are left to
+// their two seconds, and waited for.
 func (l *Listener) Abandon() {
 	_ = l.Close()
 	l.mu.Lock()
@@ -101,8 +103,8 @@ func (l *Listener) Abandon() {
 	l.lingering.Wait()
 }
 
-// leave forgets a connection. If it is to linger, that is done beside the server, whose goroutine and
-// buffers serve the next one meanwhile.
+// leave forgets a connection. If it is to linger, that is done beside the server, whose goroutine
+// and buffers serve the next one meanwhile.
 func (l *Listener) leave(c *connection, linger bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,7 +126,8 @@ type connection struct {
 	meter    func(bytes int)       // the goroutine that reads owns it
 }
 
-// Meter sets what is called with the number of bytes after each read. The goroutine that reads calls both.
+// Meter sets what is called with the number of bytes after each read. The goroutine that reads
+// calls both.
 func (c *connection) Meter(read func(bytes int)) { c.meter = read }
 
 // Read implements net.Conn.
@@ -150,7 +153,8 @@ func (c *connection) Write(p []byte) (int, error) {
 // Close ends what we send, then takes for a while what still comes if the connection is to linger.
 func (c *connection) Close() error {
 	c.body.Swap(nil).free()
-	return c.listener.leave(c, c.linger.Swap(false) && c.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerTime)) == nil)
+	return c.listener.leave(c, c.linger.Swap(false) && c.CloseWrite() == nil &&
+		c.SetReadDeadline(time.Now().Add(lingerTime)) == nil)
 }
 
 // drain takes what still comes. Most have nothing more to say, so it begins with little room.

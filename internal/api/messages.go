@@ -20,11 +20,13 @@ import (
 
 var (
 	errProtobuf       = core.NewError(core.Invalid, "invalid_protobuf", "The body is not a valid SendMessageRequest.")
-	errManySubmission = core.NewError(core.TooLarge, "too_many_submissions", "A request carries at most 100 submissions.")
+	errManySubmission = core.NewError(core.TooLarge, "too_many_submissions",
+		"A request carries at most 100 submissions.")
 )
 
 // SendMessages stores a batch of envelopes.
-func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObject) (api.SendMessagesResponseObject, error) {
+func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObject) (api.SendMessagesResponseObject,
+	error) {
 	// The body points into a buffer that is used again; decoding copies what is kept.
 	var body lent
 	if _, err := io.Copy(&body, r.Body); err != nil {
@@ -43,8 +45,8 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 	batch, failed, positions := submissions(request)
 	batch.Key, batch.Digest = key, sha256.Sum256(body)
 	var invalid []int16
-	// Without a key of its own a batch with nothing to store needs no receipt, and must not have one:
-	// all batches whose submission ids are missing have the same derived key.
+	// Without a key of its own a batch with nothing to store needs no receipt, and must not have
+	// one: all batches whose submission ids are missing have the same derived key.
 	if len(batch.Submissions) > 0 || r.Params.IdempotencyKey != nil {
 		if invalid, err = s.cfg.Mailbox.Send(ctx, principal(ctx), batch); err != nil {
 			return nil, err
@@ -64,11 +66,12 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 	if err != nil {
 		return nil, errors.Join(errors.New("cannot encode the answer"), err)
 	}
-	return api.SendMessages200ApplicationXProtobufResponse{Body: bytes.NewReader(out), ContentLength: int64(len(out))}, nil
+	return api.SendMessages200ApplicationXProtobufResponse{Body: bytes.NewReader(out), ContentLength: int64(len(out))},
+		nil
 }
 
-// lent takes the bytes of a bytes.Reader, which writes all of them at once, without a copy. They belong
-// to the request and must not outlive it.
+// lent takes the bytes of a bytes.Reader, which writes all of them at once, without a copy. They
+// belong to the request and must not outlive it.
 type lent []byte
 
 // Write implements io.Writer.
@@ -81,8 +84,8 @@ func (l *lent) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// decodeSend decodes a request. It counts first: two megabytes hold a million empty submissions, which
-// take fifty times their size when they are decoded.
+// decodeSend decodes a request. It counts first: two megabytes hold a million empty submissions,
+// which take fifty times their size when they are decoded.
 func decodeSend(body []byte) (*obscurapb.SendMessageRequest, error) {
 	for n, rest := 0, body; len(rest) > 0; {
 		number, _, size := protowire.ConsumeField(rest)
@@ -107,7 +110,8 @@ func decodeSend(body []byte) (*obscurapb.SendMessageRequest, error) {
 const submissionsField = 1
 
 // submissions sorts out the submissions whose form is right; positions leads back to the request.
-func submissions(request *obscurapb.SendMessageRequest) (batch mailbox.Batch, failed map[int]*obscurapb.FailedSubmission, positions []int) {
+func submissions(request *obscurapb.SendMessageRequest) (batch mailbox.Batch,
+	failed map[int]*obscurapb.FailedSubmission, positions []int) {
 	failed = map[int]*obscurapb.FailedSubmission{}
 	for i, m := range request.GetMessages() {
 		code := obscurapb.ErrorCode_ERROR_CODE_UNSPECIFIED
@@ -125,7 +129,8 @@ func submissions(request *obscurapb.SendMessageRequest) (batch mailbox.Batch, fa
 			failed[i] = failure(m, code)
 			continue
 		}
-		batch.Submissions = append(batch.Submissions, mailbox.Submission{Device: uuid.UUID(m.GetDeviceId()), Message: m.GetMessage()})
+		batch.Submissions = append(batch.Submissions,
+			mailbox.Submission{Device: uuid.UUID(m.GetDeviceId()), Message: m.GetMessage()})
 		positions = append(positions, i)
 	}
 	return batch, failed, positions

@@ -70,8 +70,9 @@ func (s *server) refuseUnread(c *fiber.Ctx, err error) error {
 	return nil
 }
 
-// letRead lets a page read the answer to a request that could not be read. Its origin is not known: the server
-// has forgotten the header, or never had it. So any page may; the answer says nothing about anybody.
+// letRead lets a page read the answer to a request that could not be read. Its origin is not known:
+// the server has forgotten the header, or never had it. So any page may; the answer says nothing
+// about anybody.
 func (s *server) letRead(c *fiber.Ctx) {
 	if len(s.cfg.CORSOrigins) > 0 {
 		c.Set(fiber.HeaderAccessControlAllowOrigin, "*")
@@ -79,12 +80,14 @@ func (s *server) letRead(c *fiber.Ctx) {
 	}
 }
 
-// allowed lists the methods that the contract has for a path; Fiber's own list has HEAD beside every GET.
+// allowed lists the methods that the contract has for a path; Fiber's own list has HEAD beside
+// every GET.
 func (s *server) allowed(path string) string {
 	methods := slices.Clone(s.literals[path])
 	for key := range s.operations {
 		method, route, _ := strings.Cut(key, " ")
-		if s.literals[path] == nil && fiber.RoutePatternMatch(path, route, fiber.Config{CaseSensitive: true, StrictRouting: true}) {
+		if s.literals[path] == nil && fiber.RoutePatternMatch(path, route,
+			fiber.Config{CaseSensitive: true, StrictRouting: true}) {
 			methods = append(methods, method)
 		}
 	}

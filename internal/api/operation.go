@@ -19,8 +19,8 @@ type operation struct {
 	public, deviceScoped bool
 	// limits count its requests; none when rate limits are off.
 	limits []*counter
-	// media is the Content-Type of the body, "" when there is none; schema validates a JSON body, whose members
-	// have names; parameters validate the rest.
+	// media is the Content-Type of the body, "" when there is none; schema validates a JSON body,
+	// whose members have names; parameters validate the rest.
 	media      string
 	schema     *openapi3.Schema
 	names      map[string]bool
@@ -35,7 +35,8 @@ const (
 
 var pathParameter = regexp.MustCompile(`\{(\w+)\}`)
 
-// loadOperations reads the embedded contract. The keys are as Fiber names its routes: "GET /v1/users/:userId".
+// loadOperations reads the embedded contract. The keys are as Fiber names its routes: "GET
+// /v1/users/:userId".
 func loadOperations() (map[string]*operation, error) {
 	spec, err := api.GetSpec()
 	if err != nil {
@@ -70,8 +71,8 @@ func loadOperations() (map[string]*operation, error) {
 	return operations, nil
 }
 
-// collectNames adds the folded names of all members that the schema knows, at any depth. Schemas of bodies do
-// not contain themselves.
+// collectNames adds the folded names of all members that the schema knows, at any depth. Schemas of
+// bodies do not contain themselves.
 func collectNames(schema *openapi3.Schema, names map[string]bool) {
 	for name, member := range schema.Properties {
 		names[foldName(name)] = true

@@ -12,7 +12,8 @@ import (
 var errOneToken = core.NewError(core.Invalid, "invalid_request", "The body needs exactly one of token and webPush.")
 
 // SetPushToken keeps how the device is woken up.
-func (s *server) SetPushToken(ctx context.Context, r api.SetPushTokenRequestObject) (api.SetPushTokenResponseObject, error) {
+func (s *server) SetPushToken(ctx context.Context, r api.SetPushTokenRequestObject) (api.SetPushTokenResponseObject,
+	error) {
 	app, web := r.Body.Token, r.Body.WebPush
 	if (app == nil) == (web == nil) {
 		return nil, errOneToken
@@ -43,13 +44,15 @@ func subscription(web *api.WebPushSubscription) (push.Token, error) {
 }
 
 // DeletePushToken forgets how the device is woken up.
-func (s *server) DeletePushToken(ctx context.Context, _ api.DeletePushTokenRequestObject) (api.DeletePushTokenResponseObject, error) {
+func (s *server) DeletePushToken(ctx context.Context,
+	_ api.DeletePushTokenRequestObject) (api.DeletePushTokenResponseObject, error) {
 	return api.DeletePushToken200Response{}, s.cfg.Push.Delete(ctx, principal(ctx))
 }
 
 // GetVapidKey gives the key that subscriptions are made for.
 func (s *server) GetVapidKey(context.Context, api.GetVapidKeyRequestObject) (api.GetVapidKeyResponseObject, error) {
-	return api.GetVapidKey200JSONResponse{Body: api.VapidKey{PublicKey: base64.RawURLEncoding.EncodeToString(s.cfg.Push.PublicKey())}}, nil
+	return api.GetVapidKey200JSONResponse{
+		Body: api.VapidKey{PublicKey: base64.RawURLEncoding.EncodeToString(s.cfg.Push.PublicKey())}}, nil
 }
 
 func pushTokenResponse(r *push.Registration) *api.AccountPushToken {

@@ -12,8 +12,9 @@ type part struct {
 	partial        bool
 }
 
-// parseRange chooses what a Range header asks for of size bytes (RFC 9110, 14.1.2), and reports false when
-// it asks for nothing that there is. Several ranges, other units and what is malformed mean the whole.
+// parseRange chooses what a Range header asks for of size bytes (RFC 9110, 14.1.2), and reports
+// false when it asks for nothing that there is. Several ranges, other units and what is malformed
+// mean the whole.
 func parseRange(header string, size int64) (part, bool) {
 	whole := part{length: size}
 	unit, spec, _ := strings.Cut(header, "=")
@@ -52,5 +53,6 @@ func position(digits string) (int64, bool) {
 
 // contentRange is the header that goes with a part of size bytes.
 func (p part) contentRange(size int64) string {
-	return "bytes " + strconv.FormatInt(p.offset, 10) + "-" + strconv.FormatInt(p.offset+p.length-1, 10) + "/" + strconv.FormatInt(size, 10)
+	return "bytes " + strconv.FormatInt(p.offset, 10) + "-" + strconv.FormatInt(p.offset+p.length-1,
+		10) + "/" + strconv.FormatInt(size, 10)
 }

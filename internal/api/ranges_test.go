@@ -6,7 +6,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestAPartIsAlwaysWithinTheWhole tries what internal/kit/e2e/blob asks for a real attachment, and anything else.
+// TestAPartIsAlwaysWithinTheWhole tries what internal/kit/e2e/blob asks for a real attachment, and
+// anything else.
 func TestAPartIsAlwaysWithinTheWhole(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -10,14 +10,16 @@ import (
 )
 
 const (
-	// maxUploads is how many uploads a node takes at once; each holds a goroutine and a buffer of 64 KiB.
+	// maxUploads is how many uploads a node takes at once; each holds a goroutine and a buffer of
+	// 64 KiB.
 	maxUploads = 256
-	// maxUploadsOfUser is how many of these may be one account's, so that nobody keeps out everybody else.
+	// maxUploadsOfUser is how many of these may be one account's, so that nobody keeps out
+	// everybody else.
 	maxUploadsOfUser = 64
 )
 
-// RunningUploads are the bodies that are arriving. They are read by goroutines of their own, which the
-// HTTP server does not wait for; whoever stops it does, with Shutdown and Abandon.
+// RunningUploads are the bodies that are arriving. They are read by goroutines of their own, which
+// the HTTP server does not wait for; whoever stops it does, with Shutdown and Abandon.
 type RunningUploads struct {
 	ctx    context.Context // ends when uploads are given up
 	cancel context.CancelFunc
@@ -80,8 +82,8 @@ func (u *RunningUploads) Shutdown(ctx context.Context) {
 	}
 }
 
-// Abandon gives up those that are left and waits for their ends, which come soon: the connections are
-// closed before it is called.
+// Abandon gives up those that are left and waits for their ends, which come soon: the connections
+// are closed before it is called.
 func (u *RunningUploads) Abandon() {
 	u.cancel()
 	u.wg.Wait()

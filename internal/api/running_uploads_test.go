@@ -95,14 +95,15 @@ func TestAnUploadThatDribblesIsGivenUpSoon(t *testing.T) {
 	})
 }
 
-// A client of S3 goes on reading in a goroutine of its own when the service has refused. By then the server
-// may have given the connection to somebody else.
+// A client of S3 goes on reading in a goroutine of its own when the service has refused. By then
+// the server may have given the connection to somebody else.
 func TestABodyIsNotReadAfterItsUpload(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client, conn := net.Pipe()
 		reads := make(chan error, 2)
-		u := &upload{server: &server{cfg: Config{Timeouts: Timeouts{Read: 20 * time.Second}, Uploads: NewRunningUploads()}}, size: 100}
+		u := &upload{server: &server{cfg: Config{Timeouts: Timeouts{Read: 20 * time.Second},
+			Uploads: NewRunningUploads()}}, size: 100}
 		u.store = func(_ context.Context, body io.Reader, _ int64, _ *fasthttp.Response) error {
 			go func() {
 				for range cap(reads) {

@@ -1,10 +1,11 @@
 // Package api is the contract layer: it implements the server interface that is generated from
 // openapi.yaml and turns requests into calls of the use cases.
 //
-// Invariants: every route of the contract passes the same guard (authentication, limits, schema) before
-// its handler; every error, also of routes that do not exist, leaves through one error handler as JSON;
-// nothing of the input is repeated in an answer or a log. What a use case gets never points into
-// Fiber's buffers, which are used again after the handler. On failure the caller hears a stable code.
+// Invariants: every route of the contract passes the same guard (authentication, limits, schema)
+// before its handler; every error, also of routes that do not exist, leaves through one error
+// handler as JSON; nothing of the input is repeated in an answer or a log. What a use case gets
+// never points into Fiber's buffers, which are used again after the handler. On failure the caller
+// hears a stable code.
 package api
 
 import (
@@ -67,16 +68,18 @@ type Config struct {
 
 // Timeouts bound a connection and a request.
 type Timeouts struct {
-	// Read is how long a whole request may take to arrive, Write an answer to leave, Idle how long a
-	// connection may wait for its next request, Request how long a handler may take.
+	// Read is how long a whole request may take to arrive, Write an answer to leave, Idle how long
+	// a connection may wait for its next request, Request how long a handler may take.
 	Read, Write, Idle, Request time.Duration
 }
 
-// headerBytes is the largest request header; beyond it the answer is 431. A connection has a buffer of this size
-// from the first byte of a request until it has been read, and none while it idles or is a WebSocket.
+// headerBytes is the largest request header; beyond it the answer is 431. A connection has a buffer
+// of this size from the first byte of a request until it has been read, and none while it idles or
+// is a WebSocket.
 const headerBytes = 16 << 10
 
-// server implements the generated strict interface; the gateway and uploads are taken back from the strict layer.
+// server implements the generated strict interface; the gateway and uploads are taken back from the
+// strict layer.
 type server struct {
 	cfg        Config
 	operations map[string]*operation
@@ -112,8 +115,9 @@ func New(cfg Config) (*fiber.App, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{cfg: cfg, operations: operations, parametric: map[string]*operation{}, documents: documents, literals: map[string][]string{},
-		exports: limit.NewPool(exportsAtOnce, exportsWaiting)}
+	s := &server{cfg: cfg, operations: operations, parametric: map[string]*operation{}, documents: documents,
+		literals: map[string][]string{},
+		exports:  limit.NewPool(exportsAtOnce, exportsWaiting)}
 	s.bodies.of, s.downloads.of = map[core.UserID]int{}, map[uuid.UUID]int{}
 	for key, op := range operations {
 		if !isLimited(op.id) {
@@ -157,8 +161,8 @@ func New(cfg Config) (*fiber.App, error) {
 	return app, nil
 }
 
-// literalPath refuses the methods that a path without parameters does not have. Fiber would go on to routes
-// with parameters: /v1/devices/keys is no device.
+// literalPath refuses the methods that a path without parameters does not have. Fiber would go on
+// to routes with parameters: /v1/devices/keys is no device.
 func (s *server) literalPath(c *fiber.Ctx) error {
 	if methods := s.literals[c.Path()]; methods != nil && !slices.Contains(methods, c.Method()) {
 		return fiber.ErrMethodNotAllowed
@@ -166,8 +170,9 @@ func (s *server) literalPath(c *fiber.Ctx) error {
 	return c.Next()
 }
 
-// knownMethods gives methods that Fiber does not know a name that it does: it answers them itself, in plain
-// text and past every middleware. No operation has TRACE, so they hear 405 or 404 like any other.
+// knownMethods gives methods that Fiber does not know a name that it does: it answers them itself,
+// in plain text and past every middleware. No operation has TRACE, so they hear 405 or 404 like any
+// other.
 func knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(c *fasthttp.RequestCtx) {
 		if !slices.Contains(fiber.DefaultMethods, string(c.Method())) {

@@ -21,9 +21,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/blob"
 )
 
-// Uploads are read by us and not by the HTTP server, which would collect them in memory. (It can stream, but
-// then every idle WebSocket keeps its read buffer.) So admit sets their bodies aside, and once the guard has let
-// one pass the handler takes the connection.
+// Uploads are read by us and not by the HTTP server, which would collect them in memory. (It can
+// stream, but then every idle WebSocket keeps its read buffer.) So admit sets their bodies aside,
+// and once the guard has let one pass the handler takes the connection.
 
 // later marks a request whose answer, log line and count come when its body has been read.
 const later = "obscura-later"
@@ -59,7 +59,8 @@ func (s *server) receive(c *fiber.Ctx, smallest, largest int64, store storer) er
 		return errBodySize
 	}
 	op, _ := c.Locals(operationKey).(*operation)
-	u := &upload{server: s, operation: op.id, user: principal(c.UserContext()).User, start: c.Context().Time(), size: size, waits: declared.waits, answer: &fasthttp.Response{}, store: store}
+	u := &upload{server: s, operation: op.id, user: principal(c.UserContext()).User, start: c.Context().Time(),
+		size: size, waits: declared.waits, answer: &fasthttp.Response{}, store: store}
 	c.Response().Header.CopyTo(&u.answer.Header) // request id, and what a browser needs
 	c.Locals(later, true)
 	c.Context().HijackSetNoResponse(true)
@@ -115,8 +116,8 @@ func (u *upload) proceed(conn net.Conn) error {
 	return nil
 }
 
-// body is an upload's: exactly as many bytes as were declared, each of them within the read timeout and, so
-// that nobody holds a place with a few, within the time of those before it.
+// body is an upload's: exactly as many bytes as were declared, each of them within the read timeout
+// and, so that nobody holds a place with a few, within the time of those before it.
 type body struct {
 	conn   net.Conn
 	upload *upload
@@ -126,7 +127,8 @@ type body struct {
 	ended atomic.Bool // nothing is read any more
 }
 
-// end makes sure that nobody reads from now on: the server gives the connection's parts to other clients.
+// end makes sure that nobody reads from now on: the server gives the connection's parts to other
+// clients.
 func (b *body) end() {
 	b.ended.Store(true)
 	_ = b.conn.SetReadDeadline(time.Now()) // a connection that has ended is not read from either

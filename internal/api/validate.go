@@ -22,8 +22,9 @@ import (
 // maxJSONBody bounds JSON bodies. The largest honest one, 200 one-time keys, takes about 250 kB.
 const maxJSONBody = 512 << 10
 
-// maxJSONDepth bounds how deep a JSON body nests; the contract needs three. maxJSONTokens bounds what it
-// costs in memory: small values take thirty times their text. The largest honest body has about 1,500.
+// maxJSONDepth bounds how deep a JSON body nests; the contract needs three. maxJSONTokens bounds
+// what it costs in memory: small values take thirty times their text. The largest honest body has
+// about 1,500.
 const (
 	maxJSONDepth  = 16
 	maxJSONTokens = 4096
@@ -36,8 +37,8 @@ var (
 	errBodySize  = core.NewError(core.TooLarge, "body_too_large", "The body is too large.")
 )
 
-// validatedBody is the local that the generated code binds instead of parsing the body again: what is
-// bound is what was validated, and names match exactly.
+// validatedBody is the local that the generated code binds instead of parsing the body again: what
+// is bound is what was validated, and names match exactly.
 const validatedBody = "x-oapi-codegen-validated-body"
 
 // canonicalUUID is the text form of RFC 9562.
@@ -78,8 +79,8 @@ func validateParameters(c *fiber.Ctx, op *operation) error {
 	return nil
 }
 
-// validateBody checks media type and size of a body, and a JSON one against its schema. Binary bodies
-// are checked by their decoder.
+// validateBody checks media type and size of a body, and a JSON one against its schema. Binary
+// bodies are checked by their decoder.
 func validateBody(c *fiber.Ctx, op *operation) error {
 	if err := validateMedia(c, op); err != nil {
 		return err
@@ -128,14 +129,16 @@ func schemaError(err error) error {
 		if where == "" {
 			where = "the body"
 		}
-		sentence = fmt.Sprintf("The body does not match the contract: %s breaks the rule %q.", where, broken.SchemaField)
+		sentence = fmt.Sprintf("The body does not match the contract: %s breaks the rule %q.", where,
+			broken.SchemaField)
 	}
 	return core.NewError(core.Invalid, "invalid_request", sentence)
 }
 
-// decodeJSON decodes a body and refuses input that decoders read differently: a member of the contract that
-// stands twice, in any case, and anything after the value. names are the folded names of the contract; of
-// another member that stands twice the last one is kept, and ignored. A member that is null counts as absent.
+// decodeJSON decodes a body and refuses input that decoders read differently: a member of the
+// contract that stands twice, in any case, and anything after the value. names are the folded names
+// of the contract; of another member that stands twice the last one is kept, and ignored. A member
+// that is null counts as absent.
 func decodeJSON(body []byte, names map[string]bool) (any, error) {
 	if !utf8.Valid(body) || loneSurrogate(body) { // encoding/json would put U+FFFD there, and make two texts one
 		return nil, errJSON
@@ -218,8 +221,8 @@ func decodeValue(d *jsonDecoder, depth int) (any, error) {
 	return token, nil
 }
 
-// foldName makes names equal that encoding/json takes for one. It folds by simple case folding; upper of
-// lower covers its two odd letters too.
+// foldName makes names equal that encoding/json takes for one. It folds by simple case folding;
+// upper of lower covers its two odd letters too.
 func foldName(name string) string { return strings.ToUpper(strings.ToLower(name)) }
 
 func decodeObject(d *jsonDecoder, depth int) (any, error) {

@@ -1,8 +1,8 @@
 // Package app is the composition root: it builds everything, runs it, and stops it in order.
 //
-// Invariants: whatever was started is stopped and waited for before Run returns; requests and sockets
-// end before the workers that serve them, those before the database pools, those before the private
-// database. A part that fails stops the whole, and its error is returned.
+// Invariants: whatever was started is stopped and waited for before Run returns; requests and
+// sockets end before the workers that serve them, those before the database pools, those before the
+// private database. A part that fails stops the whole, and its error is returned.
 package app
 
 import (
@@ -62,7 +62,8 @@ func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addres
 	return errors.Join(err, db.close(cfg.ShutdownTimeout))
 }
 
-func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addresses, logger *slog.Logger, ready func(Addresses)) error {
+func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addresses, logger *slog.Logger,
+	ready func(Addresses)) error {
 	// Before the first change: a pooler that loses notices may lose a migration's lock as well.
 	if err := notice.Prove(ctx, db.url, db.main); err != nil {
 		return err
@@ -146,7 +147,8 @@ func openDatabase(ctx context.Context, cfg Database, conns int32, logger *slog.L
 		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 			return nil, errDataDir(cfg.DataDir, err)
 		}
-		d.private = postgres.Config{DataDir: folder, BinDir: cfg.PostgresBin, Logger: logger, MaxConnections: int(conns) + asyncConns + 16}
+		d.private = postgres.Config{DataDir: folder, BinDir: cfg.PostgresBin, Logger: logger,
+			MaxConnections: int(conns) + asyncConns + 16}
 		if d.cluster, err = postgres.Start(ctx, d.private); err != nil {
 			return nil, err
 		}
@@ -157,7 +159,8 @@ func openDatabase(ctx context.Context, cfg Database, conns int32, logger *slog.L
 	if d.main, err = storage.Open(life, d.url, storage.Options{MaxConns: conns, Logger: logger}); err != nil {
 		return nil, err
 	}
-	if d.async, err = storage.Open(life, d.url, storage.Options{MaxConns: asyncConns, AsyncCommit: true, Logger: logger}); err != nil {
+	if d.async, err = storage.Open(life, d.url,
+		storage.Options{MaxConns: asyncConns, AsyncCommit: true, Logger: logger}); err != nil {
 		return nil, err
 	}
 	return d, d.main.AwaitReady(ctx, startTimeout)
@@ -174,7 +177,8 @@ func (d *database) watch(ctx context.Context, logger *slog.Logger) error {
 			return nil
 		case <-d.cluster.Done():
 		}
-		logger.Error("the private PostgreSQL ended by itself; it is started again", "component", "postgres", "error", d.cluster.Err())
+		logger.Error("the private PostgreSQL ended by itself; it is started again", "component", "postgres", "error",
+			d.cluster.Err())
 		if err := d.restart(ctx, logger); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("the private PostgreSQL cannot be started again: %w", err)
 		}
@@ -204,7 +208,8 @@ func (d *database) restart(ctx context.Context, logger *slog.Logger) error {
 		case <-ctx.Done():
 			return err
 		case <-time.After(restartPause):
-			logger.Warn("could not start the private PostgreSQL again; tried for a minute, then the relay ends", "component", "postgres", "error", err)
+			logger.Warn("could not start the private PostgreSQL again; tried for a minute, then the relay ends",
+				"component", "postgres", "error", err)
 		}
 	}
 }

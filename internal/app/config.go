@@ -18,8 +18,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// Config is everything that an operator can set: as a flag, as OBSCURA_… in the environment, or by its
-// default. docs/configuration.md is written from it.
+// Config is everything that an operator can set: as a flag, as OBSCURA_… in the environment, or by
+// its default. docs/configuration.md is written from it.
 type Config struct {
 	Listen           string `default:"127.0.0.1:3000" placeholder:"ADDRESS" help:"Address of the API. Port 0 takes any free one."`
 	ManagementListen string `default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"Address of /livez, /readyz and /metrics. Keep it away from the public. Prometheus itself listens on 9090 by default: on its machine choose another port."`
@@ -105,13 +105,15 @@ func (c *Config) Validate() error {
 		if origin != "*" && !strings.HasPrefix(origin, "http://") && !strings.HasPrefix(origin, "https://") {
 			return errors.New("--cors-origins must be * or look like https://chat.example.org")
 		}
-		if u, err := url.Parse(origin); origin != "*" && (err != nil || u.Host == "" || origin != u.Scheme+"://"+strings.ToLower(u.Host)) {
+		if u, err := url.Parse(origin); origin != "*" &&
+			(err != nil || u.Host == "" || origin != u.Scheme+"://"+strings.ToLower(u.Host)) {
 			return errors.New("--cors-origins must be in lower case and without a path, as browsers send them: https://chat.example.org")
 		}
 	}
 	for flag, d := range map[string]time.Duration{
 		"--read-timeout": c.ReadTimeout, "--write-timeout": c.WriteTimeout, "--idle-timeout": c.IdleTimeout,
-		"--request-timeout": c.RequestTimeout, "--poll-interval": c.PollInterval, "--shutdown-timeout": c.ShutdownTimeout,
+		"--request-timeout": c.RequestTimeout, "--poll-interval": c.PollInterval,
+		"--shutdown-timeout": c.ShutdownTimeout,
 	} {
 		if d < 100*time.Millisecond {
 			return fmt.Errorf("%s must be at least 100ms", flag)
@@ -120,7 +122,8 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// minTokenKey is the least size of an operator's own key, in bytes: that of the hash (RFC 7518, 3.2).
+// minTokenKey is the least size of an operator's own key, in bytes: that of the hash (RFC 7518,
+// 3.2).
 const minTokenKey = 32
 
 func (c *Config) tokenKey() ([]byte, error) {
@@ -134,7 +137,8 @@ func (c *Config) tokenKey() ([]byte, error) {
 	return key, nil
 }
 
-// blobURL is where blobs are kept. The default folder is made; one that an operator names has to be there.
+// blobURL is where blobs are kept. The default folder is made; one that an operator names has to be
+// there.
 func (c *Config) blobURL() (string, error) {
 	if c.BlobURL != "" {
 		return c.BlobURL, nil
@@ -155,13 +159,14 @@ func errDataDir(folder string, err error) error {
 		"or make it and give it to the user that runs the relay", folder, err)
 }
 
-// UnknownVariable returns an error for a variable in environ that starts with OBSCURA_ and is none of
-// the known ones: a typo must not silently mean the default. OBSCURA_TEST_… is for tests.
+// UnknownVariable returns an error for a variable in environ that starts with OBSCURA_ and is none
+// of the known ones: a typo must not silently mean the default. OBSCURA_TEST_… is for tests.
 func UnknownVariable(environ []string, known map[string]bool) error {
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")
 		if strings.HasPrefix(name, "OBSCURA_") && !strings.HasPrefix(name, "OBSCURA_TEST_") && !known[name] {
-			return fmt.Errorf("the environment variable %s is not known; `obscura serve --help` lists those that are", name)
+			return fmt.Errorf("the environment variable %s is not known; `obscura serve --help` lists those that are",
+				name)
 		}
 	}
 	return nil

@@ -37,7 +37,8 @@ func TestABadConfigurationIsRefusedWithASentence(t *testing.T) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
-	for _, origin := range []string{"https://", "http://", "https://x.example/path", "https://x.example?q", "https://u@x.example",
+	for _, origin := range []string{"https://", "http://", "https://x.example/path", "https://x.example?q",
+		"https://u@x.example",
 		"https://X.example", "https://x.example#f", "https://x .example", "ftp://x.example", ""} {
 		cfg := relaytest.Config(t, "")
 		cfg.CORSOrigins = []string{origin}
@@ -63,13 +64,15 @@ func TestABadConfigurationIsRefusedWithASentence(t *testing.T) {
 
 func TestASizeIsReadAsItIsWritten(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]app.Size{"10GiB": 10 << 30, "50MiB": 50 << 20, "3KiB": 3 << 10, "7B": 7, "1025MiB": 1025 << 20} {
+	for text, want := range map[string]app.Size{"10GiB": 10 << 30, "50MiB": 50 << 20, "3KiB": 3 << 10, "7B": 7,
+		"1025MiB": 1025 << 20} {
 		var s app.Size
 		if err := s.UnmarshalText([]byte(text)); err != nil || s != want || s.String() != text {
 			t.Errorf("%s: %d, %s, %v", text, s, s, err)
 		}
 	}
-	for _, text := range []string{"", "10", "GiB", "-1GiB", "0GiB", "1.5GiB", "1 GiB", "1gib", "99999999999GiB", "1TiB", "1GB"} {
+	for _, text := range []string{"", "10", "GiB", "-1GiB", "0GiB", "1.5GiB", "1 GiB", "1gib", "99999999999GiB", "1TiB",
+		"1GB"} {
 		var s app.Size
 		if err := s.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q is %s", text, s)
@@ -80,7 +83,8 @@ func TestASizeIsReadAsItIsWritten(t *testing.T) {
 func TestAnUnknownVariableIsRefused(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{"OBSCURA_LISTEN": true}
-	for _, environ := range [][]string{nil, {"HOME=/x", "OBSCURA_LISTEN=x"}, {"OBSCURA_TEST_DATABASE_URL=x"}, {"MY_OBSCURA_X=1"}} {
+	for _, environ := range [][]string{nil, {"HOME=/x", "OBSCURA_LISTEN=x"}, {"OBSCURA_TEST_DATABASE_URL=x"},
+		{"MY_OBSCURA_X=1"}} {
 		if err := app.UnknownVariable(environ, known); err != nil {
 			t.Errorf("%v: %v", environ, err)
 		}
@@ -96,7 +100,8 @@ func TestTheLogIsTextOrJSONOfALevel(t *testing.T) {
 	t.Parallel()
 	for format, start := range map[string]string{"json": `{"time":`, "auto": `{"time":`, "text": "time="} {
 		relay := relaytest.Start(t, func(c *app.Config) { c.LogFormat = format; c.LogLevel = slog.LevelInfo })
-		if !strings.HasPrefix(relay.Log.String(), start) || !strings.Contains(relay.Log.String(), relay.API) || !strings.Contains(relay.Log.String(), relay.Management) {
+		if !strings.HasPrefix(relay.Log.String(), start) || !strings.Contains(relay.Log.String(), relay.API) ||
+			!strings.Contains(relay.Log.String(), relay.Management) {
 			t.Errorf("%s: %s", format, relay.Log)
 		}
 	}

@@ -38,12 +38,14 @@ func TestAPortThatIsTakenIsSaidAndNothingIsLeftBehind(t *testing.T) {
 	api, management := strings.TrimPrefix(relay.API, "http://"), strings.TrimPrefix(relay.Management, "http://")
 	cfg := relaytest.Config(t, url)
 	cfg.Listen = api
-	if got, want := refused(t, cfg), "cannot listen for the API on "+api+": another program listens there: choose another address with --listen (OBSCURA_LISTEN)"; got != want {
+	if got, want := refused(t, cfg),
+		"cannot listen for the API on "+api+": another program listens there: choose another address with --listen (OBSCURA_LISTEN)"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	cfg = relaytest.Config(t, url)
 	cfg.ManagementListen = management
-	if got, want := refused(t, cfg), "cannot listen for management on "+management+": another program listens there: choose another address with --management-listen (OBSCURA_MANAGEMENT_LISTEN)"; got != want {
+	if got, want := refused(t, cfg),
+		"cannot listen for management on "+management+": another program listens there: choose another address with --management-listen (OBSCURA_MANAGEMENT_LISTEN)"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -52,7 +54,8 @@ func TestAStartThatIsStoppedSaysSo(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := app.Run(ctx, relaytest.Config(t, "postgres://nobody@127.0.0.1:1/nothing?sslmode=disable"), io.Discard, func(app.Addresses) { t.Error("it started") })
+	err := app.Run(ctx, relaytest.Config(t, "postgres://nobody@127.0.0.1:1/nothing?sslmode=disable"), io.Discard,
+		func(app.Addresses) { t.Error("it started") })
 	if err == nil || err.Error() != "stopped before the database was ready" {
 		t.Error(err)
 	}
@@ -63,7 +66,8 @@ func TestAFolderThatDoesNotExistIsRefusedAndNotMade(t *testing.T) {
 	place := filepath.Join(t.TempDir(), "blbos")
 	cfg := relaytest.Config(t, testdb.NewURL(t))
 	cfg.BlobURL = "file://" + place
-	want := "the folder " + place + ", which --blob-url (OBSCURA_BLOB_URL) names, does not exist: make it, or correct the name"
+	want := "the folder " + place +
+		", which --blob-url (OBSCURA_BLOB_URL) names, does not exist: make it, or correct the name"
 	if got := refused(t, cfg); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -96,7 +100,8 @@ func TestAnOlderSchemaIsRefusedAndANewerOneIsServed(t *testing.T) {
 	empty := relaytest.Config(t, testdb.NewURL(t))
 	empty.Migrate = false
 	undone := e2e.Database(t, &relaytest.Relay{DatabaseURL: empty.DatabaseURL})
-	rows, err := undone.Query(t.Context(), "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+	rows, err := undone.Query(t.Context(),
+		"SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,10 +173,12 @@ func TestRequestsInFlightAreAnsweredWhenTheRelayStops(t *testing.T) {
 	}
 }
 
-// TestARequestThatNeverEndsDoesNotOutliveTheRelay stops a relay while a client has sent half a request.
+// TestARequestThatNeverEndsDoesNotOutliveTheRelay stops a relay while a client has sent half a
+// request.
 func TestARequestThatNeverEndsDoesNotOutliveTheRelay(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, func(c *app.Config) { c.ShutdownTimeout = 500 * time.Millisecond; c.ReadTimeout = time.Minute })
+	relay := relaytest.Start(t,
+		func(c *app.Config) { c.ShutdownTimeout = 500 * time.Millisecond; c.ReadTimeout = time.Minute })
 	w := e2e.DialWire(t, relay)
 	w.Send("POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
 	relay.Register(t) // the half has been read by now

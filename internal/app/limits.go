@@ -49,8 +49,10 @@ type OldLimits struct {
 
 // set returns those that somebody has set, by the names they have now.
 func (o *OldLimits) set() map[string]limit.Rate {
-	all := map[string]limit.Rate{"register": o.LimitRegister, "log-in": o.LimitLogIn, "refresh": o.LimitRefresh, "password": o.LimitPassword,
-		"keys": o.LimitKeys, "bundles": o.LimitBundles, "sends": o.LimitSends, "tickets": o.LimitTickets, "uploads": o.LimitUploads,
+	all := map[string]limit.Rate{"register": o.LimitRegister, "log-in": o.LimitLogIn, "refresh": o.LimitRefresh,
+		"password": o.LimitPassword,
+		"keys":     o.LimitKeys, "bundles": o.LimitBundles, "sends": o.LimitSends, "tickets": o.LimitTickets,
+		"uploads":   o.LimitUploads,
 		"downloads": o.LimitDownloads, "push-tokens": o.LimitPushTokens}
 	maps.DeleteFunc(all, func(_ string, r limit.Rate) bool { return r == limit.Rate{} })
 	return all

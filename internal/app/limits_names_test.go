@@ -13,7 +13,8 @@ import (
 func TestAnOldNameOfALimitGivesWayAndIsToldOf(t *testing.T) {
 	t.Parallel()
 	one := limit.Rate{Events: 1, Per: time.Hour}
-	c := Config{OldLimits: OldLimits{LimitRegister: one, LimitLogIn: one, LimitRefresh: one, LimitPassword: one, LimitKeys: one, LimitBundles: one,
+	c := Config{OldLimits: OldLimits{LimitRegister: one, LimitLogIn: one, LimitRefresh: one, LimitPassword: one,
+		LimitKeys: one, LimitBundles: one,
 		LimitSends: one, LimitTickets: one, LimitUploads: one, LimitDownloads: one, LimitPushTokens: one}}
 	known := map[string]bool{}
 	for _, row := range api.LimitTable {
@@ -33,7 +34,8 @@ func TestAnOldNameOfALimitGivesWayAndIsToldOf(t *testing.T) {
 	var log strings.Builder
 	c.OldLimits = OldLimits{LimitSends: one}
 	c.warn(slog.New(slog.NewTextHandler(&log, nil)))
-	if want := `option=--limit-sends instead="--limit sends=1/1h"`; !strings.Contains(log.String(), want) || !strings.Contains(log.String(), "level=WARN") {
+	if want := `option=--limit-sends instead="--limit sends=1/1h"`; !strings.Contains(log.String(), want) ||
+		!strings.Contains(log.String(), "level=WARN") {
 		t.Errorf("%s, want %s", &log, want)
 	}
 	c.Limits, c.RateLimits = map[string]limit.Rate{"frobs": one}, "off"

@@ -47,7 +47,8 @@ func listenOn(purpose, setting, address string) (net.Listener, error) {
 	default:
 		why = "it is not an address with a port from 0 to 65535"
 	}
-	return nil, fmt.Errorf("cannot listen for %s on %s: %s: choose another address with %s", purpose, address, why, setting)
+	return nil, fmt.Errorf("cannot listen for %s on %s: %s: choose another address with %s", purpose, address, why,
+		setting)
 }
 
 // close is for a start that failed; who serves a listener has closed it.

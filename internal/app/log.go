@@ -12,7 +12,8 @@ import (
 	"golang.org/x/term"
 )
 
-// newLogger writes text to a terminal, and JSON (one object a line) elsewhere, unless it is told which.
+// newLogger writes text to a terminal, and JSON (one object a line) elsewhere, unless it is told
+// which.
 func newLogger(cfg Config, out io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.LogLevel}
 	file, isFile := out.(interface{ Fd() uintptr })
@@ -23,7 +24,8 @@ func newLogger(cfg Config, out io.Writer) *slog.Logger {
 }
 
 const (
-	// logEvery is how often a log under load is written: the first line of a quiet time goes out at once.
+	// logEvery is how often a log under load is written: the first line of a quiet time goes out at
+	// once.
 	logEvery = 100 * time.Millisecond
 	// logMost is how many bytes of lines wait for a reader that has stopped reading.
 	logMost = 4 << 20
@@ -33,9 +35,9 @@ const (
 	logClose = time.Second
 )
 
-// LogFile writes lines to a file without making the writer wait: neither for the file, nor for other
-// writers' lines to be written. What a reader does not take in time, or the file does not take, is dropped,
-// line by line, and counted in a line of its own. Make it with NewLogFile.
+// LogFile writes lines to a file without making the writer wait: neither for the file, nor for
+// other writers' lines to be written. What a reader does not take in time, or the file does not
+// take, is dropped, line by line, and counted in a line of its own. Make it with NewLogFile.
 type LogFile struct {
 	file   *os.File
 	logger *slog.Logger  // writes to the file at once
@@ -116,7 +118,8 @@ func (l *LogFile) flush(next []byte) []byte {
 		l.dropped += dropped + bytes.Count(lines[n:], []byte("\n"))
 		l.mu.Unlock()
 	} else if dropped > 0 {
-		l.logger.Warn("log lines were dropped, because nobody took them in time; the relay goes on", "component", "log", "lines", dropped)
+		l.logger.Warn("log lines were dropped, because nobody took them in time; the relay goes on", "component", "log",
+			"lines", dropped)
 	}
 	if cap(lines) > logKept {
 		return nil

@@ -135,7 +135,8 @@ func TestALogThatNobodyReadsKeepsNobodyWaiting(t *testing.T) {
 	for got+dropped < written && scanner.Scan() {
 		if strings.HasPrefix(scanner.Text(), "x") {
 			got++
-		} else if _, err := fmt.Sscanf(scanner.Text()[strings.Index(scanner.Text(), `"lines":`):], `"lines":%d`, &dropped); err != nil {
+		} else if _, err := fmt.Sscanf(scanner.Text()[strings.Index(scanner.Text(), `"lines":`):], `"lines":%d`,
+			&dropped); err != nil {
 			t.Fatalf("%q: %v", scanner.Text(), err)
 		}
 	}

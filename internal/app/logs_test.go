@@ -21,8 +21,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// TestALogTellsNothingAboutAnybody plays a full session, errors included, from an address of its own, and
-// looks for everything that it must not find in a log at the most talkative level.
+// TestALogTellsNothingAboutAnybody plays a full session, errors included, from an address of its
+// own, and looks for everything that it must not find in a log at the most talkative level.
 func TestALogTellsNothingAboutAnybody(t *testing.T) {
 	t.Parallel()
 	const address = "127.0.7.77"
@@ -60,12 +60,20 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 	bobUser, bob := member("Bob's telephone")
 
 	// What goes wrong.
-	asks := []e2e.Ask{e2e.LogIn(aliceUser.Name, "a wrong password here"), e2e.LogIn("unknown_somebody", relaytest.Password), e2e.Register(aliceUser.Name, relaytest.Password),
-		e2e.Refresh("not-a-refresh-token"), {Method: "DELETE", Path: "/v1/sessions", Token: alice.Token, Body: e2e.Object("refreshToken", bob.Refresh)}, {Method: "DELETE", Path: "/v1/account", Token: alice.Token, Body: e2e.Object("password", "a wrong password here")},
-		{Method: "GET", Path: "/v1/devices/" + bob.ID.String(), Token: alice.Token}, {Method: "GET", Path: "/v1/users/" + bobUser.ID.String(), Token: aliceUser.Token},
-		{Method: "GET", Path: "/v1/users/" + bobUser.ID.String(), Token: alice.Token}, {Method: "GET", Path: "/v1/nothing/" + bobUser.ID.String()},
-		{Method: "POST", Path: "/v1/devices", Token: aliceUser.Token, Body: `{"identityKey":"` + base64.StdEncoding.EncodeToString(alice.Identity.Public) + `"}`},
-		{Method: "POST", Path: "/v1/messages", Token: alice.Token, Media: "application/x-protobuf", Body: "no protobuf " + bob.ID.String()},
+	asks := []e2e.Ask{e2e.LogIn(aliceUser.Name, "a wrong password here"),
+		e2e.LogIn("unknown_somebody", relaytest.Password), e2e.Register(aliceUser.Name, relaytest.Password),
+		e2e.Refresh("not-a-refresh-token"), {Method: "DELETE", Path: "/v1/sessions", Token: alice.Token,
+			Body: e2e.Object("refreshToken", bob.Refresh)},
+		{Method: "DELETE", Path: "/v1/account", Token: alice.Token,
+			Body: e2e.Object("password", "a wrong password here")},
+		{Method: "GET", Path: "/v1/devices/" + bob.ID.String(), Token: alice.Token},
+		{Method: "GET", Path: "/v1/users/" + bobUser.ID.String(), Token: aliceUser.Token},
+		{Method: "GET", Path: "/v1/users/" + bobUser.ID.String(), Token: alice.Token},
+		{Method: "GET", Path: "/v1/nothing/" + bobUser.ID.String()},
+		{Method: "POST", Path: "/v1/devices", Token: aliceUser.Token,
+			Body: `{"identityKey":"` + base64.StdEncoding.EncodeToString(alice.Identity.Public) + `"}`},
+		{Method: "POST", Path: "/v1/messages", Token: alice.Token, Media: "application/x-protobuf",
+			Body: "no protobuf " + bob.ID.String()},
 		{Method: "GET", Path: "/v1/gateway?ticket=a-wrong-ticket", Header: e2e.Upgrade}}
 	found.Text("made up", "unknown_somebody", "not-a-refresh-token", "a-wrong-ticket", "no protobuf")
 	for _, a := range asks {
@@ -80,10 +88,12 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 	found.ID("attachment", attached)
 	attachment.Token = aliceUser.Token
 	attachment.Through(t, relay.API, outside).Want(t, 403, "device_required")
-	backup := e2e.Ask{Method: "POST", Path: "/v1/backup", Token: alice.Token, Media: e2e.Octets, Body: secret, Header: map[string]string{"If-None-Match": "*"}}
+	backup := e2e.Ask{Method: "POST", Path: "/v1/backup", Token: alice.Token, Media: e2e.Octets, Body: secret,
+		Header: map[string]string{"If-None-Match": "*"}}
 	backup.Through(t, relay.API, outside).Want(t, 200, "")
 	backup.Through(t, relay.API, outside).Want(t, 412, "precondition_failed")
-	download := e2e.Ask{Method: "GET", Path: "/v1/attachments/" + attached.String(), Token: bob.Token, Header: map[string]string{"Range": "bytes=5-9"}}
+	download := e2e.Ask{Method: "GET", Path: "/v1/attachments/" + attached.String(), Token: bob.Token,
+		Header: map[string]string{"Range": "bytes=5-9"}}
 	download.Through(t, relay.API, outside).Want(t, 206, "")
 	if err := os.Remove(filepath.Join(relay.Blobs, "attachments", attached.String())); err != nil {
 		t.Fatal(err)
@@ -94,18 +104,22 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 	found.Raw("ciphertext", []byte("ciphertext of the first"))
 	found.Raw("ciphertext", []byte("ciphertext of the second"))
 	submission := relaytest.To(bob.ID, "ciphertext of the first")
-	body, err := proto.Marshal(&obscurapb.SendMessageRequest{Messages: []*obscurapb.Submission{submission, relaytest.To(uuid.New(), "ciphertext of the second")}})
+	body, err := proto.Marshal(&obscurapb.SendMessageRequest{Messages: []*obscurapb.Submission{submission,
+		relaytest.To(uuid.New(), "ciphertext of the second")}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	key := uuid.New()
 	found.ID("idempotency key", key)
 	found.ID("submission", uuid.UUID(submission.GetSubmissionId()))
-	e2e.Ask{Method: "POST", Path: "/v1/messages", Token: alice.Token, Media: "application/x-protobuf", Body: string(body),
+	e2e.Ask{Method: "POST", Path: "/v1/messages", Token: alice.Token, Media: "application/x-protobuf",
+		Body:   string(body),
 		Header: map[string]string{"Idempotency-Key": key.String()}}.Through(t, relay.API, outside).Want(t, 200, "")
-	ticket := e2e.Ask{Method: "POST", Path: "/v1/gateway/ticket", Token: bob.Token}.Through(t, relay.API, outside).Want(t, 201, "").Member(t, "ticket")
+	ticket := e2e.Ask{Method: "POST", Path: "/v1/gateway/ticket", Token: bob.Token}.Through(t, relay.API,
+		outside).Want(t, 201, "").Member(t, "ticket")
 	found.Text("ticket", ticket)
-	socket, response, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(relay.API, "http")+"/v1/gateway?ticket="+ticket, //nolint:bodyclose // the library closes it
+	socket, response, err := websocket.Dial(t.Context(), //nolint:bodyclose // the library closes it
+		"ws"+strings.TrimPrefix(relay.API, "http")+"/v1/gateway?ticket="+ticket,
 		&websocket.DialOptions{HTTPClient: outside, HTTPHeader: http.Header{"Cookie": {"crumb=secretcookie"}}})
 	if err != nil {
 		t.Fatalf("%v %v", err, response)
@@ -119,14 +133,17 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 		}
 		for _, e := range frame.GetEnvelopeBatch().GetEnvelopes() {
 			found.ID("envelope", uuid.UUID(e.GetId()))
-			ack, _ := proto.Marshal(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{MessageIds: [][]byte{e.GetId()}}}})
+			ack, _ := proto.Marshal(&obscurapb.WebSocketFrame{
+				Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{MessageIds: [][]byte{e.GetId()}}}})
 			if err := socket.Write(t.Context(), websocket.MessageBinary, ack); err != nil {
 				t.Fatal(err)
 			}
 			acknowledged = true
 		}
 	}
-	relaytest.Eventually(t, "it is acknowledged", func() bool { return metric(t, relay, "obscura_envelopes_acknowledged_total") == "1" })
+	relaytest.Eventually(t, "it is acknowledged", func() bool {
+		return metric(t, relay, "obscura_envelopes_acknowledged_total") == "1"
+	})
 	if err := socket.Write(t.Context(), websocket.MessageText, []byte("a text frame of garbage")); err != nil {
 		t.Fatal(err)
 	}
@@ -138,18 +155,23 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 	// A takeover, a new password, the end.
 	identity := prekeytest.NewIdentity()
 	id, registration, signed := identity.Public, int32(7), relaytest.Signed(identity.SignedPreKey(9))
-	if got, err := bob.UploadKeysWithResponse(t.Context(), client.KeyUpload{IdentityKey: &id, RegistrationID: &registration, SignedPreKey: &signed}); err != nil || got.StatusCode() != 200 {
+	if got, err := bob.UploadKeysWithResponse(t.Context(),
+		client.KeyUpload{IdentityKey: &id, RegistrationID: &registration, SignedPreKey: &signed}); err != nil ||
+		got.StatusCode() != 200 {
 		t.Fatalf("%v, %s", err, got.Body)
 	}
 	found.Raw("identity key", identity.Public)
 	changed := e2e.Ask{Method: "PUT", Path: "/v1/account/password", Token: alice.Token,
-		Body: e2e.Object("currentPassword", relaytest.Password, "newPassword", "another good password")}.Through(t, relay.API, outside).Want(t, 200, "")
+		Body: e2e.Object("currentPassword", relaytest.Password, "newPassword", "another good password")}.Through(t,
+		relay.API, outside).Want(t, 200, "")
 	found.Tokens(t, changed.Member(t, "token"), changed.Member(t, "refreshToken"))
-	e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: changed.Member(t, "token"), Body: e2e.Object("password", "another good password")}.
+	e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: changed.Member(t, "token"),
+		Body: e2e.Object("password", "another good password")}.
 		Through(t, relay.API, outside).Want(t, 200, "")
 
 	// A client that breaks off, and a database that fails.
-	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).Dial("tcp", strings.TrimPrefix(relay.API, "http://"))
+	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).Dial("tcp",
+		strings.TrimPrefix(relay.API, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,11 +211,15 @@ func TestEveryRequestHasOneLineWithItsOperation(t *testing.T) {
 		{e2e.Ask{Method: "PATCH", Path: "/v1/users"}, "none", 405},
 		{e2e.Ask{Method: "FROB", Path: "/v1/users"}, "none", 405},
 		{e2e.Ask{Method: "GET", Path: "/v1/gateway?ticket=x", Header: e2e.Upgrade}, "connectGateway", 401},
-		{e2e.Ask{Method: "GET", Path: "/v1/account", Header: map[string]string{"X-Long": strings.Repeat("a", 20_000)}}, "none", 431},
-		{e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: device.Token, Media: e2e.Octets, Body: "x"}, "uploadAttachment", 201},
+		{e2e.Ask{Method: "GET", Path: "/v1/account", Header: map[string]string{"X-Long": strings.Repeat("a", 20_000)}},
+			"none", 431},
+		{e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: device.Token, Media: e2e.Octets, Body: "x"},
+			"uploadAttachment", 201},
 		{e2e.Ask{Method: "POST", Path: "/v1/attachments", Media: e2e.Octets, Body: "x"}, "uploadAttachment", 401},
-		{e2e.Ask{Method: "POST", Path: "/v1/backup", Token: device.Token, Media: e2e.Octets, Body: "x", Header: map[string]string{"If-None-Match": "*"}}, "uploadBackup", 400},
-		{e2e.Ask{Method: "GET", Path: "/v1/attachments/" + e2e.Attach(t, device, e2e.Random(t, 100_000)).ID.String(), Token: device.Token}, "downloadAttachment", 200},
+		{e2e.Ask{Method: "POST", Path: "/v1/backup", Token: device.Token, Media: e2e.Octets, Body: "x",
+			Header: map[string]string{"If-None-Match": "*"}}, "uploadBackup", 400},
+		{e2e.Ask{Method: "GET", Path: "/v1/attachments/" + e2e.Attach(t, device, e2e.Random(t, 100_000)).ID.String(),
+			Token: device.Token}, "downloadAttachment", 200},
 	} {
 		got := c.ask.To(t, relay)
 		id := got.Header.Get("X-Request-Id")
@@ -218,7 +244,8 @@ func TestEveryRequestHasOneLineWithItsOperation(t *testing.T) {
 		if err := json.Unmarshal([]byte(lines[0]), &line); err != nil {
 			t.Fatal(err)
 		}
-		if len(lines) != 1 || line.Msg != "request" || line.Operation != c.operation || line.Status != c.status || got.Status != c.status ||
+		if len(lines) != 1 || line.Msg != "request" || line.Operation != c.operation || line.Status != c.status ||
+			got.Status != c.status ||
 			line.RequestID != id || line.BytesIn == nil || line.BytesOut != len(got.Body) {
 			t.Errorf("%s %.30s: %s", c.ask.Method, c.ask.Path, lines)
 		}

@@ -19,7 +19,8 @@ func (r *relay) managementServer() *http.Server {
 	})
 	mux.HandleFunc("GET /readyz", r.readyz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.Registry(), promhttp.HandlerOpts{}))
-	return &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(r.logger.Handler(), slog.LevelWarn), ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
+	return &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(r.logger.Handler(), slog.LevelWarn),
+		ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
 }
 
 func (r *relay) serveManagement(listener net.Listener) error {

@@ -27,7 +27,8 @@ func TestReadyzNamesThePartThatIsAway(t *testing.T) {
 	// Notices stop while their connection looks alive.
 	w.Freeze("obscura-notices")
 	status, parts := e2e.Readiness(t, relay)
-	if status != 503 || parts["database"] != "ok" || parts["notices"] != "unavailable" || parts["status"] != "unavailable" {
+	if status != 503 || parts["database"] != "ok" || parts["notices"] != "unavailable" ||
+		parts["status"] != "unavailable" {
 		t.Errorf("without notices: %d %v", status, parts)
 	}
 	w.Freeze("")
@@ -48,7 +49,8 @@ func TestReadyzNamesThePartThatIsAway(t *testing.T) {
 	e2e.Register("now", relaytest.Password).To(t, relay).Want(t, 201, "")
 }
 
-// A database that answers questions and takes no mail is not ready: its words, the metric and the log say so.
+// A database that answers questions and takes no mail is not ready: its words, the metric and the
+// log say so.
 func TestReadyzWrites(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
@@ -59,14 +61,18 @@ func TestReadyzWrites(t *testing.T) {
 	defer pool.Close()
 	bob := relay.Register(t).NewDevice(t)
 	for name, c := range map[string]struct{ damage, repair, state string }{
-		"read-only":            {"ALTER DATABASE %s SET default_transaction_read_only = on", "ALTER DATABASE %s SET default_transaction_read_only = off", "25006"},
-		"messages are refused": {"ALTER TABLE messages ADD CONSTRAINT nothing CHECK (false) NOT VALID", "ALTER TABLE messages DROP CONSTRAINT nothing", "23514"},
-		"no receipts":          {"ALTER TABLE receipts RENAME TO away", "ALTER TABLE away RENAME TO receipts", "42P01"},
-		"no mailboxes":         {"ALTER TABLE mailboxes RENAME TO away", "ALTER TABLE away RENAME TO mailboxes", "42P01"},
+		"read-only": {"ALTER DATABASE %s SET default_transaction_read_only = on",
+			"ALTER DATABASE %s SET default_transaction_read_only = off", "25006"},
+		"messages are refused": {"ALTER TABLE messages ADD CONSTRAINT nothing CHECK (false) NOT VALID",
+			"ALTER TABLE messages DROP CONSTRAINT nothing", "23514"},
+		"no receipts": {"ALTER TABLE receipts RENAME TO away", "ALTER TABLE away RENAME TO receipts", "42P01"},
+		"no mailboxes": {"ALTER TABLE mailboxes RENAME TO away", "ALTER TABLE away RENAME TO mailboxes",
+			"42P01"},
 	} {
 		change := func(sql string) {
 			database := pool.Config().ConnConfig.Database
-			for _, statement := range []string{"SET default_transaction_read_only = off", strings.ReplaceAll(sql, "%s", database),
+			for _, statement := range []string{"SET default_transaction_read_only = off",
+				strings.ReplaceAll(sql, "%s", database),
 				"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'obscura'"} {
 				if _, err := pool.Exec(t.Context(), statement); err != nil {
 					t.Fatalf("%s: %v", statement, err)
@@ -74,12 +80,14 @@ func TestReadyzWrites(t *testing.T) {
 			}
 			pool.Reset()
 		}
-		relaytest.Eventually(t, "the relay is ready", func() bool { status, _ := e2e.Readiness(t, relay); return status == 200 })
+		relaytest.Eventually(t, "the relay is ready",
+			func() bool { status, _ := e2e.Readiness(t, relay); return status == 200 })
 		before := len(relay.Log.String())
 		change(c.damage)
 		relaytest.Eventually(t, name+": /readyz says so", func() bool {
 			status, parts := e2e.Readiness(t, relay)
-			return status == 503 && parts["status"] == "unavailable" && parts["database"] == "unavailable" && parts["blobs"] == "ok" &&
+			return status == 503 && parts["status"] == "unavailable" && parts["database"] == "unavailable" &&
+				parts["blobs"] == "ok" &&
 				strings.Contains(relay.Log.String()[before:], "SQLSTATE "+c.state)
 		})
 		if got := metric(t, relay, `obscura_ready{part="database"}`); got != "0" {
@@ -109,7 +117,8 @@ func TestReadyzWrites(t *testing.T) {
 func TestAnAskerWhoLeavesMakesNoPartUnavailable(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	relaytest.Eventually(t, "the relay is ready", func() bool { status, _ := e2e.Readiness(t, relay); return status == 200 })
+	relaytest.Eventually(t, "the relay is ready",
+		func() bool { status, _ := e2e.Readiness(t, relay); return status == 200 })
 	before := len(relay.Log.String())
 	for range 30 {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(relay.Management, "http://"))
@@ -136,7 +145,8 @@ func TestManagementIsAListenerOfItsOwn(t *testing.T) {
 	relay := relaytest.Start(t)
 	for _, path := range []string{"/livez", "/readyz", "/metrics"} {
 		e2e.Ask{Method: "GET", Path: path}.To(t, relay).Want(t, 404, "not_found")
-		relaytest.Eventually(t, path+" answers", func() bool { status, _ := e2e.Manage(t, relay, path); return status == 200 })
+		relaytest.Eventually(t, path+" answers",
+			func() bool { status, _ := e2e.Manage(t, relay, path); return status == 200 })
 	}
 	if status, _ := e2e.Manage(t, relay, "/v1/account"); status != 404 {
 		t.Errorf("the API is on the management port: %d", status)
@@ -190,7 +200,8 @@ func TestMetricsCountWithoutNamingAnybody(t *testing.T) {
 	if !strings.Contains(text, `pgxpool_max_conns{pool="requests"}`) && !strings.Contains(text, `pool="requests"`) {
 		t.Error("nothing about the pool")
 	}
-	for _, secret := range []string{alice.ID.String(), alice.User.ID.String(), bob.User.Name, bob.ID.String(), bob.User.ID.String(), "127.0.0.1"} {
+	for _, secret := range []string{alice.ID.String(), alice.User.ID.String(), bob.User.Name, bob.ID.String(),
+		bob.User.ID.String(), "127.0.0.1"} {
 		if strings.Contains(text, secret) {
 			t.Errorf("the metrics hold %s", secret)
 		}
@@ -203,5 +214,7 @@ func TestMetricsCountWithoutNamingAnybody(t *testing.T) {
 		}
 	}
 	_ = socket.CloseNow()
-	relaytest.Eventually(t, "no socket is counted", func() bool { return metric(t, relay, "obscura_live_sockets") == "0" })
+	relaytest.Eventually(t, "no socket is counted", func() bool {
+		return metric(t, relay, "obscura_live_sockets") == "0"
+	})
 }

@@ -85,11 +85,13 @@ type providers struct {
 
 func (p *Push) providers(vapid *ecdh.PrivateKey) (providers, error) {
 	roots := p.PushServices.Roots
-	c := providers{web: pushprovider.NewWebPush(pushprovider.WebPushConfig{Key: vapid, Contact: p.PushContact, PrivateNetworks: p.PushPrivateNetworks, Roots: roots})}
+	c := providers{web: pushprovider.NewWebPush(pushprovider.WebPushConfig{Key: vapid, Contact: p.PushContact,
+		PrivateNetworks: p.PushPrivateNetworks, Roots: roots})}
 	if p.FCMCredentials != "" {
 		file, err := os.ReadFile(p.FCMCredentials)
 		if err == nil {
-			c.fcm, err = pushprovider.NewFCM(pushprovider.FCMConfig{Credentials: file, URL: p.PushServices.FCM, Roots: roots})
+			c.fcm, err = pushprovider.NewFCM(pushprovider.FCMConfig{Credentials: file, URL: p.PushServices.FCM,
+				Roots: roots})
 		}
 		if err != nil {
 			return c, fmt.Errorf("--fcm-credentials cannot be used: %w", err)
@@ -98,7 +100,8 @@ func (p *Push) providers(vapid *ecdh.PrivateKey) (providers, error) {
 	if p.APNsKey != "" {
 		file, err := os.ReadFile(p.APNsKey)
 		if err == nil {
-			c.apns, err = pushprovider.NewAPNs(pushprovider.APNsConfig{Key: file, KeyID: p.APNsKeyID, TeamID: p.APNsTeamID, Topic: p.APNsTopic,
+			c.apns, err = pushprovider.NewAPNs(pushprovider.APNsConfig{Key: file, KeyID: p.APNsKeyID,
+				TeamID: p.APNsTeamID, Topic: p.APNsTopic,
 				Sandbox: p.APNsSandbox, URL: p.PushServices.APNs, Roots: roots})
 		}
 		if err != nil {

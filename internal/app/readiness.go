@@ -29,8 +29,8 @@ func (r *relay) parts() map[string]func(context.Context) error {
 	}
 }
 
-// check proves every part by a round trip, all at once: a part that is missing in broken is well. It does not
-// heed the end of ctx: an asker who leaves, or a stop, says nothing about the parts.
+// check proves every part by a round trip, all at once: a part that is missing in broken is well.
+// It does not heed the end of ctx: an asker who leaves, or a stop, says nothing about the parts.
 func (r *relay) check(ctx context.Context) (broken map[string]error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyWithin)
 	defer cancel()
@@ -67,7 +67,8 @@ func (r *relay) note(broken map[string]error) map[string]error {
 		r.metrics.Ready(part, err == nil)
 		switch {
 		case err != nil && !was:
-			r.logger.Warn("a part is unavailable; the relay goes on without it and looks again", "component", part, "error", err)
+			r.logger.Warn("a part is unavailable; the relay goes on without it and looks again", "component", part,
+				"error", err)
 		case err == nil && was:
 			r.logger.Info("a part is available again", "component", part)
 		}

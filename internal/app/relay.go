@@ -55,9 +55,11 @@ type relay struct {
 }
 
 func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Logger) (*relay, error) {
-	r := &relay{db: db, logger: logger, metrics: metrics.New(), uploads: api.NewRunningUploads(), probes: make(chan struct{}, 4),
+	r := &relay{db: db, logger: logger, metrics: metrics.New(), uploads: api.NewRunningUploads(),
+		probes:      make(chan struct{}, 4),
 		brokenParts: brokenParts{names: map[string]bool{}}}
-	r.metrics.Registry().MustRegister(pgxpoolprometheus.NewCollector(db.main.Pool(), map[string]string{"pool": "requests"}),
+	r.metrics.Registry().MustRegister(pgxpoolprometheus.NewCollector(db.main.Pool(),
+		map[string]string{"pool": "requests"}),
 		pgxpoolprometheus.NewCollector(db.async.Pool(), map[string]string{"pool": "acknowledgements"}))
 	cfg.warn(logger)
 	var err error
@@ -78,31 +80,40 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	if r.store, err = blob.Open(blobURL); err != nil {
 		return nil, err
 	}
-	r.bus = notice.New(notice.Config{URL: db.url, Requests: db.main, DB: db.async, NATSURL: cfg.NATSURL, Receive: r.receive, Resync: r.resync, Logger: logger})
-	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Announce: r.Announce, EraseDevice: device.Erase, EraseUser: blob.EraseUser})
+	r.bus = notice.New(notice.Config{URL: db.url, Requests: db.main, DB: db.async, NATSURL: cfg.NATSURL,
+		Receive: r.receive, Resync: r.resync, Logger: logger})
+	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Announce: r.Announce,
+		EraseDevice: device.Erase, EraseUser: blob.EraseUser})
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Announce: r.Announce})
 	r.keys = keys.New(keys.Config{DB: db.main, Announce: r.Announce, Dropped: r.metrics.Dropped})
 	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Sockets: r, Counters: r.metrics})
-	r.blobs = blob.New(blob.Config{DB: db.main, Store: r.store, Quota: int64(cfg.AttachmentQuota), DailyQuota: int64(cfg.AttachmentDailyQuota),
-		Counters: r.metrics, Logger: logger})
+	r.blobs = blob.New(blob.Config{DB: db.main, Store: r.store, Quota: int64(cfg.AttachmentQuota),
+		DailyQuota: int64(cfg.AttachmentDailyQuota),
+		Counters:   r.metrics, Logger: logger})
 	r.metrics.Queue("blobs_to_delete", r.blobs.WaitingTrash)
 	r.metrics.Queue("sends", r.mailbox.WaitingSends)
 	r.metrics.Queue("acknowledgements", r.mailbox.WaitingAcknowledgements)
-	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, Keys: r.keys, Sessions: r.accounts, Node: r, PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
-	r.push = push.New(push.Config{DB: db.main, Async: db.async, PublicKey: vapid.PublicKey().Bytes(), Senders: r.providers.senders(),
-		PrivateNetworks: cfg.PushPrivateNetworks, Live: r.gateway.Live, Ask: r.askForSockets, Times: cfg.PushTimes, Counters: r.metrics, Logger: logger})
+	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, Keys: r.keys, Sessions: r.accounts, Node: r,
+		PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
+	r.push = push.New(push.Config{DB: db.main, Async: db.async, PublicKey: vapid.PublicKey().Bytes(),
+		Senders:         r.providers.senders(),
+		PrivateNetworks: cfg.PushPrivateNetworks, Live: r.gateway.Live, Ask: r.askForSockets, Times: cfg.PushTimes,
+		Counters: r.metrics, Logger: logger})
 	r.metrics.Queue("wakeups", r.push.Waiting)
-	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox, Blobs: r.blobs, Uploads: r.uploads, Push: r.push,
+	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox,
+		Blobs: r.blobs, Uploads: r.uploads, Push: r.push,
 		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,
-		Version: Version(), Contract: obscura.OpenAPI, Frames: obscura.Proto, Limits: r.limits, TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
-		Timeouts: api.Timeouts{Read: cfg.ReadTimeout, Write: cfg.WriteTimeout, Idle: cfg.IdleTimeout, Request: cfg.RequestTimeout},
+		Version: Version(), Contract: obscura.OpenAPI, Frames: obscura.Proto, Limits: r.limits,
+		TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
+		Timeouts: api.Timeouts{Read: cfg.ReadTimeout, Write: cfg.WriteTimeout, Idle: cfg.IdleTimeout,
+			Request: cfg.RequestTimeout},
 		Observer: r.metrics, Logger: logger})
 	r.management = r.managementServer()
 	return r, err
 }
 
-// Announce tells this node at once, and the others soon, what has been committed. Revocations reached
-// the others with the commit.
+// Announce tells this node at once, and the others soon, what has been committed. Revocations
+// reached the others with the commit.
 func (r *relay) Announce(n core.Notice) {
 	if n.Kind == core.NoticeEnded {
 		r.accounts.Revoke(n.IDs)
@@ -158,7 +169,8 @@ func (r *relay) resync() {
 // workers run until requests and sockets have ended.
 func (r *relay) workers() []func(context.Context) error {
 	return []func(context.Context) error{
-		r.mailbox.RunSends, r.mailbox.RunAcknowledgements, r.keys.Run, r.gateway.Run, r.bus.Run, r.blobs.Run, r.push.Run,
+		r.mailbox.RunSends, r.mailbox.RunAcknowledgements, r.keys.Run, r.gateway.Run, r.bus.Run, r.blobs.Run,
+		r.push.Run,
 		r.sweep, r.vacuum, r.rotate, r.deleteOrphans, r.watchReadiness,
 	}
 }
@@ -176,7 +188,8 @@ func (r *relay) closeDoors(doors *api.Listener, timeout time.Duration) {
 	doors.Abandon() // what had not ended in time, and a listener that the server had not yet got hold of
 	r.uploads.Abandon()
 	_ = errors.Join(r.management.Shutdown(ctx), r.management.Close())
-	// Acknowledgements that an unavailable database does not take are given up when the time is over.
+	// Acknowledgements that an unavailable database does not take are given up when the time is
+	// over.
 	time.AfterFunc(timeout, r.mailbox.GiveUp)
 }
 
@@ -188,8 +201,8 @@ const (
 	forgetEvery = time.Hour
 )
 
-// vacuum keeps the queues small on somebody else's server, on one node at a time. The private server's
-// autovacuum looks every second and needs no help.
+// vacuum keeps the queues small on somebody else's server, on one node at a time. The private
+// server's autovacuum looks every second and needs no help.
 func (r *relay) vacuum(ctx context.Context) error {
 	if r.db.cluster != nil {
 		return every(ctx, forgetEvery, func() { r.forget(ctx) })
@@ -197,16 +210,18 @@ func (r *relay) vacuum(ctx context.Context) error {
 	return every(ctx, vacuumEvery, func() {
 		_, err := r.db.async.WithLock(ctx, storage.LockVacuum, func() error { return r.db.async.Vacuum(ctx) })
 		if err != nil && ctx.Err() == nil {
-			r.logger.Warn("could not vacuum the tables of mail and keys; tried again in 10 seconds", "component", "database", "error", err)
+			r.logger.Warn("could not vacuum the tables of mail and keys; tried again in 10 seconds", "component",
+				"database", "error", err)
 		}
 	})
 }
 
-// forget makes what was acknowledged leave the data folder of the private server. Autovacuum would leave a
-// quiet table alone, and the server would keep a segment of its log until it is full.
+// forget makes what was acknowledged leave the data folder of the private server. Autovacuum would
+// leave a quiet table alone, and the server would keep a segment of its log until it is full.
 func (r *relay) forget(ctx context.Context) {
 	if err := errors.Join(r.db.async.Vacuum(ctx), postgres.Forget(ctx, r.db.url)); err != nil && ctx.Err() == nil {
-		r.logger.Warn("could not make acknowledged mail leave the data folder; tried again in an hour", "component", "postgres", "error", err)
+		r.logger.Warn("could not make acknowledged mail leave the data folder; tried again in an hour", "component",
+			"postgres", "error", err)
 	}
 }
 
@@ -232,8 +247,8 @@ func (r *relay) sweep(ctx context.Context) error {
 	})
 }
 
-// deleteOrphans looks for blobs that nobody knows, on one node at a time: an hour after the start, and
-// then daily.
+// deleteOrphans looks for blobs that nobody knows, on one node at a time: an hour after the start,
+// and then daily.
 func (r *relay) deleteOrphans(ctx context.Context) error {
 	var last time.Time
 	return every(ctx, time.Hour, func() {
@@ -249,7 +264,8 @@ func (r *relay) deleteOrphans(ctx context.Context) error {
 			return err
 		})
 		if err != nil && ctx.Err() == nil {
-			r.logger.Warn("could not look for blobs that the database does not name; tried again in a day", "component", "blobs", "error", err)
+			r.logger.Warn("could not look for blobs that the database does not name; tried again in a day", "component",
+				"blobs", "error", err)
 		}
 	})
 }

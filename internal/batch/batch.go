@@ -3,8 +3,8 @@
 // carries hundreds. In between, a batch may wait a moment for company: see Limits.Gather.
 //
 // Invariants: every accepted call is worked on exactly once, in the order of arrival, by the one
-// goroutine that is in Run; the queue is bounded by count and by weight. On failure a batch fails as
-// a whole and each of its callers gets the error. When Run stops it first works off what was
+// goroutine that is in Run; the queue is bounded by count and by weight. On failure a batch fails
+// as a whole and each of its callers gets the error. When Run stops it first works off what was
 // accepted; afterwards calls are refused.
 package batch
 
@@ -30,8 +30,8 @@ type Limits struct {
 	BatchItems, BatchWeight int
 	// QueueItems and QueueWeight are how much may wait.
 	QueueItems, QueueWeight int
-	// Gather is how long a small batch waits for more calls while so many come that it is worth it. A
-	// batch costs much more than a call in it. 0: it never waits.
+	// Gather is how long a small batch waits for more calls while so many come that it is worth it.
+	// A batch costs much more than a call in it. 0: it never waits.
 	Gather time.Duration
 }
 

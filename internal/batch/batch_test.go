@@ -85,7 +85,8 @@ func TestABatchWaitsForCompanyWhenItComes(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) { // fake time
 			var batches atomic.Int32
-			b := New(Limits{BatchItems: 1000, BatchWeight: 1000, QueueItems: 1000, QueueWeight: 1000, Gather: time.Millisecond},
+			b := New(Limits{BatchItems: 1000, BatchWeight: 1000, QueueItems: 1000, QueueWeight: 1000,
+				Gather: time.Millisecond},
 				func(_ context.Context, items []int) ([]int, error) { batches.Add(1); return items, nil })
 			ctx, cancel := context.WithCancel(t.Context())
 			var running, calls sync.WaitGroup
@@ -102,8 +103,9 @@ func TestABatchWaitsForCompanyWhenItComes(t *testing.T) {
 				longest = max(longest, time.Since(begun))
 			}
 			const warm, many = 200 * time.Millisecond, 1000
-			for begun := time.Now(); time.Since(begun) < warm; time.Sleep(c.every) { // fake time
+			for begun := time.Now(); time.Since(begun) < warm; {
 				calls.Go(ask)
+				time.Sleep(c.every) // fake time
 			}
 			batches.Store(0)
 			for range many {
@@ -111,7 +113,8 @@ func TestABatchWaitsForCompanyWhenItComes(t *testing.T) {
 				time.Sleep(c.every) // fake time
 			}
 			calls.Wait()
-			if each := float64(many) / float64(batches.Load()); each < c.least || each > c.most || longest != c.longest {
+			if each := float64(many) / float64(batches.Load()); each < c.least || each > c.most ||
+				longest != c.longest {
 				t.Errorf("every %s: %.1f calls a batch, the longest took %s", c.every, each, longest)
 			}
 			time.Sleep(time.Second) // fake time
@@ -203,11 +206,12 @@ func TestFinishedCallsAreLetGo(t *testing.T) {
 	const large = 8 << 20
 	begun := make(chan struct{})
 	gate := make(chan struct{})
-	b := New(Limits{BatchItems: 1, BatchWeight: 1, QueueItems: 9, QueueWeight: 9}, func(_ context.Context, items [][]byte) ([]int, error) {
-		begun <- struct{}{}
-		<-gate
-		return make([]int, len(items)), nil
-	})
+	b := New(Limits{BatchItems: 1, BatchWeight: 1, QueueItems: 9, QueueWeight: 9},
+		func(_ context.Context, items [][]byte) ([]int, error) {
+			begun <- struct{}{}
+			<-gate
+			return make([]int, len(items)), nil
+		})
 	calls := make(chan error)
 	do := func(size int) {
 		go func() { _, err := b.Do(context.Background(), make([]byte, size), 0); calls <- err }()

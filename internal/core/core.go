@@ -1,6 +1,6 @@
 // Package core holds the words of the product: who calls, what a mailbox holds, what can go wrong,
-// and what nodes tell each other. It does no I/O and imports nothing of ours; the use cases below it
-// (account, device, keys, mailbox, blob) do the work.
+// and what nodes tell each other. It does no I/O and imports nothing of ours; the use cases below
+// it (account, device, keys, mailbox, blob) do the work.
 package core
 
 import (
@@ -21,8 +21,8 @@ type (
 	SessionID = uuid.UUID
 )
 
-// LockOrder sorts devices into the order in which everybody locks rows of several, each once. It changes the
-// slice.
+// LockOrder sorts devices into the order in which everybody locks rows of several, each once. It
+// changes the slice.
 func LockOrder(devices []DeviceID) []DeviceID {
 	slices.SortFunc(devices, func(a, b DeviceID) int { return bytes.Compare(a[:], b[:]) })
 	return slices.Compact(devices)

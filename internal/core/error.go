@@ -26,8 +26,8 @@ const (
 	TooLarge
 	// Limited: too many requests; try again after RetryAfter.
 	Limited
-	// Unavailable: overloaded, or the database is unavailable; try again after RetryAfter. Nothing was changed,
-	// unless the connection was lost while the database committed.
+	// Unavailable: overloaded, or the database is unavailable; try again after RetryAfter. Nothing
+	// was changed, unless the connection was lost while the database committed.
 	Unavailable
 )
 

@@ -29,7 +29,8 @@ const (
 	NoticeRevoked NoticeKind = 'r'
 	// NoticeDisplaced: the sockets of these devices below Generation have a newer one.
 	NoticeDisplaced NoticeKind = 'd'
-	// NoticeDue: these devices are about to be woken up, unless a node has a live socket of theirs. A hint.
+	// NoticeDue: these devices are about to be woken up, unless a node has a live socket of theirs.
+	// A hint.
 	NoticeDue NoticeKind = 'w'
 )
 

@@ -46,7 +46,8 @@ func TestTheLongestPayloadFits(t *testing.T) {
 func TestAMalformedNoticeIsRefused(t *testing.T) {
 	t.Parallel()
 	id := uuid.NewString()
-	for _, payload := range []string{"", "m", "m0", "m " + id, "mx " + id, "m0 ", "m0 " + id + " ", "m0  " + id, "m0 " + id[1:],
+	for _, payload := range []string{"", "m", "m0", "m " + id, "mx " + id, "m0 ", "m0 " + id + " ", "m0  " + id,
+		"m0 " + id[1:],
 		"m9223372036854775808 " + id, "m0," + id} {
 		if n, err := ParseNotice(payload); err == nil {
 			t.Errorf("%q is taken for %+v", payload, n)
@@ -57,7 +58,8 @@ func TestAMalformedNoticeIsRefused(t *testing.T) {
 // Whatever comes, it is refused or it is a notice that means what it says.
 func FuzzParseNotice(f *testing.F) {
 	for _, kind := range kinds {
-		for _, payload := range (Notice{Kind: kind, Generation: 3, IDs: []uuid.UUID{uuid.New(), uuid.New()}}).Payloads() {
+		for _, payload := range (Notice{Kind: kind, Generation: 3,
+			IDs: []uuid.UUID{uuid.New(), uuid.New()}}).Payloads() {
 			f.Add(payload)
 		}
 	}

@@ -17,9 +17,9 @@ const (
 
 var errFrame = errors.New("not a frame that a client sends")
 
-// decodeAck reads the sequences out of an acknowledgement frame. Ids that are not the device's are left
-// out. It walks over the bytes: a frame holds up to 32,000 ids, which would take thirty times their size
-// if each became a slice first.
+// decodeAck reads the sequences out of an acknowledgement frame. Ids that are not the device's are
+// left out. It walks over the bytes: a frame holds up to 32,000 ids, which would take thirty times
+// their size if each became a slice first.
 func decodeAck(ids mailbox.IDs, data []byte) (sequences []int64, err error) {
 	acks := 0
 	err = eachField(data, func(number protowire.Number, value []byte) error {

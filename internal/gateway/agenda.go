@@ -23,15 +23,15 @@ const (
 	doMail  // read the mailbox
 )
 
-// errYield says that something more urgent came up, and errLater that the database did not answer: the
-// step is to be done again, at once or after a moment.
+// errYield says that something more urgent came up, and errLater that the database did not answer:
+// the step is to be done again, at once or after a moment.
 var (
 	errYield = errors.New("yield")
 	errLater = errors.New("later")
 )
 
-// agenda is what a session has to do. Any goroutine adds to it; one takes from it, the pump, which exists
-// only while there is something to do.
+// agenda is what a session has to do. Any goroutine adds to it; one takes from it, the pump, which
+// exists only while there is something to do.
 type agenda struct {
 	mu        sync.Mutex
 	todo      steps         // guarded by mu
@@ -42,7 +42,8 @@ type agenda struct {
 	ended     chan struct{} // guarded by mu: made by stop, closed by the pump at its end
 }
 
-// add adds steps, and returns false when nothing more is to be done. Whoever gets start must start the pump.
+// add adds steps, and returns false when nothing more is to be done. Whoever gets start must start
+// the pump.
 func (a *agenda) add(todo steps) (start, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -55,7 +56,8 @@ func (a *agenda) add(todo steps) (start, ok bool) {
 	return start, true
 }
 
-// next takes the most urgent step; a close is the last one. 0: nothing, and the pump counts as ended.
+// next takes the most urgent step; a close is the last one. 0: nothing, and the pump counts as
+// ended.
 func (a *agenda) next() (step steps) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -104,8 +106,8 @@ func (a *agenda) due() (todo steps) {
 	return todo
 }
 
-// stop ends the agenda. The channel is closed when the pump has taken its last step; it is nil when there
-// is no pump.
+// stop ends the agenda. The channel is closed when the pump has taken its last step; it is nil when
+// there is no pump.
 func (a *agenda) stop() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -12,8 +12,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
-// An acknowledgement that was not taken ends the socket, and the envelope comes again on the next one. So does one
-// that was taken and whose answer was lost, and then the envelope does not come again.
+// An acknowledgement that was not taken ends the socket, and the envelope comes again on the next
+// one. So does one that was taken and whose answer was lost, and then the envelope does not come
+// again.
 func TestAnAcknowledgementThatFailsEndsTheSocket(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(*fakeBox){
@@ -63,8 +64,8 @@ func TestAnAcknowledgementThatFailsEndsTheSocket(t *testing.T) {
 	}
 }
 
-// An Open that fails is the answer to the upgrade. When it was taken, the database says that there is a newer socket: the
-// poll closes the one that is live, and its client connects again.
+// An Open that fails is the answer to the upgrade. When it was taken, the database says that there
+// is a newer socket: the poll closes the one that is live, and its client connects again.
 func TestAnOpenThatFailsLeavesTheLiveSocket(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {

@@ -13,32 +13,34 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// How long a client is waited for. A line that carries slowest bytes a second is served, steadily. How
-// much of what was sent is still on its way is known from acknowledgements only: the kernel, and proxies
-// with their buffers, take bytes long before the client does.
+// How long a client is waited for. A line that carries slowest bytes a second is served, steadily.
+// How much of what was sent is still on its way is known from acknowledgements only: the kernel,
+// and proxies with their buffers, take bytes long before the client does.
 const (
 	// slowest is the slowest line that is served, in bytes a second.
 	slowest = 2000
-	// pingEvery is how often the server pings, and pongWithin how long it waits for the answer, or for
-	// any other frame, of a client that has acknowledged everything.
+	// pingEvery is how often the server pings, and pongWithin how long it waits for the answer, or
+	// for any other frame, of a client that has acknowledged everything.
 	pingEvery  = 30 * time.Second
 	pongWithin = 10 * time.Second
-	// sendBuffer is what the kernel queues for a socket, in bytes; it may count twice as much. By itself it
-	// would grow to 4 MB, in front of each ping and pong.
+	// sendBuffer is what the kernel queues for a socket, in bytes; it may count twice as much. By
+	// itself it would grow to 4 MB, in front of each ping and pong.
 	sendBuffer = 128 << 10
-	// writeWithin is the deadline of a write of one frame: the time of the slowest line for the largest
-	// envelope and the kernel's queue. An acknowledgement sets it anew, since a proxy takes nothing for long
-	// and then much.
+	// writeWithin is the deadline of a write of one frame: the time of the slowest line for the
+	// largest envelope and the kernel's queue. An acknowledgement sets it anew, since a proxy takes
+	// nothing for long and then much.
 	writeWithin = pongWithin + (core.MaxMessage+2*sendBuffer)/slowest*time.Second
 	// fewBytes take so little time that they need no patience of their own.
 	fewBytes = 8 << 10
-	// goodbye is how long a closed socket may take to answer the close, and a write to make way for it.
+	// goodbye is how long a closed socket may take to answer the close, and a write to make way for
+	// it.
 	goodbye = time.Second
 	// readLimit is the largest inbound message, in bytes.
 	readLimit = 64 << 10
 )
 
-// connection is a session's socket with its deadlines. The handler's goroutine reads, the pump writes.
+// connection is a session's socket with its deadlines. The handler's goroutine reads, the pump
+// writes.
 type connection struct {
 	socket socket
 	ctx    context.Context // ends with the session
@@ -55,8 +57,8 @@ type connection struct {
 	pinged  *string // guarded by mu: the client's newest ping that was not answered
 }
 
-// stayAlive gives the client a time to be heard again, and as much longer as the bytes on their way to it
-// take: at most until it has got the largest envelope, since then it can acknowledge.
+// stayAlive gives the client a time to be heard again, and as much longer as the bytes on their way
+// to it take: at most until it has got the largest envelope, since then it can acknowledge.
 func (c *connection) stayAlive(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -140,7 +142,8 @@ func (c *connection) ping() error {
 	return c.write(pingMessage, nil)
 }
 
-// answer answers the newest ping of the client; the ones before it need no answer (RFC 6455, 5.5.3).
+// answer answers the newest ping of the client; the ones before it need no answer (RFC 6455,
+// 5.5.3).
 func (c *connection) answer() error {
 	c.mu.Lock()
 	payload := c.pinged
@@ -188,8 +191,8 @@ func (c *connection) closeWith(code int) {
 	}
 }
 
-// finish extends no deadline any more and has what is still read passed over. It returns the code to close
-// with; 0: none was set.
+// finish extends no deadline any more and has what is still read passed over. It returns the code
+// to close with; 0: none was set.
 func (c *connection) finish() (code int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -209,10 +212,11 @@ func (c *connection) cutOff() {
 	_ = c.socket.SetReadDeadline(time.Now())
 }
 
-// What is read of one client in a second: so many frames, pings and pongs included, and so many bytes of
-// the network, headers of frames included. The rest waits in the network, so that a few clients cannot keep
-// a core busy with frames that cost them nothing. The library joins the parts of a fragmented message by
-// itself (RFC 6455, section 5.4): empty parts without end are met as bytes only.
+// What is read of one client in a second: so many frames, pings and pongs included, and so many
+// bytes of the network, headers of frames included. The rest waits in the network, so that a few
+// clients cannot keep a core busy with frames that cost them nothing. The library joins the parts
+// of a fragmented message by itself (RFC 6455, section 5.4): empty parts without end are met as
+// bytes only.
 const (
 	maxFramesPerSecond = 2000
 	maxBytesPerSecond  = 1 << 20

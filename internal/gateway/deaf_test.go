@@ -29,8 +29,8 @@ func (b *fakeBox) devices() (ids []core.DeviceID) {
 // session is the only one.
 func (b *fakeBox) session() *session { return b.snapshot()[0] }
 
-// The bus falls silent, and the next moment a session ends: its socket closes within a second, also when
-// the database takes its time.
+// The bus falls silent, and the next moment a session ends: its socket closes within a second, also
+// when the database takes its time.
 func TestARevokedSocketEndsWithinASecondAlthoughTheBusIsSilent(t *testing.T) {
 	t.Parallel()
 	for offset := range 10 { // to the ticks of the poll
@@ -72,8 +72,8 @@ func TestANodeThatHearsDoesNotPollMore(t *testing.T) {
 	})
 }
 
-// After notices may have been missed all mailboxes are looked at with two questions for every 500, and read
-// where there is something.
+// After notices may have been missed all mailboxes are looked at with two questions for every 500,
+// and read where there is something.
 func TestWakingAllAsksInBatches(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
@@ -90,7 +90,8 @@ func TestWakingAllAsksInBatches(t *testing.T) {
 		b.LookAtAll()
 		b.LookAtAll()
 		synctest.Wait()
-		if h, r, s := b.times("heads")-heads, b.times("read")-reads, b.times("sessions")-sessions; h == 0 || h > 4 || r != 0 || s > 4 {
+		if h, r, s := b.times("heads")-heads, b.times("read")-reads, b.times("sessions")-sessions; h == 0 || h > 4 ||
+			r != 0 || s > 4 {
 			t.Errorf("%d, %d and %d questions", h, r, s)
 		}
 		b.fill(1, 1)

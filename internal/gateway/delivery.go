@@ -21,7 +21,8 @@ const (
 	maxFreshBytes = 128 << 10
 )
 
-// sink is where a delivery goes: a session, or in tests a list of frames. An error of it ends the step.
+// sink is where a delivery goes: a session, or in tests a list of frames. An error of it ends the
+// step.
 type sink interface {
 	// ask puts one question to the mailbox.
 	ask(question func(context.Context) error) error
@@ -29,8 +30,9 @@ type sink interface {
 	send(frame *obscurapb.WebSocketFrame, envelopes int) error
 }
 
-// delivery sends a mailbox to a sink: from the cursor up, in order, with the gaps, as far as the window has
-// room. It knows no socket and starts nothing. The pump drives it; settle and offer are for any goroutine.
+// delivery sends a mailbox to a sink: from the cursor up, in order, with the gaps, as far as the
+// window has room. It knows no socket and starts nothing. The pump drives it; settle and offer are
+// for any goroutine.
 type delivery struct {
 	box     Mailbox // these five never change
 	to      sink
@@ -60,8 +62,8 @@ func (d *delivery) begin(box Mailbox, to sink, device core.DeviceID, opened mail
 	d.cursor.Store(opened.Floor)
 }
 
-// settle sorts out which acknowledged sequences are to be deleted, takes out the reported gaps that are
-// followed by one of them, and returns what is to be done now.
+// settle sorts out which acknowledged sequences are to be deleted, takes out the reported gaps that
+// are followed by one of them, and returns what is to be done now.
 func (d *delivery) settle(acknowledged []int64) (sequences []int64, gaps []core.Gap, todo steps) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -80,8 +82,8 @@ func (d *delivery) settle(acknowledged []int64) (sequences []int64, gaps []core.
 	return sequences, d.passed(slices.Max(sequences)), todo
 }
 
-// deliver sends what is pending above the cursor, with the gaps before it, until there is no more or
-// the window is full.
+// deliver sends what is pending above the cursor, with the gaps before it, until there is no more
+// or the window is full.
 func (d *delivery) deliver() error {
 	for more := true; more && d.room() > 0; {
 		known, cursor := d.known.Load(), d.cursor.Load()
@@ -122,7 +124,8 @@ func (d *delivery) room() int {
 	return room
 }
 
-// sendPage sends envelopes and, if there are holes, before the first that follows it each gap up to end.
+// sendPage sends envelopes and, if there are holes, before the first that follows it each gap up to
+// end.
 func (d *delivery) sendPage(envelopes []core.Envelope, holes bool, end int64) error {
 	from := d.told
 	if d.begun { // what was sent on this socket and dropped since is told by sendLateGaps
@@ -151,8 +154,8 @@ func (d *delivery) sendPage(envelopes []core.Envelope, holes bool, end int64) er
 	return err
 }
 
-// sendEnvelopes sends envelopes in frames of a bounded size and moves the cursor ahead of each frame. After
-// an error the rest is read again.
+// sendEnvelopes sends envelopes in frames of a bounded size and moves the cursor ahead of each
+// frame. After an error the rest is read again.
 func (d *delivery) sendEnvelopes(envelopes []core.Envelope) error {
 	for len(envelopes) > 0 {
 		n, size := 0, 0
@@ -203,7 +206,8 @@ func (d *delivery) sendDrained() error {
 		Drained: &obscurapb.Drained{Sequence: uint64(d.backlog)}}}, 0) //nolint:gosec // positive
 }
 
-// offer keeps committed envelopes for the pump, while there is room, and returns what is to be done.
+// offer keeps committed envelopes for the pump, while there is room, and returns what is to be
+// done.
 func (d *delivery) offer(envelopes []core.Envelope) (todo steps) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -218,8 +222,8 @@ func (d *delivery) offer(envelopes []core.Envelope) (todo steps) {
 	return doFresh
 }
 
-// takeFresh takes what was offered. It returns false when the mailbox must be read instead: the offer is
-// not next in line behind the cursor, or there is no room for it.
+// takeFresh takes what was offered. It returns false when the mailbox must be read instead: the
+// offer is not next in line behind the cursor, or there is no room for it.
 func (d *delivery) takeFresh() (next []core.Envelope, inLine bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -240,7 +244,8 @@ func (d *delivery) takeFresh() (next []core.Envelope, inLine bool) {
 	return fresh, true
 }
 
-// deliverFresh sends what was offered. It returns false when the mailbox must be read instead, or for the rest.
+// deliverFresh sends what was offered. It returns false when the mailbox must be read instead, or
+// for the rest.
 func (d *delivery) deliverFresh() (inLine bool, err error) {
 	fresh, inLine := d.takeFresh()
 	err = d.sendEnvelopes(fresh)

@@ -127,13 +127,14 @@ func TestADeliveryWaitsForRoomInItsWindow(t *testing.T) {
 	l.expect(t, "1001-1002")
 }
 
-// Whatever questions and frames meet, on the way there or on the way back, each envelope is sent once and in
-// order, or told as a gap.
+// Whatever questions and frames meet, on the way there or on the way back, each envelope is sent
+// once and in order, or told as a gap.
 func TestADeliverySurvivesWhatItsQuestionsMeet(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {
 		random := rand.New(rand.NewPCG(seed, 0))
-		b, l, d := newDelivery(20, 20_000, core.Gap{From: 3, To: 6, Reason: core.GapCap}, core.Gap{From: 12, To: 12, Reason: core.GapExpired})
+		b, l, d := newDelivery(20, 20_000, core.Gap{From: 3, To: 6, Reason: core.GapCap},
+			core.Gap{From: 12, To: 12, Reason: core.GapExpired})
 		b.meet(func(context.Context, string) error {
 			if random.IntN(4) == 0 {
 				return errLost

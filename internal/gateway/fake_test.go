@@ -34,8 +34,8 @@ func (w written) frame(t *testing.T) *obscurapb.WebSocketFrame {
 	return &frame
 }
 
-// fakeSocket is a WebSocket with deadlines and without a network. It fails the test when two goroutines
-// write at once, and when anybody touches it after its handler returned.
+// fakeSocket is a WebSocket with deadlines and without a network. It fails the test when two
+// goroutines write at once, and when anybody touches it after its handler returned.
 type fakeSocket struct {
 	t       *testing.T
 	in, out chan written
@@ -58,7 +58,8 @@ func newFake(t *testing.T, room int) *fakeSocket {
 var errTimeout = os.ErrDeadlineExceeded
 
 // wait waits for an event, a deadline or an interruption.
-func (f *fakeSocket) wait(deadline func() time.Time, event func() <-chan written, send chan<- written, value written) (written, error) {
+func (f *fakeSocket) wait(deadline func() time.Time, event func() <-chan written, send chan<- written,
+	value written) (written, error) {
 	for {
 		f.mu.Lock()
 		if f.over {

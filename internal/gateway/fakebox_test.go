@@ -17,24 +17,27 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
-// fakeBox is the database of a test in fake time: one mailbox that every device shares, its sessions and
-// keys. A question can fail, hang or panic, and then it is not taken; or it is taken and its answer is lost.
+// fakeBox is the database of a test in fake time: one mailbox that every device shares, its
+// sessions and keys. A question can fail, hang or panic, and then it is not taken; or it is taken
+// and its answer is lost.
 type fakeBox struct {
 	*Gateway
 	logged bytes.Buffer
 
-	mu             sync.Mutex
-	envelopes      []core.Envelope                     // guarded by mu
-	gaps           []core.Gap                          // guarded by mu
-	skipped        [][]int64                           // guarded by mu: what sockets passed over
-	asked          map[string]int                      // guarded by mu: questions by name
-	ended          map[core.SessionID]bool             // guarded by mu
-	heard          time.Time                           // guarded by mu: when the bus last heard; zero: all the time
-	acked          map[int64]bool                      // guarded by mu
-	generation     int64                               // guarded by mu
-	trouble        func(context.Context, string) error // guarded by mu: what a question meets before it is taken; nil: nothing
-	lost           string                              // guarded by mu: the question that is taken and whose answer is lost
-	opened, closed int                                 // guarded by mu: sockets
+	mu         sync.Mutex
+	envelopes  []core.Envelope         // guarded by mu
+	gaps       []core.Gap              // guarded by mu
+	skipped    [][]int64               // guarded by mu: what sockets passed over
+	asked      map[string]int          // guarded by mu: questions by name
+	ended      map[core.SessionID]bool // guarded by mu
+	heard      time.Time               // guarded by mu: when the bus last heard; zero: all the time
+	acked      map[int64]bool          // guarded by mu
+	generation int64                   // guarded by mu
+	// guarded by mu: what a question meets before it is taken; nil: nothing
+	trouble func(context.Context, string) error
+	// guarded by mu: the question that is taken and whose answer is lost
+	lost           string
+	opened, closed int // guarded by mu: sockets
 }
 
 func newFakeBox() *fakeBox {
@@ -57,7 +60,8 @@ func (b *fakeBox) fill(n, size int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for range n {
-		b.envelopes = append(b.envelopes, core.Envelope{Sequence: int64(len(b.envelopes) + 1), Message: make([]byte, size)})
+		b.envelopes = append(b.envelopes,
+			core.Envelope{Sequence: int64(len(b.envelopes) + 1), Message: make([]byte, size)})
 	}
 }
 
@@ -154,7 +158,8 @@ func (b *fakeBox) Read(ctx context.Context, _ core.DeviceID, after int64) (mailb
 	return page, b.answer("read")
 }
 
-func (b *fakeBox) Gaps(ctx context.Context, _ core.DeviceID, after, last int64) (gaps []core.Gap, more bool, err error) {
+func (b *fakeBox) Gaps(ctx context.Context, _ core.DeviceID, after, last int64) (gaps []core.Gap, more bool,
+	err error) {
 	if err := b.ask(ctx, "gaps"); err != nil {
 		return nil, false, err
 	}

@@ -11,8 +11,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
-// FuzzFrame feeds frames as clients may send them: they are refused, or are acknowledgements in which the
-// library finds the same ids; and an id leads to a sequence only if it is the device's own.
+// FuzzFrame feeds frames as clients may send them: they are refused, or are acknowledgements in
+// which the library finds the same ids; and an id leads to a sequence only if it is the device's
+// own.
 func FuzzFrame(f *testing.F) {
 	device := uuid.MustParse("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
 	ids := mailbox.IDsOf(device)
@@ -27,8 +28,10 @@ func FuzzFrame(f *testing.F) {
 	}
 	add(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{
 		MessageIds: [][]byte{own[:], other[:], nil, own[:15], uuid.Nil[:], uuid.Max[:]}}}})
-	add(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Drained{Drained: &obscurapb.Drained{Sequence: 1 << 63}}})
-	add(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{Gap: &obscurapb.Gap{From: 1, To: 2, Reason: 99}}})
+	add(&obscurapb.WebSocketFrame{
+		Payload: &obscurapb.WebSocketFrame_Drained{Drained: &obscurapb.Drained{Sequence: 1 << 63}}})
+	add(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{Gap: &obscurapb.Gap{From: 1, To: 2,
+		Reason: 99}}})
 	f.Add([]byte{})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 	f.Add([]byte{11<<3 | 2, 0, 12<<3 | 2, 0})                        // an acknowledgement that becomes something else
@@ -39,7 +42,8 @@ func FuzzFrame(f *testing.F) {
 		var frame obscurapb.WebSocketFrame
 		broken := proto.Unmarshal(data, &frame)
 		if err != nil {
-			// Only what carries nothing else is an acknowledgement; the library takes the last of several.
+			// Only what carries nothing else is an acknowledgement; the library takes the last of
+			// several.
 			if len(sequences) != 0 || broken == nil && frame.GetAck() != nil && len(data) == proto.Size(&frame) {
 				t.Errorf("refused: %x", data)
 			}

@@ -10,19 +10,21 @@ import (
 )
 
 const (
-	// lateGapsEvery is after how many acknowledgements the gaps are looked at behind the cursor. Only
-	// between acknowledgements can drops leave gaps apart from each other, so this bounds their number.
+	// lateGapsEvery is after how many acknowledgements the gaps are looked at behind the cursor.
+	// Only between acknowledgements can drops leave gaps apart from each other, so this bounds
+	// their number.
 	lateGapsEvery = 512
-	// maxReported is how many gaps a delivery remembers; those beyond it are told again. As many as an
-	// acknowledging device can make of its mailbox between two looks, and as many that are being forgotten.
+	// maxReported is how many gaps a delivery remembers; those beyond it are told again. As many as
+	// an acknowledging device can make of its mailbox between two looks, and as many that are being
+	// forgotten.
 	maxReported = 2 * (core.MailboxCap + lateGapsEvery)
 )
 
 // reported is a gap that was told on this socket, as it was stored then.
 type reported struct {
 	core.Gap
-	// past says that a later envelope has been acknowledged. The mailbox forgets the gap, in a moment; until
-	// a look has not found it any more it counts as told.
+	// past says that a later envelope has been acknowledged. The mailbox forgets the gap, in a
+	// moment; until a look has not found it any more it counts as told.
 	past bool
 }
 
@@ -47,7 +49,8 @@ func (d *delivery) eachGap(more bool, after, last int64, tell func(core.Gap) err
 	return nil
 }
 
-// sendGap tells of a part of a gap. Once its end is told the gap may be forgotten, as it is stored now.
+// sendGap tells of a part of a gap. Once its end is told the gap may be forgotten, as it is stored
+// now.
 func (d *delivery) sendGap(gap core.Gap, from, to int64) error {
 	if err := d.tell(core.Gap{From: from, To: to, Reason: gap.Reason}); err != nil {
 		return err
@@ -75,13 +78,16 @@ func (d *delivery) remember(gap core.Gap) {
 
 // overlapping returns where in reported the gaps are that share sequences with one.
 func (d *delivery) overlapping(gap core.Gap) (i, j int) {
-	i, _ = slices.BinarySearchFunc(d.reported, gap.From, func(r reported, from int64) int { return cmp.Compare(r.To, from) })
+	i, _ = slices.BinarySearchFunc(d.reported, gap.From, func(r reported, from int64) int {
+		return cmp.Compare(r.To, from)
+	})
 	for j = i; j < len(d.reported) && d.reported[j].From <= gap.To; j++ { // they do not overlap each other
 	}
 	return i, j
 }
 
-// untold returns the parts of a gap that have not been told on this socket, and marks the others as found.
+// untold returns the parts of a gap that have not been told on this socket, and marks the others as
+// found.
 func (d *delivery) untold(gap core.Gap, found map[int64]bool) (parts []core.Gap) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -100,8 +106,8 @@ func (d *delivery) untold(gap core.Gap, found map[int64]bool) (parts []core.Gap)
 	return parts
 }
 
-// passed takes out the reported gaps that an acknowledgement of a sequence makes forgotten. The caller
-// holds the lock.
+// passed takes out the reported gaps that an acknowledgement of a sequence makes forgotten. The
+// caller holds the lock.
 func (d *delivery) passed(sequence int64) (gaps []core.Gap) {
 	for i := range d.reported {
 		if r := &d.reported[i]; !r.past && r.To < sequence {
@@ -112,8 +118,8 @@ func (d *delivery) passed(sequence int64) (gaps []core.Gap) {
 	return gaps
 }
 
-// sendLateGaps tells of what was sent on this socket and dropped since, so that it can be forgotten. What
-// was told is not told again, also when it is still stored.
+// sendLateGaps tells of what was sent on this socket and dropped since, so that it can be
+// forgotten. What was told is not told again, also when it is still stored.
 func (d *delivery) sendLateGaps() error {
 	cursor, found := d.cursor.Load(), map[int64]bool{}
 	d.mu.Lock()

@@ -9,8 +9,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
-// A gap that was told is forgotten in the mailbox a moment after a later envelope was acknowledged. A look in
-// between does not tell it again; what it has grown by meanwhile is told, and nothing else.
+// A gap that was told is forgotten in the mailbox a moment after a later envelope was acknowledged.
+// A look in between does not tell it again; what it has grown by meanwhile is told, and nothing
+// else.
 func TestAGapIsToldOnceOnASocket(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
@@ -25,7 +26,8 @@ func TestAGapIsToldOnceOnASocket(t *testing.T) {
 			for synctest.Wait(); len(f.out) > 0; synctest.Wait() {
 				frame := f.next().frame(t)
 				if g := frame.GetGap(); g != nil {
-					told = append(told, core.Gap{From: int64(g.GetFrom()), To: int64(g.GetTo()), Reason: core.GapReason(g.GetReason())})
+					told = append(told,
+						core.Gap{From: int64(g.GetFrom()), To: int64(g.GetTo()), Reason: core.GapReason(g.GetReason())})
 				}
 				for _, e := range frame.GetEnvelopeBatch().GetEnvelopes() {
 					f.in <- acknowledgement(bob.Device, e.GetSequence())
@@ -44,7 +46,8 @@ func TestAGapIsToldOnceOnASocket(t *testing.T) {
 		}
 		look(core.Gap{From: 8, To: 225, Reason: core.GapCap}, core.Gap{From: 300, To: 301, Reason: core.GapExpired})
 		look(b.gaps...)
-		want := []core.Gap{{From: 11, To: 220, Reason: core.GapCap}, {From: 8, To: 10, Reason: core.GapCap}, {From: 221, To: 225, Reason: core.GapCap},
+		want := []core.Gap{{From: 11, To: 220, Reason: core.GapCap}, {From: 8, To: 10, Reason: core.GapCap},
+			{From: 221, To: 225, Reason: core.GapCap},
 			{From: 300, To: 301, Reason: core.GapExpired}}
 		if acked != n-210 || !slices.Equal(told, want) {
 			t.Errorf("%d acknowledged, told %v", acked, told)

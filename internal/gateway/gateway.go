@@ -1,12 +1,12 @@
 // Package gateway delivers mail to devices over WebSockets.
 //
-// Invariants: a device has one live socket, the one with the highest generation; envelopes are sent in
-// the order of their sequence, at least once, and stay until they are acknowledged; a socket has one
-// writer, every write has a deadline, and every goroutine that touches a socket ends before its
+// Invariants: a device has one live socket, the one with the highest generation; envelopes are sent
+// in the order of their sequence, at least once, and stay until they are acknowledged; a socket has
+// one writer, every write has a deadline, and every goroutine that touches a socket ends before its
 // handler returns, because the library gives the connection to another client afterwards. A slow
 // reader holds back its own deliveries only and costs less than 1 MiB; at 2 KB/s it is served. When
-// the database fails or does not answer, sockets stay, are pinged, and deliver when it is back. A panic
-// ends one session.
+// the database fails or does not answer, sockets stay, are pinged, and deliver when it is back. A
+// panic ends one session.
 package gateway
 
 import (
@@ -31,8 +31,8 @@ type Counters interface {
 	Delivered(n int)
 }
 
-// Mailbox is what a Gateway needs of the mailboxes: a mailbox.Service, or a fake one that fails as a test
-// wants it.
+// Mailbox is what a Gateway needs of the mailboxes: a mailbox.Service, or a fake one that fails as
+// a test wants it.
 type Mailbox interface {
 	Open(context.Context, core.Principal) (mailbox.Opened, error)
 	Read(ctx context.Context, device core.DeviceID, after int64) (mailbox.Page, error)
@@ -61,7 +61,8 @@ type Config struct {
 		// Silence returns how long ago it was certain that this node had heard of every revocation.
 		Silence() time.Duration
 	}
-	// PollInterval is how often mailboxes are looked at in case a notice was lost; it is jittered by a tenth.
+	// PollInterval is how often mailboxes are looked at in case a notice was lost; it is jittered
+	// by a tenth.
 	PollInterval time.Duration
 	Counters     Counters
 	Logger       *slog.Logger
@@ -90,8 +91,8 @@ func New(cfg Config) *Gateway {
 	return g
 }
 
-// register makes a session the device's live one. It returns false, and the code to close with, when
-// a newer one is there already or the gateway is closing.
+// register makes a session the device's live one. It returns false, and the code to close with,
+// when a newer one is there already or the gateway is closing.
 func (g *Gateway) register(s *session) (code int, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -185,8 +186,8 @@ func (g *Gateway) closeSessions(ids []core.SessionID) {
 	}
 }
 
-// Shutdown closes every socket with 1001 and waits until all have ended; when ctx ends first it cuts
-// them off.
+// Shutdown closes every socket with 1001 and waits until all have ended; when ctx ends first it
+// cuts them off.
 func (g *Gateway) Shutdown(ctx context.Context) {
 	g.mu.Lock()
 	g.closing.Store(true)

@@ -17,9 +17,10 @@ import (
 // pollStep is how many mailboxes one query of the poll looks at.
 const pollStep = 500
 
-// Sockets must not outlive their revocation by more than a second. A node that may not hear of revocations,
-// because the bus has been silent for deafAfter, polls at every pollTick. The bus proves itself every
-// 250 ms, so a healthy one is not silent for so long, and then a tick costs nothing.
+// Sockets must not outlive their revocation by more than a second. A node that may not hear of
+// revocations, because the bus has been silent for deafAfter, polls at every pollTick. The bus
+// proves itself every 250 ms, so a healthy one is not silent for so long, and then a tick costs
+// nothing.
 const (
 	pollTick  = 200 * time.Millisecond
 	deafAfter = 500 * time.Millisecond
@@ -50,7 +51,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 		if err != nil {
 			due = time.Now().Add(retryAfter)
 			if !failing {
-				g.cfg.Logger.Warn("could not look into the mailboxes of live sockets; tried again every second", "component", "gateway", "error", err)
+				g.cfg.Logger.Warn("could not look into the mailboxes of live sockets; tried again every second",
+					"component", "gateway", "error", err)
 			}
 		}
 		failing = err != nil
@@ -110,7 +112,8 @@ func (g *Gateway) pollSome(ctx context.Context, sessions []*session) error {
 }
 
 // ask bounds each question: a database that does not answer must not end the poll.
-func (g *Gateway) ask(ctx context.Context, devices []core.DeviceID, ids []core.SessionID) ([]mailbox.Head, []core.SessionID, error) {
+func (g *Gateway) ask(ctx context.Context, devices []core.DeviceID, ids []core.SessionID) ([]mailbox.Head,
+	[]core.SessionID, error) {
 	asking, cancel := context.WithTimeout(ctx, queryWithin)
 	defer cancel()
 	heads, err := g.cfg.Mailbox.Heads(asking, devices)
@@ -131,8 +134,9 @@ func (g *Gateway) LookAtAll() {
 	}
 }
 
-// tidyAfter is how long no more sockets must have come before the garbage of their handshakes, which is
-// about as much as what idle ones keep, is given back: while they idle nothing else would collect it.
+// tidyAfter is how long no more sockets must have come before the garbage of their handshakes,
+// which is about as much as what idle ones keep, is given back: while they idle nothing else would
+// collect it.
 const tidyAfter = 15 * time.Second
 
 // tidy is what Run remembers to give memory back after sockets have come.

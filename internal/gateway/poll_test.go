@@ -51,7 +51,9 @@ func newNode(t *testing.T) *node {
 func (n *node) device(t *testing.T) core.Principal {
 	t.Helper()
 	p := core.Principal{User: uuid.New(), Device: uuid.New(), Session: uuid.New(), DeviceNumber: 1}
-	if err := n.db.InTx(t.Context(), func(tx db.DBTX) error { return mailbox.Create(t.Context(), tx, p.Device) }); err != nil {
+	if err := n.db.InTx(t.Context(), func(tx db.DBTX) error {
+		return mailbox.Create(t.Context(), tx, p.Device)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -63,7 +65,8 @@ func (n *node) send(t *testing.T, to core.Principal, messages, size int) {
 	for sent := 0; sent < messages; {
 		batch := mailbox.Batch{Key: uuid.New()}
 		for ; sent < messages && len(batch.Submissions) < core.MaxSubmissions; sent++ {
-			batch.Submissions = append(batch.Submissions, mailbox.Submission{Device: to.Device, Message: fmt.Appendf(nil, "%0*d", size, sent)})
+			batch.Submissions = append(batch.Submissions,
+				mailbox.Submission{Device: to.Device, Message: fmt.Appendf(nil, "%0*d", size, sent)})
 		}
 		if invalid, err := n.box.Send(t.Context(), to, batch); err != nil || len(invalid) > 0 {
 			t.Fatalf("send: %v, %v", invalid, err)
@@ -106,7 +109,8 @@ func TestThePollFindsMailWhoseNoticeWasLost(t *testing.T) {
 	for range 2 {
 		begin := time.Now()
 		n.send(t, bob, 3, 1)
-		if got := f.next().frame(t).GetEnvelopeBatch().GetEnvelopes(); len(got) != 3 || string(got[2].GetMessage()) != "2" {
+		if got := f.next().frame(t).GetEnvelopeBatch().GetEnvelopes(); len(got) != 3 ||
+			string(got[2].GetMessage()) != "2" {
 			t.Errorf("%v", got)
 		}
 		if took := time.Since(begin); took > 5*time.Second {
@@ -147,7 +151,9 @@ func TestThePollEndsSocketsWhoseNoticeWasLost(t *testing.T) {
 	if _, err := n.box.Open(t.Context(), displaced); err != nil { // on another node
 		t.Fatal(err)
 	}
-	if err := n.db.InTx(t.Context(), func(tx db.DBTX) error { return mailbox.Erase(t.Context(), tx, gone.Device) }); err != nil {
+	if err := n.db.InTx(t.Context(), func(tx db.DBTX) error {
+		return mailbox.Erase(t.Context(), tx, gone.Device)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.Poll(t.Context()); err != nil {
@@ -198,8 +204,8 @@ func TestASocketThatIsToCloseDoesNotSendItsBacklogFirst(t *testing.T) {
 	}
 }
 
-// A slow link takes minutes for a full mailbox: without a ping in between a client that takes what it
-// gets would be cut off as dead.
+// A slow link takes minutes for a full mailbox: without a ping in between a client that takes what
+// it gets would be cut off as dead.
 func TestAPingDoesNotWaitForTheBacklog(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)

@@ -9,12 +9,12 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// queryWithin bounds a question of the pump, or one of the poll, to a database that does not answer. A
-// ping may wait behind it, and the client is given up pongWithin after the ping was due.
+// queryWithin bounds a question of the pump, or one of the poll, to a database that does not
+// answer. A ping may wait behind it, and the client is given up pongWithin after the ping was due.
 const queryWithin = 5 * time.Second
 
-// session is one live socket: a connection, an agenda and a delivery. The goroutine of the handler reads;
-// whatever is to be written is done by one further goroutine, the pump.
+// session is one live socket: a connection, an agenda and a delivery. The goroutine of the handler
+// reads; whatever is to be written is done by one further goroutine, the pump.
 type session struct {
 	gateway    *Gateway
 	device     core.DeviceID
@@ -43,7 +43,8 @@ func (g *Gateway) serve(c socket, h accepted) {
 	defer g.cfg.Counters.SocketClosed()
 	defer g.unregister(s)
 	defer s.end(cancel)
-	g.cfg.Node.Announce(core.Notice{Kind: core.NoticeDisplaced, Generation: s.generation, IDs: []core.DeviceID{s.device}})
+	g.cfg.Node.Announce(core.Notice{Kind: core.NoticeDisplaced, Generation: s.generation,
+		IDs: []core.DeviceID{s.device}})
 	s.kick(doStatus | doVerify | doMail)
 	s.read()
 }
@@ -64,7 +65,8 @@ func (s *session) end(cancel context.CancelFunc) {
 	if skipped := s.delivery.window.skipped(); len(skipped) > 0 { // counted once, for the whole socket
 		s.gateway.cfg.Mailbox.PassedOver(s.device, skipped)
 	}
-	if s.connection.finish() == closeDisplaced { // the newer socket, perhaps on another node, hears of what was offered to this one
+	// the newer socket, perhaps on another node, hears of what was offered to this one
+	if s.connection.finish() == closeDisplaced {
 		s.gateway.cfg.Node.Announce(core.Notice{Kind: core.NoticeMail, IDs: []core.DeviceID{s.device}})
 	}
 }
@@ -93,7 +95,8 @@ func (s *session) acknowledge(data []byte) error {
 	if len(sequences) == 0 {
 		return nil
 	}
-	s.connection.inWrite(func() { s.connection.socket.writeBy(time.Now().Add(writeWithin)) }) // what it acknowledges has come through
+	// what it acknowledges has come through
+	s.connection.inWrite(func() { s.connection.socket.writeBy(time.Now().Add(writeWithin)) })
 	if todo != 0 {
 		s.kick(todo)
 	}
@@ -106,8 +109,8 @@ func (s *session) acknowledge(data []byte) error {
 // offer gives committed envelopes to the delivery. It reports false when the session is finished.
 func (s *session) offer(envelopes []core.Envelope) bool { return s.kick(s.delivery.offer(envelopes)) }
 
-// kick asks for something to be done and starts the pump if it is not running. It reports false when
-// nothing more will be done.
+// kick asks for something to be done and starts the pump if it is not running. It reports false
+// when nothing more will be done.
 func (s *session) kick(todo steps) bool {
 	start, ok := s.agenda.add(todo)
 	if start {
@@ -148,7 +151,8 @@ func (s *session) perform(step steps) {
 	}
 }
 
-// do takes one step. An error that is neither errYield nor errLater means that the socket is broken.
+// do takes one step. An error that is neither errYield nor errLater means that the socket is
+// broken.
 func (s *session) do(step steps) error {
 	switch step {
 	case doClose:
@@ -190,7 +194,8 @@ func (s *session) ask(question func(context.Context) error) error {
 	return s.agenda.yield()
 }
 
-// send sends a frame. Behind envelopes it answers the client's ping, and lets what is more urgent come.
+// send sends a frame. Behind envelopes it answers the client's ping, and lets what is more urgent
+// come.
 func (s *session) send(frame *obscurapb.WebSocketFrame, envelopes int) error {
 	err := s.connection.send(frame)
 	if err != nil || envelopes == 0 {
@@ -203,7 +208,8 @@ func (s *session) send(frame *obscurapb.WebSocketFrame, envelopes int) error {
 	return s.agenda.yield()
 }
 
-// verify closes the socket when its session ended before the socket was registered and could be told.
+// verify closes the socket when its session ended before the socket was registered and could be
+// told.
 func (s *session) verify() error {
 	return s.ask(func(ctx context.Context) error {
 		live, err := s.gateway.cfg.Sessions.LiveSessions(ctx, []core.SessionID{s.id})
@@ -225,5 +231,6 @@ func (s *session) sendStatus() error {
 		return err
 	}
 	return s.connection.send(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_PreKeyStatus{
-		PreKeyStatus: &obscurapb.PreKeyStatus{OneTimePreKeyCount: ec, MinThreshold: core.LowPreKeys, KyberPreKeyCount: kyber}}})
+		PreKeyStatus: &obscurapb.PreKeyStatus{OneTimePreKeyCount: ec, MinThreshold: core.LowPreKeys,
+			KyberPreKeyCount: kyber}}})
 }

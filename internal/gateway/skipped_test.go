@@ -11,8 +11,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
-// What was sent on a socket below something that was acknowledged on it is handed over once, at its end. What
-// an earlier socket was sent does not count, nor what was sent behind the last acknowledgement.
+// What was sent on a socket below something that was acknowledged on it is handed over once, at its
+// end. What an earlier socket was sent does not count, nor what was sent behind the last
+// acknowledgement.
 func TestASocketCountsWhatItsClientPassedOver(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -58,8 +59,8 @@ func TestASocketCountsWhatItsClientPassedOver(t *testing.T) {
 	}
 }
 
-// A backlog is sent once and in order, whatever gets between the reads of it: pings, gaps, a database that
-// fails.
+// A backlog is sent once and in order, whatever gets between the reads of it: pings, gaps, a
+// database that fails.
 func TestABacklogIsSentOnceWhateverComesBetween(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {

@@ -15,8 +15,8 @@ func acknowledgement(device core.DeviceID, sequence uint64) written {
 	return written{kind: binaryMessage, data: append([]byte{11<<3 | 2, 18, 1<<3 | 2, 16}, id[:]...)}
 }
 
-// reader is a client that takes everything from a fake socket at 2 KB/s, and acknowledges as it reads. Between
-// it and the relay lies a queue of the given size.
+// reader is a client that takes everything from a fake socket at 2 KB/s, and acknowledges as it
+// reads. Between it and the relay lies a queue of the given size.
 func reader(t *testing.T, f *fakeSocket, device core.DeviceID, queue int, done <-chan struct{}, n int) {
 	t.Helper()
 	line := make(chan written, queue)
@@ -63,8 +63,8 @@ func reader(t *testing.T, f *fakeSocket, device core.DeviceID, queue int, done <
 	}
 }
 
-// The slowest line is served, whatever the size of the envelopes, and also when a proxy has taken much
-// more than the client.
+// The slowest line is served, whatever the size of the envelopes, and also when a proxy has taken
+// much more than the client.
 func TestAReaderAt2KBASecondIsServed(t *testing.T) {
 	t.Parallel()
 	for name, queue := range map[string]int{"directly": 0, "behind a proxy": 64} {

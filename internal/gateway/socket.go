@@ -38,8 +38,8 @@ type socket interface {
 // librarySocket is the library's connection as a socket.
 type librarySocket struct{ *websocket.Conn }
 
-// The library's SetWriteDeadline is for the next write; a write in progress only heeds the connection
-// itself.
+// The library's SetWriteDeadline is for the next write; a write in progress only heeds the
+// connection itself.
 func (c librarySocket) writeBy(t time.Time) { _ = c.NetConn().SetWriteDeadline(t) }
 
 func (c librarySocket) interrupt() { _ = c.NetConn().SetDeadline(time.Unix(1, 0)) }
@@ -114,11 +114,13 @@ func boundQueue(c net.Conn) {
 }
 
 func (g *Gateway) panicked(reason any) {
-	g.cfg.Logger.Error("a gateway session panicked; its socket is closed and its mail stays", "component", "gateway", "error", fmt.Sprintf("panic: %v\n%s", reason, debug.Stack()))
+	g.cfg.Logger.Error("a gateway session panicked; its socket is closed and its mail stays", "component", "gateway",
+		"error", fmt.Sprintf("panic: %v\n%s", reason, debug.Stack()))
 }
 
-// IsUpgrade reports whether the request asks for a WebSocket in a way that will be granted (RFC 6455,
-// section 4.2.1). A handshake that fails later would already have displaced the device's live socket.
+// IsUpgrade reports whether the request asks for a WebSocket in a way that will be granted (RFC
+// 6455, section 4.2.1). A handshake that fails later would already have displaced the device's live
+// socket.
 func IsUpgrade(c *fiber.Ctx) bool {
 	return c.Method() == fiber.MethodGet && websocket.IsWebSocketUpgrade(c) &&
 		c.Get(fiber.HeaderSecWebSocketVersion) == "13" && c.Get(fiber.HeaderSecWebSocketKey) != ""
@@ -140,8 +142,8 @@ func (g *Gateway) Upgrade(c *fiber.Ctx, p core.Principal) error {
 }
 
 // forgetSecrets overwrites the ticket, the bearer token and cookies, because the libraries keep the
-// request for the socket's whole life. What was read ahead may lie in a read buffer until that is used
-// again, which we do not reach.
+// request for the socket's whole life. What was read ahead may lie in a read buffer until that is
+// used again, which we do not reach.
 func forgetSecrets(c *fiber.Ctx) {
 	header, path := &c.Request().Header, c.Path()
 	for _, secret := range [][]byte{header.RequestURI(), header.RawHeaders(), header.Peek(fiber.HeaderAuthorization),

@@ -20,7 +20,8 @@ func TestTheRequestOfASocketKeepsNoSecret(t *testing.T) {
 	c := app.AcquireCtx(request)
 	defer app.ReleaseCtx(c)
 	kept := func() string {
-		return request.Request.String() + string(request.Request.Header.RawHeaders()) + request.URI().String() + c.OriginalURL() +
+		return request.Request.String() + string(request.Request.Header.RawHeaders()) + request.URI().String() +
+			c.OriginalURL() +
 			c.Query("ticket") + c.Cookies("a")
 	}
 	if n := strings.Count(kept(), "secret"); n < 9 {

@@ -17,7 +17,8 @@ import (
 func opening(t *testing.T, f *fakeSocket) {
 	t.Helper()
 	status := f.next().frame(t).GetPreKeyStatus()
-	if status.GetOneTimePreKeyCount() != 7 || status.GetKyberPreKeyCount() != 3 || status.GetMinThreshold() != core.LowPreKeys {
+	if status.GetOneTimePreKeyCount() != 7 || status.GetKyberPreKeyCount() != 3 ||
+		status.GetMinThreshold() != core.LowPreKeys {
 		t.Errorf("status %v", status)
 	}
 }
@@ -153,8 +154,8 @@ func TestShutdownSaysGoingAwayAndCutsOffWhoIsStuck(t *testing.T) {
 	})
 }
 
-// The library gives the connection to another client as soon as the handler returns: a writer that is
-// stuck when the client leaves must have ended by then, and without waiting for its deadline.
+// The library gives the connection to another client as soon as the handler returns: a writer that
+// is stuck when the client leaves must have ended by then, and without waiting for its deadline.
 func TestTheHandlerReturnsWhenNobodyWritesAnyMore(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
@@ -201,7 +202,8 @@ func TestFramesWithoutNumberWaitForTheNextSecond(t *testing.T) {
 		done := f.start(b.Gateway, accepted{})
 		drained(t, f)
 		const many = 3*maxFramesPerSecond + 1
-		ack, err := proto.Marshal(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{}}})
+		ack, err := proto.Marshal(&obscurapb.WebSocketFrame{
+			Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{}}})
 		if err != nil {
 			t.Fatal(err)
 		}

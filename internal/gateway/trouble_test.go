@@ -19,11 +19,12 @@ func hanging(ctx context.Context, _ string) error {
 	return ctx.Err()
 }
 
-// A socket survives a database that is unavailable, or that does not answer: it is pinged in time for its client
-// not to be given up, and told everything when the database is back.
+// A socket survives a database that is unavailable, or that does not answer: it is pinged in time
+// for its client not to be given up, and told everything when the database is back.
 func TestASocketSurvivesADatabaseThatIsAway(t *testing.T) {
 	t.Parallel()
-	for name, trouble := range map[string]func(context.Context, string) error{"unavailable": unavailable, "hanging": hanging} {
+	for name, trouble := range map[string]func(context.Context, string) error{"unavailable": unavailable,
+		"hanging": hanging} {
 		t.Run(name, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T, b *fakeBox) {
 				b.fill(1, 1)
@@ -31,7 +32,8 @@ func TestASocketSurvivesADatabaseThatIsAway(t *testing.T) {
 				f, _, done := b.connect(t, 0, accepted{opened: mailbox.Opened{Last: 1}})
 				for last := range 10 {
 					begin := time.Now()
-					if w := f.next(); w.kind != pingMessage || w.at.Sub(begin) < 24*time.Second || w.at.Sub(begin) > 36*time.Second {
+					if w := f.next(); w.kind != pingMessage || w.at.Sub(begin) < 24*time.Second ||
+						w.at.Sub(begin) > 36*time.Second {
 						t.Fatalf("kind %d after %s, want ping %d", w.kind, w.at.Sub(begin), last)
 					}
 					time.Sleep(4 * time.Second) // fake time
@@ -137,7 +139,8 @@ func TestAPanicEndsOneSession(t *testing.T) {
 		}
 		close(other.in)
 		<-otherDone
-		if log := b.logged.String(); strings.Count(log, "a bug") != 1 || !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "verify") {
+		if log := b.logged.String(); strings.Count(log, "a bug") != 1 || !strings.Contains(log, "level=ERROR") ||
+			!strings.Contains(log, "verify") {
 			t.Errorf("the log: %s", log)
 		}
 		if b.opened != 2 || b.closed != 2 {

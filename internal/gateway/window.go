@@ -39,8 +39,8 @@ func (w *window) add(sequence int64, bytes int) {
 	w.bytes.Add(int64(bytes))
 }
 
-// settle sorts out which acknowledged sequences are to be deleted: those that were sent and, up to the
-// end of the backlog, those above the cursor that an earlier socket may have delivered.
+// settle sorts out which acknowledged sequences are to be deleted: those that were sent and, up to
+// the end of the backlog, those above the cursor that an earlier socket may have delivered.
 func (w *window) settle(acknowledged []int64, cursor, backlog int64) []int64 {
 	var out []int64
 	for _, seq := range acknowledged {
@@ -66,8 +66,8 @@ func (w *window) settle(acknowledged []int64, cursor, backlog int64) []int64 {
 	return out
 }
 
-// skipped returns what the client passed over: it was sent, and something that was sent behind it has been
-// acknowledged. An early acknowledgement says nothing of what has arrived on this socket.
+// skipped returns what the client passed over: it was sent, and something that was sent behind it
+// has been acknowledged. An early acknowledgement says nothing of what has arrived on this socket.
 func (w *window) skipped() []int64 {
 	n, _ := w.find(w.acked)
 	sequences := make([]int64, n)
@@ -79,5 +79,7 @@ func (w *window) skipped() []int64 {
 
 // find returns where a sequence is in sent, or would be.
 func (w *window) find(sequence int64) (i int, found bool) {
-	return slices.BinarySearchFunc(w.sent, sequence, func(s sent, sequence int64) int { return cmp.Compare(s.sequence, sequence) })
+	return slices.BinarySearchFunc(w.sent, sequence, func(s sent, sequence int64) int {
+		return cmp.Compare(s.sequence, sequence)
+	})
 }

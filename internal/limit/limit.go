@@ -1,10 +1,10 @@
-// Package limit keeps rate limits in memory: one number for each key, the time at which the key is at
-// rest again (the generic cell rate algorithm, ITU-T I.371).
+// Package limit keeps rate limits in memory: one number for each key, the time at which the key is
+// at rest again (the generic cell rate algorithm, ITU-T I.371).
 //
-// Invariants: a limiter has MaxKeys keys at most, so its memory is bounded: some 5 MiB. When it is full, a
-// new key takes the place of one of those that have counted least, so that a flood of keys neither brings
-// back the events of a key that has spent them nor keeps out new keys. Limits are per node, and the
-// process forgets them when it ends: either can only let a caller through.
+// Invariants: a limiter has MaxKeys keys at most, so its memory is bounded: some 5 MiB. When it is
+// full, a new key takes the place of one of those that have counted least, so that a flood of keys
+// neither brings back the events of a key that has spent them nor keeps out new keys. Limits are
+// per node, and the process forgets them when it ends: either can only let a caller through.
 package limit
 
 import (
@@ -53,7 +53,8 @@ func (r Rate) String() string {
 
 // Limiter counts events by key.
 type Limiter[K comparable] struct {
-	// per is the time in which a key that has spent all its events gets them back, each that for one.
+	// per is the time in which a key that has spent all its events gets them back, each that for
+	// one.
 	per, each time.Duration
 	begun     time.Time
 
@@ -63,7 +64,8 @@ type Limiter[K comparable] struct {
 
 // New makes a limiter for a rate.
 func New[K comparable](r Rate) *Limiter[K] {
-	return &Limiter[K]{per: r.Per, each: max(1, r.Per/time.Duration(r.Events)), begun: time.Now(), rest: map[K]time.Duration{}}
+	return &Limiter[K]{per: r.Per, each: max(1, r.Per/time.Duration(r.Events)), begun: time.Now(),
+		rest: map[K]time.Duration{}}
 }
 
 // Take counts one event of a key. It returns 0 when the event is allowed, else how long to wait; a

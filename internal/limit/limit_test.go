@@ -11,8 +11,10 @@ func TestRateText(t *testing.T) {
 	if err := r.UnmarshalText([]byte("20/1m")); err != nil || r != (Rate{20, time.Minute}) {
 		t.Errorf("20/1m = %v, %v", r, err)
 	}
-	for per, want := range map[time.Duration]string{time.Minute: "20/1m", 10 * time.Minute: "20/10m", 24 * time.Hour: "20/24h",
-		90 * time.Second: "20/1m30s", 10 * time.Second: "20/10s", time.Hour + time.Second: "20/1h0m1s", 70 * time.Minute: "20/1h10m"} {
+	for per, want := range map[time.Duration]string{time.Minute: "20/1m", 10 * time.Minute: "20/10m",
+		24 * time.Hour:   "20/24h",
+		90 * time.Second: "20/1m30s", 10 * time.Second: "20/10s", time.Hour + time.Second: "20/1h0m1s",
+		70 * time.Minute: "20/1h10m"} {
 		if got := (Rate{20, per}).String(); got != want {
 			t.Errorf("String() = %s, want %s", got, want)
 		}
@@ -90,8 +92,8 @@ func TestKeysAtRestAreForgotten(t *testing.T) {
 	})
 }
 
-// An attacker with many addresses spends one, then floods with the others: the spent one stays spent, what
-// others have counted stays too, and a new key is never refused.
+// An attacker with many addresses spends one, then floods with the others: the spent one stays
+// spent, what others have counted stays too, and a new key is never refused.
 func TestAFloodOfKeysForgetsNobodysEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := New[int](Rate{20, time.Hour})

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Pool lets a few callers do something costly at once, has some more wait, and refuses the rest at once. So
-// they neither spend what others need nor pile up.
+// Pool lets a few callers do something costly at once, has some more wait, and refuses the rest at
+// once. So they neither spend what others need nor pile up.
 type Pool struct {
 	places      *semaphore.Weighted
 	waiting     atomic.Int64
@@ -21,7 +21,8 @@ func NewPool(places, waiting int) *Pool {
 	return &Pool{places: semaphore.NewWeighted(int64(places)), mostWaiting: int64(waiting)}
 }
 
-// Enter takes a place; the caller calls Leave. It fails at once when too many wait, and when ctx ends.
+// Enter takes a place; the caller calls Leave. It fails at once when too many wait, and when ctx
+// ends.
 func (p *Pool) Enter(ctx context.Context) error {
 	if p.places.TryAcquire(1) { // nobody waits
 		return nil

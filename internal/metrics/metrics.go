@@ -1,7 +1,7 @@
 // Package metrics is everything the relay counts, for Prometheus.
 //
-// Invariant: labels are operation ids, statuses and reasons; never an id, a name or an address. Counting
-// cannot fail, and what is counted is lost with the process.
+// Invariant: labels are operation ids, statuses and reasons; never an id, a name or an address.
+// Counting cannot fail, and what is counted is lost with the process.
 package metrics
 
 import (
@@ -37,10 +37,14 @@ func New() *Metrics {
 			Name: "obscura_request_duration_seconds", Help: "HTTP requests by operation and status.",
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
 		}, []string{"operation", "status"}),
-		sockets:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "obscura_live_sockets", Help: "Open gateway sockets."}),
-		accepted:     prometheus.NewCounter(prometheus.CounterOpts{Name: "obscura_envelopes_accepted_total", Help: "Envelopes stored."}),
-		delivered:    prometheus.NewCounter(prometheus.CounterOpts{Name: "obscura_envelopes_delivered_total", Help: "Envelopes written to a socket, repeats included."}),
-		acknowledged: prometheus.NewCounter(prometheus.CounterOpts{Name: "obscura_envelopes_acknowledged_total", Help: "Envelopes deleted because their device acknowledged them."}),
+		sockets: prometheus.NewGauge(prometheus.GaugeOpts{Name: "obscura_live_sockets",
+			Help: "Open gateway sockets."}),
+		accepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "obscura_envelopes_accepted_total",
+			Help: "Envelopes stored."}),
+		delivered: prometheus.NewCounter(prometheus.CounterOpts{Name: "obscura_envelopes_delivered_total",
+			Help: "Envelopes written to a socket, repeats included."}),
+		acknowledged: prometheus.NewCounter(prometheus.CounterOpts{Name: "obscura_envelopes_acknowledged_total",
+			Help: "Envelopes deleted because their device acknowledged them."}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "obscura_envelopes_dropped_total", Help: "Envelopes dropped and recorded as a gap, by reason.",
 		}, []string{"reason"}),
@@ -55,11 +59,13 @@ func New() *Metrics {
 	m.cancelled = prometheus.NewCounter(prometheus.CounterOpts{Name: "obscura_push_wakeups_cancelled_total",
 		Help: "Wake-ups not sent because the device connected in time."})
 	m.ready = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "obscura_ready",
-		Help: "Whether a part was available (1) when it was looked at last, every 10 seconds and for /readyz."}, []string{"part"})
+		Help: "Whether a part was available (1) when it was looked at last, every 10 seconds and for /readyz."},
+		[]string{"part"})
 	for _, reason := range reasons {
 		m.dropped.WithLabelValues(reason)
 	}
-	m.registry.MustRegister(m.requests, m.sockets, m.accepted, m.delivered, m.acknowledged, m.dropped, m.blobBytes, m.wakeups, m.cancelled, m.ready,
+	m.registry.MustRegister(m.requests, m.sockets, m.accepted, m.delivered, m.acknowledged, m.dropped, m.blobBytes,
+		m.wakeups, m.cancelled, m.ready,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -74,7 +80,8 @@ func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 // Queue measures how much waits in a queue.
 func (m *Metrics) Queue(name string, waiting func() int) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "obscura_queue_waiting", Help: "What waits to be worked on, by queue.", ConstLabels: prometheus.Labels{"queue": name},
+		Name: "obscura_queue_waiting", Help: "What waits to be worked on, by queue.",
+		ConstLabels: prometheus.Labels{"queue": name},
 	}, func() float64 { return float64(waiting()) }))
 }
 

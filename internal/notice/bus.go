@@ -1,11 +1,12 @@
-// Package notice carries notices between the nodes that share a database: by PostgreSQL's LISTEN and
-// NOTIFY, and the hints by NATS when it is configured.
+// Package notice carries notices between the nodes that share a database: by PostgreSQL's LISTEN
+// and NOTIFY, and the hints by NATS when it is configured.
 //
-// Invariants: a notice is a hint or a revocation, never data. Hints may be lost, doubled or late, and
-// nothing breaks: sessions poll as well. Revocations travel in the transaction that makes them; a node
-// trusts what it has cached only while Fresh says that it has heard of everything up to a second ago:
-// a probe, notified through the pool that commits revocations, has come back on the listening
-// connection. After every reconnect a node starts anew (Resync). On failure the bus reconnects by itself.
+// Invariants: a notice is a hint or a revocation, never data. Hints may be lost, doubled or late,
+// and nothing breaks: sessions poll as well. Revocations travel in the transaction that makes them;
+// a node trusts what it has cached only while Fresh says that it has heard of everything up to a
+// second ago: a probe, notified through the pool that commits revocations, has come back on the
+// listening connection. After every reconnect a node starts anew (Resync). On failure the bus
+// reconnects by itself.
 package notice
 
 import (
@@ -55,8 +56,8 @@ type Config struct {
 // Bus is this node's end. Make it with New; its Run does the work.
 type Bus struct {
 	cfg Config
-	// heard is when every notice is known to have been received, in nanoseconds after begin: the clock of
-	// the wall may be put back.
+	// heard is when every notice is known to have been received, in nanoseconds after begin: the
+	// clock of the wall may be put back.
 	heard     atomic.Int64
 	begin     time.Time
 	out       outbox
@@ -70,7 +71,8 @@ type Bus struct {
 
 // New makes a Bus.
 func New(cfg Config) *Bus {
-	b := &Bus{cfg: cfg, out: newOutbox(), probes: map[uuid.UUID]chan struct{}{}, begin: time.Now(), listening: make(chan struct{})}
+	b := &Bus{cfg: cfg, out: newOutbox(), probes: map[uuid.UUID]chan struct{}{}, begin: time.Now(),
+		listening: make(chan struct{})}
 	b.heard.Store(-int64(time.Hour)) // never
 	return b
 }
@@ -97,8 +99,8 @@ func (b *Bus) Fresh() bool { return b.Silence() < trust }
 // Silence returns how long ago this node had certainly heard of everything that had been committed.
 func (b *Bus) Silence() time.Duration { return time.Since(b.begin) - time.Duration(b.heard.Load()) }
 
-// RoundTrip proves the bus: it sends a notice, each way there is, and waits until it comes back. A bus that
-// has just been started is waited for.
+// RoundTrip proves the bus: it sends a notice, each way there is, and waits until it comes back. A
+// bus that has just been started is waited for.
 func (b *Bus) RoundTrip(ctx context.Context) error {
 	select {
 	case <-b.listening:
@@ -106,7 +108,9 @@ func (b *Bus) RoundTrip(ctx context.Context) error {
 		return errNotYet
 	}
 	if h := b.nats.Load(); h != nil {
-		if err := b.probe(ctx, func(_ context.Context, payload string) error { return h.publish([]string{payload}) }); err != nil {
+		if err := b.probe(ctx, func(_ context.Context, payload string) error {
+			return h.publish([]string{payload})
+		}); err != nil {
 			return fmt.Errorf("NATS: %w", err)
 		}
 	}
@@ -116,7 +120,8 @@ func (b *Bus) RoundTrip(ctx context.Context) error {
 func (b *Bus) receive(payload string) {
 	n, err := core.ParseNotice(payload)
 	if err != nil {
-		b.cfg.Logger.Warn("could not read a notice of another node, which may be newer; ignored, polls find the mail", "component", "notices")
+		b.cfg.Logger.Warn("could not read a notice of another node, which may be newer; ignored, polls find the mail",
+			"component", "notices")
 		return
 	}
 	if n.Kind != noticeProbe {

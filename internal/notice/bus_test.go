@@ -129,7 +129,8 @@ func TestAHintReachesEveryNode(t *testing.T) {
 		}
 	}
 	two.Publish(core.Notice{Kind: core.NoticeDisplaced, IDs: []uuid.UUID{device}, Generation: 1 << 40})
-	if n := one.next(t); n.Kind != core.NoticeDisplaced || n.Generation != 1<<40 || !slices.Equal(n.IDs, []uuid.UUID{device}) {
+	if n := one.next(t); n.Kind != core.NoticeDisplaced || n.Generation != 1<<40 ||
+		!slices.Equal(n.IDs, []uuid.UUID{device}) {
 		t.Errorf("heard %+v", n)
 	}
 	one.roundTrip(t)
@@ -146,7 +147,8 @@ func TestARevocationTravelsWithItsTransaction(t *testing.T) {
 	revoke := func(id uuid.UUID, result error) {
 		_ = e.db.InTx(t.Context(), func(tx db.DBTX) error {
 			payloads := core.Notice{Kind: core.NoticeEnded, IDs: []uuid.UUID{id}}.Payloads()
-			if err := storage.Queries.Notify(t.Context(), tx, db.NotifyParams{Channel: core.NoticeChannel, Payloads: payloads}); err != nil {
+			if err := storage.Queries.Notify(t.Context(), tx,
+				db.NotifyParams{Channel: core.NoticeChannel, Payloads: payloads}); err != nil {
 				t.Error(err)
 			}
 			return result

@@ -12,8 +12,8 @@ import (
 // natsSubject is the subject of all hints.
 const natsSubject = "obscura.notices"
 
-// hintBus carries notices that may be lost beside PostgreSQL, when NATS is configured. Revocations stay
-// in the transactions that make them.
+// hintBus carries notices that may be lost beside PostgreSQL, when NATS is configured. Revocations
+// stay in the transactions that make them.
 type hintBus struct {
 	conn *nats.Conn
 }
@@ -33,16 +33,19 @@ func dialNATS(address string, receive func(payload string), resync func(), logge
 			logger.Debug("NATS is still unavailable", "component", "notices", "reason", natsReason(address, err))
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			logger.Warn("NATS is unavailable; polls find the mail, and it is tried again", "component", "notices", "reason", natsReason(address, err))
+			logger.Warn("NATS is unavailable; polls find the mail, and it is tried again", "component", "notices",
+				"reason", natsReason(address, err))
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			logger.Warn("NATS reports an error; notices may be lost, and polls find the mail", "component", "notices", "reason", natsReason(address, err))
+			logger.Warn("NATS reports an error; notices may be lost, and polls find the mail", "component", "notices",
+				"reason", natsReason(address, err))
 		}))
 	if err != nil {
 		return nil, errors.New("the NATS URL is not valid") // the error may repeat it, with a password
 	}
 	if !conn.IsConnected() {
-		logger.Warn("NATS is unavailable; polls find the mail, and it is tried again", "component", "notices", "reason", natsReason(address, conn.LastError()))
+		logger.Warn("NATS is unavailable; polls find the mail, and it is tried again", "component", "notices", "reason",
+			natsReason(address, conn.LastError()))
 	}
 	// One message carries many payloads, one a line.
 	_, err = conn.Subscribe(natsSubject, func(m *nats.Msg) {

@@ -10,12 +10,14 @@ import (
 func TestNATSThatIsUnavailableIsSaidAtTheStart(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	h, err := dialNATS("nats://somebody:hunter2hunter2@127.0.0.1:1", func(string) {}, func() {}, slog.New(slog.NewTextHandler(&log, nil)))
+	h, err := dialNATS("nats://somebody:hunter2hunter2@127.0.0.1:1", func(string) {}, func() {},
+		slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.close()
-	if said := log.String(); !strings.Contains(said, "level=WARN") || !strings.Contains(said, "NATS is unavailable; polls find the mail") ||
+	if said := log.String(); !strings.Contains(said, "level=WARN") ||
+		!strings.Contains(said, "NATS is unavailable; polls find the mail") ||
 		!strings.Contains(said, "reason=") || strings.Contains(said, "hunter2") || strings.Contains(said, "somebody") {
 		t.Errorf("the log: %s", said)
 	}

@@ -38,8 +38,8 @@ func (o *outbox) clear() {
 	o.displaced = map[uuid.UUID]int64{}
 }
 
-// Publish tells the other nodes, soon and without waiting. Only hints travel so; revocations are sent
-// by the transaction that makes them.
+// Publish tells the other nodes, soon and without waiting. Only hints travel so; revocations are
+// sent by the transaction that makes them.
 func (b *Bus) Publish(n core.Notice) {
 	o := &b.out
 	o.mu.Lock()
@@ -76,7 +76,8 @@ func (b *Bus) send(ctx context.Context) error {
 			continue
 		}
 		if err := b.hint(ctx, payloads); err != nil && ctx.Err() == nil {
-			b.cfg.Logger.Warn("could not notify the other nodes; their polls find the mail", "component", "notices", "error", err)
+			b.cfg.Logger.Warn("could not notify the other nodes; their polls find the mail", "component", "notices",
+				"error", err)
 			select { // the database is unavailable: collect, do not hammer
 			case <-ctx.Done():
 			case <-time.After(pulse):

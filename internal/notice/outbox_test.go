@@ -31,8 +31,8 @@ func parsed(t *testing.T, payloads []string) (notices []core.Notice) {
 	return notices
 }
 
-// However much mail a device gets while the bus is busy, it is announced once; kinds stay apart, and of
-// two displacements the newer counts.
+// However much mail a device gets while the bus is busy, it is announced once; kinds stay apart,
+// and of two displacements the newer counts.
 func TestHintsAreCoalesced(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)
@@ -55,13 +55,15 @@ func TestHintsAreCoalesced(t *testing.T) {
 	}
 	slices.SortFunc(heard, func(a, b core.Notice) int { return int(b.Kind) - int(a.Kind) })
 	mail, keys, displaced := heard[0], heard[1], heard[2]
-	if mail.Kind != core.NoticeMail || len(mail.IDs) != 2 || !slices.Contains(mail.IDs, device) || !slices.Contains(mail.IDs, other) {
+	if mail.Kind != core.NoticeMail || len(mail.IDs) != 2 || !slices.Contains(mail.IDs, device) ||
+		!slices.Contains(mail.IDs, other) {
 		t.Errorf("mail: %+v", mail)
 	}
 	if keys.Kind != core.NoticeKeys || !slices.Equal(keys.IDs, []uuid.UUID{device}) {
 		t.Errorf("keys: %+v", keys)
 	}
-	if displaced.Kind != core.NoticeDisplaced || displaced.Generation != 9 || !slices.Equal(displaced.IDs, []uuid.UUID{device}) {
+	if displaced.Kind != core.NoticeDisplaced || displaced.Generation != 9 ||
+		!slices.Equal(displaced.IDs, []uuid.UUID{device}) {
 		t.Errorf("displaced: %+v", displaced)
 	}
 	if left := e.out.take(); len(left) != 0 {
@@ -69,8 +71,8 @@ func TestHintsAreCoalesced(t *testing.T) {
 	}
 }
 
-// The outbox is bounded while the database is unavailable: what does not fit is left to the polls. Afterwards
-// it works as before, and revocations never pass through it.
+// The outbox is bounded while the database is unavailable: what does not fit is left to the polls.
+// Afterwards it works as before, and revocations never pass through it.
 func TestAFullOutboxDropsHintsOnly(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)

@@ -23,8 +23,9 @@ var errDeaf = errors.New("notices do not come back: the database notified, and t
 	patience.String() + ". LISTEN needs a session of its own on the primary: let the database URL name the server itself, " +
 	"or a PgBouncer with pool_mode = session")
 
-// Prove tries whether a notice through a pool comes back on a connection that listens at a URL. It is for
-// the start: a relay that could not hear would check every token against the database for ever.
+// Prove tries whether a notice through a pool comes back on a connection that listens at a URL. It
+// is for the start: a relay that could not hear would check every token against the database for
+// ever.
 func Prove(ctx context.Context, url string, requests *storage.DB) error {
 	b := New(Config{URL: url, Requests: requests, Receive: func(core.Notice) {}, Logger: slog.New(slog.DiscardHandler)})
 	conn, err := b.subscribe(ctx)
@@ -44,8 +45,8 @@ func Prove(ctx context.Context, url string, requests *storage.DB) error {
 	return err
 }
 
-// prove sends a probe at every pulse, one at a time, until one does not come back. A probe that cannot be
-// sent says nothing about the listening connection.
+// prove sends a probe at every pulse, one at a time, until one does not come back. A probe that
+// cannot be sent says nothing about the listening connection.
 func (b *Bus) prove(ctx context.Context) error {
 	ticker := time.NewTicker(pulse)
 	defer ticker.Stop()
@@ -94,6 +95,7 @@ func (b *Bus) notifyProbe(ctx context.Context, payload string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return b.cfg.Requests.Do(ctx, func(conn db.DBTX) error {
-		return storage.Queries.NotifyProbe(ctx, conn, db.NotifyProbeParams{Channel: core.NoticeChannel, Payload: payload})
+		return storage.Queries.NotifyProbe(ctx, conn,
+			db.NotifyProbeParams{Channel: core.NoticeChannel, Payload: payload})
 	})
 }

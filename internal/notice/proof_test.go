@@ -11,8 +11,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/postgres"
 )
 
-// deaf runs a bus that listens at one URL and sends on another until it has connected a second time, and
-// fails the test if it was fresh meanwhile.
+// deaf runs a bus that listens at one URL and sends on another until it has connected a second
+// time, and fails the test if it was fresh meanwhile.
 func (e *ear) deaf(t *testing.T) {
 	t.Helper()
 	if err := Prove(t.Context(), e.cfg.URL, e.db); err == nil || !strings.Contains(err.Error(), "pool_mode = session") {
@@ -37,7 +37,8 @@ func (e *ear) deaf(t *testing.T) {
 	}
 }
 
-// A pooler lends its connections to the server for a transaction: the one that listened is somebody else's.
+// A pooler lends its connections to the server for a transaction: the one that listened is somebody
+// else's.
 func TestAListenerBehindATransactionPoolIsNotFresh(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)
@@ -90,8 +91,8 @@ func TestAListenerOnAnotherServerIsNotFresh(t *testing.T) {
 	idle(t, testdb.NewURL(t), testdb.NewURL(t)).deaf(t)
 }
 
-// After a fail-over the pool is on the new primary. The listening connection is left on the old one, which
-// answers it as ever.
+// After a fail-over the pool is on the new primary. The listening connection is left on the old
+// one, which answers it as ever.
 func TestAListenerIsNotFreshUntilItFollowsAFailOver(t *testing.T) {
 	t.Parallel()
 	proxy := testdb.NewProxy(t, cluster(t))
@@ -108,8 +109,9 @@ func TestAListenerIsNotFreshUntilItFollowsAFailOver(t *testing.T) {
 // cluster starts a PostgreSQL server of its own and returns its URL.
 func cluster(t *testing.T) string {
 	t.Helper()
-	c, err := postgres.Start(t.Context(), postgres.Config{DataDir: t.TempDir(), BinDir: testdb.BinDir(), MaxConnections: 20,
-		Settings: map[string]string{"fsync": "off"}, Logger: slog.New(slog.DiscardHandler)})
+	c, err := postgres.Start(t.Context(), postgres.Config{DataDir: t.TempDir(), BinDir: testdb.BinDir(),
+		MaxConnections: 20,
+		Settings:       map[string]string{"fsync": "off"}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,8 @@
-// Package page embeds the API reference, a page of ours around Swagger UI, which make page takes from npm; and
-// the page at the relay's address, which leads there.
+// Package page embeds the API reference, a page of ours around Swagger UI, which make page takes
+// from npm; and the page at the relay's address, which leads there.
 //
-// Invariants: the pages load nothing from anywhere else and hold no inline script or style, so that Policy
-// may forbid both; what they load is in Files. It is data: nothing in it can fail.
+// Invariants: the pages load nothing from anywhere else and hold no inline script or style, so that
+// Policy may forbid both; what they load is in Files. It is data: nothing in it can fail.
 package page
 
 import (
@@ -24,8 +24,8 @@ func Start(version string) []byte {
 //go:embed index.html
 var HTML []byte
 
-// Policy is the pages' Content-Security-Policy: scripts and requests to the relay alone, nothing inline, no
-// eval, not in a frame. Pictures may also be in the style sheet itself (data:).
+// Policy is the pages' Content-Security-Policy: scripts and requests to the relay alone, nothing
+// inline, no eval, not in a frame. Pictures may also be in the style sheet itself (data:).
 const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 

@@ -18,8 +18,8 @@ import (
 const (
 	// ownName is the account of the server, if there is one of this name.
 	ownName = "obscura-postgres"
-	// ownID is the user and the group of the server otherwise. No system gives this number to an account
-	// by itself, and it exists in containers, which have few.
+	// ownID is the user and the group of the server otherwise. No system gives this number to an
+	// account by itself, and it exists in containers, which have few.
 	ownID = 60915
 )
 
@@ -29,9 +29,10 @@ type account struct {
 	uid, gid uint32
 }
 
-// ownAccount is an account that nothing else runs as, so that nobody but root reaches the server: not the
-// account postgres, which any other PostgreSQL of this machine runs as, and not the owner of a folder. As root
-// we take over only what root has made; the server's own files in it are given to the account.
+// ownAccount is an account that nothing else runs as, so that nobody but root reaches the server:
+// not the account postgres, which any other PostgreSQL of this machine runs as, and not the owner
+// of a folder. As root we take over only what root has made; the server's own files in it are given
+// to the account.
 func ownAccount(folder string) (account, error) {
 	if os.Geteuid() != 0 {
 		return account{}, nil
@@ -57,8 +58,8 @@ func ownAccount(folder string) (account, error) {
 	return account{drop: true, uid: ownID, gid: ownID}, nil
 }
 
-// maker is the account that initdb runs as: it wants one that has a name. It has the group of the account,
-// so no process of the same name gets at it (ptrace(2) compares both).
+// maker is the account that initdb runs as: it wants one that has a name. It has the group of the
+// account, so no process of the same name gets at it (ptrace(2) compares both).
 func (a account) maker() (account, error) {
 	if !a.drop {
 		return a, nil
@@ -81,8 +82,8 @@ func parseAccount(u *user.User, group string) (account, error) {
 	return account{drop: true, uid: uint32(uid), gid: uint32(gid)}, errors.Join(err1, err2)
 }
 
-// give makes the account the owner of a folder and of all that is in it. The folder comes last: whoever
-// finds it given finds all of it given.
+// give makes the account the owner of a folder and of all that is in it. The folder comes last:
+// whoever finds it given finds all of it given.
 func (a account) give(dir string) error {
 	if !a.drop {
 		return nil
@@ -112,7 +113,8 @@ func (a account) owns(st fs.FileInfo) bool {
 // command prepares one of the programs: as the account, in a process group of its own so that a
 // terminal's Ctrl-C reaches the relay alone, with a small environment, with the given folders as
 // descriptors 3, 4, … and with a signal that it gets when the thread that started it ends.
-func (p programs) command(ctx context.Context, a account, death syscall.Signal, dirs []*os.File, name string, args ...string) *exec.Cmd {
+func (p programs) command(ctx context.Context, a account, death syscall.Signal, dirs []*os.File, name string,
+	args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(p.dir, name), args...) //nolint:gosec // a program of PostgreSQL
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"}

@@ -24,7 +24,8 @@ const intruderHosts = "OBSCURA_TEST_POSTGRES_INTRUDER"
 // intruder tells at which of the folders the server took it for a superuser.
 func intruder(hosts string) {
 	for _, host := range strings.Split(hosts, ",") {
-		conn, err := pgx.Connect(context.Background(), "host="+host+" port=5432 user=obscura dbname=obscura sslmode=disable")
+		conn, err := pgx.Connect(context.Background(),
+			"host="+host+" port=5432 user=obscura dbname=obscura sslmode=disable")
 		if err == nil {
 			fmt.Println("in:", host)
 			_ = conn.Close(context.Background())
@@ -99,7 +100,8 @@ func TestOtherAccountsDoNotReachTheServer(t *testing.T) {
 	start(t, cfg)
 	program := executable(t)
 	server := fmt.Sprintf("/proc/%d", postmaster(t, cfg.DataDir))
-	hosts := filepath.Join(cfg.DataDir, "run") + "," + server + "/fd/4," + server + "/root" + filepath.Join(cfg.DataDir, "run")
+	hosts := filepath.Join(cfg.DataDir, "run") + "," + server + "/fd/4," + server + "/root" + filepath.Join(cfg.DataDir,
+		"run")
 	for _, name := range append(others(), "root") {
 		cmd := osexec.Command(program)
 		cmd.Env = []string{intruderHosts + "=" + hosts}
@@ -151,7 +153,8 @@ func TestAFolderOfAnEarlierVersionStarts(t *testing.T) {
 			t.Errorf("%s: note is %q", name, got)
 		}
 		var st syscall.Stat_t
-		if err := syscall.Stat(filepath.Join(cfg.DataDir, "cluster", "PG_VERSION"), &st); err != nil || st.Uid == credential(t, name).Uid {
+		if err := syscall.Stat(filepath.Join(cfg.DataDir, "cluster", "PG_VERSION"), &st); err != nil ||
+			st.Uid == credential(t, name).Uid {
 			t.Errorf("the cluster is still that of %s: %v", name, err)
 		}
 		stop(t, again)
@@ -165,7 +168,8 @@ func TestAFolderOfAnotherUserIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := postgres.Start(t.Context(), cfg)
-	want := "postgres: the data folder " + cfg.DataDir + " belongs to the user id 4711 and the relay runs as root: start the relay as that user, or give the folder to root (chown root)"
+	want := "postgres: the data folder " + cfg.DataDir +
+		" belongs to the user id 4711 and the relay runs as root: start the relay as that user, or give the folder to root (chown root)"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}

@@ -192,7 +192,8 @@ func TestServerDeathIsReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-c.Done()
-	if err := c.Err(); err == nil || !strings.HasPrefix(err.Error(), "postgres: the server ended by itself: signal: killed") {
+	if err := c.Err(); err == nil ||
+		!strings.HasPrefix(err.Error(), "postgres: the server ended by itself: signal: killed") {
 		t.Errorf("got %v", err)
 	}
 	stop(t, c)
@@ -210,7 +211,8 @@ func TestBackendCrashRecovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	// A bystander loses its connection when the server has noticed, and takes no new one until it is back.
+	// A bystander loses its connection when the server has noticed, and takes no new one until it
+	// is back.
 	bystander, err := pgx.Connect(t.Context(), c.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +221,9 @@ func TestBackendCrashRecovers(t *testing.T) {
 	if err := syscall.Kill(int(conn.PgConn().PID()), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the connections break", func() bool { return conn.Ping(t.Context()) != nil && bystander.Ping(t.Context()) != nil })
+	eventually(t, "the connections break", func() bool {
+		return conn.Ping(t.Context()) != nil && bystander.Ping(t.Context()) != nil
+	})
 	eventually(t, "the server is back", func() bool {
 		again, err := pgx.Connect(t.Context(), c.URL())
 		return err == nil && again.Close(t.Context()) == nil

@@ -35,7 +35,8 @@ func (c *Cluster) openFolder() error {
 	}
 	switch err := unix.Flock(int(c.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
 	case errors.Is(err, unix.EWOULDBLOCK):
-		return fmt.Errorf("postgres: another relay uses the data folder %s: give every relay a folder of its own", c.cfg.DataDir)
+		return fmt.Errorf("postgres: another relay uses the data folder %s: give every relay a folder of its own",
+			c.cfg.DataDir)
 	case err != nil:
 		return fmt.Errorf("postgres: lock %s: %w", c.lock.Name(), err)
 	}
@@ -79,7 +80,8 @@ func (c *Cluster) initialize(ctx context.Context) error {
 		return fmt.Errorf("postgres: %w", err)
 	}
 	exists := err == nil
-	if c.programs, err = findPrograms(ctx, c.cfg.BinDir, c.account, number(string(version)), c.path("programs")); err != nil {
+	if c.programs, err = findPrograms(ctx, c.cfg.BinDir, c.account, number(string(version)),
+		c.path("programs")); err != nil {
 		return err
 	}
 	if !exists {
@@ -111,7 +113,8 @@ func (c *Cluster) initdb(ctx context.Context) error {
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("postgres: lock %s: %w", dir.Name(), err)
 	}
-	args := []string{"-D", "/proc/self/fd/3", "--username=" + Database, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions"}
+	args := []string{"-D", "/proc/self/fd/3", "--username=" + Database, "--auth=trust", "--encoding=UTF8", "--locale=C",
+		"--no-instructions"}
 	if c.cfg.Settings["fsync"] == "off" {
 		args = append(args, "--no-sync")
 	}
@@ -121,7 +124,8 @@ func (c *Cluster) initdb(ctx context.Context) error {
 	var stderr bytes.Buffer
 	cmd.Stderr, cmd.WaitDelay = &stderr, time.Second
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("postgres: the data folder %s cannot be filled, initdb failed: %w", c.cfg.DataDir, reason(stderr.String(), err))
+		return fmt.Errorf("postgres: the data folder %s cannot be filled, initdb failed: %w", c.cfg.DataDir,
+			reason(stderr.String(), err))
 	}
 	if err := c.account.give(c.path("initdb")); err != nil {
 		return fmt.Errorf("postgres: %w", err)
@@ -132,8 +136,8 @@ func (c *Cluster) initdb(ctx context.Context) error {
 	return syncDir(c.cfg.DataDir)
 }
 
-// reason is the first thing that a program of PostgreSQL said had failed, on one line; what it says after that
-// follows from it. Without any, all that it said.
+// reason is the first thing that a program of PostgreSQL said had failed, on one line; what it says
+// after that follows from it. Without any, all that it said.
 func reason(said string, err error) error {
 	for line := range strings.Lines(said) {
 		for _, severity := range []string{"FATAL:", "PANIC:", "ERROR:", "error:"} {
@@ -178,7 +182,8 @@ func (c *Cluster) lockDir(ctx context.Context, name string) (*os.File, error) {
 			return dir, nil
 		}
 		if due(&said) {
-			c.cfg.Logger.Warn("waiting for the PostgreSQL of an earlier relay to end", "component", "postgres", "folder", path)
+			c.cfg.Logger.Warn("waiting for the PostgreSQL of an earlier relay to end", "component", "postgres",
+				"folder", path)
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, errors.Join(fmt.Errorf("postgres: lock %s: %w", path, err), dir.Close())
@@ -186,7 +191,8 @@ func (c *Cluster) lockDir(ctx context.Context, name string) (*os.File, error) {
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("postgres: the server of an earlier relay still runs in %s: %w", path, ctx.Err()), dir.Close())
+			return nil, errors.Join(fmt.Errorf("postgres: the server of an earlier relay still runs in %s: %w", path,
+				ctx.Err()), dir.Close())
 		}
 	}
 }

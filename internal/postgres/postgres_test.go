@@ -117,7 +117,8 @@ func TestStopAndStartKeepsData(t *testing.T) {
 	cfg.Settings = nil
 	first := start(t, cfg)
 	mustExec(t, first.URL(), writeNote)
-	for name, want := range map[string]string{"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "listen_addresses": "", "max_connections": "20"} {
+	for name, want := range map[string]string{"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on",
+		"listen_addresses": "", "max_connections": "20"} {
 		if got := query[string](t, first.URL(), "SHOW "+name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
@@ -132,7 +133,8 @@ func TestStopAndStartKeepsData(t *testing.T) {
 	if got := query[string](t, second.URL(), readNote); got != "kept" {
 		t.Errorf("note is %q", got)
 	}
-	for _, dir := range []string{cfg.DataDir, filepath.Join(cfg.DataDir, "cluster"), filepath.Join(cfg.DataDir, "run")} {
+	for _, dir := range []string{cfg.DataDir, filepath.Join(cfg.DataDir, "cluster"),
+		filepath.Join(cfg.DataDir, "run")} {
 		if st, err := os.Stat(dir); err != nil || st.Mode().Perm() != 0o700 {
 			t.Errorf("%s: %v %v", filepath.Base(dir), st.Mode(), err)
 		}
@@ -154,7 +156,8 @@ func TestMissingPrograms(t *testing.T) {
 	cfg := config(filepath.Join(t.TempDir(), "data"))
 	cfg.BinDir = t.TempDir()
 	_, err := postgres.Start(t.Context(), cfg)
-	want := "postgres: " + cfg.BinDir + " does not hold the programs initdb and postgres: correct --postgres-bin (OBSCURA_POSTGRES_BIN), or leave it out"
+	want := "postgres: " + cfg.BinDir +
+		" does not hold the programs initdb and postgres: correct --postgres-bin (OBSCURA_POSTGRES_BIN), or leave it out"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
@@ -178,7 +181,8 @@ func TestForeignVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := postgres.Start(t.Context(), cfg)
-	if err == nil || !strings.HasPrefix(err.Error(), "postgres: the data was written by PostgreSQL 9 but only version ") {
+	if err == nil || !strings.HasPrefix(err.Error(),
+		"postgres: the data was written by PostgreSQL 9 but only version ") {
 		t.Errorf("got %v", err)
 	}
 }

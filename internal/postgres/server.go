@@ -37,7 +37,8 @@ func (c *Cluster) launch(ctx context.Context) error {
 		args = append(args, "-c", name+"="+settings[name])
 	}
 	// Not ctx: the server outlives the start.
-	c.cmd = c.programs.command(context.WithoutCancel(ctx), c.account, syscall.SIGINT, []*os.File{dir, c.run}, "postgres", args...)
+	c.cmd = c.programs.command(context.WithoutCancel(ctx), c.account, syscall.SIGINT, []*os.File{dir, c.run},
+		"postgres", args...)
 	// A backend that survives the server by a moment keeps the pipe of the log open.
 	c.cmd.WaitDelay = time.Second
 	started := make(chan error, 1)
@@ -81,7 +82,8 @@ func (c *Cluster) prepare(ctx context.Context) error {
 			return fmt.Errorf("postgres: the server refuses the relay: %s (SQLSTATE %s)", refusal.Message, refusal.Code)
 		}
 		if due(&said) {
-			c.cfg.Logger.Warn("waiting for the private PostgreSQL, which recovers from a crash or is slow to start", "component", "postgres", "error", err)
+			c.cfg.Logger.Warn("waiting for the private PostgreSQL, which recovers from a crash or is slow to start",
+				"component", "postgres", "error", err)
 		}
 		select {
 		case <-poll.C:
@@ -120,7 +122,8 @@ func (c *Cluster) settings() map[string]string {
 		"max_wal_senders":    "0",
 		"max_wal_size":       "4GB",
 		"checkpoint_timeout": "5min",
-		// What the log held leaves the folder: a segment that was kept for later would keep its bytes.
+		// What the log held leaves the folder: a segment that was kept for later would keep its
+		// bytes.
 		"min_wal_size":                 "32MB",
 		"wal_recycle":                  "off",
 		"wal_compression":              "on",

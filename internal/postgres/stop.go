@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// killAfter is how long the server has for an immediate shutdown. It gives its own children five seconds.
+// killAfter is how long the server has for an immediate shutdown. It gives its own children five
+// seconds.
 const killAfter = 7 * time.Second
 
 // Stop ends the connections, writes a checkpoint and stops the server. When ctx ends first the
@@ -52,6 +53,7 @@ func (c *Cluster) signal(sig syscall.Signal) {
 		return // it could not be started
 	}
 	if err := c.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		c.cfg.Logger.Warn("could not signal the private PostgreSQL; its end is waited for", "component", "postgres", "signal", sig.String(), "error", err)
+		c.cfg.Logger.Warn("could not signal the private PostgreSQL; its end is waited for", "component", "postgres",
+			"signal", sig.String(), "error", err)
 	}
 }

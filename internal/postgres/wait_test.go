@@ -41,7 +41,8 @@ func TestAnEarlierServerIsWaitedForAloud(t *testing.T) {
 		ended <- err
 	}()
 	line, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil || !strings.Contains(line, "level=WARN") || !strings.Contains(line, "waiting for the PostgreSQL of an earlier relay to end") {
+	if err != nil || !strings.Contains(line, "level=WARN") ||
+		!strings.Contains(line, "waiting for the PostgreSQL of an earlier relay to end") {
 		t.Errorf("%q, %v", line, err)
 	}
 	cancel()

@@ -84,17 +84,20 @@ func writeGoSigned(t *testing.T) {
 		id := prekeytest.NewIdentity()
 		ec, kyber := id.SignedPreKey(i), id.KyberPreKey(i)
 		file.Signatures = append(file.Signatures, goSignedSignature{
-			Name: fmt.Sprintf("signed by Go, %d", i), Identity: id.Public, Message: ec.PublicKey, Signature: ec.Signature})
+			Name: fmt.Sprintf("signed by Go, %d", i), Identity: id.Public, Message: ec.PublicKey,
+			Signature: ec.Signature})
 		if i < 4 {
 			file.Bundles = append(file.Bundles, goSignedBundle{
 				Identity: id.Public, PreKey: prekeytest.NewKeyPair().Public,
-				SignedPreKey: goSignedKey{ec.PublicKey, ec.Signature}, KyberPreKey: goSignedKey{kyber.PublicKey, kyber.Signature}})
+				SignedPreKey: goSignedKey{ec.PublicKey, ec.Signature},
+				KyberPreKey:  goSignedKey{kyber.PublicKey, kyber.Signature}})
 		}
 	}
 	for i := range 32 {
 		message := fmt.Appendf(nil, "mixed order %d", i)
 		file.Signatures = append(file.Signatures, mixedOrder("small order in R", message, false, true),
-			mixedOrder("small order in A", message, true, false), mixedOrder("small order in both", message, true, true))
+			mixedOrder("small order in A", message, true, false),
+			mixedOrder("small order in both", message, true, true))
 	}
 	b, err := json.MarshalIndent(file, "", " ")
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/push"
 )
 
-// apnsPayload is what an iPhone needs to wake an app at once, even one that was ended: an alert that the
-// app's notification service may replace. Its text is a key that the app translates.
+// apnsPayload is what an iPhone needs to wake an app at once, even one that was ended: an alert
+// that the app's notification service may replace. Its text is a key that the app translates.
 const apnsPayload = `{"aps":{"alert":{"loc-key":"NEW_MESSAGE"},"mutable-content":1,"sound":"default"},"type":"wake"}`
 
 // APNs is Apple's push service, by token. Make it with NewAPNs.
@@ -60,13 +60,16 @@ func NewAPNs(cfg APNsConfig) (*APNs, error) {
 		host = cfg.URL
 	}
 	return &APNs{topic: cfg.Topic, client: &apns2.Client{Host: host, Token: t,
-		HTTPClient: client(&http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}})}}, nil
+		HTTPClient: client(&http.Transport{Proxy: http.ProxyFromEnvironment,
+			TLSClientConfig: &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}})}}, nil
 }
 
 // Send implements push.Sender.
 func (a *APNs) Send(ctx context.Context, to push.Token) push.Result {
-	answer, err := a.client.PushWithContext(ctx, &apns2.Notification{DeviceToken: to.Address, Topic: a.topic, CollapseID: topic,
-		Expiration: time.Now().Add(lifetime), Priority: apns2.PriorityHigh, PushType: apns2.PushTypeAlert, Payload: apnsPayload})
+	answer, err := a.client.PushWithContext(ctx, &apns2.Notification{DeviceToken: to.Address, Topic: a.topic,
+		CollapseID: topic,
+		Expiration: time.Now().Add(lifetime), Priority: apns2.PriorityHigh, PushType: apns2.PushTypeAlert,
+		Payload: apnsPayload})
 	if err != nil {
 		return failed(err)
 	}
@@ -74,9 +77,11 @@ func (a *APNs) Send(ctx context.Context, to push.Token) push.Result {
 	switch {
 	case answer.Sent():
 		r.Outcome = push.Delivered
-	case answer.StatusCode == http.StatusGone, answer.Reason == apns2.ReasonBadDeviceToken, answer.Reason == apns2.ReasonDeviceTokenNotForTopic:
+	case answer.StatusCode == http.StatusGone, answer.Reason == apns2.ReasonBadDeviceToken,
+		answer.Reason == apns2.ReasonDeviceTokenNotForTopic:
 		r.Outcome = push.Invalid
-	case answer.StatusCode == http.StatusForbidden, answer.StatusCode == http.StatusTooManyRequests, answer.StatusCode >= 500:
+	case answer.StatusCode == http.StatusForbidden, answer.StatusCode == http.StatusTooManyRequests,
+		answer.StatusCode >= 500:
 		r.Outcome = push.Failed // 403: the provider token, the operator's to mend
 	}
 	return r

@@ -56,7 +56,8 @@ func NewFCM(cfg FCMConfig) (*FCM, error) {
 		KeyID      string `json:"private_key_id"`
 		TokenURI   string `json:"token_uri"`
 	}
-	if err := json.Unmarshal(cfg.Credentials, &account); err != nil || account.Project == "" || account.Email == "" || account.TokenURI == "" || !isRSAKey(account.PrivateKey) {
+	if err := json.Unmarshal(cfg.Credentials, &account); err != nil || account.Project == "" || account.Email == "" ||
+		account.TokenURI == "" || !isRSAKey(account.PrivateKey) {
 		return nil, ErrFCMCredentials
 	}
 	if cfg.URL == "" {
@@ -78,7 +79,8 @@ func (f *FCM) accessToken(ctx context.Context) (*oauth2.Token, error) {
 		return token, nil
 	}
 	fetched := f.fetching.DoChan("", func() (any, error) {
-		token, err := f.account.TokenSource(context.WithValue(context.Background(), oauth2.HTTPClient, f.client)).Token()
+		token, err := f.account.TokenSource(context.WithValue(context.Background(), oauth2.HTTPClient,
+			f.client)).Token()
 		if err == nil {
 			f.mu.Lock()
 			f.token = token

@@ -1,8 +1,9 @@
 // Package pushprovider hands wake-ups to FCM, to APNs and to the push services of Web Push.
 //
-// Invariants: every wake-up of a kind is the same, byte for byte before encryption and in length after
-// it; redirects are not followed, answers are read up to a bound, and nothing that leaves this package
-// holds a token, an endpoint, a key or what a service said. On failure it says whether to try again.
+// Invariants: every wake-up of a kind is the same, byte for byte before encryption and in length
+// after it; redirects are not followed, answers are read up to a bound, and nothing that leaves
+// this package holds a token, an endpoint, a key or what a service said. On failure it says whether
+// to try again.
 package pushprovider
 
 import (

@@ -29,14 +29,16 @@ const (
 )
 
 // webPush is a service, its provider, and a subscription.
-func webPush(t *testing.T, private bool) (*pushtest.WebPush, *pushprovider.WebPush, *pushtest.Subscription, push.Token) {
+func webPush(t *testing.T, private bool) (*pushtest.WebPush, *pushprovider.WebPush, *pushtest.Subscription,
+	push.Token) {
 	t.Helper()
 	service := pushtest.NewWebPush(t)
 	key, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := pushprovider.NewWebPush(pushprovider.WebPushConfig{Key: key, Contact: "mailto:push@example.org", PrivateNetworks: private, Roots: service.Roots})
+	out := pushprovider.NewWebPush(pushprovider.WebPushConfig{Key: key, Contact: "mailto:push@example.org",
+		PrivateNetworks: private, Roots: service.Roots})
 	t.Cleanup(out.Close)
 	sub := service.Subscribe(base64.RawURLEncoding.EncodeToString(key.PublicKey().Bytes()))
 	return service, out, sub, token(t, sub)
@@ -77,8 +79,9 @@ func apns(t *testing.T) (*pushtest.APNs, *pushprovider.APNs) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := pushprovider.NewAPNs(pushprovider.APNsConfig{Key: file, KeyID: pushtest.KeyID, TeamID: pushtest.TeamID, Topic: pushtest.Topic,
-		URL: service.URL, Roots: service.Roots})
+	out, err := pushprovider.NewAPNs(pushprovider.APNsConfig{Key: file, KeyID: pushtest.KeyID, TeamID: pushtest.TeamID,
+		Topic: pushtest.Topic,
+		URL:   service.URL, Roots: service.Roots})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +132,9 @@ func TestEveryWakeUpIsTheSame(t *testing.T) {
 
 func TestAnswersOfWebPush(t *testing.T) {
 	t.Parallel()
-	elsewhere := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
+	elsewhere := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("a redirect was followed")
+	}))
 	t.Cleanup(elsewhere.Close)
 	service, out, _, to := webPush(t, true)
 	for _, c := range []struct {
@@ -144,7 +149,8 @@ func TestAnswersOfWebPush(t *testing.T) {
 		{pushtest.Status(400), push.Rejected, 0},
 		{pushtest.Status(413), push.Rejected, 0},
 		{pushtest.Status(429, "Retry-After", "120"), push.Failed, 2 * time.Minute},
-		{pushtest.Status(503, "Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), push.Failed, time.Hour},
+		{pushtest.Status(503, "Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), push.Failed,
+			time.Hour},
 		{pushtest.Status(503, "Retry-After", "soon"), push.Failed, 0},
 		{pushtest.Status(307, "Location", elsewhere.URL), push.Rejected, 0},
 		{pushtest.Status(302, "Location", elsewhere.URL), push.Rejected, 0},
@@ -194,7 +200,8 @@ func TestAnswersOfFCM(t *testing.T) {
 	}{
 		{pushtest.JSON(404, `{"error":{"status":"NOT_FOUND","details":[{"@type":"`+fcmPath+`","errorCode":"UNREGISTERED"}]}}`), push.Invalid},
 		{pushtest.JSON(404, `{"error":{"status":"NOT_FOUND"}}`), push.Failed},
-		{pushtest.JSON(403, `{"error":{"details":[{"@type":"`+fcmPath+`","errorCode":"SENDER_ID_MISMATCH"}]}}`), push.Invalid},
+		{pushtest.JSON(403, `{"error":{"details":[{"@type":"`+fcmPath+`","errorCode":"SENDER_ID_MISMATCH"}]}}`),
+			push.Invalid},
 		{pushtest.JSON(403, `{"error":{"status":"PERMISSION_DENIED"}}`), push.Failed},
 		{pushtest.JSON(400, `{"error":{"details":[{"errorCode":"INVALID_ARGUMENT"},{"fieldViolations":[{"field":"message.token"}]}]}}`), push.Invalid},
 		{pushtest.JSON(400, `{"error":{"details":[{"errorCode":"INVALID_ARGUMENT"},{"fieldViolations":[{"field":"message.android.ttl"}]}]}}`), push.Rejected},
@@ -240,7 +247,8 @@ func TestAnswersOfAPNs(t *testing.T) {
 
 func TestFilesThatAreNotKeysAreRefused(t *testing.T) {
 	t.Parallel()
-	for _, file := range []string{"", "{", "{}", `{"project_id":"p","client_email":"c","token_uri":"u","private_key":"no key"}`} {
+	for _, file := range []string{"", "{", "{}",
+		`{"project_id":"p","client_email":"c","token_uri":"u","private_key":"no key"}`} {
 		if _, err := pushprovider.NewFCM(pushprovider.FCMConfig{Credentials: []byte(file)}); err == nil {
 			t.Errorf("%q is taken", file)
 		}

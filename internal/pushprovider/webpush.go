@@ -48,11 +48,13 @@ func NewWebPush(cfg WebPushConfig) *WebPush {
 	if !cfg.PrivateNetworks {
 		dialer.Control = push.PublicNetworks.Safe
 	}
-	// Without a proxy: it would be what the dialer looks at. Few connections a host: endpoints are anybody's.
+	// Without a proxy: it would be what the dialer looks at. Few connections a host: endpoints are
+	// anybody's.
 	w := &WebPush{client: client(&http.Transport{DialContext: dialer.DialContext, MaxConnsPerHost: 8, MaxIdleConns: 256,
 		TLSClientConfig: &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}})}
 	encode := base64.RawURLEncoding.EncodeToString
-	w.options = webpush.Options{HTTPClient: w.client, RecordSize: recordSize, TTL: int(lifetime.Seconds()), Urgency: webpush.UrgencyHigh, Topic: topic,
+	w.options = webpush.Options{HTTPClient: w.client, RecordSize: recordSize, TTL: int(lifetime.Seconds()),
+		Urgency: webpush.UrgencyHigh, Topic: topic,
 		Subscriber:     strings.TrimPrefix(cfg.Contact, "mailto:"), // the library puts it back
 		VAPIDPublicKey: encode(cfg.Key.PublicKey().Bytes()), VAPIDPrivateKey: encode(cfg.Key.Bytes())}
 	return w
@@ -61,8 +63,10 @@ func NewWebPush(cfg WebPushConfig) *WebPush {
 // Send implements push.Sender.
 func (w *WebPush) Send(ctx context.Context, to push.Token) push.Result {
 	options := w.options
-	response, err := webpush.SendNotificationWithContext(ctx, []byte(payload), &webpush.Subscription{Endpoint: to.Address,
-		Keys: webpush.Keys{P256dh: base64.RawURLEncoding.EncodeToString(to.P256dh), Auth: base64.RawURLEncoding.EncodeToString(to.Auth)}}, &options)
+	response, err := webpush.SendNotificationWithContext(ctx, []byte(payload),
+		&webpush.Subscription{Endpoint: to.Address,
+			Keys: webpush.Keys{P256dh: base64.RawURLEncoding.EncodeToString(to.P256dh),
+				Auth: base64.RawURLEncoding.EncodeToString(to.Auth)}}, &options)
 	if err != nil {
 		return failed(err)
 	}

@@ -7,15 +7,17 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// Whoever acts, holds: what a session asks to change is changed in a transaction that holds the row of the
-// session, so that a session that has ended changes nothing, on whatever node, and one that ends waits for
-// what it has begun. The three functions below are the only way to such a transaction.
+// Whoever acts, holds: what a session asks to change is changed in a transaction that holds the row
+// of the session, so that a session that has ended changes nothing, on whatever node, and one that
+// ends waits for what it has begun. The three functions below are the only way to such a
+// transaction.
 //
-// Locks are taken in this order, by everybody: user, sessions, stocks of keys, tokens of push, devices,
-// mailboxes, backups, usage. Those that end or make sessions hold the user first (ActAlone), so they follow
-// each other and each sees the sessions that the one before it has made.
+// Locks are taken in this order, by everybody: user, sessions, stocks of keys, tokens of push,
+// devices, mailboxes, backups, usage. Those that end or make sessions hold the user first
+// (ActAlone), so they follow each other and each sees the sessions that the one before it has made.
 
-// Act runs fn in one transaction on behalf of a session. Returns core.ErrUnauthorized when it has ended.
+// Act runs fn in one transaction on behalf of a session. Returns core.ErrUnauthorized when it has
+// ended.
 func (d *DB) Act(ctx context.Context, p core.Principal, fn func(tx db.DBTX) error) error {
 	return d.InTx(ctx, func(tx db.DBTX) error { return held(ctx, tx, p, fn) })
 }
@@ -25,8 +27,8 @@ func (d *DB) ActInPipeline(ctx context.Context, p core.Principal, fn func(tx db.
 	return d.InPipeline(ctx, func(tx db.DBTX) error { return held(ctx, tx, p, fn) })
 }
 
-// ActAlone is Act for what changes the user's set of devices, sessions or keys: no other such change, and
-// nothing else on behalf of this session, goes on beside it.
+// ActAlone is Act for what changes the user's set of devices, sessions or keys: no other such
+// change, and nothing else on behalf of this session, goes on beside it.
 func (d *DB) ActAlone(ctx context.Context, p core.Principal, fn func(tx db.DBTX) error) error {
 	return d.InTx(ctx, func(tx db.DBTX) error {
 		if _, err := Queries.LockUser(ctx, tx, p.User); err != nil {

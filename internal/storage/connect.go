@@ -19,9 +19,9 @@ import (
 // The setting that leads to the database, for sentences that say what to change.
 const setting = "--database-url (OBSCURA_DATABASE_URL)"
 
-// explain says why a connection cannot be had, and whether that stays so until somebody changes something.
-// It repeats what the server says to a connection before its first statement, which names users, databases
-// and settings; the password is taken out whatever it says.
+// explain says why a connection cannot be had, and whether that stays so until somebody changes
+// something. It repeats what the server says to a connection before its first statement, which
+// names users, databases and settings; the password is taken out whatever it says.
 func explain(err *pgconn.ConnectError) (reason string, final bool) {
 	var passing, refused []string
 	for _, one := range leaves(err.Unwrap()) {
@@ -84,7 +84,8 @@ func explainOne(err error, cfg *pgconn.Config) (text string, final bool) {
 		if mayBePlain(cfg) {
 			return "", false // the try without TLS tells
 		}
-		return fmt.Sprintf("%s: check sslmode and sslrootcert in %s, or the server's certificate", explainTLS(err), setting), true
+		return fmt.Sprintf("%s: check sslmode and sslrootcert in %s, or the server's certificate", explainTLS(err),
+			setting), true
 	case errors.As(err, &dns):
 		return fmt.Sprintf("the host name %q cannot be looked up now", dns.Name), false
 	case errors.As(err, &errno):
@@ -109,11 +110,13 @@ func explainRefusal(pg *pgconn.PgError) (text string, final bool) {
 		return advise("create the database, or change its name in")
 	case pg.Code == "42501":
 		return advise("grant the user CONNECT, or change the user or the database in")
-	case pg.Code == "08P01" && (strings.Contains(pg.Message, "no such") || strings.Contains(pg.Message, "auth")): // PgBouncer
+	// PgBouncer
+	case pg.Code == "08P01" && (strings.Contains(pg.Message, "no such") || strings.Contains(pg.Message, "auth")):
 		return advise("check the user, the password and the database in")
 	case strings.Contains(pg.Message, "startup parameter"):
 		return advise("a pooler refuses a setting that the relay needs: name PostgreSQL itself in")
-	case strings.HasPrefix(pg.Code, "42"), strings.HasPrefix(pg.Code, "22"), strings.HasPrefix(pg.Code, "0A"), pg.Code == "55000":
+	case strings.HasPrefix(pg.Code, "42"), strings.HasPrefix(pg.Code, "22"), strings.HasPrefix(pg.Code, "0A"),
+		pg.Code == "55000":
 		return advise("the server will not take such a connection: change")
 	default: // starting up, shutting down, too many connections
 		return said, false
@@ -126,7 +129,8 @@ const errNoTLS = "server refused TLS connection"
 func isTLS(err error) bool {
 	var alert tls.AlertError
 	var record tls.RecordHeaderError
-	return isCertificate(err) || errors.As(err, &alert) || errors.As(err, &record) || strings.Contains(err.Error(), errNoTLS)
+	return isCertificate(err) || errors.As(err, &alert) || errors.As(err, &record) ||
+		strings.Contains(err.Error(), errNoTLS)
 }
 
 func isCertificate(err error) bool {
@@ -134,7 +138,8 @@ func isCertificate(err error) bool {
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var invalid x509.CertificateInvalidError
-	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &invalid)
+	return errors.As(err, &verification) || errors.As(err, &authority) || errors.As(err, &host) ||
+		errors.As(err, &invalid)
 }
 
 func explainTLS(err error) string {
@@ -153,7 +158,9 @@ func explainTLS(err error) string {
 
 // mayBePlain reports whether a connection without TLS would do.
 func mayBePlain(cfg *pgconn.Config) bool {
-	return cfg.TLSConfig == nil || slices.ContainsFunc(cfg.Fallbacks, func(f *pgconn.FallbackConfig) bool { return f.TLSConfig == nil })
+	return cfg.TLSConfig == nil || slices.ContainsFunc(cfg.Fallbacks, func(f *pgconn.FallbackConfig) bool {
+		return f.TLSConfig == nil
+	})
 }
 
 // where names the addresses of a configuration.

@@ -71,7 +71,8 @@ func says(code, message string) func(net.Conn) {
 func await(t *testing.T, url string, timeout time.Duration) (log string, err error) {
 	t.Helper()
 	var out bytes.Buffer // AwaitReady logs from its own goroutine
-	d, err := storage.Open(t.Context(), url, storage.Options{MaxConns: 2, Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	d, err := storage.Open(t.Context(), url,
+		storage.Options{MaxConns: 2, Logger: slog.New(slog.NewTextHandler(&out, nil))})
 	if err != nil {
 		return "", err
 	}
@@ -84,24 +85,33 @@ func TestAPermanentRefusalEndsTheWaitAtOnce(t *testing.T) {
 	t.Parallel()
 	const change = "--database-url (OBSCURA_DATABASE_URL)"
 	for name, c := range map[string]struct{ code, message, want string }{
-		"password":           {"28P01", `password authentication failed for user "obscura"`, "check the user and the password in " + change},
-		"user":               {"28000", `role "obscura" does not exist`, "the server's pg_hba.conf, and the user in " + change},
-		"database":           {"3D000", `database "nowhere" does not exist`, "create the database, or change its name in " + change},
-		"privilege":          {"42501", `permission denied for database "x"`, "grant the user CONNECT"},
-		"pooler's parameter": {"08P01", "unsupported startup parameter: statement_timeout", "a pooler refuses a setting that the relay needs"},
-		"pooler's user":      {"08P01", "no such user: obscura", "check the user, the password and the database in " + change},
-		"parameter":          {"42704", `unrecognized configuration parameter "plan_cache_mode"`, "the server will not take such a connection"},
-		"template":           {"55000", `database "x" is not currently accepting connections`, "the server will not take such a connection"},
-		"repeated password":  {"28P01", "no " + hunter, "check the user and the password in"},
+		"password": {"28P01", `password authentication failed for user "obscura"`,
+			"check the user and the password in " + change},
+		"user": {"28000", `role "obscura" does not exist`,
+			"the server's pg_hba.conf, and the user in " + change},
+		"database": {"3D000", `database "nowhere" does not exist`,
+			"create the database, or change its name in " + change},
+		"privilege": {"42501", `permission denied for database "x"`, "grant the user CONNECT"},
+		"pooler's parameter": {"08P01", "unsupported startup parameter: statement_timeout",
+			"a pooler refuses a setting that the relay needs"},
+		"pooler's user": {"08P01", "no such user: obscura",
+			"check the user, the password and the database in " + change},
+		"parameter": {"42704", `unrecognized configuration parameter "plan_cache_mode"`,
+			"the server will not take such a connection"},
+		"template": {"55000", `database "x" is not currently accepting connections`,
+			"the server will not take such a connection"},
+		"repeated password": {"28P01", "no " + hunter, "check the user and the password in"},
 	} {
 		address := refusing(t, says(c.code, c.message))
 		began := time.Now()
 		log, err := await(t, "postgres://obscura:"+hunter+"@"+address+"/nowhere", time.Minute)
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), address) ||
-			!strings.Contains(err.Error(), strings.ReplaceAll(c.message, hunter, "…")) || !strings.Contains(err.Error(), "(SQLSTATE "+c.code+")") {
+			!strings.Contains(err.Error(), strings.ReplaceAll(c.message, hunter, "…")) ||
+			!strings.Contains(err.Error(), "(SQLSTATE "+c.code+")") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err != nil && strings.Contains(err.Error(), hunter) || strings.Contains(log, "WARN") || time.Since(began) > 20*time.Second {
+		if err != nil && strings.Contains(err.Error(), hunter) || strings.Contains(log, "WARN") ||
+			time.Since(began) > 20*time.Second {
 			t.Errorf("%s: after %v: %v %s", name, time.Since(began), err, log)
 		}
 	}
@@ -113,23 +123,33 @@ func TestAPassingRefusalIsWaitedForAndSaid(t *testing.T) {
 		answer func(net.Conn)
 		want   string
 	}{
-		"starting":             {says("57P03", "the database system is starting up"), "the database system is starting up (SQLSTATE 57P03)"},
-		"too many connections": {says("53300", "sorry, too many clients already"), "too many clients already (SQLSTATE 53300)"},
-		"pooler's server":      {says("08P01", "server login has been failing, try again later (server_login_retry)"), "server login has been failing"},
-		"no PostgreSQL":        {func(conn net.Conn) { _, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n") }, "without an answer that PostgreSQL would give"},
-		"hung up":              {func(conn net.Conn) { _, _ = conn.Read(make([]byte, 1<<10)) }, "without an answer that PostgreSQL would give"},
+		"starting": {says("57P03", "the database system is starting up"),
+			"the database system is starting up (SQLSTATE 57P03)"},
+		"too many connections": {says("53300", "sorry, too many clients already"),
+			"too many clients already (SQLSTATE 53300)"},
+		"pooler's server": {says("08P01", "server login has been failing, try again later (server_login_retry)"),
+			"server login has been failing"},
+		"no PostgreSQL": {func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
+		}, "without an answer that PostgreSQL would give"},
+		"hung up": {func(conn net.Conn) {
+			_, _ = conn.Read(make([]byte, 1<<10))
+		}, "without an answer that PostgreSQL would give"},
 	} {
 		address := refusing(t, c.answer)
 		log, err := await(t, "postgres://obscura:"+hunter+"@"+address+"/nowhere", 500*time.Millisecond)
-		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "was not ready within 500ms: PostgreSQL at "+address) {
+		if err == nil || !strings.Contains(err.Error(), c.want) ||
+			!strings.Contains(err.Error(), "was not ready within 500ms: PostgreSQL at "+address) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if !strings.Contains(log, "level=WARN") || !strings.Contains(log, "waiting for the database") || !strings.Contains(log, c.want) || strings.Contains(log, hunter) {
+		if !strings.Contains(log, "level=WARN") || !strings.Contains(log, "waiting for the database") ||
+			!strings.Contains(log, c.want) || strings.Contains(log, hunter) {
 			t.Errorf("%s: the log: %s", name, log)
 		}
 	}
 	log, err := await(t, "postgres://obscura:"+hunter+"@127.0.0.1:1/nowhere", 300*time.Millisecond)
-	if err == nil || !strings.Contains(err.Error(), "PostgreSQL at 127.0.0.1:1: connection refused") || !strings.Contains(log, "connection refused") {
+	if err == nil || !strings.Contains(err.Error(), "PostgreSQL at 127.0.0.1:1: connection refused") ||
+		!strings.Contains(log, "connection refused") {
 		t.Errorf("%v: %s", err, log)
 	}
 }
@@ -193,20 +213,29 @@ func TestAnUnknownHostAndBadTLSEndTheWaitAtOnce(t *testing.T) {
 func TestABadURLSaysWhatIsWrongWithIt(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]string{
-		"mysql://u:" + hunter + "@h/d":                                             "it must look like postgres://user@host/database",
-		"host=h " + hunter:                                                         "it must look like postgres://user@host/database",
-		"postgres://u:" + hunter + "@h:99999/d":                                    "its port must be a number from 1 to 65535",
-		"postgres://u:" + hunter + "/x@h/d":                                        "write @ : / ? # % as %40 %3A %2F %3F %23 %25",
-		"postgres://u:" + hunter + "%zz@h/d":                                       "in its password, write @ : / ? # % and spaces as",
-		"postgres://u:" + hunter + "@h/d?sslmode=bogus":                            "its sslmode must be disable, allow, prefer",
-		"postgres://u:" + hunter + "@h/d?sslmode=verify-full&sslrootcert=/nowhere": "the file /nowhere, which it names, cannot be read: no such file",
-		"postgres://u:" + hunter + "@h/d?sslcert=/nowhere":                         "sslcert and sslkey must name files",
-		"postgres://u:" + hunter + "@h/d?connect_timeout=abc":                      "its connect_timeout, or PGCONNECT_TIMEOUT in the environment",
-		"postgres://u:" + hunter + "@h/d?target_session_attrs=x":                   "PGTARGETSESSIONATTRS",
-		"postgres://u:" + hunter + "@h/d?service=x&servicefile=/nowhere":           "PGSERVICE",
+		"mysql://u:" + hunter +
+			"@h/d": "it must look like postgres://user@host/database",
+		"host=h " + hunter: "it must look like postgres://user@host/database",
+		"postgres://u:" + hunter +
+			"@h:99999/d": "its port must be a number from 1 to 65535",
+		"postgres://u:" + hunter +
+			"/x@h/d": "write @ : / ? # % as %40 %3A %2F %3F %23 %25",
+		"postgres://u:" + hunter +
+			"%zz@h/d": "in its password, write @ : / ? # % and spaces as",
+		"postgres://u:" + hunter +
+			"@h/d?sslmode=bogus": "its sslmode must be disable, allow, prefer",
+		"postgres://u:" + hunter +
+			"@h/d?sslmode=verify-full&sslrootcert=/nowhere": "the file /nowhere, which it names, cannot be read: no such file",
+		"postgres://u:" + hunter +
+			"@h/d?sslcert=/nowhere": "sslcert and sslkey must name files",
+		"postgres://u:" + hunter +
+			"@h/d?connect_timeout=abc": "its connect_timeout, or PGCONNECT_TIMEOUT in the environment",
+		"postgres://u:" + hunter + "@h/d?target_session_attrs=x":         "PGTARGETSESSIONATTRS",
+		"postgres://u:" + hunter + "@h/d?service=x&servicefile=/nowhere": "PGSERVICE",
 	} {
 		_, err := storage.Open(t.Context(), address, storage.Options{MaxConns: 4})
-		if err == nil || !strings.HasPrefix(err.Error(), "the database URL is not valid: ") || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), hunter) {
+		if err == nil || !strings.HasPrefix(err.Error(), "the database URL is not valid: ") ||
+			!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), hunter) {
 			t.Errorf("%s: %v, want %s", address, err, want)
 		}
 	}
@@ -217,7 +246,9 @@ func TestARealServersRefusalsAreFinal(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	hba := filepath.Join(folder, "hba")
-	if err := os.WriteFile(hba, []byte("local all obscura trust\nlocal all stranger reject\nlocal all all scram-sha-256\n"), 0o644); err != nil {
+	if err := os.WriteFile(hba,
+		[]byte("local all obscura trust\nlocal all stranger reject\nlocal all all scram-sha-256\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	for dir := folder; dir != os.TempDir(); dir = filepath.Dir(dir) {
@@ -234,7 +265,8 @@ func TestARealServersRefusalsAreFinal(t *testing.T) {
 	}
 	defer func() { _ = cluster.Stop(ctx) }()
 	owner := open(t, cluster.URL())
-	for _, sql := range []string{"CREATE ROLE guest LOGIN PASSWORD '" + hunter + "'", "CREATE DATABASE closed", "REVOKE CONNECT ON DATABASE closed FROM PUBLIC"} {
+	for _, sql := range []string{"CREATE ROLE guest LOGIN PASSWORD '" + hunter + "'", "CREATE DATABASE closed",
+		"REVOKE CONNECT ON DATABASE closed FROM PUBLIC"} {
 		if _, err := owner.Pool().Exec(ctx, sql); err != nil {
 			t.Fatal(err)
 		}
@@ -248,9 +280,13 @@ func TestARealServersRefusalsAreFinal(t *testing.T) {
 		t.Errorf("the right password: %v", err)
 	}
 	wrong := strings.Replace(address("guest", "obscura"), hunter, hunter+"x", 1)
-	for url, state := range map[string]string{wrong: "28P01", address("nobody_here", "obscura"): "28P01", address("stranger", "obscura"): "28000",
-		address("guest", "nowhere"): "3D000", address("guest", "closed"): "42501", address("obscura", "nowhere"): "3D000"} {
-		if log, err := await(t, url, time.Minute); err == nil || !strings.Contains(err.Error(), "(SQLSTATE "+state+")") || strings.Contains(err.Error(), hunter) || strings.Contains(log, "WARN") {
+	for url, state := range map[string]string{wrong: "28P01", address("nobody_here", "obscura"): "28P01",
+		address("stranger", "obscura"): "28000",
+		address("guest", "nowhere"):    "3D000", address("guest", "closed"): "42501",
+		address("obscura", "nowhere"): "3D000"} {
+		if log, err := await(t, url, time.Minute); err == nil ||
+			!strings.Contains(err.Error(), "(SQLSTATE "+state+")") || strings.Contains(err.Error(), hunter) ||
+			strings.Contains(log, "WARN") {
 			t.Errorf("%s: %v: %s", state, err, log)
 		}
 	}
@@ -258,7 +294,8 @@ func TestARealServersRefusalsAreFinal(t *testing.T) {
 	guest := open(t, address("guest", "obscura"))
 	err = guest.Migrate(ctx)
 	const want = `the user "guest" must own the database "obscura" and what is in it`
-	if err == nil || !strings.Contains(err.Error(), "permission denied for schema public") || !strings.Contains(err.Error(), want) {
+	if err == nil || !strings.Contains(err.Error(), "permission denied for schema public") ||
+		!strings.Contains(err.Error(), want) {
 		t.Errorf("%v", err)
 	}
 }

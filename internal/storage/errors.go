@@ -79,8 +79,8 @@ func unavailable(err error) bool {
 		strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "closed pool")
 }
 
-// Redact drops what a server error may repeat of the data, for PostgreSQL puts values into messages and
-// details, and keeps why a connection cannot be had.
+// Redact drops what a server error may repeat of the data, for PostgreSQL puts values into messages
+// and details, and keeps why a connection cannot be had.
 func Redact(err error) error {
 	var pg *pgconn.PgError
 	var connect *pgconn.ConnectError
@@ -97,9 +97,12 @@ func Redact(err error) error {
 
 // conditions are the states that an operator can do something about, in PostgreSQL's words.
 var conditions = map[string]string{
-	"25006": "read-only transaction", "42501": "insufficient privilege", "42P01": "undefined table", "42703": "undefined column",
-	"53100": "disk full", "53200": "out of memory", "53300": "too many connections", "55P03": "lock timeout", "57014": "statement timeout",
-	"57P01": "server is shutting down", "57P03": "server is starting up", "58030": "I/O error", "XX001": "data corrupted", "XX002": "index corrupted",
+	"25006": "read-only transaction", "42501": "insufficient privilege", "42P01": "undefined table",
+	"42703": "undefined column",
+	"53100": "disk full", "53200": "out of memory", "53300": "too many connections", "55P03": "lock timeout",
+	"57014": "statement timeout",
+	"57P01": "server is shutting down", "57P03": "server is starting up", "58030": "I/O error",
+	"XX001": "data corrupted", "XX002": "index corrupted",
 }
 
 // describe names a server's error without its message, which may hold values.

@@ -1,7 +1,7 @@
 package storage
 
-// The advisory locks, in one list so that no two are the same. Nodes of another version may run beside this
-// one: new ones come last, and a number is not used again.
+// The advisory locks, in one list so that no two are the same. Nodes of another version may run
+// beside this one: new ones come last, and a number is not used again.
 const (
 	// LockSigningKeys is held by whoever looks for a new signing key or makes one.
 	LockSigningKeys int64 = 0x0b5c07a1 + iota
@@ -13,6 +13,7 @@ const (
 	LockVacuum
 	// LockVapidKey is held by whoever starts and reads or makes the VAPID key.
 	LockVapidKey
-	// LockWalk is held by the one node that looks through the blob store, for as long as that takes.
+	// LockWalk is held by the one node that looks through the blob store, for as long as that
+	// takes.
 	LockWalk
 )

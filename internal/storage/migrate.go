@@ -27,7 +27,8 @@ func (d *DB) Migrate(ctx context.Context) error {
 	})
 }
 
-// explainMigration says why the schema cannot be changed: what the server says about tables, not about rows.
+// explainMigration says why the schema cannot be changed: what the server says about tables, not
+// about rows.
 func (d *DB) explainMigration(err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
@@ -40,7 +41,8 @@ func (d *DB) explainMigration(err error) error {
 	}
 	if pg.Code == "42501" {
 		cfg := d.pool.Config().ConnConfig
-		return fmt.Errorf("%s: %s: the user %q must own the database %q and what is in it, or name another user in %s", text, pg.Message, cfg.User, cfg.Database, setting)
+		return fmt.Errorf("%s: %s: the user %q must own the database %q and what is in it, or name another user in %s",
+			text, pg.Message, cfg.User, cfg.Database, setting)
 	}
 	return errors.New("database: " + text)
 }
@@ -91,11 +93,13 @@ func (d *DB) withProvider(fn func(*goose.Provider) error) error {
 	if err != nil {
 		return err
 	}
-	// Connections of its own: a migration of a large table takes its time, and may be planned otherwise.
+	// Connections of its own: a migration of a large table takes its time, and may be planned
+	// otherwise.
 	cfg := d.pool.Config().ConnConfig
 	pin(cfg, "obscura", map[string]string{"statement_timeout": "0", "search_path": d.path})
 	sqlDB := stdlib.OpenDB(*cfg)
-	provider, err := goose.NewProvider(database.DialectPostgres, sqlDB, schema.FS, goose.WithSessionLocker(loudLocker{locker, d.logger}))
+	provider, err := goose.NewProvider(database.DialectPostgres, sqlDB, schema.FS,
+		goose.WithSessionLocker(loudLocker{locker, d.logger}))
 	if err != nil {
 		return errors.Join(err, sqlDB.Close())
 	}
@@ -111,8 +115,8 @@ func (d *DB) Ready(ctx context.Context) error {
 // sayEvery is how often it is said what is waited for.
 const sayEvery = 3 * time.Second
 
-// AwaitReady waits until the database answers, at most for the given time. It says what it waits for, and
-// does not wait when the server refuses for a reason that will not pass.
+// AwaitReady waits until the database answers, at most for the given time. It says what it waits
+// for, and does not wait when the server refuses for a reason that will not pass.
 func (d *DB) AwaitReady(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

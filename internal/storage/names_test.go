@@ -108,7 +108,8 @@ func TestNamesThatDifferInCaseStopTheMigration(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "Some users have names that differ in nothing but case.") {
 		t.Fatalf("got %v", err)
 	}
-	if _, err := w.conn.Exec(t.Context(), "UPDATE users SET username = 'iris_y' WHERE username = 'iris_x'"); err != nil {
+	if _, err := w.conn.Exec(t.Context(),
+		"UPDATE users SET username = 'iris_y' WHERE username = 'iris_x'"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.up.UpTo(t.Context(), beforeNames+1); err != nil {

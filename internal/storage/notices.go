@@ -13,7 +13,8 @@ type Notices []core.Notice
 // Notify has the other nodes hear of them when tx is committed.
 func (n Notices) Notify(ctx context.Context, tx db.DBTX) error {
 	for _, notice := range n {
-		if err := Queries.Notify(ctx, tx, db.NotifyParams{Channel: core.NoticeChannel, Payloads: notice.Payloads()}); err != nil {
+		if err := Queries.Notify(ctx, tx,
+			db.NotifyParams{Channel: core.NoticeChannel, Payloads: notice.Payloads()}); err != nil {
 			return err
 		}
 	}

@@ -12,8 +12,8 @@ import (
 )
 
 // InPipeline is InTx with fewer round trips, for transactions that thousands of requests wait for.
-// Statements without a result do not wait for their answer: they travel with the next query, and the
-// last ones with the COMMIT, so their errors come from there and their command tags are empty.
+// Statements without a result do not wait for their answer: they travel with the next query, and
+// the last ones with the COMMIT, so their errors come from there and their command tags are empty.
 func (d *DB) InPipeline(ctx context.Context, fn func(tx db.DBTX) error) error {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {

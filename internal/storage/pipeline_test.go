@@ -74,8 +74,8 @@ func TestAPipelineIsOneTransaction(t *testing.T) {
 	}
 }
 
-// TestAFailedPipelineChangesNothing fails in every place where a pipeline can, on one connection, which
-// must be good for the next one.
+// TestAFailedPipelineChangesNothing fails in every place where a pipeline can, on one connection,
+// which must be good for the next one.
 func TestAFailedPipelineChangesNothing(t *testing.T) {
 	t.Parallel()
 	d := pipelines(t)

@@ -13,9 +13,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// settings are those of a session that the relay relies on. Each can come from the server, the role, the
-// database or the environment, so each session sets them itself. It does so after it has connected: a
-// pooler refuses them as parameters of the connection.
+// settings are those of a session that the relay relies on. Each can come from the server, the
+// role, the database or the environment, so each session sets them itself. It does so after it has
+// connected: a pooler refuses them as parameters of the connection.
 //
 // Whether transactions may write is not among them: an operator stops writes by that.
 var settings = map[string]string{
@@ -43,16 +43,16 @@ var settings = map[string]string{
 // defaultPath is where the tables are, unless the URL says search_path=….
 const defaultPath = `"$user", public`
 
-// planning is for the pools. Every statement of ours walks along keys. A plan that reads a table, or joins by
-// hashing it, was made on the statistics of a queue that has filled since. And one plan serves every
-// execution: planning each anew took twice as long as executing it.
+// planning is for the pools. Every statement of ours walks along keys. A plan that reads a table,
+// or joins by hashing it, was made on the statistics of a queue that has filled since. And one plan
+// serves every execution: planning each anew took twice as long as executing it.
 var planning = map[string]string{
 	"enable_seqscan":   "off",
 	"enable_hashjoin":  "off",
 	"enable_mergejoin": "off",
 	"plan_cache_mode":  "force_generic_plan",
-	// A plan that has to read a table counts as very dear then, and what is dear is compiled, for seconds,
-	// and given to several processes. Nothing of ours takes long enough for that.
+	// A plan that has to read a table counts as very dear then, and what is dear is compiled, for
+	// seconds, and given to several processes. Nothing of ours takes long enough for that.
 	"jit":                             "off",
 	"max_parallel_workers_per_gather": "0",
 }
@@ -67,8 +67,8 @@ func ListenConfig(url, application string) (*pgx.ConnConfig, error) {
 	return cfg, nil
 }
 
-// pin makes sessions of a configuration set what we rely on, and more or something else in place of it. It
-// returns where they look for tables.
+// pin makes sessions of a configuration set what we rely on, and more or something else in place of
+// it. It returns where they look for tables.
 func pin(cfg *pgx.ConnConfig, application string, more map[string]string) (path string) {
 	all := maps.Clone(settings)
 	if path := cfg.RuntimeParams["search_path"]; path != "" {
@@ -82,8 +82,8 @@ func pin(cfg *pgx.ConnConfig, application string, more map[string]string) (path 
 	return all["search_path"]
 }
 
-// set takes one round trip. Settings that this version of PostgreSQL does not have are left out, and commits
-// that wait for more than the disk here, for a standby perhaps, go on doing so.
+// set takes one round trip. Settings that this version of PostgreSQL does not have are left out,
+// and commits that wait for more than the disk here, for a standby perhaps, go on doing so.
 func set(ctx context.Context, conn *pgconn.PgConn, all map[string]string) error {
 	var rows []string
 	var values [][]byte
@@ -91,7 +91,8 @@ func set(ctx context.Context, conn *pgconn.PgConn, all map[string]string) error 
 		values = append(values, []byte(name), []byte(all[name]))
 		rows = append(rows, "($"+strconv.Itoa(len(values)-1)+"::text, $"+strconv.Itoa(len(values))+"::text)")
 	}
-	sql := "SELECT set_config(name, value, false) FROM (VALUES " + strings.Join(rows, ", ") + ") AS ours (name, value)" +
+	sql := "SELECT set_config(name, value, false) FROM (VALUES " + strings.Join(rows,
+		", ") + ") AS ours (name, value)" +
 		" WHERE current_setting(name, true) IS NOT NULL" +
 		" AND (name <> 'synchronous_commit' OR value = 'off' OR current_setting(name) = 'off')"
 	return conn.ExecParams(ctx, sql, values, nil, nil, nil).Read().Err
@@ -114,8 +115,9 @@ func (d *DB) checkEncoding(ctx context.Context) error {
 // refresh is the least time between two renewals of a pool.
 const refresh = time.Second
 
-// renew ends the sessions of the pool as they become idle, since a session keeps what it was told when it
-// began: that it may not write, or that it speaks to a standby. So writes go on as soon as they may.
+// renew ends the sessions of the pool as they become idle, since a session keeps what it was told
+// when it began: that it may not write, or that it speaks to a standby. So writes go on as soon as
+// they may.
 func (d *DB) renew() {
 	last, now := d.renewed.Load(), time.Now().UnixNano()
 	if now-last > int64(refresh) && d.renewed.CompareAndSwap(last, now) {

@@ -17,18 +17,25 @@ import (
 
 // inherited are settings of a database that nobody would choose for a relay.
 var inherited = map[string]string{
-	"client_encoding": "LATIN1", "default_transaction_isolation": "serializable", "default_transaction_deferrable": "on", "search_path": "elsewhere",
-	"synchronous_commit": "off", "bytea_output": "escape", "DateStyle": "German, DMY", "IntervalStyle": "sql_standard", "TimeZone": "Asia/Tokyo",
-	"standard_conforming_strings": "off", "array_nulls": "off", "transform_null_equals": "on", "statement_timeout": "1s", "lock_timeout": "1ms",
-	"idle_in_transaction_session_timeout": "1s", "idle_session_timeout": "1s", "enable_seqscan": "on", "plan_cache_mode": "force_custom_plan",
-	"jit": "on", "max_parallel_workers_per_gather": "2",
+	"client_encoding": "LATIN1", "default_transaction_isolation": "serializable",
+	"default_transaction_deferrable": "on", "search_path": "elsewhere",
+	"synchronous_commit": "off", "bytea_output": "escape", "DateStyle": "German, DMY", "IntervalStyle": "sql_standard",
+	"TimeZone":                    "Asia/Tokyo",
+	"standard_conforming_strings": "off", "array_nulls": "off", "transform_null_equals": "on",
+	"statement_timeout": "1s", "lock_timeout": "1ms",
+	"idle_in_transaction_session_timeout": "1s", "idle_session_timeout": "1s", "enable_seqscan": "on",
+	"plan_cache_mode": "force_custom_plan",
+	"jit":             "on", "max_parallel_workers_per_gather": "2",
 }
 
 // ours are the same, as every session of the relay has them.
 var ours = map[string]string{
-	"client_encoding": "UTF8", "default_transaction_isolation": "read committed", "default_transaction_deferrable": "off", "search_path": `"$user", public`,
-	"synchronous_commit": "on", "bytea_output": "hex", "DateStyle": "ISO, MDY", "IntervalStyle": "postgres", "TimeZone": "UTC",
-	"standard_conforming_strings": "on", "array_nulls": "on", "transform_null_equals": "off", "statement_timeout": "10s", "lock_timeout": "5s",
+	"client_encoding": "UTF8", "default_transaction_isolation": "read committed",
+	"default_transaction_deferrable": "off", "search_path": `"$user", public`,
+	"synchronous_commit": "on", "bytea_output": "hex", "DateStyle": "ISO, MDY", "IntervalStyle": "postgres",
+	"TimeZone":                    "UTC",
+	"standard_conforming_strings": "on", "array_nulls": "on", "transform_null_equals": "off",
+	"statement_timeout": "10s", "lock_timeout": "5s",
 	"idle_in_transaction_session_timeout": "15s", "idle_session_timeout": "0",
 }
 
@@ -79,8 +86,9 @@ func TestSettingsOfTheDatabaseAreNotInherited(t *testing.T) {
 		t.Fatal(err)
 	}
 	hasSettings(t, "the pool", d.Pool(), ours)
-	hasSettings(t, "the pool", d.Pool(), map[string]string{"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan",
-		"jit": "off", "max_parallel_workers_per_gather": "0", "application_name": "obscura"})
+	hasSettings(t, "the pool", d.Pool(),
+		map[string]string{"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan",
+			"jit": "off", "max_parallel_workers_per_gather": "0", "application_name": "obscura"})
 	if err := d.Migrate(t.Context()); err != nil {
 		t.Error("the migrations: ", err)
 	}
@@ -124,7 +132,8 @@ func TestSettingsThatTheOperatorMeansAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	var where string
-	if err := d.Pool().QueryRow(t.Context(), "SELECT schemaname FROM pg_tables WHERE tablename = 'users'").Scan(&where); err != nil || where != "relay" {
+	if err := d.Pool().QueryRow(t.Context(),
+		"SELECT schemaname FROM pg_tables WHERE tablename = 'users'").Scan(&where); err != nil || where != "relay" {
 		t.Errorf("the tables are in %q: %v", where, err)
 	}
 }
@@ -137,7 +146,9 @@ func TestEncodingsThatCannotKeepEveryTextAreRefused(t *testing.T) {
 		switch {
 		case ok && err != nil:
 			t.Errorf("%s: %v", encoding, err)
-		case !ok && (err == nil || !strings.HasPrefix(err.Error(), "the database has the encoding "+encoding+", which cannot keep every text: make one with ")):
+		case !ok && (err == nil ||
+			!strings.HasPrefix(err.Error(),
+				"the database has the encoding "+encoding+", which cannot keep every text: make one with ")):
 			t.Errorf("%s: %v", encoding, err)
 		}
 	}
@@ -165,7 +176,8 @@ func TestADatabaseMayBecomeReadOnlyAndBack(t *testing.T) {
 	}
 	defer admin.Close(context.Background())
 	name := pgx.Identifier{admin.Config().Database}.Sanitize()
-	for _, sql := range []string{"SET default_transaction_read_only = off", "ALTER DATABASE " + name + " SET default_transaction_read_only = off"} {
+	for _, sql := range []string{"SET default_transaction_read_only = off",
+		"ALTER DATABASE " + name + " SET default_transaction_read_only = off"} {
 		if _, err := admin.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
 		}

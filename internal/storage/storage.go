@@ -1,9 +1,10 @@
-// Package storage is the door to PostgreSQL: the pool, transactions, the migration check, and the one
-// place that knows the driver's errors.
+// Package storage is the door to PostgreSQL: the pool, transactions, the migration check, and the
+// one place that knows the driver's errors.
 //
 // Invariants: an error that leaves this package is either a *core.Error or internal; the use case
-// that calls InTx owns the transaction. On failure nothing of a transaction is kept. A database that
-// is away, restarting or overloaded is core.Unavailable, so that callers hear 503 and try again.
+// that calls InTx owns the transaction. On failure nothing of a transaction is kept. A database
+// that is away, restarting or overloaded is core.Unavailable, so that callers hear 503 and try
+// again.
 package storage
 
 import (
@@ -37,8 +38,8 @@ var Queries = db.New()
 type Options struct {
 	// MaxConns bounds the pool.
 	MaxConns int32
-	// AsyncCommit lets commits return before they reach the disk. For acknowledgements only: one that
-	// is lost with the database is an envelope delivered twice, never one lost.
+	// AsyncCommit lets commits return before they reach the disk. For acknowledgements only: one
+	// that is lost with the database is an envelope delivered twice, never one lost.
 	AsyncCommit bool
 	// Logger hears what is waited for and which statements fail. Default: nobody does.
 	Logger *slog.Logger
@@ -103,8 +104,8 @@ func (d *DB) Do(ctx context.Context, fn func(conn db.DBTX) error) error {
 	return classify(ctx, fn(d.pool))
 }
 
-// WithLock runs fn while this node holds an advisory lock, and reports false without running it when
-// another node does. The lock goes with its connection: fn must bear that another node begins.
+// WithLock runs fn while this node holds an advisory lock, and reports false without running it
+// when another node does. The lock goes with its connection: fn must bear that another node begins.
 func (d *DB) WithLock(ctx context.Context, key int64, fn func() error) (ran bool, err error) {
 	err = d.InTx(ctx, func(tx db.DBTX) error {
 		if ran, err = Queries.TryLock(ctx, tx, key); err != nil || !ran {
@@ -118,8 +119,8 @@ func (d *DB) WithLock(ctx context.Context, key int64, fn func() error) (ran bool
 	return ran, err
 }
 
-// Vacuum makes room in the tables that fill and empty all the time. It uses a connection of its own,
-// without a timeout, and skips tables that are being vacuumed.
+// Vacuum makes room in the tables that fill and empty all the time. It uses a connection of its
+// own, without a timeout, and skips tables that are being vacuumed.
 func (d *DB) Vacuum(ctx context.Context) error {
 	pooled, err := d.pool.Acquire(ctx)
 	if err != nil {
@@ -127,7 +128,8 @@ func (d *DB) Vacuum(ctx context.Context) error {
 	}
 	conn := pooled.Hijack()
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	for _, step := range []func(context.Context, db.DBTX) error{Queries.NoTimeout, Queries.VacuumMailboxes, Queries.VacuumKeys} {
+	for _, step := range []func(context.Context, db.DBTX) error{Queries.NoTimeout, Queries.VacuumMailboxes,
+		Queries.VacuumKeys} {
 		if err := step(ctx, conn); err != nil {
 			return classify(ctx, err)
 		}

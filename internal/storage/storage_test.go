@@ -38,11 +38,14 @@ func TestADriversErrorIsTurnedIntoOurs(t *testing.T) {
 	t.Parallel()
 	d := open(t, testdb.NewURL(t))
 	raise := func(code string) string {
-		return "DO $$ BEGIN RAISE EXCEPTION 'a secret message' USING ERRCODE = '" + code + "', DETAIL = 'a secret detail'; END $$"
+		return "DO $$ BEGIN RAISE EXCEPTION 'a secret message' USING ERRCODE = '" + code +
+			"', DETAIL = 'a secret detail'; END $$"
 	}
 	for code, kind := range map[string]core.Kind{
-		"08006": core.Unavailable, "53100": core.Unavailable, "53300": core.Unavailable, "57P01": core.Unavailable, "57P02": core.Unavailable,
-		"57P03": core.Unavailable, "57014": core.Unavailable, "55P03": core.Unavailable, "40001": core.Unavailable, "40P01": core.Unavailable,
+		"08006": core.Unavailable, "53100": core.Unavailable, "53300": core.Unavailable, "57P01": core.Unavailable,
+		"57P02": core.Unavailable,
+		"57P03": core.Unavailable, "57014": core.Unavailable, "55P03": core.Unavailable, "40001": core.Unavailable,
+		"40P01": core.Unavailable,
 		"25006": core.Unavailable, "22021": core.Invalid, "23505": 0, "42P01": 0, "22012": 0, "XX000": 0,
 	} {
 		err := exec(t.Context(), d, raise(code))
@@ -88,7 +91,8 @@ func TestADatabaseThatIsAwayIsUnavailable(t *testing.T) {
 		t.Errorf("a closed pool: %v", err)
 	}
 	_, err := storage.Open(t.Context(), "postgres://u:hunter2hunter2@h:notaport/d", storage.Options{MaxConns: 4})
-	if err == nil || !strings.HasPrefix(err.Error(), "the database URL is not valid: its port must be a number") || strings.Contains(err.Error(), "hunter2") {
+	if err == nil || !strings.HasPrefix(err.Error(), "the database URL is not valid: its port must be a number") ||
+		strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("%v", err)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// tracer logs statements that the server refuses: the name of the query and the SQLSTATE, never a value
-// and never the server's message, which may hold one.
+// tracer logs statements that the server refuses: the name of the query and the SQLSTATE, never a
+// value and never the server's message, which may hold one.
 type tracer struct {
 	logger *slog.Logger
 
@@ -27,8 +27,8 @@ var expected = map[string]bool{
 	"55P03": true, // a lock that was not to be had in time
 }
 
-// sameFailure is for how long the same failure is logged once: a database that refuses to write refuses
-// every request.
+// sameFailure is for how long the same failure is logged once: a database that refuses to write
+// refuses every request.
 const sameFailure = 5 * time.Second
 
 type statementKey struct{}
@@ -77,7 +77,8 @@ func (t *tracer) failed(sql string, err error) {
 	}
 	name, state := queryName(sql), describe(pg)
 	if t.due(name + " " + state) {
-		t.logger.Log(context.Background(), level, "a statement failed; its request fails", "component", "database", "query", name, "state", state)
+		t.logger.Log(context.Background(), level, "a statement failed; its request fails", "component", "database",
+			"query", name, "state", state)
 	}
 }
 

@@ -43,7 +43,8 @@ func (b *book) String() string {
 func logging(t *testing.T, url string) (*storage.DB, *book) {
 	t.Helper()
 	b := &book{new: make(chan struct{}, 1)}
-	d, err := storage.Open(t.Context(), url, storage.Options{MaxConns: 2, Logger: slog.New(slog.NewTextHandler(b, nil))})
+	d, err := storage.Open(t.Context(), url,
+		storage.Options{MaxConns: 2, Logger: slog.New(slog.NewTextHandler(b, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,38 +61,45 @@ func TestAFailedStatementIsLoggedByItsNameAlone(t *testing.T) {
 		broken, want string
 		run          func(d *storage.DB) error
 	}{
-		"alone": {"ALTER TABLE users RENAME TO away", `query=UserByID state="SQLSTATE 42P01 (undefined table)"`, func(d *storage.DB) error {
-			return d.Do(ctx, func(conn db.DBTX) error { _, err := q.UserByID(ctx, conn, device); return err })
-		}},
-		"in a transaction": {"ALTER TABLE mailboxes ADD CONSTRAINT none CHECK (next_seq > 1)", `query=InsertMailbox state="SQLSTATE 23514 constraint none"`, func(d *storage.DB) error {
-			return d.InTx(ctx, func(tx db.DBTX) error { return q.InsertMailbox(ctx, tx, device) })
-		}},
-		"in a pipeline": {"ALTER TABLE mailboxes ADD CONSTRAINT none CHECK (next_seq > 1)", `query=InsertMailbox state="SQLSTATE 23514 constraint none"`, func(d *storage.DB) error {
-			return d.InPipeline(ctx, func(tx db.DBTX) error { return q.InsertMailbox(ctx, tx, device) })
-		}},
-		"in a pipeline, before it is run": {"ALTER TABLE mailboxes RENAME TO away", `query=InsertMailbox state="SQLSTATE 42P01 (undefined table)"`, func(d *storage.DB) error {
-			return d.InPipeline(ctx, func(tx db.DBTX) error { return q.InsertMailbox(ctx, tx, device) })
-		}},
-		"in a pipeline, as the second": {"ALTER TABLE gaps RENAME TO away", `query=DeleteGaps state="SQLSTATE 42P01 (undefined table)"`, func(d *storage.DB) error {
-			return d.InPipeline(ctx, func(tx db.DBTX) error {
-				if err := q.InsertMailbox(ctx, tx, device); err != nil {
+		"alone": {"ALTER TABLE users RENAME TO away", `query=UserByID state="SQLSTATE 42P01 (undefined table)"`,
+			func(d *storage.DB) error {
+				return d.Do(ctx, func(conn db.DBTX) error { _, err := q.UserByID(ctx, conn, device); return err })
+			}},
+		"in a transaction": {"ALTER TABLE mailboxes ADD CONSTRAINT none CHECK (next_seq > 1)",
+			`query=InsertMailbox state="SQLSTATE 23514 constraint none"`, func(d *storage.DB) error {
+				return d.InTx(ctx, func(tx db.DBTX) error { return q.InsertMailbox(ctx, tx, device) })
+			}},
+		"in a pipeline": {"ALTER TABLE mailboxes ADD CONSTRAINT none CHECK (next_seq > 1)",
+			`query=InsertMailbox state="SQLSTATE 23514 constraint none"`, func(d *storage.DB) error {
+				return d.InPipeline(ctx, func(tx db.DBTX) error { return q.InsertMailbox(ctx, tx, device) })
+			}},
+		"in a pipeline, before it is run": {"ALTER TABLE mailboxes RENAME TO away",
+			`query=InsertMailbox state="SQLSTATE 42P01 (undefined table)"`, func(d *storage.DB) error {
+				return d.InPipeline(ctx, func(tx db.DBTX) error { return q.InsertMailbox(ctx, tx, device) })
+			}},
+		"in a pipeline, as the second": {"ALTER TABLE gaps RENAME TO away",
+			`query=DeleteGaps state="SQLSTATE 42P01 (undefined table)"`, func(d *storage.DB) error {
+				return d.InPipeline(ctx, func(tx db.DBTX) error {
+					if err := q.InsertMailbox(ctx, tx, device); err != nil {
+						return err
+					}
+					return q.DeleteGaps(ctx, tx, device)
+				})
+			}},
+		"which is there already": {"INSERT INTO mailboxes (device_id) VALUES ('" + device.String() + "')",
+			`query=InsertMailbox state="SQLSTATE 23505 constraint mailboxes_pkey"`, func(d *storage.DB) error {
+				return d.InTx(ctx, func(tx db.DBTX) error { return q.InsertMailbox(ctx, tx, device) })
+			}},
+		"which takes too long": {"SELECT 1", `query=SELECT state="SQLSTATE 57014 (statement timeout)"`,
+			func(d *storage.DB) error {
+				return d.InTx(ctx, func(tx db.DBTX) error {
+					_, err := tx.Exec(ctx, "SET LOCAL statement_timeout = '50ms'")
+					if err == nil {
+						_, err = tx.Exec(ctx, "SELECT pg_sleep(20)")
+					}
 					return err
-				}
-				return q.DeleteGaps(ctx, tx, device)
-			})
-		}},
-		"which is there already": {"INSERT INTO mailboxes (device_id) VALUES ('" + device.String() + "')", `query=InsertMailbox state="SQLSTATE 23505 constraint mailboxes_pkey"`, func(d *storage.DB) error {
-			return d.InTx(ctx, func(tx db.DBTX) error { return q.InsertMailbox(ctx, tx, device) })
-		}},
-		"which takes too long": {"SELECT 1", `query=SELECT state="SQLSTATE 57014 (statement timeout)"`, func(d *storage.DB) error {
-			return d.InTx(ctx, func(tx db.DBTX) error {
-				_, err := tx.Exec(ctx, "SET LOCAL statement_timeout = '50ms'")
-				if err == nil {
-					_, err = tx.Exec(ctx, "SELECT pg_sleep(20)")
-				}
-				return err
-			})
-		}},
+				})
+			}},
 	} {
 		d, log := logging(t, testdb.NewURL(t))
 		if err := exec(ctx, d, c.broken); err != nil {
@@ -99,11 +107,13 @@ func TestAFailedStatementIsLoggedByItsNameAlone(t *testing.T) {
 		}
 		for range 3 {
 			err := c.run(d)
-			if err == nil || !strings.Contains(err.Error(), "SQLSTATE ") || strings.HasSuffix(err.Error(), "constraint ") {
+			if err == nil || !strings.Contains(err.Error(), "SQLSTATE ") ||
+				strings.HasSuffix(err.Error(), "constraint ") {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), c.want) || strings.Contains(log.String(), device.String()) ||
+		if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "level=WARN") ||
+			!strings.Contains(log.String(), c.want) || strings.Contains(log.String(), device.String()) ||
 			strings.Count(log.String(), "component=") != 1 {
 			t.Errorf("%s: the log: %s", name, log)
 		}
@@ -113,7 +123,11 @@ func TestAFailedStatementIsLoggedByItsNameAlone(t *testing.T) {
 func TestAnExpectedFailureIsNotLogged(t *testing.T) {
 	t.Parallel()
 	d, log := logging(t, testdb.NewURL(t))
-	err := d.Do(t.Context(), func(conn db.DBTX) error { _, err := storage.Queries.UserByName(t.Context(), conn, "a\x00"); return err })
+	err := d.Do(t.Context(), func(conn db.DBTX) error {
+		_,
+			err := storage.Queries.UserByName(t.Context(), conn, "a\x00")
+		return err
+	})
 	if core.KindOf(err) != core.Invalid {
 		t.Error(err)
 	}

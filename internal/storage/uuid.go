@@ -9,8 +9,9 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// uuidCodec reads and writes google/uuid's UUID as the 16 bytes that it is. Without it the driver goes
-// through its database/sql interfaces and their texts, which costs more than the rest of an insert.
+// uuidCodec reads and writes google/uuid's UUID as the 16 bytes that it is. Without it the driver
+// goes through its database/sql interfaces and their texts, which costs more than the rest of an
+// insert.
 type uuidCodec struct{ pgtype.UUIDCodec }
 
 // PlanEncode implements pgtype.Codec.
@@ -50,6 +51,7 @@ func (uuidPlan) Scan(src []byte, target any) error {
 func registerUUID(_ context.Context, conn *pgx.Conn) error {
 	element := &pgtype.Type{Name: "uuid", OID: pgtype.UUIDOID, Codec: uuidCodec{}}
 	conn.TypeMap().RegisterType(element)
-	conn.TypeMap().RegisterType(&pgtype.Type{Name: "_uuid", OID: pgtype.UUIDArrayOID, Codec: &pgtype.ArrayCodec{ElementType: element}})
+	conn.TypeMap().RegisterType(&pgtype.Type{Name: "_uuid", OID: pgtype.UUIDArrayOID,
+		Codec: &pgtype.ArrayCodec{ElementType: element}})
 	return nil
 }

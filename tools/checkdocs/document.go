@@ -45,7 +45,9 @@ var (
 func parse(path, text string) (document, []string) {
 	d := document{path: path, headings: map[string]bool{}}
 	var wrong []string
-	complain := func(line int, sentence string) { wrong = append(wrong, fmt.Sprintf("%s:%d: %s", path, line, sentence)) }
+	complain := func(line int, sentence string) {
+		wrong = append(wrong, fmt.Sprintf("%s:%d: %s", path, line, sentence))
+	}
 	var open string // the fence that is open
 	var keep *block
 	output := false
@@ -74,7 +76,8 @@ func parse(path, text string) (document, []string) {
 				output = true
 			case "sh":
 				if !notRun.MatchString(before) {
-					complain(i+1, "a block of commands that is not run: mark it `sh run`, or write why not in a line before it: <!-- not run: the reason -->")
+					complain(i+1,
+						"a block of commands that is not run: mark it `sh run`, or write why not in a line before it: <!-- not run: the reason -->")
 				}
 			case "bash", "shell", "zsh", "sh-session":
 				complain(i+1, "write `sh run`, `sh serve`, or `sh` with a reason; `console` is for what a terminal shows")
@@ -136,7 +139,8 @@ func (d *document) missing(printed string) (line string, found bool) {
 	return "", false
 }
 
-// checkLinks returns what is wrong with the links of a document to files and headings of the repository.
+// checkLinks returns what is wrong with the links of a document to files and headings of the
+// repository.
 func checkLinks(root string, d document, all map[string]document) (wrong []string) {
 	for _, l := range d.links {
 		if strings.Contains(l.target, "://") || strings.HasPrefix(l.target, "mailto:") {

@@ -14,7 +14,8 @@ func TestOnlyMarkedBlocksAreRunInOrder(t *testing.T) {
 	if len(wrong) != 0 || len(d.blocks) != 2 || len(d.links) != 0 {
 		t.Fatalf("%v %v %v", wrong, d.blocks, d.links)
 	}
-	if !d.blocks[0].serve || d.blocks[0].text != "make run\n" || d.blocks[1].text != "echo 1\n\necho 2\n" || d.blocks[1].line != 8 {
+	if !d.blocks[0].serve || d.blocks[0].text != "make run\n" || d.blocks[1].text != "echo 1\n\necho 2\n" ||
+		d.blocks[1].line != 8 {
 		t.Errorf("%v", d.blocks)
 	}
 }

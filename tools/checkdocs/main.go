@@ -1,4 +1,5 @@
-// Command checkdocs keeps the documents true: links between them lead somewhere, and the commands they show work.
+// Command checkdocs keeps the documents true: links between them lead somewhere, and the commands
+// they show work. No line, of prose or of Go, is too wide.
 //
 // A fenced block of commands is marked in one of three ways, which a reader does not see:
 //
@@ -6,11 +7,13 @@
 //	```sh serve    starts a server; it is waited for and runs until all documents are done; the other commands of its document run twice
 //	```sh          is not run; the line before the block says why: <!-- not run: the reason -->
 //
-// A block marked ```text output shows lines that the commands of its document print, in this order; … stands for anything.
-// Blocks of other kinds (text, console, json, …) show things and are left alone.
+// A block marked ```text output shows lines that the commands of its document print, in this order;
+// … stands for anything. Blocks of other kinds (text, console, json, …) show things and are left
+// alone.
 //
-// The commands run in a copy of what is in the checkout and not ignored, so that they find what somebody finds who has just cloned it,
-// and leave nothing behind. README.md comes first, because it starts the relay. The two addresses of the documents are replaced by free ones.
+// The commands run in a copy of what is in the checkout and not ignored, so that they find what
+// somebody finds who has just cloned it, and leave nothing behind. README.md comes first, because
+// it starts the relay. The two addresses of the documents are replaced by free ones.
 package main
 
 import (
@@ -28,7 +31,8 @@ import (
 const patience = 15 * time.Minute
 
 // documents are checked in this order.
-var documents = []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "clients/*/README.md", "examples/*/README.md", "tools/*/README.md"}
+var documents = []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "clients/*/README.md",
+	"examples/*/README.md", "tools/*/README.md"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -75,8 +79,9 @@ func check(ctx context.Context, root string) (wrong []string, err error) {
 	for _, d := range inOrder {
 		wrong = append(wrong, checkLinks(root, d, all)...)
 	}
-	if len(wrong) > 0 {
-		return wrong, nil
+	wide, err := checkWidths(root)
+	if wrong = append(wrong, wide...); err != nil || len(wrong) > 0 {
+		return wrong, err
 	}
 	return nil, run(ctx, root, inOrder)
 }

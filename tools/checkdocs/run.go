@@ -62,7 +62,8 @@ func run(ctx context.Context, root string, documents []document) (err error) {
 		return err
 	}
 	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "OBSCURA_") && !strings.HasPrefix(variable, "DATABASE_URL=") && !strings.HasPrefix(variable, "MAKE") {
+		if !strings.HasPrefix(variable, "OBSCURA_") && !strings.HasPrefix(variable, "DATABASE_URL=") &&
+			!strings.HasPrefix(variable, "MAKE") {
 			r.env = append(r.env, variable)
 		}
 	}
@@ -82,8 +83,9 @@ func run(ctx context.Context, root string, documents []document) (err error) {
 	return leftovers(ctx, r.dir)
 }
 
-// document runs the blocks of one document in one shell, and starts its servers before. The document that starts the server is what
-// people try first, and then again: its commands are run twice.
+// document runs the blocks of one document in one shell, and starts its servers before. The
+// document that starts the server is what people try first, and then again: its commands are run
+// twice.
 func (r *runner) document(ctx context.Context, d document) error {
 	script, turns := "", 1
 	for _, b := range d.blocks {
@@ -172,9 +174,11 @@ func (s *server) stop() {
 	}
 }
 
-// copyCheckout copies what is in the checkout and not ignored. Installed tools are shared, not copied.
+// copyCheckout copies what is in the checkout and not ignored. Installed tools are shared, not
+// copied.
 func copyCheckout(ctx context.Context, root, dir string) error {
-	list, err := exec.CommandContext(ctx, "git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
+	list, err := exec.CommandContext(ctx, "git", "-C", root, "ls-files", "-z", "--cached", "--others",
+		"--exclude-standard").Output()
 	if err != nil {
 		return fmt.Errorf("git cannot list the files of the checkout: %w", err)
 	}

@@ -16,7 +16,8 @@ type allowance struct {
 
 const because = " because "
 
-// readAllowed reads the file: comments, blank lines, and lines of a break as this command prints it, "because", and the reason.
+// readAllowed reads the file: comments, blank lines, and lines of a break as this command prints
+// it, "because", and the reason.
 func readAllowed(file string) ([]*allowance, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -69,7 +70,8 @@ func judge(breaks []string, meant []*allowance, file string) error {
 			"then%sand the reason, in one line each", failed, file, because))
 	}
 	if stale > 0 {
-		errs = append(errs, fmt.Errorf("%d lines of %s match nothing: correct them, or remove what is no longer needed", stale, file))
+		errs = append(errs, fmt.Errorf("%d lines of %s match nothing: correct them, or remove what is no longer needed",
+			stale, file))
 	}
 	if len(breaks) == 0 && stale == 0 {
 		fmt.Println("contract: nothing breaks")

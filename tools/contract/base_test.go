@@ -18,7 +18,8 @@ func (r repository) git(args ...string) string {
 	r.t.Helper()
 	command := exec.Command("git", args...)
 	command.Dir = r.dir
-	command.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@b",
+	command.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=a",
+		"GIT_AUTHOR_EMAIL=a@b",
 		"GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@b")
 	out, err := command.CombinedOutput()
 	if err != nil {
@@ -173,7 +174,8 @@ func TestACheckoutWithoutAnEarlierContractSaysSo(t *testing.T) {
 		"no such commit":              {r, "v1.0.0", "-base v1.0.0"},
 		"an option":                   {r, "--all", "-base --all"},
 	} {
-		if got, err := (checkout{c.r.dir}).base(t.Context(), c.named); err == nil || !strings.Contains(err.Error(), c.want) {
+		if got, err := (checkout{c.r.dir}).base(t.Context(), c.named); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, %v; want %q", what, got, err, c.want)
 		}
 	}

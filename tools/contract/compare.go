@@ -15,11 +15,14 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// harder are changes that oasdiff lets pass, and that this contract promises never to make: what has a name keeps it, whether or
-// not it was deprecated first, and an operation succeeds as it did.
-var harder = []string{"api-operation-id-removed", "api-schema-removed", "api-security-component-removed", "api-removed-with-deprecation",
-	"api-path-removed-with-deprecation", "request-parameter-removed-with-deprecation", "request-property-removed-with-deprecation",
-	"response-optional-property-removed", "response-required-property-removed-with-deprecation", "optional-response-header-removed",
+// harder are changes that oasdiff lets pass, and that this contract promises never to make: what
+// has a name keeps it, whether or not it was deprecated first, and an operation succeeds as it did.
+var harder = []string{"api-operation-id-removed", "api-schema-removed", "api-security-component-removed",
+	"api-removed-with-deprecation",
+	"api-path-removed-with-deprecation", "request-parameter-removed-with-deprecation",
+	"request-property-removed-with-deprecation",
+	"response-optional-property-removed", "response-required-property-removed-with-deprecation",
+	"optional-response-header-removed",
 	"response-success-status-added"}
 
 // compareOpenAPI returns what would break, one sentence each.
@@ -50,8 +53,8 @@ func compareOpenAPI(ctx context.Context, scratch string) ([]string, error) {
 	return append(breaks, scopes...), err
 }
 
-// narrowed returns the operations that a token of a user was enough for, and that now need one of a device. oasdiff knows
-// nothing of our extension.
+// narrowed returns the operations that a token of a user was enough for, and that now need one of a
+// device. oasdiff knows nothing of our extension.
 func narrowed(was, is string) (breaks []string, err error) {
 	earlier, err := deviceScoped(was)
 	if err != nil {

@@ -1,5 +1,6 @@
-// Command contract fails when the contract of this checkout (openapi.yaml and obscura.proto, as they lie there, committed or not)
-// would break a client of an earlier one, unless tools/contract/allowed.txt names the change and says why.
+// Command contract fails when the contract of this checkout (openapi.yaml and obscura.proto, as
+// they lie there, committed or not) would break a client of an earlier one, unless
+// tools/contract/allowed.txt names the change and says why.
 //
 // It compares with the first of these that there is, and says which:
 //
@@ -7,12 +8,15 @@
 //  2. the highest release tag, v1.2.3, among the ancestors of HEAD;
 //  3. where HEAD left the main branch: origin/main, else main, else what origin has as main.
 //
-// When that is HEAD itself, only what is not committed yet would be compared. If there is nothing of that kind, it compares with the
-// contract before the last commit that changed it (a merge counts as one commit), or with the release before if HEAD is a release. Of
-// several commits that were pushed to main at once this sees the last one's change; -base, with the commit before the push, sees all.
+// When that is HEAD itself, only what is not committed yet would be compared. If there is nothing
+// of that kind, it compares with the contract before the last commit that changed it (a merge
+// counts as one commit), or with the release before if HEAD is a release. Of several commits that
+// were pushed to main at once this sees the last one's change; -base, with the commit before the
+// push, sees all.
 //
-// A shallow checkout is completed from origin. If that cannot be done and what there is ends before an earlier contract, this is an
-// error, and so is a checkout without history. Only a first contract passes without a comparison.
+// A shallow checkout is completed from origin. If that cannot be done and what there is ends before
+// an earlier contract, this is an error, and so is a checkout without history. Only a first
+// contract passes without a comparison.
 package main
 
 import (
@@ -99,8 +103,8 @@ func check(ctx context.Context, c checkout, named, allowedFile string) (err erro
 	return judge(breaks, meant, allowedFile)
 }
 
-// layOut writes a file of the contract as it was to scratch/base, and as it is to scratch/head. It reports whether there is
-// something to compare.
+// layOut writes a file of the contract as it was to scratch/base, and as it is to scratch/head. It
+// reports whether there is something to compare.
 func (c checkout) layOut(ctx context.Context, scratch, commit, file string) (bool, error) {
 	is, err := os.ReadFile(filepath.Join(c.dir, file))
 	if err != nil {

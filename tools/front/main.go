@@ -1,9 +1,10 @@
-// Command front stands before a relay and holds everything that it answers against the contract, for tests that are not in Go:
+// Command front stands before a relay and holds everything that it answers against the contract,
+// for tests that are not in Go:
 //
 //	go run ./tools/front http://127.0.0.1:3000
 //
-// It prints its own URL, and then a line for every answer that breaks the contract. It runs until SIGTERM or Ctrl-C, and exits with
-// status 1 if there was such a line, or nothing to look at.
+// It prints its own URL, and then a line for every answer that breaks the contract. It runs until
+// SIGTERM or Ctrl-C, and exits with status 1 if there was such a line, or nothing to look at.
 package main
 
 import (
@@ -59,11 +60,12 @@ func run(ctx context.Context, relay string) error {
 	}
 	answers := &counted{RoundTripper: &http.Transport{MaxIdleConnsPerHost: 64}}
 	var broken atomic.Int64
-	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: contract.Front(api, &contract.Transport{Next: answers,
-		Report: func(sentence string) {
-			broken.Add(1)
-			fmt.Fprintln(os.Stderr, "front:", sentence)
-		}})}
+	server := &http.Server{ReadHeaderTimeout: 10 * time.Second,
+		Handler: contract.Front(api, &contract.Transport{Next: answers,
+			Report: func(sentence string) {
+				broken.Add(1)
+				fmt.Fprintln(os.Stderr, "front:", sentence)
+			}})}
 	go func() {
 		<-ctx.Done()
 		_ = server.Close()

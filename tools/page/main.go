@@ -1,10 +1,11 @@
-// Command page takes what internal/page keeps of Swagger UI from the npm package swagger-ui-dist, or proves that what is kept is what
-// npm gives.
+// Command page takes what internal/page keeps of Swagger UI from the npm package swagger-ui-dist,
+// or proves that what is kept is what npm gives.
 //
 //	go run ./tools/page [-check] PACKAGE
 //
-// PACKAGE is the unpacked npm package. Large files are kept compressed, without name and time, so that the same file always gives the same
-// bytes. The check compares what is in them: another compressor may find a shorter form of it.
+// PACKAGE is the unpacked npm package. Large files are kept compressed, without name and time, so
+// that the same file always gives the same bytes. The check compares what is in them: another
+// compressor may find a shorter form of it.
 package main
 
 import (
@@ -103,7 +104,8 @@ func pack(data []byte) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// unpack returns what is in one compressed file, and refuses one that says where or when it was made.
+// unpack returns what is in one compressed file, and refuses one that says where or when it was
+// made.
 func unpack(data []byte) ([]byte, error) {
 	r, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {

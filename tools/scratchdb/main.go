@@ -1,9 +1,10 @@
-// Command scratchdb runs a command with DATABASE_URL naming an empty database, on a PostgreSQL of its own that lives in a
-// temporary folder for as long as the command does.
+// Command scratchdb runs a command with DATABASE_URL naming an empty database, on a PostgreSQL of
+// its own that lives in a temporary folder for as long as the command does.
 //
 //	go run ./tools/scratchdb go tool goose -dir schema status
 //
-// It exits with the command's status. Nothing is left behind unless it is killed outright, and then only the folder.
+// It exits with the command's status. Nothing is left behind unless it is killed outright, and then
+// only the folder.
 package main
 
 import (

@@ -10,8 +10,8 @@ import (
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 )
 
-// envelope prints one submission with a fresh id, for one device. The text goes as it is, where a client puts
-// ciphertext. The relay cannot tell the difference.
+// envelope prints one submission with a fresh id, for one device. The text goes as it is, where a
+// client puts ciphertext. The relay cannot tell the difference.
 func envelope(args []string) error {
 	if len(args) != 2 {
 		return errors.New("usage: try envelope DEVICE_ID TEXT")

@@ -12,9 +12,9 @@ import (
 // oneTime is how many one-time keys of each kind are made: as many as the relay wants to see.
 const oneTime = 20
 
-// keys prints a new device: an identity key, a signed pre-key, and one-time and last-resort keys of both
-// kinds, all fresh and properly signed. The private halves are thrown away, so nobody can read what is
-// encrypted for such a device.
+// keys prints a new device: an identity key, a signed pre-key, and one-time and last-resort keys of
+// both kinds, all fresh and properly signed. The private halves are thrown away, so nobody can read
+// what is encrypted for such a device.
 func keys(args []string) error {
 	if len(args) != 0 {
 		return errors.New("usage: try keys")
@@ -32,7 +32,8 @@ func newDevice() client.NewDevice {
 		LastResortKyberPreKey: &lastResort,
 	}
 	for _, k := range prekeytest.PreKeys(1, oneTime) {
-		device.OneTimePreKeys = append(device.OneTimePreKeys, client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey})
+		device.OneTimePreKeys = append(device.OneTimePreKeys,
+			client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey})
 	}
 	for _, k := range identity.KyberPreKeys(2, oneTime) {
 		device.KyberPreKeys = append(device.KyberPreKeys, kyber(k))

@@ -9,8 +9,9 @@ import (
 	obscura "github.com/obscura-relay/obscura/clients/go"
 )
 
-// listen opens the gateway of a device, prints what arrives, and acknowledges it. With -once it ends when
-// everything that waited has arrived, else when it is interrupted, displaced, or its token has expired.
+// listen opens the gateway of a device, prints what arrives, and acknowledges it. With -once it
+// ends when everything that waited has arrived, else when it is interrupted, displaced, or its
+// token has expired.
 func listen(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("listen", flag.ContinueOnError)
 	once := flags.Bool("once", false, "end when everything that waited has arrived")
@@ -34,9 +35,11 @@ func listen(ctx context.Context, args []string) error {
 		}
 		switch e := event.(type) {
 		case *obscura.PreKeyStatus:
-			fmt.Printf("the relay holds %d EC and %d Kyber one-time keys; refill below %d\n", e.OneTime, e.Kyber, e.Threshold)
+			fmt.Printf("the relay holds %d EC and %d Kyber one-time keys; refill below %d\n", e.OneTime, e.Kyber,
+				e.Threshold)
 		case *obscura.Envelope:
-			fmt.Printf("envelope %d from %s, device number %d: %q\n", e.Sequence, e.SenderID, e.SenderDeviceNumber, e.Message)
+			fmt.Printf("envelope %d from %s, device number %d: %q\n", e.Sequence, e.SenderID, e.SenderDeviceNumber,
+				e.Message)
 			session.Gateway().Acknowledge(e) // a client does so after it has decrypted it and stored the result
 		case *obscura.Gap:
 			fmt.Printf("envelopes %d to %d were dropped: %s\n", e.From, e.To, e.Reason)

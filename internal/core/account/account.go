@@ -1,9 +1,9 @@
-// Package account keeps users, their sessions and the credentials of both: passwords, access tokens,
-// refresh tokens and gateway tickets.
+// Package account keeps users, their sessions and the credentials of both: passwords, access
+// tokens, refresh tokens and gateway tickets.
 //
-// Invariants: passwords are kept as argon2id, refresh tokens and tickets as SHA-256; hashing is bounded
-// and never holds a database connection; every revocation is announced in the transaction that makes
-// it, so that no node misses one that was committed. On failure nothing has changed.
+// Invariants: passwords are kept as argon2id, refresh tokens and tickets as SHA-256; hashing is
+// bounded and never holds a database connection; every revocation is announced in the transaction
+// that makes it, so that no node misses one that was committed. On failure nothing has changed.
 package account
 
 import (
@@ -96,7 +96,8 @@ func (s *Service) Register(ctx context.Context, username, password string) (Toke
 	var tokens Tokens
 	err = s.db.InTx(ctx, func(tx db.DBTX) error {
 		user := uuid.New()
-		rows, err := storage.Queries.InsertUser(ctx, tx, db.InsertUserParams{ID: user, Username: username, Key: foldName(username), PasswordHash: hash})
+		rows, err := storage.Queries.InsertUser(ctx, tx,
+			db.InsertUserParams{ID: user, Username: username, Key: foldName(username), PasswordHash: hash})
 		if err != nil {
 			return err
 		}
@@ -110,7 +111,8 @@ func (s *Service) Register(ctx context.Context, username, password string) (Toke
 }
 
 // LogIn checks a password and makes a session: device-scoped when device is one of the user's own,
-// else user-scoped. An unknown name costs the same time as a wrong password; both are ErrWrongPassword.
+// else user-scoped. An unknown name costs the same time as a wrong password; both are
+// ErrWrongPassword.
 func (s *Service) LogIn(ctx context.Context, username, password string, device *core.DeviceID) (Tokens, error) {
 	var user db.UserByNameRow
 	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
@@ -150,7 +152,8 @@ func (s *Service) LogIn(ctx context.Context, username, password string, device *
 	return tokens, err
 }
 
-// ChangePassword replaces the password, ends all other sessions and returns a new pair for this one.
+// ChangePassword replaces the password, ends all other sessions and returns a new pair for this
+// one.
 func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current, next string) (Tokens, error) {
 	old, err := s.confirmPassword(ctx, p, current)
 	if err != nil {
@@ -224,7 +227,8 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, password string)
 	return ended.Committed(err, s.announce)
 }
 
-// confirmPassword checks the password of a principal's user and returns the hash it was checked with.
+// confirmPassword checks the password of a principal's user and returns the hash it was checked
+// with.
 func (s *Service) confirmPassword(ctx context.Context, p core.Principal, password string) (string, error) {
 	var user db.UserByIDRow
 	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {

@@ -18,8 +18,9 @@ const maxVerified = 1 << 17
 var ErrUnauthorized = core.ErrUnauthorized
 
 // verified remembers the access tokens that were checked against the database. Its entries are used
-// only while the node is known to hear of revocations (fresh); otherwise every request asks again. So
-// a revoked token stops working within the second that fresh looks back, whatever happens to the bus.
+// only while the node is known to hear of revocations (fresh); otherwise every request asks again.
+// So a revoked token stops working within the second that fresh looks back, whatever happens to the
+// bus.
 type verified struct {
 	mu      sync.RWMutex
 	entries map[[sha256.Size]byte]verifiedToken    // guarded by mu
@@ -36,8 +37,8 @@ type verifiedToken struct {
 	expires   time.Time
 }
 
-// Remembered returns the principal of an access token that was authenticated before and can be trusted as it
-// is: without work that a stranger could ask for.
+// Remembered returns the principal of an access token that was authenticated before and can be
+// trusted as it is: without work that a stranger could ask for.
 func (s *Service) Remembered(token string) (core.Principal, bool) {
 	key := sha256.Sum256([]byte(token))
 	s.verified.mu.RLock()

@@ -43,7 +43,8 @@ func (s *Service) Export(ctx context.Context, user core.UserID) (Export, error) 
 		resting, err := q.RestingDeviceNumbers(ctx, conn, user)
 		out = Export{User: row.ID, Username: row.Username, CreatedAt: row.CreatedAt, Resting: []uint8{}}
 		for _, r := range sessions {
-			out.Sessions = append(out.Sessions, Session{ID: r.ID, Device: r.DeviceID, CreatedAt: r.CreatedAt, ExpiresAt: r.ExpiresAt})
+			out.Sessions = append(out.Sessions, Session{ID: r.ID, Device: r.DeviceID, CreatedAt: r.CreatedAt,
+				ExpiresAt: r.ExpiresAt})
 		}
 		for _, n := range resting {
 			out.Resting = append(out.Resting, uint8(n)) //nolint:gosec // 1 to 127

@@ -2,8 +2,8 @@ package account
 
 import "golang.org/x/text/unicode/norm"
 
-// foldName returns a user name as it is compared: A to Z in lower case, nothing else changed, whatever the
-// locale of the machine or of the database. The column users.name_key holds the same.
+// foldName returns a user name as it is compared: A to Z in lower case, nothing else changed,
+// whatever the locale of the machine or of the database. The column users.name_key holds the same.
 func foldName(name string) string {
 	folded := []byte(name)
 	for i, c := range folded {
@@ -14,6 +14,6 @@ func foldName(name string) string {
 	return string(folded)
 }
 
-// normal returns a password in NFC (Unicode Standard Annex 15): keyboards compose the same characters in
-// different ways.
+// normal returns a password in NFC (Unicode Standard Annex 15): keyboards compose the same
+// characters in different ways.
 func normal(password string) string { return norm.NFC.String(password) }

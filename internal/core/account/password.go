@@ -94,7 +94,8 @@ func encode(salt string, hash []byte) string {
 var errHash = fmt.Errorf("a stored password hash is not %s", PasswordScheme)
 
 func decode(phc string) (salt string, hash []byte, err error) {
-	rest, ok := strings.CutPrefix(phc, fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$", argon2.Version, argonMemory, argonTime, argonLanes))
+	rest, ok := strings.CutPrefix(phc, fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$", argon2.Version, argonMemory,
+		argonTime, argonLanes))
 	salt64, hash64, both := strings.Cut(rest, "$")
 	if !ok || !both {
 		return "", nil, errHash

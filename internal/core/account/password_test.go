@@ -23,7 +23,8 @@ func TestAHashMatchesItsPasswordAndNoOther(t *testing.T) {
 	if err != nil || first == second {
 		t.Errorf("two hashes of one password are the same: %v", err)
 	}
-	for password, want := range map[string]bool{"correct horse battery": true, "correct horse batterY": false, "": false, "correct horse battery ": false} {
+	for password, want := range map[string]bool{"correct horse battery": true, "correct horse batterY": false,
+		"": false, "correct horse battery ": false} {
 		if got, err := h.check(t.Context(), password, first); err != nil || got != want {
 			t.Errorf("%q: %v, %v", password, got, err)
 		}
@@ -31,15 +32,18 @@ func TestAHashMatchesItsPasswordAndNoOther(t *testing.T) {
 	if salt, hash, err := decode(first); err != nil || len(salt) < 16 || len(hash) != 32 {
 		t.Errorf("salt of %d, hash of %d bytes, %v", len(salt), len(hash), err)
 	}
-	for _, bad := range []string{"x", "$argon2id$v=19$m=19456,t=1,p=1$c2FsdA$aGFzaA", first[:len(first)-5], strings.Replace(first, "argon2id", "argon2i", 1)} {
-		if ok, err := h.check(t.Context(), "x", bad); err == nil || ok || strings.Contains(err.Error(), bad) && len(bad) > 1 {
+	for _, bad := range []string{"x", "$argon2id$v=19$m=19456,t=1,p=1$c2FsdA$aGFzaA", first[:len(first)-5],
+		strings.Replace(first, "argon2id", "argon2i", 1)} {
+		if ok, err := h.check(t.Context(), "x", bad); err == nil || ok || strings.Contains(err.Error(), bad) &&
+			len(bad) > 1 {
 			t.Errorf("%q: %v, %v", bad, ok, err)
 		}
 	}
 }
 
-// TestNobodysPasswordCostsTheSame compares the work for a name that does not exist with that for one that
-// does: the same function over the same parameters, and times within a factor that a shortcut would break.
+// TestNobodysPasswordCostsTheSame compares the work for a name that does not exist with that for
+// one that does: the same function over the same parameters, and times within a factor that a
+// shortcut would break.
 func TestNobodysPasswordCostsTheSame(t *testing.T) {
 	h := newHasher()
 	phc, err := h.hash(t.Context(), "correct horse battery")

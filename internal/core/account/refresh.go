@@ -11,8 +11,9 @@ import (
 )
 
 // A refresh token is its session's id, a point, and 16 random bytes with the first 16 of their
-// HMAC-SHA256 (RFC 2104) under a key of the session. So an old one is known for what it is after its row
-// has gone, and somebody who knows the id, which stands in every access token, cannot make one up.
+// HMAC-SHA256 (RFC 2104) under a key of the session. So an old one is known for what it is after
+// its row has gone, and somebody who knows the id, which stands in every access token, cannot make
+// one up.
 const (
 	idText    = 22 // of 16 bytes in base64
 	tokenText = idText + 1 + 43

@@ -15,22 +15,25 @@ import (
 const (
 	// RefreshLifetime is how long an unused refresh token is valid.
 	RefreshLifetime = 30 * 24 * time.Hour
-	// refreshGrace is how long a used refresh token still gets a pair: its answer may have been lost.
+	// refreshGrace is how long a used refresh token still gets a pair: its answer may have been
+	// lost.
 	refreshGrace = 10 * time.Second
 	// TicketLifetime is how long a gateway ticket is valid.
 	TicketLifetime = 30 * time.Second
 	// refreshPairs is how many pairs one refresh token gives within the grace.
 	refreshPairs = 10
-	// maxSessions is how many sessions a user has at most. A further one ends those that were refreshed longest ago, down to
-	// keptSessions, but for each device its newest session and the one with its newest socket.
+	// maxSessions is how many sessions a user has at most. A further one ends those that were
+	// refreshed longest ago, down to keptSessions, but for each device its newest session and the
+	// one with its newest socket.
 	maxSessions, keptSessions = 100, 90
 )
 
-// NewSession makes a session for a principal within a transaction; the principal's Session is set in
-// the result.
+// NewSession makes a session for a principal within a transaction; the principal's Session is set
+// in the result.
 func (s *Service) NewSession(ctx context.Context, tx db.DBTX, p core.Principal) (Tokens, error) {
 	p.Session = uuid.New()
-	arg := db.InsertSessionParams{ID: p.Session, UserID: p.User, RefreshKey: randomBytes(sha256.Size), Lifetime: storage.Interval(RefreshLifetime)}
+	arg := db.InsertSessionParams{ID: p.Session, UserID: p.User, RefreshKey: randomBytes(sha256.Size),
+		Lifetime: storage.Interval(RefreshLifetime)}
 	if p.DeviceScoped() {
 		arg.DeviceID = &p.Device
 	}
@@ -46,7 +49,8 @@ func (s *Service) NewSession(ctx context.Context, tx db.DBTX, p core.Principal) 
 
 // endSurplus ends surplus sessions of a user. This node hears of it as the others do.
 func endSurplus(ctx context.Context, tx db.DBTX, user core.UserID) error {
-	ended, err := storage.Queries.DeleteSurplusSessions(ctx, tx, db.DeleteSurplusSessionsParams{UserID: user, Keep: keptSessions})
+	ended, err := storage.Queries.DeleteSurplusSessions(ctx, tx,
+		db.DeleteSurplusSessionsParams{UserID: user, Keep: keptSessions})
 	if err != nil {
 		return err
 	}
@@ -70,10 +74,10 @@ func (s *Service) issue(ctx context.Context, tx db.DBTX, p core.Principal, paren
 	return Tokens{Principal: p, Access: access, Expires: expires, Refresh: refresh}, err
 }
 
-// Refresh trades a refresh token for a new pair of the same scope. One that was used before gets another
-// pair within 10 seconds, 10 in all, until a token of one of its pairs is used: then the other pairs' tokens
-// end, and it does. A token that has ended ends its whole session; one that was never issued changes
-// nothing. Returns ErrRefreshToken.
+// Refresh trades a refresh token for a new pair of the same scope. One that was used before gets
+// another pair within 10 seconds, 10 in all, until a token of one of its pairs is used: then the
+// other pairs' tokens end, and it does. A token that has ended ends its whole session; one that was
+// never issued changes nothing. Returns ErrRefreshToken.
 func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 	session, ok := sessionOf(refresh)
 	if !ok {
@@ -89,7 +93,8 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 		if err != nil {
 			return storage.NoRowsAs(err, ErrRefreshToken)
 		}
-		used, err := q.UseRefreshToken(ctx, tx, db.UseRefreshTokenParams{Hash: hash[:], SessionID: session, Grace: grace})
+		used, err := q.UseRefreshToken(ctx, tx,
+			db.UseRefreshTokenParams{Hash: hash[:], SessionID: session, Grace: grace})
 		if storage.IsNoRows(err) { // the session is live and the token is not
 			key, err := q.RefreshKey(ctx, tx, session)
 			if err != nil {
@@ -112,7 +117,8 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 			return errTooManyPairs
 		}
 		if used.Parent != nil {
-			err = q.DeleteRelatives(ctx, tx, db.DeleteRelativesParams{SessionID: session, Hash: hash[:], Parent: used.Parent})
+			err = q.DeleteRelatives(ctx, tx,
+				db.DeleteRelativesParams{SessionID: session, Hash: hash[:], Parent: used.Parent})
 			if err != nil {
 				return err
 			}

@@ -67,7 +67,8 @@ func (s *signer) load(ctx context.Context) error {
 		if len(keys) == 0 || keys[0].Due {
 			secret := make([]byte, 32)
 			_, _ = rand.Read(secret) // never fails
-			if err := q.InsertSigningKey(ctx, tx, db.InsertSigningKeyParams{ID: rand.Text()[:8], Secret: secret}); err != nil {
+			if err := q.InsertSigningKey(ctx, tx,
+				db.InsertSigningKeyParams{ID: rand.Text()[:8], Secret: secret}); err != nil {
 				return err
 			}
 		}
@@ -115,7 +116,8 @@ func (s *signer) sign(p core.Principal) (string, time.Time, error) {
 var errToken = errors.New("not a valid access token")
 
 // verify checks signature and time and returns the session that the token belongs to.
-func (s *signer) verify(ctx context.Context, token string) (session core.SessionID, device uuid.UUID, expires time.Time, err error) {
+func (s *signer) verify(ctx context.Context, token string) (session core.SessionID, device uuid.UUID, expires time.Time,
+	err error) {
 	var c claims
 	_, err = jwt.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
 		id, _ := t.Header["kid"].(string)
@@ -138,7 +140,8 @@ func (s *signer) verify(ctx context.Context, token string) (session core.Session
 	return session, device, c.ExpiresAt.Time, nil
 }
 
-// key finds a verification key; one that another node has just made is fetched, at most once a second.
+// key finds a verification key; one that another node has just made is fetched, at most once a
+// second.
 func (s *signer) key(ctx context.Context, id string) ([]byte, error) {
 	s.mu.Lock()
 	key, stale := s.keys[id], time.Since(s.reloaded) > time.Second

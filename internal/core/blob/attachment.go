@@ -23,23 +23,27 @@ type Attachment struct {
 	ExpiresAt time.Time
 }
 
-// StoreAttachment stores an attachment of size bytes, which body gives or fails. An error of the body
-// comes back as it is, and the bytes that had come count for the day, unless it is core.Unavailable.
-// Other errors are those of the quotas, core.ErrUnauthorized when the session has ended meanwhile, and
-// core.Unavailable.
-func (s *Service) StoreAttachment(ctx context.Context, p core.Principal, size int64, body io.Reader) (Attachment, error) {
+// StoreAttachment stores an attachment of size bytes, which body gives or fails. An error of the
+// body comes back as it is, and the bytes that had come count for the day, unless it is
+// core.Unavailable. Other errors are those of the quotas, core.ErrUnauthorized when the session has
+// ended meanwhile, and core.Unavailable.
+func (s *Service) StoreAttachment(ctx context.Context, p core.Principal, size int64,
+	body io.Reader) (Attachment, error) {
 	a := Attachment{ID: uuid.New()}
 	key := attachments + a.ID.String()
 	ctx, cancel := context.WithTimeout(ctx, TransferTime(size)+finishTime)
 	defer cancel()
-	if err := s.act(ctx, p, func(ctx context.Context, tx db.DBTX) error { return s.begin(ctx, tx, p.User, a.ID, size) }); err != nil {
+	if err := s.act(ctx, p, func(ctx context.Context, tx db.DBTX) error {
+		return s.begin(ctx, tx, p.User, a.ID, size)
+	}); err != nil {
 		return a, err
 	}
 	arriving := &counted{body: body}
 	err := s.store.put(ctx, key, arriving, size)
 	if err == nil {
 		err = s.act(ctx, p, func(ctx context.Context, tx db.DBTX) (err error) {
-			a.ExpiresAt, err = storage.Queries.StoreAttachment(ctx, tx, db.StoreAttachmentParams{ID: a.ID, Lifetime: storage.Interval(core.AttachmentLifetime)})
+			a.ExpiresAt, err = storage.Queries.StoreAttachment(ctx, tx,
+				db.StoreAttachmentParams{ID: a.ID, Lifetime: storage.Interval(core.AttachmentLifetime)})
 			return storage.NoRowsAs(err, core.ErrUnauthorized)
 		})
 	}

@@ -17,7 +17,8 @@ import (
 var (
 	ErrNoBackup      = core.NewError(core.NotFound, "backup_not_found", "This device has no backup.")
 	ErrPrecondition  = core.NewError(core.Unmet, "precondition_failed", "The backup has another version.")
-	ErrUploadRunning = core.NewError(core.Conflict, "upload_running", "Another upload of this device's backup is running.")
+	ErrUploadRunning = core.NewError(core.Conflict, "upload_running",
+		"Another upload of this device's backup is running.")
 )
 
 // Backup is a device's current backup.
@@ -30,21 +31,25 @@ type Backup struct {
 	blob uuid.UUID
 }
 
-// StoreBackup stores a device's backup of size bytes in place of a version, 0 for none, and returns the
-// new version. Of several at once one wins. An error of the body comes back as it is; others are
-// ErrPrecondition, ErrUploadRunning, core.ErrUnauthorized and core.Unavailable.
-func (s *Service) StoreBackup(ctx context.Context, p core.Principal, replaces, size int64, body io.Reader) (version int64, err error) {
+// StoreBackup stores a device's backup of size bytes in place of a version, 0 for none, and returns
+// the new version. Of several at once one wins. An error of the body comes back as it is; others
+// are ErrPrecondition, ErrUploadRunning, core.ErrUnauthorized and core.Unavailable.
+func (s *Service) StoreBackup(ctx context.Context, p core.Principal, replaces, size int64,
+	body io.Reader) (version int64, err error) {
 	upload := uuid.New()
 	slot := TransferTime(size) + finishTime
 	ctx, cancel := context.WithTimeout(ctx, slot)
 	defer cancel()
-	if err := s.act(ctx, p, func(ctx context.Context, tx db.DBTX) error { return takeSlot(ctx, tx, p, replaces, upload, size, slot) }); err != nil {
+	if err := s.act(ctx, p, func(ctx context.Context, tx db.DBTX) error {
+		return takeSlot(ctx, tx, p, replaces, upload, size, slot)
+	}); err != nil {
 		return 0, err
 	}
 	err = s.store.put(ctx, backups+upload.String(), body, size)
 	if err == nil {
 		err = s.act(ctx, p, func(ctx context.Context, tx db.DBTX) (err error) {
-			version, err = storage.Queries.StoreBackup(ctx, tx, db.StoreBackupParams{DeviceID: p.Device, Upload: &upload})
+			version, err = storage.Queries.StoreBackup(ctx, tx,
+				db.StoreBackupParams{DeviceID: p.Device, Upload: &upload})
 			return storage.NoRowsAs(err, ErrUploadRunning)
 		})
 	}
@@ -59,7 +64,8 @@ func (s *Service) StoreBackup(ctx context.Context, p core.Principal, replaces, s
 }
 
 // takeSlot makes an upload the one that may replace the backup, until its deadline.
-func takeSlot(ctx context.Context, tx db.DBTX, p core.Principal, replaces int64, upload uuid.UUID, size int64, slot time.Duration) error {
+func takeSlot(ctx context.Context, tx db.DBTX, p core.Principal, replaces int64, upload uuid.UUID, size int64,
+	slot time.Duration) error {
 	q := storage.Queries
 	now, err := q.LockBackup(ctx, tx, p.Device)
 	if err != nil {
@@ -76,10 +82,12 @@ func takeSlot(ctx context.Context, tx db.DBTX, p core.Principal, replaces int64,
 			return err
 		}
 	}
-	return q.BeginBackup(ctx, tx, db.BeginBackupParams{DeviceID: p.Device, Upload: &upload, Size: &size, UploadTime: storage.Interval(slot)})
+	return q.BeginBackup(ctx, tx, db.BeginBackupParams{DeviceID: p.Device, Upload: &upload, Size: &size,
+		UploadTime: storage.Interval(slot)})
 }
 
-// giveUp frees the slot of an upload and throws away what it wrote, unless it has become the backup.
+// giveUp frees the slot of an upload and throws away what it wrote, unless it has become the
+// backup.
 func giveUp(ctx context.Context, tx db.DBTX, device core.DeviceID, upload uuid.UUID) error {
 	if _, err := storage.Queries.AwaitBackup(ctx, tx, device); err != nil {
 		return err

@@ -1,11 +1,12 @@
-// Package blob keeps attachments and backups: ciphertext in a blob store, and who it belongs to in the
-// database.
+// Package blob keeps attachments and backups: ciphertext in a blob store, and who it belongs to in
+// the database.
 //
 // Invariants: a row says that a blob is stored only after the store has it for good; a row leaves
-// together with a row for the trash, in one transaction, and whoever empties the trash deletes the blob.
-// So a blob may outlive its row for a while, and never the other way round. Nothing is ever whole in
-// memory, and no call to the store waits without a deadline. On failure an upload leaves nothing behind:
-// at once, or after its deadline when the process died. A store that is unavailable is core.Unavailable.
+// together with a row for the trash, in one transaction, and whoever empties the trash deletes the
+// blob. So a blob may outlive its row for a while, and never the other way round. Nothing is ever
+// whole in memory, and no call to the store waits without a deadline. On failure an upload leaves
+// nothing behind: at once, or after its deadline when the process died. A store that is unavailable
+// is core.Unavailable.
 package blob
 
 import (
@@ -34,8 +35,8 @@ func TransferTime(size int64) time.Duration {
 	return 20*time.Second + time.Duration(size)*time.Second/slowest
 }
 
-// leastCounted is what every attachment counts for at least towards the quotas, in bytes: a row and a file
-// cost something too, and so an account has a bounded number of them.
+// leastCounted is what every attachment counts for at least towards the quotas, in bytes: a row and
+// a file cost something too, and so an account has a bounded number of them.
 const leastCounted = 64 << 10
 
 // finishTime is what the store and the database get after the last byte has arrived.
@@ -54,8 +55,8 @@ type Counters interface {
 type Config struct {
 	DB    *storage.DB
 	Store *Store
-	// Quota is how many bytes of attachments an account has at once, DailyQuota how many it uploads in a
-	// day (UTC).
+	// Quota is how many bytes of attachments an account has at once, DailyQuota how many it uploads
+	// in a day (UTC).
 	Quota, DailyQuota int64
 	Counters          Counters
 	Logger            *slog.Logger
@@ -83,8 +84,8 @@ func New(cfg Config) *Service {
 // Probe proves that the store keeps what it is given.
 func (s *Service) Probe(ctx context.Context) error { return s.store.probe(ctx) }
 
-// inTx runs a transaction that outlives the caller's impatience, but not for long: what it does for an
-// upload is due even when the client has gone.
+// inTx runs a transaction that outlives the caller's impatience, but not for long: what it does for
+// an upload is due even when the client has gone.
 func (s *Service) inTx(ctx context.Context, fn func(ctx context.Context, tx db.DBTX) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), txTime)
 	defer cancel()
@@ -98,8 +99,8 @@ func (s *Service) act(ctx context.Context, p core.Principal, fn func(ctx context
 	return s.db.Act(ctx, p, func(tx db.DBTX) error { return fn(ctx, tx) })
 }
 
-// EraseUser moves an account's attachments to the trash; it runs in the transaction that deletes the user,
-// whose row is locked.
+// EraseUser moves an account's attachments to the trash; it runs in the transaction that deletes
+// the user, whose row is locked.
 func EraseUser(ctx context.Context, tx db.DBTX, user core.UserID) error {
 	if err := storage.Queries.TrashAttachmentsOf(ctx, tx, user); err != nil {
 		return err
@@ -107,7 +108,8 @@ func EraseUser(ctx context.Context, tx db.DBTX, user core.UserID) error {
 	return storage.Queries.DeleteUsage(ctx, tx, user)
 }
 
-// EraseDevice moves a device's backup to the trash; it runs in the transaction that deletes the device.
+// EraseDevice moves a device's backup to the trash; it runs in the transaction that deletes the
+// device.
 func EraseDevice(ctx context.Context, tx db.DBTX, device core.DeviceID) error {
 	return storage.Queries.TrashBackup(ctx, tx, device)
 }

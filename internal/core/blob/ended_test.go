@@ -33,7 +33,8 @@ func TestAnUploadOfASessionThatHasEndedIsThrownAway(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if n := h.count("SELECT count(*) FROM attachments") + h.count("SELECT count(*) FROM backups WHERE blob IS NOT NULL"); n != 0 {
+	if n := h.count("SELECT count(*) FROM attachments") +
+		h.count("SELECT count(*) FROM backups WHERE blob IS NOT NULL"); n != 0 {
 		t.Errorf("%d blobs are kept", n)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// folder keeps blobs as files, and never outside itself: every call goes through os.Root. A file is written
-// beside its place under another name, synced, renamed, and its folder synced.
+// folder keeps blobs as files, and never outside itself: every call goes through os.Root. A file is
+// written beside its place under another name, synced, renamed, and its folder synced.
 type folder struct {
 	path string
 

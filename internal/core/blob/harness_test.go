@@ -56,7 +56,8 @@ func newHarness(t testing.TB, address string) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Service = New(Config{DB: d, Store: store, Quota: 1 << 30, DailyQuota: 1 << 30, Counters: nobody{}, Logger: slog.New(slog.NewJSONHandler(&h.log, nil))})
+	h.Service = New(Config{DB: d, Store: store, Quota: 1 << 30, DailyQuota: 1 << 30, Counters: nobody{},
+		Logger: slog.New(slog.NewJSONHandler(&h.log, nil))})
 	return h
 }
 
@@ -64,7 +65,8 @@ func newHarness(t testing.TB, address string) *harness {
 func (h *harness) user() core.Principal {
 	h.t.Helper()
 	p := core.Principal{User: uuid.New(), Session: uuid.New(), Device: uuid.New(), DeviceNumber: 1}
-	h.exec(`INSERT INTO users (id, username, username_key, password_hash) VALUES ($1, $2, $2, '')`, p.User, p.User.String())
+	h.exec(`INSERT INTO users (id, username, username_key, password_hash) VALUES ($1, $2, $2, '')`, p.User,
+		p.User.String())
 	h.exec(`INSERT INTO devices (id, user_id, number, registration_id, identity_key, signed_pre_key_id, signed_pre_key, signed_pre_key_sig)
 		VALUES ($1, $2, 1, 1, '', 1, '', '')`, p.Device, p.User)
 	h.exec(`INSERT INTO sessions (id, user_id, device_id, refresh_key, expires_at) VALUES ($1, $2, $3, '', now() + '1 hour')`, p.Session, p.User, p.Device)

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// knownFor is how long an attachment's row is remembered: what is sent to a group is downloaded by all
-	// of it at once. So long may one that is deleted with its account still be sent.
+	// knownFor is how long an attachment's row is remembered: what is sent to a group is downloaded
+	// by all of it at once. So long may one that is deleted with its account still be sent.
 	knownFor  = time.Second
 	knownMost = 4096
 )

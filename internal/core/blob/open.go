@@ -37,9 +37,9 @@ func CheckURL(address string) error {
 	return errURL
 }
 
-// Open makes a store of a URL. The store may be unavailable: a bucket is asked for nothing, and a folder that
-// cannot be used now is tried again with each call. A folder that does not exist is refused: its name may be
-// a typing error, or the disk that it is on is not mounted.
+// Open makes a store of a URL. The store may be unavailable: a bucket is asked for nothing, and a
+// folder that cannot be used now is tried again with each call. A folder that does not exist is
+// refused: its name may be a typing error, or the disk that it is on is not mounted.
 func Open(address string) (*Store, error) {
 	if err := CheckURL(address); err != nil {
 		return nil, err

@@ -14,8 +14,9 @@ import (
 // orphanAge is how old a blob is before it is looked for: its upload is over.
 const orphanAge = 24 * time.Hour
 
-// DeleteOrphans looks through the store for blobs that no row knows, such as those of a process that
-// died between the store and the database, and moves them to the trash. It returns how many it found.
+// DeleteOrphans looks through the store for blobs that no row knows, such as those of a process
+// that died between the store and the database, and moves them to the trash. It returns how many it
+// found.
 func (s *Service) DeleteOrphans(ctx context.Context) (found int, err error) {
 	for folder, known := range map[string]func(context.Context, db.DBTX, []uuid.UUID) ([]uuid.UUID, error){
 		attachments: storage.Queries.KnownAttachments,

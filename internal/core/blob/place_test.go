@@ -15,10 +15,12 @@ func TestAnS3URLIsReadOrRefusedInASentence(t *testing.T) {
 		t.Setenv(name, "")
 	}
 	for address, want := range map[string]string{
-		"s3://b?region=r": "", "s3://b?region=r&endpoint=http://127.0.0.1:9000&use_path_style=true&prefix=a/&ssetype=aws:kms&kmskeyid=k": "",
-		"s3://b":                              "--blob-url names no region: add region=REGION, or set AWS_REGION",
-		"s3://b?region=r&endpoint=s3.example": "--blob-url: endpoint must look like https://s3.example.org",
-		"s3://b?region=r&use_path_style=1":    "", "s3://b?region=r&use_path_style=yes": "--blob-url: use_path_style must be true or false",
+		"s3://b?region=r": "",
+		"s3://b?region=r&endpoint=http://127.0.0.1:9000&use_path_style=true&prefix=a/&ssetype=aws:kms&kmskeyid=k": "",
+		"s3://b":                                 "--blob-url names no region: add region=REGION, or set AWS_REGION",
+		"s3://b?region=r&endpoint=s3.example":    "--blob-url: endpoint must look like https://s3.example.org",
+		"s3://b?region=r&use_path_style=1":       "",
+		"s3://b?region=r&use_path_style=yes":     "--blob-url: use_path_style must be true or false",
 		"s3://b?region=r&ssetype=none":           "--blob-url: ssetype must be AES256 or aws:kms",
 		"s3://b?region=r&awssdk=v1":              "--blob-url: there is no awssdk; there are region, endpoint, prefix, ssetype, kmskeyid, use_path_style",
 		"mem://":                                 errURL.Error(),
@@ -46,8 +48,8 @@ func TestAnS3URLIsReadOrRefusedInASentence(t *testing.T) {
 	}
 }
 
-// A disk that is not mounted any more has neither the blobs nor their folders. That is no reason to believe
-// that they are gone, and none to write to the disk below.
+// A disk that is not mounted any more has neither the blobs nor their folders. That is no reason to
+// believe that they are gone, and none to write to the disk below.
 func TestADiskThatIsGoneIsNotAnEmptyOne(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, "")
@@ -78,8 +80,10 @@ func TestAStoreListsWhatIsOldInPages(t *testing.T) {
 	h := newHarness(t, "")
 	const many = listPage + 5
 	for i := range many {
-		name := filepath.Join(h.folder, attachments, strings.Repeat("x", i%7+1)+string(rune('a'+i%26))+time.Duration(i).String())
-		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Chtimes(name, time.Time{}, time.Now().Add(-2*time.Hour))); err != nil {
+		name := filepath.Join(h.folder, attachments,
+			strings.Repeat("x", i%7+1)+string(rune('a'+i%26))+time.Duration(i).String())
+		if err := errors.Join(os.WriteFile(name, nil, 0o600),
+			os.Chtimes(name, time.Time{}, time.Now().Add(-2*time.Hour))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,11 +97,14 @@ func TestAStoreListsWhatIsOldInPages(t *testing.T) {
 		return nil
 	})
 	slices.Sort(keys)
-	if err != nil || !slices.Equal(pages, []int{listPage, 5}) || len(slices.Compact(keys)) != many || slices.Contains(keys, attachments+"young") {
+	if err != nil || !slices.Equal(pages, []int{listPage, 5}) || len(slices.Compact(keys)) != many ||
+		slices.Contains(keys, attachments+"young") {
 		t.Errorf("%v, pages of %v", err, pages)
 	}
 	errStop := errors.New("stop")
-	if err := h.store.old(t.Context(), attachments, time.Hour, func([]string) error { return errStop }); !errors.Is(err, errStop) {
+	if err := h.store.old(t.Context(), attachments, time.Hour, func([]string) error {
+		return errStop
+	}); !errors.Is(err, errStop) {
 		t.Errorf("%v", err)
 	}
 }

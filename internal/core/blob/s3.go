@@ -17,8 +17,8 @@ import (
 	"github.com/minio/minio-go/v7/pkg/encrypt"
 )
 
-// bucket keeps blobs in S3 or what speaks its language. Since the size of a blob is known, one request stores
-// it, and there are no parts that could be left behind.
+// bucket keeps blobs in S3 or what speaks its language. Since the size of a blob is known, one
+// request stores it, and there are no parts that could be left behind.
 type bucket struct {
 	client       minio.Core
 	name, prefix string
@@ -40,8 +40,9 @@ func optionsOf(u *url.URL) (o bucketOptions, err error) {
 			return o, fmt.Errorf("--blob-url: there is no %s; there are %s", name, strings.Join(known, ", "))
 		}
 	}
-	o = bucketOptions{region: q.Get("region"), endpoint: q.Get("endpoint"), prefix: q.Get("prefix"), encryption: q.Get("ssetype"),
-		key: q.Get("kmskeyid")}
+	o = bucketOptions{region: q.Get("region"), endpoint: q.Get("endpoint"), prefix: q.Get("prefix"),
+		encryption: q.Get("ssetype"),
+		key:        q.Get("kmskeyid")}
 	if q.Has("use_path_style") {
 		if o.pathStyle, err = strconv.ParseBool(q.Get("use_path_style")); err != nil {
 			return o, errors.New("--blob-url: use_path_style must be true or false")
@@ -83,8 +84,10 @@ func openBucket(u *url.URL) (*bucket, error) {
 	if o.pathStyle {
 		lookup = minio.BucketLookupPath
 	}
-	client, err := minio.NewCore(endpoint.Host, &minio.Options{Secure: endpoint.Scheme == "https", Region: o.region, BucketLookup: lookup, MaxRetries: retries,
-		Creds: credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{}})})
+	client, err := minio.NewCore(endpoint.Host, &minio.Options{Secure: endpoint.Scheme == "https", Region: o.region,
+		BucketLookup: lookup, MaxRetries: retries,
+		Creds: credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{},
+			&credentials.FileAWSCredentials{}, &credentials.IAM{}})})
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +103,9 @@ func openBucket(u *url.URL) (*bucket, error) {
 
 func (b *bucket) put(ctx context.Context, key string, body io.Reader, size int64) error {
 	// What cannot be read twice can be neither hashed before it is sent nor sent again.
-	_, err := b.client.Client.PutObject(ctx, b.name, b.prefix+key, body, size, minio.PutObjectOptions{ContentType: octets,
-		DisableMultipart: true, DisableContentSha256: true, ServerSideEncryption: b.encryption})
+	_, err := b.client.Client.PutObject(ctx, b.name, b.prefix+key, body, size,
+		minio.PutObjectOptions{ContentType: octets,
+			DisableMultipart: true, DisableContentSha256: true, ServerSideEncryption: b.encryption})
 	return err
 }
 
@@ -122,7 +126,8 @@ func (b *bucket) delete(ctx context.Context, key string) error {
 }
 
 func (b *bucket) each(ctx context.Context, prefix string, visit func(key string, changed time.Time) error) error {
-	for object := range b.client.ListObjectsIter(ctx, b.name, minio.ListObjectsOptions{Prefix: b.prefix + prefix, Recursive: true, MaxKeys: listPage}) {
+	for object := range b.client.ListObjectsIter(ctx, b.name,
+		minio.ListObjectsOptions{Prefix: b.prefix + prefix, Recursive: true, MaxKeys: listPage}) {
 		if object.Err != nil {
 			return object.Err
 		}

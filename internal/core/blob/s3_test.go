@@ -67,7 +67,8 @@ func TestAnUploadThatBreaksOffLeavesNothingInS3(t *testing.T) {
 	t.Parallel()
 	s3 := s3test.New(t)
 	h := newHarness(t, s3.URL)
-	if _, err := h.StoreAttachment(t.Context(), h.user(), int64(len(content)), broken(content[:1<<20])); !errors.Is(err, errBroke) {
+	if _, err := h.StoreAttachment(t.Context(), h.user(), int64(len(content)), broken(content[:1<<20])); !errors.Is(err,
+		errBroke) {
 		t.Errorf("%v", err)
 	}
 	h.empty()

@@ -13,8 +13,9 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-// source is a body on its way into the store. It remembers whether the body failed, rather than the store,
-// and ends the call when the store stands still: when it asks for no more, or does not finish.
+// source is a body on its way into the store. It remembers whether the body failed, rather than the
+// store, and ends the call when the store stands still: when it asks for no more, or does not
+// finish.
 type source struct {
 	body  io.Reader
 	watch *time.Timer

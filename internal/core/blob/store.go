@@ -14,8 +14,8 @@ import (
 
 const octets = "application/octet-stream"
 
-// storeTime bounds a call to the store that moves no more than a few bytes, and how long one that moves
-// many may stand still.
+// storeTime bounds a call to the store that moves no more than a few bytes, and how long one that
+// moves many may stand still.
 const storeTime = 15 * time.Second
 
 // listPage is how many blobs are asked for at once.
@@ -28,7 +28,8 @@ var errMissing = errors.New("the blob is not in the store")
 type place interface {
 	// put stores size bytes of body for good, or nothing.
 	put(ctx context.Context, key string, body io.Reader, size int64) error
-	// open opens length bytes, at least one, from an offset on. errMissing says that there is no such blob.
+	// open opens length bytes, at least one, from an offset on. errMissing says that there is no
+	// such blob.
 	open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error)
 	// delete deletes a blob. It may say errMissing.
 	delete(ctx context.Context, key string) error
@@ -42,7 +43,8 @@ type Store struct {
 	time  time.Duration
 }
 
-// put stores size bytes of body under a key, for good, or nothing. An error of the body comes back as it is.
+// put stores size bytes of body under a key, for good, or nothing. An error of the body comes back
+// as it is.
 func (s *Store) put(ctx context.Context, key string, body io.Reader, size int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -86,7 +88,8 @@ type Reader struct {
 	cancel context.CancelFunc
 }
 
-// File is what is left to read when it comes from a file, which the kernel can then send by itself, else nil.
+// File is what is left to read when it comes from a file, which the kernel can then send by itself,
+// else nil.
 func (r *Reader) File() *io.LimitedReader {
 	if part, ok := r.ReadCloser.(*filePart); ok {
 		return &part.LimitedReader
@@ -160,8 +163,10 @@ func (s *Store) probe(ctx context.Context) error {
 	return s.delete(ctx, key)
 }
 
-// unavailable is the answer when the store does not do its work. The cause is for the log, which names no blob.
+// unavailable is the answer when the store does not do its work. The cause is for the log, which
+// names no blob.
 func unavailable(err error) error {
-	return &core.Error{Kind: core.Unavailable, Code: "blobs_unavailable", RetryAfter: 5 * time.Second, Cause: redact(err),
+	return &core.Error{Kind: core.Unavailable, Code: "blobs_unavailable", RetryAfter: 5 * time.Second,
+		Cause:    redact(err),
 		Sentence: "The store of attachments and backups is unavailable; try again shortly."}
 }

@@ -12,13 +12,14 @@ import (
 )
 
 const (
-	// trashBatch is how many blobs one node takes out of the trash at once, deletesAtOnce how many it
-	// deletes at the same time. Even if each takes storeTime it is done before the lease is over.
+	// trashBatch is how many blobs one node takes out of the trash at once, deletesAtOnce how many
+	// it deletes at the same time. Even if each takes storeTime it is done before the lease is
+	// over.
 	trashBatch    = 64
 	deletesAtOnce = 8
 	trashLease    = 5 * time.Minute
-	// The trash is looked into this often when nobody tells, and more and more seldom while the store
-	// fails.
+	// The trash is looked into this often when nobody tells, and more and more seldom while the
+	// store fails.
 	trashEvery   = time.Second
 	trashSeldom  = time.Minute
 	trashCounted = 10_000
@@ -73,13 +74,14 @@ func (s *Service) countTrash(ctx context.Context) {
 	})
 }
 
-// emptyTrash deletes what is due, until nothing is. It returns false and an error for the log when some
-// could not be deleted; those are tried again after a pause.
+// emptyTrash deletes what is due, until nothing is. It returns false and an error for the log when
+// some could not be deleted; those are tried again after a pause.
 func (s *Service) emptyTrash(ctx context.Context, pause time.Duration) (bool, error) {
 	for ctx.Err() == nil {
 		var leased []db.BlobTrash
 		err := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) (err error) {
-			leased, err = storage.Queries.LeaseTrash(ctx, tx, db.LeaseTrashParams{Lease: storage.Interval(trashLease), MaxRows: trashBatch})
+			leased, err = storage.Queries.LeaseTrash(ctx, tx,
+				db.LeaseTrashParams{Lease: storage.Interval(trashLease), MaxRows: trashBatch})
 			return err
 		})
 		if err != nil || len(leased) == 0 {
@@ -87,10 +89,12 @@ func (s *Service) emptyTrash(ctx context.Context, pause time.Duration) (bool, er
 		}
 		gone, left, failure := s.deleteBlobs(ctx, leased)
 		err = s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error {
-			if err := storage.Queries.ForgetTrash(ctx, tx, db.ForgetTrashParams{Keys: gone, DueAt: leased[0].DueAt}); err != nil || len(left) == 0 {
+			if err := storage.Queries.ForgetTrash(ctx, tx,
+				db.ForgetTrashParams{Keys: gone, DueAt: leased[0].DueAt}); err != nil || len(left) == 0 {
 				return err
 			}
-			return storage.Queries.PostponeTrash(ctx, tx, db.PostponeTrashParams{Keys: left, DueAt: leased[0].DueAt, Wait: storage.Interval(pause)})
+			return storage.Queries.PostponeTrash(ctx, tx,
+				db.PostponeTrashParams{Keys: left, DueAt: leased[0].DueAt, Wait: storage.Interval(pause)})
 		})
 		if err != nil || failure != nil {
 			if err == nil {
@@ -102,7 +106,8 @@ func (s *Service) emptyTrash(ctx context.Context, pause time.Duration) (bool, er
 	return true, nil
 }
 
-// deleteBlobs deletes blobs and returns the keys of those that are gone, of those that are not, and why.
+// deleteBlobs deletes blobs and returns the keys of those that are gone, of those that are not, and
+// why.
 func (s *Service) deleteBlobs(ctx context.Context, trash []db.BlobTrash) (gone, left []string, failure error) {
 	var mu sync.Mutex
 	var g errgroup.Group
@@ -131,7 +136,8 @@ const sweepBatch = 500
 func (s *Service) Sweep(ctx context.Context) error {
 	for n := int32(sweepBatch); n == sweepBatch; {
 		err := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) (err error) {
-			n, err = storage.Queries.TrashExpiredAttachments(ctx, tx, db.TrashExpiredAttachmentsParams{MaxRows: sweepBatch, Least: leastCounted})
+			n, err = storage.Queries.TrashExpiredAttachments(ctx, tx,
+				db.TrashExpiredAttachmentsParams{MaxRows: sweepBatch, Least: leastCounted})
 			return err
 		})
 		if err != nil || ctx.Err() != nil {

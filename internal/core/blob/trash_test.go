@@ -29,7 +29,8 @@ func TestASweepTakesWhatIsOverAndGivesTheUsageBack(t *testing.T) {
 	h.exec("UPDATE attachments SET expires_at = now() WHERE id IN (SELECT id FROM attachments WHERE user_id = $1 LIMIT 2)", one.User)
 	h.exec("UPDATE attachments SET expires_at = now() WHERE user_id = $1", two.User)
 	// One whose process died: it counts for nothing.
-	h.exec("INSERT INTO attachments (id, user_id, size, expires_at) VALUES (gen_random_uuid(), $1, 100, now())", two.User)
+	h.exec("INSERT INTO attachments (id, user_id, size, expires_at) VALUES (gen_random_uuid(), $1, 100, now())",
+		two.User)
 	h.exec("UPDATE attachment_usage SET stored_bytes = stored_bytes + $2, day_bytes = day_bytes + $2 WHERE user_id = $1", two.User, leastCounted)
 	if err := h.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
@@ -38,8 +39,10 @@ func TestASweepTakesWhatIsOverAndGivesTheUsageBack(t *testing.T) {
 	if n := h.files(); n != 1 {
 		t.Errorf("%d blobs are left", n)
 	}
-	for user, want := range map[uuid.UUID][2]int{one.User: {leastCounted, 3 * leastCounted}, two.User: {0, 3 * len(large)}} {
-		stored, day := h.count("SELECT stored_bytes FROM attachment_usage WHERE user_id = $1", user), h.count("SELECT day_bytes FROM attachment_usage WHERE user_id = $1", user)
+	for user, want := range map[uuid.UUID][2]int{one.User: {leastCounted, 3 * leastCounted},
+		two.User: {0, 3 * len(large)}} {
+		stored, day := h.count("SELECT stored_bytes FROM attachment_usage WHERE user_id = $1", user),
+			h.count("SELECT day_bytes FROM attachment_usage WHERE user_id = $1", user)
 		if stored != want[0] || day != want[1] {
 			t.Errorf("%d bytes stored, %d in the day; want %v", stored, day, want)
 		}
@@ -94,8 +97,8 @@ func TestAnUploadThatFailsCountsForTheDayWithWhatCame(t *testing.T) {
 	}
 }
 
-// TestACommitThatNobodyHeardOfIsNotUndone: the connection to the database may break between the commit and
-// its answer, and then the blob is the backup although its upload has failed.
+// TestACommitThatNobodyHeardOfIsNotUndone: the connection to the database may break between the
+// commit and its answer, and then the blob is the backup although its upload has failed.
 func TestACommitThatNobodyHeardOfIsNotUndone(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, "")
@@ -126,7 +129,8 @@ func TestACommitThatNobodyHeardOfIsNotUndone(t *testing.T) {
 func TestWhatIsThrownAwayAgainIsDeletedAgain(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, "")
-	h.exec("INSERT INTO blob_trash (key, due_at) VALUES ('attachments/x', now() + '1 minute')") // leased by another node
+	// leased by another node
+	h.exec("INSERT INTO blob_trash (key, due_at) VALUES ('attachments/x', now() + '1 minute')")
 	due := h.count("SELECT extract(epoch FROM due_at)::bigint FROM blob_trash")
 	if err := h.inTx(t.Context(), func(ctx context.Context, tx db.DBTX) error {
 		return storage.Queries.TrashAttachment(ctx, tx, db.TrashAttachmentParams{ID: uuid.New(), Key: "attachments/x"})
@@ -134,7 +138,8 @@ func TestWhatIsThrownAwayAgainIsDeletedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := h.inTx(t.Context(), func(ctx context.Context, tx db.DBTX) error {
-		return storage.Queries.ForgetTrash(ctx, tx, db.ForgetTrashParams{Keys: []string{"attachments/x"}, DueAt: time.Unix(int64(due), 0)})
+		return storage.Queries.ForgetTrash(ctx, tx,
+			db.ForgetTrashParams{Keys: []string{"attachments/x"}, DueAt: time.Unix(int64(due), 0)})
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -149,10 +154,12 @@ func TestAnAccountThatIsGoneUploadsNothing(t *testing.T) {
 	h := newHarness(t, "")
 	p := h.user()
 	h.exec("DELETE FROM users")
-	if _, err := h.StoreAttachment(t.Context(), p, 5, strings.NewReader("12345")); !errors.Is(err, account.ErrUnauthorized) {
+	if _, err := h.StoreAttachment(t.Context(), p, 5, strings.NewReader("12345")); !errors.Is(err,
+		account.ErrUnauthorized) {
 		t.Errorf("%v", err)
 	}
-	if _, err := h.StoreBackup(t.Context(), p, 0, 5, strings.NewReader("12345")); !errors.Is(err, account.ErrUnauthorized) {
+	if _, err := h.StoreBackup(t.Context(), p, 0, 5, strings.NewReader("12345")); !errors.Is(err,
+		account.ErrUnauthorized) {
 		t.Errorf("%v", err)
 	}
 	if n := h.count("SELECT (SELECT count(*) FROM attachments) + (SELECT count(*) FROM attachment_usage) + (SELECT count(*) FROM backups)"); n != 0 {

@@ -1,8 +1,9 @@
 // Package device keeps a user's devices: their numbers, names, and the moment they come and go.
 //
-// Invariants: a user has at most core.MaxDevices; a device number is unique within its user and rests
-// after its device is gone, if somebody may remember it: a bundle was handed out, or mail was sent by it;
-// a device exists with its keys and its mailbox or not at all. On failure nothing has changed.
+// Invariants: a user has at most core.MaxDevices; a device number is unique within its user and
+// rests after its device is gone, if somebody may remember it: a bundle was handed out, or mail was
+// sent by it; a device exists with its keys and its mailbox or not at all. On failure nothing has
+// changed.
 package device
 
 import (
@@ -24,8 +25,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// numberRest is how long a device number is not given out again: others' mail for the old device may
-// be pending for 30 days, and theirs to us may cross it.
+// numberRest is how long a device number is not given out again: others' mail for the old device
+// may be pending for 30 days, and theirs to us may cross it.
 const numberRest = 60 * 24 * time.Hour
 
 // ErrTooMany says that the user has as many devices as there may be.
@@ -67,7 +68,8 @@ func New(cfg Config) *Service {
 
 // Create registers a device with its first keys and makes a session for it. Returns ErrTooMany,
 // ErrNoNumber or the errors of keys.Check.
-func (s *Service) Create(ctx context.Context, p core.Principal, name *string, first keys.Publication) (account.Tokens, error) {
+func (s *Service) Create(ctx context.Context, p core.Principal, name *string, first keys.Publication) (account.Tokens,
+	error) {
 	if first.Signed == nil {
 		return account.Tokens{}, keys.ErrTakeoverUnsigned
 	}
@@ -105,8 +107,8 @@ func (s *Service) Create(ctx context.Context, p core.Principal, name *string, fi
 	return tokens, err
 }
 
-// nextNumber chooses a number for a new device. The caller holds the user's lock, so two devices that are
-// registered at once get two numbers and the limit is exact.
+// nextNumber chooses a number for a new device. The caller holds the user's lock, so two devices
+// that are registered at once get two numbers and the limit is exact.
 func nextNumber(ctx context.Context, tx db.DBTX, user core.UserID) (int16, error) {
 	q := storage.Queries
 	n, err := q.CountDevices(ctx, tx, user)
@@ -116,7 +118,8 @@ func nextNumber(ctx context.Context, tx db.DBTX, user core.UserID) (int16, error
 	if n >= core.MaxDevices {
 		return 0, ErrTooMany
 	}
-	number, err := q.NextDeviceNumber(ctx, tx, db.NextDeviceNumberParams{UserID: user, Rest: storage.Interval(numberRest)})
+	number, err := q.NextDeviceNumber(ctx, tx,
+		db.NextDeviceNumberParams{UserID: user, Rest: storage.Interval(numberRest)})
 	return number, storage.NoRowsAs(err, ErrNoNumber)
 }
 
@@ -158,8 +161,8 @@ func deviceOf(row db.DevicesOfUserRow) Device {
 	return Device{ID: row.ID, Number: uint8(row.Number), Name: row.Name, CreatedAt: row.CreatedAt} //nolint:gosec // 1 to 127
 }
 
-// Delete removes one of the user's own devices with its keys, mail and backup; its tokens and sockets stop
-// working on every node. Returns keys.ErrDeviceGone.
+// Delete removes one of the user's own devices with its keys, mail and backup; its tokens and
+// sockets stop working on every node. Returns keys.ErrDeviceGone.
 func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID) error {
 	var notices storage.Notices
 	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
@@ -167,7 +170,8 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID
 		if _, err := q.DeviceOfUser(ctx, tx, db.DeviceOfUserParams{ID: id, UserID: p.User}); err != nil {
 			return storage.NoRowsAs(err, keys.ErrDeviceGone)
 		}
-		ended, err := q.DeleteOtherDeviceSessions(ctx, tx, db.DeleteOtherDeviceSessionsParams{DeviceID: id, Keep: uuid.Nil})
+		ended, err := q.DeleteOtherDeviceSessions(ctx, tx,
+			db.DeleteOtherDeviceSessionsParams{DeviceID: id, Keep: uuid.Nil})
 		if err != nil {
 			return err
 		}
@@ -186,8 +190,8 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID
 	return notices.Committed(err, s.announce)
 }
 
-// Erase deletes a device with everything that is kept for it, and puts its number to rest if need be. Locks are
-// taken in the order of an upload: stock, device, mailbox, backup.
+// Erase deletes a device with everything that is kept for it, and puts its number to rest if need
+// be. Locks are taken in the order of an upload: stock, device, mailbox, backup.
 func Erase(ctx context.Context, tx db.DBTX, user core.UserID, id core.DeviceID) error {
 	q := storage.Queries
 	if _, err := q.LockPreKeyStock(ctx, tx, id); err != nil {

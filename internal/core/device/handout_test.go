@@ -23,12 +23,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// A property costs a database round trip a step: fewer runs, unless the command line asks for more.
+	// A property costs a database round trip a step: fewer runs, unless the command line asks for
+	// more.
 	_ = flag.Set("rapid.checks", "20")
 	testdb.Main(m)
 }
 
-// poolIDs is how many key ids a world uses, each with two different keys: few, so that ids come again.
+// poolIDs is how many key ids a world uses, each with two different keys: few, so that ids come
+// again.
 const poolIDs = 12
 
 // pool is made once: keys of both kinds by variant and id, and identities.
@@ -175,7 +177,8 @@ func (w *world) past(draw func(n int) int) (sent, bool) {
 
 // expect fails on any error but those that an upload may meet.
 func expect(t failer, err error) bool {
-	for _, known := range []error{nil, keys.ErrBadSignature, keys.ErrKeyIDTwice, keys.ErrKeyIDNotHigher, keys.ErrTakeoverUnsigned,
+	for _, known := range []error{nil, keys.ErrBadSignature, keys.ErrKeyIDTwice, keys.ErrKeyIDNotHigher,
+		keys.ErrTakeoverUnsigned,
 		keys.ErrIdentityChanged, keys.ErrDeviceGone, core.ErrUnauthorized, device.ErrTooMany, keys.ErrUserUnknown} {
 		if errors.Is(err, known) {
 			return err == nil
@@ -263,7 +266,8 @@ func (w *world) act(t failer, what string, draw func(n int) int) {
 
 var acts = []string{"create", "create again", "upload", "repeat", "take over", "remove", "fetch"}
 
-// Uploads, repetitions of any of them for any device, takeovers, hand-outs and removals in any order.
+// Uploads, repetitions of any of them for any device, takeovers, hand-outs and removals in any
+// order.
 func TestAOneTimeKeyIsNeverHandedOutTwice(t *testing.T) {
 	t.Parallel()
 	s := startServices(t)
@@ -271,7 +275,9 @@ func TestAOneTimeKeyIsNeverHandedOutTwice(t *testing.T) {
 		w := newWorld(t, s)
 		steps := map[string]func(*rapid.T){}
 		for _, what := range acts {
-			steps[what] = func(t *rapid.T) { w.act(t, what, func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "n") }) }
+			steps[what] = func(t *rapid.T) {
+				w.act(t, what, func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "n") })
+			}
 		}
 		t.Repeat(steps)
 	})

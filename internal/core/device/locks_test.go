@@ -135,7 +135,8 @@ func TestAnExportAndAHandOutDoNotBlockEachOther(t *testing.T) {
 		t.Error(err)
 	}
 	got := <-exported
-	if got.err != nil || len(got.devices) != 2 || got.devices[0].Device.ID != devices[0].Device || got.devices[1].Device.Number != 2 {
+	if got.err != nil || len(got.devices) != 2 || got.devices[0].Device.ID != devices[0].Device ||
+		got.devices[1].Device.Number != 2 {
 		t.Errorf("the export: %+v", got)
 	}
 }

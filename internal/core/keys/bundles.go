@@ -11,8 +11,8 @@ import (
 )
 
 // Bundles hands out one bundle per device of a user, in the order of device numbers, each with a
-// one-time key of each kind that nobody else gets. Returns ErrUserUnknown, also for a user without devices,
-// or core.Unavailable when too many wait.
+// one-time key of each kind that nobody else gets. Returns ErrUserUnknown, also for a user without
+// devices, or core.Unavailable when too many wait.
 func (s *Service) Bundles(ctx context.Context, user core.UserID) ([]Bundle, error) {
 	bundles, err := s.bundles.Do(ctx, user, 1)
 	if errors.Is(err, batch.ErrFull) || errors.Is(err, batch.ErrStopped) || ctx.Err() != nil {

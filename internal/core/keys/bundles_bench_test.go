@@ -16,7 +16,8 @@ import (
 // callers is how many fetch at once in the benchmarks.
 const callers = 64
 
-// newDurable runs a key service on a private cluster as the relay starts it: commits reach the disk.
+// newDurable runs a key service on a private cluster as the relay starts it: commits reach the
+// disk.
 func newDurable(b *testing.B) *bench {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -37,7 +38,8 @@ func newDurable(b *testing.B) *bench {
 	return newBenchOn(b, cluster.URL())
 }
 
-// fetch takes n bundles, target by target, with all callers at once, and returns how long each took.
+// fetch takes n bundles, target by target, with all callers at once, and returns how long each
+// took.
 func (b *bench) fetch(t testing.TB, n int, targets []core.Principal) []time.Duration {
 	took := make([]time.Duration, n)
 	var wg sync.WaitGroup
@@ -65,8 +67,8 @@ func reportLatency(b *testing.B, took []time.Duration) {
 	b.ReportMetric(float64(len(took))/b.Elapsed().Seconds(), "bundles/s")
 }
 
-// BenchmarkBundles hands out bundles with a key of each kind to 64 callers, durably. Its allocations
-// are those of the use case and the driver.
+// BenchmarkBundles hands out bundles with a key of each kind to 64 callers, durably. Its
+// allocations are those of the use case and the driver.
 func BenchmarkBundles(b *testing.B) {
 	for name, n := range map[string]int{"one hot target": 1, "spread over 1000 targets": 1000} {
 		b.Run(name, func(b *testing.B) {
@@ -88,8 +90,8 @@ func BenchmarkBundles(b *testing.B) {
 	}
 }
 
-// BenchmarkBundlesAfterAMillion takes a million keys of each kind from one target and compares the first
-// and the last tenth. The Kyber keys are short: what could slow down is the index.
+// BenchmarkBundlesAfterAMillion takes a million keys of each kind from one target and compares the
+// first and the last tenth. The Kyber keys are short: what could slow down is the index.
 func BenchmarkBundlesAfterAMillion(b *testing.B) {
 	const rounds, perRound = 10, 100_000
 	for b.Loop() {

@@ -23,8 +23,8 @@ func handOutSQL(t testing.TB) string {
 	return strings.NewReplacer("@user_ids", "$1", "@counts", "$2").Replace(statement)
 }
 
-// The cost of a hand-out must depend neither on how many keys others have nor on how many were taken
-// before: scans start at the floor, and deletions go straight to the rows.
+// The cost of a hand-out must depend neither on how many keys others have nor on how many were
+// taken before: scans start at the floor, and deletions go straight to the rows.
 func TestAHandOutStartsAtTheFloorAndScansNoTable(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -44,7 +44,8 @@ func TestAHandOutStartsAtTheFloorAndScansNoTable(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Release()
-			if _, err := conn.Exec(t.Context(), "SELECT set_config('plan_cache_mode', $1, false)", tt.mode); err != nil {
+			if _, err := conn.Exec(t.Context(), "SELECT set_config('plan_cache_mode', $1, false)",
+				tt.mode); err != nil {
 				t.Fatal(err)
 			}
 			rows, err := conn.Query(t.Context(), "EXPLAIN "+handOutSQL(t), []uuid.UUID{p.User}, []int32{64})
@@ -63,13 +64,15 @@ func TestAHandOutStartsAtTheFloorAndScansNoTable(t *testing.T) {
 				t.Fatal(err)
 			}
 			plan := strings.Join(lines, "\n")
-			for _, want := range []string{"key_id >= stock_1.ec_floor", "key_id >= stock_2.kyber_floor", "Tid Scan on ec_pre_keys", "Tid Scan on kyber_pre_keys"} {
+			for _, want := range []string{"key_id >= stock_1.ec_floor", "key_id >= stock_2.kyber_floor",
+				"Tid Scan on ec_pre_keys", "Tid Scan on kyber_pre_keys"} {
 				if !strings.Contains(plan, want) {
 					t.Errorf("the plan lacks %q", want)
 				}
 			}
 			for _, line := range lines {
-				if strings.Contains(line, "Seq Scan on ec_pre_keys") || strings.Contains(line, "Seq Scan on kyber_pre_keys") {
+				if strings.Contains(line, "Seq Scan on ec_pre_keys") ||
+					strings.Contains(line, "Seq Scan on kyber_pre_keys") {
 					t.Errorf("the plan scans a whole table: %s", strings.TrimSpace(line))
 				}
 			}

@@ -14,13 +14,15 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// taken is what one fetch got: the ids of the one-time keys, -1 for none and 0 for a last-resort key.
+// taken is what one fetch got: the ids of the one-time keys, -1 for none and 0 for a last-resort
+// key.
 type taken struct {
 	ec, kyber int32
 	err       error
 }
 
-// take fetches the bundles of a user with one device. Of its keys all one-time ones have ids from 1 on.
+// take fetches the bundles of a user with one device. Of its keys all one-time ones have ids from 1
+// on.
 func (b *bench) take(p core.Principal) taken {
 	bundles, err := b.Bundles(context.Background(), p.User)
 	if err != nil || len(bundles) != 1 {
@@ -46,8 +48,8 @@ func (b *bench) mustTake(t testing.TB, p core.Principal, want ...int32) {
 	}
 }
 
-// begin opens a transaction that holds a device's stock, as an upload does, and returns the number of
-// the upload.
+// begin opens a transaction that holds a device's stock, as an upload does, and returns the number
+// of the upload.
 func (b *bench) begin(t testing.TB, p core.Principal) (pgx.Tx, int64) {
 	t.Helper()
 	tx, err := b.sql.Begin(t.Context())
@@ -150,8 +152,8 @@ func TestAHandOutThatFoundNothingHidesNoneOfTheKeysThatCameMeanwhile(t *testing.
 	b.mustTake(t, p, 3, 60, -1)
 }
 
-// A hand-out on another node is under way: whoever waited gets the next key, and the same one when the
-// other was undone.
+// A hand-out on another node is under way: whoever waited gets the next key, and the same one when
+// the other was undone.
 func TestAHandOutThatWaitedForAnotherTakesWhatThatOneLeft(t *testing.T) {
 	t.Parallel()
 	for name, undo := range map[string]bool{"committed": false, "undone": true} {
@@ -164,8 +166,10 @@ func TestAHandOutThatWaitedForAnotherTakesWhatThatOneLeft(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			rows, err := storage.Queries.TakeBundles(t.Context(), tx, db.TakeBundlesParams{UserIds: []core.UserID{p.User}, Counts: []int32{2}})
-			if err != nil || len(rows) != 1 || !slices.Equal(rows[0].EcIds, []int32{1, 2}) || !slices.Equal(rows[0].KyberIds, []int32{1, 2}) {
+			rows, err := storage.Queries.TakeBundles(t.Context(), tx,
+				db.TakeBundlesParams{UserIds: []core.UserID{p.User}, Counts: []int32{2}})
+			if err != nil || len(rows) != 1 || !slices.Equal(rows[0].EcIds, []int32{1, 2}) ||
+				!slices.Equal(rows[0].KyberIds, []int32{1, 2}) {
 				t.Fatalf("%v, %v", rows, err)
 			}
 			got := make(chan taken, 1)
@@ -243,6 +247,7 @@ func (b *bench) wantCounts(t testing.TB, p core.Principal, ec, kyber int32) {
 	}
 	inventory, err := b.Inventory(t.Context(), p.Device)
 	if err != nil || len(inventory.EC) != int(ec) || len(inventory.Kyber) != int(kyber) {
-		t.Errorf("%d EC and %d Kyber keys are listed, %v; want %d and %d", len(inventory.EC), len(inventory.Kyber), err, ec, kyber)
+		t.Errorf("%d EC and %d Kyber keys are listed, %v; want %d and %d", len(inventory.EC), len(inventory.Kyber), err,
+			ec, kyber)
 	}
 }

@@ -10,21 +10,28 @@ import (
 
 // Errors of uploads.
 var (
-	ErrBadKey            = core.NewError(core.Invalid, "invalid_key", "A public key is not valid.")
-	ErrBadSignature      = core.NewError(core.Invalid, "invalid_signature", "A signature does not verify under the identity key.")
-	ErrKeyIDTwice        = core.NewError(core.Conflict, "key_id_conflict", "A key id is in use for a different key.")
-	ErrKeyIDNotHigher    = core.NewError(core.Invalid, "key_id_not_higher", "A new signed pre-key or last-resort key needs a higher id than the stored one.")
-	ErrNoRegistrationID  = core.NewError(core.Invalid, "registration_id_missing", "An identity key must come with a registration id.")
-	ErrTakeoverUnsigned  = core.NewError(core.Invalid, "signed_pre_key_missing", "A new identity key must come with a signed pre-key.")
-	ErrIdentityChanged   = core.NewError(core.Conflict, "identity_changed", "The device's identity key was replaced at the same time.")
+	ErrBadKey       = core.NewError(core.Invalid, "invalid_key", "A public key is not valid.")
+	ErrBadSignature = core.NewError(core.Invalid, "invalid_signature",
+		"A signature does not verify under the identity key.")
+	ErrKeyIDTwice     = core.NewError(core.Conflict, "key_id_conflict", "A key id is in use for a different key.")
+	ErrKeyIDNotHigher = core.NewError(core.Invalid, "key_id_not_higher",
+		"A new signed pre-key or last-resort key needs a higher id than the stored one.")
+	ErrNoRegistrationID = core.NewError(core.Invalid, "registration_id_missing",
+		"An identity key must come with a registration id.")
+	ErrTakeoverUnsigned = core.NewError(core.Invalid, "signed_pre_key_missing",
+		"A new identity key must come with a signed pre-key.")
+	ErrIdentityChanged = core.NewError(core.Conflict, "identity_changed",
+		"The device's identity key was replaced at the same time.")
 	ErrDeviceGone        = core.NewError(core.NotFound, "device_not_found", "There is no such device.")
 	errKeyIDOutOfBounds  = core.NewError(core.Invalid, "invalid_key_id", "A key id is out of bounds.")
-	errRegistrationBound = core.NewError(core.Invalid, "invalid_registration_id", "The registration id is out of bounds.")
-	errTooManyKeys       = core.NewError(core.Invalid, "too_many_keys", "At most 100 one-time keys of a kind go into an upload.")
+	errRegistrationBound = core.NewError(core.Invalid, "invalid_registration_id",
+		"The registration id is out of bounds.")
+	errTooManyKeys = core.NewError(core.Invalid, "too_many_keys",
+		"At most 100 one-time keys of a kind go into an upload.")
 )
 
-// Check verifies every key and signature of an upload under an identity key. It is pure and takes up
-// to about 10 ms: call it outside transactions.
+// Check verifies every key and signature of an upload under an identity key. It is pure and takes
+// up to about 10 ms: call it outside transactions.
 func Check(identity []byte, u *Publication) error {
 	parsed, err := prekey.ParseIdentityKey(identity)
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
-// All fetches share one statement at a time. The connection to the database is dead and nobody says so:
-// the statement fails after a bounded time, the next one finds another connection, and Run can end.
+// All fetches share one statement at a time. The connection to the database is dead and nobody says
+// so: the statement fails after a bounded time, the next one finds another connection, and Run can
+// end.
 func TestADeadConnectionHoldsNoFetchUpForLong(t *testing.T) {
 	t.Parallel()
 	direct := testdb.NewURL(t)

@@ -33,8 +33,9 @@ func (s *Service) Inventory(ctx context.Context, device core.DeviceID) (Inventor
 	return inv, err
 }
 
-// InventoryOf lists within a transaction. It keeps the device's stock locked until the transaction ends;
-// whoever lists several devices lists each in a transaction of its own, or meets hand-outs in a deadlock.
+// InventoryOf lists within a transaction. It keeps the device's stock locked until the transaction
+// ends; whoever lists several devices lists each in a transaction of its own, or meets hand-outs in
+// a deadlock.
 func InventoryOf(ctx context.Context, tx db.DBTX, device core.DeviceID) (Inventory, error) {
 	q := storage.Queries
 	if _, err := q.SharePreKeyStock(ctx, tx, device); err != nil {

@@ -1,10 +1,10 @@
-// Package keys is the key service: devices publish their public keys, and others fetch them as pre-key
-// bundles to start sessions (X3DH, PQXDH).
+// Package keys is the key service: devices publish their public keys, and others fetch them as
+// pre-key bundles to start sessions (X3DH, PQXDH).
 //
-// Invariants: a key is stored only after its form and signature have been checked as libsignal checks
-// them; one bad key refuses the whole upload; a one-time key is handed out exactly once, lowest id
-// first, also if its upload comes again (see maxRemembered); a last-resort key is never used up. On failure
-// nothing is stored and nothing is handed out.
+// Invariants: a key is stored only after its form and signature have been checked as libsignal
+// checks them; one bad key refuses the whole upload; a one-time key is handed out exactly once,
+// lowest id first, also if its upload comes again (see maxRemembered); a last-resort key is never
+// used up. On failure nothing is stored and nothing is handed out.
 package keys
 
 import (
@@ -31,8 +31,8 @@ type SignedPreKey struct {
 	Signature []byte
 }
 
-// Publication is what a device publishes. Everything but the first upload's identity and signed pre-key is
-// optional.
+// Publication is what a device publishes. Everything but the first upload's identity and signed
+// pre-key is optional.
 type Publication struct {
 	// Identity is nil when the upload does not name it. One that differs from the stored one is a
 	// takeover.
@@ -79,14 +79,16 @@ type Service struct {
 	txTime   time.Duration // bounds one hand-out
 }
 
-// txTime bounds one hand-out, beyond the database's own limits on statements and locks: all fetches wait
-// for it, so a connection that does not answer any more must not hold them up until TCP gives it up.
+// txTime bounds one hand-out, beyond the database's own limits on statements and locks: all fetches
+// wait for it, so a connection that does not answer any more must not hold them up until TCP gives
+// it up.
 const txTime = 15 * time.Second
 
 // New makes a Service.
 func New(cfg Config) *Service {
 	s := &Service{db: cfg.DB, announce: cfg.Announce, dropped: cfg.Dropped, txTime: txTime}
-	s.bundles = batch.New(batch.Limits{BatchItems: 128, BatchWeight: 128, QueueItems: 2048, QueueWeight: 2048}, s.handOut)
+	s.bundles = batch.New(batch.Limits{BatchItems: 128, BatchWeight: 128, QueueItems: 2048, QueueWeight: 2048},
+		s.handOut)
 	return s
 }
 

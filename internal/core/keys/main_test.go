@@ -15,7 +15,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// A property costs a database round trip a step: fewer runs, unless the command line asks for more.
+	// A property costs a database round trip a step: fewer runs, unless the command line asks for
+	// more.
 	_ = flag.Set("rapid.checks", "20")
 	testdb.Main(m)
 }
@@ -76,12 +77,13 @@ func (b *bench) exec(t testing.TB, statement string, args ...any) {
 	}
 }
 
-// device makes a user with one device by SQL. Its keys are bytes of the right length and no more: the
-// service checks keys when they arrive and never again.
+// device makes a user with one device by SQL. Its keys are bytes of the right length and no more:
+// the service checks keys when they arrive and never again.
 func (b *bench) device(t testing.TB) core.Principal {
 	t.Helper()
 	p := core.Principal{User: uuid.New(), Session: uuid.New(), Device: uuid.New(), DeviceNumber: 1}
-	b.exec(t, `INSERT INTO users (id, username, username_key, password_hash) VALUES ($1, $2, $2, '')`, p.User, p.User.String())
+	b.exec(t, `INSERT INTO users (id, username, username_key, password_hash) VALUES ($1, $2, $2, '')`, p.User,
+		p.User.String())
 	b.exec(t, `INSERT INTO devices (id, user_id, number, registration_id, identity_key, signed_pre_key_id, signed_pre_key,
 		signed_pre_key_sig, last_resort_id, last_resort_key, last_resort_sig)
 		VALUES ($1, $2, 1, 1, $3, 1, $3, $4, 1, $5, $4)`, p.Device, p.User, make([]byte, 33), make([]byte, 64), make([]byte, 1569))

@@ -14,16 +14,17 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// maxRemembered is how many keys of a kind are remembered of a device after they were handed out, and
-// how many of all the user's removed devices. An upload has at most 100: so an upload is known whose keys
-// were handed out ten full uploads ago. There is no other limit of time: a phone may lie in a drawer
-// before it repeats an upload. The memory is 8 bytes a key, 8 kB a kind; 100 Kyber keys are 160 kB.
+// maxRemembered is how many keys of a kind are remembered of a device after they were handed out,
+// and how many of all the user's removed devices. An upload has at most 100: so an upload is known
+// whose keys were handed out ten full uploads ago. There is no other limit of time: a phone may lie
+// in a drawer before it repeats an upload. The memory is 8 bytes a key, 8 kB a kind; 100 Kyber keys
+// are 160 kB.
 const maxRemembered = 1000
 
 // known is what is remembered of one kind of a user's one-time keys, as digests.
 type known struct {
-	// own are the keys that the device held after its last upload, and before them those that it had
-	// handed out, oldest first. What is in here and not held any more has been handed out.
+	// own are the keys that the device held after its last upload, and before them those that it
+	// had handed out, oldest first. What is in here and not held any more has been handed out.
 	own []int64
 	// others are the keys of the user's other devices.
 	others []int64
@@ -35,16 +36,16 @@ func (k *known) gone(held map[int32][]byte) []int64 {
 	return slices.DeleteFunc(slices.Clone(k.own), func(d int64) bool { return here[d] })
 }
 
-// keep replaces what is remembered. Keys that left without being handed out are forgotten: they may come
-// again.
+// keep replaces what is remembered. Keys that left without being handed out are forgotten: they may
+// come again.
 func (k *known) keep(gone []int64, held map[int32][]byte) {
 	k.own = slices.Concat(newest(gone), digestsOf(held))
 }
 
 func newest(gone []int64) []int64 { return gone[max(0, len(gone)-maxRemembered):] }
 
-// digestOf tells keys apart: 8 bytes of SHA-256 over the id and the key. Two keys of one user collide by
-// chance once in 10^13 users, and by intent only in the stock of the one who intends it.
+// digestOf tells keys apart: 8 bytes of SHA-256 over the id and the key. Two keys of one user
+// collide by chance once in 10^13 users, and by intent only in the stock of the one who intends it.
 func digestOf(id int32, public []byte) int64 {
 	hash := sha256.New()
 	hash.Write(binary.BigEndian.AppendUint32(nil, uint32(id))) //nolint:gosec // never negative
@@ -89,9 +90,9 @@ func seenFrom(device core.DeviceID, rows []db.KnownPreKeysRow) (ec, kyber known)
 	return ec, kyber
 }
 
-// Retire keeps what a device has handed out, when the device is removed: its keys may come again, for a
-// new device. The caller holds the user's lock, and afterwards that of the device's stock. Returns
-// ErrDeviceGone.
+// Retire keeps what a device has handed out, when the device is removed: its keys may come again,
+// for a new device. The caller holds the user's lock, and afterwards that of the device's stock.
+// Returns ErrDeviceGone.
 func Retire(ctx context.Context, tx db.DBTX, user core.UserID, device core.DeviceID) error {
 	q := storage.Queries
 	if _, err := q.LockPreKeyStock(ctx, tx, device); err != nil { // no key goes out from here on

@@ -53,7 +53,8 @@ func TestARepeatedUploadBringsNoHandedOutKeyBack(t *testing.T) {
 	b.mustUpload(t, p, again)
 	b.wantCounts(t, p, 3, 3)
 	bundles, err := b.Bundles(t.Context(), p.User)
-	if err != nil || string(bundles[0].OneTime.Public) != string(again.EC[0].Public) || string(bundles[0].Kyber.Public) != string(again.Kyber[0].Public) {
+	if err != nil || string(bundles[0].OneTime.Public) != string(again.EC[0].Public) ||
+		string(bundles[0].Kyber.Public) != string(again.Kyber[0].Public) {
 		t.Errorf("the keys that came under a used id are not handed out: %v", err)
 	}
 	b.mustTake(t, p, 2, 3, -1)
@@ -112,7 +113,8 @@ func TestTheMemoryIsBoundedAndForgetsNoHeldKey(t *testing.T) {
 	}
 	b.mustUpload(t, p, keys.Publication{EC: rounds[len(rounds)-1].EC})
 	var remembered int
-	if err := b.sql.QueryRow(t.Context(), "SELECT cardinality(ec) FROM known_pre_keys WHERE device_id = $1", p.Device).Scan(&remembered); err != nil {
+	if err := b.sql.QueryRow(t.Context(), "SELECT cardinality(ec) FROM known_pre_keys WHERE device_id = $1",
+		p.Device).Scan(&remembered); err != nil {
 		t.Fatal(err)
 	}
 	if remembered != keys.MaxRemembered+1 {

@@ -19,8 +19,8 @@ type kind struct {
 	drop func(ctx context.Context, tx db.DBTX, device core.DeviceID) error
 }
 
-// store writes the one-time keys of an upload. A takeover drops those that are held. known is what is
-// remembered of this kind, and is brought up to date.
+// store writes the one-time keys of an upload. A takeover drops those that are held. known is what
+// is remembered of this kind, and is brought up to date.
 func (k *kind) store(ctx context.Context, tx db.DBTX, at place, keys []SignedPreKey, known *known) error {
 	if len(keys) == 0 && !at.takeover {
 		return nil
@@ -107,7 +107,8 @@ var kyberKeys = kind{
 		return storage.Queries.InsertKyberPreKeys(ctx, tx, arg)
 	},
 	trim: func(ctx context.Context, tx db.DBTX, device core.DeviceID) ([]int32, error) {
-		return storage.Queries.TrimKyberPreKeys(ctx, tx, db.TrimKyberPreKeysParams{DeviceID: device, Keep: core.MaxPreKeys})
+		return storage.Queries.TrimKyberPreKeys(ctx, tx,
+			db.TrimKyberPreKeysParams{DeviceID: device, Keep: core.MaxPreKeys})
 	},
 	drop: storage.Queries.DeleteKyberPreKeys,
 }

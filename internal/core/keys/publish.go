@@ -11,8 +11,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// Publish stores what a device publishes, or nothing. An identity key that differs from the stored one
-// is a takeover: the device's keys and pending mail go, its sockets close and its other sessions end.
+// Publish stores what a device publishes, or nothing. An identity key that differs from the stored
+// one is a takeover: the device's keys and pending mail go, its sockets close and its other
+// sessions end.
 func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) error {
 	if u.Identity != nil && u.RegistrationID == 0 {
 		return ErrNoRegistrationID
@@ -79,20 +80,24 @@ func (s *Service) stored(ctx context.Context, device core.DeviceID) (row db.Devi
 	return row, storage.NoRowsAs(err, ErrDeviceGone)
 }
 
-// endOthers ends the device's other sessions if the identity key is a new one, which is a takeover. It runs
-// before the stock is locked, as the order of locks asks for. The user's lock keeps other takeovers off.
-func endOthers(ctx context.Context, tx db.DBTX, p core.Principal, identity []byte) (takeover bool, others []core.SessionID, err error) {
+// endOthers ends the device's other sessions if the identity key is a new one, which is a takeover.
+// It runs before the stock is locked, as the order of locks asks for. The user's lock keeps other
+// takeovers off.
+func endOthers(ctx context.Context, tx db.DBTX, p core.Principal,
+	identity []byte) (takeover bool, others []core.SessionID, err error) {
 	now, err := storage.Queries.DeviceKeys(ctx, tx, p.Device)
 	if err != nil || bytes.Equal(now.IdentityKey, identity) {
 		return false, nil, storage.NoRowsAs(err, ErrDeviceGone)
 	}
-	others, err = storage.Queries.DeleteOtherDeviceSessions(ctx, tx, db.DeleteOtherDeviceSessionsParams{DeviceID: p.Device, Keep: p.Session})
+	others, err = storage.Queries.DeleteOtherDeviceSessions(ctx, tx,
+		db.DeleteOtherDeviceSessionsParams{DeviceID: p.Device, Keep: p.Session})
 	return true, others, err
 }
 
-// takeOver drops what belonged to the old identity, but for the one-time keys, which store drops, and returns
-// what to announce after the commit.
-func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u *Publication, others []core.SessionID, dropped *int) (storage.Notices, error) {
+// takeOver drops what belonged to the old identity, but for the one-time keys, which store drops,
+// and returns what to announce after the commit.
+func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u *Publication, others []core.SessionID,
+	dropped *int) (storage.Notices, error) {
 	if u.Signed == nil {
 		return nil, ErrTakeoverUnsigned
 	}
@@ -147,8 +152,8 @@ type place struct {
 	takeover bool
 }
 
-// StoreFirst writes the first upload of a new device, which has been checked. The caller holds the lock
-// of the user.
+// StoreFirst writes the first upload of a new device, which has been checked. The caller holds the
+// lock of the user.
 func StoreFirst(ctx context.Context, tx db.DBTX, user core.UserID, device core.DeviceID, u *Publication) error {
 	return store(ctx, tx, place{user: user, device: device}, u)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/keys"
 )
 
-// fetchLikeTheModel fetches with n callers at once: together they get the n lowest keys, each once, and
-// beyond those none and the last-resort key.
+// fetchLikeTheModel fetches with n callers at once: together they get the n lowest keys, each once,
+// and beyond those none and the last-resort key.
 func fetchLikeTheModel(t *rapid.T, b *bench, p core.Principal, m *model, n int) {
 	bundles := make([]keys.Bundle, n)
 	var wg sync.WaitGroup
@@ -33,7 +33,8 @@ func fetchLikeTheModel(t *rapid.T, b *bench, p core.Principal, m *model, n int) 
 	}
 	var ec, kyber []int32
 	for _, bundle := range bundles {
-		if !bytes.Equal(bundle.Identity, m.identity.Public) || bundle.Signed.ID != m.signed.ID || !bytes.Equal(bundle.Signed.Public, m.signed.Public) {
+		if !bytes.Equal(bundle.Identity, m.identity.Public) || bundle.Signed.ID != m.signed.ID ||
+			!bytes.Equal(bundle.Signed.Public, m.signed.Public) {
 			t.Fatalf("signed pre-key %d, want %d of the current identity", bundle.Signed.ID, m.signed.ID)
 		}
 		if k := bundle.OneTime; k != nil {
@@ -84,7 +85,8 @@ func compare(t *rapid.T, b *bench, p core.Principal, m *model) {
 		t.Fatalf("Kyber keys %v, want %v", inventory.Kyber, want)
 	}
 	if inventory.SignedID != m.signed.ID || (inventory.LastResortID == nil) != (m.lastResort == nil) ||
-		m.lastResort != nil && *inventory.LastResortID != m.lastResort.ID || !bytes.Equal(inventory.Identity, m.identity.Public) {
+		m.lastResort != nil && *inventory.LastResortID != m.lastResort.ID ||
+		!bytes.Equal(inventory.Identity, m.identity.Public) {
 		t.Fatalf("signed %d, last resort %v", inventory.SignedID, inventory.LastResortID)
 	}
 	ec, kyber, err := b.Counts(t.Context(), p.Device)

@@ -59,7 +59,8 @@ func rotate(stored, next *keys.SignedPreKey) (*keys.SignedPreKey, error) {
 }
 
 // add is the rule of the one-time keys.
-func add(stored map[int32]held, gone map[string]bool, ids []int32, publics [][]byte, upload int) (map[int32]held, error) {
+func add(stored map[int32]held, gone map[string]bool, ids []int32, publics [][]byte,
+	upload int) (map[int32]held, error) {
 	next := maps.Clone(stored)
 	for i, id := range ids {
 		if gone[string(publics[i])] {
@@ -154,7 +155,8 @@ func TestTheStockFollowsItsModel(t *testing.T) {
 		m := &model{identity: prekeytest.NewIdentity(), ec: map[int32]held{}, kyber: map[int32]held{},
 			goneEC: map[string]bool{}, goneKyber: map[string]bool{}}
 		public := material().ec[0][0]
-		first := &keys.Publication{Identity: m.identity.Public, RegistrationID: 7, Signed: &keys.SignedPreKey{Public: public, Signature: m.identity.Sign(public)}}
+		first := &keys.Publication{Identity: m.identity.Public, RegistrationID: 7,
+			Signed: &keys.SignedPreKey{Public: public, Signature: m.identity.Sign(public)}}
 		if err := b.Publish(t.Context(), p, *first); err != nil { // the device's identity of zeros goes
 			t.Fatal(err)
 		}
@@ -175,5 +177,6 @@ func TestTheStockFollowsItsModel(t *testing.T) {
 
 // isOneOf accepts the rules' errors: an upload that breaks two rules may be told of either.
 func isOneOf(err error) bool {
-	return errors.Is(err, keys.ErrKeyIDTwice) || errors.Is(err, keys.ErrKeyIDNotHigher) || errors.Is(err, keys.ErrTakeoverUnsigned)
+	return errors.Is(err, keys.ErrKeyIDTwice) || errors.Is(err, keys.ErrKeyIDNotHigher) ||
+		errors.Is(err, keys.ErrTakeoverUnsigned)
 }

@@ -15,7 +15,8 @@ import (
 )
 
 // replaceIdentity does what a takeover does to the keys.
-func replaceIdentity(t testing.TB, tx db.DBTX, p core.Principal, upload int64, identity []byte, next *keys.Publication) {
+func replaceIdentity(t testing.TB, tx db.DBTX, p core.Principal, upload int64, identity []byte,
+	next *keys.Publication) {
 	t.Helper()
 	q := storage.Queries
 	for _, err := range []error{
@@ -53,7 +54,8 @@ func TestAHandOutThatWaitedForATakeoverTakesNoneOfTheNewKeys(t *testing.T) {
 		t.Errorf("identity %x with one-time key %v: parts of two identities", old.Identity, old.OneTime)
 	}
 	bundles, err := b.Bundles(t.Context(), p.User)
-	if err != nil || !bytes.Equal(bundles[0].Identity, identity) || bundles[0].OneTime == nil || bundles[0].OneTime.ID != 1 {
+	if err != nil || !bytes.Equal(bundles[0].Identity, identity) || bundles[0].OneTime == nil ||
+		bundles[0].OneTime.ID != 1 {
 		t.Errorf("afterwards: %+v, %v", bundles, err)
 	}
 	b.wantCounts(t, p, 1, 1)
@@ -70,7 +72,8 @@ func TestAnUploadThatMeetsATakeoverIsRefused(t *testing.T) {
 	tx, upload := b.begin(t, p)
 	got := make(chan error, 1)
 	go func() {
-		got <- b.Publish(context.Background(), p, keys.Publication{Kyber: []keys.SignedPreKey{{ID: 1, Public: kyber.PublicKey, Signature: kyber.Signature}}})
+		got <- b.Publish(context.Background(), p,
+			keys.Publication{Kyber: []keys.SignedPreKey{{ID: 1, Public: kyber.PublicKey, Signature: kyber.Signature}}})
 	}()
 	b.awaitWaiting(t, 1)
 	replaceIdentity(t, tx, p, upload, prekeytest.NewIdentity().Public, someKeys(9))

@@ -9,10 +9,10 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// Acknowledge deletes envelopes by sequence, and gaps that were reported before one of them. It takes
-// them without waiting, to be worked on for many devices at once and tried again until it is done. An
-// error means that nothing was taken: the relay stops, or far more of the device waits than its mailbox
-// holds. Sequences that are not in the mailbox are ignored.
+// Acknowledge deletes envelopes by sequence, and gaps that were reported before one of them. It
+// takes them without waiting, to be worked on for many devices at once and tried again until it is
+// done. An error means that nothing was taken: the relay stops, or far more of the device waits
+// than its mailbox holds. Sequences that are not in the mailbox are ignored.
 func (s *Service) Acknowledge(device core.DeviceID, sequences []int64, reported []core.Gap) error {
 	if len(sequences) == 0 {
 		return nil
@@ -39,8 +39,8 @@ func (s *Service) forget(ctx context.Context, acks []*ack) {
 	}
 }
 
-// GiveUp makes acknowledgements that have not been worked on be forgotten, now: the database is unavailable and
-// the process has to end.
+// GiveUp makes acknowledgements that have not been worked on be forgotten, now: the database is
+// unavailable and the process has to end.
 func (s *Service) GiveUp() { s.giveUp() }
 
 func (s *Service) tryForget(ctx context.Context, acks []*ack) error {

@@ -9,8 +9,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// ack is what is to be settled for one device: what it acknowledged, gaps that it was told before, and what
-// it passed over.
+// ack is what is to be settled for one device: what it acknowledged, gaps that it was told before,
+// and what it passed over.
 type ack struct {
 	device  core.DeviceID
 	seqs    []int64
@@ -26,12 +26,12 @@ const (
 	ackSize    = 16384
 )
 
-// ackGather is how long an acknowledgement that finds nothing being worked on waits for others: nobody
-// waits for it, and at 2,000 messages/s that saves a tenth of all CPU time.
+// ackGather is how long an acknowledgement that finds nothing being worked on waits for others:
+// nobody waits for it, and at 2,000 messages/s that saves a tenth of all CPU time.
 const ackGather = 5 * time.Millisecond
 
-// maxDeviceAcks is how much may wait for one device. A mailbox holds core.MailboxCap, so there are more
-// only while the database takes envelopes and no acknowledgements.
+// maxDeviceAcks is how much may wait for one device. A mailbox holds core.MailboxCap, so there are
+// more only while the database takes envelopes and no acknowledgements.
 const maxDeviceAcks = 16 * core.MailboxCap
 
 var (
@@ -39,9 +39,9 @@ var (
 	errManyAcks    = errors.New("mailbox: too many acknowledgements of one device wait")
 )
 
-// ackQueue holds what was acknowledged until it is worked on: one entry a device, so that it grows with
-// the devices that are connected and not with time, and adding to it never waits. The devices are
-// worked on in the order in which they came.
+// ackQueue holds what was acknowledged until it is worked on: one entry a device, so that it grows
+// with the devices that are connected and not with time, and adding to it never waits. The devices
+// are worked on in the order in which they came.
 type ackQueue struct {
 	work   func(ctx context.Context, acks []*ack)
 	signal chan struct{} // holds one token when there may be work

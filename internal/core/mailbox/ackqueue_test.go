@@ -68,8 +68,8 @@ func TestAcknowledgementsGatherForAMoment(t *testing.T) {
 	})
 }
 
-// The database takes none for a long time: every device goes on acknowledging without waiting, what it
-// acknowledged shares one entry, and all of it is worked on in the end.
+// The database takes none for a long time: every device goes on acknowledging without waiting, what
+// it acknowledged shares one entry, and all of it is worked on in the end.
 func TestAcknowledgementsOfADeviceShareAnEntry(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -132,7 +132,8 @@ func TestAQueueOfAcknowledgementsIsBoundedForEachDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := q.add(ack{device: device, seqs: []int64{1}, gaps: []core.Gap{{From: 1, To: 1}}}); !errors.Is(err, errManyAcks) {
+	if err := q.add(ack{device: device, seqs: []int64{1}, gaps: []core.Gap{{From: 1, To: 1}}}); !errors.Is(err,
+		errManyAcks) {
 		t.Errorf("one more: %v", err)
 	}
 	if err := q.add(ack{device: uuid.New(), seqs: frame}); err != nil {

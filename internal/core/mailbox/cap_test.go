@@ -17,7 +17,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
-// held makes rows from letters, one a sender: "aab" is two envelopes of a and one of b, oldest first.
+// held makes rows from letters, one a sender: "aab" is two envelopes of a and one of b, oldest
+// first.
 func held(senders string) []db.PendingSendersRow {
 	rows := make([]db.PendingSendersRow, len(senders))
 	for i, s := range senders {
@@ -55,7 +56,8 @@ func TestRoomIsMadeFromTheSenderWhoHoldsMost(t *testing.T) {
 func TestRoomIsMadeFairlyWhoeverHoldsWhat(t *testing.T) {
 	t.Parallel()
 	pure(t, func(t *rapid.T) {
-		rows := held(strings.Join(rapid.SliceOfN(rapid.SampledFrom(strings.Split("aaaabbcdefg", "")), 0, 40).Draw(t, "senders"), ""))
+		rows := held(strings.Join(rapid.SliceOfN(rapid.SampledFrom(strings.Split("aaaabbcdefg", "")), 0, 40).Draw(t,
+			"senders"), ""))
 		n := rapid.IntRange(0, len(rows)).Draw(t, "n")
 		got := surplus(rows, n)
 		left := map[core.UserID]int{}
@@ -114,7 +116,8 @@ func TestAFloodEvictsItselfAndNotOthersMail(t *testing.T) {
 	if len(texts) != core.MailboxCap || texts[0] != "dear" || texts[1] != "friend" || texts[len(texts)-1] != "yours" {
 		t.Errorf("%d left, from %q to %q", len(texts), texts[:2], texts[len(texts)-1])
 	}
-	if gaps := n.gaps(t, device); !slices.Equal(gaps, []core.Gap{{From: 3, To: sequences[2] - 1, Reason: core.GapCap}}) {
+	if gaps := n.gaps(t, device); !slices.Equal(gaps,
+		[]core.Gap{{From: 3, To: sequences[2] - 1, Reason: core.GapCap}}) {
 		t.Errorf("gaps %v, then %d", gaps, sequences[2])
 	}
 	if got := n.counts.dropped[core.GapCap].Load(); got != 2502 {

@@ -23,8 +23,9 @@ func sane(t *testing.T, what string, err error) {
 	}
 }
 
-// Everything at once on two nodes, over the same mailboxes in any order: nobody waits for somebody who
-// waits for him. PostgreSQL would end such a wait with an error, and every other error is one as well.
+// Everything at once on two nodes, over the same mailboxes in any order: nobody waits for somebody
+// who waits for him. PostgreSQL would end such a wait with an error, and every other error is one
+// as well.
 func TestNothingDeadlocks(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)
@@ -69,7 +70,8 @@ func TestNothingDeadlocks(t *testing.T) {
 	worker(11, func(r *rand.Rand, n *node, _ int) {
 		for range 10 {
 			seq := r.Int64N(1000)
-			sane(t, "acknowledge", n.Acknowledge(devices[r.IntN(boxes)], []int64{seq, seq + 1}, []core.Gap{{From: 1, To: 1, Reason: core.GapCap}}))
+			sane(t, "acknowledge", n.Acknowledge(devices[r.IntN(boxes)], []int64{seq, seq + 1},
+				[]core.Gap{{From: 1, To: 1, Reason: core.GapCap}}))
 		}
 	})
 	worker(12, func(r *rand.Rand, n *node, _ int) {
@@ -80,7 +82,8 @@ func TestNothingDeadlocks(t *testing.T) {
 	})
 	worker(13, func(r *rand.Rand, n *node, _ int) {
 		device := devices[r.IntN(boxes)]
-		_, err := n.main.Pool().Exec(ctx, "UPDATE messages SET accepted_at = now() - interval '31 days' WHERE device_id = $1 AND seq % 50 = 0 AND seq = ANY(SELECT seq FROM messages WHERE device_id = $1 LIMIT 3)", device)
+		_, err := n.main.Pool().Exec(ctx,
+			"UPDATE messages SET accepted_at = now() - interval '31 days' WHERE device_id = $1 AND seq % 50 = 0 AND seq = ANY(SELECT seq FROM messages WHERE device_id = $1 LIMIT 3)", device)
 		sane(t, "age", err)
 		_, err = n.Read(ctx, device, 0)
 		sane(t, "read", err)
@@ -119,8 +122,8 @@ func TestNothingDeadlocks(t *testing.T) {
 	}
 }
 
-// balanced checks what holds without a ledger: the count is the rows', and every sequence is at most
-// one of pending and in a gap.
+// balanced checks what holds without a ledger: the count is the rows', and every sequence is at
+// most one of pending and in a gap.
 func (n *node) balanced(t failer, device core.DeviceID) {
 	t.Helper()
 	var pending, rows, both, beyond int
@@ -134,8 +137,8 @@ func (n *node) balanced(t failer, device core.DeviceID) {
 	}
 }
 
-// A device that goes while others send to it: each send either came before, and went with the mailbox,
-// or hears that there is no such device; nothing stays behind.
+// A device that goes while others send to it: each send either came before, and went with the
+// mailbox, or hears that there is no such device; nothing stays behind.
 func TestAnErasedMailboxLeavesNothing(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)

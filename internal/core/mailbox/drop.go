@@ -10,8 +10,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// lockMailboxes locks the mailboxes of these devices, which must be in order. Devices without one are left
-// out of the result.
+// lockMailboxes locks the mailboxes of these devices, which must be in order. Devices without one
+// are left out of the result.
 func lockMailboxes(ctx context.Context, tx db.DBTX, devices []core.DeviceID) (map[core.DeviceID]*lockedMailbox, error) {
 	boxes := make(map[core.DeviceID]*lockedMailbox, len(devices))
 	if len(devices) == 0 {
@@ -24,17 +24,19 @@ func lockMailboxes(ctx context.Context, tx db.DBTX, devices []core.DeviceID) (ma
 	return boxes, err
 }
 
-// maxFull is how many full mailboxes one transaction makes room in: each costs a read of the cap's worth
-// of rows, and while it lasts their owners' acknowledgements wait.
+// maxFull is how many full mailboxes one transaction makes room in: each costs a read of the cap's
+// worth of rows, and while it lasts their owners' acknowledgements wait.
 const maxFull = 64
 
 // errManyFull asks for smaller batches.
 var errManyFull = errors.New("too many full mailboxes for one transaction")
 
-// makeRoom drops from the mailboxes that are over the cap, each time the oldest envelope of the sender
-// who holds most of the box: a flood evicts itself, not others' mail. A box is read once however much
-// was added, so the cost is bounded by the cap and does not depend on the size of any table.
-func makeRoom(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*lockedMailbox, requests int, done *stored) error {
+// makeRoom drops from the mailboxes that are over the cap, each time the oldest envelope of the
+// sender who holds most of the box: a flood evicts itself, not others' mail. A box is read once
+// however much was added, so the cost is bounded by the cap and does not depend on the size of any
+// table.
+func makeRoom(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*lockedMailbox, requests int,
+	done *stored) error {
 	full := db.PendingSendersParams{}
 	for device, b := range boxes {
 		if b.pending > core.MailboxCap {
@@ -74,8 +76,8 @@ func makeRoom(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*lockedMa
 	return recordGaps(ctx, tx, dropped, core.GapCap)
 }
 
-// surplus chooses n envelopes of one mailbox to drop, one by one: the oldest of the sender who holds
-// most, and of two who hold the same the one with the older envelope.
+// surplus chooses n envelopes of one mailbox to drop, one by one: the oldest of the sender who
+// holds most, and of two who hold the same the one with the older envelope.
 func surplus(rows []db.PendingSendersRow, n int) []int64 {
 	held := map[core.UserID]int{} // the sender's place in all
 	var all shares
@@ -101,8 +103,8 @@ func surplus(rows []db.PendingSendersRow, n int) []int64 {
 	return dropped
 }
 
-// shares is a heap of what each sender holds, oldest first; on top is the sender who holds most. None
-// is empty: there may be more senders with one envelope each than a mailbox holds.
+// shares is a heap of what each sender holds, oldest first; on top is the sender who holds most.
+// None is empty: there may be more senders with one envelope each than a mailbox holds.
 type shares [][]int64
 
 func (s shares) Len() int      { return len(s) }
@@ -125,9 +127,9 @@ func (s *shares) Pop() any {
 	return x
 }
 
-// TakeOver drops all pending mail of a device whose identity key is being replaced, records the gap,
-// and makes its open sockets out of date: those below the returned generation. It returns how many were
-// dropped, to be counted after the commit.
+// TakeOver drops all pending mail of a device whose identity key is being replaced, records the
+// gap, and makes its open sockets out of date: those below the returned generation. It returns how
+// many were dropped, to be counted after the commit.
 func TakeOver(ctx context.Context, tx db.DBTX, device core.DeviceID) (generation int64, n int, err error) {
 	q := storage.Queries
 	if generation, err = q.SupersedeSockets(ctx, tx, device); err != nil { // locks the mailbox
@@ -150,7 +152,8 @@ type removed struct {
 func settle(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]removed) error {
 	arg := db.SettleMailboxesParams{}
 	for device, g := range boxes {
-		arg.DeviceIds, arg.Gone, arg.AckedSeqs = append(arg.DeviceIds, device), append(arg.Gone, g.n), append(arg.AckedSeqs, g.acked)
+		arg.DeviceIds, arg.Gone, arg.AckedSeqs = append(arg.DeviceIds, device), append(arg.Gone, g.n),
+			append(arg.AckedSeqs, g.acked)
 	}
 	if len(arg.Gone) == 0 {
 		return nil

@@ -47,7 +47,8 @@ func TestAFullMailboxExpiresAtTheFirstRead(t *testing.T) {
 	device := n.newBox(t)
 	n.send(t, newSender(), many(device, core.MailboxCap, "x")...)
 	n.age(t, device, "30 days", 1, 990)
-	if _, sequences := n.texts(t, device, 500); !slices.Equal(sequences, []int64{991, 992, 993, 994, 995, 996, 997, 998, 999, 1000}) {
+	if _, sequences := n.texts(t, device, 500); !slices.Equal(sequences,
+		[]int64{991, 992, 993, 994, 995, 996, 997, 998, 999, 1000}) {
 		t.Errorf("delivered %v", sequences)
 	}
 	if gaps := n.gaps(t, device); !slices.Equal(gaps, []core.Gap{{From: 1, To: 990, Reason: core.GapExpired}}) {
@@ -66,7 +67,8 @@ func TestExpiryAndTheCapDoNotCountTwice(t *testing.T) {
 	if texts, _ := n.texts(t, device, 0); len(texts) != core.MailboxCap-2 {
 		t.Errorf("%d delivered", len(texts))
 	}
-	if gaps := n.gaps(t, device); !slices.Equal(gaps, []core.Gap{{From: 1, To: 2, Reason: core.GapCap}, {From: 3, To: 4, Reason: core.GapExpired}}) {
+	if gaps := n.gaps(t, device); !slices.Equal(gaps,
+		[]core.Gap{{From: 1, To: 2, Reason: core.GapCap}, {From: 3, To: 4, Reason: core.GapExpired}}) {
 		t.Errorf("gaps %v", gaps)
 	}
 }

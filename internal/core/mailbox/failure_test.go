@@ -20,8 +20,8 @@ import (
 const terminateWaiting = `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 	WHERE datname = current_database() AND wait_event_type = 'Lock'`
 
-// The connection goes in the middle of a batch: each of its requests hears that it may try again, and
-// when it does, exactly once is stored.
+// The connection goes in the middle of a batch: each of its requests hears that it may try again,
+// and when it does, exactly once is stored.
 func TestABatchWhoseConnectionGoesIsStoredOnceInTheEnd(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)
@@ -64,8 +64,8 @@ func TestABatchWhoseConnectionGoesIsStoredOnceInTheEnd(t *testing.T) {
 	n.balanced(t, device)
 }
 
-// Connections end at any moment, also between the commit and its answer. Senders who hear an error try
-// again until they succeed; the ledger is that of a quiet day.
+// Connections end at any moment, also between the commit and its answer. Senders who hear an error
+// try again until they succeed; the ledger is that of a quiet day.
 func TestEverySendIsStoredOnceWhileConnectionsAreCut(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)
@@ -225,7 +225,8 @@ func busy(t *testing.T, err error) {
 	}
 }
 
-// One request cannot be stored, whatever the reason: its neighbours in the batch are, and only it fails.
+// One request cannot be stored, whatever the reason: its neighbours in the batch are, and only it
+// fails.
 func TestAPoisonedRequestFailsAlone(t *testing.T) {
 	t.Parallel()
 	n := idleNode(t, testdb.NewURL(t))

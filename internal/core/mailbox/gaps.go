@@ -14,10 +14,12 @@ const gapRows = 256
 
 // Gaps returns, in order, what was dropped and not forgotten yet: the next gaps that reach above a
 // sequence and begin at or below last. There may be more above the last of them.
-func (s *Service) Gaps(ctx context.Context, device core.DeviceID, after, last int64) (gaps []core.Gap, more bool, err error) {
+func (s *Service) Gaps(ctx context.Context, device core.DeviceID, after, last int64) (gaps []core.Gap, more bool,
+	err error) {
 	var rows []db.NextGapsRow
 	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
-		rows, err = storage.Queries.NextGaps(ctx, conn, db.NextGapsParams{DeviceID: device, AfterSeq: after, LastSeq: last, MaxRows: gapRows})
+		rows, err = storage.Queries.NextGaps(ctx, conn,
+			db.NextGapsParams{DeviceID: device, AfterSeq: after, LastSeq: last, MaxRows: gapRows})
 		return err
 	})
 	gaps = make([]core.Gap, len(rows))
@@ -33,9 +35,9 @@ type gapStart struct {
 	from   int64
 }
 
-// recordGaps writes down what was dropped from mailboxes whose locks are held. Ranges that touch become
-// one, so a mailbox under a flood for weeks has few. Only what is next to them is looked up: it costs by
-// what was dropped, not by what has been.
+// recordGaps writes down what was dropped from mailboxes whose locks are held. Ranges that touch
+// become one, so a mailbox under a flood for weeks has few. Only what is next to them is looked up:
+// it costs by what was dropped, not by what has been.
 func recordGaps(ctx context.Context, tx db.DBTX, dropped map[core.DeviceID][]int64, reason core.GapReason) error {
 	around := db.GapNeighboursParams{}
 	all := make(map[core.DeviceID][]core.Gap, len(dropped))
@@ -56,7 +58,8 @@ func recordGaps(ctx context.Context, tx db.DBTX, dropped map[core.DeviceID][]int
 	}
 	known := map[gapStart]int64{} // where the gaps that are there end
 	for _, row := range rows {
-		for _, g := range [...]core.Gap{{From: row.BeforeFrom, To: row.BeforeTo, Reason: core.GapReason(row.BeforeReason)},
+		for _, g := range [...]core.Gap{{From: row.BeforeFrom, To: row.BeforeTo,
+			Reason: core.GapReason(row.BeforeReason)},
 			{From: row.AfterFrom, To: row.AfterTo, Reason: core.GapReason(row.AfterReason)}} {
 			at := gapStart{row.DeviceID, g.From}
 			if _, twice := known[at]; g.From > 0 && !twice {
@@ -69,7 +72,8 @@ func recordGaps(ctx context.Context, tx db.DBTX, dropped map[core.DeviceID][]int
 }
 
 // writeGaps writes what differs from the gaps that are known to be there.
-func writeGaps(ctx context.Context, tx db.DBTX, all map[core.DeviceID][]core.Gap, known map[gapStart]int64, reason core.GapReason) error {
+func writeGaps(ctx context.Context, tx db.DBTX, all map[core.DeviceID][]core.Gap, known map[gapStart]int64,
+	reason core.GapReason) error {
 	insert, extend, forget := db.InsertGapsParams{Reason: int16(reason)}, db.ExtendGapsParams{}, db.ForgetGapsParams{}
 	for device, gaps := range all {
 		for _, g := range mergeGaps(gaps) {

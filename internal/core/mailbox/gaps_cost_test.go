@@ -9,8 +9,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
-// A mailbox with very many gaps, which somebody may make for himself: a drop looks at the gaps beside
-// it and not at all of them, or everybody else's mail would wait for it.
+// A mailbox with very many gaps, which somebody may make for himself: a drop looks at the gaps
+// beside it and not at all of them, or everybody else's mail would wait for it.
 func TestADropCostsTheSameHoweverManyGapsThereAre(t *testing.T) {
 	t.Parallel()
 	n := start(t, testdb.NewURL(t))
@@ -18,7 +18,8 @@ func TestADropCostsTheSameHoweverManyGapsThereAre(t *testing.T) {
 	const gaps = 200_000
 	n.exec(t, `INSERT INTO gaps (device_id, from_seq, to_seq, reason) SELECT $1, 2 * k, 2 * k, $2 FROM generate_series(1, $3::bigint) k`,
 		device, core.GapCap, gaps)
-	n.exec(t, "UPDATE mailboxes SET next_seq = 2 * $2::bigint + 2, floor_seq = 2 * $2::bigint + 1 WHERE device_id = $1", device, gaps)
+	n.exec(t, "UPDATE mailboxes SET next_seq = 2 * $2::bigint + 2, floor_seq = 2 * $2::bigint + 1 WHERE device_id = $1",
+		device, gaps)
 	n.send(t, from, many(device, core.MailboxCap, "x")...)
 	began := time.Now()
 	for range 60 { // each drops one
@@ -34,12 +35,14 @@ func TestADropCostsTheSameHoweverManyGapsThereAre(t *testing.T) {
 		!slices.Equal(got, []core.Gap{{From: 2*gaps + 2, To: 2*gaps + 61, Reason: core.GapCap}}) {
 		t.Errorf("the last gap: %v, %v, %v", got, more, err)
 	}
-	if got, more, err := n.Gaps(t.Context(), device, 3, 2*gaps); err != nil || !more || len(got) != gapRows || got[0].From != 4 {
+	if got, more, err := n.Gaps(t.Context(), device, 3, 2*gaps); err != nil || !more || len(got) != gapRows ||
+		got[0].From != 4 {
 		t.Errorf("%d gaps in a page that begins with %v, %v, %v", len(got), got[0], more, err)
 	}
 }
 
-// What is dropped between gaps that are there joins them into one; gaps of another reason stay apart.
+// What is dropped between gaps that are there joins them into one; gaps of another reason stay
+// apart.
 func TestADropJoinsTheGapsBesideIt(t *testing.T) {
 	t.Parallel()
 	n := start(t, testdb.NewURL(t))

@@ -23,7 +23,8 @@ func (n *node) takeOver(t failer, device core.DeviceID) (generation int64) {
 	return generation
 }
 
-// What was acknowledged before a takeover is not in its gap; what was dropped before keeps its reason.
+// What was acknowledged before a takeover is not in its gap; what was dropped before keeps its
+// reason.
 func TestATakeoverReportsExactlyWhatItDropped(t *testing.T) {
 	t.Parallel()
 	n := start(t, testdb.NewURL(t))
@@ -49,8 +50,8 @@ func TestATakeoverReportsExactlyWhatItDropped(t *testing.T) {
 	if texts, _ := n.texts(t, device, 0); len(texts) != 0 {
 		t.Errorf("left: %v", texts)
 	}
-	// Sequences go on, a second takeover of what came since joins the range it touches, and one of an
-	// empty mailbox reports nothing.
+	// Sequences go on, a second takeover of what came since joins the range it touches, and one of
+	// an empty mailbox reports nothing.
 	n.send(t, from, to(device, "eleven")...)
 	n.takeOver(t, device)
 	n.takeOver(t, device)
@@ -67,8 +68,8 @@ func TestATakeoverReportsExactlyWhatItDropped(t *testing.T) {
 	}
 }
 
-// A gap goes when it was reported and something later acknowledged: not before, not by anything else,
-// and not when it has grown since it was reported.
+// A gap goes when it was reported and something later acknowledged: not before, not by anything
+// else, and not when it has grown since it was reported.
 func TestAGapStaysUntilItWasReportedAndFollowed(t *testing.T) {
 	t.Parallel()
 	n := start(t, testdb.NewURL(t))
@@ -115,7 +116,8 @@ func TestGapsMergeWithoutLosingASequenceOrAReason(t *testing.T) {
 		var gaps []core.Gap
 		for next := int64(1); len(gaps) < rapid.IntRange(0, 30).Draw(t, "n"); {
 			from := next + rapid.Int64Range(0, 2).Draw(t, "hole")
-			g := core.Gap{From: from, To: from + rapid.Int64Range(0, 3).Draw(t, "size"), Reason: reasons.Draw(t, "reason")}
+			g := core.Gap{From: from, To: from + rapid.Int64Range(0, 3).Draw(t, "size"),
+				Reason: reasons.Draw(t, "reason")}
 			for seq := g.From; seq <= g.To; seq++ {
 				reasonOf[seq] = g.Reason
 			}

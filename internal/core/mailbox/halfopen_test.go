@@ -10,8 +10,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
-// The connection to the database is dead and nobody says so. The batch fails after a bounded time, and
-// the next one finds another connection; acknowledgements are worked on in the end.
+// The connection to the database is dead and nobody says so. The batch fails after a bounded time,
+// and the next one finds another connection; acknowledgements are worked on in the end.
 func TestADeadConnectionHoldsNobodyUpForLong(t *testing.T) {
 	t.Parallel()
 	direct := testdb.NewURL(t)

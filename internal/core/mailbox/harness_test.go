@@ -99,7 +99,8 @@ func newNode(t failer, url string) *node {
 // idleNode makes a Service that does not work yet: it marks who sends, and the sends wait.
 func idleNode(t failer, url string) *node {
 	t.Helper()
-	n := &node{main: openDB(t, url, 6, false), async: openDB(t, url, 3, true), offered: map[core.DeviceID][]core.Envelope{}}
+	n := &node{main: openDB(t, url, 6, false), async: openDB(t, url, 3, true),
+		offered: map[core.DeviceID][]core.Envelope{}}
 	n.Service = New(Config{DB: n.main, Async: n.async, Sockets: n, Counters: &n.counts})
 	marks, stopMarks := context.WithCancel(context.Background())
 	var marking sync.WaitGroup
@@ -204,7 +205,8 @@ func (n *node) send(t failer, from sender, submissions ...Submission) {
 	t.Helper()
 	for len(submissions) > 0 {
 		k := min(len(submissions), core.MaxSubmissions)
-		if invalid, err := n.Send(context.Background(), from, batchOf(submissions[:k]...)); err != nil || len(invalid) != 0 {
+		if invalid, err := n.Send(context.Background(), from, batchOf(submissions[:k]...)); err != nil ||
+			len(invalid) != 0 {
 			t.Fatalf("send: %v, invalid %v", err, invalid)
 		}
 		submissions = submissions[k:]

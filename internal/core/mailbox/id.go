@@ -9,10 +9,10 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// IDs is what the envelope ids of one device have in common. An id is 60 bits of the envelope's sequence
-// and 62 bits that depend on its device, in the form of a version 4 UUID, since clients' libraries check
-// that. It is derived and not stored: an acknowledgement leads to the primary key without an index, and
-// an id of another device leads nowhere.
+// IDs is what the envelope ids of one device have in common. An id is 60 bits of the envelope's
+// sequence and 62 bits that depend on its device, in the form of a version 4 UUID, since clients'
+// libraries check that. It is derived and not stored: an acknowledgement leads to the primary key
+// without an index, and an id of another device leads nowhere.
 type IDs struct{ tag [8]byte }
 
 // IDsOf hashes the device id, so that nobody hashes it for each envelope.
@@ -32,7 +32,8 @@ func (d IDs) Name(sequence int64) uuid.UUID {
 	return id
 }
 
-// Sequence reads an envelope id; ok is false for an id that is not the device's, or of any other form.
+// Sequence reads an envelope id; ok is false for an id that is not the device's, or of any other
+// form.
 func (d IDs) Sequence(id []byte) (sequence int64, ok bool) {
 	if len(id) != len(uuid.UUID{}) || id[6]&0xf0 != 0x40 || [8]byte(id[8:]) != d.tag {
 		return 0, false

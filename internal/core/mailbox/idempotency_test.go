@@ -28,8 +28,8 @@ func (n *node) last(t *testing.T, device core.DeviceID) int64 {
 	return one[int64](t, n, "SELECT next_seq - 1 FROM mailboxes WHERE device_id = $1", device)
 }
 
-// The first answer holds whatever has happened since: acknowledged, restarted, another node, and even
-// when the device that was missing has come.
+// The first answer holds whatever has happened since: acknowledged, restarted, another node, and
+// even when the device that was missing has come.
 func TestARepeatedBatchHearsItsFirstAnswerAndStoresNothing(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)
@@ -55,7 +55,8 @@ func TestARepeatedBatchHearsItsFirstAnswerAndStoresNothing(t *testing.T) {
 	other.again(t, stranger, b, 3)
 	changed := batchOf(to(device, "changed")...)
 	changed.Key = b.Key
-	if _, err := other.Send(t.Context(), from, changed); !errors.Is(err, ErrKeyReused) || core.KindOf(err) != core.Conflict {
+	if _, err := other.Send(t.Context(), from, changed); !errors.Is(err, ErrKeyReused) ||
+		core.KindOf(err) != core.Conflict {
 		t.Errorf("another body: %v", err)
 	}
 	empty := batchOf()
@@ -127,8 +128,8 @@ func TestAReceiptOfYesterdayIsFound(t *testing.T) {
 	}
 }
 
-// The sweep empties the slot of the day before yesterday, which tomorrow needs, and no other; shortly
-// before midnight it waits.
+// The sweep empties the slot of the day before yesterday, which tomorrow needs, and no other;
+// shortly before midnight it waits.
 func TestOnlySpentReceiptsAreSwept(t *testing.T) {
 	t.Parallel()
 	n := start(t, testdb.NewURL(t))
@@ -144,7 +145,8 @@ func TestOnlySpentReceiptsAreSwept(t *testing.T) {
 	if err := n.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	left := one[[]int32](t, n, `SELECT array_agg((extract(epoch FROM now())::bigint / 86400 + 3 - slot) % 3 ORDER BY key) FROM receipts`)
+	left := one[[]int32](t, n,
+		`SELECT array_agg((extract(epoch FROM now())::bigint / 86400 + 3 - slot) % 3 ORDER BY key) FROM receipts`)
 	slices.Sort(left)
 	if want := []int32{0, 1}; !slices.Equal(left, want) && (!late || !slices.Equal(left, []int32{0, 1, 2})) {
 		t.Errorf("receipts left by age in days: %v, want %v", left, want)

@@ -89,8 +89,8 @@ func (m *machine) readPage(t *rapid.T, i int, r *reader) (more bool) {
 	return page.More
 }
 
-// acknowledge acknowledges some of what a socket has seen, again perhaps, and by the way ids that are
-// another device's or nobody's.
+// acknowledge acknowledges some of what a socket has seen, again perhaps, and by the way ids that
+// are another device's or nobody's.
 func (m *machine) acknowledge(t *rapid.T) {
 	i := m.index(t)
 	r, l := m.readers[i], m.boxes[i]

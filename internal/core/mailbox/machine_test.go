@@ -42,9 +42,10 @@ type sentBatch struct {
 	invalid []int16
 }
 
-// Accepted = acknowledged + pending + recorded in gaps, for every device and after every step, through
-// sends, floods, repeated batches, acknowledgements of anything, reconnects, expiry, sweeps, takeovers,
-// sockets that end with nothing acknowledged or with something passed over, two nodes and restarts.
+// Accepted = acknowledged + pending + recorded in gaps, for every device and after every step,
+// through sends, floods, repeated batches, acknowledgements of anything, reconnects, expiry,
+// sweeps, takeovers, sockets that end with nothing acknowledged or with something passed over, two
+// nodes and restarts.
 func TestEveryAcceptedEnvelopeIsAcknowledgedPendingOrInAGap(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)
@@ -90,7 +91,8 @@ func (m *machine) check(t *rapid.T) {
 		var gaps []core.Gap
 		m.nodes[0].tx(t, func(tx db.DBTX) error { // nothing runs beside a check
 			ctx := context.Background()
-			err := tx.QueryRow(ctx, "SELECT next_seq, floor_seq, acked_seq, pending FROM mailboxes WHERE device_id = $1", l.device).
+			err := tx.QueryRow(ctx,
+				"SELECT next_seq, floor_seq, acked_seq, pending FROM mailboxes WHERE device_id = $1", l.device).
 				Scan(&row.next, &row.floor, &row.acked, &row.pending)
 			if err != nil {
 				return err
@@ -162,7 +164,8 @@ func (m *machine) send(t *rapid.T) {
 	var invalid []int16
 	for i, to := range rapid.SliceOfN(rapid.IntRange(0, len(m.boxes)), 0, 20).Draw(t, "to") {
 		if to == len(m.boxes) { // nobody
-			submissions, invalid = append(submissions, Submission{newSender().Device, []byte("lost")}), append(invalid, int16(i))
+			submissions, invalid = append(submissions, Submission{newSender().Device, []byte("lost")}),
+				append(invalid, int16(i))
 			continue
 		}
 		submissions = append(submissions, m.submission(to))
@@ -211,8 +214,8 @@ func (m *machine) repeat(t *rapid.T) {
 	}
 }
 
-// atOnce sends from all senders on both nodes at once, each batch twice. The order is the relay's to
-// choose; the ledger learns it.
+// atOnce sends from all senders on both nodes at once, each batch twice. The order is the relay's
+// to choose; the ledger learns it.
 func (m *machine) atOnce(t *rapid.T) {
 	i := m.index(t)
 	l := m.boxes[i]

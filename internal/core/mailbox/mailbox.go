@@ -1,11 +1,11 @@
-// Package mailbox is the heart of the relay: it accepts envelopes, keeps them until their device has
-// acknowledged them, and accounts for each.
+// Package mailbox is the heart of the relay: it accepts envelopes, keeps them until their device
+// has acknowledged them, and accounts for each.
 //
 // Invariants, for every device at every time: accepted = acknowledged + pending + recorded in gaps.
-// Sequences count 1, 2, 3 and so on in commit order: they are assigned under the lock of the mailbox's
-// row, which is held until the commit, so a cursor over them never skips. What is dropped is recorded
-// in the transaction that drops it. A mailbox holds at most core.MailboxCap envelopes. On failure a
-// request stores nothing, and a repeated batch hears its first answer.
+// Sequences count 1, 2, 3 and so on in commit order: they are assigned under the lock of the
+// mailbox's row, which is held until the commit, so a cursor over them never skips. What is dropped
+// is recorded in the transaction that drops it. A mailbox holds at most core.MailboxCap envelopes.
+// On failure a request stores nothing, and a repeated batch hears its first answer.
 package mailbox
 
 import (
@@ -39,10 +39,11 @@ type Config struct {
 	Counters Counters
 }
 
-// Sockets hear of what was committed: those of this node, and through them the others. They must not wait.
+// Sockets hear of what was committed: those of this node, and through them the others. They must
+// not wait.
 type Sockets interface {
-	// Offer gives committed envelopes of a device, in order, to its socket on this node, and reports
-	// false when there is none.
+	// Offer gives committed envelopes of a device, in order, to its socket on this node, and
+	// reports false when there is none.
 	Offer(core.DeviceID, []core.Envelope) bool
 	// Announce tells of new mail that no socket here has taken.
 	Announce(core.Notice)
@@ -69,9 +70,9 @@ type Service struct {
 var sendLimits = batch.Limits{BatchItems: 512, BatchWeight: 4 << 20, QueueItems: 8192, QueueWeight: 64 << 20,
 	Gather: time.Millisecond}
 
-// txTime bounds one transaction of a batch, and one step of a sweep, beyond the database's own limits on
-// statements and locks: a connection that does not answer any more must not hold up everybody until TCP
-// gives it up.
+// txTime bounds one transaction of a batch, and one step of a sweep, beyond the database's own
+// limits on statements and locks: a connection that does not answer any more must not hold up
+// everybody until TCP gives it up.
 const txTime = 15 * time.Second
 
 // New makes a Service.
@@ -102,8 +103,8 @@ func (s *Service) RunAcknowledgements(ctx context.Context) error {
 // WaitingSends is how many requests wait to be stored.
 func (s *Service) WaitingSends() int { return s.sends.Len() }
 
-// WaitingAcknowledgements is how many acknowledged envelopes and reported gaps wait to be deleted, and
-// envelopes that were passed over to be counted, or are being worked on.
+// WaitingAcknowledgements is how many acknowledged envelopes and reported gaps wait to be deleted,
+// and envelopes that were passed over to be counted, or are being worked on.
 func (s *Service) WaitingAcknowledgements() int {
 	waiting, taken := s.acks.len()
 	return waiting + taken

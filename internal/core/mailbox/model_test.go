@@ -29,8 +29,8 @@ type letter struct {
 	told bool
 }
 
-// ledger is the model of a mailbox: every letter that was accepted, in order, each with one fate. That
-// is the whole sentence: accepted = acknowledged + pending + reported in gaps.
+// ledger is the model of a mailbox: every letter that was accepted, in order, each with one fate.
+// That is the whole sentence: accepted = acknowledged + pending + reported in gaps.
 type ledger struct {
 	device  core.DeviceID
 	letters []letter
@@ -41,8 +41,8 @@ func (l *ledger) accept(from core.UserID, text string) {
 	l.letters = append(l.letters, letter{from: from, text: text})
 }
 
-// makeRoom drops from the sender who holds most, oldest first, and of two who hold the same from the one
-// with the older letter, until the cap is kept.
+// makeRoom drops from the sender who holds most, oldest first, and of two who hold the same from
+// the one with the older letter, until the cap is kept.
 func (l *ledger) makeRoom() {
 	for len(l.pending(0)) > core.MailboxCap {
 		held, first, heaviest := map[core.UserID]int{}, map[core.UserID]int64{}, uuid.Nil
@@ -62,8 +62,8 @@ func (l *ledger) makeRoom() {
 	}
 }
 
-// acknowledge settles what is pending of some sequences, and gaps that were reported before them and
-// have not grown since.
+// acknowledge settles what is pending of some sequences, and gaps that were reported before them
+// and have not grown since.
 func (l *ledger) acknowledge(sequences []int64, reported []core.Gap) {
 	for _, seq := range sequences {
 		if seq >= 1 && seq <= int64(len(l.letters)) && l.letters[seq-1].fate == pending {
@@ -92,8 +92,8 @@ func (l *ledger) drop(fate fate, condition func(*letter) bool) {
 
 func (l *ledger) expire() { l.drop(core.GapExpired, func(x *letter) bool { return x.old }) }
 
-// read returns the sequences of the next page above a cursor. A page that holds an expired letter makes
-// all of them be dropped.
+// read returns the sequences of the next page above a cursor. A page that holds an expired letter
+// makes all of them be dropped.
 func (l *ledger) read(cursor int64) []int64 {
 	page := l.page(cursor)
 	if slices.ContainsFunc(page, func(seq int64) bool { return l.letters[seq-1].old }) {

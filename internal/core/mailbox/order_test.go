@@ -73,8 +73,8 @@ func TestAReaderSkipsNothingWhenTheEarlierSendCommitsLast(t *testing.T) {
 	}
 }
 
-// The earlier send has its sequence already and commits last of all it can: a later one waits for it,
-// so that nothing with a higher sequence can be seen before.
+// The earlier send has its sequence already and commits last of all it can: a later one waits for
+// it, so that nothing with a higher sequence can be seen before.
 func TestASequenceIsSeenOnlyAfterAllLowerOnes(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)
@@ -100,7 +100,8 @@ func TestASequenceIsSeenOnlyAfterAllLowerOnes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if texts, sequences := late.texts(t, device, 0); !slices.Equal(texts, []string{"early", "late"}) || !slices.Equal(sequences, []int64{1, 2}) {
+	if texts, sequences := late.texts(t, device, 0); !slices.Equal(texts, []string{"early", "late"}) ||
+		!slices.Equal(sequences, []int64{1, 2}) {
 		t.Errorf("read %v %v", texts, sequences)
 	}
 }
@@ -123,7 +124,8 @@ func TestEnvelopesAreReadInPagesInOrder(t *testing.T) {
 		t.Errorf("%d large envelopes, more: %v, %v", len(page.Envelopes), page.More, err)
 	}
 	e := page.Envelopes[0]
-	if e.Sender != from.User || e.SenderDevice != from.Device || e.SenderNumber != from.DeviceNumber || e.AcceptedAt.IsZero() {
+	if e.Sender != from.User || e.SenderDevice != from.Device || e.SenderNumber != from.DeviceNumber ||
+		e.AcceptedAt.IsZero() {
 		t.Errorf("envelope %+v", e)
 	}
 	if page, err := n.Read(t.Context(), uuid.New(), 0); err != nil || len(page.Envelopes) != 0 || page.More {
@@ -131,7 +133,8 @@ func TestEnvelopesAreReadInPagesInOrder(t *testing.T) {
 	}
 }
 
-// What is committed for a device with a socket here is offered to it; the others are announced, once.
+// What is committed for a device with a socket here is offered to it; the others are announced,
+// once.
 func TestCommittedMailIsOfferedHereOrAnnouncedElsewhere(t *testing.T) {
 	t.Parallel()
 	n := start(t, testdb.NewURL(t))
@@ -146,10 +149,12 @@ func TestCommittedMailIsOfferedHereOrAnnouncedElsewhere(t *testing.T) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	got := n.offered[here]
-	if len(got) != 2 || got[0].Sequence != 1 || got[1].Sequence != 2 || string(got[0].Message)+string(got[1].Message) != "ac" {
+	if len(got) != 2 || got[0].Sequence != 1 || got[1].Sequence != 2 ||
+		string(got[0].Message)+string(got[1].Message) != "ac" {
 		t.Errorf("offered %+v", got)
 	}
-	if len(n.announced) != 1 || n.announced[0].Kind != core.NoticeMail || !slices.Equal(n.announced[0].IDs, []core.DeviceID{away}) {
+	if len(n.announced) != 1 || n.announced[0].Kind != core.NoticeMail ||
+		!slices.Equal(n.announced[0].IDs, []core.DeviceID{away}) {
 		t.Errorf("announced %+v", n.announced)
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// Probe proves that mail can be stored: in one transaction, on disk when it returns, it makes a mailbox,
-// puts an envelope into it by the statements of a send, deletes that as an acknowledgement does, and
-// removes what is left. Nobody else ever sees any of it.
+// Probe proves that mail can be stored: in one transaction, on disk when it returns, it makes a
+// mailbox, puts an envelope into it by the statements of a send, deletes that as an acknowledgement
+// does, and removes what is left. Nobody else ever sees any of it.
 func (s *Service) Probe(ctx context.Context) error {
 	device := uuid.New()
 	requests := []*sendRequest{{sender: core.Principal{User: device, Device: device, DeviceNumber: 1},
@@ -38,7 +38,8 @@ func (s *Service) Probe(ctx context.Context) error {
 		if err := advance(ctx, tx, boxes); err != nil {
 			return err
 		}
-		if _, err := q.DeleteMessages(ctx, tx, db.DeleteMessagesParams{DeviceIds: insert.DeviceIds, Seqs: insert.Seqs}); err != nil {
+		if _, err := q.DeleteMessages(ctx, tx,
+			db.DeleteMessagesParams{DeviceIds: insert.DeviceIds, Seqs: insert.Seqs}); err != nil {
 			return err
 		}
 		if err := settle(ctx, tx, map[core.DeviceID]removed{device: {n: 1, acked: 1}}); err != nil {

@@ -17,8 +17,8 @@ func (n *node) passOver(t failer, device core.DeviceID, sequences ...int64) {
 	n.barrier(t)
 }
 
-// An envelope is set aside when the tenth socket has passed it over; until then it is read. Of what has left
-// nothing is counted, also when it leaves in the same moment.
+// An envelope is set aside when the tenth socket has passed it over; until then it is read. Of what
+// has left nothing is counted, also when it leaves in the same moment.
 func TestAPoisonEnvelopeIsSetAsideAfterTenSockets(t *testing.T) {
 	t.Parallel()
 	n := start(t, testdb.NewURL(t))
@@ -43,7 +43,8 @@ func TestAPoisonEnvelopeIsSetAsideAfterTenSockets(t *testing.T) {
 	if gaps := n.gaps(t, device); !slices.Equal(gaps, []core.Gap{{From: 1, To: 1, Reason: core.GapQuarantined}}) {
 		t.Errorf("gaps %v", gaps)
 	}
-	if acked, set := n.counts.acknowledged.Load(), n.counts.dropped[core.GapQuarantined].Load(); acked != 2 || set != 1 {
+	if acked, set := n.counts.acknowledged.Load(), n.counts.dropped[core.GapQuarantined].Load(); acked != 2 ||
+		set != 1 {
 		t.Errorf("counted: %d acknowledged, %d set aside", acked, set)
 	}
 	if pending := one[int](t, n, "SELECT pending FROM mailboxes WHERE device_id = $1", device); pending != 1 {

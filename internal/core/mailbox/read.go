@@ -8,8 +8,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// How much one read brings: at most 64 envelopes, and after 128 KiB only the one that crosses it. So
-// a reader holds at most 384 KiB of ciphertext.
+// How much one read brings: at most 64 envelopes, and after 128 KiB only the one that crosses it.
+// So a reader holds at most 384 KiB of ciphertext.
 const (
 	pageRows  = 64
 	pageBytes = 128 << 10
@@ -21,19 +21,21 @@ type Opened struct {
 	Generation int64
 	// Floor is a sequence below which nothing is pending.
 	Floor int64
-	// Last is the last sequence accepted so far: the end of the backlog. 0 when there was none ever.
+	// Last is the last sequence accepted so far: the end of the backlog. 0 when there was none
+	// ever.
 	Last int64
 }
 
 // ErrNoMailbox says that the device is gone.
 var ErrNoMailbox = core.NewError(core.Unauthorized, "unauthorized", "The device is gone.")
 
-// Open begins a socket of the principal's device: older sockets of the device are out of date from now on. Returns
-// ErrNoMailbox.
+// Open begins a socket of the principal's device: older sockets of the device are out of date from
+// now on. Returns ErrNoMailbox.
 func (s *Service) Open(ctx context.Context, p core.Principal) (Opened, error) {
 	var row db.OpenMailboxRow
 	err := s.db.Do(ctx, func(conn db.DBTX) (err error) { // durable: a generation must never come twice
-		row, err = storage.Queries.OpenMailbox(ctx, conn, db.OpenMailboxParams{DeviceID: p.Device, SessionID: &p.Session})
+		row, err = storage.Queries.OpenMailbox(ctx, conn,
+			db.OpenMailboxParams{DeviceID: p.Device, SessionID: &p.Session})
 		return err
 	})
 	if storage.IsNoRows(err) {

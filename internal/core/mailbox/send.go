@@ -29,8 +29,8 @@ type Batch struct {
 	Submissions []Submission
 }
 
-// submissionWeight is what a submission costs beside its ciphertext: memory while it waits, a mailbox to
-// lock and a row.
+// submissionWeight is what a submission costs beside its ciphertext: memory while it waits, a
+// mailbox to lock and a row.
 const submissionWeight = 512
 
 func (b *Batch) weight() int {
@@ -42,7 +42,8 @@ func (b *Batch) weight() int {
 }
 
 // ErrKeyReused says that an idempotency key came with another body before.
-var ErrKeyReused = core.NewError(core.Conflict, "idempotency_key_reused", "This idempotency key was used for a different request.")
+var ErrKeyReused = core.NewError(core.Conflict, "idempotency_key_reused",
+	"This idempotency key was used for a different request.")
 
 type sendRequest struct {
 	sender core.Principal
@@ -55,9 +56,10 @@ type sendAnswer struct {
 	err     error // of this request alone
 }
 
-// Send stores a batch durably, exactly once, and returns the positions of the submissions that name no
-// device. Returns ErrKeyReused, or core.Unavailable when too much waits or the database is unavailable; then
-// the batch may have been stored nevertheless, and the same batch sent again gets the first answer.
+// Send stores a batch durably, exactly once, and returns the positions of the submissions that name
+// no device. Returns ErrKeyReused, or core.Unavailable when too much waits or the database is
+// unavailable; then the batch may have been stored nevertheless, and the same batch sent again gets
+// the first answer.
 func (s *Service) Send(ctx context.Context, sender core.Principal, b Batch) (invalid []int16, err error) {
 	var answer sendAnswer
 	if err = s.markSender(ctx, sender.Device); err == nil {

@@ -15,9 +15,9 @@ const sendersMost = 1 << 17
 
 var senderLimits = batch.Limits{BatchItems: 512, BatchWeight: 512, QueueItems: 8192, QueueWeight: 8192}
 
-// senders are the devices that are marked as such in the database: their mail bears their number, so it
-// must rest when they are removed. They are marked before their first mail is stored. A node asks once
-// about each device, for many at once; after that a send pays for a look at a map.
+// senders are the devices that are marked as such in the database: their mail bears their number,
+// so it must rest when they are removed. They are marked before their first mail is stored. A node
+// asks once about each device, for many at once; after that a send pays for a look at a map.
 type senders struct {
 	mu     sync.RWMutex
 	marked map[core.DeviceID]struct{} // guarded by mu

@@ -30,8 +30,8 @@ type lockedMailbox struct {
 	dropped []int64
 }
 
-// store works on a batch of requests. When it meets many full mailboxes, or a request that cannot be
-// stored, it works on each half by itself: a poisoned request fails alone.
+// store works on a batch of requests. When it meets many full mailboxes, or a request that cannot
+// be stored, it works on each half by itself: a poisoned request fails alone.
 func (s *Service) store(ctx context.Context, requests []*sendRequest) ([]sendAnswer, error) {
 	s.letAcknowledgementsPass()
 	answers, err := s.storeOnce(ctx, requests)
@@ -74,7 +74,8 @@ func (s *Service) letAcknowledgementsPass() {
 	}
 }
 
-// storeOnce works on a batch in one transaction: either all of its new requests are stored or none is.
+// storeOnce works on a batch in one transaction: either all of its new requests are stored or none
+// is.
 func (s *Service) storeOnce(ctx context.Context, requests []*sendRequest) ([]sendAnswer, error) {
 	var answers []sendAnswer
 	var done stored
@@ -156,16 +157,17 @@ func withoutBox(r *sendRequest, boxes map[core.DeviceID]*lockedMailbox) []int16 
 	return invalid
 }
 
-// aroundMidnight reports that the day of a receipt may be in doubt between two nodes. It is generous: a
-// node's clock may be off by minutes.
+// aroundMidnight reports that the day of a receipt may be in doubt between two nodes. It is
+// generous: a node's clock may be off by minutes.
 func aroundMidnight(now time.Time) bool {
 	const doubt = 5 * time.Minute
 	return now.Add(doubt).UTC().YearDay() != now.Add(-doubt).UTC().YearDay()
 }
 
-// insertReceipts writes the receipts of a batch and reports which requests are new, and what time it is.
-// Two requests with one key in a batch: the first is new.
-func insertReceipts(ctx context.Context, tx db.DBTX, requests []*sendRequest, answers []sendAnswer) (fresh []bool, now time.Time, err error) {
+// insertReceipts writes the receipts of a batch and reports which requests are new, and what time
+// it is. Two requests with one key in a batch: the first is new.
+func insertReceipts(ctx context.Context, tx db.DBTX, requests []*sendRequest, answers []sendAnswer) (fresh []bool,
+	now time.Time, err error) {
 	arg := db.InsertReceiptsParams{}
 	first := make(map[receiptKey]int, len(requests))
 	for i, r := range requests {
@@ -177,7 +179,8 @@ func insertReceipts(ctx context.Context, tx db.DBTX, requests []*sendRequest, an
 		arg.SenderDeviceIds = append(arg.SenderDeviceIds, key.device)
 		arg.Keys = append(arg.Keys, key.key)
 		arg.Digests = append(arg.Digests, r.batch.Digest[:])
-		arg.Invalids = append(arg.Invalids, joinPositions(answers[i].invalid)) //nolint:gosec // an answer for each request
+		arg.Invalids = append(arg.Invalids,
+			joinPositions(answers[i].invalid)) //nolint:gosec // an answer for each request
 	}
 	rows, err := storage.Queries.InsertReceipts(ctx, tx, arg)
 	if err != nil {

@@ -46,8 +46,8 @@ func (s *Service) stale(ctx context.Context, after core.DeviceID) (rows []db.Sta
 }
 
 // sweepReceipts empties the slot that will be tomorrow's. It holds receipts of the day before
-// yesterday, and nobody reads or writes it today but the check for repeats, which waits a moment. While
-// somebody else reads it for longer, a backup perhaps, it is left to the next sweep.
+// yesterday, and nobody reads or writes it today but the check for repeats, which waits a moment.
+// While somebody else reads it for longer, a backup perhaps, it is left to the next sweep.
 func (s *Service) sweepReceipts(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()

@@ -17,7 +17,8 @@ func TestSmallSubmissionsCountForMoreThanTheirBytes(t *testing.T) {
 	b := Batch{Submissions: many(uuid.New(), core.MaxSubmissions, "x")}
 	full := sendLimits.QueueWeight / b.weight()
 	if full > 1500 || sendLimits.BatchWeight/b.weight()*core.MaxSubmissions > 8192 {
-		t.Fatalf("%d requests of %d submissions find room, %d in a batch", full, core.MaxSubmissions, sendLimits.BatchWeight/b.weight())
+		t.Fatalf("%d requests of %d submissions find room, %d in a batch", full, core.MaxSubmissions,
+			sendLimits.BatchWeight/b.weight())
 	}
 	n := idleNode(t, testdb.NewURL(t))
 	t.Cleanup(func() { n.stop() })

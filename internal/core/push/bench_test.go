@@ -40,12 +40,13 @@ func (uncounted) Accepted(int)                {}
 func (uncounted) Acknowledged(int)            {}
 func (uncounted) Dropped(core.GapReason, int) {}
 
-// BenchmarkScheduling: 256 callers send to 1000 devices of which none is connected, on disk, without a pause,
-// while the relay is one without push and one with it by turns, two seconds each. Every device has a token,
-// has been woken up within the last thirty seconds, and is again when they are over, through a service that
-// takes everything at once: as often as may be. It tells the medians of the ratios of neighbours: of the
-// rate, and of the processor time that the relay and its database take for a message, which others on
-// the machine disturb less. Run it with -benchtime 3x for thirty pairs.
+// BenchmarkScheduling: 256 callers send to 1000 devices of which none is connected, on disk,
+// without a pause, while the relay is one without push and one with it by turns, two seconds each.
+// Every device has a token, has been woken up within the last thirty seconds, and is again when
+// they are over, through a service that takes everything at once: as often as may be. It tells the
+// medians of the ratios of neighbours: of the rate, and of the processor time that the relay and
+// its database take for a message, which others on the machine disturb less. Run it with -benchtime
+// 3x for thirty pairs.
 func BenchmarkScheduling(b *testing.B) {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.Cleanup(cancel)
@@ -85,7 +86,8 @@ func BenchmarkScheduling(b *testing.B) {
 		devices = append(devices, id)
 	}
 	empty := func() {
-		for _, sql := range []string{"TRUNCATE messages, receipts, gaps, push_wakeups", "UPDATE mailboxes SET pending = 0, floor_seq = next_seq - 1",
+		for _, sql := range []string{"TRUNCATE messages, receipts, gaps, push_wakeups",
+			"UPDATE mailboxes SET pending = 0, floor_seq = next_seq - 1",
 			"UPDATE push_tokens t SET woken_at = now() - random() * interval '30 s', woken_seq = (SELECT next_seq - 1 FROM mailboxes m WHERE m.device_id = t.device_id)",
 			"VACUUM mailboxes, push_tokens", "CHECKPOINT"} {
 			if _, err := inside.Exec(ctx, sql); err != nil {
@@ -189,7 +191,8 @@ func newLoad(b *testing.B, main, async *storage.DB, devices []core.DeviceID) *lo
 			from := core.Principal{User: uuid.New(), Device: uuid.New(), DeviceNumber: 1}
 			for ended.Load() == 0 {
 				k := turn.Add(1)
-				batch := mailbox.Batch{Key: uuid.New(), Submissions: []mailbox.Submission{{Device: devices[k%benchDevices], Message: body}}}
+				batch := mailbox.Batch{Key: uuid.New(),
+					Submissions: []mailbox.Submission{{Device: devices[k%benchDevices], Message: body}}}
 				binary.BigEndian.PutUint64(batch.Digest[:], uint64(k))
 				if _, err := box.Send(context.Background(), from, batch); err != nil {
 					b.Error(err)
@@ -203,8 +206,8 @@ func newLoad(b *testing.B, main, async *storage.DB, devices []core.DeviceID) *lo
 	return l
 }
 
-// slice lets the load run for a while, with push if there is a sender, and returns how many messages a
-// second were stored, and the processor time of each, the end of push included.
+// slice lets the load run for a while, with push if there is a sender, and returns how many
+// messages a second were stored, and the processor time of each, the end of push included.
 func (l *load) slice(sender Sender) (rate, cost float64) {
 	running, stop := context.WithTimeout(context.Background(), benchSlice)
 	defer stop()
@@ -212,8 +215,9 @@ func (l *load) slice(sender Sender) (rate, cost float64) {
 	if sender == nil {
 		<-running.Done()
 	} else {
-		s := New(Config{DB: l.main, Async: l.async, Senders: map[Kind]Sender{FCM: sender}, Live: func(core.DeviceID) bool { return false },
-			Ask: func([]core.DeviceID) {}, Counters: counts{}, Logger: slog.New(slog.DiscardHandler)})
+		s := New(Config{DB: l.main, Async: l.async, Senders: map[Kind]Sender{FCM: sender},
+			Live: func(core.DeviceID) bool { return false },
+			Ask:  func([]core.DeviceID) {}, Counters: counts{}, Logger: slog.New(slog.DiscardHandler)})
 		schedule, silent := func(n core.Notice) { s.Schedule(n.IDs...) }, func(core.Notice) {}
 		l.announce.Store(&schedule)
 		_ = s.Run(running)

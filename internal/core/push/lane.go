@@ -12,22 +12,24 @@ import (
 )
 
 const (
-	// sendsAtOnce bounds what is on its way to one push service. Endpoints of Web Push are anybody's: one
-	// that hangs holds its place for the whole Times.Send.
+	// sendsAtOnce bounds what is on its way to one push service. Endpoints of Web Push are
+	// anybody's: one that hangs holds its place for the whole Times.Send.
 	sendsAtOnce = 64
-	// strangersAtOnce bounds, beside, what is on its way to endpoints of Web Push that have never answered,
-	// or not the last time: anybody can name many that hang, and only such others wait for them.
+	// strangersAtOnce bounds, beside, what is on its way to endpoints of Web Push that have never
+	// answered, or not the last time: anybody can name many that hang, and only such others wait
+	// for them.
 	strangersAtOnce = 8
-	// takeAtOnce bounds what is leased in one statement, and batchesAtOnce how many such batches there are:
-	// most of their time they wait for the other nodes.
+	// takeAtOnce bounds what is leased in one statement, and batchesAtOnce how many such batches
+	// there are: most of their time they wait for the other nodes.
 	takeAtOnce    = 100
 	batchesAtOnce = 16
 )
 
-// lane works on the wake-ups of one kind until ctx ends, so that a service that hangs holds up its own
-// only.
+// lane works on the wake-ups of one kind until ctx ends, so that a service that hangs holds up its
+// own only.
 func (s *Service) lane(ctx context.Context, kind Kind, sender Sender) {
-	batches, slots, strangers := make(chan struct{}, batchesAtOnce), make(chan struct{}, sendsAtOnce), make(chan struct{}, strangersAtOnce)
+	batches, slots, strangers := make(chan struct{}, batchesAtOnce), make(chan struct{}, sendsAtOnce),
+		make(chan struct{}, strangersAtOnce)
 	var working sync.WaitGroup
 	defer working.Wait()
 	for ctx.Err() == nil {
@@ -38,7 +40,8 @@ func (s *Service) lane(ctx context.Context, kind Kind, sender Sender) {
 		}
 		b := leasedBatch{kind: kind, sender: sender, slots: slots, strangers: strangers, taken: time.Now()}
 		if err := s.take(ctx, &b); err != nil && ctx.Err() == nil && s.logLimits[kind].allow() {
-			s.cfg.Logger.Warn("could not read the queue of wake-ups; tried again", "component", "push", "kind", kind.String(), "error", err)
+			s.cfg.Logger.Warn("could not read the queue of wake-ups; tried again", "component", "push", "kind",
+				kind.String(), "error", err)
 		}
 		working.Go(func() {
 			defer func() { <-batches }()
@@ -69,11 +72,13 @@ type lease struct {
 	attempts int32
 }
 
-// take leases what is due. It is not interrupted: a lease that nobody knows of would have to run out.
+// take leases what is due. It is not interrupted: a lease that nobody knows of would have to run
+// out.
 func (s *Service) take(ctx context.Context, b *leasedBatch) error {
 	return s.do(context.WithoutCancel(ctx), func(ctx context.Context, conn db.DBTX) error {
-		rows, err := storage.Queries.TakeWakeups(ctx, conn, db.TakeWakeupsParams{Kind: int16(b.kind), MaxRows: takeAtOnce,
-			Lease: storage.Interval(s.cfg.Times.Lease)})
+		rows, err := storage.Queries.TakeWakeups(ctx, conn,
+			db.TakeWakeupsParams{Kind: int16(b.kind), MaxRows: takeAtOnce,
+				Lease: storage.Interval(s.cfg.Times.Lease)})
 		for _, row := range rows {
 			b.leases = append(b.leases, lease{row.DeviceID, row.Attempts})
 		}
@@ -86,7 +91,8 @@ func (s *Service) wake(ctx context.Context, b *leasedBatch) {
 	rows, err := s.confirm(ctx, b.leases)
 	if err != nil {
 		if ctx.Err() == nil && s.logLimits[b.kind].allow() {
-			s.cfg.Logger.Warn("could not look whether wake-ups are still needed; tried again when their lease ends", "component", "push", "kind", b.kind.String(), "error", err)
+			s.cfg.Logger.Warn("could not look whether wake-ups are still needed; tried again when their lease ends",
+				"component", "push", "kind", b.kind.String(), "error", err)
 		}
 		return // the leases run out
 	}
@@ -97,7 +103,8 @@ func (s *Service) wake(ctx context.Context, b *leasedBatch) {
 	sending.Wait()
 }
 
-// confirm asks the other nodes for live sockets, gives them a moment to cancel, and reads what is left.
+// confirm asks the other nodes for live sockets, gives them a moment to cancel, and reads what is
+// left.
 func (s *Service) confirm(ctx context.Context, leases []lease) ([]db.LeasedWakeupsRow, error) {
 	arg := db.LeasedWakeupsParams{Patience: storage.Interval(s.cfg.Times.Patience)}
 	var here []core.DeviceID
@@ -127,7 +134,8 @@ func (s *Service) confirm(ctx context.Context, leases []lease) ([]db.LeasedWakeu
 
 // send sends one wake-up, if it is still wanted.
 func (s *Service) send(ctx context.Context, b *leasedBatch, row *db.LeasedWakeupsRow) result {
-	r := result{lease: lease{row.DeviceID, row.Attempts}, registeredAt: row.RegisteredAt, seq: row.Seq, kind: b.kind, late: row.Late}
+	r := result{lease: lease{row.DeviceID, row.Attempts}, registeredAt: row.RegisteredAt, seq: row.Seq, kind: b.kind,
+		late: row.Late}
 	if !row.Wanted {
 		return r
 	}

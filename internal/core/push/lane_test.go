@@ -26,9 +26,11 @@ func (h *hanging) Send(ctx context.Context, to Token) Result {
 func TestEndpointsThatHangHoldUpOnlyTheirLike(t *testing.T) {
 	t.Parallel()
 	s, _, inside := service(t, Times{Grace: time.Millisecond, Jitter: time.Millisecond, Linger: time.Millisecond,
-		Ask: time.Millisecond, Poll: 10 * time.Millisecond, Send: time.Hour, Lease: 2 * time.Hour, Backoff: time.Minute})
+		Ask: time.Millisecond, Poll: 10 * time.Millisecond, Send: time.Hour, Lease: 2 * time.Hour,
+		Backoff: time.Minute})
 	sender := &hanging{good: make(chan struct{})}
-	s.cfg.Senders, s.kinds, s.logLimits = map[Kind]Sender{WebPush: sender}, []int16{int16(WebPush)}, map[Kind]*logLimiter{WebPush: {}}
+	s.cfg.Senders, s.kinds, s.logLimits = map[Kind]Sender{WebPush: sender}, []int16{int16(WebPush)},
+		map[Kind]*logLimiter{WebPush: {}}
 	populate(t, inside, 3*sendsAtOnce, 1)
 	for _, sql := range []string{
 		`UPDATE push_tokens SET kind = 3, address = 'https://hangs', p256dh = '', auth = ''`,

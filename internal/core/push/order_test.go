@@ -12,13 +12,14 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// Whoever changes several rows waits for the first device without holding the second: two who do so in
-// opposite orders would stop each other.
+// Whoever changes several rows waits for the first device without holding the second: two who do so
+// in opposite orders would stop each other.
 func TestRowsAreLockedInTheOrderOfDevices(t *testing.T) {
 	t.Parallel()
 	registered := time.Now().UTC().Truncate(time.Second)
 	at := func(id uuid.UUID, outcome Outcome) result {
-		return result{lease: lease{id, 1}, Result: Result{Outcome: outcome}, kind: FCM, registeredAt: registered, seq: 1}
+		return result{lease: lease{id, 1}, Result: Result{Outcome: outcome}, kind: FCM, registeredAt: registered,
+			seq: 1}
 	}
 	for name, c := range map[string]struct {
 		table  string
@@ -42,7 +43,9 @@ func TestRowsAreLockedInTheOrderOfDevices(t *testing.T) {
 			populate(t, inside, 2, 1)
 			ids := devicesIn(t, inside)
 			for _, id := range []uuid.UUID{ids[1], ids[0]} { // the second comes first on disk
-				if _, err := inside.Exec(t.Context(), "INSERT INTO push_wakeups (device_id, kind, seq, due_at, attempts) VALUES ($1, 1, 1, now(), 1)", id); err != nil {
+				if _, err := inside.Exec(t.Context(),
+					"INSERT INTO push_wakeups (device_id, kind, seq, due_at, attempts) VALUES ($1, 1, 1, now(), 1)",
+					id); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -56,14 +59,16 @@ func TestRowsAreLockedInTheOrderOfDevices(t *testing.T) {
 			defer func() { _ = tx.Rollback(context.Background()) }()
 			// As the deletion of the first device does.
 			for _, table := range []string{"push_tokens", "push_wakeups"} {
-				if _, err := tx.Exec(t.Context(), "SELECT FROM "+table+" WHERE device_id = $1 FOR UPDATE", ids[0]); err != nil {
+				if _, err := tx.Exec(t.Context(), "SELECT FROM "+table+" WHERE device_id = $1 FOR UPDATE",
+					ids[0]); err != nil {
 					t.Fatal(err)
 				}
 			}
 			changed := make(chan error, 1)
 			go func() { changed <- c.change(s, ids[0], ids[1]) }()
 			awaitWaiting(t, inside)
-			if _, err := tx.Exec(t.Context(), "SELECT FROM "+c.table+" WHERE device_id = $1 FOR UPDATE NOWAIT", ids[1]); err != nil {
+			if _, err := tx.Exec(t.Context(), "SELECT FROM "+c.table+" WHERE device_id = $1 FOR UPDATE NOWAIT",
+				ids[1]); err != nil {
 				t.Errorf("it holds the second: %v", err)
 			}
 			if err := tx.Rollback(t.Context()); err != nil {

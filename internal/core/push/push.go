@@ -1,10 +1,10 @@
 // Package push wakes up devices that have mail and no live socket.
 //
-// Invariants: a wake-up carries nothing, neither content nor sender, and there is at most one a device in
-// each Pause. It is sent only when mail was left waiting for Grace, no node has a live socket of the
-// device, and no earlier wake-up has told of that mail. What is scheduled is a row in the database: it
-// survives restarts, and one node at a time works on it. On failure a wake-up is repeated, never lost
-// silently for longer than until the next sweep; a needless one does no harm.
+// Invariants: a wake-up carries nothing, neither content nor sender, and there is at most one a
+// device in each Pause. It is sent only when mail was left waiting for Grace, no node has a live
+// socket of the device, and no earlier wake-up has told of that mail. What is scheduled is a row in
+// the database: it survives restarts, and one node at a time works on it. On failure a wake-up is
+// repeated, never lost silently for longer than until the next sweep; a needless one does no harm.
 package push
 
 import (
@@ -74,7 +74,8 @@ type Counters interface {
 
 // Times are the delays of a Service. Those that are zero have their defaults.
 type Times struct {
-	// Grace (2 s) is how long mail waits before its wake-up, and Jitter (500 ms) how much longer at random.
+	// Grace (2 s) is how long mail waits before its wake-up, and Jitter (500 ms) how much longer at
+	// random.
 	Grace, Jitter time.Duration
 	// Pause (30 s) is between two wake-ups of a device.
 	Pause time.Duration
@@ -114,12 +115,13 @@ type Config struct {
 	Async *storage.DB
 	// PublicKey is that of the VAPID key, an uncompressed point.
 	PublicKey []byte
-	// Senders are the push services that are configured. Tokens of the others are kept for better days.
+	// Senders are the push services that are configured. Tokens of the others are kept for better
+	// days.
 	Senders map[Kind]Sender
 	// PrivateNetworks allows endpoints of Web Push in private networks and at any port.
 	PrivateNetworks bool
-	// Live reports whether a device has a live socket on this node; Ask asks the other nodes to cancel the
-	// wake-ups of devices that have one there.
+	// Live reports whether a device has a live socket on this node; Ask asks the other nodes to
+	// cancel the wake-ups of devices that have one there.
 	Live     func(core.DeviceID) bool
 	Ask      func([]core.DeviceID)
 	Times    Times
@@ -145,7 +147,8 @@ func New(cfg Config) *Service {
 		s.kinds = append(s.kinds, int16(kind))
 		s.logLimits[kind] = &logLimiter{}
 	}
-	s.results = batch.New(batch.Limits{BatchItems: 256, BatchWeight: 256, QueueItems: 4096, QueueWeight: 4096}, s.settle)
+	s.results = batch.New(batch.Limits{BatchItems: 256, BatchWeight: 256, QueueItems: 4096, QueueWeight: 4096},
+		s.settle)
 	return s
 }
 

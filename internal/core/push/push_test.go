@@ -51,8 +51,10 @@ func service(t testing.TB, times Times) (*Service, *fakeSender, *pgxpool.Pool) {
 	}
 	t.Cleanup(inside.Close)
 	sender := &fakeSender{}
-	return New(Config{DB: database, Async: database, Senders: map[Kind]Sender{FCM: sender}, Live: func(core.DeviceID) bool { return false },
-		Ask: func([]core.DeviceID) {}, Times: times, Counters: counts{}, Logger: slog.New(slog.DiscardHandler)}), sender, inside
+	return New(Config{DB: database, Async: database, Senders: map[Kind]Sender{FCM: sender},
+			Live: func(core.DeviceID) bool { return false },
+			Ask:  func([]core.DeviceID) {}, Times: times, Counters: counts{}, Logger: slog.New(slog.DiscardHandler)}),
+		sender, inside
 }
 
 // populate makes n devices with a token each and this much mail.
@@ -68,7 +70,9 @@ func populate(t testing.TB, inside *pgxpool.Pool, n, pending int) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := inside.Exec(t.Context(), `INSERT INTO mailboxes (device_id, next_seq, pending) SELECT id, $1 + 1, $1 FROM devices`, pending); err != nil {
+	if _, err := inside.Exec(t.Context(),
+		`INSERT INTO mailboxes (device_id, next_seq, pending) SELECT id, $1 + 1, $1 FROM devices`,
+		pending); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -104,8 +108,8 @@ func TestASweepFindsWhatWasForgotten(t *testing.T) {
 	}
 }
 
-// Four schedule and take the same devices at once, in both directions: nobody fails, and in the end each is
-// scheduled once.
+// Four schedule and take the same devices at once, in both directions: nobody fails, and in the end
+// each is scheduled once.
 func TestNodesDoNotGetInEachOthersWay(t *testing.T) {
 	t.Parallel()
 	one, _, inside := service(t, Times{})
@@ -179,7 +183,8 @@ func TestASetIsBoundedAndHoldsEachOnce(t *testing.T) {
 func TestBackoffDoublesWithinBounds(t *testing.T) {
 	t.Parallel()
 	s, _, _ := service(t, Times{})
-	for attempts, want := range map[int32]time.Duration{1: 5 * time.Second, 2: 10 * time.Second, 5: 80 * time.Second, 11: time.Hour, 40: time.Hour} {
+	for attempts, want := range map[int32]time.Duration{1: 5 * time.Second, 2: 10 * time.Second, 5: 80 * time.Second,
+		11: time.Hour, 40: time.Hour} {
 		for range 50 {
 			if d := s.backoff(attempts, 0); d < want*9/10 || d > want*11/10+1 {
 				t.Errorf("attempt %d: %s", attempts, d)

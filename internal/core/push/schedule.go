@@ -11,11 +11,12 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// cancelLinger is how long devices are collected before their wake-ups are cancelled: well below Ask.
+// cancelLinger is how long devices are collected before their wake-ups are cancelled: well below
+// Ask.
 const cancelLinger = 20 * time.Millisecond
 
-// Schedule says that these devices may have mail and no live socket. It costs the caller an entry in a
-// set; what is true of it is found out later, in one statement for all.
+// Schedule says that these devices may have mail and no live socket. It costs the caller an entry
+// in a set; what is true of it is found out later, in one statement for all.
 func (s *Service) Schedule(devices ...core.DeviceID) { s.due.add(devices) }
 
 // Cancel says that these devices have a live socket.
@@ -26,8 +27,10 @@ func (s *Service) Cancel(devices ...core.DeviceID) {
 
 func (s *Service) schedule(ctx context.Context, devices []core.DeviceID) error {
 	return s.do(ctx, func(ctx context.Context, conn db.DBTX) error {
-		_, err := storage.Queries.ScheduleWakeups(ctx, conn, db.ScheduleWakeupsParams{DeviceIds: devices, Kinds: s.kinds,
-			Grace: storage.Interval(s.cfg.Times.Grace), Pause: storage.Interval(s.cfg.Times.Pause), Jitter: storage.Interval(s.cfg.Times.Jitter)})
+		_, err := storage.Queries.ScheduleWakeups(ctx, conn,
+			db.ScheduleWakeupsParams{DeviceIds: devices, Kinds: s.kinds,
+				Grace: storage.Interval(s.cfg.Times.Grace), Pause: storage.Interval(s.cfg.Times.Pause),
+				Jitter: storage.Interval(s.cfg.Times.Jitter)})
 		return err
 	})
 }
@@ -40,7 +43,8 @@ func (s *Service) cancel(ctx context.Context, devices []core.DeviceID) error {
 	})
 	s.cfg.Counters.WakeupsCancelled(int(n))
 	if err != nil && s.flushFailed.allow() {
-		s.cfg.Logger.Warn("could not cancel wake-ups; looked at again when they are due", "component", "push", "error", err)
+		s.cfg.Logger.Warn("could not cancel wake-ups; looked at again when they are due", "component", "push", "error",
+			err)
 	}
 	return nil
 }
@@ -53,7 +57,8 @@ func (s *Service) Sweep(ctx context.Context) error {
 	for after := uuid.Nil; ; {
 		var devices []core.DeviceID
 		err := s.do(ctx, func(ctx context.Context, conn db.DBTX) (err error) {
-			devices, err = storage.Queries.PushTokensAfter(ctx, conn, db.PushTokensAfterParams{AfterDevice: after, MaxRows: sweepStep})
+			devices, err = storage.Queries.PushTokensAfter(ctx, conn,
+				db.PushTokensAfterParams{AfterDevice: after, MaxRows: sweepStep})
 			return err
 		})
 		if err != nil || len(devices) == 0 {

@@ -10,7 +10,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
-// maxSet bounds the devices that wait in memory; beyond it they are dropped, and the sweep finds them.
+// maxSet bounds the devices that wait in memory; beyond it they are dropped, and the sweep finds
+// them.
 const maxSet = 100_000
 
 // set collects devices, each once. Its methods do not wait.
@@ -73,9 +74,10 @@ const (
 	lastFlush = 2 * time.Second
 )
 
-// drain empties a set through flush, a while after something came in, until ctx ends, and once more. What
-// the database does not take stays for the next time.
-func (s *Service) drain(ctx context.Context, from *set, linger time.Duration, flush func(context.Context, []core.DeviceID) error) {
+// drain empties a set through flush, a while after something came in, until ctx ends, and once
+// more. What the database does not take stays for the next time.
+func (s *Service) drain(ctx context.Context, from *set, linger time.Duration,
+	flush func(context.Context, []core.DeviceID) error) {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -99,7 +101,8 @@ func (s *Service) flush(ctx context.Context, from *set, flush func(context.Conte
 		if err := flush(ctx, part); err != nil {
 			from.add(part)
 			if s.flushFailed.allow() {
-				s.cfg.Logger.Warn("could not schedule wake-ups; tried again, and the sweep finds the rest", "component", "push", "error", err)
+				s.cfg.Logger.Warn("could not schedule wake-ups; tried again, and the sweep finds the rest", "component",
+					"push", "error", err)
 			}
 		}
 	}

@@ -47,10 +47,12 @@ func (s *Service) finish(ctx context.Context, r result) {
 		if r.Outcome == Rejected {
 			next = "given up"
 		}
-		s.cfg.Logger.Warn("a push service did not take a wake-up", "component", "push", "kind", r.kind.String(), "reason", r.Reason, "next", next)
+		s.cfg.Logger.Warn("a push service did not take a wake-up", "component", "push", "kind", r.kind.String(),
+			"reason", r.Reason, "next", next)
 	}
 	if _, err := s.results.Do(context.WithoutCancel(ctx), r, 1); err != nil && s.settleFailed.allow() {
-		s.cfg.Logger.Warn("could not record push results; these wake-ups may be sent again", "component", "push", "error", err)
+		s.cfg.Logger.Warn("could not record push results; these wake-ups may be sent again", "component", "push",
+			"error", err)
 	}
 }
 

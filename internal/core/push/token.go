@@ -44,8 +44,9 @@ func AppToken(token string) Token {
 // maxEndpoint is the length of the longest endpoint.
 const maxEndpoint = 2048
 
-// PublicNetworks lets connections through to public addresses and to the port of https only. It is asked
-// for an address when an endpoint is registered and, because names may lie, whenever one is dialled.
+// PublicNetworks lets connections through to public addresses and to the port of https only. It is
+// asked for an address when an endpoint is registered and, because names may lie, whenever one is
+// dialled.
 var PublicNetworks = ssrf.New(ssrf.WithPorts(443))
 
 // check holds a subscription against what can be known without a connection.
@@ -54,7 +55,8 @@ func (s *Service) check(t *Token) error {
 		return nil
 	}
 	u, err := url.Parse(t.Address)
-	if err != nil || len(t.Address) > maxEndpoint || u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "" || u.User != nil || u.Fragment != "" {
+	if err != nil || len(t.Address) > maxEndpoint || u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "" ||
+		u.User != nil || u.Fragment != "" {
 		return ErrSubscription
 	}
 	if _, err := ecdh.P256().NewPublicKey(t.P256dh); err != nil || len(t.Auth) != 16 {
@@ -81,7 +83,8 @@ func (s *Service) Set(ctx context.Context, p core.Principal, t Token) error {
 	changed := false
 	err := s.cfg.DB.Act(ctx, p, func(tx db.DBTX) error {
 		q := storage.Queries
-		n, err := q.SetPushToken(ctx, tx, db.SetPushTokenParams{DeviceID: p.Device, Kind: int16(t.Kind), Address: t.Address, P256dh: t.P256dh, Auth: t.Auth})
+		n, err := q.SetPushToken(ctx, tx, db.SetPushTokenParams{DeviceID: p.Device, Kind: int16(t.Kind),
+			Address: t.Address, P256dh: t.P256dh, Auth: t.Auth})
 		if changed = n > 0; err != nil || !changed {
 			return err
 		}

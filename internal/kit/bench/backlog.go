@@ -51,7 +51,9 @@ type BacklogResult struct {
 
 // Backlog measures devices that come back to full mailboxes.
 func Backlog(ctx context.Context, cfg BacklogConfig) (*BacklogResult, error) {
-	return run(ctx, cfg.Common, 128, func(ctx context.Context, t *target) (*BacklogResult, error) { return backlog(ctx, cfg, t) })
+	return run(ctx, cfg.Common, 128, func(ctx context.Context, t *target) (*BacklogResult, error) {
+		return backlog(ctx, cfg, t)
+	})
 }
 
 func backlog(ctx context.Context, cfg BacklogConfig, t *target) (*BacklogResult, error) {
@@ -139,7 +141,8 @@ func (r *BacklogResult) empty() bool { return r.Drained == 0 }
 
 func (r *BacklogResult) figures() []figure {
 	return []figure{
-		{"drained/s", r.Drained, false}, {"a device, p50 ms", r.PerDevice.P50, true}, {"a device, p99 ms", r.PerDevice.P99, true},
+		{"drained/s", r.Drained, false}, {"a device, p50 ms", r.PerDevice.P50, true},
+		{"a device, p99 ms", r.PerDevice.P99, true},
 		{"CPU of relay and PostgreSQL, µs an envelope", r.cpu(), true},
 	}
 }

@@ -23,7 +23,8 @@ type bundleTarget struct {
 }
 
 func newBundleTarget(dev *device, kyber bool) *bundleTarget {
-	return &bundleTarget{device: dev, path: "/v1/users/" + dev.user.id.String(), kyber: kyber, out: map[int32]bool{}, nextID: 1000}
+	return &bundleTarget{device: dev, path: "/v1/users/" + dev.user.id.String(), kyber: kyber, out: map[int32]bool{},
+		nextID: 1000}
 }
 
 // handOut notes a key and reports whether it was handed out before.
@@ -41,7 +42,8 @@ func (b *bundleTarget) handOut(got fetched) (twice bool) {
 // whose answer would come too late at this speed.
 const refillAt = keysPerTarget / 2
 
-// refill uploads new keys for those that were handed out, when there are enough, beside the fetches.
+// refill uploads new keys for those that were handed out, when there are enough, beside the
+// fetches.
 func (b *bundleTarget) refill(ctx context.Context, l *bundleLoad) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -58,7 +58,9 @@ type BundlesResult struct {
 
 // Bundles measures fetches of pre-key bundles.
 func Bundles(ctx context.Context, cfg BundlesConfig) (*BundlesResult, error) {
-	return run(ctx, cfg.Common, cfg.Callers+64, func(ctx context.Context, t *target) (*BundlesResult, error) { return bundles(ctx, cfg, t) })
+	return run(ctx, cfg.Common, cfg.Callers+64, func(ctx context.Context, t *target) (*BundlesResult, error) {
+		return bundles(ctx, cfg, t)
+	})
 }
 
 const keysPerTarget = 100

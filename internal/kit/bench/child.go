@@ -51,8 +51,8 @@ func environment(databaseURL, dir string) []string {
 	return env
 }
 
-// startChild starts `obscura serve` with a folder and waits until it listens. Its log goes to a file there, as it would in
-// earnest, so that its cost is in the figures and reading it is not.
+// startChild starts `obscura serve` with a folder and waits until it listens. Its log goes to a
+// file there, as it would in earnest, so that its cost is in the figures and reading it is not.
 func startChild(ctx context.Context, program, databaseURL, dir string) (*child, error) {
 	log := filepath.Join(dir, "relay.log")
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
@@ -63,8 +63,8 @@ func startChild(ctx context.Context, program, databaseURL, dir string) (*child, 
 	c := &child{done: make(chan struct{}), log: log,
 		cmd: exec.CommandContext(context.WithoutCancel(ctx), program, "serve")}
 	c.cmd.Env, c.cmd.Stderr = environment(databaseURL, dir), out
-	// In a group of its own, so that a terminal's Ctrl-C reaches this process alone, which then stops
-	// the relay; and it ends with this process, however that ends.
+	// In a group of its own, so that a terminal's Ctrl-C reaches this process alone, which then
+	// stops the relay; and it ends with this process, however that ends.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	started := make(chan error, 1)
 	go c.own(started)
@@ -77,8 +77,8 @@ func startChild(ctx context.Context, program, databaseURL, dir string) (*child, 
 	return c, nil
 }
 
-// own starts the process and reaps it. The kernel's death signal follows the thread that started it,
-// so the thread stays here.
+// own starts the process and reaps it. The kernel's death signal follows the thread that started
+// it, so the thread stays here.
 func (c *child) own(started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -134,7 +134,8 @@ func (c *child) lastLine() string {
 	return lines[len(lines)-1]
 }
 
-// stop ends the relay as SIGTERM does, and by force when it does not heed it. It may be called again.
+// stop ends the relay as SIGTERM does, and by force when it does not heed it. It may be called
+// again.
 func (c *child) stop() error {
 	select {
 	case <-c.done:

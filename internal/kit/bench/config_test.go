@@ -11,11 +11,14 @@ func TestWhatMakesNoSenseIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"relay", "--devices=0"}, {"relay", "--senders=0"}, {"relay", "--size=31"}, {"relay", "--size=262145"},
-		{"relay", "--batch=0"}, {"relay", "--batch=101"}, {"relay", "--batch=100", "--size=40000"}, {"relay", "--rate=-1"},
+		{"relay", "--batch=0"}, {"relay", "--batch=101"}, {"relay", "--batch=100", "--size=40000"},
+		{"relay", "--rate=-1"},
 		{"relay", "--duration=1ms"}, {"relay", "--warmup=-1s"}, {"relay", "--floor", "--url=http://127.0.0.1:1"},
-		{"relay", "--floor", "--peer=http://127.0.0.1:1"}, {"bundles", "--callers=0"}, {"bundles", "--targets=0"}, {"bundles", "--duration=1ms"},
+		{"relay", "--floor", "--peer=http://127.0.0.1:1"}, {"bundles", "--callers=0"}, {"bundles", "--targets=0"},
+		{"bundles", "--duration=1ms"},
 		{"idle", "--sockets=0"}, {"idle", "--hold=1ms"},
-		{"backlog", "--devices=0"}, {"backlog", "--envelopes=0"}, {"backlog", "--size=31"}, {"backlog", "--patience=1ms"},
+		{"backlog", "--devices=0"}, {"backlog", "--envelopes=0"}, {"backlog", "--size=31"},
+		{"backlog", "--patience=1ms"},
 		{"connect", "--callers=0"}, {"connect", "--callers=251"}, {"connect", "--duration=1ms"},
 		{"login", "--callers=0"}, {"login", "--duration=1ms"},
 	} {
@@ -51,7 +54,8 @@ func TestWhatIsNotSaidHasADefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := c.Relay; r.Devices != 1000 || r.Senders != 256 || r.Size != 512 || r.Batch != 1 || r.Rate != 0 || r.Duration != 10*time.Second || r.URL != "" {
+	if r := c.Relay; r.Devices != 1000 || r.Senders != 256 || r.Size != 512 || r.Batch != 1 || r.Rate != 0 ||
+		r.Duration != 10*time.Second || r.URL != "" {
 		t.Errorf("%+v", r)
 	}
 	if c, err = parse(t, "bundles"); err != nil || !c.Bundles.Refill || c.Bundles.Callers != 64 {

@@ -34,7 +34,9 @@ type ConnectResult struct {
 
 // Connect measures devices that fetch a ticket, open the gateway and close it, again and again.
 func Connect(ctx context.Context, cfg ConnectConfig) (*ConnectResult, error) {
-	return run(ctx, cfg.Common, cfg.Callers+16, func(ctx context.Context, t *target) (*ConnectResult, error) { return connect(ctx, cfg, t) })
+	return run(ctx, cfg.Common, cfg.Callers+16, func(ctx context.Context, t *target) (*ConnectResult, error) {
+		return connect(ctx, cfg, t)
+	})
 }
 
 func connect(ctx context.Context, cfg ConnectConfig, t *target) (*ConnectResult, error) {
@@ -59,7 +61,8 @@ func connect(ctx context.Context, cfg ConnectConfig, t *target) (*ConnectResult,
 	if err != nil {
 		return nil, err
 	}
-	return &ConnectResult{Callers: cfg.Callers, Duration: cfg.Duration.Seconds(), Opened: s.perSecond, Open: s.took, Errors: s.errors, Cost: s.cost}, nil
+	return &ConnectResult{Callers: cfg.Callers, Duration: cfg.Duration.Seconds(), Opened: s.perSecond, Open: s.took,
+		Errors: s.errors, Cost: s.cost}, nil
 }
 
 func (r *ConnectResult) empty() bool { return r.Opened == 0 }

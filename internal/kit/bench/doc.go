@@ -8,10 +8,10 @@
 // Invariants: every submission carries a number of its own, and a ledger knows for each number
 // whether the relay promised to keep it (200, and not in the list of failures) and how often it
 // arrived. What was promised and neither arrived nor was reported in a gap is lost, what arrived
-// twice is duplicated: the figures are counted, never sampled. Under a given rate latency counts from
-// the instant at which a request was due, so a relay that stalls is charged for what waited. Whatever
-// a scenario started is stopped when it returns.
+// twice is duplicated: the figures are counted, never sampled. Under a given rate latency counts
+// from the instant at which a request was due, so a relay that stalls is charged for what waited.
+// Whatever a scenario started is stopped when it returns.
 //
-// On failure of a request or a socket the kind of failure is counted and the load goes on; a scenario
-// fails only when there is nothing to measure.
+// On failure of a request or a socket the kind of failure is counted and the load goes on; a
+// scenario fails only when there is nothing to measure.
 package bench

@@ -74,7 +74,8 @@ func newFakeRelay(t *testing.T, lie func(n int) fate) *fakeRelay {
 			return
 		}
 		w.WriteHeader(http.StatusCreated)
-		_ = json.NewEncoder(w).Encode(map[string]string{"ticket": relaytest.Subject(t, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")).String()})
+		_ = json.NewEncoder(w).Encode(map[string]string{"ticket": relaytest.Subject(t,
+			strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")).String()})
 	})
 	mux.HandleFunc("GET /v1/gateway", f.gateway)
 	mux.HandleFunc("POST /v1/messages", f.send)
@@ -87,7 +88,8 @@ func newFakeRelay(t *testing.T, lie func(n int) fate) *fakeRelay {
 func (f *fakeRelay) auth(w http.ResponseWriter, sub uuid.UUID, dev *uuid.UUID) {
 	claims := base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"` + sub.String() + `","iat":1,"exp":4102444800}`))
 	w.WriteHeader(http.StatusCreated)
-	_ = json.NewEncoder(w).Encode(map[string]any{"token": "x." + claims + ".x", "refreshToken": "r", "expiresAt": 1, "deviceId": dev})
+	_ = json.NewEncoder(w).Encode(map[string]any{"token": "x." + claims + ".x", "refreshToken": "r", "expiresAt": 1,
+		"deviceId": dev})
 }
 
 func (f *fakeRelay) gateway(w http.ResponseWriter, r *http.Request) {
@@ -137,8 +139,9 @@ func (f *fakeRelay) put(dev uuid.UUID, frame *obscurapb.WebSocketFrame) {
 
 func envelopeFrame(message []byte) *obscurapb.WebSocketFrame {
 	id := uuid.New()
-	return &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_EnvelopeBatch{EnvelopeBatch: &obscurapb.EnvelopeBatch{
-		Envelopes: []*obscurapb.Envelope{{Id: id[:], Message: message}}}}}
+	return &obscurapb.WebSocketFrame{
+		Payload: &obscurapb.WebSocketFrame_EnvelopeBatch{EnvelopeBatch: &obscurapb.EnvelopeBatch{
+			Envelopes: []*obscurapb.Envelope{{Id: id[:], Message: message}}}}}
 }
 
 func (f *fakeRelay) send(w http.ResponseWriter, r *http.Request) {
@@ -176,7 +179,8 @@ func (f *fakeRelay) one(w http.ResponseWriter, m *obscurapb.Submission, response
 	switch f.lie(int(f.n.Add(1))) {
 	case dropped:
 	case gapped:
-		f.put(to, &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{Gap: &obscurapb.Gap{From: 1, To: 1}}})
+		f.put(to, &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{Gap: &obscurapb.Gap{From: 1,
+			To: 1}}})
 	case doubled:
 		f.put(to, frame)
 		f.put(to, frame)

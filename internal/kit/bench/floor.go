@@ -60,7 +60,8 @@ func (t *target) floor(ctx context.Context, p *people, cfg RelayConfig) (perSeco
 	}
 	defer async.Close()
 	f := &floor{cfg: cfg, people: p, next: make([]atomic.Int64, len(p.devices)),
-		service: mailbox.New(mailbox.Config{DB: main, Async: async, Counters: silentCounters{}, Sockets: silentSockets{}})}
+		service: mailbox.New(mailbox.Config{DB: main, Async: async, Counters: silentCounters{},
+			Sockets: silentSockets{}})}
 	return f.run(ctx)
 }
 
@@ -136,7 +137,8 @@ func (f *floor) send(ctx context.Context, until time.Time) error {
 
 func (f *floor) once(ctx context.Context, source *mathrand.Rand, sender int, body []byte) error {
 	from := f.people.devices[sender%len(f.people.devices)]
-	b := mailbox.Batch{Key: uuid.New(), Digest: sha256.Sum256(body), Submissions: make([]mailbox.Submission, f.cfg.Batch)}
+	b := mailbox.Batch{Key: uuid.New(), Digest: sha256.Sum256(body),
+		Submissions: make([]mailbox.Submission, f.cfg.Batch)}
 	to := make([]int, f.cfg.Batch)
 	for i := range to {
 		to[i] = source.IntN(len(f.people.devices))

@@ -34,9 +34,12 @@ func newAPI(base string, conns int) (*api, error) {
 	return &api{base: u, client: &fasthttp.HostClient{
 		Addr: withPort(u), IsTLS: u.Scheme == "https", MaxConns: conns,
 		// Its own dialer keeps a goroutine for ever.
-		Dial:                     func(addr string) (net.Conn, error) { return net.DialTimeout("tcp", addr, httpTimeout) },
+		Dial: func(addr string) (net.Conn, error) {
+			return net.DialTimeout("tcp", addr, httpTimeout)
+		},
 		NoDefaultUserAgentHeader: true, MaxIdleConnDuration: time.Minute,
-		// A request that got no answer is an error to be counted, not one to be hidden by a repetition.
+		// A request that got no answer is an error to be counted, not one to be hidden by a
+		// repetition.
 		MaxIdemponentCallAttempts: 1,
 		ReadTimeout:               httpTimeout, WriteTimeout: httpTimeout,
 	}}, nil
@@ -57,7 +60,8 @@ func (a *api) close() { a.client.CloseIdleConnections() }
 // comeBack reports whether the relay asks to try again, and after how long.
 func comeBack(err error) (after time.Duration, asked bool) {
 	var refusal *obscura.Error
-	if !errors.As(err, &refusal) || refusal.Status != fasthttp.StatusTooManyRequests && refusal.Status != fasthttp.StatusServiceUnavailable {
+	if !errors.As(err, &refusal) || refusal.Status != fasthttp.StatusTooManyRequests &&
+		refusal.Status != fasthttp.StatusServiceUnavailable {
 		return 0, false
 	}
 	return max(refusal.RetryAfter, 100*time.Millisecond), true

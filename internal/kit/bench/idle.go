@@ -22,7 +22,8 @@ func (c *IdleConfig) Validate() error {
 	return nil
 }
 
-// IdleResult is what `obscura bench idle` found. What needs a look at the relay is absent without one.
+// IdleResult is what `obscura bench idle` found. What needs a look at the relay is absent without
+// one.
 type IdleResult struct {
 	Sockets int     `json:"sockets"`
 	Hold    float64 `json:"hold_s"`
@@ -39,7 +40,8 @@ type IdleResult struct {
 	HeapPerSocket  *float64 `json:"heap_bytes_per_socket,omitempty"`
 	StackPerSocket *float64 `json:"stack_bytes_per_socket,omitempty"`
 	Goroutines     *float64 `json:"goroutines_per_socket,omitempty"`
-	// CPUPerSocket is CPU time of the relay while they were held, in microseconds a second and socket.
+	// CPUPerSocket is CPU time of the relay while they were held, in microseconds a second and
+	// socket.
 	CPUPerSocket *float64         `json:"relay_cpu_us_per_socket_s,omitempty"`
 	Broken       int64            `json:"broken"`
 	Errors       map[string]int64 `json:"errors"`
@@ -48,7 +50,9 @@ type IdleResult struct {
 
 // Idle measures what connected devices cost that do nothing.
 func Idle(ctx context.Context, cfg IdleConfig) (*IdleResult, error) {
-	return run(ctx, cfg.Common, 256, func(ctx context.Context, t *target) (*IdleResult, error) { return idle(ctx, cfg, t) })
+	return run(ctx, cfg.Common, 256, func(ctx context.Context, t *target) (*IdleResult, error) {
+		return idle(ctx, cfg, t)
+	})
 }
 
 func idle(ctx context.Context, cfg IdleConfig, t *target) (*IdleResult, error) {
@@ -64,8 +68,9 @@ func idle(ctx context.Context, cfg IdleConfig, t *target) (*IdleResult, error) {
 	receivers := make([]*receiver, cfg.Sockets)
 	d := newDialer(t.api)
 	for i, dev := range p.devices {
-		receivers[i] = &receiver{dialer: d, device: dev, number: i, take: func(*receiver, *frame) {}, acked: func(int) {},
-			fail: func(err error) { broken.Add(1); kinds.add(kindOf(err)) }}
+		receivers[i] = &receiver{dialer: d, device: dev, number: i, take: func(*receiver, *frame) {},
+			acked: func(int) {},
+			fail:  func(err error) { broken.Add(1); kinds.add(kindOf(err)) }}
 	}
 	before, beforeHeap := t.resident(), t.scrape()
 	sockets, hangUp := context.WithCancel(ctx)
@@ -76,7 +81,8 @@ func idle(ctx context.Context, cfg IdleConfig, t *target) (*IdleResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &IdleResult{Sockets: cfg.Sockets, Hold: cfg.Hold.Seconds(), Connects: round(float64(cfg.Sockets) / time.Since(began).Seconds())}
+	r := &IdleResult{Sockets: cfg.Sockets, Hold: cfg.Hold.Seconds(),
+		Connects: round(float64(cfg.Sockets) / time.Since(began).Seconds())}
 	connected := t.resident()
 	line.show("holding %d sockets for %s", cfg.Sockets, cfg.Hold)
 	from := t.usage(ctx)

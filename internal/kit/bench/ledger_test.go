@@ -88,7 +88,9 @@ func TestTheLoadWritesAndReadsTheContractsMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	failed := map[string]uint64{}
-	if err := failedSubmissions(response, func(id []byte, code uint64) { failed[string(id)] = code }); err != nil || failed[string(id[:])] != 6 {
+	if err := failedSubmissions(response, func(id []byte, code uint64) {
+		failed[string(id)] = code
+	}); err != nil || failed[string(id[:])] != 6 {
 		t.Errorf("%v, %v", failed, err)
 	}
 }
@@ -107,8 +109,10 @@ func TestTheLoadReadsFramesAndAcknowledges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	read(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_EnvelopeBatch{EnvelopeBatch: &obscurapb.EnvelopeBatch{
-		Envelopes: []*obscurapb.Envelope{{Id: first[:], Timestamp: 5, Message: []byte("one"), Sequence: 300}, {Id: second[:], Message: []byte("two")}}}}})
+	read(&obscurapb.WebSocketFrame{
+		Payload: &obscurapb.WebSocketFrame_EnvelopeBatch{EnvelopeBatch: &obscurapb.EnvelopeBatch{
+			Envelopes: []*obscurapb.Envelope{{Id: first[:], Timestamp: 5, Message: []byte("one"), Sequence: 300},
+				{Id: second[:], Message: []byte("two")}}}}})
 	if len(f.envelopes) != 2 || string(f.envelopes[1].message) != "two" || f.dropped != 0 {
 		t.Fatalf("%+v", f)
 	}
@@ -116,14 +120,16 @@ func TestTheLoadReadsFramesAndAcknowledges(t *testing.T) {
 	if err := proto.Unmarshal(appendAck(nil, f.envelopes), &ack); err != nil {
 		t.Fatal(err)
 	}
-	if ids := ack.GetAck().GetMessageIds(); len(ids) != 2 || !bytes.Equal(ids[0], first[:]) || !bytes.Equal(ids[1], second[:]) {
+	if ids := ack.GetAck().GetMessageIds(); len(ids) != 2 || !bytes.Equal(ids[0], first[:]) ||
+		!bytes.Equal(ids[1], second[:]) {
 		t.Errorf("acknowledges %v", ids)
 	}
 	read(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{Gap: &obscurapb.Gap{From: 3, To: 7}}})
 	if f.dropped != 5 || len(f.envelopes) != 0 {
 		t.Errorf("a gap of 5: %+v", f)
 	}
-	read(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_PreKeyStatus{PreKeyStatus: &obscurapb.PreKeyStatus{OneTimePreKeyCount: 1}}})
+	read(&obscurapb.WebSocketFrame{
+		Payload: &obscurapb.WebSocketFrame_PreKeyStatus{PreKeyStatus: &obscurapb.PreKeyStatus{OneTimePreKeyCount: 1}}})
 	if f.dropped != 0 || len(f.envelopes) != 0 {
 		t.Errorf("a status: %+v", f)
 	}

@@ -36,7 +36,8 @@ func TestALyingRelayIsFoundOut(t *testing.T) {
 	}{
 		"an honest one is not blamed": {honest, func(r *RelayResult) bool {
 			return r.Lost != 0 || r.Duplicated != 0 || r.Unconfirmed != 0 || r.InGaps != 0 || r.OutOfOrder != 0 ||
-				r.Misdelivered != 0 || r.Alien != 0 || len(r.Errors) != 0 || r.AcceptedAll != r.DeliveredOf || r.Delivered == 0
+				r.Misdelivered != 0 || r.Alien != 0 || len(r.Errors) != 0 || r.AcceptedAll != r.DeliveredOf ||
+				r.Delivered == 0
 		}},
 		"it promises and does not deliver": {dropped, func(r *RelayResult) bool {
 			return r.Lost == 0 || r.Lost != r.AcceptedAll-r.DeliveredOf || r.Duplicated != 0
@@ -90,7 +91,8 @@ func TestARunInWhichNothingIsDoneFails(t *testing.T) {
 	}
 	fake := newFakeRelay(t, tenth(honest))
 	fake.closed = true
-	if _, err = Relay(t.Context(), quick(fake.URL)); err == nil || !strings.Contains(err.Error(), "0 of 12 devices are connected") ||
+	if _, err = Relay(t.Context(), quick(fake.URL)); err == nil ||
+		!strings.Contains(err.Error(), "0 of 12 devices are connected") ||
 		!strings.Contains(err.Error(), "403") {
 		t.Errorf("all tickets were refused: %v", err)
 	}
@@ -174,7 +176,9 @@ func TestEveryEnvelopeIsAcknowledgedAndNoAccountIsLeftBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	relaytest.Eventually(t, "what arrived is acknowledged", func() bool { return fake.acknowledgement.Load() >= r.DeliveredOf })
+	relaytest.Eventually(t, "what arrived is acknowledged", func() bool {
+		return fake.acknowledgement.Load() >= r.DeliveredOf
+	})
 	if got := fake.acknowledgement.Load(); got != r.DeliveredOf || got == 0 || got%7 != 0 {
 		t.Errorf("%d acknowledged, %d delivered", got, r.DeliveredOf)
 	}

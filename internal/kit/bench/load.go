@@ -95,8 +95,9 @@ func (r *receiver) order(l *ledger, p payload) {
 // connectPatience is longer than a relay under a storm of connects needs for one.
 const connectPatience = 10 * time.Second
 
-// connectAll opens the gateway for devices and returns when all are open, or with the last reason why one
-// is not when none has opened for connectPatience. The receivers run until ctx ends; done waits for them.
+// connectAll opens the gateway for devices and returns when all are open, or with the last reason
+// why one is not when none has opened for connectPatience. The receivers run until ctx ends; done
+// waits for them.
 func connectAll(ctx context.Context, receivers []*receiver, tell func(done, of int)) (done func(), err error) {
 	var wg sync.WaitGroup
 	var opened atomic.Int64
@@ -142,7 +143,8 @@ func connectAll(ctx context.Context, receivers []*receiver, tell func(done, of i
 			if time.Since(since) > connectPatience {
 				mu.Lock()
 				defer mu.Unlock()
-				return wg.Wait, fmt.Errorf("%d of %d devices are connected and no other is let in: %w", n, len(receivers), reason)
+				return wg.Wait, fmt.Errorf("%d of %d devices are connected and no other is let in: %w", n,
+					len(receivers), reason)
 			}
 		case <-ctx.Done():
 			return wg.Wait, ctx.Err()

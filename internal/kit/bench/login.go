@@ -36,7 +36,9 @@ type LoginResult struct {
 
 // Login measures a storm of log-ins.
 func Login(ctx context.Context, cfg LoginConfig) (*LoginResult, error) {
-	return run(ctx, cfg.Common, cfg.Callers+16, func(ctx context.Context, t *target) (*LoginResult, error) { return login(ctx, cfg, t) })
+	return run(ctx, cfg.Common, cfg.Callers+16, func(ctx context.Context, t *target) (*LoginResult, error) {
+		return login(ctx, cfg, t)
+	})
 }
 
 func login(ctx context.Context, cfg LoginConfig, t *target) (*LoginResult, error) {
@@ -50,7 +52,8 @@ func login(ctx context.Context, cfg LoginConfig, t *target) (*LoginResult, error
 	line.show("logging in")
 	s, err := t.storm(ctx, p.devices, cfg.Warmup, cfg.Duration, func(_ int, dev *device) error {
 		var auth client.AuthResponse
-		err := t.api.call("POST", "/v1/sessions", "", client.LogIn{Username: dev.user.name, Password: dev.user.password, DeviceID: &dev.id}, &auth)
+		err := t.api.call("POST", "/v1/sessions", "", client.LogIn{Username: dev.user.name, Password: dev.user.password,
+			DeviceID: &dev.id}, &auth)
 		if err == nil && auth.Token == "" {
 			err = errors.New("an answer without a token")
 		}
@@ -59,7 +62,8 @@ func login(ctx context.Context, cfg LoginConfig, t *target) (*LoginResult, error
 	if err != nil {
 		return nil, err
 	}
-	return &LoginResult{Callers: cfg.Callers, Duration: cfg.Duration.Seconds(), LogIns: s.perSecond, LogIn: s.took, Errors: s.errors, Cost: s.cost}, nil
+	return &LoginResult{Callers: cfg.Callers, Duration: cfg.Duration.Seconds(), LogIns: s.perSecond, LogIn: s.took,
+		Errors: s.errors, Cost: s.cost}, nil
 }
 
 func (r *LoginResult) empty() bool { return r.LogIns == 0 }

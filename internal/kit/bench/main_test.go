@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	testdb.Main(m,
-		// fasthttp keeps one clock a process, a stopped worker pool's cleaner until its next round, and a
-		// client's cleaner of connections for the minute that one may be idle.
+		// fasthttp keeps one clock a process, a stopped worker pool's cleaner until its next round,
+		// and a client's cleaner of connections for the minute that one may be idle.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"))

@@ -21,8 +21,8 @@ type comparison struct {
 	Name  string  `json:"figure"`
 	Relay float64 `json:"relay"` // medians
 	Peer  float64 `json:"peer"`
-	// Ratio is the median of the pairs' ratios, Least and Most are their spread. Above 1 the relay is
-	// better than the peer, whether more or less of the figure is better.
+	// Ratio is the median of the pairs' ratios, Least and Most are their spread. Above 1 the relay
+	// is better than the peer, whether more or less of the figure is better.
 	Ratio float64 `json:"ratio"`
 	Least float64 `json:"least"`
 	Most  float64 `json:"most"`
@@ -34,9 +34,10 @@ type pair[R any] struct {
 	Peer  R `json:"peer"`
 }
 
-// versus measures a relay and its peer in turns. The turn changes in every pair, so that neither always
-// finds the machine as the other left it. It returns the relay's last result.
-func versus[R result](ctx context.Context, cfg Common, conns int, scenario func(context.Context, *target) (R, error)) (last R, err error) {
+// versus measures a relay and its peer in turns. The turn changes in every pair, so that neither
+// always finds the machine as the other left it. It returns the relay's last result.
+func versus[R result](ctx context.Context, cfg Common, conns int,
+	scenario func(context.Context, *target) (R, error)) (last R, err error) {
 	if cfg.Rounds < 1 {
 		return last, errors.New("--rounds must be at least 1")
 	}
@@ -101,7 +102,8 @@ func printComparisons(cfg Common, found []comparison) {
 	w := tabwriter.NewWriter(cfg.Out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "  figure\trelay\tpeer\tratio\tleast\tmost")
 	for _, c := range found {
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\n", c.Name, short(c.Relay), short(c.Peer), short(c.Ratio), short(c.Least), short(c.Most))
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\n", c.Name, short(c.Relay), short(c.Peer), short(c.Ratio),
+			short(c.Least), short(c.Most))
 	}
 	_ = w.Flush()
 }

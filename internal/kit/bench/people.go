@@ -39,7 +39,8 @@ type device struct {
 	session  *obscura.Session
 }
 
-// token is the device's access token. When the relay does not renew it, what is sent without one fails and is counted.
+// token is the device's access token. When the relay does not renew it, what is sent without one
+// fails and is counted.
 func (d *device) token(ctx context.Context) string {
 	token, _ := d.session.AccessToken(ctx)
 	return token

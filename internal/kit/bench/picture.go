@@ -27,7 +27,8 @@ func drawLatencies(path string, r *RelayResult, send, endToEnd *counts) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n", pictureWidth, 2*rowHeight+20)
 	fmt.Fprintln(&b, `<rect width="100%" height="100%" fill="#ffffff"/>`)
-	title := fmt.Sprintf("%d senders, %d devices, %d bytes, %d a request: %.0f delivered/s", r.Senders, r.Devices, r.Size, r.Batch, r.Delivered)
+	title := fmt.Sprintf("%d senders, %d devices, %d bytes, %d a request: %.0f delivered/s", r.Senders, r.Devices,
+		r.Size, r.Batch, r.Delivered)
 	drawRow(&b, 0, "Send: "+title, "#3b6ea5", send, r.Send)
 	drawRow(&b, rowHeight, "Send to receive: "+title, "#a5593b", endToEnd, r.EndToEnd)
 	fmt.Fprintln(&b, `</svg>`)

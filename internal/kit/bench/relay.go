@@ -58,8 +58,8 @@ type RelayResult struct {
 
 	Accepted  float64 `json:"accepted_per_s"`
 	Delivered float64 `json:"delivered_per_s"`
-	// Acked counts envelopes whose acknowledgement was sent to the relay; SettledPerS those that the
-	// relay has worked on, which only its metrics tell.
+	// Acked counts envelopes whose acknowledgement was sent to the relay; SettledPerS those that
+	// the relay has worked on, which only its metrics tell.
 	Acked       float64  `json:"acked_per_s"`
 	SettledPerS *float64 `json:"relay_acked_per_s,omitempty"`
 
@@ -71,8 +71,8 @@ type RelayResult struct {
 	Unconfirmed int64 `json:"unconfirmed"`
 	// InGaps is how many envelopes the relay reported as dropped.
 	InGaps int64 `json:"reported_in_gaps"`
-	// OutOfOrder arrived after a later one of the same sender, Misdelivered at another device, Alien
-	// were not of this run.
+	// OutOfOrder arrived after a later one of the same sender, Misdelivered at another device,
+	// Alien were not of this run.
 	OutOfOrder   int64 `json:"out_of_order"`
 	Misdelivered int64 `json:"misdelivered"`
 	Alien        int64 `json:"alien"`
@@ -90,7 +90,9 @@ type RelayResult struct {
 
 // Relay measures messages from senders to connected devices.
 func Relay(ctx context.Context, cfg RelayConfig) (*RelayResult, error) {
-	return run(ctx, cfg.Common, cfg.Senders+64, func(ctx context.Context, t *target) (*RelayResult, error) { return relay(ctx, cfg, t) })
+	return run(ctx, cfg.Common, cfg.Senders+64, func(ctx context.Context, t *target) (*RelayResult, error) {
+		return relay(ctx, cfg, t)
+	})
 }
 
 func relay(ctx context.Context, cfg RelayConfig, t *target) (*RelayResult, error) {
@@ -124,7 +126,9 @@ func (l *load) measure(ctx context.Context, cfg RelayConfig, t *target) (*RelayR
 	defer line.end()
 	sockets, hangUp := context.WithCancel(ctx)
 	l.window = window{start: time.Now(), from: cfg.Warmup, to: cfg.Warmup + cfg.Duration}
-	done, err := connectAll(sockets, l.receivers(newDialer(t.api)), func(n, of int) { line.show("connecting %d of %d", n, of) })
+	done, err := connectAll(sockets, l.receivers(newDialer(t.api)), func(n, of int) {
+		line.show("connecting %d of %d", n, of)
+	})
 	defer done()
 	defer hangUp()
 	if err != nil {
@@ -174,7 +178,8 @@ func (l *load) watch(ctx context.Context, t *target, line *ticker) (from, to usa
 		lately := now.since(last).percentiles()
 		line.show("%s of %s   accepted %s   delivered %s   send to receive p50 %s ms p99 %s ms",
 			(l.window.now() - l.window.from).Round(time.Second), l.window.to-l.window.from,
-			perSecond(float64(a-lastAccepted)/span), perSecond(float64(d-lastDelivered)/span), short(lately.P50), short(lately.P99))
+			perSecond(float64(a-lastAccepted)/span), perSecond(float64(d-lastDelivered)/span), short(lately.P50),
+			short(lately.P99))
 		last, lastAccepted, lastDelivered = now, a, d
 	}
 	return from, t.usage(ctx)

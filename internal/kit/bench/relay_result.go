@@ -40,7 +40,8 @@ func (r *RelayResult) print(cfg Common, relay string) {
 		loop = fmt.Sprintf("%.0f messages/s offered", r.Rate)
 	}
 	rows := [][2]string{
-		row("load", "%d senders to %d connected devices, %d bytes, %d a request, %s, %.0f s", r.Senders, r.Devices, r.Size, r.Batch, loop, r.Duration),
+		row("load", "%d senders to %d connected devices, %d bytes, %d a request, %s, %.0f s", r.Senders, r.Devices,
+			r.Size, r.Batch, loop, r.Duration),
 		row("accepted", "%s", perSecond(r.Accepted)),
 		row("delivered", "%s", perSecond(r.Delivered)),
 		row("acknowledged", "%s", perSecond(r.Acked)),
@@ -68,7 +69,8 @@ func (r *RelayResult) print(cfg Common, relay string) {
 	rows = append(rows, errorRows(r.Errors)...)
 	rows = append(rows, r.costRows()...)
 	if r.Floor != nil {
-		rows = append(rows, row("floor", "%s, of which the relay delivers %.0f %%", perSecond(*r.Floor), *r.FloorRatio*100))
+		rows = append(rows, row("floor", "%s, of which the relay delivers %.0f %%", perSecond(*r.Floor),
+			*r.FloorRatio*100))
 	}
 	table(cfg.Out, "obscura bench relay: "+relay, rows...)
 }

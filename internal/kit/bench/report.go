@@ -61,7 +61,8 @@ func (c Cost) costRows() [][2]string {
 		rows = append(rows, row("relay CPU", "%.3f s per thousand (%.1f s)", *c.CPUPerThousand, *c.RelayCPU))
 	}
 	if c.DatabasePerThousand != nil {
-		rows = append(rows, row("PostgreSQL CPU", "%.3f s per thousand (%.1f s)", *c.DatabasePerThousand, *c.DatabaseCPU))
+		rows = append(rows, row("PostgreSQL CPU", "%.3f s per thousand (%.1f s)", *c.DatabasePerThousand,
+			*c.DatabaseCPU))
 	}
 	generator := fmt.Sprintf("%.1f s", c.GeneratorCPU)
 	if c.GeneratorShare != nil {

@@ -16,9 +16,10 @@ type result interface {
 	figures() []figure
 }
 
-// run opens the relay, measures it and reports. When nothing was done it returns the result, which says
-// what was refused, and an error.
-func run[R result](ctx context.Context, cfg Common, conns int, scenario func(context.Context, *target) (R, error)) (R, error) {
+// run opens the relay, measures it and reports. When nothing was done it returns the result, which
+// says what was refused, and an error.
+func run[R result](ctx context.Context, cfg Common, conns int, scenario func(context.Context, *target) (R, error)) (R,
+	error) {
 	if cfg.Peer != "" {
 		return versus(ctx, cfg, conns, scenario)
 	}
@@ -30,7 +31,8 @@ func run[R result](ctx context.Context, cfg Common, conns int, scenario func(con
 }
 
 // once measures one relay once.
-func once[R result](ctx context.Context, cfg Common, conns int, scenario func(context.Context, *target) (R, error)) (R, error) {
+func once[R result](ctx context.Context, cfg Common, conns int, scenario func(context.Context, *target) (R, error)) (R,
+	error) {
 	var none R
 	t, err := open(ctx, cfg, conns)
 	if err != nil {

@@ -51,18 +51,22 @@ func TestARelayIsMeasuredAndComparedWithItsFloor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Lost != 0 || r.Duplicated != 0 || r.AcceptedAll == 0 || r.AcceptedAll != r.DeliveredOf || r.OutOfOrder != 0 || r.Misdelivered != 0 || len(r.Errors) != 0 {
+	if r.Lost != 0 || r.Duplicated != 0 || r.AcceptedAll == 0 || r.AcceptedAll != r.DeliveredOf || r.OutOfOrder != 0 ||
+		r.Misdelivered != 0 || len(r.Errors) != 0 {
 		t.Errorf("the ledger does not balance: %+v", r)
 	}
-	if r.Accepted <= 0 || r.Delivered <= 0 || r.Acked <= 0 || r.SettledPerS == nil || *r.SettledPerS <= 0 || r.Floor == nil || *r.Floor <= 0 ||
-		*r.FloorRatio <= 0 || r.WALPerOperation == nil || *r.WALPerOperation < 512 || r.CPUPerThousand == nil || r.DatabaseCPU == nil || *r.DatabaseCPU <= 0 {
+	if r.Accepted <= 0 || r.Delivered <= 0 || r.Acked <= 0 || r.SettledPerS == nil || *r.SettledPerS <= 0 ||
+		r.Floor == nil || *r.Floor <= 0 ||
+		*r.FloorRatio <= 0 || r.WALPerOperation == nil || *r.WALPerOperation < 512 || r.CPUPerThousand == nil ||
+		r.DatabaseCPU == nil || *r.DatabaseCPU <= 0 {
 		t.Errorf("a figure is missing: %+v", r)
 	}
 	metrics := &target{metrics: common.Management + "/metrics"}
 	relaytest.Eventually(t, "the relay has heard of every acknowledgement", func() bool {
 		return metrics.scrape()["obscura_envelopes_acknowledged_total"] == float64(r.DeliveredOf)
 	})
-	got := figures(t, common.JSON, "accepted_per_s", "delivered_per_s", "acked_per_s", "lost", "duplicated", "floor_per_s", "floor_ratio", "errors", "wal_bytes_per_message")
+	got := figures(t, common.JSON, "accepted_per_s", "delivered_per_s", "acked_per_s", "lost", "duplicated",
+		"floor_per_s", "floor_ratio", "errors", "wal_bytes_per_message")
 	for _, name := range []string{"send_ms", "e2e_ms"} {
 		for _, p := range []string{"p50", "p95", "p99", "p999"} {
 			if v, ok := got[name].(map[string]any)[p].(float64); !ok || v <= 0 {
@@ -70,7 +74,8 @@ func TestARelayIsMeasuredAndComparedWithItsFloor(t *testing.T) {
 			}
 		}
 	}
-	if svg, err := os.ReadFile(picture); err != nil || !bytes.HasPrefix(svg, []byte("<svg")) || bytes.Count(svg, []byte(`fill="#a5593b"`)) == 0 {
+	if svg, err := os.ReadFile(picture); err != nil || !bytes.HasPrefix(svg, []byte("<svg")) ||
+		bytes.Count(svg, []byte(`fill="#a5593b"`)) == 0 {
 		t.Errorf("the picture: %v, %d bytes", err, len(svg))
 	}
 	if !strings.Contains(out.String(), "floor") || !strings.Contains(out.String(), "send to receive") {
@@ -118,11 +123,13 @@ func TestBundlesAreFetchedAndNoKeyIsHandedOutTwice(t *testing.T) {
 		if !cfg.Refill && r.Keys != 300 {
 			t.Errorf("%d keys handed out of 300", r.Keys)
 		}
-		figures(t, common.JSON, "bundles_per_s", "with_one_time_key_per_s", "fetch_ms", "keys_handed_out_twice", "errors")
+		figures(t, common.JSON, "bundles_per_s", "with_one_time_key_per_s", "fetch_ms", "keys_handed_out_twice",
+			"errors")
 	}
 }
 
-// patiently measures for longer and longer, up to 16 seconds: a busy machine gets little done in one.
+// patiently measures for longer and longer, up to 16 seconds: a busy machine gets little done in
+// one.
 func patiently(measure func(time.Duration) (enough bool)) {
 	for duration := time.Second; !measure(duration) && duration < 16*time.Second; duration *= 2 {
 	}
@@ -140,7 +147,8 @@ func TestAKeyThatIsHandedOutTwiceIsFoundOut(t *testing.T) {
 	}
 }
 
-// TestIdleSocketsAreHeld is not parallel: the relay is in this process, and others' goroutines would be counted.
+// TestIdleSocketsAreHeld is not parallel: the relay is in this process, and others' goroutines
+// would be counted.
 func TestIdleSocketsAreHeld(t *testing.T) {
 	common, _ := beside(t)
 	r, err := Idle(t.Context(), IdleConfig{Common: common, Sockets: 20, Hold: 500 * time.Millisecond})
@@ -161,11 +169,13 @@ func TestAProcessIsMeasuredWithoutMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.PerSocket == nil || *r.Held < 1<<20 || r.RelayCPU == nil || *r.RelayCPU <= 0 || r.RelayPeak == nil || *r.RelayPeak < 1<<20 || r.Goroutines != nil {
+	if r.PerSocket == nil || *r.Held < 1<<20 || r.RelayCPU == nil || *r.RelayCPU <= 0 || r.RelayPeak == nil ||
+		*r.RelayPeak < 1<<20 || r.Goroutines != nil {
 		t.Errorf("%+v", r)
 	}
 	common.PID = 1 << 30
-	if _, err := Idle(t.Context(), IdleConfig{Common: common, Sockets: 1, Hold: time.Second}); err == nil || !strings.Contains(err.Error(), "--pid") {
+	if _, err := Idle(t.Context(), IdleConfig{Common: common, Sockets: 1, Hold: time.Second}); err == nil ||
+		!strings.Contains(err.Error(), "--pid") {
 		t.Errorf("a process that does not exist: %v", err)
 	}
 }
@@ -173,11 +183,13 @@ func TestAProcessIsMeasuredWithoutMetrics(t *testing.T) {
 func TestABacklogIsDrained(t *testing.T) {
 	t.Parallel()
 	common, _ := beside(t)
-	r, err := Backlog(t.Context(), BacklogConfig{Common: common, Devices: 3, Envelopes: 250, Size: 64, Patience: relaytest.Patience})
+	r, err := Backlog(t.Context(), BacklogConfig{Common: common, Devices: 3, Envelopes: 250, Size: 64,
+		Patience: relaytest.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Lost != 0 || r.Duplicated != 0 || r.OutOfOrder != 0 || r.Envelopes != 200 || r.Drained <= 0 || r.PerDevice.P50 <= 0 {
+	if r.Lost != 0 || r.Duplicated != 0 || r.OutOfOrder != 0 || r.Envelopes != 200 || r.Drained <= 0 ||
+		r.PerDevice.P50 <= 0 {
 		t.Errorf("%+v", r)
 	}
 	figures(t, common.JSON, "drained_per_s", "device_ms", "lost", "duplicated")
@@ -230,8 +242,10 @@ func TestARelayOfItsOwnIsToldApartAndLeavesNothingBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Lost != 0 || r.AcceptedAll == 0 || r.RelayCPU == nil || *r.RelayCPU <= 0 || r.DatabaseCPU == nil || *r.DatabaseCPU <= 0 ||
-		r.GeneratorShare == nil || *r.GeneratorShare <= 0 || *r.GeneratorShare >= 1 || r.RelayPeak == nil || *r.RelayPeak < 1<<20 || r.Floor == nil {
+	if r.Lost != 0 || r.AcceptedAll == 0 || r.RelayCPU == nil || *r.RelayCPU <= 0 || r.DatabaseCPU == nil ||
+		*r.DatabaseCPU <= 0 ||
+		r.GeneratorShare == nil || *r.GeneratorShare <= 0 || *r.GeneratorShare >= 1 || r.RelayPeak == nil ||
+		*r.RelayPeak < 1<<20 || r.Floor == nil {
 		t.Errorf("%+v", r)
 	}
 	left, err := os.ReadDir(temp)

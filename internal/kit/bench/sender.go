@@ -10,8 +10,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// A sender sends one request after another. Under a given rate the requests of all senders are due at
-// fixed instants, and whoever is free takes the next one.
+// A sender sends one request after another. Under a given rate the requests of all senders are due
+// at fixed instants, and whoever is free takes the next one.
 type sender struct {
 	load     *load
 	number   uint32
@@ -109,7 +109,8 @@ func (s *sender) fill(first uint64, due time.Duration) {
 		number := first + uint64(i)
 		offset := int(number*61) % (len(l.filler) / 2)
 		s.body = appendSubmission(s.body, l.submissionID(number), l.people.devices[to].id,
-			payload{run: l.run, number: number, due: due, device: uint32(to), sender: s.number}, l.size, l.filler[offset:])
+			payload{run: l.run, number: number, due: due, device: uint32(to), sender: s.number}, l.size,
+			l.filler[offset:])
 	}
 }
 

@@ -16,7 +16,8 @@ type storm struct {
 }
 
 // storm lets every device do one thing after another for warmup and duration.
-func (t *target) storm(ctx context.Context, devices []*device, warmup, duration time.Duration, once func(i int, dev *device) error) (*storm, error) {
+func (t *target) storm(ctx context.Context, devices []*device, warmup, duration time.Duration,
+	once func(i int, dev *device) error) (*storm, error) {
 	w := window{start: time.Now(), from: warmup, to: warmup + duration}
 	var errs kinds
 	var done atomic.Int64
@@ -46,6 +47,7 @@ func (t *target) storm(ctx context.Context, devices []*device, warmup, duration 
 	_ = wait(ctx, w.to-w.now()) // the goroutines look at ctx
 	to := t.usage(ctx)
 	wg.Wait()
-	return &storm{perSecond: round(float64(done.Load()) / duration.Seconds()), took: took.read().percentiles(), errors: errs.read(),
-		cost: t.cost(from, to, done.Load())}, ctx.Err()
+	return &storm{perSecond: round(float64(done.Load()) / duration.Seconds()), took: took.read().percentiles(),
+		errors: errs.read(),
+		cost:   t.cost(from, to, done.Load())}, ctx.Err()
 }

@@ -95,7 +95,8 @@ func (t *target) enter(url string, conns int) (err error) {
 	if t.api, err = newAPI(url, conns); err != nil {
 		return err
 	}
-	t.entrance, err = obscura.New(url, obscura.Options{HTTPClient: &http.Client{Transport: t.transport, Timeout: httpTimeout}})
+	t.entrance, err = obscura.New(url,
+		obscura.Options{HTTPClient: &http.Client{Transport: t.transport, Timeout: httpTimeout}})
 	return err
 }
 
@@ -117,7 +118,8 @@ func (t *target) startOwn(ctx context.Context) (err error) {
 	if t.cfg.DatabaseURL == "" {
 		start, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
-		t.cluster, err = postgres.Start(start, postgres.Config{DataDir: filepath.Join(t.dir, "postgres"), BinDir: t.cfg.PostgresBin})
+		t.cluster, err = postgres.Start(start,
+			postgres.Config{DataDir: filepath.Join(t.dir, "postgres"), BinDir: t.cfg.PostgresBin})
 		if err != nil {
 			return err
 		}
@@ -202,7 +204,8 @@ func (t *target) postmaster(ctx context.Context) int {
 	return parent
 }
 
-// wal is how many bytes the database has ever written to its log; ok is false when it cannot be seen.
+// wal is how many bytes the database has ever written to its log; ok is false when it cannot be
+// seen.
 func (t *target) wal(ctx context.Context) (bytes float64, ok bool) {
 	if t.db == nil {
 		return 0, false

@@ -75,7 +75,8 @@ func (t *target) cost(from, to usage, operations int64) Cost {
 	return c
 }
 
-// cpu is CPU time of relay and database for one operation, in microseconds; 0 when one is not known.
+// cpu is CPU time of relay and database for one operation, in microseconds; 0 when one is not
+// known.
 func (c Cost) cpu() float64 {
 	if c.CPUPerThousand == nil || c.DatabasePerThousand == nil {
 		return 0

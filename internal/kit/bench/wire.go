@@ -9,8 +9,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// The frames and bodies of obscura.proto, by hand: the load shares its processors with the relay, and
-// this costs a tenth of the generated code.
+// The frames and bodies of obscura.proto, by hand: the load shares its processors with the relay,
+// and this costs a tenth of the generated code.
 
 // A payload begins with what the ledger needs to know; the rest is filler that does not compress.
 type payload struct {
@@ -155,7 +155,8 @@ func appendAck(dst []byte, envelopes []envelope) []byte {
 	return dst
 }
 
-// failedSubmissions calls fn with the id and the error code of each failure in a SendMessageResponse.
+// failedSubmissions calls fn with the id and the error code of each failure in a
+// SendMessageResponse.
 func failedSubmissions(b []byte, fn func(id []byte, code uint64)) error {
 	return fields(b, func(field protowire.Number, value []byte, _ uint64) error {
 		if field != 1 {

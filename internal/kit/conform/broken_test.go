@@ -44,8 +44,9 @@ type broken struct {
 	links sync.WaitGroup
 	// ofTicket are the access tokens that tickets were made for.
 	ofTicket *table[string]
-	// leaving are closed when the good relay has heard that the client closed a device's last socket. Without a proxy
-	// the client itself waits for that, and so may count on what it wrote before.
+	// leaving are closed when the good relay has heard that the client closed a device's last
+	// socket. Without a proxy the client itself waits for that, and so may count on what it wrote
+	// before.
 	leaving *table[chan struct{}]
 }
 
@@ -77,7 +78,8 @@ type reply struct {
 }
 
 func made(status int, body any) *reply {
-	r := &reply{status: status, header: http.Header{"Content-Type": {jsonMedia}, "X-Request-Id": {"11111111-1111-4111-8111-111111111111"}}}
+	r := &reply{status: status,
+		header: http.Header{"Content-Type": {jsonMedia}, "X-Request-Id": {"11111111-1111-4111-8111-111111111111"}}}
 	if body != nil {
 		r.body, _ = json.Marshal(body)
 	}
@@ -120,7 +122,8 @@ func (b *broken) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	a := &ask{method: r.Method, path: r.URL.Path, query: r.URL.RawQuery, id: ids.FindString(r.URL.Path), header: r.Header, body: body, chunked: r.ContentLength < 0,
+	a := &ask{method: r.Method, path: r.URL.Path, query: r.URL.RawQuery, id: ids.FindString(r.URL.Path),
+		header: r.Header, body: body, chunked: r.ContentLength < 0,
 		where: r.Method + " " + ids.ReplaceAllString(r.URL.Path, "{id}")}
 	var out *reply
 	if b.spoil.http != nil {
@@ -158,7 +161,8 @@ func (b *broken) forward(r *http.Request, a *ask) *reply {
 	if a.upgrade() {
 		return b.dial(r, a, target)
 	}
-	out, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), a.method, target, bytes.NewReader(a.body))
+	out, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), a.method, target,
+		bytes.NewReader(a.body))
 	if err != nil {
 		return nil
 	}

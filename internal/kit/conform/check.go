@@ -15,9 +15,11 @@ const (
 	cleanUpCheck = "accounts.clean-up"
 )
 
-// checks lists every check in the order of the report. The two without a run are decided at the end.
+// checks lists every check in the order of the report. The two without a run are decided at the
+// end.
 func checks() []check {
-	return slices.Concat(contractChecks, errorChecks, accountChecks, deletionChecks, tokenChecks, refreshChecks, deviceChecks,
+	return slices.Concat(contractChecks, errorChecks, accountChecks, deletionChecks, tokenChecks, refreshChecks,
+		deviceChecks,
 		uploadChecks, rotationChecks, handOutChecks, takeoverChecks, messageChecks, idempotencyChecks, deliveryChecks,
 		acknowledgeChecks, gatewayChecks, socketChecks, accountingChecks, limitChecks,
 		attachmentChecks, backupChecks, pushChecks)

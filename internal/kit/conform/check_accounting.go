@@ -17,7 +17,8 @@ func (t *try) balanced(b backlog, accepted int) {
 		}
 	}
 	t.must(missing == 0, "%d of %d accepted envelopes are neither delivered nor reported in a gap", missing, accepted)
-	t.must(len(covered) == accepted, "%d sequences are delivered or in gaps, and %d envelopes were accepted", len(covered), accepted)
+	t.must(len(covered) == accepted, "%d sequences are delivered or in gaps, and %d envelopes were accepted",
+		len(covered), accepted)
 	var last uint64
 	for _, e := range b.envelopes {
 		t.must(e.GetSequence() > last, "sequence %d comes after %d", e.GetSequence(), last)
@@ -32,7 +33,8 @@ var accountingChecks = []check{
 		t.postMany(sender, d, "flood", mailboxCap+over)
 		box := t.account(d.token)
 		for _, one := range box.Devices {
-			t.must(one.Device.DeviceID != d.id || one.Mailbox.Pending == mailboxCap, "%d envelopes are pending, want 1000", one.Mailbox.Pending)
+			t.must(one.Device.DeviceID != d.id || one.Mailbox.Pending == mailboxCap,
+				"%d envelopes are pending, want 1000", one.Mailbox.Pending)
 		}
 		s := t.connect(d)
 		var b backlog
@@ -49,8 +51,10 @@ var accountingChecks = []check{
 			}
 		}
 		t.must(len(b.envelopes) == mailboxCap, "%d envelopes are delivered, want 1000", len(b.envelopes))
-		t.must(b.envelopes[0].GetSequence() == over+1, "the first sequence is %d, want %d: the oldest make room", b.envelopes[0].GetSequence(), over+1)
-		t.must(b.dropped(obscurapb.Gap_REASON_CAP) == over, "%d envelopes are reported as dropped for the cap, want %d", b.dropped(obscurapb.Gap_REASON_CAP), over)
+		t.must(b.envelopes[0].GetSequence() == over+1, "the first sequence is %d, want %d: the oldest make room",
+			b.envelopes[0].GetSequence(), over+1)
+		t.must(b.dropped(obscurapb.Gap_REASON_CAP) == over, "%d envelopes are reported as dropped for the cap, want %d",
+			b.dropped(obscurapb.Gap_REASON_CAP), over)
 	}},
 	{"accounting.fair", "In a full mailbox room is made from the sender who holds most of it: a flood evicts itself, not others' mail.", func(t *try) {
 		friend, flood, d := t.device(), t.device(), t.device()
@@ -88,58 +92,66 @@ var accountingChecks = []check{
 		t.settles(d, 0, "after everything was acknowledged")
 		for _, one := range t.account(d.token).Devices {
 			t.must(one.Device.DeviceID != d.id || one.Mailbox.Accepted == total && one.Mailbox.Pending == 0,
-				"the export says %d accepted and %d pending, want %d and 0", one.Mailbox.Accepted, one.Mailbox.Pending, total)
+				"the export says %d accepted and %d pending, want %d and 0", one.Mailbox.Accepted, one.Mailbox.Pending,
+				total)
 		}
 	}},
-	{"accounting.passed-over", "An envelope that is passed over on ten sockets comes on each of them, and is then reported as a gap.", func(t *try) {
-		sender, d := t.device(), t.device()
-		t.post(sender, mail(d.id, "passed over"))
-		for n := 1; ; n++ {
-			t.post(sender, mail(d.id, "acknowledged"))
-			s := t.connect(d)
-			b := s.drain(false)
-			if b.dropped(obscurapb.Gap_REASON_QUARANTINED) > 0 {
-				t.must(n > passedOver, "it is reported on socket %d", n)
-				t.must(b.gaps[0].GetFrom() == 1 && b.gaps[0].GetTo() == 1, "the gap is from %d to %d, want 1", b.gaps[0].GetFrom(), b.gaps[0].GetTo())
-				break
+	{"accounting.passed-over",
+		"An envelope that is passed over on ten sockets comes on each of them, and is then reported as a gap.",
+		func(t *try) {
+			sender, d := t.device(), t.device()
+			t.post(sender, mail(d.id, "passed over"))
+			for n := 1; ; n++ {
+				t.post(sender, mail(d.id, "acknowledged"))
+				s := t.connect(d)
+				b := s.drain(false)
+				if b.dropped(obscurapb.Gap_REASON_QUARANTINED) > 0 {
+					t.must(n > passedOver, "it is reported on socket %d", n)
+					t.must(b.gaps[0].GetFrom() == 1 && b.gaps[0].GetTo() == 1, "the gap is from %d to %d, want 1",
+						b.gaps[0].GetFrom(), b.gaps[0].GetTo())
+					break
+				}
+				t.must(n < 2*passedOver, "it has been passed over on %d sockets and is not reported", n)
+				t.must(n > passedOver || len(b.envelopes) > 1 && b.envelopes[0].GetSequence() == 1,
+					"it does not come on socket %d", n)
+				s.acknowledge(b.envelopes[len(b.envelopes)-1])
+				s.leave()
 			}
-			t.must(n < 2*passedOver, "it has been passed over on %d sockets and is not reported", n)
-			t.must(n > passedOver || len(b.envelopes) > 1 && b.envelopes[0].GetSequence() == 1, "it does not come on socket %d", n)
-			s.acknowledge(b.envelopes[len(b.envelopes)-1])
-			s.leave()
-		}
-	}},
-	{"accounting.gap-again", "A gap is told again on the next socket, as long as nothing behind it was acknowledged.", func(t *try) {
-		sender, d := t.device(), t.device()
-		t.postMany(sender, d, "old", 3)
-		t.takeOver(d)
-		t.post(sender, mail(d.id, "new"))
-		for _, when := range []string{"the first", "the second"} {
-			got := t.pending(d)
-			t.must(got.dropped(obscurapb.Gap_REASON_TAKEOVER) == 3, "on %s socket %d of 3 dropped envelopes are reported", when, got.dropped(obscurapb.Gap_REASON_TAKEOVER))
-		}
-	}},
-	{"accounting.gap-once", "A gap is told once on a socket, also while what follows it is being acknowledged.", func(t *try) {
-		const over = 210
-		sender, d := t.device(), t.device()
-		t.postMany(sender, d, "flood", mailboxCap+over)
-		s := t.connect(d)
-		told := map[uint64]bool{}
-		var all []*obscurapb.Envelope
-		for len(all) < mailboxCap+1 {
-			frame := s.next("the mail of a full mailbox, and one more")
-			if gap := frame.GetGap(); gap != nil {
-				for n := gap.GetFrom(); n <= gap.GetTo(); n++ {
-					t.must(!told[n], "sequence %d is reported in two gaps on one socket", n)
-					told[n] = true
+		}},
+	{"accounting.gap-again", "A gap is told again on the next socket, as long as nothing behind it was acknowledged.",
+		func(t *try) {
+			sender, d := t.device(), t.device()
+			t.postMany(sender, d, "old", 3)
+			t.takeOver(d)
+			t.post(sender, mail(d.id, "new"))
+			for _, when := range []string{"the first", "the second"} {
+				got := t.pending(d)
+				t.must(got.dropped(obscurapb.Gap_REASON_TAKEOVER) == 3,
+					"on %s socket %d of 3 dropped envelopes are reported", when, got.dropped(obscurapb.Gap_REASON_TAKEOVER))
+			}
+		}},
+	{"accounting.gap-once", "A gap is told once on a socket, also while what follows it is being acknowledged.",
+		func(t *try) {
+			const over = 210
+			sender, d := t.device(), t.device()
+			t.postMany(sender, d, "flood", mailboxCap+over)
+			s := t.connect(d)
+			told := map[uint64]bool{}
+			var all []*obscurapb.Envelope
+			for len(all) < mailboxCap+1 {
+				frame := s.next("the mail of a full mailbox, and one more")
+				if gap := frame.GetGap(); gap != nil {
+					for n := gap.GetFrom(); n <= gap.GetTo(); n++ {
+						t.must(!told[n], "sequence %d is reported in two gaps on one socket", n)
+						told[n] = true
+					}
+				}
+				all = append(all, frame.GetEnvelopeBatch().GetEnvelopes()...)
+				if frame.GetDrained() != nil {
+					s.acknowledge(all...) // all at once: a relay has hardly forgotten the gap when it looks again
+					t.post(sender, mail(d.id, "one more"))
 				}
 			}
-			all = append(all, frame.GetEnvelopeBatch().GetEnvelopes()...)
-			if frame.GetDrained() != nil {
-				s.acknowledge(all...) // all at once: a relay has hardly forgotten the gap when it looks again
-				t.post(sender, mail(d.id, "one more"))
-			}
-		}
-		t.must(len(told) == over, "%d sequences are reported in gaps, want %d", len(told), over)
-	}},
+			t.must(len(told) == over, "%d sequences are reported in gaps, want %d", len(told), over)
+		}},
 }

@@ -25,13 +25,17 @@ var accountChecks = []check{
 		u := &user{name: "conform_" + randomHex(10)}
 		t.nextPassword(u)
 		t.remember(u)
-		a := t.call("POST", "/v1/users", "", client.Credentials{Username: u.name, Password: u.password()}).want(http.StatusCreated, "")
+		a := t.call("POST", "/v1/users", "",
+			client.Credentials{Username: u.name, Password: u.password()}).want(http.StatusCreated, "")
 		auth := into[client.AuthResponse](a)
 		u.token = auth.Token
-		t.must(auth.DeviceID == nil && t.claims(auth.Token).DeviceID == nil, "the token of a registration is device-scoped")
+		t.must(auth.DeviceID == nil && t.claims(auth.Token).DeviceID == nil,
+			"the token of a registration is device-scoped")
 		t.must(time.Unix(auth.ExpiresAt, 0).After(time.Now().Add(-5*time.Minute)), "expiresAt has passed")
 		t.works(auth.Token, "the access token of a registration")
-		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: auth.RefreshToken}).want(http.StatusOK, "(the refresh token of a registration)")
+		t.call("POST", "/v1/sessions/refresh", "",
+			client.RefreshTokenBody{RefreshToken: auth.RefreshToken}).want(http.StatusOK,
+			"(the refresh token of a registration)")
 	}},
 	{"accounts.name-taken", "A name that is taken is 409, also when it is written in another case.", func(t *try) {
 		u := t.user()
@@ -54,7 +58,8 @@ var accountChecks = []check{
 	}},
 	{"accounts.log-in", "The right password logs in; a wrong one is 401.", func(t *try) {
 		u := t.user()
-		auth := into[client.AuthResponse](t.logIn(u.name, u.password(), nil).want(http.StatusOK, "(the right password)"))
+		auth := into[client.AuthResponse](t.logIn(u.name, u.password(), nil).want(http.StatusOK,
+			"(the right password)"))
 		t.works(auth.Token, "the token of a log-in")
 		t.must(t.claims(auth.Token).Sub == u.id, "the token of a log-in names another user")
 		t.logIn(u.name, u.password()+"x", nil).wantError(http.StatusUnauthorized, "(a wrong password)")
@@ -62,51 +67,59 @@ var accountChecks = []check{
 	{"accounts.unknown-name", "An unknown name and a wrong password are not told apart.", func(t *try) {
 		known := t.device().user.name
 		wrong := t.logIn(known, "not the right password", nil).wantError(http.StatusUnauthorized, "(a wrong password)")
-		unknown := t.logIn("conform_"+randomHex(10), "not the right password", nil).wantError(http.StatusUnauthorized, "(an unknown name)")
-		t.must(string(wrong.body) == string(unknown.body), "the answers to an unknown name and to a wrong password differ")
+		unknown := t.logIn("conform_"+randomHex(10), "not the right password", nil).wantError(http.StatusUnauthorized,
+			"(an unknown name)")
+		t.must(string(wrong.body) == string(unknown.body),
+			"the answers to an unknown name and to a wrong password differ")
 	}},
-	{"accounts.password", "A change of password needs the current one (401); then only the new one logs in.", func(t *try) {
-		u := t.user()
-		old := u.password()
-		t.call("PUT", "/v1/account/password", u.token, client.ChangePassword{CurrentPassword: old + "x", NewPassword: t.nextPassword(u)}).
-			wantError(http.StatusUnauthorized, "(a wrong current password)")
-		t.call("PUT", "/v1/account/password", u.token, client.ChangePassword{CurrentPassword: old, NewPassword: t.nextPassword(u)[:11]}).
-			wantError(http.StatusBadRequest, "(a new password of 11 characters)")
-		auth := t.changePassword(u, u.token, old)
-		t.works(auth.Token, "the token of a change of password")
-		t.logIn(u.name, old, nil).wantError(http.StatusUnauthorized, "(the old password)")
-		t.logIn(u.name, u.password(), nil).want(http.StatusOK, "(the new password)")
-	}},
-	{"accounts.password-sessions", "A change of password ends all other sessions of the user within a second.", func(t *try) {
-		u := t.user()
-		d := t.deviceOf(u, 0, 0)
-		other := into[client.AuthResponse](t.logIn(u.name, u.password(), nil).want(http.StatusOK, ""))
-		t.works(other.Token, "the token of a log-in")
-		s := t.connect(d)
-		s.drain(false)
-		auth := t.changePassword(u, u.token, u.password())
-		s.closes(4401, "after a change of password")
-		t.ends(other.Token)
-		t.ends(d.token)
-		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: other.RefreshToken}).
-			wantError(http.StatusUnauthorized, "(the refresh token of another session)")
-		t.works(auth.Token, "the token of a change of password")
-	}},
-	{"accounts.export", "GET /v1/account is what the relay holds: name, sessions, devices, keys and mailboxes.", func(t *try) {
-		u, sender := t.user(), t.device()
-		d := t.deviceOf(u, 3, 2)
-		t.postMany(sender, d, "export", 3)
-		got := t.account(u.token)
-		t.must(got.UserID == u.id && got.Username == u.name, "another name or id than those of the user")
-		t.must(len(got.Sessions) == 2, "%d sessions, want 2: the user's and the device's", len(got.Sessions))
-		t.must(len(got.Devices) == 1 && got.Devices[0].Device.DeviceID == d.id, "not the one device of the user")
-		keys, box := got.Devices[0].Keys, got.Devices[0].Mailbox
-		t.must(keys.OneTimePreKeyCount == 3 && keys.KyberPreKeyCount == 2, "not the keys of the device")
-		t.must(box.Accepted == 3 && box.Pending == 3 && box.PendingBytes > 0, "not the mail of the device")
-	}},
+	{"accounts.password", "A change of password needs the current one (401); then only the new one logs in.",
+		func(t *try) {
+			u := t.user()
+			old := u.password()
+			t.call("PUT", "/v1/account/password", u.token,
+				client.ChangePassword{CurrentPassword: old + "x", NewPassword: t.nextPassword(u)}).
+				wantError(http.StatusUnauthorized, "(a wrong current password)")
+			t.call("PUT", "/v1/account/password", u.token,
+				client.ChangePassword{CurrentPassword: old, NewPassword: t.nextPassword(u)[:11]}).
+				wantError(http.StatusBadRequest, "(a new password of 11 characters)")
+			auth := t.changePassword(u, u.token, old)
+			t.works(auth.Token, "the token of a change of password")
+			t.logIn(u.name, old, nil).wantError(http.StatusUnauthorized, "(the old password)")
+			t.logIn(u.name, u.password(), nil).want(http.StatusOK, "(the new password)")
+		}},
+	{"accounts.password-sessions", "A change of password ends all other sessions of the user within a second.",
+		func(t *try) {
+			u := t.user()
+			d := t.deviceOf(u, 0, 0)
+			other := into[client.AuthResponse](t.logIn(u.name, u.password(), nil).want(http.StatusOK, ""))
+			t.works(other.Token, "the token of a log-in")
+			s := t.connect(d)
+			s.drain(false)
+			auth := t.changePassword(u, u.token, u.password())
+			s.closes(4401, "after a change of password")
+			t.ends(other.Token)
+			t.ends(d.token)
+			t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: other.RefreshToken}).
+				wantError(http.StatusUnauthorized, "(the refresh token of another session)")
+			t.works(auth.Token, "the token of a change of password")
+		}},
+	{"accounts.export", "GET /v1/account is what the relay holds: name, sessions, devices, keys and mailboxes.",
+		func(t *try) {
+			u, sender := t.user(), t.device()
+			d := t.deviceOf(u, 3, 2)
+			t.postMany(sender, d, "export", 3)
+			got := t.account(u.token)
+			t.must(got.UserID == u.id && got.Username == u.name, "another name or id than those of the user")
+			t.must(len(got.Sessions) == 2, "%d sessions, want 2: the user's and the device's", len(got.Sessions))
+			t.must(len(got.Devices) == 1 && got.Devices[0].Device.DeviceID == d.id, "not the one device of the user")
+			keys, box := got.Devices[0].Keys, got.Devices[0].Mailbox
+			t.must(keys.OneTimePreKeyCount == 3 && keys.KyberPreKeyCount == 2, "not the keys of the device")
+			t.must(box.Accepted == 3 && box.Pending == 3 && box.PendingBytes > 0, "not the mail of the device")
+		}},
 }
 
-// refusesUser expects that a registration is refused. A user that it makes all the same is deleted at the end.
+// refusesUser expects that a registration is refused. A user that it makes all the same is deleted
+// at the end.
 func (t *try) refusesUser(name, password string, status int, when string) {
 	a := t.call("POST", "/v1/users", "", client.Credentials{Username: name, Password: password})
 	if a.status == http.StatusCreated {
@@ -116,19 +129,21 @@ func (t *try) refusesUser(name, password string, status int, when string) {
 }
 
 func (t *try) changePassword(u *user, token, current string) client.AuthResponse {
-	a := t.call("PUT", "/v1/account/password", token, client.ChangePassword{CurrentPassword: current, NewPassword: t.nextPassword(u)})
+	a := t.call("PUT", "/v1/account/password", token,
+		client.ChangePassword{CurrentPassword: current, NewPassword: t.nextPassword(u)})
 	return into[client.AuthResponse](a.want(http.StatusOK, "(change of password)"))
 }
 
 var deletionChecks = []check{
-	{"accounts.delete-password", "Deleting the account with a wrong password is 401 and deletes nothing.", func(t *try) {
-		u := t.user()
-		a := t.call("DELETE", "/v1/account", u.token, client.DeleteAccount{Password: u.password() + "x"})
-		u.deleted.Store(a.status == http.StatusOK)
-		a.wantError(http.StatusUnauthorized, "(a wrong password)")
-		t.works(u.token, "the token of an account that was not deleted")
-		t.logIn(u.name, u.password(), nil).want(http.StatusOK, "(after a deletion that was refused)")
-	}},
+	{"accounts.delete-password", "Deleting the account with a wrong password is 401 and deletes nothing.",
+		func(t *try) {
+			u := t.user()
+			a := t.call("DELETE", "/v1/account", u.token, client.DeleteAccount{Password: u.password() + "x"})
+			u.deleted.Store(a.status == http.StatusOK)
+			a.wantError(http.StatusUnauthorized, "(a wrong password)")
+			t.works(u.token, "the token of an account that was not deleted")
+			t.logIn(u.name, u.password(), nil).want(http.StatusOK, "(after a deletion that was refused)")
+		}},
 	{"accounts.delete", "Deleting the account leaves nothing: tokens, sockets, bundles, mailbox and log-in end within a second.", func(t *try) {
 		u, other := t.user(), t.device()
 		d := t.deviceOf(u, 1, 0)
@@ -139,9 +154,12 @@ var deletionChecks = []check{
 		s.closes(4401, "after the account was deleted")
 		t.ends(u.token)
 		t.ends(d.token)
-		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: d.refresh}).wantError(http.StatusUnauthorized, "(refresh, after deletion)")
+		t.call("POST", "/v1/sessions/refresh", "",
+			client.RefreshTokenBody{RefreshToken: d.refresh}).wantError(http.StatusUnauthorized,
+			"(refresh, after deletion)")
 		t.logIn(u.name, u.password(), nil).wantError(http.StatusUnauthorized, "(log-in, after deletion)")
-		t.call("GET", "/v1/users/"+u.id.String(), other.token, nil).wantError(http.StatusNotFound, "(bundles of a deleted user)")
+		t.call("GET", "/v1/users/"+u.id.String(), other.token, nil).wantError(http.StatusNotFound,
+			"(bundles of a deleted user)")
 		t.refuses(other, d.id, "a device of a deleted user")
 	}},
 	{"accounts.delete-sent", "What a deleted account has sent to others is still delivered.", func(t *try) {

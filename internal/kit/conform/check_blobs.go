@@ -55,7 +55,8 @@ func (t *try) attach(d *device, content []byte) string {
 		ID        string
 		ExpiresAt int64
 	}](t.blob(d, attachmentsPath, content, nil).want(http.StatusCreated, ""))
-	t.must(stored.ID != "" && !strings.Contains(stored.ID, "/") && stored.ExpiresAt > 0, "the answer lacks id or expiresAt")
+	t.must(stored.ID != "" && !strings.Contains(stored.ID, "/") && stored.ExpiresAt > 0,
+		"the answer lacks id or expiresAt")
 	return attachmentsPath + "/" + stored.ID
 }
 
@@ -76,7 +77,8 @@ func isPoint(text string) bool {
 
 // bounds holds the rules of length of an upload: known beforehand, and not too much.
 func (t *try) bounds(d *device, path string, most int64, header map[string]string) {
-	r := request{method: "POST", path: path, token: d.token, media: binaryMedia, header: header, body: bytes.Repeat([]byte("c"), 100), chunked: true}
+	r := request{method: "POST", path: path, token: d.token, media: binaryMedia, header: header,
+		body: bytes.Repeat([]byte("c"), 100), chunked: true}
 	t.send(r).wantError(http.StatusLengthRequired, "(without a Content-Length)")
 	r.body, r.chunked = make([]byte, most+1), false
 	t.send(r).wantError(http.StatusRequestEntityTooLarge, "(one byte above the limit)")
@@ -93,7 +95,8 @@ var attachmentChecks = []check{
 		t.must(a.header.Get("ETag") == etag, "ETag is not the id")
 		t.fetch(other, path, "If-None-Match", etag).want(http.StatusNotModified, "(If-None-Match)")
 		t.blob(d, attachmentsPath, nil, nil).wantError(http.StatusBadRequest, "(an empty attachment)")
-		t.call("GET", attachmentsPath+"/"+uuid.NewString(), d.token, nil).wantError(http.StatusNotFound, "(an unknown attachment)")
+		t.call("GET", attachmentsPath+"/"+uuid.NewString(), d.token, nil).wantError(http.StatusNotFound,
+			"(an unknown attachment)")
 	}},
 	{"blobs.attachment-token", "Attachments are uploaded and downloaded with a device's token only.", func(t *try) {
 		d := t.device()
@@ -118,8 +121,10 @@ var attachmentChecks = []check{
 			t.notOffered("parts are not: the whole comes back")
 		}
 		a.want(http.StatusPartialContent, "(a part)")
-		t.must(string(a.body) == "234" && a.header.Get("Content-Range") == "bytes 2-4/10", "the part is not the one that was asked for")
-		t.must(string(t.fetch(d, path, "Range", "bytes=-3").want(http.StatusPartialContent, "(the end)").body) == "789", "the end is not the last bytes")
+		t.must(string(a.body) == "234" && a.header.Get("Content-Range") == "bytes 2-4/10",
+			"the part is not the one that was asked for")
+		t.must(string(t.fetch(d, path, "Range", "bytes=-3").want(http.StatusPartialContent, "(the end)").body) == "789",
+			"the end is not the last bytes")
 		t.fetch(d, path, "Range", "bytes=10-").wantError(http.StatusRequestedRangeNotSatisfiable, "(behind the end)")
 	}},
 	{"blobs.attachment-account", "Attachments go with the account that uploaded them.", func(t *try) {
@@ -143,15 +148,20 @@ var backupChecks = []check{
 		t.must(version != "", "the answer lacks ETag")
 		t.blob(d, backupPath, second, nil).wantError(http.StatusBadRequest, "(neither If-Match nor If-None-Match)")
 		t.blob(d, backupPath, second, create).wantError(http.StatusPreconditionFailed, "(there is one already)")
-		t.blob(d, backupPath, second, map[string]string{"If-Match": `"other"`}).wantError(http.StatusPreconditionFailed, "(another version)")
-		next := t.blob(d, backupPath, second, map[string]string{"If-Match": version}).want(http.StatusOK, "(the right version)").header.Get("ETag")
+		t.blob(d, backupPath, second, map[string]string{"If-Match": `"other"`}).wantError(http.StatusPreconditionFailed,
+			"(another version)")
+		next := t.blob(d, backupPath, second, map[string]string{"If-Match": version}).want(http.StatusOK,
+			"(the right version)").header.Get("ETag")
 		t.must(next != version, "the version has not changed")
-		t.blob(d, backupPath, second[:31], map[string]string{"If-Match": next}).wantError(http.StatusBadRequest, "(31 bytes)")
+		t.blob(d, backupPath, second[:31], map[string]string{"If-Match": next}).wantError(http.StatusBadRequest,
+			"(31 bytes)")
 		a := t.call("GET", backupPath, d.token, nil).want(http.StatusOK, "")
-		t.must(bytes.Equal(a.body, second) && a.header.Get("ETag") == next, "the backup is not the one that was stored last")
+		t.must(bytes.Equal(a.body, second) && a.header.Get("ETag") == next,
+			"the backup is not the one that was stored last")
 		t.fetch(d, backupPath, "If-None-Match", next).want(http.StatusNotModified, "(If-None-Match)")
 		head := t.call("HEAD", backupPath, d.token, nil).want(http.StatusOK, "")
-		t.must(head.header.Get("ETag") == next && head.header.Get("Content-Length") == strconv.Itoa(len(second)), "HEAD has another ETag or Content-Length")
+		t.must(head.header.Get("ETag") == next && head.header.Get("Content-Length") == strconv.Itoa(len(second)),
+			"HEAD has another ETag or Content-Length")
 		t.call("GET", backupPath, other.token, nil).wantError(http.StatusNotFound, "(a device without a backup)")
 	}},
 	{"blobs.backup-size", "A backup of unknown length is 411, one above 2 MiB is 413.", func(t *try) {
@@ -161,29 +171,33 @@ var backupChecks = []check{
 		version := t.call("HEAD", backupPath, d.token, nil).want(http.StatusOK, "").header.Get("ETag")
 		t.bounds(d, backupPath, maxBackup, map[string]string{"If-Match": version})
 	}},
-	{"blobs.backup-race", "Of several first backups at once exactly one is stored; the others are 409 or 412.", func(t *try) {
-		d := t.device()
-		var winners atomic.Int32
-		var kept atomic.Pointer[string]
-		t.together(8, func(i int) {
-			content := bytes.Repeat([]byte{'0' + byte(i)}, 1000)
-			a := t.blob(d, backupPath, content, map[string]string{"If-None-Match": "*"})
-			if a.status == http.StatusOK {
-				winners.Add(1)
-				kept.Store(new(string(content)))
-				return
-			}
-			t.must(a.status == http.StatusConflict || a.status == http.StatusPreconditionFailed, "%s at once with others: %s", a.asked, a.said())
-		})
-		t.must(winners.Load() == 1, "%d of 8 were stored", winners.Load())
-		t.must(string(t.call("GET", backupPath, d.token, nil).want(http.StatusOK, "").body) == *kept.Load(), "the backup is not the winner's")
-	}},
+	{"blobs.backup-race", "Of several first backups at once exactly one is stored; the others are 409 or 412.",
+		func(t *try) {
+			d := t.device()
+			var winners atomic.Int32
+			var kept atomic.Pointer[string]
+			t.together(8, func(i int) {
+				content := bytes.Repeat([]byte{'0' + byte(i)}, 1000)
+				a := t.blob(d, backupPath, content, map[string]string{"If-None-Match": "*"})
+				if a.status == http.StatusOK {
+					winners.Add(1)
+					kept.Store(new(string(content)))
+					return
+				}
+				t.must(a.status == http.StatusConflict || a.status == http.StatusPreconditionFailed,
+					"%s at once with others: %s", a.asked, a.said())
+			})
+			t.must(winners.Load() == 1, "%d of 8 were stored", winners.Load())
+			t.must(string(t.call("GET", backupPath, d.token, nil).want(http.StatusOK, "").body) == *kept.Load(),
+				"the backup is not the winner's")
+		}},
 	{"blobs.backup-takeover", "A takeover keeps the backup.", func(t *try) {
 		d := t.device()
 		content := bytes.Repeat([]byte("c"), 100)
 		t.blob(d, backupPath, content, map[string]string{"If-None-Match": "*"}).want(http.StatusOK, "")
 		t.takeOver(d)
-		t.must(bytes.Equal(t.call("GET", backupPath, d.token, nil).want(http.StatusOK, "(after a takeover)").body, content), "the backup is another one")
+		t.must(bytes.Equal(t.call("GET", backupPath, d.token, nil).want(http.StatusOK, "(after a takeover)").body,
+			content), "the backup is another one")
 	}},
 }
 
@@ -206,7 +220,8 @@ var pushChecks = []check{
 		key := into[client.VapidKey](a.want(http.StatusOK, "")).PublicKey
 		t.must(isPoint(key), "the key of the relay is not a point of P-256")
 		put := func(endpoint, p256dh, token string) *answer {
-			body := map[string]any{"webPush": map[string]any{"endpoint": endpoint, "keys": map[string]string{"p256dh": p256dh, "auth": "AAAAAAAAAAAAAAAAAAAAAA"}}}
+			body := map[string]any{"webPush": map[string]any{"endpoint": endpoint,
+				"keys": map[string]string{"p256dh": p256dh, "auth": "AAAAAAAAAAAAAAAAAAAAAA"}}}
 			if token != "" {
 				body["token"] = token
 			}
@@ -215,7 +230,8 @@ var pushChecks = []check{
 		// The relay's own key is a point that nobody can be woken up with.
 		put("https://push.invalid/conform", key, "").want(http.StatusOK, "")
 		put("http://push.invalid/conform", key, "").wantError(http.StatusBadRequest, "(not https)")
-		put("https://push.invalid/conform", strings.Repeat("A", 87), "").wantError(http.StatusBadRequest, "(a key that is no point)")
+		put("https://push.invalid/conform", strings.Repeat("A", 87), "").wantError(http.StatusBadRequest,
+			"(a key that is no point)")
 		put("https://push.invalid/conform", key, "conform").wantError(http.StatusBadRequest, "(both)")
 		t.call("PUT", pushTokensPath, d.token, json.RawMessage(`{}`)).wantError(http.StatusBadRequest, "(neither)")
 		t.call("DELETE", pushTokensPath, d.token, nil).want(http.StatusOK, "")

@@ -19,7 +19,8 @@ var contractChecks = []check{
 			}
 			for method := range item.Operations() {
 				there := served.Paths.Value(path)
-				t.must(there != nil && there.GetOperation(method) != nil, "the contract that is served does not name %s %s", method, path)
+				t.must(there != nil && there.GetOperation(method) != nil,
+					"the contract that is served does not name %s %s", method, path)
 			}
 		}
 	}},
@@ -27,18 +28,21 @@ var contractChecks = []check{
 }
 
 var errorChecks = []check{
-	{"errors.request-id", "Every answer carries x-request-id: the client's own if it sent a UUID, else a fresh one.", func(t *try) {
-		for _, path := range []string{"/openapi.yaml", "/v1/account", "/v1/nothing-here"} {
-			own := uuid.NewString()
-			ask := func(id string) string {
-				return t.send(request{method: "GET", path: path, header: map[string]string{"x-request-id": id}}).header.Get("x-request-id")
+	{"errors.request-id", "Every answer carries x-request-id: the client's own if it sent a UUID, else a fresh one.",
+		func(t *try) {
+			for _, path := range []string{"/openapi.yaml", "/v1/account", "/v1/nothing-here"} {
+				own := uuid.NewString()
+				ask := func(id string) string {
+					return t.send(request{method: "GET", path: path,
+						header: map[string]string{"x-request-id": id}}).header.Get("x-request-id")
+				}
+				t.must(ask(own) == own, "GET %s: x-request-id is not the one that was sent", path)
+				first, second := ask("not a UUID"), ask("")
+				t.must(uuid.Validate(first) == nil && uuid.Validate(second) == nil, "GET %s: x-request-id is not a UUID",
+					path)
+				t.must(first != second && first != own, "GET %s: x-request-id is not fresh", path)
 			}
-			t.must(ask(own) == own, "GET %s: x-request-id is not the one that was sent", path)
-			first, second := ask("not a UUID"), ask("")
-			t.must(uuid.Validate(first) == nil && uuid.Validate(second) == nil, "GET %s: x-request-id is not a UUID", path)
-			t.must(first != second && first != own, "GET %s: x-request-id is not fresh", path)
-		}
-	}},
+		}},
 	{"errors.unknown-path", "A path that does not exist is 404, with an error body.", func(t *try) {
 		t.call("GET", "/v1/nothing-here", "", nil).wantError(http.StatusNotFound, "")
 		t.call("POST", "/nothing", "", map[string]string{}).wantError(http.StatusNotFound, "")
@@ -48,26 +52,32 @@ var errorChecks = []check{
 		t.call("GET", "/v1/messages", "", nil).wantError(http.StatusMethodNotAllowed, "")
 		t.call("PATCH", "/v1/devices", "", nil).wantError(http.StatusMethodNotAllowed, "")
 	}},
-	{"errors.media-type", "A body with another Content-Type than the contract's is 415, with an error body.", func(t *try) {
-		d := t.device()
-		body := []byte(`{"username":"` + d.user.name + `","password":"` + d.user.password() + `"}`)
-		for _, media := range []string{"text/plain", "application/x-www-form-urlencoded"} {
-			t.send(request{method: "POST", path: "/v1/sessions", media: media, body: body}).wantError(http.StatusUnsupportedMediaType, "(JSON as "+media+")")
-		}
-		t.send(request{method: "POST", path: "/v1/messages", token: d.token, media: jsonMedia, body: []byte("{}")}).
-			wantError(http.StatusUnsupportedMediaType, "(JSON in place of protobuf)")
-	}},
+	{"errors.media-type", "A body with another Content-Type than the contract's is 415, with an error body.",
+		func(t *try) {
+			d := t.device()
+			body := []byte(`{"username":"` + d.user.name + `","password":"` + d.user.password() + `"}`)
+			for _, media := range []string{"text/plain", "application/x-www-form-urlencoded"} {
+				t.send(request{method: "POST", path: "/v1/sessions", media: media,
+					body: body}).wantError(http.StatusUnsupportedMediaType, "(JSON as "+media+")")
+			}
+			t.send(request{method: "POST", path: "/v1/messages", token: d.token, media: jsonMedia, body: []byte("{}")}).
+				wantError(http.StatusUnsupportedMediaType, "(JSON in place of protobuf)")
+		}},
 	{"errors.malformed", "A malformed body or parameter is 400, with an error body.", func(t *try) {
 		d := t.device()
-		for what, body := range map[string]string{"half a body": `{"username":`, "no JSON": "hello", "an empty body": "",
-			"a member of another type": `{"username":7,"password":"0123456789ab"}`, "a missing member": `{"username":"abc"}`, "a list": `[]`} {
-			t.send(request{method: "POST", path: "/v1/users", media: jsonMedia, body: []byte(body)}).wantError(http.StatusBadRequest, "("+what+")")
+		for what, body := range map[string]string{"half a body": `{"username":`, "no JSON": "hello",
+			"an empty body":            "",
+			"a member of another type": `{"username":7,"password":"0123456789ab"}`,
+			"a missing member":         `{"username":"abc"}`, "a list": `[]`} {
+			t.send(request{method: "POST", path: "/v1/users", media: jsonMedia,
+				body: []byte(body)}).wantError(http.StatusBadRequest, "("+what+")")
 		}
 		t.submit(d, "", []byte{0xff, 0xff, 0xff}).wantError(http.StatusBadRequest, "(garbage)")
 		t.submit(d, "not-a-uuid", nil).wantError(http.StatusBadRequest, "(a bad Idempotency-Key)")
 		t.call("GET", "/v1/devices/not-a-uuid", d.token, nil).wantError(http.StatusBadRequest, "(a bad id in the path)")
 	}},
 	{"errors.too-large", "A request body above 2 MiB is 413, with an error body.", func(t *try) {
-		t.submit(t.device(), "", make([]byte, 2<<20+1024)).wantError(http.StatusRequestEntityTooLarge, "(2 MiB and 1 KiB)")
+		t.submit(t.device(), "", make([]byte, 2<<20+1024)).wantError(http.StatusRequestEntityTooLarge,
+			"(2 MiB and 1 KiB)")
 	}},
 }

@@ -12,7 +12,8 @@ import (
 // refuses fails unless a submission to a device is INVALID_DEVICE.
 func (t *try) refuses(from *device, to uuid.UUID, what string) {
 	failed := t.failures(t.submit(from, uuid.NewString(), encode(mail(to, "to nobody"))))
-	t.must(len(failed) == 1 && failed[0].GetErrorCode() == obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE, "mail to %s is not INVALID_DEVICE", what)
+	t.must(len(failed) == 1 && failed[0].GetErrorCode() == obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE,
+		"mail to %s is not INVALID_DEVICE", what)
 }
 
 var deviceChecks = []check{
@@ -22,15 +23,18 @@ var deviceChecks = []check{
 		seen := map[int32]bool{}
 		for range 3 {
 			d := t.deviceOf(u, 0, 0)
-			t.must(d.number >= 1 && d.number <= 127 && !seen[d.number], "a device has the number %d, which is no good or in use", d.number)
+			t.must(d.number >= 1 && d.number <= 127 && !seen[d.number],
+				"a device has the number %d, which is no good or in use", d.number)
 			seen[d.number], numbers[d.id] = true, d.number
-			one := into[client.Device](t.call("GET", "/v1/devices/"+d.id.String(), u.token, nil).want(http.StatusOK, ""))
+			one := into[client.Device](t.call("GET", "/v1/devices/"+d.id.String(), u.token, nil).want(http.StatusOK,
+				""))
 			t.must(one.DeviceID == d.id && one.DeviceNumber == d.number, "GET /v1/devices/{id} says another number")
 		}
 		listed := into[client.DeviceList](t.call("GET", "/v1/devices", u.token, nil).want(http.StatusOK, "")).Devices
 		for i, d := range listed {
 			t.must(numbers[d.DeviceID] == d.DeviceNumber, "GET /v1/devices says another number")
-			t.must(i == 0 || listed[i-1].DeviceNumber < d.DeviceNumber, "GET /v1/devices is not in the order of numbers")
+			t.must(i == 0 || listed[i-1].DeviceNumber < d.DeviceNumber,
+				"GET /v1/devices is not in the order of numbers")
 		}
 		bundles := t.bundles(caller, u.id)
 		t.must(len(bundles) == len(numbers), "%d bundles of %d devices", len(bundles), len(numbers))
@@ -67,20 +71,24 @@ var deviceChecks = []check{
 			return *got.Name
 		}
 		t.must(read(t.call("GET", path, u.token, nil)) == "first", "the name is not the one that was given")
-		t.must(read(t.call("PUT", path, u.token, client.DeviceUpdate{Name: "second"})) == "second", "the answer has the old name")
+		t.must(read(t.call("PUT", path, u.token, client.DeviceUpdate{Name: "second"})) == "second",
+			"the answer has the old name")
 		t.must(read(t.call("GET", path, u.token, nil)) == "second", "the new name was not kept")
 		list := into[client.DeviceList](t.call("GET", "/v1/devices", d.token, nil).want(http.StatusOK, "")).Devices
 		t.must(len(list) == 2, "%d devices are listed, want 2", len(list))
-		t.must(len(t.call("DELETE", path, other.token, nil).want(http.StatusOK, "").body) == 0, "DELETE answers with a body")
+		t.must(len(t.call("DELETE", path, other.token, nil).want(http.StatusOK, "").body) == 0,
+			"DELETE answers with a body")
 		t.call("GET", path, u.token, nil).wantError(http.StatusNotFound, "(removed)")
 		list = into[client.DeviceList](t.call("GET", "/v1/devices", u.token, nil).want(http.StatusOK, "")).Devices
-		t.must(len(list) == 1 && list[0].DeviceID == other.id, "a removed device is still listed, or another one has gone")
+		t.must(len(list) == 1 && list[0].DeviceID == other.id,
+			"a removed device is still listed, or another one has gone")
 	}},
 	{"devices.foreign", "Another user's device is 404, to read, rename and remove.", func(t *try) {
 		d, foreign := t.device(), t.device()
 		for _, path := range []string{"/v1/devices/" + foreign.id.String(), "/v1/devices/" + uuid.NewString()} {
 			t.call("GET", path, d.token, nil).wantError(http.StatusNotFound, "(not one's own)")
-			t.call("PUT", path, d.token, client.DeviceUpdate{Name: "mine"}).wantError(http.StatusNotFound, "(not one's own)")
+			t.call("PUT", path, d.token, client.DeviceUpdate{Name: "mine"}).wantError(http.StatusNotFound,
+				"(not one's own)")
 			t.call("DELETE", path, d.token, nil).wantError(http.StatusNotFound, "(not one's own)")
 		}
 		t.works(foreign.token, "the token of the other user's device")
@@ -90,7 +98,8 @@ var deviceChecks = []check{
 		for range maxDevices {
 			t.deviceOf(u, 0, 0)
 		}
-		t.call("POST", "/v1/devices", u.token, newUpload(newIdentity(false), 0, 0)).wantError(http.StatusForbidden, "(an eleventh device)")
+		t.call("POST", "/v1/devices", u.token, newUpload(newIdentity(false), 0, 0)).wantError(http.StatusForbidden,
+			"(an eleventh device)")
 	}},
 	{"devices.removed", "The tokens, the sockets, the keys and the mailbox of a removed device stop working within a second.", func(t *try) {
 		u, other := t.user(), t.device()
@@ -100,10 +109,14 @@ var deviceChecks = []check{
 		t.call("DELETE", "/v1/devices/"+d.id.String(), u.token, nil).want(http.StatusOK, "")
 		s.closes(4401, "after the device was removed")
 		t.ends(d.token)
-		t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: d.refresh}).wantError(http.StatusUnauthorized, "(of a removed device)")
+		t.call("POST", "/v1/sessions/refresh", "",
+			client.RefreshTokenBody{RefreshToken: d.refresh}).wantError(http.StatusUnauthorized,
+			"(of a removed device)")
 		late, status := t.dial("?ticket="+waiting, "")
-		t.must(late == nil && status == http.StatusUnauthorized, "GET /v1/gateway with the ticket of a removed device: %d, want 401", status)
-		t.call("GET", "/v1/users/"+u.id.String(), other.token, nil).wantError(http.StatusNotFound, "(the bundles of a user whose device was removed)")
+		t.must(late == nil && status == http.StatusUnauthorized,
+			"GET /v1/gateway with the ticket of a removed device: %d, want 401", status)
+		t.call("GET", "/v1/users/"+u.id.String(), other.token, nil).wantError(http.StatusNotFound,
+			"(the bundles of a user whose device was removed)")
 		t.refuses(other, d.id, "a removed device")
 		t.works(u.token, "the user-scoped token")
 	}},

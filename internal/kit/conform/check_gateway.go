@@ -27,31 +27,35 @@ var gatewayChecks = []check{
 		t.post(t.device(), mail(d.id, "still open"))
 		s.envelopes(1, "mail on the socket that has the ticket")
 	}},
-	{"gateway.ticket-raced", "Of several that use one ticket at once, exactly one gets a socket, the others 401.", func(t *try) {
-		d := t.device()
-		for range 3 {
-			const atOnce = 6
-			ticket := t.ticket(d)
-			var opened, refused atomic.Int32
-			t.together(atOnce, func(int) {
-				switch s, status := t.dial("?ticket="+ticket, ""); {
-				case s != nil:
-					opened.Add(1)
-				case status == http.StatusUnauthorized:
-					refused.Add(1)
-				}
-			})
-			t.must(opened.Load() == 1 && refused.Load() == atOnce-1, "of %d at once %d got a socket and %d a 401", atOnce, opened.Load(), refused.Load())
-		}
-	}},
-	{"gateway.bad-ticket", "A ticket that was made up is 401 over HTTP, and so are no ticket and no token.", func(t *try) {
-		for what, query := range map[string]string{"a made-up ticket": "?ticket=" + randomHex(20), "no ticket": ""} {
-			s, status := t.dial(query, "")
-			t.must(s == nil && status == http.StatusUnauthorized, "GET /v1/gateway with %s: %d, want 401", what, status)
-		}
-		s, status := t.dial("", "made-up")
-		t.must(s == nil && status == http.StatusUnauthorized, "GET /v1/gateway with a made-up token: %d, want 401", status)
-	}},
+	{"gateway.ticket-raced", "Of several that use one ticket at once, exactly one gets a socket, the others 401.",
+		func(t *try) {
+			d := t.device()
+			for range 3 {
+				const atOnce = 6
+				ticket := t.ticket(d)
+				var opened, refused atomic.Int32
+				t.together(atOnce, func(int) {
+					switch s, status := t.dial("?ticket="+ticket, ""); {
+					case s != nil:
+						opened.Add(1)
+					case status == http.StatusUnauthorized:
+						refused.Add(1)
+					}
+				})
+				t.must(opened.Load() == 1 && refused.Load() == atOnce-1, "of %d at once %d got a socket and %d a 401",
+					atOnce, opened.Load(), refused.Load())
+			}
+		}},
+	{"gateway.bad-ticket", "A ticket that was made up is 401 over HTTP, and so are no ticket and no token.",
+		func(t *try) {
+			for what, query := range map[string]string{"a made-up ticket": "?ticket=" + randomHex(20), "no ticket": ""} {
+				s, status := t.dial(query, "")
+				t.must(s == nil && status == http.StatusUnauthorized, "GET /v1/gateway with %s: %d, want 401", what, status)
+			}
+			s, status := t.dial("", "made-up")
+			t.must(s == nil && status == http.StatusUnauthorized, "GET /v1/gateway with a made-up token: %d, want 401",
+				status)
+		}},
 	{"gateway.upgrade-required", "The gateway without an upgrade is 426.", func(t *try) {
 		d := t.device()
 		t.upgradeless("?ticket="+t.ticket(d), "").wantError(http.StatusUpgradeRequired, "(with a ticket)")
@@ -100,7 +104,8 @@ var socketChecks = []check{
 		s := t.connect(d)
 		got := s.drain(false).envelopes
 		t.must(len(got) == 1, "%d envelopes arrive, want 1", len(got))
-		t.must(s.write(websocket.MessageBinary, padded(64<<10, got[0].GetId())) == nil, "the socket does not take a frame of 64 KiB")
+		t.must(s.write(websocket.MessageBinary, padded(64<<10, got[0].GetId())) == nil,
+			"the socket does not take a frame of 64 KiB")
 		s.leave()
 		t.settles(d, 0, "after an acknowledgement in a frame of 64 KiB")
 		t.closesOn(websocket.MessageBinary, padded(64<<10+1), 1009, "after a frame of 64 KiB and a byte")

@@ -17,29 +17,31 @@ func (t *try) sameAnswer(first, again *answer) {
 }
 
 var idempotencyChecks = []check{
-	{"idempotency.repeated", "A batch that is sent again with its key gets the first answer and stores nothing.", func(t *try) {
-		sender, d := t.device(), t.device()
-		key, body := uuid.NewString(), encode(mail(d.id, "once"), mail(uuid.New(), "to nobody"))
-		first := t.submit(sender, key, body)
-		t.must(len(t.failures(first)) == 1, "the batch with one bad submission has %d failures", len(t.failures(first)))
-		for range 2 {
-			t.sameAnswer(first, t.submit(sender, key, body))
-		}
-		got := len(t.pending(d).envelopes)
-		t.must(got == 1, "a batch that was sent three times is stored %d times", got)
-	}},
-	{"idempotency.concurrent", "Of batches with one key that arrive at once, one is stored, and all get its answer.", func(t *try) {
-		const rounds, atOnce = 4, 6
-		sender, d := t.device(), t.device()
-		for range rounds {
-			key, body := uuid.NewString(), encode(mail(d.id, "once"))
-			t.together(atOnce, func(int) {
-				t.must(len(t.failures(t.submit(sender, key, body))) == 0, "one of them failed")
-			})
-		}
-		got := len(t.pending(d).envelopes)
-		t.must(got == rounds, "%d batches, each sent %d times at once, are stored %d times", rounds, atOnce, got)
-	}},
+	{"idempotency.repeated", "A batch that is sent again with its key gets the first answer and stores nothing.",
+		func(t *try) {
+			sender, d := t.device(), t.device()
+			key, body := uuid.NewString(), encode(mail(d.id, "once"), mail(uuid.New(), "to nobody"))
+			first := t.submit(sender, key, body)
+			t.must(len(t.failures(first)) == 1, "the batch with one bad submission has %d failures", len(t.failures(first)))
+			for range 2 {
+				t.sameAnswer(first, t.submit(sender, key, body))
+			}
+			got := len(t.pending(d).envelopes)
+			t.must(got == 1, "a batch that was sent three times is stored %d times", got)
+		}},
+	{"idempotency.concurrent", "Of batches with one key that arrive at once, one is stored, and all get its answer.",
+		func(t *try) {
+			const rounds, atOnce = 4, 6
+			sender, d := t.device(), t.device()
+			for range rounds {
+				key, body := uuid.NewString(), encode(mail(d.id, "once"))
+				t.together(atOnce, func(int) {
+					t.must(len(t.failures(t.submit(sender, key, body))) == 0, "one of them failed")
+				})
+			}
+			got := len(t.pending(d).envelopes)
+			t.must(got == rounds, "%d batches, each sent %d times at once, are stored %d times", rounds, atOnce, got)
+		}},
 	{"idempotency.acknowledged", "A key is remembered also after the recipient has acknowledged.", func(t *try) {
 		sender, d := t.device(), t.device()
 		key, body := uuid.NewString(), encode(mail(d.id, "once"))
@@ -60,14 +62,16 @@ var idempotencyChecks = []check{
 		got := texts(t.pending(d).envelopes)
 		t.must(len(got) == 1 && got[0] == "one", "%d envelopes are stored, want the first alone", len(got))
 	}},
-	{"idempotency.other-device", "A key belongs to its device: the same key from another device is another batch.", func(t *try) {
-		one, two, d := t.device(), t.device(), t.device()
-		key := uuid.NewString()
-		t.must(len(t.failures(t.submit(one, key, encode(mail(d.id, "one"))))) == 0, "a good batch failed")
-		t.must(len(t.failures(t.submit(two, key, encode(mail(d.id, "two"))))) == 0, "a batch failed whose key another device has used")
-		got := len(t.pending(d).envelopes)
-		t.must(got == 2, "two devices with one key have stored %d envelopes, want 2", got)
-	}},
+	{"idempotency.other-device", "A key belongs to its device: the same key from another device is another batch.",
+		func(t *try) {
+			one, two, d := t.device(), t.device(), t.device()
+			key := uuid.NewString()
+			t.must(len(t.failures(t.submit(one, key, encode(mail(d.id, "one"))))) == 0, "a good batch failed")
+			t.must(len(t.failures(t.submit(two, key, encode(mail(d.id, "two"))))) == 0,
+				"a batch failed whose key another device has used")
+			got := len(t.pending(d).envelopes)
+			t.must(got == 2, "two devices with one key have stored %d envelopes, want 2", got)
+		}},
 	{"idempotency.derived", "Without the header the key is made from the submission ids.", func(t *try) {
 		sender, d := t.device(), t.device()
 		body := encode(mail(d.id, "once"), mail(d.id, "twice"))

@@ -11,7 +11,9 @@ import (
 
 // badKeys are uploads of a new device that are good but for the form of one thing.
 var badKeys = map[string]func(id *prekeytest.Identity, u *client.NewDevice){
-	"an identity key of 32 bytes": func(_ *prekeytest.Identity, u *client.NewDevice) { u.IdentityKey = u.IdentityKey[1:] },
+	"an identity key of 32 bytes": func(_ *prekeytest.Identity, u *client.NewDevice) {
+		u.IdentityKey = u.IdentityKey[1:]
+	},
 	"an identity key that begins with 0x04": func(_ *prekeytest.Identity, u *client.NewDevice) {
 		u.IdentityKey = slices.Concat([]byte{4}, u.IdentityKey[1:])
 	},
@@ -72,22 +74,26 @@ func (t *try) refused(d *device, what string, spoil func(*prekeytest.Identity, *
 		spoil(id, &upload)
 		return upload
 	}
-	t.call("POST", "/v1/devices", d.user.token, fresh(newIdentity(false))).wantError(http.StatusBadRequest, "("+what+")")
+	t.call("POST", "/v1/devices", d.user.token, fresh(newIdentity(false))).wantError(http.StatusBadRequest,
+		"("+what+")")
 	bad := fresh(d.identity)
 	t.unchanged(d, what, func() {
-		t.upload(d, client.KeyUpload{IdentityKey: &bad.IdentityKey, RegistrationID: &bad.RegistrationID, SignedPreKey: &bad.SignedPreKey,
-			OneTimePreKeys: bad.OneTimePreKeys, KyberPreKeys: bad.KyberPreKeys, LastResortKyberPreKey: bad.LastResortKyberPreKey},
+		t.upload(d, client.KeyUpload{IdentityKey: &bad.IdentityKey, RegistrationID: &bad.RegistrationID,
+			SignedPreKey:   &bad.SignedPreKey,
+			OneTimePreKeys: bad.OneTimePreKeys, KyberPreKeys: bad.KyberPreKeys,
+			LastResortKyberPreKey: bad.LastResortKyberPreKey},
 			http.StatusBadRequest, "("+what+")")
 	})
 }
 
 var uploadChecks = []check{
-	{"keys.form", "A key of another length or type, or an id out of range, is 400, for a new device and as a refill.", func(t *try) {
-		d := t.deviceOf(t.user(), 2, 2)
-		for what, spoil := range badKeys {
-			t.refused(d, what, spoil)
-		}
-	}},
+	{"keys.form", "A key of another length or type, or an id out of range, is 400, for a new device and as a refill.",
+		func(t *try) {
+			d := t.deviceOf(t.user(), 2, 2)
+			for what, spoil := range badKeys {
+				t.refused(d, what, spoil)
+			}
+		}},
 	{"keys.signatures", "A signature that the identity key did not make over the serialised key is 400, for a new device and as a refill.", func(t *try) {
 		d := t.deviceOf(t.user(), 2, 2)
 		for what, spoil := range badSignatures {
@@ -103,7 +109,8 @@ var uploadChecks = []check{
 			for _, change := range []byte{0x80, 0x40, 0x20} {
 				key := signed(identity, 2000)
 				key.Signature[63] ^= change
-				t.upload(d, client.KeyUpload{SignedPreKey: &key}, http.StatusBadRequest, "(a bit of the signature's last byte changed)")
+				t.upload(d, client.KeyUpload{SignedPreKey: &key}, http.StatusBadRequest,
+					"(a bit of the signature's last byte changed)")
 			}
 		}
 	}},
@@ -114,22 +121,26 @@ var uploadChecks = []check{
 		before := t.inventory(d)
 		t.upload(d, keys, http.StatusBadRequest, "(one bad signature)")
 		after := t.inventory(d)
-		t.must(bytes.Equal(before.Digest, after.Digest), "keys of an upload that was refused are held: %d EC and %d Kyber, before %d and %d",
+		t.must(bytes.Equal(before.Digest, after.Digest),
+			"keys of an upload that was refused are held: %d EC and %d Kyber, before %d and %d",
 			after.OneTimePreKeyCount, after.KyberPreKeyCount, before.OneTimePreKeyCount, before.KyberPreKeyCount)
 	}},
 	{"keys.registration-id", "An identity key without a registration id is 400.", func(t *try) {
 		d := t.device()
 		t.unchanged(d, "an identity key alone", func() {
-			t.upload(d, client.KeyUpload{IdentityKey: &d.identity.Public}, http.StatusBadRequest, "(an identity key without a registration id)")
+			t.upload(d, client.KeyUpload{IdentityKey: &d.identity.Public}, http.StatusBadRequest,
+				"(an identity key without a registration id)")
 		})
 	}},
 	{"keys.hundred", "An upload has at most 100 one-time keys of a kind (400), and at most 100 are held: older ones go first.", func(t *try) {
 		d := t.deviceOf(t.owner(), 60, 60)
 		t.unchanged(d, "101 keys", func() {
 			t.upload(d, client.KeyUpload{OneTimePreKeys: ecKeys(1000, 101)}, http.StatusBadRequest, "(101 EC keys)")
-			t.upload(d, client.KeyUpload{KyberPreKeys: kyberKeys(d.identity, 1000, 101)}, http.StatusBadRequest, "(101 Kyber keys)")
+			t.upload(d, client.KeyUpload{KyberPreKeys: kyberKeys(d.identity, 1000, 101)}, http.StatusBadRequest,
+				"(101 Kyber keys)")
 		})
-		t.upload(d, client.KeyUpload{OneTimePreKeys: ecKeys(1000, 70), KyberPreKeys: kyberKeys(d.identity, 1000, 70)}, http.StatusOK, "(70 keys of each kind)")
+		t.upload(d, client.KeyUpload{OneTimePreKeys: ecKeys(1000, 70), KyberPreKeys: kyberKeys(d.identity, 1000, 70)},
+			http.StatusOK, "(70 keys of each kind)")
 		got := t.inventory(d)
 		for kind, held := range map[string][]int32{"EC": got.OneTimePreKeyIds, "Kyber": got.KyberPreKeyIds} {
 			t.must(len(held) == 100, "%d %s keys are held, want 100", len(held), kind)
@@ -141,10 +152,14 @@ var uploadChecks = []check{
 		d := t.deviceOf(t.owner(), 5, 3)
 		got := t.inventory(d)
 		k := d.keys
-		t.must(got.RegistrationID == k.RegistrationID && bytes.Equal(got.IdentityKey, k.IdentityKey), "another identity key or registration id")
-		t.must(got.SignedPreKeyID == 10 && got.LastResortKyberPreKeyID != nil && *got.LastResortKyberPreKeyID == 1000, "another signed or last-resort key")
-		t.must(got.OneTimePreKeyCount == 5 && slices.Equal(got.OneTimePreKeyIds, []int32{1, 2, 3, 4, 5}), "not the EC one-time keys")
-		t.must(got.KyberPreKeyCount == 3 && slices.Equal(got.KyberPreKeyIds, []int32{1, 2, 3}), "not the Kyber one-time keys")
+		t.must(got.RegistrationID == k.RegistrationID && bytes.Equal(got.IdentityKey, k.IdentityKey),
+			"another identity key or registration id")
+		t.must(got.SignedPreKeyID == 10 && got.LastResortKyberPreKeyID != nil && *got.LastResortKyberPreKeyID == 1000,
+			"another signed or last-resort key")
+		t.must(got.OneTimePreKeyCount == 5 && slices.Equal(got.OneTimePreKeyIds, []int32{1, 2, 3, 4, 5}),
+			"not the EC one-time keys")
+		t.must(got.KyberPreKeyCount == 3 && slices.Equal(got.KyberPreKeyIds, []int32{1, 2, 3}),
+			"not the Kyber one-time keys")
 		want := digest(k.IdentityKey, k.SignedPreKey, k.LastResortKyberPreKey, k.OneTimePreKeys, k.KyberPreKeys)
 		t.must(bytes.Equal(got.Digest, want), "the digest is not that of the keys")
 	}},

@@ -28,30 +28,34 @@ var messageChecks = []check{
 		t.must(bytes.Equal(e.GetSenderDeviceId(), sender.id[:]), "sender_device_id is not the sending device")
 		t.must(e.GetSenderDeviceNumber() == uint32(sender.number), "sender_device_number is not the sending device's")
 		t.must(len(e.GetId()) == 16 && !bytes.Equal(e.GetId(), got[1].GetId()), "id is not 16 bytes of its own")
-		t.must(near(time.UnixMilli(int64(e.GetTimestamp())), time.Now()), "timestamp is not the present in milliseconds")
+		t.must(near(time.UnixMilli(int64(e.GetTimestamp())), time.Now()),
+			"timestamp is not the present in milliseconds")
 		t.must(e.GetSequence() == 1 && got[1].GetSequence() == 2, "the first sequences are not 1 and 2")
 	}},
-	{"messages.failures", "Each bad submission of a batch fails with its own code; the good ones beside it are stored.", batchFailures},
+	{"messages.failures", "Each bad submission of a batch fails with its own code; the good ones beside it are stored.",
+		batchFailures},
 	{"messages.largest", "A message of 256 KiB is carried as it is.", func(t *try) {
 		sender, d := t.device(), t.device()
 		large := bytes.Repeat([]byte("0123456789abcdef"), maxMessage/16)
 		t.post(sender, mail(d.id, string(large)))
 		got := t.pending(d).envelopes
-		t.must(len(got) == 1 && bytes.Equal(got[0].GetMessage(), large), "a message of 256 KiB does not arrive as it was")
+		t.must(len(got) == 1 && bytes.Equal(got[0].GetMessage(), large),
+			"a message of 256 KiB does not arrive as it was")
 	}},
-	{"messages.too-many", "A request carries at most 100 submissions; 101 are 413, and nothing is stored.", func(t *try) {
-		sender, d := t.device(), t.device()
-		var batch []*obscurapb.Submission
-		for range maxSubmissions + 1 {
-			batch = append(batch, mail(d.id, "many"))
-		}
-		t.submit(sender, "", encode(batch...)).wantError(http.StatusRequestEntityTooLarge, "(101 submissions)")
-		got := len(t.pending(d).envelopes)
-		t.must(got == 0, "%d submissions of a request that was refused were stored", got)
-		t.post(sender, batch[1:]...)
-		got = len(t.pending(d).envelopes)
-		t.must(got == maxSubmissions, "%d of 100 submissions arrive", got)
-	}},
+	{"messages.too-many", "A request carries at most 100 submissions; 101 are 413, and nothing is stored.",
+		func(t *try) {
+			sender, d := t.device(), t.device()
+			var batch []*obscurapb.Submission
+			for range maxSubmissions + 1 {
+				batch = append(batch, mail(d.id, "many"))
+			}
+			t.submit(sender, "", encode(batch...)).wantError(http.StatusRequestEntityTooLarge, "(101 submissions)")
+			got := len(t.pending(d).envelopes)
+			t.must(got == 0, "%d submissions of a request that was refused were stored", got)
+			t.post(sender, batch[1:]...)
+			got = len(t.pending(d).envelopes)
+			t.must(got == maxSubmissions, "%d of 100 submissions arrive", got)
+		}},
 	{"messages.shared-id", "Two submissions to two devices may share a submission_id: both are stored.", func(t *try) {
 		sender, one, two := t.device(), t.device(), t.device()
 		first, second := mail(one.id, "shared"), mail(two.id, "shared")
@@ -97,8 +101,10 @@ func batchFailures(t *try) {
 			continue
 		}
 		t.must(i >= 0, "a submission that must fail with %v is not listed", c.code)
-		t.must(failed[i].GetErrorCode() == c.code, "a submission fails with %v, want %v", failed[i].GetErrorCode(), c.code)
+		t.must(failed[i].GetErrorCode() == c.code, "a submission fails with %v, want %v", failed[i].GetErrorCode(),
+			c.code)
 	}
 	got := texts(t.pending(d).envelopes)
-	t.must(slices.Equal(got, []string{"good 1", "good 2"}), "%d envelopes arrive, want the two good ones in their order", len(got))
+	t.must(slices.Equal(got, []string{"good 1", "good 2"}),
+		"%d envelopes arrive, want the two good ones in their order", len(got))
 }

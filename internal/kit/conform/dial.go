@@ -47,7 +47,8 @@ func (t *try) dial(query, token string) (*socket, int) {
 		if !later {
 			return nil, a.status
 		}
-		t.must(time.Now().Add(pause).Before(deadline), "GET /v1/gateway is still answered %d, after %v of waiting as told", a.status, putOff)
+		t.must(time.Now().Add(pause).Before(deadline),
+			"GET /v1/gateway is still answered %d, after %v of waiting as told", a.status, putOff)
 		t.wait(pause)
 	}
 }

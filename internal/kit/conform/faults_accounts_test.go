@@ -23,36 +23,39 @@ var accountFaults = []fault{
 		}
 		return r
 	})},
-	{"names are told apart by case", "accounts.name-taken", standing("POST /v1/users", func(a *ask, forward func(*ask) *reply) *reply {
-		if name := text(object(a.body), "username"); strings.HasPrefix(name, "CONFORM_") {
-			a = a.with(changed(a.body, func(m map[string]any) { m["username"] = "other_" + randomHex(8) }))
-		}
-		return forward(a)
-	})},
-	{"short passwords are taken", "accounts.rules accounts.clean-up", answering("POST /v1/users", func(a *ask, r *reply) *reply {
-		if n := len(text(object(a.body), "password")); r.status == http.StatusBadRequest && n > 0 && n < 12 {
-			return made(http.StatusCreated, pair())
-		}
-		return r
-	})},
-	{"a wrong password logs in", "accounts.log-in accounts.unknown-name accounts.password accounts.delete", func(*broken) spoil {
-		registered := newTable[[]byte]()
-		return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
-			r, name := forward(a), text(object(a.body), "username")
-			if r == nil {
-				return r
+	{"names are told apart by case", "accounts.name-taken",
+		standing("POST /v1/users", func(a *ask, forward func(*ask) *reply) *reply {
+			if name := text(object(a.body), "username"); strings.HasPrefix(name, "CONFORM_") {
+				a = a.with(changed(a.body, func(m map[string]any) { m["username"] = "other_" + randomHex(8) }))
 			}
-			switch {
-			case a.where == "POST /v1/users" && r.status == http.StatusCreated:
-				registered.put(name, r.body)
-			case a.where == "POST /v1/sessions" && r.status == http.StatusUnauthorized:
-				if body, ok := registered.get(name); ok {
-					r.status, r.body = http.StatusOK, body
-				}
+			return forward(a)
+		})},
+	{"short passwords are taken", "accounts.rules accounts.clean-up",
+		answering("POST /v1/users", func(a *ask, r *reply) *reply {
+			if n := len(text(object(a.body), "password")); r.status == http.StatusBadRequest && n > 0 && n < 12 {
+				return made(http.StatusCreated, pair())
 			}
 			return r
-		}}
-	}},
+		})},
+	{"a wrong password logs in", "accounts.log-in accounts.unknown-name accounts.password accounts.delete",
+		func(*broken) spoil {
+			registered := newTable[[]byte]()
+			return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
+				r, name := forward(a), text(object(a.body), "username")
+				if r == nil {
+					return r
+				}
+				switch {
+				case a.where == "POST /v1/users" && r.status == http.StatusCreated:
+					registered.put(name, r.body)
+				case a.where == "POST /v1/sessions" && r.status == http.StatusUnauthorized:
+					if body, ok := registered.get(name); ok {
+						r.status, r.body = http.StatusOK, body
+					}
+				}
+				return r
+			}}
+		}},
 	{"unknown names are told apart", "accounts.unknown-name", func(*broken) spoil {
 		registered := newTable[bool]()
 		return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
@@ -61,7 +64,8 @@ var accountFaults = []fault{
 				registered.put(name, true)
 			}
 			r := forward(a)
-			if _, known := registered.get(name); r != nil && a.where == "POST /v1/sessions" && r.status == http.StatusUnauthorized && !known {
+			if _, known := registered.get(name); r != nil && a.where == "POST /v1/sessions" &&
+				r.status == http.StatusUnauthorized && !known {
 				return madeError(http.StatusUnauthorized, "unknown_name")
 			}
 			return r
@@ -73,15 +77,16 @@ var accountFaults = []fault{
 	{"an account is deleted whatever the password", "accounts.delete-password", func(*broken) spoil {
 		return givingPassword("DELETE /v1/account", "password")
 	}},
-	{"accounts are not deleted", "accounts.delete accounts.clean-up", standing("DELETE /v1/account", func(a *ask, forward func(*ask) *reply) *reply {
-		check := a.with(nil)
-		check.method = "GET"
-		password := text(object(a.body), "password")
-		if r := forward(check); r == nil || r.status != http.StatusOK || strings.HasSuffix(password, "x") {
-			return forward(a)
-		}
-		return okEmpty()
-	})},
+	{"accounts are not deleted", "accounts.delete accounts.clean-up",
+		standing("DELETE /v1/account", func(a *ask, forward func(*ask) *reply) *reply {
+			check := a.with(nil)
+			check.method = "GET"
+			password := text(object(a.body), "password")
+			if r := forward(check); r == nil || r.status != http.StatusOK || strings.HasSuffix(password, "x") {
+				return forward(a)
+			}
+			return okEmpty()
+		})},
 	{"what a deleted account has sent goes with it", "accounts.delete-sent", func(*broken) spoil {
 		gone := newTable[bool]()
 		return spoil{
@@ -98,14 +103,15 @@ var accountFaults = []fault{
 			}),
 		}
 	}},
-	{"the export forgets pending mail", "accounts.export accounting.cap", answering("GET /v1/account", func(_ *ask, r *reply) *reply {
-		return r.change(func(m map[string]any) {
-			devices, _ := m["devices"].([]any)
-			for _, d := range devices {
-				d.(map[string]any)["mailbox"].(map[string]any)["pending"] = 0
-			}
-		})
-	})},
+	{"the export forgets pending mail", "accounts.export accounting.cap",
+		answering("GET /v1/account", func(_ *ask, r *reply) *reply {
+			return r.change(func(m map[string]any) {
+				devices, _ := m["devices"].([]any)
+				for _, d := range devices {
+					d.(map[string]any)["mailbox"].(map[string]any)["pending"] = 0
+				}
+			})
+		})},
 }
 
 // givingPassword repeats a call that lacks the right password with it.
@@ -129,7 +135,8 @@ func givingPassword(where, member string) spoil {
 }
 
 // filtered keeps the envelopes that f likes.
-func filtered(f func(*link, *obscurapb.Envelope) bool) func(*link, *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
+func filtered(f func(*link, *obscurapb.Envelope) bool) func(*link,
+	*obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
 	return func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
 		batch := frame.GetEnvelopeBatch()
 		if batch == nil {

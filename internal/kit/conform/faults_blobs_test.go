@@ -69,21 +69,25 @@ var blobFaults = []fault{
 			return forward(a)
 		}}
 	}},
-	{"attachments of unknown length are taken", "blobs.attachment-size", taking("POST "+attachmentsPath, http.StatusLengthRequired, nil)},
-	{"attachments of any size are taken", "blobs.attachment-size", taking("POST "+attachmentsPath, http.StatusRequestEntityTooLarge, nil)},
-	{"a part is not the one that was asked for", "blobs.attachment-range", answering(oneAttachment, func(_ *ask, r *reply) *reply {
-		if r.status == http.StatusPartialContent {
-			r.body = append(r.body[1:], r.body[0])
-		}
-		return r
-	})},
-	{"a part behind the end is empty", "blobs.attachment-range", answering(oneAttachment, func(_ *ask, r *reply) *reply {
-		if r.status == http.StatusRequestedRangeNotSatisfiable {
-			r = okEmpty()
-			r.header.Set("Content-Type", binaryMedia)
-		}
-		return r
-	})},
+	{"attachments of unknown length are taken", "blobs.attachment-size",
+		taking("POST "+attachmentsPath, http.StatusLengthRequired, nil)},
+	{"attachments of any size are taken", "blobs.attachment-size",
+		taking("POST "+attachmentsPath, http.StatusRequestEntityTooLarge, nil)},
+	{"a part is not the one that was asked for", "blobs.attachment-range",
+		answering(oneAttachment, func(_ *ask, r *reply) *reply {
+			if r.status == http.StatusPartialContent {
+				r.body = append(r.body[1:], r.body[0])
+			}
+			return r
+		})},
+	{"a part behind the end is empty", "blobs.attachment-range",
+		answering(oneAttachment, func(_ *ask, r *reply) *reply {
+			if r.status == http.StatusRequestedRangeNotSatisfiable {
+				r = okEmpty()
+				r.header.Set("Content-Type", binaryMedia)
+			}
+			return r
+		})},
 	{"attachments outlive their account", "blobs.attachment-account", func(*broken) spoil {
 		seen := newTable[*reply]()
 		return answering(oneAttachment, func(a *ask, r *reply) *reply {
@@ -96,7 +100,8 @@ var blobFaults = []fault{
 			return r
 		})(nil)
 	}},
-	{"backups are replaced whatever their version", "blobs.backup", taking("POST "+backupPath, http.StatusPreconditionFailed, replaces)},
+	{"backups are replaced whatever their version", "blobs.backup",
+		taking("POST "+backupPath, http.StatusPreconditionFailed, replaces)},
 	{"backups are made over those that are there", "blobs.backup blobs.backup-race", func(*broken) spoil {
 		return answering("POST "+backupPath, func(a *ask, r *reply) *reply {
 			if creates(a) && (r.status == http.StatusPreconditionFailed || r.status == http.StatusConflict) {
@@ -105,8 +110,10 @@ var blobFaults = []fault{
 			return r
 		})(nil)
 	}},
-	{"backups of unknown length are taken", "blobs.backup-size", taking("POST "+backupPath, http.StatusLengthRequired, nil)},
-	{"backups of any size are taken", "blobs.backup-size", taking("POST "+backupPath, http.StatusRequestEntityTooLarge, nil)},
+	{"backups of unknown length are taken", "blobs.backup-size",
+		taking("POST "+backupPath, http.StatusLengthRequired, nil)},
+	{"backups of any size are taken", "blobs.backup-size", taking("POST "+backupPath, http.StatusRequestEntityTooLarge,
+		nil)},
 	{"a takeover drops the backup", "blobs.backup-takeover", func(*broken) spoil {
 		taken := newTable[bool]()
 		return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {

@@ -59,10 +59,11 @@ var contractFaults = []fault{
 			return r
 		}}
 	}},
-	{"any Content-Type is taken", "errors.media-type", standing("POST /v1/sessions", func(a *ask, forward func(*ask) *reply) *reply {
-		a.header.Set("Content-Type", jsonMedia)
-		return forward(a)
-	})},
+	{"any Content-Type is taken", "errors.media-type",
+		standing("POST /v1/sessions", func(a *ask, forward func(*ask) *reply) *reply {
+			a.header.Set("Content-Type", jsonMedia)
+			return forward(a)
+		})},
 	{"half a body makes it fail", "errors.malformed", answering("POST /v1/users", func(a *ask, r *reply) *reply {
 		if r.status == http.StatusBadRequest && !json.Valid(a.body) {
 			return madeError(http.StatusInternalServerError, "internal")
@@ -77,8 +78,9 @@ var contractFaults = []fault{
 			return forward(a)
 		}}
 	}},
-	{"the contract is served as plain text", "contract.answers", answering("GET /openapi.yaml", func(_ *ask, r *reply) *reply {
-		r.header.Set("Content-Type", "text/plain")
-		return r
-	})},
+	{"the contract is served as plain text", "contract.answers",
+		answering("GET /openapi.yaml", func(_ *ask, r *reply) *reply {
+			r.header.Set("Content-Type", "text/plain")
+			return r
+		})},
 }

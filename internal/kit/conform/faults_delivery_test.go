@@ -27,57 +27,67 @@ func frames(f func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSoc
 }
 
 func batchFrame(envelopes ...*obscurapb.Envelope) *obscurapb.WebSocketFrame {
-	return &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_EnvelopeBatch{EnvelopeBatch: &obscurapb.EnvelopeBatch{Envelopes: envelopes}}}
+	return &obscurapb.WebSocketFrame{
+		Payload: &obscurapb.WebSocketFrame_EnvelopeBatch{EnvelopeBatch: &obscurapb.EnvelopeBatch{Envelopes: envelopes}}}
 }
 
 func gapFrame(from, to uint64, reason obscurapb.Gap_Reason) *obscurapb.WebSocketFrame {
-	return &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{Gap: &obscurapb.Gap{From: from, To: to, Reason: reason}}}
+	return &obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Gap{Gap: &obscurapb.Gap{From: from, To: to,
+		Reason: reason}}}
 }
 
 var deliveryFaults = []fault{
 	{"one envelope is lost", "delivery.backlog accounting.cap accounting.fair", func(*broken) spoil {
 		return spoil{down: filtered(func(_ *link, e *obscurapb.Envelope) bool { return e.GetSequence() != 142 })}
 	}},
-	{"two neighbours change places", "messages.envelope messages.failures delivery.backlog delivery.live delivery.order delivery.acknowledged " +
-		"delivery.redelivered accounting.cap accounting.fair accounting.balance", frames(func(_ *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
-		if all := frame.GetEnvelopeBatch().GetEnvelopes(); len(all) > 1 {
-			all[0], all[1] = all[1], all[0]
-		}
-		return []*obscurapb.WebSocketFrame{frame}
-	})},
-	{"live mail comes twice", "delivery.live delivery.order delivery.private", frames(func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
-		if frame.GetDrained() != nil {
-			l.note("drained", true)
-		}
-		if frame.GetEnvelopeBatch() != nil && l.has("drained") {
-			return []*obscurapb.WebSocketFrame{frame, frame}
-		}
-		return []*obscurapb.WebSocketFrame{frame}
-	})},
-	{"mail waits for the next socket", "delivery.drained delivery.live delivery.order delivery.private delivery.redelivered delivery.foreign-ack " +
-		"gateway.ticket gateway.bearer gateway.displaced", frames(func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
-		if frame.GetDrained() != nil {
-			l.note("drained", true)
-		}
-		if frame.GetEnvelopeBatch() != nil && l.has("drained") {
-			return nil
-		}
-		return []*obscurapb.WebSocketFrame{frame}
-	})},
-	{"there is a hole in the sequence", "delivery.backlog delivery.order accounting.fair accounting.balance", envelopes(func(_ *link, e *obscurapb.Envelope) {
-		if e.GetSequence() > 85 {
-			e.Sequence++
-		}
-	})},
-	{"Drained comes again", "delivery.drained", frames(func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
-		if frame.GetDrained() != nil {
-			l.note("drained", true)
-		}
-		if frame.GetEnvelopeBatch() != nil && l.has("drained") {
-			return []*obscurapb.WebSocketFrame{{Payload: &obscurapb.WebSocketFrame_Drained{Drained: &obscurapb.Drained{}}}, frame}
-		}
-		return []*obscurapb.WebSocketFrame{frame}
-	})},
+	{"two neighbours change places",
+		"messages.envelope messages.failures delivery.backlog delivery.live delivery.order delivery.acknowledged " +
+			"delivery.redelivered accounting.cap accounting.fair accounting.balance",
+		frames(func(_ *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
+			if all := frame.GetEnvelopeBatch().GetEnvelopes(); len(all) > 1 {
+				all[0], all[1] = all[1], all[0]
+			}
+			return []*obscurapb.WebSocketFrame{frame}
+		})},
+	{"live mail comes twice", "delivery.live delivery.order delivery.private",
+		frames(func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
+			if frame.GetDrained() != nil {
+				l.note("drained", true)
+			}
+			if frame.GetEnvelopeBatch() != nil && l.has("drained") {
+				return []*obscurapb.WebSocketFrame{frame, frame}
+			}
+			return []*obscurapb.WebSocketFrame{frame}
+		})},
+	{"mail waits for the next socket",
+		"delivery.drained delivery.live delivery.order delivery.private delivery.redelivered delivery.foreign-ack " +
+			"gateway.ticket gateway.bearer gateway.displaced",
+		frames(func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
+			if frame.GetDrained() != nil {
+				l.note("drained", true)
+			}
+			if frame.GetEnvelopeBatch() != nil && l.has("drained") {
+				return nil
+			}
+			return []*obscurapb.WebSocketFrame{frame}
+		})},
+	{"there is a hole in the sequence", "delivery.backlog delivery.order accounting.fair accounting.balance",
+		envelopes(func(_ *link, e *obscurapb.Envelope) {
+			if e.GetSequence() > 85 {
+				e.Sequence++
+			}
+		})},
+	{"Drained comes again", "delivery.drained",
+		frames(func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
+			if frame.GetDrained() != nil {
+				l.note("drained", true)
+			}
+			if frame.GetEnvelopeBatch() != nil && l.has("drained") {
+				return []*obscurapb.WebSocketFrame{
+					{Payload: &obscurapb.WebSocketFrame_Drained{Drained: &obscurapb.Drained{}}}, frame}
+			}
+			return []*obscurapb.WebSocketFrame{frame}
+		})},
 	{"a socket gets another device's mail", "delivery.private", func(*broken) spoil {
 		others := newTable[*link]()
 		return spoil{down: filtered(func(l *link, e *obscurapb.Envelope) bool {
@@ -90,50 +100,57 @@ var deliveryFaults = []fault{
 			return true
 		})}
 	}},
-	{"the threshold is 10", "delivery.key-status", frames(func(_ *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
-		if status := frame.GetPreKeyStatus(); status != nil {
-			status.MinThreshold = 10
-		}
-		return []*obscurapb.WebSocketFrame{frame}
-	})},
-	{"keys that run low are not told", "delivery.keys-low", frames(func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
-		if frame.GetPreKeyStatus() != nil && l.note("told", true) != nil {
-			return nil
-		}
-		return []*obscurapb.WebSocketFrame{frame}
-	})},
+	{"the threshold is 10", "delivery.key-status",
+		frames(func(_ *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
+			if status := frame.GetPreKeyStatus(); status != nil {
+				status.MinThreshold = 10
+			}
+			return []*obscurapb.WebSocketFrame{frame}
+		})},
+	{"keys that run low are not told", "delivery.keys-low",
+		frames(func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
+			if frame.GetPreKeyStatus() != nil && l.note("told", true) != nil {
+				return nil
+			}
+			return []*obscurapb.WebSocketFrame{frame}
+		})},
 }
 
 var ackFaults = []fault{
-	{"acknowledgements are lost", "idempotency.acknowledged delivery.acknowledged delivery.foreign-ack gateway.too-big accounting.balance", func(*broken) spoil {
-		return spoil{up: acking(func(*link, *obscurapb.AckMessage) bool { return false })}
-	}},
-	{"only the first id of an acknowledgement counts", "delivery.acknowledged delivery.foreign-ack accounting.balance", func(*broken) spoil {
-		return spoil{up: acking(func(l *link, ack *obscurapb.AckMessage) bool {
-			if ids := ack.GetMessageIds(); len(ids) > 1 {
-				l.ack(ids[0])
-				return false
+	{"acknowledgements are lost",
+		"idempotency.acknowledged delivery.acknowledged delivery.foreign-ack gateway.too-big accounting.balance",
+		func(*broken) spoil {
+			return spoil{up: acking(func(*link, *obscurapb.AckMessage) bool { return false })}
+		}},
+	{"only the first id of an acknowledgement counts", "delivery.acknowledged delivery.foreign-ack accounting.balance",
+		func(*broken) spoil {
+			return spoil{up: acking(func(l *link, ack *obscurapb.AckMessage) bool {
+				if ids := ack.GetMessageIds(); len(ids) > 1 {
+					l.ack(ids[0])
+					return false
+				}
+				return true
+			})}
+		}},
+	{"what was sent is forgotten",
+		"delivery.acknowledged delivery.redelivered delivery.foreign-ack accounting.balance accounting.gap-again",
+		func(*broken) spoil {
+			carrier := newTable[*link]()
+			again := func(l *link, what string) bool {
+				if carrier.add(l.device+what, l) {
+					return false
+				}
+				first, _ := carrier.get(l.device + what)
+				return first != l
 			}
-			return true
-		})}
-	}},
-	{"what was sent is forgotten", "delivery.acknowledged delivery.redelivered delivery.foreign-ack accounting.balance accounting.gap-again", func(*broken) spoil {
-		carrier := newTable[*link]()
-		again := func(l *link, what string) bool {
-			if carrier.add(l.device+what, l) {
-				return false
-			}
-			first, _ := carrier.get(l.device + what)
-			return first != l
-		}
-		envelopes := filtered(func(l *link, e *obscurapb.Envelope) bool { return !again(l, string(e.GetId())) })
-		return spoil{down: func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
-			if gap := frame.GetGap(); gap != nil && again(l, "gap "+strconv.FormatUint(gap.GetFrom(), 10)) {
-				return nil
-			}
-			return envelopes(l, frame)
-		}}
-	}},
+			envelopes := filtered(func(l *link, e *obscurapb.Envelope) bool { return !again(l, string(e.GetId())) })
+			return spoil{down: func(l *link, frame *obscurapb.WebSocketFrame) []*obscurapb.WebSocketFrame {
+				if gap := frame.GetGap(); gap != nil && again(l, "gap "+strconv.FormatUint(gap.GetFrom(), 10)) {
+					return nil
+				}
+				return envelopes(l, frame)
+			}}
+		}},
 	{"an envelope is set aside when it was sent ten times", "delivery.broken", func(*broken) spoil {
 		sent := newTable[int]()
 		return spoil{down: filtered(func(l *link, e *obscurapb.Envelope) bool {
@@ -162,7 +179,11 @@ var ackFaults = []fault{
 	{"anybody may acknowledge an envelope", "delivery.foreign-ack", func(*broken) spoil {
 		carrier := newTable[*link]()
 		return spoil{
-			down: filtered(func(l *link, e *obscurapb.Envelope) bool { carrier.put(string(e.GetId()), l); return true }),
+			down: filtered(func(l *link, e *obscurapb.Envelope) bool {
+				carrier.put(string(e.GetId()),
+					l)
+				return true
+			}),
 			up: acking(func(_ *link, ack *obscurapb.AckMessage) bool {
 				for _, id := range ack.GetMessageIds() {
 					if l, ok := carrier.get(string(id)); ok {

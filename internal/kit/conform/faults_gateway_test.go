@@ -36,7 +36,8 @@ func (b *broken) again(a *ask, forward func(*ask) *reply) *reply {
 	if !ok {
 		return nil
 	}
-	r := forward(&ask{method: "POST", path: "/v1/gateway/ticket", header: http.Header{"Authorization": {"Bearer " + token}}})
+	r := forward(&ask{method: "POST", path: "/v1/gateway/ticket",
+		header: http.Header{"Authorization": {"Bearer " + token}}})
 	if r == nil || r.status != http.StatusCreated {
 		return r
 	}
@@ -83,22 +84,26 @@ var gatewayFaults = []fault{
 	}},
 	{"a made-up ticket is forbidden", "gateway.bad-ticket", func(b *broken) spoil {
 		return answering(connecting, func(a *ask, r *reply) *reply {
-			if _, known := b.ofTicket.get(strings.TrimPrefix(a.query, "ticket=")); !known && a.query != "" && r.status == http.StatusUnauthorized {
+			if _, known := b.ofTicket.get(strings.TrimPrefix(a.query, "ticket=")); !known && a.query != "" &&
+				r.status == http.StatusUnauthorized {
 				return madeError(http.StatusForbidden, "forbidden")
 			}
 			return r
 		})(b)
 	}},
-	{"without an upgrade it is a bad request", "gateway.upgrade-required", turned(connecting, http.StatusUpgradeRequired, "", func() *reply {
-		return madeError(http.StatusBadRequest, "invalid_request")
-	})},
-	{"tokens do not open sockets", "gateway.bearer", standing(connecting, func(a *ask, forward func(*ask) *reply) *reply {
-		if a.upgrade() && a.query == "" && readClaims(a.token()).DeviceID != nil {
-			return madeError(http.StatusUnauthorized, "invalid_ticket")
-		}
-		return forward(a)
-	})},
-	{"a displaced socket is closed as if it were normal", "gateway.displaced", closed(4409, websocket.StatusNormalClosure)},
+	{"without an upgrade it is a bad request", "gateway.upgrade-required",
+		turned(connecting, http.StatusUpgradeRequired, "", func() *reply {
+			return madeError(http.StatusBadRequest, "invalid_request")
+		})},
+	{"tokens do not open sockets", "gateway.bearer",
+		standing(connecting, func(a *ask, forward func(*ask) *reply) *reply {
+			if a.upgrade() && a.query == "" && readClaims(a.token()).DeviceID != nil {
+				return madeError(http.StatusUnauthorized, "invalid_ticket")
+			}
+			return forward(a)
+		})},
+	{"a displaced socket is closed as if it were normal", "gateway.displaced",
+		closed(4409, websocket.StatusNormalClosure)},
 	{"a revoked socket is closed as if it were normal", revoking, closed(4401, websocket.StatusNormalClosure)},
 	{"a revoked socket is closed late", revoking, func(*broken) spoil {
 		return spoil{closing: func(_ *link, code websocket.StatusCode) websocket.StatusCode {
@@ -129,7 +134,8 @@ var gatewayFaults = []fault{
 			return kind == websocket.MessageText || proto.Unmarshal(data, &obscurapb.WebSocketFrame{}) == nil
 		}}
 	}},
-	{"a large frame has another code", "gateway.too-big", closed(websocket.StatusMessageTooBig, websocket.StatusPolicyViolation)},
+	{"a large frame has another code", "gateway.too-big",
+		closed(websocket.StatusMessageTooBig, websocket.StatusPolicyViolation)},
 	{"frames above 32 KiB are too big", "gateway.too-big", func(*broken) spoil {
 		return spoil{up: func(l *link, _ websocket.MessageType, data []byte) bool {
 			if len(data) > 32<<10 {

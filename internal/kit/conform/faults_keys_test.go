@@ -36,24 +36,30 @@ func uploaded(a *ask) (keys client.KeyUpload) {
 
 var uploadFaults = []fault{
 	{"keys of another type are taken", "keys.form", turned(uploading, http.StatusBadRequest, "invalid_key", okEmpty)},
-	{"signatures are not verified", "keys.signatures keys.signature-rule keys.all-or-nothing", turned(uploading, http.StatusBadRequest, "invalid_signature", okEmpty)},
-	{"the bits below the sign are not looked at", "keys.signature-rule", standing(uploading, func(a *ask, forward func(*ask) *reply) *reply {
-		return forward(a.with(changed(a.body, func(m map[string]any) {
-			if key, ok := m["signedPreKey"].(map[string]any); ok {
-				if signature, err := base64.StdEncoding.DecodeString(text(key, "signature")); err == nil && len(signature) == 64 {
-					signature[63] &^= 0x60
-					key["signature"] = base64.StdEncoding.EncodeToString(signature)
+	{"signatures are not verified", "keys.signatures keys.signature-rule keys.all-or-nothing",
+		turned(uploading, http.StatusBadRequest, "invalid_signature", okEmpty)},
+	{"the bits below the sign are not looked at", "keys.signature-rule",
+		standing(uploading, func(a *ask, forward func(*ask) *reply) *reply {
+			return forward(a.with(changed(a.body, func(m map[string]any) {
+				if key, ok := m["signedPreKey"].(map[string]any); ok {
+					if signature, err := base64.StdEncoding.DecodeString(text(key, "signature")); err == nil &&
+						len(signature) == 64 {
+						signature[63] &^= 0x60
+						key["signature"] = base64.StdEncoding.EncodeToString(signature)
+					}
 				}
+			})))
+		})},
+	{"signatures with the sign bit are refused", "keys.signature-rule",
+		standing("POST /v1/devices", func(a *ask, forward func(*ask) *reply) *reply {
+			if keys := uploaded(a); keys.SignedPreKey != nil && len(keys.SignedPreKey.Signature) == 64 &&
+				keys.SignedPreKey.Signature[63]&0x80 != 0 {
+				return madeError(http.StatusBadRequest, "invalid_signature")
 			}
-		})))
-	})},
-	{"signatures with the sign bit are refused", "keys.signature-rule", standing("POST /v1/devices", func(a *ask, forward func(*ask) *reply) *reply {
-		if keys := uploaded(a); keys.SignedPreKey != nil && len(keys.SignedPreKey.Signature) == 64 && keys.SignedPreKey.Signature[63]&0x80 != 0 {
-			return madeError(http.StatusBadRequest, "invalid_signature")
-		}
-		return forward(a)
-	})},
-	{"the good keys of a bad upload are kept", "keys.form keys.signatures keys.all-or-nothing keys.rotation keys.rotation-last-resort",
+			return forward(a)
+		})},
+	{"the good keys of a bad upload are kept",
+		"keys.form keys.signatures keys.all-or-nothing keys.rotation keys.rotation-last-resort",
 		standing(uploading, func(a *ask, forward func(*ask) *reply) *reply {
 			r := forward(a)
 			if r != nil && r.status == http.StatusBadRequest {
@@ -67,24 +73,27 @@ var uploadFaults = []fault{
 			}
 			return r
 		})},
-	{"an identity key comes without a registration id", "keys.registration-id", turned(uploading, http.StatusBadRequest, "registration_id_missing", okEmpty)},
-	{"of too many keys the first are kept", "keys.hundred", standing(uploading, func(a *ask, forward func(*ask) *reply) *reply {
-		return forward(a.with(changed(a.body, func(m map[string]any) {
-			for _, kind := range []string{"oneTimePreKeys", "kyberPreKeys"} {
-				if keys, ok := m[kind].([]any); ok && len(keys) > 100 {
-					m[kind] = keys[:100]
+	{"an identity key comes without a registration id", "keys.registration-id",
+		turned(uploading, http.StatusBadRequest, "registration_id_missing", okEmpty)},
+	{"of too many keys the first are kept", "keys.hundred",
+		standing(uploading, func(a *ask, forward func(*ask) *reply) *reply {
+			return forward(a.with(changed(a.body, func(m map[string]any) {
+				for _, kind := range []string{"oneTimePreKeys", "kyberPreKeys"} {
+					if keys, ok := m[kind].([]any); ok && len(keys) > 100 {
+						m[kind] = keys[:100]
+					}
 				}
-			}
-		})))
-	})},
-	{"the digest is of something else", "keys.inventory keys.takeover", answering("GET /v1/devices/keys", func(_ *ask, r *reply) *reply {
-		return r.change(func(m map[string]any) {
-			if digest, err := base64.StdEncoding.DecodeString(text(m, "digest")); err == nil && len(digest) > 0 {
-				digest[0] ^= 1
-				m["digest"] = base64.StdEncoding.EncodeToString(digest)
-			}
-		})
-	})},
+			})))
+		})},
+	{"the digest is of something else", "keys.inventory keys.takeover",
+		answering("GET /v1/devices/keys", func(_ *ask, r *reply) *reply {
+			return r.change(func(m map[string]any) {
+				if digest, err := base64.StdEncoding.DecodeString(text(m, "digest")); err == nil && len(digest) > 0 {
+					digest[0] ^= 1
+					m["digest"] = base64.StdEncoding.EncodeToString(digest)
+				}
+			})
+		})},
 	{"a key that is held already is a conflict", "keys.refill", func(*broken) spoil {
 		seen := newTable[bool]()
 		return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
@@ -98,8 +107,10 @@ var uploadFaults = []fault{
 			return forward(a)
 		}}
 	}},
-	{"other bytes under an id are taken", "keys.conflict keys.rotation keys.rotation-last-resort", turned(uploading, http.StatusConflict, "", okEmpty)},
-	{"a lower id is taken", "keys.rotation keys.rotation-last-resort", turned(uploading, http.StatusBadRequest, "key_id_not_higher", okEmpty)},
+	{"other bytes under an id are taken", "keys.conflict keys.rotation keys.rotation-last-resort",
+		turned(uploading, http.StatusConflict, "", okEmpty)},
+	{"a lower id is taken", "keys.rotation keys.rotation-last-resort",
+		turned(uploading, http.StatusBadRequest, "key_id_not_higher", okEmpty)},
 }
 
 var bundleFaults = []fault{
@@ -110,9 +121,10 @@ var bundleFaults = []fault{
 			p.SignedPreKey, _ = first.get(user)
 		})(b)
 	}},
-	{"a bundle has another registration id", "keys.bundle keys.takeover", bundling(func(_ string, p *client.PreKeyBundle) {
-		p.RegistrationID = p.RegistrationID%16383 + 1
-	})},
+	{"a bundle has another registration id", "keys.bundle keys.takeover",
+		bundling(func(_ string, p *client.PreKeyBundle) {
+			p.RegistrationID = p.RegistrationID%16383 + 1
+		})},
 	{"every tenth bundle is handed out twice", "keys.once", func(*broken) spoil {
 		var mu sync.Mutex
 		last, count := map[string]*reply{}, map[string]int{}
@@ -130,20 +142,22 @@ var bundleFaults = []fault{
 			return r
 		}}
 	}},
-	{"an EC key whose upload is repeated is handed out again", "keys.repeated", comingBack(func(keys *client.KeyUpload, b *client.PreKeyBundle, again func([]byte) bool) {
-		for i, k := range keys.OneTimePreKeys {
-			if again(k.PublicKey) {
-				b.OneTimePreKey = &keys.OneTimePreKeys[i]
+	{"an EC key whose upload is repeated is handed out again", "keys.repeated",
+		comingBack(func(keys *client.KeyUpload, b *client.PreKeyBundle, again func([]byte) bool) {
+			for i, k := range keys.OneTimePreKeys {
+				if again(k.PublicKey) {
+					b.OneTimePreKey = &keys.OneTimePreKeys[i]
+				}
 			}
-		}
-	})},
-	{"a Kyber key whose upload is repeated is handed out again", "keys.repeated", comingBack(func(keys *client.KeyUpload, b *client.PreKeyBundle, again func([]byte) bool) {
-		for i, k := range keys.KyberPreKeys {
-			if again(k.PublicKey) {
-				b.KyberPreKey = &keys.KyberPreKeys[i]
+		})},
+	{"a Kyber key whose upload is repeated is handed out again", "keys.repeated",
+		comingBack(func(keys *client.KeyUpload, b *client.PreKeyBundle, again func([]byte) bool) {
+			for i, k := range keys.KyberPreKeys {
+				if again(k.PublicKey) {
+					b.KyberPreKey = &keys.KyberPreKeys[i]
+				}
 			}
-		}
-	})},
+		})},
 	{"the highest id is handed out first", "keys.lowest-first", highestFirst},
 	{"the last EC key is handed out for ever", "keys.once keys.exhausted", func(b *broken) spoil {
 		last := newTable[*client.OneTimePreKey]()
@@ -162,13 +176,16 @@ var bundleFaults = []fault{
 			}
 		})(b)
 	}},
-	{"an unknown user has no devices", "keys.unknown-user accounts.delete devices.removed", turned("GET /v1/users/{id}", http.StatusNotFound, "", func() *reply {
-		return made(http.StatusOK, []any{})
-	})},
+	{"an unknown user has no devices", "keys.unknown-user accounts.delete devices.removed",
+		turned("GET /v1/users/{id}", http.StatusNotFound, "", func() *reply {
+			return made(http.StatusOK, []any{})
+		})},
 }
 
-// comingBack lets replace find keys in a device's last upload that were handed out before they came.
-func comingBack(replace func(keys *client.KeyUpload, b *client.PreKeyBundle, again func([]byte) bool)) func(*broken) spoil {
+// comingBack lets replace find keys in a device's last upload that were handed out before they
+// came.
+func comingBack(replace func(keys *client.KeyUpload, b *client.PreKeyBundle,
+	again func([]byte) bool)) func(*broken) spoil {
 	return func(b *broken) spoil {
 		type last struct {
 			keys  client.KeyUpload

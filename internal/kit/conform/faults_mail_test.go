@@ -55,44 +55,52 @@ var takeoverFaults = []fault{
 			return r
 		}}
 	}},
-	{"the mail of before a takeover has expired", "keys.takeover-mail accounting.gap-again", gaps(func(_ *link, g *obscurapb.Gap) bool {
-		if g.GetReason() == obscurapb.Gap_REASON_TAKEOVER {
-			g.Reason = obscurapb.Gap_REASON_EXPIRED
-		}
-		return true
-	})},
+	{"the mail of before a takeover has expired", "keys.takeover-mail accounting.gap-again",
+		gaps(func(_ *link, g *obscurapb.Gap) bool {
+			if g.GetReason() == obscurapb.Gap_REASON_TAKEOVER {
+				g.Reason = obscurapb.Gap_REASON_EXPIRED
+			}
+			return true
+		})},
 }
 
 var messageFaults = []fault{
-	{"the sender's number is not told", "messages.envelope", envelopes(func(_ *link, e *obscurapb.Envelope) { e.SenderDeviceNumber = 0 })},
-	{"a message that is too large has another code", "messages.failures", answering(sending, func(_ *ask, r *reply) *reply {
-		var response obscurapb.SendMessageResponse
-		if r.status != http.StatusOK || proto.Unmarshal(r.body, &response) != nil {
+	{"the sender's number is not told", "messages.envelope", envelopes(func(_ *link, e *obscurapb.Envelope) {
+		e.SenderDeviceNumber = 0
+	})},
+	{"a message that is too large has another code", "messages.failures",
+		answering(sending, func(_ *ask, r *reply) *reply {
+			var response obscurapb.SendMessageResponse
+			if r.status != http.StatusOK || proto.Unmarshal(r.body, &response) != nil {
+				return r
+			}
+			for _, f := range response.GetFailedSubmissions() {
+				if f.GetErrorCode() == obscurapb.ErrorCode_ERROR_CODE_MESSAGE_TOO_LARGE {
+					f.ErrorCode = obscurapb.ErrorCode_ERROR_CODE_MAILBOX_FULL
+				}
+			}
+			r.body, _ = proto.Marshal(&response)
 			return r
-		}
-		for _, f := range response.GetFailedSubmissions() {
-			if f.GetErrorCode() == obscurapb.ErrorCode_ERROR_CODE_MESSAGE_TOO_LARGE {
-				f.ErrorCode = obscurapb.ErrorCode_ERROR_CODE_MAILBOX_FULL
+		})},
+	{"long messages lose their end", "messages.largest", envelopes(func(_ *link, e *obscurapb.Envelope) {
+		e.Message = e.Message[:min(len(e.Message), 200_000)]
+	})},
+	{"of 101 submissions the first 100 are stored", "messages.too-many",
+		standing(sending, func(a *ask, forward func(*ask) *reply) *reply {
+			if batch := batchOf(a); len(batch) > maxSubmissions {
+				a = a.with(encode(batch[:maxSubmissions]...))
 			}
-		}
-		r.body, _ = proto.Marshal(&response)
-		return r
-	})},
-	{"long messages lose their end", "messages.largest", envelopes(func(_ *link, e *obscurapb.Envelope) { e.Message = e.Message[:min(len(e.Message), 200_000)] })},
-	{"of 101 submissions the first 100 are stored", "messages.too-many", standing(sending, func(a *ask, forward func(*ask) *reply) *reply {
-		if batch := batchOf(a); len(batch) > maxSubmissions {
-			a = a.with(encode(batch[:maxSubmissions]...))
-		}
-		return forward(a)
-	})},
-	{"a submission id counts once in a batch", "messages.shared-id", batches(func(batch []*obscurapb.Submission) (kept []*obscurapb.Submission) {
-		for _, m := range batch {
-			if len(kept) == 0 || !bytes.Equal(kept[len(kept)-1].GetSubmissionId(), m.GetSubmissionId()) {
-				kept = append(kept, m)
+			return forward(a)
+		})},
+	{"a submission id counts once in a batch", "messages.shared-id",
+		batches(func(batch []*obscurapb.Submission) (kept []*obscurapb.Submission) {
+			for _, m := range batch {
+				if len(kept) == 0 || !bytes.Equal(kept[len(kept)-1].GetSubmissionId(), m.GetSubmissionId()) {
+					kept = append(kept, m)
+				}
 			}
-		}
-		return kept
-	})},
+			return kept
+		})},
 }
 
 // rekeyed forgets idempotency keys: f says of which requests.
@@ -107,9 +115,12 @@ func rekeyed(f func(a *ask, key string) (forget bool)) func(*broken) spoil {
 }
 
 var idempotencyFaults = []fault{
-	{"idempotency keys are forgotten", "idempotency.repeated idempotency.concurrent idempotency.acknowledged idempotency.other-body",
+	{"idempotency keys are forgotten",
+		"idempotency.repeated idempotency.concurrent idempotency.acknowledged idempotency.other-body",
 		rekeyed(func(_ *ask, key string) bool { return len(key) == 36 })},
-	{"a batch without a key has none", "idempotency.derived", rekeyed(func(a *ask, key string) bool { return key == "" && len(batchOf(a)) > 0 })},
+	{"a batch without a key has none", "idempotency.derived", rekeyed(func(a *ask, key string) bool {
+		return key == "" && len(batchOf(a)) > 0
+	})},
 	{"a repeated batch gets an empty answer", "idempotency.repeated", func(*broken) spoil {
 		seen := newTable[bool]()
 		return standing(sending, func(a *ask, forward func(*ask) *reply) *reply {
@@ -162,11 +173,12 @@ var idempotencyFaults = []fault{
 		})
 		return s
 	}},
-	{"another body under a key is passed over", "idempotency.other-body", turned(sending, http.StatusConflict, "", func() *reply {
-		r := okEmpty()
-		r.header.Set("Content-Type", protobufMedia)
-		return r
-	})},
+	{"another body under a key is passed over", "idempotency.other-body",
+		turned(sending, http.StatusConflict, "", func() *reply {
+			r := okEmpty()
+			r.header.Set("Content-Type", protobufMedia)
+			return r
+		})},
 	{"keys are shared by all devices", "idempotency.other-device", func(*broken) spoil {
 		answers := newTable[*reply]()
 		owners := newTable[string]()

@@ -26,8 +26,9 @@ func live(*broken) spoil {
 }
 
 var sessionFaults = []fault{
-	{"access tokens that have ended go on working", "accounts.password-sessions accounts.delete accounts.clean-up tokens.log-out " +
-		"tokens.refresh-reuse devices.removed keys.takeover-sessions", live},
+	{"access tokens that have ended go on working",
+		"accounts.password-sessions accounts.delete accounts.clean-up tokens.log-out " +
+			"tokens.refresh-reuse devices.removed keys.takeover-sessions", live},
 	{"expiresAt is an hour late", "tokens.claims", answering("POST /v1/sessions", func(_ *ask, r *reply) *reply {
 		if r.status == http.StatusOK {
 			r.change(func(m map[string]any) { m["expiresAt"] = time.Now().Add(time.Hour).Unix() })
@@ -54,23 +55,30 @@ var sessionFaults = []fault{
 			return r
 		}}
 	}},
-	{"tickets are made for user-scoped tokens", "tokens.scopes", turned("POST /v1/gateway/ticket", http.StatusForbidden, "", func() *reply {
-		return made(http.StatusCreated, map[string]string{"ticket": "made-up"})
-	})},
+	{"tickets are made for user-scoped tokens", "tokens.scopes",
+		turned("POST /v1/gateway/ticket", http.StatusForbidden, "", func() *reply {
+			return made(http.StatusCreated, map[string]string{"ticket": "made-up"})
+		})},
 	{"a log-in does not look at deviceId", "tokens.log-in-device tokens.claims tokens.refresh keys.takeover-sessions",
 		standing("POST /v1/sessions", func(a *ask, forward func(*ask) *reply) *reply {
 			return forward(a.with(changed(a.body, func(m map[string]any) { delete(m, "deviceId") })))
 		})},
-	{"logging out does nothing", "tokens.log-out", standing("DELETE /v1/sessions", func(*ask, func(*ask) *reply) *reply { return okEmpty() })},
-	{"a refresh loses the device", "tokens.refresh", answering("POST /v1/sessions/refresh", func(_ *ask, r *reply) *reply {
-		return r.change(func(m map[string]any) { delete(m, "deviceId"); delete(m, "deviceNumber") })
+	{"logging out does nothing", "tokens.log-out",
+		standing("DELETE /v1/sessions", func(*ask, func(*ask) *reply) *reply { return okEmpty() })},
+	{"a refresh loses the device", "tokens.refresh",
+		answering("POST /v1/sessions/refresh", func(_ *ask, r *reply) *reply {
+			return r.change(func(m map[string]any) { delete(m, "deviceId"); delete(m, "deviceNumber") })
+		})},
+	{"a refresh token cannot be presented again", "tokens.refresh-grace", refreshing(func(age time.Duration) bool {
+		return age < 10*time.Second
 	})},
-	{"a refresh token cannot be presented again", "tokens.refresh-grace", refreshing(func(age time.Duration) bool { return age < 10*time.Second })},
-	{"a reused refresh token ends nothing", "tokens.refresh-reuse", refreshing(func(age time.Duration) bool { return age >= 10*time.Second })},
+	{"a reused refresh token ends nothing", "tokens.refresh-reuse", refreshing(func(age time.Duration) bool {
+		return age >= 10*time.Second
+	})},
 }
 
-// refreshing refuses refresh tokens that were presented before, without asking the relay, if they are of
-// the right age.
+// refreshing refuses refresh tokens that were presented before, without asking the relay, if they
+// are of the right age.
 func refreshing(refused func(age time.Duration) bool) func(*broken) spoil {
 	return func(*broken) spoil {
 		used := newTable[time.Time]()
@@ -92,9 +100,10 @@ func refreshing(refused func(age time.Duration) bool) func(*broken) spoil {
 }
 
 var deviceFaults = []fault{
-	{"one device says another number than the list", "devices.numbers", answering("GET /v1/devices/{id}", func(_ *ask, r *reply) *reply {
-		return r.change(func(m map[string]any) { m["deviceNumber"] = 127 })
-	})},
+	{"one device says another number than the list", "devices.numbers",
+		answering("GET /v1/devices/{id}", func(_ *ask, r *reply) *reply {
+			return r.change(func(m map[string]any) { m["deviceNumber"] = 127 })
+		})},
 	{"the number of a removed device is given out again", "devices.number-rests", func(*broken) spoil {
 		numbers, free := newTable[any](), newTable[any]()
 		return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
@@ -117,24 +126,26 @@ var deviceFaults = []fault{
 			return r
 		}}
 	}},
-	{"a new name is not kept", "devices.manage", standing("PUT /v1/devices/{id}", func(a *ask, forward func(*ask) *reply) *reply {
-		read := a.with(nil)
-		read.method = "GET"
-		read.header.Del("Content-Type")
-		r := forward(read)
-		if r != nil && r.status == http.StatusOK {
-			r.change(func(m map[string]any) { m["name"] = object(a.body)["name"] })
-		}
-		return r
-	})},
-	{"removing a device does nothing", "devices.manage devices.removed", standing("DELETE /v1/devices/{id}", func(a *ask, forward func(*ask) *reply) *reply {
-		read := a.with(nil)
-		read.method = "GET"
-		if r := forward(read); r == nil || r.status != http.StatusOK {
+	{"a new name is not kept", "devices.manage",
+		standing("PUT /v1/devices/{id}", func(a *ask, forward func(*ask) *reply) *reply {
+			read := a.with(nil)
+			read.method = "GET"
+			read.header.Del("Content-Type")
+			r := forward(read)
+			if r != nil && r.status == http.StatusOK {
+				r.change(func(m map[string]any) { m["name"] = object(a.body)["name"] })
+			}
 			return r
-		}
-		return okEmpty()
-	})},
+		})},
+	{"removing a device does nothing", "devices.manage devices.removed",
+		standing("DELETE /v1/devices/{id}", func(a *ask, forward func(*ask) *reply) *reply {
+			read := a.with(nil)
+			read.method = "GET"
+			if r := forward(read); r == nil || r.status != http.StatusOK {
+				return r
+			}
+			return okEmpty()
+		})},
 	{"anybody may read a device", "devices.foreign", func(*broken) spoil {
 		there := newTable[bool]()
 		return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
@@ -149,12 +160,14 @@ var deviceFaults = []fault{
 			case a.where == "DELETE /v1/devices/{id}" && r.status == http.StatusOK:
 				there.put(a.id, false)
 			case a.where == "GET /v1/devices/{id}" && r.status == http.StatusNotFound && known:
-				return made(http.StatusOK, map[string]any{"deviceId": a.id, "deviceNumber": 1, "name": nil, "createdAt": time.Now()})
+				return made(http.StatusOK, map[string]any{"deviceId": a.id, "deviceNumber": 1, "name": nil,
+					"createdAt": time.Now()})
 			}
 			return r
 		}}
 	}},
-	{"there is no limit of devices", "devices.limit", turned("POST /v1/devices", http.StatusForbidden, "device_limit", func() *reply {
-		return made(http.StatusCreated, pair())
-	})},
+	{"there is no limit of devices", "devices.limit", turned("POST /v1/devices", http.StatusForbidden, "device_limit",
+		func() *reply {
+			return made(http.StatusCreated, pair())
+		})},
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/limit"
 )
 
-// whole makes every fault meet every check: make test-conform. Else it meets those that must find it,
-// which takes a tenth of the time.
+// whole makes every fault meet every check: make test-conform. Else it meets those that must find
+// it, which takes a tenth of the time.
 var whole = flag.Bool("whole", false, "run all checks against each fault")
 
 // these picks faults, because -run picks too late.
@@ -29,12 +29,14 @@ var these = flag.String("faults", "", "break only what has this in its name")
 
 // faults lists everything that can be broken.
 func faults() []fault {
-	return slices.Concat(contractFaults, accountFaults, sessionFaults, deviceFaults, uploadFaults, bundleFaults, takeoverFaults,
-		messageFaults, idempotencyFaults, deliveryFaults, ackFaults, gatewayFaults, accountingFaults, limitFaults, blobFaults)
+	return slices.Concat(contractFaults, accountFaults, sessionFaults, deviceFaults, uploadFaults, bundleFaults,
+		takeoverFaults,
+		messageFaults, idempotencyFaults, deliveryFaults, ackFaults, gatewayFaults, accountingFaults, limitFaults,
+		blobFaults)
 }
 
-// asDeployed has the limits of a relay as it is started, but for those per address: all of a test comes
-// from one.
+// asDeployed has the limits of a relay as it is started, but for those per address: all of a test
+// comes from one.
 func asDeployed(t testing.TB) func(*app.Config) {
 	var started struct {
 		Serve struct{ app.Config } `cmd:""`
@@ -48,9 +50,11 @@ func asDeployed(t testing.TB) func(*app.Config) {
 	}
 	return func(c *app.Config) {
 		cfg := started.Serve.Config
-		cfg.Listen, cfg.ManagementListen, cfg.Database, cfg.BlobURL = c.Listen, c.ManagementListen, c.Database, c.BlobURL
+		cfg.Listen, cfg.ManagementListen, cfg.Database, cfg.BlobURL = c.Listen, c.ManagementListen, c.Database,
+			c.BlobURL
 		wide := limit.Rate{Events: 1_000_000, Per: time.Minute}
-		cfg.Limits = map[string]limit.Rate{"register": wide, "log-in": wide, "refresh": wide, "credentials": wide, "documents": wide}
+		cfg.Limits = map[string]limit.Rate{"register": wide, "log-in": wide, "refresh": wide, "credentials": wide,
+			"documents": wide}
 		*c = cfg
 	}
 }
@@ -58,7 +62,9 @@ func asDeployed(t testing.TB) func(*app.Config) {
 func TestEachFaultFailsItsChecksAndNoOthers(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, asDeployed(t))
-	all := slices.DeleteFunc(append(faults(), fault{name: "nothing is broken"}), func(f fault) bool { return !strings.Contains(f.name, *these) })
+	all := slices.DeleteFunc(append(faults(), fault{name: "nothing is broken"}), func(f fault) bool {
+		return !strings.Contains(f.name, *these)
+	})
 	// A run mostly waits, so more of them go beside each other than there are cores.
 	var g errgroup.Group
 	g.SetLimit(6)
@@ -210,7 +216,8 @@ func TestAnUnreachableRelayIsAnError(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for url, want := range map[string]string{"http://127.0.0.1:1": "no relay answers at this URL", "": "must look like",
-		"127.0.0.1:3000": "must look like", "http://user:secret@127.0.0.1:1": "must look like", "ftp://127.0.0.1": "must look like"} {
+		"127.0.0.1:3000": "must look like", "http://user:secret@127.0.0.1:1": "must look like",
+		"ftp://127.0.0.1": "must look like"} {
 		_, err := Run(ctx, Config{URL: url, Out: io.Discard})
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", url, err)

@@ -63,7 +63,8 @@ func (t *try) send(r request) *answer {
 	for {
 		ctx := t.ctx
 		if r.method != http.MethodGet {
-			ctx = context.WithoutCancel(ctx) // what is given up may happen all the same, behind the back of the cleaning up
+			// what is given up may happen all the same, behind the back of the cleaning up
+			ctx = context.WithoutCancel(ctx)
 		}
 		a, err := t.exchange(ctx, r)
 		t.must(err == nil, "%s: no answer: %v", asked(r), bare(err))
@@ -72,7 +73,8 @@ func (t *try) send(r request) *answer {
 		if !later || r.raw {
 			return a
 		}
-		t.must(time.Now().Add(pause).Before(deadline), "%s is still answered %d, after %v of waiting as told", a.asked, a.status, putOff)
+		t.must(time.Now().Add(pause).Before(deadline), "%s is still answered %d, after %v of waiting as told", a.asked,
+			a.status, putOff)
 		t.wait(pause)
 	}
 }

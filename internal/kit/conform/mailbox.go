@@ -58,8 +58,8 @@ func (t *try) pending(d *device) backlog {
 	return b
 }
 
-// settles waits until the mailbox of a device holds as many envelopes as it should. An acknowledgement
-// has no answer, so the only way is to look again.
+// settles waits until the mailbox of a device holds as many envelopes as it should. An
+// acknowledgement has no answer, so the only way is to look again.
 func (t *try) settles(d *device, n int, what string) (b backlog) {
 	pause := 50 * time.Millisecond
 	for range 7 { // six seconds, and few tickets

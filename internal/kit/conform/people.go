@@ -58,7 +58,8 @@ func (t *try) user() *user {
 	u := &user{name: "conform_" + randomHex(10)}
 	t.nextPassword(u)
 	t.remember(u) // before the request: its answer may be lost
-	a := t.call("POST", "/v1/users", "", client.Credentials{Username: u.name, Password: u.password()}).want(http.StatusCreated, "(register)")
+	a := t.call("POST", "/v1/users", "",
+		client.Credentials{Username: u.name, Password: u.password()}).want(http.StatusCreated, "(register)")
 	auth := into[client.AuthResponse](a)
 	u.token, u.refresh = auth.Token, auth.RefreshToken
 	u.id = t.claims(auth.Token).Sub
@@ -85,12 +86,13 @@ func (t *try) deviceWith(u *user, identity *prekeytest.Identity, upload client.N
 	a := t.call("POST", "/v1/devices", u.token, upload).want(http.StatusCreated, "(register a device)")
 	auth := into[client.AuthResponse](a)
 	t.must(auth.DeviceID != nil && auth.DeviceNumber != nil, "%s: the answer names no device", a.asked)
-	return &device{user: u, id: *auth.DeviceID, number: *auth.DeviceNumber, token: auth.Token, refresh: auth.RefreshToken,
+	return &device{user: u, id: *auth.DeviceID, number: *auth.DeviceNumber, token: auth.Token,
+		refresh:  auth.RefreshToken,
 		identity: identity, keys: upload}
 }
 
-// device registers a device for this try alone, on an account that other tries share: passwords cost
-// time, and registrations are limited. The devices of one try belong to different users.
+// device registers a device for this try alone, on an account that other tries share: passwords
+// cost time, and registrations are limited. The devices of one try belong to different users.
 func (t *try) device() *device { return t.deviceOf(t.owner(), 1, 0) }
 
 // owner returns a shared user with room for a device, none that this try has used.

@@ -105,14 +105,18 @@ func newKit(cfg Config) (*kit, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" {
 		return nil, errors.New("the URL of the relay must look like http://127.0.0.1:3000")
 	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSHandshakeTimeout: patience,
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+		TLSHandshakeTimeout: patience,
 		MaxIdleConnsPerHost: 64, DisableCompression: true}
 	answers, err := newValidator(transport, strings.TrimRight(u.Path, "/"))
 	if err != nil {
 		return nil, err
 	}
-	return &kit{base: strings.TrimRight(cfg.URL, "/"), answers: answers, rooms: map[*user]int{}, progress: newTicker(cfg.Progress),
-		http: &http.Client{Transport: answers, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
+	return &kit{base: strings.TrimRight(cfg.URL, "/"), answers: answers, rooms: map[*user]int{},
+		progress: newTicker(cfg.Progress),
+		http: &http.Client{Transport: answers, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}}}, nil
 }
 
 // reach finds out whether there is anything at the URL, before every check says that there is not.
@@ -161,7 +165,8 @@ func slow(c check) int {
 	return 0
 }
 
-// conclude deletes what the run has made, also when it was interrupted, and judges the run as a whole.
+// conclude deletes what the run has made, also when it was interrupted, and judges the run as a
+// whole.
 func (k *kit) conclude(ctx context.Context, selected []check, r *Results) {
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaving)

@@ -34,8 +34,8 @@ func usersOf(t *testing.T, relay *relaytest.Relay) (n int) {
 	return n
 }
 
-// interrupting interrupts the run at the nth request of an operation. The relay goes on with it, and its
-// answer is lost.
+// interrupting interrupts the run at the nth request of an operation. The relay goes on with it,
+// and its answer is lost.
 func interrupting(where string, nth int32) func(cancel func()) func(*broken) spoil {
 	return func(cancel func()) func(*broken) spoil {
 		return func(*broken) spoil {
@@ -62,12 +62,18 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}{
 		"after a success": {[]string{"errors", "devices"}, nil, ""},
 		"after failures": {[]string{"accounts", "tokens.scopes"}, func(func()) func(*broken) spoil {
-			return turned("PUT /v1/account/password", http.StatusOK, "", func() *reply { return madeError(http.StatusInternalServerError, "internal") })
+			return turned("PUT /v1/account/password", http.StatusOK, "", func() *reply {
+				return madeError(http.StatusInternalServerError, "internal")
+			})
 		}, "checks failed"},
-		"when a registration is interrupted":       {[]string{"accounts", "keys"}, interrupting("POST /v1/users", 5), "interrupted"},
-		"when a change of password is interrupted": {[]string{"accounts"}, interrupting("PUT /v1/account/password", 2), "interrupted"},
-		"when a deletion is interrupted":           {[]string{"accounts"}, interrupting("DELETE /v1/account", 1), "interrupted"},
-		"when nothing much is interrupted":         {[]string{"accounts", "devices"}, interrupting("POST /v1/devices", 3), "interrupted"},
+		"when a registration is interrupted": {[]string{"accounts", "keys"}, interrupting("POST /v1/users", 5),
+			"interrupted"},
+		"when a change of password is interrupted": {[]string{"accounts"}, interrupting("PUT /v1/account/password", 2),
+			"interrupted"},
+		"when a deletion is interrupted": {[]string{"accounts"}, interrupting("DELETE /v1/account", 1),
+			"interrupted"},
+		"when nothing much is interrupted": {[]string{"accounts", "devices"},
+			interrupting("POST /v1/devices", 3), "interrupted"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -79,7 +85,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				url = breakIt(t, relay.API, fault{make: c.spoil(cancel)})
 			}
 			results, err := Run(ctx, Config{URL: url, Only: c.only, Out: io.Discard})
-			if results == nil || (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			if results == nil || (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(),
+				c.want) {
 				t.Fatalf("%+v, %v", results, err)
 			}
 			if n := usersOf(t, relay); n != 0 {
@@ -94,8 +101,12 @@ func TestTheResultsAsJSON(t *testing.T) {
 	relay := relaytest.Start(t)
 	var out bytes.Buffer
 	less := breakIt(t, relay.API, fault{make: withoutBlobs})
-	url := breakIt(t, less, fault{make: turned("DELETE /v1/users", http.StatusMethodNotAllowed, "", func() *reply { return madeError(http.StatusNotFound, "not_found") })})
-	_, err := Run(t.Context(), Config{URL: url + "/", Only: []string{"errors.method", "errors.request-id", "blobs.push-token"}, JSON: "-", Out: &out})
+	url := breakIt(t, less, fault{make: turned("DELETE /v1/users", http.StatusMethodNotAllowed, "", func() *reply {
+		return madeError(http.StatusNotFound, "not_found")
+	})})
+	_, err := Run(t.Context(),
+		Config{URL: url + "/", Only: []string{"errors.method", "errors.request-id", "blobs.push-token"}, JSON: "-",
+			Out: &out})
 	if err == nil || err.Error() != "1 of 4 checks failed" {
 		t.Error(err)
 	}
@@ -112,7 +123,8 @@ func TestTheResultsAsJSON(t *testing.T) {
 			t.Errorf("%+v", o)
 		}
 	}
-	if !slices.Equal(names, []string{"contract.answers: pass", "errors.request-id: pass", "errors.method: fail", "accounts.clean-up: pass", "blobs.push-token: not offered"}) {
+	if !slices.Equal(names, []string{"contract.answers: pass", "errors.request-id: pass", "errors.method: fail",
+		"accounts.clean-up: pass", "blobs.push-token: not offered"}) {
 		t.Errorf("%v", names)
 	}
 	if got.Passed != 3 || got.Failed != 1 || got.NotOffered != 1 || got.URL != url || got.Seconds <= 0 {
@@ -130,7 +142,8 @@ func TestARelayMayLiveBelowAPath(t *testing.T) {
 	}{{fault{}, 0}, {plain, 1}} {
 		b := newBroken(t, relay.API, c.fault)
 		server := httptest.NewServer(http.StripPrefix("/relay", b))
-		results, err := Run(t.Context(), Config{URL: server.URL + "/relay/", Only: []string{"contract", "gateway.ticket"}, Out: io.Discard})
+		results, err := Run(t.Context(),
+			Config{URL: server.URL + "/relay/", Only: []string{"contract", "gateway.ticket"}, Out: io.Discard})
 		server.Close()
 		if results == nil || results.Failed != c.failed || results.Passed != 4-c.failed {
 			t.Errorf("%+v, %v", results, err)
@@ -147,7 +160,8 @@ func TestTheList(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range checks() {
 		topic, what, _ := strings.Cut(c.name, ".")
-		if seen[c.name] || topic == "" || what == "" || strings.ToLower(c.name) != c.name || !strings.HasSuffix(c.says, ".") {
+		if seen[c.name] || topic == "" || what == "" || strings.ToLower(c.name) != c.name ||
+			!strings.HasSuffix(c.says, ".") {
 			t.Errorf("%s: %q", c.name, c.says)
 		}
 		if seen[c.name] = true; !strings.Contains(out.String(), c.name) {
@@ -168,7 +182,8 @@ func TestTheList(t *testing.T) {
 
 func TestHowLongToWait(t *testing.T) {
 	t.Parallel()
-	for retry, want := range map[string]time.Duration{"7": 7 * time.Second, "": time.Second, "0": time.Second, "-5": time.Second,
+	for retry, want := range map[string]time.Duration{"7": 7 * time.Second, "": time.Second, "0": time.Second,
+		"-5":   time.Second,
 		"soon": time.Second, "9223372036854775807": 24 * time.Hour} {
 		a := answer{status: http.StatusTooManyRequests, header: http.Header{"Retry-After": {retry}}}
 		if got, later := a.putOff(); got != want || !later {

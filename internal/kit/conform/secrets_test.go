@@ -28,7 +28,8 @@ func TestNoSecretIsShown(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, m := range []map[string]any{object(a.body), object(r.body)} {
-				for _, name := range []string{"password", "currentPassword", "newPassword", "token", "refreshToken", "ticket"} {
+				for _, name := range []string{"password", "currentPassword", "newPassword", "token", "refreshToken",
+					"ticket"} {
 					if s := text(m, name); len(s) > 20 {
 						secrets[s] = true
 					}
@@ -45,7 +46,9 @@ func TestNoSecretIsShown(t *testing.T) {
 	}
 	var table bytes.Buffer
 	file := filepath.Join(t.TempDir(), "results.json")
-	results, err := Run(t.Context(), Config{URL: breakIt(t, relay.API, fault{make: gossip}), Only: []string{"accounts", "tokens.refresh"}, Out: &table, JSON: file})
+	results, err := Run(t.Context(),
+		Config{URL: breakIt(t, relay.API, fault{make: gossip}), Only: []string{"accounts", "tokens.refresh"},
+			Out: &table, JSON: file})
 	if err == nil || results.Failed < 4 {
 		t.Fatalf("%+v, %v", results, err)
 	}

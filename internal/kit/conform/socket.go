@@ -13,8 +13,8 @@ import (
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 )
 
-// A socket is an open gateway. One goroutine reads it until it ends, so that the relay never waits for
-// a check; drop waits for that goroutine.
+// A socket is an open gateway. One goroutine reads it until it ends, so that the relay never waits
+// for a check; drop waits for that goroutine.
 type socket struct {
 	t      *try
 	conn   *websocket.Conn
@@ -122,7 +122,8 @@ func (s *socket) closes(code int, when string) {
 	defer timer.Stop()
 	select {
 	case <-s.done:
-		s.t.must(int(websocket.CloseStatus(s.err)) == code, "%s: the socket ended with %s, want %d", when, s.end(), code)
+		s.t.must(int(websocket.CloseStatus(s.err)) == code, "%s: the socket ended with %s, want %d", when, s.end(),
+			code)
 	case <-timer.C:
 		s.t.fail("%s: the socket is still open after %v, want it closed with %d", when, soon, code)
 	}
@@ -137,7 +138,8 @@ func (s *socket) write(kind websocket.MessageType, data []byte) error {
 
 // ackFrame is an acknowledgement.
 func ackFrame(ids ...[]byte) []byte {
-	data, err := proto.Marshal(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{MessageIds: ids}}})
+	data, err := proto.Marshal(&obscurapb.WebSocketFrame{
+		Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{MessageIds: ids}}})
 	if err != nil {
 		panic(err) // bytes always encode
 	}

@@ -12,7 +12,8 @@ const (
 	checkTimeout = 90 * time.Second
 	// patience bounds the wait for one answer or frame.
 	patience = 10 * time.Second
-	// soon is for what the contract says happens within a second: one for the relay, one for the way.
+	// soon is for what the contract says happens within a second: one for the relay, one for the
+	// way.
 	soon = 2 * time.Second
 )
 

@@ -13,8 +13,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 )
 
-// newIdentity makes an identity whose signatures carry this sign bit. All but one check take the same
-// one, so that a relay that misreads the bit fails that check, and not any by chance.
+// newIdentity makes an identity whose signatures carry this sign bit. All but one check take the
+// same one, so that a relay that misreads the bit fails that check, and not any by chance.
 func newIdentity(sign bool) *prekeytest.Identity {
 	for {
 		id := prekeytest.NewIdentity()
@@ -24,8 +24,8 @@ func newIdentity(sign bool) *prekeytest.Identity {
 	}
 }
 
-// newUpload makes the keys of a new device: one-time keys from id 1 on, the signed key 10 and, if there
-// are Kyber keys, the last-resort key 1000.
+// newUpload makes the keys of a new device: one-time keys from id 1 on, the signed key 10 and, if
+// there are Kyber keys, the last-resort key 1000.
 func newUpload(id *prekeytest.Identity, ec, kyber int) client.NewDevice {
 	upload := client.NewDevice{IdentityKey: id.Public, RegistrationID: int32(prekeytest.NewRegistrationID()),
 		SignedPreKey: signed(id, 10), OneTimePreKeys: ecKeys(1, ec), KyberPreKeys: kyberKeys(id, 1, kyber)}
@@ -88,7 +88,8 @@ func (t *try) unchanged(d *device, what string, do func()) {
 
 // bundles fetches a user's bundles.
 func (t *try) bundles(caller *device, target uuid.UUID) []client.PreKeyBundle {
-	return into[[]client.PreKeyBundle](t.call("GET", "/v1/users/"+target.String(), caller.token, nil).want(http.StatusOK, "(bundles)"))
+	return into[[]client.PreKeyBundle](t.call("GET", "/v1/users/"+target.String(), caller.token,
+		nil).want(http.StatusOK, "(bundles)"))
 }
 
 // bundle fetches the bundle of a user with one device.
@@ -99,7 +100,8 @@ func (t *try) bundle(caller *device, target uuid.UUID) client.PreKeyBundle {
 }
 
 // digest is KeyInventory.digest as the contract describes it.
-func digest(identity []byte, signed client.SignedPreKey, last *client.KyberPreKey, ec []client.OneTimePreKey, kyber []client.KyberPreKey) []byte {
+func digest(identity []byte, signed client.SignedPreKey, last *client.KyberPreKey, ec []client.OneTimePreKey,
+	kyber []client.KyberPreKey) []byte {
 	h := sha256.New()
 	add := func(id int32, key []byte) {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(id)))
@@ -110,10 +112,14 @@ func digest(identity []byte, signed client.SignedPreKey, last *client.KyberPreKe
 	if last != nil {
 		add(last.KeyID, last.PublicKey)
 	}
-	for _, k := range slices.SortedFunc(slices.Values(ec), func(a, b client.OneTimePreKey) int { return int(a.KeyID - b.KeyID) }) {
+	for _, k := range slices.SortedFunc(slices.Values(ec), func(a, b client.OneTimePreKey) int {
+		return int(a.KeyID - b.KeyID)
+	}) {
 		add(k.KeyID, k.PublicKey)
 	}
-	for _, k := range slices.SortedFunc(slices.Values(kyber), func(a, b client.KyberPreKey) int { return int(a.KeyID - b.KeyID) }) {
+	for _, k := range slices.SortedFunc(slices.Values(kyber), func(a, b client.KyberPreKey) int {
+		return int(a.KeyID - b.KeyID)
+	}) {
 		add(k.KeyID, k.PublicKey)
 	}
 	return h.Sum(nil)

@@ -1,8 +1,9 @@
-// Package contract holds what a relay answers against openapi.yaml and obscura.proto. It is for tests and tools, whoever
-// they talk to; the relay itself does not use it.
+// Package contract holds what a relay answers against openapi.yaml and obscura.proto. It is for
+// tests and tools, whoever they talk to; the relay itself does not use it.
 //
-// Invariant: what the contract does not declare is wrong: a status, a header, a media type, a member of a body, a field of a
-// message. It reports what it finds, in sentences, and never fails by itself.
+// Invariant: what the contract does not declare is wrong: a status, a header, a media type, a
+// member of a body, a field of a message. It reports what it finds, in sentences, and never fails
+// by itself.
 package contract
 
 import (
@@ -29,9 +30,11 @@ const (
 )
 
 // unread are the answers to a request that was not read to its end, whatever it was for.
-var unread = []int{http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusRequestHeaderFieldsTooLarge}
+var unread = []int{http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
+	http.StatusRequestHeaderFieldsTooLarge}
 
-// Check returns what is wrong with an answer: its status, headers or body. The request is nil when the relay could not read it.
+// Check returns what is wrong with an answer: its status, headers or body. The request is nil when
+// the relay could not read it.
 func Check(request *http.Request, response *http.Response, body []byte) []string {
 	a := answer{request: request, status: response.StatusCode, header: response.Header, body: body}
 	if uuid.Validate(a.header.Get("X-Request-Id")) != nil {
@@ -64,7 +67,8 @@ func Check(request *http.Request, response *http.Response, body []byte) []string
 		return a.found
 	}
 	a.checkHeaders(declared.Value.Headers)
-	a.checkBody(declared.Value, &openapi3filter.RequestValidationInput{Request: plain, PathParams: params, Route: route})
+	a.checkBody(declared.Value, &openapi3filter.RequestValidationInput{Request: plain, PathParams: params,
+		Route: route})
 	return a.found
 }
 
@@ -99,8 +103,9 @@ func (a *answer) checkError() {
 	}
 }
 
-// find looks for the operation of a request, more exactly than the router, which takes a path with a slash
-// at its end for the one without, and a literal path without the method for one with parameters.
+// find looks for the operation of a request, more exactly than the router, which takes a path with
+// a slash at its end for the one without, and a literal path without the method for one with
+// parameters.
 func find(router routers.Router, request *http.Request) (*routers.Route, map[string]string, error) {
 	if path := request.URL.Path; path != "/" && strings.HasSuffix(path, "/") {
 		return nil, nil, routers.ErrPathNotFound
@@ -115,12 +120,15 @@ func find(router routers.Router, request *http.Request) (*routers.Route, map[str
 // checkUnknown checks the answer where the contract has no operation.
 func (a *answer) checkUnknown(router routers.Router) {
 	due := http.StatusNotFound
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
-		if _, _, err := find(router, &http.Request{Method: method, URL: &url.URL{Path: a.request.URL.Path}}); err == nil {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete} {
+		if _, _, err := find(router,
+			&http.Request{Method: method, URL: &url.URL{Path: a.request.URL.Path}}); err == nil {
 			due = http.StatusMethodNotAllowed
 		}
 	}
-	preflight := a.request.Method == http.MethodOptions && a.status == http.StatusNoContent && a.request.Header.Get("Origin") != ""
+	preflight := a.request.Method == http.MethodOptions && a.status == http.StatusNoContent &&
+		a.request.Header.Get("Origin") != ""
 	if a.status != due && !preflight && !slices.Contains(unread, a.status) {
 		a.wrong("the contract does not name it, so %d is due", due)
 	}

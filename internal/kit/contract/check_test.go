@@ -91,38 +91,48 @@ func TestWhatTheContractDoesNotSayIsFound(t *testing.T) {
 		sample sample
 		want   string
 	}{
-		"no request id":         {sample{body: device, header: map[string]string{"X-Request-Id": ""}}, "x-request-id"},
-		"a bad request id":      {sample{body: device, header: map[string]string{"X-Request-Id": "7"}}, "x-request-id"},
-		"another status":        {sample{body: device, status: 202}, "undeclared status"},
-		"a server's failure":    {sample{body: failure, status: 502}, "undeclared status"},
-		"another header":        {sample{body: device, header: map[string]string{"Server": "x"}}, "undeclared header Server"},
-		"a browser's header":    {sample{body: device, header: map[string]string{"Access-Control-Allow-Origin": "*"}}, "undeclared header"},
-		"a header out of place": {sample{body: device, header: map[string]string{"Retry-After": "1"}}, "undeclared header Retry-After"},
-		"another media type":    {sample{body: device, media: "text/plain"}, "undeclared Content-Type"},
-		"a member more":         {sample{body: strings.Replace(device, "{", `{"x":1,`, 1)}, `"x"`},
-		"a member less":         {sample{body: strings.Replace(device, `"name":null,`, "", 1)}, "name"},
-		"a wrong type":          {sample{body: strings.Replace(device, `null`, "7", 1)}, "name"},
-		"no UUID":               {sample{body: strings.Replace(device, id, "x", 1)}, "deviceId"},
-		"out of range":          {sample{body: strings.Replace(device, ":1,", ":128,", 1)}, "deviceNumber"},
-		"no JSON":               {sample{body: "{"}, "failed to decode"},
-		"a member more, deeper": {sample{path: "/v1/devices", body: `{"devices":[` + strings.Replace(device, "{", `{"x":1,`, 1) + `]}`}, `"x"`},
+		"no request id":      {sample{body: device, header: map[string]string{"X-Request-Id": ""}}, "x-request-id"},
+		"a bad request id":   {sample{body: device, header: map[string]string{"X-Request-Id": "7"}}, "x-request-id"},
+		"another status":     {sample{body: device, status: 202}, "undeclared status"},
+		"a server's failure": {sample{body: failure, status: 502}, "undeclared status"},
+		"another header": {sample{body: device, header: map[string]string{"Server": "x"}},
+			"undeclared header Server"},
+		"a browser's header": {sample{body: device, header: map[string]string{"Access-Control-Allow-Origin": "*"}},
+			"undeclared header"},
+		"a header out of place": {sample{body: device, header: map[string]string{"Retry-After": "1"}},
+			"undeclared header Retry-After"},
+		"another media type": {sample{body: device, media: "text/plain"}, "undeclared Content-Type"},
+		"a member more":      {sample{body: strings.Replace(device, "{", `{"x":1,`, 1)}, `"x"`},
+		"a member less":      {sample{body: strings.Replace(device, `"name":null,`, "", 1)}, "name"},
+		"a wrong type":       {sample{body: strings.Replace(device, `null`, "7", 1)}, "name"},
+		"no UUID":            {sample{body: strings.Replace(device, id, "x", 1)}, "deviceId"},
+		"out of range":       {sample{body: strings.Replace(device, ":1,", ":128,", 1)}, "deviceNumber"},
+		"no JSON":            {sample{body: "{"}, "failed to decode"},
+		"a member more, deeper": {sample{path: "/v1/devices",
+			body: `{"devices":[` + strings.Replace(device, "{", `{"x":1,`, 1) + `]}`}, `"x"`},
 		"a body for nothing":    {sample{method: "DELETE", body: "{}"}, "a body where none"},
 		"an error of text":      {sample{body: "not found", status: 404, media: "text/plain"}, "Content-Type"},
 		"an error without code": {sample{body: `{"error":"It failed."}`, status: 404}, "not an error body"},
-		"an error that tells":   {sample{body: strings.Replace(failure, "{", `{"stack":"x",`, 1), status: 404}, "not an error body"},
-		"a strange code":        {sample{body: `{"error":"It failed.","code":"It failed"}`, status: 404}, "code"},
-		"overload for ever":     {sample{body: failure, status: 503}, "Retry-After"},
-		"overload for 0":        {sample{body: failure, status: 503, header: map[string]string{"Retry-After": "0"}}, "Retry-After"},
-		"401 without scheme":    {sample{body: failure, status: 401}, "Www-Authenticate"},
-		"405 without methods":   {sample{method: "PATCH", body: failure, status: 405}, "Allow"},
-		"426 without protocol":  {sample{path: "/v1/gateway", body: failure, status: 426}, "Upgrade"},
-		"404 for a method":      {sample{method: "PATCH", body: failure, status: 404}, "405 is due"},
-		"405 for a path":        {sample{path: "/v2", body: failure, status: 405, header: map[string]string{"Allow": "GET"}}, "404 is due"},
-		"200 for a path":        {sample{path: "/v2", body: device}, "404 is due"},
-		"200 for garbage":       {sample{unread: true, body: device}, "no answer to what cannot be read"},
-		"no protobuf":           {sample{method: "POST", path: "/v1/messages", media: "application/x-protobuf", body: "\xff"}, "not a SendMessageResponse"},
-		"a field more":          {sample{method: "POST", path: "/v1/messages", media: "application/x-protobuf", body: extra}, "not a SendMessageResponse"},
-		"a field more, deeper":  {sample{method: "POST", path: "/v1/messages", media: "application/x-protobuf", body: deeper}, "not a SendMessageResponse"},
+		"an error that tells": {sample{body: strings.Replace(failure, "{", `{"stack":"x",`, 1), status: 404},
+			"not an error body"},
+		"a strange code":    {sample{body: `{"error":"It failed.","code":"It failed"}`, status: 404}, "code"},
+		"overload for ever": {sample{body: failure, status: 503}, "Retry-After"},
+		"overload for 0": {sample{body: failure, status: 503, header: map[string]string{"Retry-After": "0"}},
+			"Retry-After"},
+		"401 without scheme":   {sample{body: failure, status: 401}, "Www-Authenticate"},
+		"405 without methods":  {sample{method: "PATCH", body: failure, status: 405}, "Allow"},
+		"426 without protocol": {sample{path: "/v1/gateway", body: failure, status: 426}, "Upgrade"},
+		"404 for a method":     {sample{method: "PATCH", body: failure, status: 404}, "405 is due"},
+		"405 for a path": {sample{path: "/v2", body: failure, status: 405,
+			header: map[string]string{"Allow": "GET"}}, "404 is due"},
+		"200 for a path":  {sample{path: "/v2", body: device}, "404 is due"},
+		"200 for garbage": {sample{unread: true, body: device}, "no answer to what cannot be read"},
+		"no protobuf": {sample{method: "POST", path: "/v1/messages", media: "application/x-protobuf",
+			body: "\xff"}, "not a SendMessageResponse"},
+		"a field more": {sample{method: "POST", path: "/v1/messages", media: "application/x-protobuf",
+			body: extra}, "not a SendMessageResponse"},
+		"a field more, deeper": {sample{method: "POST", path: "/v1/messages", media: "application/x-protobuf",
+			body: deeper}, "not a SendMessageResponse"},
 	} {
 		if found := strings.Join(c.sample.check(), "\n"); !strings.Contains(found, c.want) {
 			t.Errorf("%s: found %q, want %s", name, found, c.want)
@@ -142,9 +152,11 @@ func TestAFrontPassesOnAndReports(t *testing.T) {
 		t.Fatal(err)
 	}
 	var reported []string
-	front := httptest.NewServer(contract.Front(api, &contract.Transport{Next: relay.Client().Transport, Report: func(s string) { reported = append(reported, s) }}))
+	front := httptest.NewServer(contract.Front(api,
+		&contract.Transport{Next: relay.Client().Transport, Report: func(s string) { reported = append(reported, s) }}))
 	defer front.Close()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, front.URL+"/v1/gateway?ticket=x", http.NoBody)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, front.URL+"/v1/gateway?ticket=x",
+		http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// Headers that the contract does not declare, since HTTP itself, or a browser's protocol, says when they are there.
+// Headers that the contract does not declare, since HTTP itself, or a browser's protocol, says when
+// they are there.
 var (
 	anyTime  = []string{"X-Request-Id", "Date", "Content-Type", "Content-Length", "Connection", "Vary"}
 	ofStatus = map[string][]int{

@@ -34,8 +34,8 @@ var closed = sync.OnceValues(func() (routers.Router, error) {
 	return legacy.NewRouter(spec)
 })
 
-// closeSchema forbids in a schema, and in those inside it, what they do not name. A schema that is composed of others is as closed
-// as they are.
+// closeSchema forbids in a schema, and in those inside it, what they do not name. A schema that is
+// composed of others is as closed as they are.
 func closeSchema(s *openapi3.Schema) {
 	if s.Type.Is("object") && len(s.AllOf) == 0 {
 		if s.AdditionalProperties.Has != nil || s.AdditionalProperties.Schema != nil {

@@ -54,7 +54,8 @@ func (a Ask) Through(t testing.TB, url string, client *http.Client) Reply {
 		request.Header[name] = []string{value}
 	}
 	response, err := client.Do(request) //nolint:bodyclose // ReadReply closes it
-	if err != nil {                     // not Fatal: many ask from goroutines of their own, and somebody waits for their reply
+	// not Fatal: many ask from goroutines of their own, and somebody waits for their reply
+	if err != nil {
 		t.Errorf("%s %s: %v", a.Method, a.Path, err)
 		return Reply{}
 	}

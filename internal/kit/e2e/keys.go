@@ -103,5 +103,6 @@ func PlainDevice(t testing.TB, user *relaytest.User, n int) *relaytest.Device {
 func TakeoverBy(identity *prekeytest.Identity) client.KeyUpload {
 	registration, signed := int32(99), relaytest.Signed(identity.SignedPreKey(0))
 	return client.KeyUpload{IdentityKey: &identity.Public, RegistrationID: &registration, SignedPreKey: &signed,
-		OneTimePreKeys: relaytest.OneTime(prekeytest.PreKeys(2, 2)), KyberPreKeys: relaytest.Kybers(identity.KyberPreKeys(3, 1))}
+		OneTimePreKeys: relaytest.OneTime(prekeytest.PreKeys(2, 2)),
+		KyberPreKeys:   relaytest.Kybers(identity.KyberPreKeys(3, 1))}
 }

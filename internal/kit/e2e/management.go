@@ -31,7 +31,8 @@ func Meter(t testing.TB, relay *relaytest.Relay, name string) float64 {
 func Manage(t testing.TB, relay *relaytest.Relay, path string) (int, string) {
 	t.Helper()
 	transport := &http.Transport{DisableKeepAlives: true}
-	got := Ask{Method: "GET", Path: path}.Through(t, relay.Management, &http.Client{Transport: transport, Timeout: relaytest.Patience})
+	got := Ask{Method: "GET", Path: path}.Through(t, relay.Management,
+		&http.Client{Transport: transport, Timeout: relaytest.Patience})
 	return got.Status, string(got.Body)
 }
 

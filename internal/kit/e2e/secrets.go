@@ -19,7 +19,8 @@ func (s Secrets) Text(what string, values ...string) { s[what] = append(s[what],
 
 // Raw adds bytes in every form in which they might be written.
 func (s Secrets) Raw(what string, b []byte) {
-	s.Text(what, base64.StdEncoding.EncodeToString(b), base64.RawURLEncoding.EncodeToString(b), hex.EncodeToString(b), string(b))
+	s.Text(what, base64.StdEncoding.EncodeToString(b), base64.RawURLEncoding.EncodeToString(b), hex.EncodeToString(b),
+		string(b))
 }
 
 // ID adds an id, as bytes and as text.

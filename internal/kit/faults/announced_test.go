@@ -19,9 +19,10 @@ import (
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 )
 
-// TestAnnouncedBodiesTakeLittleMemoryAndTime keeps five thousand connections open that announce a body, and
-// sends fifty messages a second meanwhile. The bound of memory holds every time. That of time may be missed
-// when something else keeps the machine's processors or its disk: it must hold in one try of three.
+// TestAnnouncedBodiesTakeLittleMemoryAndTime keeps five thousand connections open that announce a
+// body, and sends fifty messages a second meanwhile. The bound of memory holds every time. That of
+// time may be missed when something else keeps the machine's processors or its disk: it must hold
+// in one try of three.
 func TestAnnouncedBodiesTakeLittleMemoryAndTime(t *testing.T) {
 	const connections, mostKiB, slowest, tries = 5000, 64 << 10, 50 * time.Millisecond, 3
 	w := newWorld(t, false)
@@ -37,7 +38,8 @@ func TestAnnouncedBodiesTakeLittleMemoryAndTime(t *testing.T) {
 		p99 := sendLatency(t, n.url(), pair)
 		rise := n.memory(t, "VmHWM") - before
 		stop()
-		t.Logf("%d connections: from %d KiB by %d KiB; p99 of a send %s, before %s", connections, before, rise, p99, quiet)
+		t.Logf("%d connections: from %d KiB by %d KiB; p99 of a send %s, before %s", connections, before, rise, p99,
+			quiet)
 		switch {
 		case rise > mostKiB:
 			t.Fatalf("they take %d KiB", rise)
@@ -49,7 +51,8 @@ func TestAnnouncedBodiesTakeLittleMemoryAndTime(t *testing.T) {
 	}
 }
 
-// sendLatency sends fifty messages a second, for six seconds if they are quick, and returns their p99.
+// sendLatency sends fifty messages a second, for six seconds if they are quick, and returns their
+// p99.
 func sendLatency(t *testing.T, relay string, pair []*device) time.Duration {
 	t.Helper()
 	const messages, every, longest = 300, 20 * time.Millisecond, 10 * time.Second
@@ -58,12 +61,14 @@ func sendLatency(t *testing.T, relay string, pair []*device) time.Duration {
 	defer due.Stop()
 	for end := time.Now().Add(longest); len(took) < messages && time.Now().Before(end); <-due.C {
 		id := uuid.New()
-		body, err := proto.Marshal(&obscurapb.SendMessageRequest{Messages: []*obscurapb.Submission{{SubmissionId: id[:], DeviceId: pair[1].id[:], Message: make([]byte, 1000)}}})
+		body, err := proto.Marshal(&obscurapb.SendMessageRequest{Messages: []*obscurapb.Submission{{SubmissionId: id[:],
+			DeviceId: pair[1].id[:], Message: make([]byte, 1000)}}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		begun := time.Now()
-		if got := pair[0].call(t.Context(), http.MethodPost, relay+"/v1/messages", "application/x-protobuf", body, nil); got.status != http.StatusOK {
+		if got := pair[0].call(t.Context(), http.MethodPost, relay+"/v1/messages", "application/x-protobuf", body,
+			nil); got.status != http.StatusOK {
 			t.Fatalf("status %d", got.status)
 		}
 		took = append(took, time.Since(begun))
@@ -72,15 +77,16 @@ func sendLatency(t *testing.T, relay string, pair []*device) time.Duration {
 	return took[len(took)*99/100]
 }
 
-// announce starts the attacker, which goes behind all others for the processors, and waits until every
-// connection has been opened once.
+// announce starts the attacker, which goes behind all others for the processors, and waits until
+// every connection has been opened once.
 func announce(t *testing.T, relay string, connections int) (stop func()) {
 	t.Helper()
 	folder, err := binaries()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "chrt", "--idle", "0", filepath.Join(folder, "announcer"), strings.TrimPrefix(relay, "http://"), strconv.Itoa(connections))
+	cmd := exec.CommandContext(t.Context(), "chrt", "--idle", "0", filepath.Join(folder, "announcer"),
+		strings.TrimPrefix(relay, "http://"), strconv.Itoa(connections))
 	cmd.Stderr = os.Stderr
 	life, err := cmd.StdinPipe()
 	if err != nil {

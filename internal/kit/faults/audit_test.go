@@ -41,7 +41,8 @@ func (w *world) mailbox(t testing.TB, device uuid.UUID) mailbox {
 }
 
 func (m *mailbox) load(ctx context.Context, tx pgx.Tx, device uuid.UUID) error {
-	err := tx.QueryRow(ctx, `SELECT next_seq, floor_seq, pending FROM mailboxes WHERE device_id = $1`, device).Scan(&m.next, &m.floor, &m.count)
+	err := tx.QueryRow(ctx, `SELECT next_seq, floor_seq, pending FROM mailboxes WHERE device_id = $1`,
+		device).Scan(&m.next, &m.floor, &m.count)
 	if err != nil && err != pgx.ErrNoRows { //nolint:errorlint // pgx returns it as it is
 		return err
 	}
@@ -55,14 +56,16 @@ func (m *mailbox) load(ctx context.Context, tx pgx.Tx, device uuid.UUID) error {
 		}
 		return err
 	}
-	if err := each(`SELECT seq, payload FROM audit.witness WHERE device_id = $1 ORDER BY seq`, []any{&seq, &parcel}, func() {
-		m.stored = append(m.stored, storedEnvelope{uint64(seq), *parcel})
-	}); err != nil {
+	if err := each(`SELECT seq, payload FROM audit.witness WHERE device_id = $1 ORDER BY seq`, []any{&seq, &parcel},
+		func() {
+			m.stored = append(m.stored, storedEnvelope{uint64(seq), *parcel})
+		}); err != nil {
 		return err
 	}
-	if err := each(`SELECT seq, encode(substring(body FROM 33 FOR 16), 'hex')::uuid FROM messages WHERE device_id = $1`, []any{&seq, &parcel}, func() {
-		m.pending[uint64(seq)] = *parcel
-	}); err != nil {
+	if err := each(`SELECT seq, encode(substring(body FROM 33 FOR 16), 'hex')::uuid FROM messages WHERE device_id = $1`,
+		[]any{&seq, &parcel}, func() {
+			m.pending[uint64(seq)] = *parcel
+		}); err != nil {
 		return err
 	}
 	return each(`SELECT from_seq, to_seq FROM gaps WHERE device_id = $1`, []any{&seq, &to}, func() {
@@ -152,7 +155,8 @@ func (l *ledger) auditErased(m *mailbox) {
 	}
 }
 
-// auditMailbox checks the sentence: accepted = seen and acknowledged + pending + reported or recorded in gaps.
+// auditMailbox checks the sentence: accepted = seen and acknowledged + pending + reported or
+// recorded in gaps.
 func (l *ledger) auditMailbox(r *recipient, m *mailbox) {
 	l.pending += len(m.pending)
 	if !m.exists || m.next != int64(len(m.stored))+1 || m.count != int64(len(m.pending)) || m.count > 1000 {

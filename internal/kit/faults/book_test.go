@@ -22,7 +22,8 @@ type book struct {
 }
 
 func newBook(owner *device, complain func(string, ...any)) *book {
-	return &book{owner: owner, complain: complain, seen: map[uint64]uuid.UUID{}, acked: map[uint64]bool{}, gapped: map[uint64]bool{}}
+	return &book{owner: owner, complain: complain, seen: map[uint64]uuid.UUID{}, acked: map[uint64]bool{},
+		gapped: map[uint64]bool{}}
 }
 
 // page is one connection's part of the book. One goroutine writes it.
@@ -32,8 +33,8 @@ type page struct {
 	drained bool
 }
 
-// envelope notes an envelope. What is skipped before it must be known: nothing is lost silently, not even
-// for a moment.
+// envelope notes an envelope. What is skipped before it must be known: nothing is lost silently,
+// not even for a moment.
 func (p *page) envelope(e *obscurapb.Envelope) {
 	to, from, id, err := unwrap(e.GetMessage())
 	seq := e.GetSequence()
@@ -71,7 +72,8 @@ func (p *page) skipTo(next uint64) {
 			return
 		}
 		if p.drained && !p.gapped[seq] {
-			p.complain("sequence %d, above the backlog, was left out on a live connection: %d followed %d", seq, next, p.last)
+			p.complain("sequence %d, above the backlog, was left out on a live connection: %d followed %d", seq, next,
+				p.last)
 			return
 		}
 	}
@@ -129,7 +131,8 @@ func (b *book) acknowledged(sequences []uint64) {
 	}
 }
 
-// missing returns the first sequence up to a last one that was neither seen nor reported, 0 if there is none.
+// missing returns the first sequence up to a last one that was neither seen nor reported, 0 if
+// there is none.
 func (b *book) missing(last uint64) uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

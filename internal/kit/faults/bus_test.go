@@ -34,7 +34,8 @@ func cutBus(t *testing.T, r *run) {
 	}
 }
 
-// hangBus stops the processes that serve the listening connections: nothing is closed, nothing comes.
+// hangBus stops the processes that serve the listening connections: nothing is closed, nothing
+// comes.
 func hangBus(t *testing.T, r *run) {
 	pids := r.world.numbers(t, `SELECT pid FROM pg_stat_activity WHERE application_name = 'obscura-notices'`)
 	signal := func(sig syscall.Signal) {
@@ -49,7 +50,8 @@ func hangBus(t *testing.T, r *run) {
 	r.progress(t, senders)
 	r.world.awaitReady(t) // with new connections
 	if !within(patience, func() bool {
-		return r.world.numbers(t, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'obscura-notices'`)[0] >= 4
+		return r.world.numbers(t,
+			`SELECT count(*) FROM pg_stat_activity WHERE application_name = 'obscura-notices'`)[0] >= 4
 	}) {
 		t.Error("a node did not notice that its listening connection hangs")
 	}

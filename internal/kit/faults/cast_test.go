@@ -24,11 +24,13 @@ type device struct {
 	account  *relaytest.User
 	http     *http.Client
 	token    atomic.Pointer[string]
-	// deleted is when the deletion was about to be asked for, erased when the relay had said that it is done.
+	// deleted is when the deletion was about to be asked for, erased when the relay had said that
+	// it is done.
 	deleted, erased atomic.Pointer[time.Time]
 }
 
-// answer is what a device got for a request. Without a status there was a broken connection, or silence.
+// answer is what a device got for a request. Without a status there was a broken connection, or
+// silence.
 type answer struct {
 	status  int
 	header  http.Header
@@ -60,8 +62,8 @@ func (d *device) call(ctx context.Context, method, url, contentType string, body
 	return answer{status: response.StatusCode, header: response.Header, body: content}
 }
 
-// login gets a new token for the device, since the old one is no longer taken. It reports false when the
-// relay says that the device is gone.
+// login gets a new token for the device, since the old one is no longer taken. It reports false
+// when the relay says that the device is gone.
 func (d *device) login(ctx context.Context, base string) (there bool) {
 	body, err := json.Marshal(map[string]any{"username": d.name, "password": relaytest.Password, "deviceId": d.id})
 	if err != nil {

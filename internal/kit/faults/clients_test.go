@@ -23,7 +23,8 @@ func TestFaultsOfClients(t *testing.T) {
 	t.Run("a mailbox is full", func(t *testing.T) { w.play(t, load{manners: []manner{prompt, never}}, fillMailbox) })
 }
 
-// vanish leaves connections behind that are neither read nor closed, while the same devices come back.
+// vanish leaves connections behind that are neither read nor closed, while the same devices come
+// back.
 func vanish(t *testing.T, r *run) {
 	for range 2 {
 		for _, recipient := range r.recipients[1:] {
@@ -31,15 +32,17 @@ func vanish(t *testing.T, r *run) {
 			before := recipient.opened.Load()
 			await(t, "a connection to leave", func() bool { return recipient.connected.Load() == 1 })
 			recipient.abandon()
-			await(t, "the device is back", func() bool { return recipient.opened.Load() > before && recipient.connected.Load() == 1 })
+			await(t, "the device is back", func() bool {
+				return recipient.opened.Load() > before && recipient.connected.Load() == 1
+			})
 		}
 		r.progress(t, senders)
 	}
 	await(t, "one live socket for each device", func() bool { return r.world.sockets(t) <= len(r.recipients) })
 }
 
-// swallow puts something between clients and a node that stops forwarding, in the middle of everything,
-// and closes nothing.
+// swallow puts something between clients and a node that stops forwarding, in the middle of
+// everything, and closes nothing.
 func swallow(t *testing.T, r *run) {
 	fronts := r.world.openFronts(t)
 	defer r.world.closeFronts()
@@ -87,8 +90,10 @@ func takeOver(t *testing.T, r *run) {
 	identity := prekeytest.NewIdentity()
 	first := relaytest.NewDevice(identity, 3, 1)
 	got, err := relaytest.At(t, r.world.anyEntrance()).Client(*victim.token.Load()).UploadKeysWithResponse(t.Context(),
-		client.KeyUpload{IdentityKey: &first.IdentityKey, RegistrationID: &first.RegistrationID, SignedPreKey: &first.SignedPreKey,
-			OneTimePreKeys: first.OneTimePreKeys, KyberPreKeys: first.KyberPreKeys, LastResortKyberPreKey: first.LastResortKyberPreKey})
+		client.KeyUpload{IdentityKey: &first.IdentityKey, RegistrationID: &first.RegistrationID,
+			SignedPreKey:   &first.SignedPreKey,
+			OneTimePreKeys: first.OneTimePreKeys, KyberPreKeys: first.KyberPreKeys,
+			LastResortKyberPreKey: first.LastResortKyberPreKey})
 	if err != nil || got.StatusCode() != http.StatusOK {
 		t.Fatalf("takeover: %v, %d", err, got.StatusCode())
 	}
@@ -99,7 +104,8 @@ func takeOver(t *testing.T, r *run) {
 	})
 }
 
-// stopWithin is how soon a revoked socket must be closed: a second by the contract, and some for this machine.
+// stopWithin is how soon a revoked socket must be closed: a second by the contract, and some for
+// this machine.
 const stopWithin = 3 * time.Second
 
 // deleteDevice deletes a device that mail is being sent to.
@@ -108,7 +114,8 @@ func deleteDevice(t *testing.T, r *run) {
 	await(t, "the device is connected", func() bool { return victim.connected.Load() == 1 })
 	now := time.Now()
 	victim.deleted.Store(&now)
-	got, err := relaytest.At(t, r.world.anyEntrance()).Client(victim.account.Token).DeleteDeviceWithResponse(t.Context(), victim.id)
+	got, err := relaytest.At(t,
+		r.world.anyEntrance()).Client(victim.account.Token).DeleteDeviceWithResponse(t.Context(), victim.id)
 	if err != nil || got.StatusCode() != http.StatusOK {
 		t.Fatalf("delete: %v, %d", err, got.StatusCode())
 	}

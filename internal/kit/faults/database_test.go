@@ -12,7 +12,9 @@ import (
 func TestFaultsOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
-	t.Run("PostgreSQL is stopped and started", func(t *testing.T) { w.play(t, load{}, restartDatabase(syscall.SIGINT)) })
+	t.Run("PostgreSQL is stopped and started", func(t *testing.T) {
+		w.play(t, load{}, restartDatabase(syscall.SIGINT))
+	})
 	t.Run("PostgreSQL is stopped at once", func(t *testing.T) { w.play(t, load{}, restartDatabase(syscall.SIGQUIT)) })
 	t.Run("PostgreSQL is killed", func(t *testing.T) { w.play(t, load{}, restartDatabase(syscall.SIGKILL)) })
 	t.Run("PostgreSQL is killed as sockets open", func(t *testing.T) { w.play(t, load{}, killAsSocketsOpen) })
@@ -41,9 +43,10 @@ func restartDatabase(sig syscall.Signal) func(*testing.T, *run) {
 	}
 }
 
-// killAsSocketsOpen crashes the database right after devices have connected. The numbers that say which of
-// two sockets of a device is the newer one must survive it, since the sockets do. The process that would
-// write asynchronous commits to the disk within a fifth of a second is made to be late.
+// killAsSocketsOpen crashes the database right after devices have connected. The numbers that say
+// which of two sockets of a device is the newer one must survive it, since the sockets do. The
+// process that would write asynchronous commits to the disk within a fifth of a second is made to
+// be late.
 func killAsSocketsOpen(t *testing.T, r *run) {
 	r.gate.Lock()
 	defer r.gate.Unlock()
@@ -65,14 +68,16 @@ func killAsSocketsOpen(t *testing.T, r *run) {
 	r.world.server.start(t)
 	for i, after := range r.world.numbers(t, generations, ids) {
 		if after < before[i] {
-			t.Errorf("a device's socket has generation %d, and after the crash its mailbox stands at %d", before[i], after)
+			t.Errorf("a device's socket has generation %d, and after the crash its mailbox stands at %d", before[i],
+				after)
 		}
 	}
 }
 
 // killBackend kills one process of the server: it ends all connections and recovers.
 func killBackend(t *testing.T, r *run) {
-	pids := r.world.numbers(t, `SELECT pid FROM pg_stat_activity WHERE application_name = 'obscura' ORDER BY random() LIMIT 1`)
+	pids := r.world.numbers(t,
+		`SELECT pid FROM pg_stat_activity WHERE application_name = 'obscura' ORDER BY random() LIMIT 1`)
 	if err := syscall.Kill(int(pids[0]), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -86,8 +91,9 @@ func killBackend(t *testing.T, r *run) {
 	})
 }
 
-// loseCommits makes answers slow, waits until a commit has been made, and breaks the connection before
-// its answer is through: the relay cannot know, the sender asks again, and it must be stored once.
+// loseCommits makes answers slow, waits until a commit has been made, and breaks the connection
+// before its answer is through: the relay cannot know, the sender asks again, and it must be stored
+// once.
 func loseCommits(t *testing.T, r *run) {
 	conn, err := r.world.server.connect(t.Context())
 	if err != nil {
@@ -155,9 +161,9 @@ func silentDatabase(t *testing.T, r *run) {
 	heal()
 }
 
-// passDays moves the database's clock, which is the one that decides about mail, sessions and tickets.
-// Requests that had been sent before are repeated only afterwards if nobody had answered them, and then
-// not as the same ones: so none is under way.
+// passDays moves the database's clock, which is the one that decides about mail, sessions and
+// tickets. Requests that had been sent before are repeated only afterwards if nobody had answered
+// them, and then not as the same ones: so none is under way.
 func passDays(t *testing.T, r *run) {
 	late := r.recipients[len(r.recipients)-1] // never acknowledges: all that it has expires
 	r.gate.Lock()

@@ -114,6 +114,7 @@ func (l *ledger) String() string {
 	}
 	return fmt.Sprintf("told %d (%d answers; 503 %d, broken %d, new log-ins %d, no device %d) | stored %d = seen %d + never seen %d"+
 		" | pending %d, in gaps %d, erased with their device %d, stored before the sender knew %d, came again %d | closed with %s | wrong: %d",
-		told, l.answered, l.refused, l.broken, l.logins, invalid, l.stored, l.seen, l.stored-l.seen, l.pending, l.gapped, l.erased,
+		told, l.answered, l.refused, l.broken, l.logins, invalid, l.stored, l.seen, l.stored-l.seen, l.pending,
+		l.gapped, l.erased,
 		l.untold, l.repeated, strings.Join(codes, " "), len(l.wrong)+l.more)
 }

@@ -33,7 +33,8 @@ func TestMain(m *testing.M) {
 		}
 	}
 	if code == 0 {
-		// A toxic that is taken away while it hands on its last bytes may stay behind: toxiproxy's own.
+		// A toxic that is taken away while it hands on its last bytes may stay behind: toxiproxy's
+		// own.
 		if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*LatencyToxic).Pipe"),
 			goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*NoopToxic).Pipe")); err != nil {
 			fmt.Fprintln(os.Stderr, "faults:", err)
@@ -61,10 +62,11 @@ var binaries = sync.OnceValues(func() (string, error) {
 		}
 		root = filepath.Dir(root)
 	}
-	// What the relay is built from is not part of this test's binary. Looking at it tells `go test` that a
-	// result is out of date when the relay has changed.
+	// What the relay is built from is not part of this test's binary. Looking at it tells `go test`
+	// that a result is out of date when the relay has changed.
 	err = filepath.WalkDir(root, func(_ string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() && (entry.Name() == ".git" || entry.Name() == "node_modules" || entry.Name() == ".tools") {
+		if err == nil && entry.IsDir() && (entry.Name() == ".git" || entry.Name() == "node_modules" ||
+			entry.Name() == ".tools") {
 			return fs.SkipDir
 		}
 		return err
@@ -75,11 +77,13 @@ var binaries = sync.OnceValues(func() (string, error) {
 	if binaryFolder, err = os.MkdirTemp("", "obscura-faults-"); err != nil {
 		return "", err
 	}
-	args, cgo := []string{"build", "-trimpath", "-o", binaryFolder}, "CGO_ENABLED=0" // as `make build` does: its cache serves both
+	// as `make build` does: its cache serves both
+	args, cgo := []string{"build", "-trimpath", "-o", binaryFolder}, "CGO_ENABLED=0"
 	if *raced {
 		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
 	}
-	cmd := exec.CommandContext(context.Background(), "go", append(args, "./cmd/obscura", "./internal/kit/faults/announcer")...)
+	cmd := exec.CommandContext(context.Background(), "go",
+		append(args, "./cmd/obscura", "./internal/kit/faults/announcer")...)
 	cmd.Dir, cmd.Env = root, append(os.Environ(), cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the relay and the attacker: %w\n%s", err, out)

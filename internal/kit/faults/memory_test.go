@@ -13,9 +13,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// TestUploadsAreNeverWholeInMemory uploads the largest attachments to a real process, alone and many at once, and asks the kernel
-// for the most memory that it had meanwhile. Nothing runs beside it: the 1.6 GB that it syncs would hold up the
-// commits of the others, and theirs its own.
+// TestUploadsAreNeverWholeInMemory uploads the largest attachments to a real process, alone and
+// many at once, and asks the kernel for the most memory that it had meanwhile. Nothing runs beside
+// it: the 1.6 GB that it syncs would hold up the commits of the others, and theirs its own.
 func TestUploadsAreNeverWholeInMemory(t *testing.T) {
 	const size = 50 << 20
 	w := newWorld(t, false)
@@ -25,10 +25,12 @@ func TestUploadsAreNeverWholeInMemory(t *testing.T) {
 			t.Logf("the last lines of the node's log:\n%s", n.lastWords())
 		}
 	})
-	// On the other node: what hashing a password takes, and leaves behind, would hide what uploads take.
+	// On the other node: what hashing a password takes, and leaves behind, would hide what uploads
+	// take.
 	device := relaytest.At(t, w.nodes[1].url()).Register(t).NewDevice(t)
 	upload := func(size int64) {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.url()+"/v1/attachments", io.NopCloser(io.LimitReader(zeros{}, size)))
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.url()+"/v1/attachments",
+			io.NopCloser(io.LimitReader(zeros{}, size)))
 		if err != nil {
 			t.Error(err)
 			return
@@ -36,7 +38,8 @@ func TestUploadsAreNeverWholeInMemory(t *testing.T) {
 		request.ContentLength = size
 		request.Header.Set("Authorization", "Bearer "+device.Token)
 		request.Header.Set("Content-Type", "application/octet-stream")
-		response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 4 * patience}).Do(request)
+		response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true},
+			Timeout: 4 * patience}).Do(request)
 		if err != nil {
 			t.Error(err)
 			return

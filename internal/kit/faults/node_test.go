@@ -55,7 +55,8 @@ func (n *node) start(t testing.TB) {
 	}
 }
 
-// own runs the process to its end. The kernel kills it when this thread ends, so the thread stays here.
+// own runs the process to its end. The kernel kills it when this thread ends, so the thread stays
+// here.
 func (n *node) own(path string, listening, ended chan struct{}) {
 	defer close(ended)
 	runtime.LockOSThread()
@@ -167,7 +168,8 @@ func (n *node) awaitNotReady(t testing.TB, part string) {
 	t.Helper()
 	await(t, fmt.Sprintf("node %s names %s as not ready", n.name, part), func() bool {
 		status, parts := n.ready(t)
-		return status == http.StatusServiceUnavailable && parts["status"] != "ready" && parts[part] != "" && parts[part] != "ok"
+		return status == http.StatusServiceUnavailable && parts["status"] != "ready" && parts[part] != "" &&
+			parts[part] != "ok"
 	})
 	n.mu.Lock()
 	management := n.management

@@ -20,7 +20,8 @@ type parcel struct {
 	failures      int
 }
 
-// The ciphertext of a parcel: who it is for, who it is from, its name, filling, and a digest of all that.
+// The ciphertext of a parcel: who it is for, who it is from, its name, filling, and a digest of all
+// that.
 const labelSize = 3 * 16
 
 func (p *parcel) wrap(filling int) []byte {

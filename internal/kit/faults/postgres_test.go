@@ -19,8 +19,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/postgres"
 )
 
-// server is a real PostgreSQL with durable settings. The nodes reach it over TCP, through a bridge to
-// its socket; the test itself goes straight to the socket, so it sees through the faults it makes.
+// server is a real PostgreSQL with durable settings. The nodes reach it over TCP, through a bridge
+// to its socket; the test itself goes straight to the socket, so it sees through the faults it
+// makes.
 type server struct {
 	t      testing.TB
 	folder string
@@ -65,8 +66,8 @@ func (s *server) current() *postgres.Cluster {
 	return s.cluster
 }
 
-// stop sends a signal to the server (SIGINT: fast, SIGQUIT: immediate, SIGKILL: a crash) and waits until
-// it has gone.
+// stop sends a signal to the server (SIGINT: fast, SIGQUIT: immediate, SIGKILL: a crash) and waits
+// until it has gone.
 func (s *server) stop(t testing.TB, sig syscall.Signal) {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(s.folder, "cluster", "postmaster.pid"))

@@ -27,7 +27,8 @@ func newLink(t testing.TB, name, upstream string) *link {
 	return l
 }
 
-// poison adds a toxic, for connections that there are and for new ones, and returns what removes it.
+// poison adds a toxic, for connections that there are and for new ones, and returns what removes
+// it.
 func (l *link) poison(t testing.TB, kind, stream string, attributes map[string]int) (heal func()) {
 	t.Helper()
 	name := kind + "-" + stream

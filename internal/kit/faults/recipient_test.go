@@ -109,7 +109,8 @@ func (r *recipient) refresh(t testing.TB) {
 	await(t, "a device reconnects", func() bool { return r.opened.Load() > before })
 }
 
-// abandon leaves the connection behind as a device does that loses its network: no reading, no closing.
+// abandon leaves the connection behind as a device does that loses its network: no reading, no
+// closing.
 func (r *recipient) abandon() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -119,8 +120,8 @@ func (r *recipient) abandon() {
 	}
 }
 
-// dial opens the gateway: with a ticket of any node, or with the token. It reports false when the device
-// is gone.
+// dial opens the gateway: with a ticket of any node, or with the token. It reports false when the
+// device is gone.
 func (r *recipient) dial(ctx context.Context) (conn *websocket.Conn, there bool) {
 	base := r.world.anyEntrance()
 	if base == "" {
@@ -206,7 +207,8 @@ func (r *recipient) read(ctx context.Context, conn *websocket.Conn, vanish <-cha
 }
 
 // acknowledge acknowledges in the recipient's manner and returns what it leaves for later.
-func (r *recipient) acknowledge(ctx context.Context, conn *websocket.Conn, envelopes []*obscurapb.Envelope) ([]*obscurapb.Envelope, error) {
+func (r *recipient) acknowledge(ctx context.Context, conn *websocket.Conn,
+	envelopes []*obscurapb.Envelope) ([]*obscurapb.Envelope, error) {
 	if len(envelopes) == 0 || r.manner == never {
 		return nil, nil
 	}

@@ -39,8 +39,8 @@ const senders = 4
 // mostRequests bounds the load of one sender in one run.
 const mostRequests = 20_000
 
-// play lets a load run, breaks something in its middle, and checks the ledger. The fault must have mended
-// what it broke when it returns.
+// play lets a load run, breaks something in its middle, and checks the ledger. The fault must have
+// mended what it broke when it returns.
 func (w *world) play(t *testing.T, l load, fault func(t *testing.T, r *run)) {
 	t.Helper()
 	r := w.newRun(t, &l)
@@ -102,13 +102,16 @@ func (w *world) newRun(t *testing.T, l *load) *run {
 	r := &run{world: w, ledger: newLedger()}
 	transport := &http.Transport{MaxIdleConnsPerHost: 32}
 	t.Cleanup(transport.CloseIdleConnections)
-	devices := newDevices(t, w.anyEntrance(), &http.Client{Transport: relaytest.Validated(t, transport), Timeout: 8 * time.Second}, senders+len(l.manners))
+	devices := newDevices(t, w.anyEntrance(),
+		&http.Client{Transport: relaytest.Validated(t, transport), Timeout: 8 * time.Second}, senders+len(l.manners))
 	for i, m := range l.manners {
 		d := devices[senders+i]
-		r.recipients = append(r.recipients, &recipient{device: d, book: newBook(d, r.ledger.complain), world: w, ledger: r.ledger, manner: m})
+		r.recipients = append(r.recipients, &recipient{device: d, book: newBook(d, r.ledger.complain), world: w,
+			ledger: r.ledger, manner: m})
 	}
 	for _, d := range devices[:senders] {
-		r.senders = append(r.senders, &sender{device: d, world: w, ledger: r.ledger, to: r.recipients, filling: l.filling,
+		r.senders = append(r.senders, &sender{device: d, world: w, ledger: r.ledger, to: r.recipients,
+			filling:   l.filling,
 			silenceOK: l.silence, gate: &r.gate})
 	}
 	return r
@@ -129,8 +132,8 @@ func (r *run) refusals(t testing.TB, n int) {
 	await(t, "senders notice the outage", func() bool { return count() >= begin+n })
 }
 
-// settle waits until every device has everything, first on the connections that there are, and then, since
-// what was not acknowledged must come again, on new ones.
+// settle waits until every device has everything, first on the connections that there are, and
+// then, since what was not acknowledged must come again, on new ones.
 func (r *run) settle(t *testing.T) {
 	t.Helper()
 	for _, recipient := range r.recipients {
@@ -139,12 +142,14 @@ func (r *run) settle(t *testing.T) {
 		}
 		last := uint64(r.world.numbers(t, `SELECT next_seq - 1 FROM mailboxes WHERE device_id = $1`, recipient.id)[0])
 		if recipient.manner != never && !within(patience, func() bool { return recipient.missing(last) == 0 }) {
-			t.Errorf("without a reconnect a device does not get sequence %d of %d; it has %s", recipient.missing(last), last, recipient.book)
+			t.Errorf("without a reconnect a device does not get sequence %d of %d; it has %s", recipient.missing(last),
+				last, recipient.book)
 		}
 		recipient.diligent.Store(true)
 		recipient.refresh(t)
 		if !within(patience, func() bool { return recipient.missing(last) == 0 }) {
-			t.Errorf("a device does not get sequence %d of %d; it has %s", recipient.missing(last), last, recipient.book)
+			t.Errorf("a device does not get sequence %d of %d; it has %s", recipient.missing(last), last,
+				recipient.book)
 		}
 	}
 	for _, recipient := range r.recipients {

@@ -16,7 +16,8 @@ import (
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 )
 
-// sender sends one request after the other, and each again and again, under its key, until it is told 200.
+// sender sends one request after the other, and each again and again, under its key, until it is
+// told 200.
 type sender struct {
 	*device
 	world  *world
@@ -31,8 +32,8 @@ type sender struct {
 	next int
 }
 
-// pace is the longest pause between two requests of a sender: the load is there to be interrupted, not to
-// measure anything.
+// pace is the longest pause between two requests of a sender: the load is there to be interrupted,
+// not to measure anything.
 const pace = 10 * time.Millisecond
 
 // run sends at least least requests, and goes on until enough is closed, but not beyond most.
@@ -173,7 +174,9 @@ func (l *ledger) settle(r *request, failed []*obscurapb.FailedSubmission) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range r.parcels {
-		i := slices.IndexFunc(failed, func(f *obscurapb.FailedSubmission) bool { return string(f.GetSubmissionId()) == string(p.id[:]) })
+		i := slices.IndexFunc(failed, func(f *obscurapb.FailedSubmission) bool {
+			return string(f.GetSubmissionId()) == string(p.id[:])
+		})
 		before := p.told || p.invalid
 		if before && p.told != (i < 0) {
 			l.wrongLocked("a repeated request heard another answer than before")

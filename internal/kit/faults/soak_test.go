@@ -33,8 +33,8 @@ var everything = []struct {
 	{"a device is deleted", deleteDevice},
 }
 
-// TestRandomFaults breaks two things after each other in one load, chosen at random, again and again for as
-// long as -soak says, and prints a ledger for each round.
+// TestRandomFaults breaks two things after each other in one load, chosen at random, again and
+// again for as long as -soak says, and prints a ledger for each round.
 func TestRandomFaults(t *testing.T) {
 	t.Parallel()
 	seed := *soakSeed

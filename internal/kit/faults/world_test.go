@@ -30,11 +30,12 @@ type world struct {
 	fronts [2]*link // guarded by mu: set while clients go through proxies of their own
 }
 
-// audit is the test's own eyes inside the database. The witness notes every envelope that is committed,
-// with the name that its sender gave it, so the ledger knows each sequence and not only their number. The
-// clock stands before PostgreSQL's own in the search path, so what the relay calls now() can be moved: it
-// decides about mail, sessions and tickets. (libfaketime does not reach the relay: a Go program asks the
-// kernel for the time, not the C library. The node's own clock, which ends access tokens, stays.)
+// audit is the test's own eyes inside the database. The witness notes every envelope that is
+// committed, with the name that its sender gave it, so the ledger knows each sequence and not only
+// their number. The clock stands before PostgreSQL's own in the search path, so what the relay
+// calls now() can be moved: it decides about mail, sessions and tickets. (libfaketime does not
+// reach the relay: a Go program asks the kernel for the time, not the C library. The node's own
+// clock, which ends access tokens, stays.)
 const audit = `
 CREATE SCHEMA audit;
 CREATE TABLE audit.witness (device_id uuid, seq bigint, payload uuid);
@@ -85,7 +86,8 @@ func newWorld(t testing.TB, withNATS bool) *world {
 		w.nodes[i] = &node{name: name, db: db, folder: t.TempDir(), complain: w.complain, env: []string{
 			"PATH=" + os.Getenv("PATH"), "OBSCURA_LISTEN=127.0.0.1:0", "OBSCURA_MANAGEMENT_LISTEN=127.0.0.1:0",
 			"OBSCURA_DATABASE_URL=postgres://obscura@" + db.Listen + "/obscura?sslmode=disable" + clockPath,
-			"OBSCURA_RATE_LIMITS=off", "OBSCURA_POLL_INTERVAL=1s", "OBSCURA_REQUEST_TIMEOUT=4s", "OBSCURA_SHUTDOWN_TIMEOUT=5s",
+			"OBSCURA_RATE_LIMITS=off", "OBSCURA_POLL_INTERVAL=1s", "OBSCURA_REQUEST_TIMEOUT=4s",
+			"OBSCURA_SHUTDOWN_TIMEOUT=5s",
 		}}
 		if w.nats != nil {
 			w.nodes[i].env = append(w.nodes[i].env, "OBSCURA_NATS_URL="+w.nats.ClientURL())
@@ -118,7 +120,8 @@ func (w *world) awaitReady(t testing.TB) {
 	}
 }
 
-// entrance is the URL of a node that runs, any of them, preferably the given one; empty when none does.
+// entrance is the URL of a node that runs, any of them, preferably the given one; empty when none
+// does.
 func (w *world) entrance(preferred int) string {
 	w.mu.Lock()
 	fronts := w.fronts

@@ -65,15 +65,19 @@ func (a *APNs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var claims jwt.RegisteredClaims
-	parsed, err := jwt.ParseWithClaims(bearer(r), &claims, func(*jwt.Token) (any, error) { return &a.private.PublicKey, nil },
+	parsed, err := jwt.ParseWithClaims(bearer(r), &claims, func(*jwt.Token) (any, error) {
+		return &a.private.PublicKey, nil
+	},
 		jwt.WithValidMethods([]string{"ES256"}), jwt.WithIssuer(TeamID), jwt.WithIssuedAt())
-	if err != nil || parsed.Header["kid"] != KeyID || claims.IssuedAt == nil || time.Since(claims.IssuedAt.Time) > time.Hour {
+	if err != nil || parsed.Header["kid"] != KeyID || claims.IssuedAt == nil ||
+		time.Since(claims.IssuedAt.Time) > time.Hour {
 		a.refuse(w, "APNs: the provider token: %v", err)
 		return
 	}
 	h := r.Header.Get
 	expires, err := strconv.ParseInt(h("apns-expiration"), 10, 64)
-	if err != nil || time.Until(time.Unix(expires, 0)) < time.Hour || h("apns-topic") != Topic || h("apns-push-type") != "alert" ||
+	if err != nil || time.Until(time.Unix(expires, 0)) < time.Hour || h("apns-topic") != Topic ||
+		h("apns-push-type") != "alert" ||
 		h("apns-priority") != "10" || h("apns-collapse-id") == "" {
 		a.refuse(w, "APNs: headers %v", r.Header)
 		return

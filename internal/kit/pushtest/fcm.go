@@ -48,8 +48,10 @@ func NewFCM(t testing.TB) *FCM {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := json.Marshal(map[string]string{"type": "service_account", "project_id": project, "client_email": account, "private_key_id": "key-1",
-		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), "token_uri": f.URL + "/token"})
+	file, err := json.Marshal(map[string]string{"type": "service_account", "project_id": project,
+		"client_email": account, "private_key_id": "key-1",
+		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+		"token_uri":   f.URL + "/token"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,10 +82,15 @@ func (f *FCM) token(w http.ResponseWriter, r *http.Request) {
 		jwt.RegisteredClaims
 		Scope string `json:"scope"`
 	}
-	parsed, err := jwt.ParseWithClaims(r.FormValue("assertion"), &claims, func(*jwt.Token) (any, error) { return &f.key.PublicKey, nil },
-		jwt.WithValidMethods([]string{"RS256"}), jwt.WithExpirationRequired(), jwt.WithIssuer(account), jwt.WithAudience(f.URL+"/token"))
-	if err != nil || r.FormValue("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer" || parsed.Header["kid"] != "key-1" ||
-		claims.Scope != "https://www.googleapis.com/auth/firebase.messaging" || time.Until(claims.ExpiresAt.Time) > time.Hour+time.Minute {
+	parsed, err := jwt.ParseWithClaims(r.FormValue("assertion"), &claims, func(*jwt.Token) (any, error) {
+		return &f.key.PublicKey, nil
+	},
+		jwt.WithValidMethods([]string{"RS256"}), jwt.WithExpirationRequired(), jwt.WithIssuer(account),
+		jwt.WithAudience(f.URL+"/token"))
+	if err != nil || r.FormValue("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer" ||
+		parsed.Header["kid"] != "key-1" ||
+		claims.Scope != "https://www.googleapis.com/auth/firebase.messaging" ||
+		time.Until(claims.ExpiresAt.Time) > time.Hour+time.Minute {
 		f.refuse(w, "FCM: the assertion: %v", err)
 		return
 	}
@@ -114,7 +121,8 @@ func (f *FCM) send(w http.ResponseWriter, r *http.Request) {
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields() // a notification, say
 	m := &body.Message
-	if err := decoder.Decode(&body); err != nil || m.Token == "" || !maps.Equal(m.Data, map[string]string{"type": "wake"}) ||
+	if err := decoder.Decode(&body); err != nil || m.Token == "" ||
+		!maps.Equal(m.Data, map[string]string{"type": "wake"}) ||
 		!maps.Equal(m.Android, map[string]string{"priority": "HIGH", "ttl": "86400s", "collapse_key": "wake"}) {
 		f.refuse(w, "FCM: the message: %v, %+v", err, m)
 		return

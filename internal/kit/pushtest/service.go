@@ -1,7 +1,8 @@
-// Package pushtest is push services inside a test, which hold what they get against what real ones ask
-// for: signatures, headers, encryption. For tests only.
+// Package pushtest is push services inside a test, which hold what they get against what real ones
+// ask for: signatures, headers, encryption. For tests only.
 //
-// Invariant: a wake-up that a real service would not take, or whose app could not read it, fails the test.
+// Invariant: a wake-up that a real service would not take, or whose app could not read it, fails
+// the test.
 package pushtest
 
 import (

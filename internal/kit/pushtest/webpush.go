@@ -58,7 +58,8 @@ func (s *WebPush) Subscribe(vapid string) *Subscription {
 	_, _ = rand.Read(sub.secret)
 	path := "/push/" + rand.Text()
 	sub.Endpoint = s.URL + path
-	sub.P256dh, sub.Auth = base64.RawURLEncoding.EncodeToString(private.PublicKey().Bytes()), base64.RawURLEncoding.EncodeToString(sub.secret)
+	sub.P256dh, sub.Auth = base64.RawURLEncoding.EncodeToString(private.PublicKey().Bytes()),
+		base64.RawURLEncoding.EncodeToString(sub.secret)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.subscriptions[path] = sub
@@ -84,7 +85,8 @@ func (s *WebPush) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, "web push: TTL %q", r.Header.Get("TTL"))
 		return
 	}
-	if r.Header.Get("Urgency") != "high" || r.Header.Get("Content-Encoding") != "aes128gcm" || !topicHeader.MatchString(r.Header.Get("Topic")) {
+	if r.Header.Get("Urgency") != "high" || r.Header.Get("Content-Encoding") != "aes128gcm" ||
+		!topicHeader.MatchString(r.Header.Get("Topic")) {
 		s.refuse(w, "web push: headers %v", r.Header)
 		return
 	}
@@ -97,7 +99,8 @@ func (s *WebPush) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, "web push: the browser cannot read it: %v", err)
 		return
 	}
-	s.answer(w, r, Wake{Address: sub.Endpoint, Plain: plain, Length: len(body)}, Status(http.StatusCreated, "Location", s.URL+"/message/1"))
+	s.answer(w, r, Wake{Address: sub.Endpoint, Plain: plain, Length: len(body)},
+		Status(http.StatusCreated, "Location", s.URL+"/message/1"))
 }
 
 // authorized checks RFC 8292.

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// At talks to a relay that somebody else runs, at the URL of its API. Its answers are validated like any
-// other's.
+// At talks to a relay that somebody else runs, at the URL of its API. Its answers are validated
+// like any other's.
 func At(t testing.TB, api string) *Relay {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}

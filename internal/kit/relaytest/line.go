@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Line is a way to the relay that carries so many bytes a second towards the client, until the test ends.
+// Line is a way to the relay that carries so many bytes a second towards the client, until the test
+// ends.
 type Line struct {
 	// URL is the relay's, through the line.
 	URL string
@@ -24,8 +25,8 @@ type Line struct {
 	wg       sync.WaitGroup
 }
 
-// NewLine makes a line to the server at a URL. Hardly anything waits in it: the server sees what the client
-// has taken.
+// NewLine makes a line to the server at a URL. Hardly anything waits in it: the server sees what
+// the client has taken.
 func NewLine(t testing.TB, server string, rate int) *Line {
 	t.Helper()
 	at, err := url.Parse(server)
@@ -57,7 +58,9 @@ func NewLine(t testing.TB, server string, rate int) *Line {
 
 func (l *Line) serve(client net.Conn) {
 	small := func(_, _ string, c syscall.RawConn) (err error) { // before the handshake, which tells the window
-		return c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) })
+		return c.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096)
+		})
 	}
 	server, err := (&net.Dialer{Control: small}).DialContext(l.ended, "tcp", l.to)
 	if err != nil {

@@ -21,8 +21,8 @@ type Proxy struct {
 	program, variable string
 	block             *regexp.Regexp // finds the configuration in the document
 	run, check        []string       // arguments; FOLDER and FILE stand for those of the test
-	// whole makes a configuration that keeps everything in a folder out of the document's; plain moves the
-	// document's to an address, without TLS.
+	// whole makes a configuration that keeps everything in a folder out of the document's; plain
+	// moves the document's to an address, without TLS.
 	whole func(documented, folder string) string
 	plain func(documented, address string) string
 }
@@ -74,8 +74,8 @@ var (
 	nginxTLS    = regexp.MustCompile(`ssl_certificate.*`)
 )
 
-// Check fails unless the proxy takes the configuration of docs/operations.md as it stands there. For nginx the
-// port is another, and the certificate, which must exist.
+// Check fails unless the proxy takes the configuration of docs/operations.md as it stands there.
+// For nginx the port is another, and the certificate, which must exist.
 func (p Proxy) Check(t testing.TB, certificate, key string) {
 	t.Helper()
 	config := strings.ReplaceAll(p.documented(t), "listen 443 ", "listen "+freeAddress(t)+" ")
@@ -115,8 +115,8 @@ func (p Proxy) Start(t testing.TB, server string) string {
 	return "http://" + at
 }
 
-// Find returns the program: the one that NGINX or CADDY names, or else the first one found. Without any the
-// test is skipped.
+// Find returns the program: the one that NGINX or CADDY names, or else the first one found. Without
+// any the test is skipped.
 func (p Proxy) Find(t testing.TB) string {
 	t.Helper()
 	if named := os.Getenv(p.variable); named != "" {
@@ -154,7 +154,8 @@ func (p Proxy) documented(t testing.TB) string {
 		t.Fatal(err)
 	}
 	found := p.block.FindStringSubmatch(string(document))
-	if found == nil || !strings.Contains(found[1], "127.0.0.1:3000") || !strings.Contains(found[1], "relay.example.org") {
+	if found == nil || !strings.Contains(found[1], "127.0.0.1:3000") ||
+		!strings.Contains(found[1], "relay.example.org") {
 		t.Fatalf("docs/operations.md has no configuration for %s", p.Name)
 	}
 	return found[1]

@@ -1,8 +1,8 @@
-// Package relaytest runs the whole relay inside a test, on a database of its own, and talks to it as
-// clients do: over real sockets, with the generated client, real keys and real frames.
+// Package relaytest runs the whole relay inside a test, on a database of its own, and talks to it
+// as clients do: over real sockets, with the generated client, real keys and real frames.
 //
-// Invariant: every HTTP answer that a test sees through this package is validated against the contract;
-// an undeclared status, header or field fails the test. For tests only.
+// Invariant: every HTTP answer that a test sees through this package is validated against the
+// contract; an undeclared status, header or field fails the test. For tests only.
 package relaytest
 
 import (
@@ -29,7 +29,8 @@ const Patience = 20 * time.Second
 // Main is the body of the TestMain of a package that runs relays.
 func Main(m *testing.M) {
 	testdb.Main(m,
-		// fasthttp keeps one clock a process, and a stopped worker pool's cleaner until its next round.
+		// fasthttp keeps one clock a process, and a stopped worker pool's cleaner until its next
+		// round.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
 }
@@ -50,7 +51,8 @@ type Relay struct {
 	stop func()
 }
 
-// Config returns what tests run with: free ports, rate limits off, a short poll, an empty folder for blobs.
+// Config returns what tests run with: free ports, rate limits off, a short poll, an empty folder
+// for blobs.
 func Config(t testing.TB, databaseURL string) app.Config {
 	t.Helper()
 	return app.Config{
@@ -109,7 +111,8 @@ func folderURL(folder string) string { return (&url.URL{Scheme: "file", Path: fo
 
 var blobFolders sync.Map // from the URL of a database
 
-// blobFolder is where the relays on one database keep their blobs, until the first of their tests ends.
+// blobFolder is where the relays on one database keep their blobs, until the first of their tests
+// ends.
 func blobFolder(t testing.TB, databaseURL string) string {
 	t.Helper()
 	if folder, ok := blobFolders.Load(databaseURL); ok {

@@ -74,8 +74,8 @@ func (u *User) NewDevice(t testing.TB) *Device {
 	return u.NewDeviceWith(t, identity, NewDevice(identity, 5, 2))
 }
 
-// NewDevice makes the upload of a device: ec and kyber one-time keys with ids from 1 on, a signed and a
-// last-resort key with id 1.
+// NewDevice makes the upload of a device: ec and kyber one-time keys with ids from 1 on, a signed
+// and a last-resort key with id 1.
 func NewDevice(identity *prekeytest.Identity, ec, kyber int) client.NewDevice {
 	lastResort := Kyber(identity.KyberPreKey(1))
 	return client.NewDevice{
@@ -102,7 +102,8 @@ func (u *User) NewDeviceWith(t testing.TB, identity *prekeytest.Identity, upload
 func (d *Device) On(r *Relay) *Device {
 	other := *d
 	other.relay, other.ClientWithResponses = r, r.Client(d.Token)
-	session, err := r.entrance(r.t).Resume(obscura.Tokens{Token: d.Token, RefreshToken: d.Refresh, DeviceID: &d.ID, DeviceNumber: &d.Number})
+	session, err := r.entrance(r.t).Resume(obscura.Tokens{Token: d.Token, RefreshToken: d.Refresh, DeviceID: &d.ID,
+		DeviceNumber: &d.Number})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -145,7 +146,8 @@ func To(device uuid.UUID, message string) *obscurapb.Submission {
 }
 
 // Send sends submissions and returns those that failed; key may be nil.
-func (d *Device) Send(t testing.TB, key *uuid.UUID, submissions ...*obscurapb.Submission) []*obscurapb.FailedSubmission {
+func (d *Device) Send(t testing.TB, key *uuid.UUID,
+	submissions ...*obscurapb.Submission) []*obscurapb.FailedSubmission {
 	t.Helper()
 	status, answer := d.TrySend(t, key, submissions...)
 	if status != http.StatusOK {
@@ -159,7 +161,8 @@ func (d *Device) Send(t testing.TB, key *uuid.UUID, submissions ...*obscurapb.Su
 }
 
 // TrySend sends submissions and returns status and body of the answer.
-func (d *Device) TrySend(t testing.TB, key *uuid.UUID, submissions ...*obscurapb.Submission) (status int, answer []byte) {
+func (d *Device) TrySend(t testing.TB, key *uuid.UUID, submissions ...*obscurapb.Submission) (status int,
+	answer []byte) {
 	t.Helper()
 	request, err := proto.Marshal(&obscurapb.SendMessageRequest{Messages: submissions})
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/contract"
 )
 
-// Validated is a transport that holds every answer against the contract: for a test that needs connections of its own.
+// Validated is a transport that holds every answer against the contract: for a test that needs
+// connections of its own.
 func Validated(t testing.TB, next http.RoundTripper) http.RoundTripper {
 	return &contract.Transport{Next: next, Report: func(sentence string) { t.Error(sentence) }}
 }
@@ -22,8 +23,8 @@ func Check(t testing.TB, request *http.Request, response *http.Response, body []
 	}
 }
 
-// Front is the URL of a proxy before the relay that holds every answer against the contract: for programs with a client of
-// their own.
+// Front is the URL of a proxy before the relay that holds every answer against the contract: for
+// programs with a client of their own.
 func (r *Relay) Front(t testing.TB) string {
 	t.Helper()
 	api, err := url.Parse(r.API)
@@ -31,7 +32,8 @@ func (r *Relay) Front(t testing.TB) string {
 		t.Fatal(err)
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
-	server := httptest.NewServer(contract.Front(api, &contract.Transport{Next: transport, Report: func(sentence string) { t.Error(sentence) }}))
+	server := httptest.NewServer(contract.Front(api,
+		&contract.Transport{Next: transport, Report: func(sentence string) { t.Error(sentence) }}))
 	t.Cleanup(func() {
 		server.Close()
 		transport.CloseIdleConnections()

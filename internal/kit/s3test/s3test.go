@@ -1,5 +1,5 @@
-// Package s3test is an S3 server in the test process, which can fail in the ways of a real one. A process that
-// imports it has credentials for it. For tests only.
+// Package s3test is an S3 server in the test process, which can fail in the ways of a real one. A
+// process that imports it has credentials for it. For tests only.
 package s3test
 
 import (
@@ -63,7 +63,8 @@ func New(t testing.TB) *Server {
 		server.CloseClientConnections()
 		server.Close()
 	})
-	s.URL = "s3://" + bucket + "?" + url.Values{"endpoint": {server.URL}, "use_path_style": {"true"}, "region": {"us-east-1"}}.Encode()
+	s.URL = "s3://" + bucket + "?" + url.Values{"endpoint": {server.URL}, "use_path_style": {"true"},
+		"region": {"us-east-1"}}.Encode()
 	return s
 }
 

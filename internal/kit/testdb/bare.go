@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Bare returns the connection string of a fresh database without migrations, made with the given options
-// of CREATE DATABASE, such as "ENCODING 'SQL_ASCII'". The test's end drops it.
+// Bare returns the connection string of a fresh database without migrations, made with the given
+// options of CREATE DATABASE, such as "ENCODING 'SQL_ASCII'". The test's end drops it.
 func Bare(t testing.TB, options string) string {
 	t.Helper()
 	server, err := serverURL()

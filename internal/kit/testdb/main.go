@@ -42,8 +42,8 @@ func Main(m *testing.M, options ...goleak.Option) {
 	os.Exit(code)
 }
 
-// Root is this checkout, which is looked for because a test's working directory is its package; empty
-// outside of one.
+// Root is this checkout, which is looked for because a test's working directory is its package;
+// empty outside of one.
 func Root() string {
 	dir, err := os.Getwd()
 	if err != nil {

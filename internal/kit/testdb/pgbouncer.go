@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// NewPgBouncer puts a PgBouncer before the database that a URL names, until the test ends, and returns
-// the URL through it. The mode is session, transaction or statement; further settings are lines of
-// pgbouncer.ini. The program is the one that PGBOUNCER names, or else the first one found; without any
-// the test is skipped, unless PGBOUNCER says that there is one.
+// NewPgBouncer puts a PgBouncer before the database that a URL names, until the test ends, and
+// returns the URL through it. The mode is session, transaction or statement; further settings are
+// lines of pgbouncer.ini. The program is the one that PGBOUNCER names, or else the first one found;
+// without any the test is skipped, unless PGBOUNCER says that there is one.
 func NewPgBouncer(t testing.TB, database, mode string, settings ...string) string {
 	t.Helper()
 	program := pgBouncer(t)

@@ -18,7 +18,8 @@ func TestAPgBouncerLeadsToTheDatabase(t *testing.T) {
 			}
 			defer func() { _ = conn.Close(t.Context()) }()
 			var tables int
-			if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM users", pgx.QueryExecModeSimpleProtocol).Scan(&tables); err != nil {
+			if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM users",
+				pgx.QueryExecModeSimpleProtocol).Scan(&tables); err != nil {
 				t.Error(err)
 			}
 		})

@@ -15,8 +15,8 @@ import (
 type Proxy struct {
 	// URL leads to the database through the proxy, over TCP.
 	URL string
-	// Close breaks every connection and listens no more. The end of the test does it as well; a pool that
-	// is closed before waits for its dead connections.
+	// Close breaks every connection and listens no more. The end of the test does it as well; a
+	// pool that is closed before waits for its dead connections.
 	Close func()
 
 	dead   atomic.Bool
@@ -65,8 +65,8 @@ func NewProxy(t testing.TB, database string) *Proxy {
 	return p
 }
 
-// Turn makes new connections lead to another server, as a fail-over does. Those that are open stay where
-// they are. Both servers know the database by one name.
+// Turn makes new connections lead to another server, as a fail-over does. Those that are open stay
+// where they are. Both servers know the database by one name.
 func (p *Proxy) Turn(t testing.TB, database string) {
 	t.Helper()
 	u, err := url.Parse(database)

@@ -15,7 +15,8 @@ func TestDatabasesAreMigratedAndSeparate(t *testing.T) {
 			t.Parallel()
 			db := testdb.New(t)
 			var version int
-			if err := db.QueryRow(t.Context(), "SELECT max(version_id) FROM goose_db_version").Scan(&version); err != nil {
+			if err := db.QueryRow(t.Context(),
+				"SELECT max(version_id) FROM goose_db_version").Scan(&version); err != nil {
 				t.Fatal(err)
 			}
 			if version != schema.Version {

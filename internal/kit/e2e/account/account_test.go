@@ -17,7 +17,8 @@ func TestAUsernameIsThreeToFiftyPlainCharacters(t *testing.T) {
 	for name, fine := range map[string]bool{
 		"abc": true, "A_9": true, "___": true, "007": true, strings.Repeat("x", 50): true,
 		"": false, "ab": false, strings.Repeat("y", 51): false, "a b": false, "a-b": false, "a.b": false, "äöü": false,
-		"abc\n": false, "\nabc": false, "abc\u0000": false, "a\u200bb": false, "ａｂｃ": false, "ſ_ſ_ſ": false, "a'--": false,
+		"abc\n": false, "\nabc": false, "abc\u0000": false, "a\u200bb": false, "ａｂｃ": false, "ſ_ſ_ſ": false,
+		"a'--": false,
 	} {
 		want, code := 201, ""
 		if !fine {
@@ -72,9 +73,12 @@ func TestAPasswordIsTwelveToTwoHundredFiftySixCharacters(t *testing.T) {
 		password string
 		fine     bool
 	}{
-		{strings.Repeat("x", 11), false}, {strings.Repeat("x", 12), true}, {strings.Repeat("x", 256), true}, {strings.Repeat("x", 257), false},
-		{strings.Repeat("é", 11), false}, {strings.Repeat("é", 12), true}, {strings.Repeat("é", 256), true}, {strings.Repeat("é", 257), false},
-		{strings.Repeat("😀", 11), false}, {strings.Repeat("😀", 12), true}, {strings.Repeat("😀", 256), true}, {strings.Repeat("😀", 257), false},
+		{strings.Repeat("x", 11), false}, {strings.Repeat("x", 12), true}, {strings.Repeat("x", 256), true},
+		{strings.Repeat("x", 257), false},
+		{strings.Repeat("é", 11), false}, {strings.Repeat("é", 12), true}, {strings.Repeat("é", 256), true},
+		{strings.Repeat("é", 257), false},
+		{strings.Repeat("😀", 11), false}, {strings.Repeat("😀", 12), true}, {strings.Repeat("😀", 256), true},
+		{strings.Repeat("😀", 257), false},
 		{"", false}, {strings.Repeat(" ", 12), true},
 	} {
 		name := "p_" + strings.Repeat("i", i+1)
@@ -146,7 +150,8 @@ func TestTheExportHoldsEverythingThatIsKept(t *testing.T) {
 			t.Fatalf("%v, %s", err, got.Body)
 		}
 		account := got.JSON200
-		if account.UserID != user.ID || account.Username != user.Name || account.PasswordHash != "argon2id v=19 m=19456 t=2 p=1" ||
+		if account.UserID != user.ID || account.Username != user.Name ||
+			account.PasswordHash != "argon2id v=19 m=19456 t=2 p=1" ||
 			time.Since(account.CreatedAt) > time.Minute {
 			t.Errorf("account: %+v", account)
 		}
@@ -167,14 +172,17 @@ func TestTheExportHoldsEverythingThatIsKept(t *testing.T) {
 		if len(account.Sessions) != 3 || !sessions[uuid.Nil] || !sessions[first.ID] || !sessions[second.ID] {
 			t.Errorf("sessions: %+v", account.Sessions)
 		}
-		if len(account.Devices) != 2 || account.Devices[0].Device.DeviceID != first.ID || account.Devices[1].Device.DeviceID != second.ID {
+		if len(account.Devices) != 2 || account.Devices[0].Device.DeviceID != first.ID ||
+			account.Devices[1].Device.DeviceID != second.ID {
 			t.Fatalf("devices: %+v", account.Devices)
 		}
-		if box := account.Devices[1].Mailbox; box.Accepted != 2 || box.Acknowledged != 0 || box.Pending != 2 || box.PendingBytes != 8 || len(box.Gaps) != 0 {
+		if box := account.Devices[1].Mailbox; box.Accepted != 2 || box.Acknowledged != 0 || box.Pending != 2 ||
+			box.PendingBytes != 8 || len(box.Gaps) != 0 {
 			t.Errorf("mailbox: %+v", box)
 		}
 		if keys := account.Devices[0].Keys; keys.OneTimePreKeyCount != 5 || keys.KyberPreKeyCount != 2 ||
-			string(keys.IdentityKey) != string(first.Identity.Public) || int(keys.RegistrationID) != first.RegistrationID {
+			string(keys.IdentityKey) != string(first.Identity.Public) ||
+			int(keys.RegistrationID) != first.RegistrationID {
 			t.Errorf("keys: %+v", keys)
 		}
 	}

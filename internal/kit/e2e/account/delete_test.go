@@ -24,11 +24,14 @@ func TestADeletedAccountIsGoneFromEveryTable(t *testing.T) {
 	device.Send(t, nil, relaytest.To(friend.ID, "stays"))
 
 	deletion := func(password string) e2e.Ask {
-		return e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token, Body: e2e.Object("password", password)}
+		return e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token,
+			Body: e2e.Object("password", password)}
 	}
 	deletion("a wrong password").To(t, relay).Want(t, 401, "wrong_credentials")
-	e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token, Body: `{}`}.To(t, relay).Want(t, 400, "invalid_request")
-	e2e.Ask{Method: "DELETE", Path: "/v1/account", Body: e2e.Object("password", relaytest.Password)}.To(t, relay).Want(t, 401, "unauthorized")
+	e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token, Body: `{}`}.To(t, relay).Want(t, 400,
+		"invalid_request")
+	e2e.Ask{Method: "DELETE", Path: "/v1/account", Body: e2e.Object("password", relaytest.Password)}.To(t,
+		relay).Want(t, 401, "unauthorized")
 	if !e2e.Works(t, relay, user.Token) {
 		t.Fatal("a wrong password ended the session")
 	}
@@ -45,10 +48,12 @@ func TestADeletedAccountIsGoneFromEveryTable(t *testing.T) {
 		}
 	}
 	for _, refresh := range []string{user.Refresh, device.Refresh, second.Refresh} {
-		e2e.Ask{Method: "POST", Path: "/v1/sessions/refresh", Body: e2e.Object("refreshToken", refresh)}.To(t, relay).Want(t, 401, "invalid_refresh_token")
+		e2e.Ask{Method: "POST", Path: "/v1/sessions/refresh", Body: e2e.Object("refreshToken", refresh)}.To(t,
+			relay).Want(t, 401, "invalid_refresh_token")
 	}
 	e2e.LogIn(user.Name, relaytest.Password).To(t, relay).Want(t, 401, "wrong_credentials")
-	e2e.Ask{Method: "GET", Path: "/v1/users/" + user.ID.String(), Token: friend.Token}.To(t, relay).Want(t, 404, "user_not_found")
+	e2e.Ask{Method: "GET", Path: "/v1/users/" + user.ID.String(), Token: friend.Token}.To(t, relay).Want(t, 404,
+		"user_not_found")
 	if failed := friend.Send(t, nil, relaytest.To(device.ID, "too late")); len(failed) != 1 {
 		t.Error("its mailbox takes mail")
 	}
@@ -56,8 +61,8 @@ func TestADeletedAccountIsGoneFromEveryTable(t *testing.T) {
 		t.Errorf("what it sent to others is gone: %v", backlog)
 	}
 
-	// Whatever table there is, now or later: no row names the user or a device, but for the mail of others
-	// and the receipts of its sending, which expire.
+	// Whatever table there is, now or later: no row names the user or a device, but for the mail of
+	// others and the receipts of its sending, which expire.
 	db := e2e.Database(t, relay)
 	rows, err := db.Query(t.Context(), `SELECT c.table_name FROM information_schema.tables c
 		WHERE c.table_schema = 'public' AND c.table_type = 'BASE TABLE' AND c.table_name <> 'goose_db_version'`)
@@ -71,7 +76,9 @@ func TestADeletedAccountIsGoneFromEveryTable(t *testing.T) {
 	for _, table := range tables {
 		for _, id := range []string{user.ID.String(), device.ID.String(), second.ID.String(), user.Name} {
 			var n int
-			err := db.QueryRow(t.Context(), "SELECT count(*) FROM "+pgx.Identifier{table}.Sanitize()+" r WHERE r::text LIKE '%' || $1 || '%'", id).Scan(&n)
+			err := db.QueryRow(t.Context(),
+				"SELECT count(*) FROM "+pgx.Identifier{table}.Sanitize()+" r WHERE r::text LIKE '%' || $1 || '%'",
+				id).Scan(&n)
 			if err != nil {
 				t.Fatal(err)
 			}

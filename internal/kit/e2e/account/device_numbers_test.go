@@ -74,7 +74,8 @@ func TestADeviceNumberRestsAfterItsDeviceIsGone(t *testing.T) {
 		} else if failed := d.Send(t, nil, relaytest.To(other.ID, "from a device that goes")); len(failed) != 0 {
 			t.Fatal(failed)
 		}
-		if got, err := user.DeleteDeviceWithResponse(t.Context(), d.ID); err != nil || got.StatusCode() != http.StatusOK {
+		if got, err := user.DeleteDeviceWithResponse(t.Context(), d.ID); err != nil ||
+			got.StatusCode() != http.StatusOK {
 			t.Fatalf("delete: %v, %s", err, got.Body)
 		}
 	}
@@ -106,7 +107,8 @@ func TestADeviceNumberRestsAfterItsDeviceIsGone(t *testing.T) {
 	}
 }
 
-// Nobody has heard of these devices: a client that makes and removes them does not lock its user out.
+// Nobody has heard of these devices: a client that makes and removes them does not lock its user
+// out.
 func TestADeviceNumberThatNobodyKnowsDoesNotRest(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
@@ -116,14 +118,16 @@ func TestADeviceNumberThatNobodyKnowsDoesNotRest(t *testing.T) {
 		if d.Number != 1 {
 			t.Fatalf("number %d, want 1", d.Number)
 		}
-		if got, err := user.DeleteDeviceWithResponse(t.Context(), d.ID); err != nil || got.StatusCode() != http.StatusOK {
+		if got, err := user.DeleteDeviceWithResponse(t.Context(), d.ID); err != nil ||
+			got.StatusCode() != http.StatusOK {
 			t.Fatalf("delete: %v, %s", err, got.Body)
 		}
 	}
 	known := e2e.PlainDevice(t, user, 0)
 	other.Send(t, nil, relaytest.To(known.ID, "mail to it")) // its sender got its id from elsewhere
 	e2e.FetchBundle(t, other, user.ID)
-	if got, err := user.DeleteDeviceWithResponse(t.Context(), known.ID); err != nil || got.StatusCode() != http.StatusOK {
+	if got, err := user.DeleteDeviceWithResponse(t.Context(), known.ID); err != nil ||
+		got.StatusCode() != http.StatusOK {
 		t.Fatalf("delete: %v, %s", err, got.Body)
 	}
 	if d := e2e.PlainDevice(t, user, 0); d.Number != 2 {

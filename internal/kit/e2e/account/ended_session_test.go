@@ -18,7 +18,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// notOfTheAccount are the operations that ask with a token and change nothing of the account that asks.
+// notOfTheAccount are the operations that ask with a token and change nothing of the account that
+// asks.
 var notOfTheAccount = map[string]string{"sendMessages": "it changes the mailboxes of others"}
 
 // actsOf makes one request, or several, for every operation that changes the account of a device.
@@ -26,18 +27,26 @@ func actsOf(d *relaytest.Device) map[string][]e2e.Ask {
 	blob := strings.Repeat("x", 64)
 	identity := prekeytest.NewIdentity()
 	return map[string][]e2e.Ask{
-		"deleteSession":       {{Method: "DELETE", Path: "/v1/sessions", Body: e2e.Object("refreshToken", d.Refresh)}},
-		"deleteAccount":       {{Method: "DELETE", Path: "/v1/account", Body: e2e.Object("password", relaytest.Password)}},
-		"changePassword":      {{Method: "PUT", Path: "/v1/account/password", Body: e2e.Object("currentPassword", relaytest.Password, "newPassword", relaytest.Password+"!")}},
-		"createDevice":        {{Method: "POST", Path: "/v1/devices", Body: asJSON(relaytest.NewDevice(identity, 2, 1))}},
-		"uploadKeys":          {{Method: "POST", Path: "/v1/devices/keys", Body: asJSON(client.KeyUpload{OneTimePreKeys: relaytest.OneTime(prekeytest.PreKeys(50, 2))})}, {Method: "POST", Path: "/v1/devices/keys", Body: asJSON(e2e.TakeoverBy(identity))}},
-		"updateDevice":        {{Method: "PUT", Path: "/v1/devices/" + d.ID.String(), Body: e2e.Object("name", "changed")}},
+		"deleteSession": {{Method: "DELETE", Path: "/v1/sessions", Body: e2e.Object("refreshToken", d.Refresh)}},
+		"deleteAccount": {{Method: "DELETE", Path: "/v1/account",
+			Body: e2e.Object("password", relaytest.Password)}},
+		"changePassword": {{Method: "PUT", Path: "/v1/account/password",
+			Body: e2e.Object("currentPassword", relaytest.Password, "newPassword", relaytest.Password+"!")}},
+		"createDevice": {{Method: "POST", Path: "/v1/devices",
+			Body: asJSON(relaytest.NewDevice(identity, 2, 1))}},
+		"uploadKeys": {{Method: "POST", Path: "/v1/devices/keys",
+			Body: asJSON(client.KeyUpload{OneTimePreKeys: relaytest.OneTime(prekeytest.PreKeys(50, 2))})},
+			{Method: "POST", Path: "/v1/devices/keys", Body: asJSON(e2e.TakeoverBy(identity))}},
+		"updateDevice": {{Method: "PUT", Path: "/v1/devices/" + d.ID.String(),
+			Body: e2e.Object("name", "changed")}},
 		"deleteDevice":        {{Method: "DELETE", Path: "/v1/devices/" + d.ID.String()}},
 		"createGatewayTicket": {{Method: "POST", Path: "/v1/gateway/ticket"}},
-		"uploadAttachment":    {{Method: "POST", Path: "/v1/attachments", Media: "application/octet-stream", Body: blob}},
-		"uploadBackup":        {{Method: "POST", Path: "/v1/backup", Media: "application/octet-stream", Body: blob, Header: map[string]string{"If-None-Match": "*"}}},
-		"setPushToken":        {{Method: "PUT", Path: "/v1/push-tokens", Body: e2e.Object("token", "some-token")}},
-		"deletePushToken":     {{Method: "DELETE", Path: "/v1/push-tokens"}},
+		"uploadAttachment": {{Method: "POST", Path: "/v1/attachments", Media: "application/octet-stream",
+			Body: blob}},
+		"uploadBackup": {{Method: "POST", Path: "/v1/backup", Media: "application/octet-stream", Body: blob,
+			Header: map[string]string{"If-None-Match": "*"}}},
+		"setPushToken":    {{Method: "PUT", Path: "/v1/push-tokens", Body: e2e.Object("token", "some-token")}},
+		"deletePushToken": {{Method: "DELETE", Path: "/v1/push-tokens"}},
 	}
 }
 
@@ -46,8 +55,9 @@ func asJSON(v any) string {
 	return string(b)
 }
 
-// A session is being ended elsewhere, in a transaction that is not yet committed: whatever it asks to change
-// waits for that and is then refused. The node believes the token, for it has heard of no revocation.
+// A session is being ended elsewhere, in a transaction that is not yet committed: whatever it asks
+// to change waits for that and is then refused. The node believes the token, for it has heard of no
+// revocation.
 func TestAnEndedSessionChangesNothing(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
@@ -69,7 +79,8 @@ func TestAnEndedSessionChangesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := tx.Exec(t.Context(), "DELETE FROM sessions WHERE id = $1", sessionOf(t, act.Token)); err != nil {
+			if _, err := tx.Exec(t.Context(), "DELETE FROM sessions WHERE id = $1",
+				sessionOf(t, act.Token)); err != nil {
 				t.Fatal(err)
 			}
 			answered := make(chan e2e.Reply, 1)

@@ -8,7 +8,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// kept is every column of the database, with where the export shows it, or why it does not: "-" and a reason.
+// kept is every column of the database, with where the export shows it, or why it does not: "-" and
+// a reason.
 var kept = map[string]string{
 	"users":                  "id=userId username username_key=username name_key=username password_hash=passwordHash created_at=createdAt",
 	"devices":                "id=deviceId user_id=userId number=deviceNumber name created_at=createdAt registration_id=registrationId identity_key=identityKey signed_pre_key_id=signedPreKeyId signed_pre_key=digest signed_pre_key_sig=-public-and-in-every-bundle last_resort_id=lastResortKyberPreKeyId last_resort_key=digest last_resort_sig=-public-and-in-every-bundle",
@@ -35,8 +36,8 @@ var kept = map[string]string{
 	"goose_db_version":       "id=-nobody's version_id=-nobody's is_applied=-nobody's tstamp=-nobody's",
 }
 
-// TestNothingIsKeptThatTheExportDoesNotAccountFor fails when a migration adds a column that nobody has
-// thought about, and when the export loses one.
+// TestNothingIsKeptThatTheExportDoesNotAccountFor fails when a migration adds a column that nobody
+// has thought about, and when the export loses one.
 func TestNothingIsKeptThatTheExportDoesNotAccountFor(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
@@ -44,14 +45,16 @@ func TestNothingIsKeptThatTheExportDoesNotAccountFor(t *testing.T) {
 	writeGap(t, relay, device)
 	e2e.Attach(t, device, e2e.Random(t, 1))
 	e2e.BackUp(t, device, 0, e2e.Random(t, 32)).Want(t, 200, "")
-	e2e.Ask{Method: "PUT", Path: "/v1/push-tokens", Token: device.Token, Body: e2e.Object("token", "an-app-token")}.To(t, relay).Want(t, 200, "")
+	e2e.Ask{Method: "PUT", Path: "/v1/push-tokens", Token: device.Token,
+		Body: e2e.Object("token", "an-app-token")}.To(t, relay).Want(t, 200, "")
 	rows, err := e2e.Database(t, relay).Query(t.Context(), `SELECT table_name, column_name FROM information_schema.columns
 		WHERE table_schema = 'public' AND table_name !~ '^receipts_\d$'`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer rows.Close()
-	export := string(e2e.Ask{Method: "GET", Path: "/v1/account", Token: device.Token}.To(t, relay).Want(t, 200, "").Body)
+	export := string(e2e.Ask{Method: "GET", Path: "/v1/account", Token: device.Token}.To(t, relay).Want(t, 200,
+		"").Body)
 	seen := 0
 	for rows.Next() {
 		var table, column string
@@ -79,7 +82,8 @@ func TestNothingIsKeptThatTheExportDoesNotAccountFor(t *testing.T) {
 // writeGap leaves a gap in a mailbox.
 func writeGap(t *testing.T, relay *relaytest.Relay, device *relaytest.Device) {
 	t.Helper()
-	if _, err := e2e.Database(t, relay).Exec(t.Context(), `INSERT INTO gaps SELECT $1, 1, 2, 2`, device.ID); err != nil {
+	if _, err := e2e.Database(t, relay).Exec(t.Context(), `INSERT INTO gaps SELECT $1, 1, 2, 2`,
+		device.ID); err != nil {
 		t.Fatal(err)
 	}
 }

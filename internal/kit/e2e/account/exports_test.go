@@ -8,8 +8,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// Exports that stand still in the database hold two of its connections; some wait without one, and the rest
-// are told to come back. Everything else goes on.
+// Exports that stand still in the database hold two of its connections; some wait without one, and
+// the rest are told to come back. Everything else goes on.
 func TestExportsLeaveTheConnectionsToOthers(t *testing.T) {
 	t.Parallel()
 	const inside, waiting, refused = 2, 16, 12 // and the relay has 8 connections
@@ -21,7 +21,8 @@ func TestExportsLeaveTheConnectionsToOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback(t.Context()) }()
-	if _, err := tx.Exec(t.Context(), "LOCK TABLE attachments IN ACCESS EXCLUSIVE MODE"); err != nil { // only exports read it here
+	// only exports read it here
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE attachments IN ACCESS EXCLUSIVE MODE"); err != nil {
 		t.Fatal(err)
 	}
 	export := e2e.Ask{Method: "GET", Path: "/v1/account", Token: pair[0].Token}
@@ -35,7 +36,8 @@ func TestExportsLeaveTheConnectionsToOthers(t *testing.T) {
 		}
 	}
 	relaytest.Eventually(t, "as many stand still as may", func() bool {
-		return e2e.Count(t, database, "SELECT count(*) FROM pg_locks WHERE relation = 'attachments'::regclass AND NOT granted") == inside
+		return e2e.Count(t, database,
+			"SELECT count(*) FROM pg_locks WHERE relation = 'attachments'::regclass AND NOT granted") == inside
 	})
 	export.To(t, relay).Want(t, http.StatusServiceUnavailable, "unavailable")
 	pair[0].Send(t, nil, relaytest.To(pair[1].ID, "meanwhile"))

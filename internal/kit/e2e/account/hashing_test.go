@@ -23,8 +23,9 @@ func patient(t testing.TB) *http.Client {
 	return &http.Client{Transport: relaytest.Validated(t, &http.Transport{DisableKeepAlives: true}), Timeout: patience}
 }
 
-// TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory has 64 log in at once while another uses all of
-// four connections: requests that need the database go on, and memory stays that of a slot a core.
+// TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory has 64 log in at once while another uses all
+// of four connections: requests that need the database go on, and memory stays that of a slot a
+// core.
 func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) {
 	relay := relaytest.Start(t, func(c *app.Config) { c.DatabaseConnections = 4; c.RequestTimeout = patience })
 	client := patient(t)
@@ -59,7 +60,8 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) {
 		peak = max(peak, now.HeapInuse)
 		var open int
 		// A connection that is held across the hashing is idle in a transaction meanwhile.
-		err := db.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'").Scan(&open)
+		err := db.QueryRow(t.Context(),
+			"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'").Scan(&open)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,8 +146,8 @@ func TestARequestThatTakesTooLongIsToldToComeBack(t *testing.T) {
 	})
 }
 
-// TestALogInTakesAsLongForAnUnknownName compares the fastest of several, taken in turn. Skipping the hash
-// would make the one more than ten times faster than the other.
+// TestALogInTakesAsLongForAnUnknownName compares the fastest of several, taken in turn. Skipping
+// the hash would make the one more than ten times faster than the other.
 func TestALogInTakesAsLongForAnUnknownName(t *testing.T) {
 	relay := relaytest.Start(t)
 	user := relay.Register(t)

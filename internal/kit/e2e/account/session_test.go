@@ -36,7 +36,8 @@ func TestALogInIsScopedByTheDeviceItNames(t *testing.T) {
 			t.Errorf("%q: claims %v", device, claims)
 		}
 	}
-	e2e.Ask{Method: "POST", Path: "/v1/sessions", Body: e2e.Object("username", user.Name, "password", relaytest.Password, "deviceId", "x")}.
+	e2e.Ask{Method: "POST", Path: "/v1/sessions",
+		Body: e2e.Object("username", user.Name, "password", relaytest.Password, "deviceId", "x")}.
 		To(t, relay).Want(t, 400, "invalid_request")
 }
 
@@ -106,19 +107,21 @@ func TestALostRefreshAnswerCanBeAskedForAgain(t *testing.T) {
 			t.Error("a pair does not work")
 		}
 	}
-	e2e.Execute(t, e2e.Database(t, relay), "UPDATE refresh_tokens SET used_at = now() - interval '8 seconds' WHERE used_at IS NOT NULL")
+	e2e.Execute(t, e2e.Database(t, relay),
+		"UPDATE refresh_tokens SET used_at = now() - interval '8 seconds' WHERE used_at IS NOT NULL")
 	last := e2e.Refresh(user.Refresh).To(t, relay).Want(t, 200, "")
 	e2e.Refresh(last.Member(t, "refreshToken")).To(t, relay).Want(t, 200, "")
 }
 
-// A thief and the owner present one token within the grace. Only one chain goes on, and it ends with the
-// other's next step.
+// A thief and the owner present one token within the grace. Only one chain goes on, and it ends
+// with the other's next step.
 func TestTheSiblingsOfAUsedRefreshTokenEnd(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	for _, late := range []string{"the sibling", "the parent"} {
 		device := relay.Register(t).NewDevice(t)
-		one, two := e2e.Refresh(device.Refresh).To(t, relay).Want(t, 200, ""), e2e.Refresh(device.Refresh).To(t, relay).Want(t, 200, "")
+		one, two := e2e.Refresh(device.Refresh).To(t, relay).Want(t, 200, ""),
+			e2e.Refresh(device.Refresh).To(t, relay).Want(t, 200, "")
 		next := e2e.Refresh(one.Member(t, "refreshToken")).To(t, relay).Want(t, 200, "")
 		token := two.Member(t, "refreshToken")
 		if late == "the parent" {
@@ -163,7 +166,8 @@ func TestARefreshTokenUsedTwiceEndsItsWholeFamily(t *testing.T) {
 	device := user.NewDevice(t)
 	socket := device.Connect(t)
 	first := e2e.Refresh(device.Refresh).To(t, relay).Want(t, 200, "")
-	e2e.Execute(t, e2e.Database(t, relay), "UPDATE refresh_tokens SET used_at = now() - interval '11 seconds' WHERE used_at IS NOT NULL")
+	e2e.Execute(t, e2e.Database(t, relay),
+		"UPDATE refresh_tokens SET used_at = now() - interval '11 seconds' WHERE used_at IS NOT NULL")
 	// A newer use sweeps the spent row away; the old token is known for what it is all the same.
 	second := e2e.Refresh(first.Member(t, "refreshToken")).To(t, relay).Want(t, 200, "")
 	e2e.Refresh(device.Refresh).To(t, relay).Want(t, 401, "invalid_refresh_token")
@@ -205,7 +209,8 @@ func TestAnExpiredRefreshTokenIsRefused(t *testing.T) {
 	user, other := relay.Register(t), relay.Register(t)
 	db := e2e.Database(t, relay)
 	var days float64
-	if err := db.QueryRow(t.Context(), "SELECT min(extract(epoch FROM expires_at - now())) / 86400 FROM refresh_tokens").Scan(&days); err != nil {
+	if err := db.QueryRow(t.Context(),
+		"SELECT min(extract(epoch FROM expires_at - now())) / 86400 FROM refresh_tokens").Scan(&days); err != nil {
 		t.Fatal(err)
 	}
 	if days < 29.99 || days > 30 {
@@ -286,7 +291,8 @@ func TestAChangedPasswordEndsAllOtherSessions(t *testing.T) {
 		t.Errorf("the socket of another session closed with %d", code)
 	}
 	// This session goes on, with a pair that works, the token that it had, and its socket.
-	if got.Member(t, "deviceId") != mine.ID.String() || !e2e.Works(t, relay, got.Member(t, "token")) || !e2e.Works(t, other, got.Member(t, "token")) || !e2e.Works(t, relay, mine.Token) {
+	if got.Member(t, "deviceId") != mine.ID.String() || !e2e.Works(t, relay, got.Member(t, "token")) ||
+		!e2e.Works(t, other, got.Member(t, "token")) || !e2e.Works(t, relay, mine.Token) {
 		t.Error("the session that changed the password did not go on")
 	}
 	mine.Send(t, nil, relaytest.To(mine.ID, "to myself"))
@@ -311,7 +317,8 @@ func TestOfTwoPasswordChangesAtOnceOneWins(t *testing.T) {
 	if a, b := <-statuses, <-statuses; a+b != 200+401 {
 		t.Errorf("statuses %d and %d", a, b)
 	}
-	if a, b := e2e.LogIn(user.Name, next[0]).To(t, relay).Status, e2e.LogIn(user.Name, next[1]).To(t, relay).Status; a+b != 200+401 {
+	if a, b := e2e.LogIn(user.Name, next[0]).To(t, relay).Status,
+		e2e.LogIn(user.Name, next[1]).To(t, relay).Status; a+b != 200+401 {
 		t.Errorf("log-ins %d and %d", a, b)
 	}
 }
@@ -325,13 +332,16 @@ func TestTheHundredAndFirstSessionEndsThoseAtRestLongest(t *testing.T) {
 		SELECT gen_random_uuid(), $1, 'x', now() + n * interval '1 hour' FROM generate_series(1, 98) n`, user.ID)
 	list := func(token string) e2e.Ask { return e2e.Ask{Method: "GET", Path: "/v1/devices", Token: token} }
 	left := func() (n int, oldest float64) {
-		if err := db.QueryRow(t.Context(), "SELECT count(*), min(extract(epoch FROM expires_at - now())) / 3600 FROM sessions WHERE user_id = $1", user.ID).
+		if err := db.QueryRow(t.Context(),
+			"SELECT count(*), min(extract(epoch FROM expires_at - now())) / 3600 FROM sessions WHERE user_id = $1",
+			user.ID).
 			Scan(&n, &oldest); err != nil {
 			t.Fatal(err)
 		}
 		return n, oldest
 	}
-	for want := 100; want > 80; want -= 10 { // the hundredth ends none, the next one the eleven that are too many for ninety
+	// the hundredth ends none, the next one the eleven that are too many for ninety
+	for want := 100; want > 80; want -= 10 {
 		newest := e2e.LogIn(user.Name, relaytest.Password).To(t, relay).Want(t, 200, "").Member(t, "token")
 		if n, oldest := left(); n != want || (want == 90) != (oldest > 11) {
 			t.Errorf("%d sessions are left, the oldest for %f hours", n, oldest)
@@ -360,14 +370,16 @@ func TestLogInsDoNotEndTheSessionOfADevice(t *testing.T) {
 			SELECT gen_random_uuid(), $1, $2, 'x', now(), now() + interval '30 days' FROM generate_series(1, 120)`, user.ID, target.ID)
 		body := e2e.Object("username", user.Name, "password", relaytest.Password, "deviceId", target.ID.String())
 		e2e.Ask{Method: "POST", Path: "/v1/sessions", Body: body}.To(t, relay).Want(t, 200, "")
-		for name, refreshToken := range map[string]string{"the phone's": phone.Refresh, "the quiet device's": quiet.Refresh} {
+		for name, refreshToken := range map[string]string{"the phone's": phone.Refresh,
+			"the quiet device's": quiet.Refresh} {
 			if got := e2e.Refresh(refreshToken).To(t, relay); got.Status != 200 {
 				t.Errorf("%s session has ended: %d", name, got.Status)
 			}
 		}
 		e2e.Refresh(user.Refresh).To(t, relay).Want(t, 401, "invalid_refresh_token")
 		var left int
-		if err := db.QueryRow(t.Context(), "SELECT count(*) FROM sessions WHERE user_id = $1", user.ID).Scan(&left); err != nil || left > 91 {
+		if err := db.QueryRow(t.Context(), "SELECT count(*) FROM sessions WHERE user_id = $1",
+			user.ID).Scan(&left); err != nil || left > 91 {
 			t.Errorf("%d sessions are left, %v", left, err)
 		}
 	}
@@ -382,5 +394,7 @@ func TestASessionThatWasTooManyEndsOnEveryNode(t *testing.T) {
 	e2e.Execute(t, e2e.Database(t, relay), `INSERT INTO sessions (id, user_id, refresh_key, expires_at)
 		SELECT gen_random_uuid(), $1, 'x', now() + interval '30 days' FROM generate_series(1, 99)`, user.ID)
 	e2e.LogIn(user.Name, relaytest.Password).To(t, relay).Want(t, 200, "")
-	relaytest.Eventually(t, "the session that was refreshed longest ago has ended", func() bool { return list.To(t, relay).Status == 401 })
+	relaytest.Eventually(t, "the session that was refreshed longest ago has ended", func() bool {
+		return list.To(t, relay).Status == 401
+	})
 }

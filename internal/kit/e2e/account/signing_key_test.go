@@ -35,7 +35,8 @@ func TestNodesThatStartAtOnceMakeOneSigningKey(t *testing.T) {
 	}
 	wg.Wait()
 	var keys int
-	if err := e2e.Database(t, nodes[0]).QueryRow(t.Context(), "SELECT count(*) FROM signing_keys").Scan(&keys); err != nil || keys != 1 {
+	if err := e2e.Database(t, nodes[0]).QueryRow(t.Context(),
+		"SELECT count(*) FROM signing_keys").Scan(&keys); err != nil || keys != 1 {
 		t.Errorf("%d keys, %v", keys, err)
 	}
 	for _, node := range nodes {
@@ -62,10 +63,13 @@ func TestARotatedKeyLogsNobodyOut(t *testing.T) {
 	if !e2e.Works(t, next, user.Token) {
 		t.Error("a token of the old key does not work on the node that rotated")
 	}
-	// The older node has never heard of the new key, and fetches it; at most once a second, so a made-up
-	// key id just before is the worst case.
-	e2e.Ask{Method: "GET", Path: "/v1/account", Token: strings.Replace(user.Token, "eyJ", "eyI", 1)}.To(t, relay).Want(t, 401, "unauthorized")
-	relaytest.Eventually(t, "the older node fetches the new key", func() bool { return e2e.Works(t, relay, session.Member(t, "token")) })
+	// The older node has never heard of the new key, and fetches it; at most once a second, so a
+	// made-up key id just before is the worst case.
+	e2e.Ask{Method: "GET", Path: "/v1/account", Token: strings.Replace(user.Token, "eyJ", "eyI", 1)}.To(t,
+		relay).Want(t, 401, "unauthorized")
+	relaytest.Eventually(t, "the older node fetches the new key", func() bool {
+		return e2e.Works(t, relay, session.Member(t, "token"))
+	})
 	if !e2e.Works(t, relay, user.Token) {
 		t.Error("a token of the old key does not work on the older node")
 	}
@@ -107,7 +111,8 @@ func TestMadeUpKeyIDsCostOneLookAtTheDatabase(t *testing.T) {
 		})
 	}
 	waiting := func() (n int) {
-		err := db.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())").Scan(&n)
+		err := db.QueryRow(t.Context(),
+			"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())").Scan(&n)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,7 +121,8 @@ func TestMadeUpKeyIDsCostOneLookAtTheDatabase(t *testing.T) {
 	// Keys that were read within the last second are taken as they are; then somebody looks.
 	relaytest.Eventually(t, "the keys are a second old", func() bool {
 		wg.Go(func() {
-			e2e.Ask{Method: "GET", Path: "/v1/account", Token: "eyJhbGciOiJIUzI1NiIsImtpZCI6IngifQ." + rest}.To(t, relay)
+			e2e.Ask{Method: "GET", Path: "/v1/account", Token: "eyJhbGciOiJIUzI1NiIsImtpZCI6IngifQ." + rest}.To(t,
+				relay)
 		})
 		return waiting() > 0
 	})
@@ -142,7 +148,8 @@ func TestAnOperatorsKeyIsUsedAloneAndKeptOutOfTheDatabase(t *testing.T) {
 		t.Error("the nodes do not share the operator's key")
 	}
 	var keys int
-	if err := e2e.Database(t, relay).QueryRow(t.Context(), "SELECT count(*) FROM signing_keys").Scan(&keys); err != nil || keys != 0 {
+	if err := e2e.Database(t, relay).QueryRow(t.Context(),
+		"SELECT count(*) FROM signing_keys").Scan(&keys); err != nil || keys != 0 {
 		t.Errorf("%d keys in the database, %v", keys, err)
 	}
 	if strings.Contains(relay.Log.String(), base64.StdEncoding.EncodeToString(operatorKey)) {

@@ -42,7 +42,8 @@ func TestAnAccessTokenSaysWhoAndHowLong(t *testing.T) {
 	if want := map[string]bool{"sub": true, "sid": true, "iat": true, "exp": true}; !maps.Equal(names(first), want) {
 		t.Errorf("user-scoped: %v", first)
 	}
-	if want := map[string]bool{"sub": true, "sid": true, "iat": true, "exp": true, "device_id": true}; !maps.Equal(names(second), want) {
+	if want := map[string]bool{"sub": true, "sid": true, "iat": true, "exp": true,
+		"device_id": true}; !maps.Equal(names(second), want) {
 		t.Errorf("device-scoped: %v", second)
 	}
 	if second["device_id"] != device.ID.String() || second["sub"] != user.ID.String() || first["sid"] == second["sid"] {
@@ -96,33 +97,41 @@ func TestAForgedTokenIsRefused(t *testing.T) {
 	}
 	parts := strings.Split(device.Token, ".")
 	for name, token := range map[string]string{
-		"alg none":                     forge(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, kid, good()),
-		"alg None":                     forge(t, jwt.SigningMethodHS256, operatorKey, map[string]any{"kid": "operator", "alg": "None"}, good()),
+		"alg none": forge(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, kid, good()),
+		"alg None": forge(t, jwt.SigningMethodHS256, operatorKey,
+			map[string]any{"kid": "operator", "alg": "None"}, good()),
 		"no signature":                 parts[0] + "." + parts[1] + ".",
 		"alg HS512 with the right key": forge(t, jwt.SigningMethodHS512, operatorKey, kid, good()),
 		"alg ES256":                    forge(t, jwt.SigningMethodES256, private, kid, good()),
-		"another key":                  forge(t, jwt.SigningMethodHS256, []byte("another key of more than 32 bytes"), kid, good()),
-		"an empty key":                 forge(t, jwt.SigningMethodHS256, []byte{}, kid, good()),
-		"another kid":                  forge(t, jwt.SigningMethodHS256, operatorKey, map[string]any{"kid": "other"}, good()),
+		"another key": forge(t, jwt.SigningMethodHS256, []byte("another key of more than 32 bytes"),
+			kid, good()),
+		"an empty key": forge(t, jwt.SigningMethodHS256, []byte{}, kid, good()),
+		"another kid": forge(t, jwt.SigningMethodHS256, operatorKey, map[string]any{"kid": "other"},
+			good()),
 		"an empty key of an empty kid": forge(t, jwt.SigningMethodHS256, []byte{}, map[string]any{"kid": ""}, good()),
 		"no kid":                       forge(t, jwt.SigningMethodHS256, operatorKey, nil, good()),
 		"a kid that is no text":        forge(t, jwt.SigningMethodHS256, operatorKey, map[string]any{"kid": 7}, good()),
 		"expired":                      forge(t, jwt.SigningMethodHS256, operatorKey, kid, with("exp", past)),
 		"without expiry":               forge(t, jwt.SigningMethodHS256, operatorKey, kid, with("exp", nil)),
 		"not yet valid":                forge(t, jwt.SigningMethodHS256, operatorKey, kid, with("nbf", future)),
-		"unknown session":              forge(t, jwt.SigningMethodHS256, operatorKey, kid, with("sid", uuid.NewString())),
-		"session that is no UUID":      forge(t, jwt.SigningMethodHS256, operatorKey, kid, with("sid", "x")),
-		"no session":                   forge(t, jwt.SigningMethodHS256, operatorKey, kid, with("sid", nil)),
-		"the device left out":          forge(t, jwt.SigningMethodHS256, operatorKey, kid, with("device_id", nil)),
-		"another device":               forge(t, jwt.SigningMethodHS256, operatorKey, kid, with("device_id", uuid.NewString())),
-		"another user's session":       forge(t, jwt.SigningMethodHS256, operatorKey, kid, with("sid", relaytest.Claims(t, other.Token)["sid"])),
-		"changed payload":              parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"x"}`)) + "." + parts[2],
-		"a refresh token":              device.Refresh,
-		"twice":                        device.Token + " " + device.Token,
-		"padding":                      device.Token + "==",
+		"unknown session": forge(t, jwt.SigningMethodHS256, operatorKey, kid,
+			with("sid", uuid.NewString())),
+		"session that is no UUID": forge(t, jwt.SigningMethodHS256, operatorKey, kid, with("sid", "x")),
+		"no session":              forge(t, jwt.SigningMethodHS256, operatorKey, kid, with("sid", nil)),
+		"the device left out":     forge(t, jwt.SigningMethodHS256, operatorKey, kid, with("device_id", nil)),
+		"another device": forge(t, jwt.SigningMethodHS256, operatorKey, kid,
+			with("device_id", uuid.NewString())),
+		"another user's session": forge(t, jwt.SigningMethodHS256, operatorKey, kid,
+			with("sid", relaytest.Claims(t, other.Token)["sid"])),
+		"changed payload": parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"x"}`)) +
+			"." + parts[2],
+		"a refresh token": device.Refresh,
+		"twice":           device.Token + " " + device.Token,
+		"padding":         device.Token + "==",
 	} {
 		got := e2e.Ask{Method: "GET", Path: "/v1/account", Token: token}.To(t, relay)
-		if got.Status != http.StatusUnauthorized || got.Code != "unauthorized" || got.Header.Get("WWW-Authenticate") != "Bearer" {
+		if got.Status != http.StatusUnauthorized || got.Code != "unauthorized" ||
+			got.Header.Get("WWW-Authenticate") != "Bearer" {
 			t.Errorf("%s: status %d %s", name, got.Status, got.Body)
 		}
 	}
@@ -152,8 +161,8 @@ func TestARememberedTokenExpiresAllTheSame(t *testing.T) {
 	}
 }
 
-// TestADeviceIsNeededWhereTheContractSaysSo asks every operation of the contract with a user-scoped token
-// and with none.
+// TestADeviceIsNeededWhereTheContractSaysSo asks every operation of the contract with a user-scoped
+// token and with none.
 func TestADeviceIsNeededWhereTheContractSaysSo(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
@@ -164,7 +173,8 @@ func TestADeviceIsNeededWhereTheContractSaysSo(t *testing.T) {
 	}
 	needed, public := 0, 0
 	for path, item := range spec.Paths.Map() {
-		path = strings.NewReplacer("{deviceId}", uuid.NewString(), "{userId}", user.ID.String(), "{attachmentId}", uuid.NewString(), "{name}", "page.js").Replace(path)
+		path = strings.NewReplacer("{deviceId}", uuid.NewString(), "{userId}", user.ID.String(), "{attachmentId}",
+			uuid.NewString(), "{name}", "page.js").Replace(path)
 		for method, op := range item.Operations() {
 			if op.OperationID == "deleteSession" || op.OperationID == "deleteAccount" {
 				continue // asked with a body elsewhere
@@ -206,7 +216,8 @@ func TestTheContractIsServedToAnybody(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	got := e2e.Ask{Method: "GET", Path: "/openapi.yaml"}.To(t, relay).Want(t, 200, "")
-	if !strings.HasPrefix(string(got.Body), "openapi: 3.0.3") || !strings.Contains(string(got.Body), "operationId: connectGateway") {
+	if !strings.HasPrefix(string(got.Body), "openapi: 3.0.3") ||
+		!strings.Contains(string(got.Body), "operationId: connectGateway") {
 		t.Errorf("not the contract: %.100s", got.Body)
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// BenchmarkDownload compares a download with what Fiber does for a plain file: without a token, a row or a
-// limit, from the same folder to the same client.
+// BenchmarkDownload compares a download with what Fiber does for a plain file: without a token, a
+// row or a limit, from the same folder to the same client.
 func BenchmarkDownload(b *testing.B) {
 	relay := relaytest.Start(b)
 	device := relay.Register(b).NewDevice(b)
@@ -53,7 +53,8 @@ func BenchmarkDownload(b *testing.B) {
 					wg.Go(func() {
 						buffer := make([]byte, 256<<10)
 						for range 4 {
-							if err := fetch(b.Context(), transport, url, device.Token, buffer, int64(size)); err != nil {
+							if err := fetch(b.Context(), transport, url, device.Token, buffer,
+								int64(size)); err != nil {
 								b.Error(err)
 								return
 							}

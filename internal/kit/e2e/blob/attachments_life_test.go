@@ -20,14 +20,18 @@ func TestAnAttachmentGoesWhenItsTimeIsOver(t *testing.T) {
 	relay := relaytest.Start(t)
 	database := e2e.Database(t, relay)
 	device := relay.Register(t).NewDevice(t)
-	old, young := e2e.Attach(t, device, e2e.Random(t, 1000)).ID.String(), e2e.Attach(t, device, e2e.Random(t, 500)).ID.String()
-	if n := e2e.Count(t, database, "SELECT count(*) FROM attachments WHERE stored AND expires_at BETWEEN now() + '29 days 23 hours' AND now() + '30 days'"); n != 2 {
+	old, young := e2e.Attach(t, device, e2e.Random(t, 1000)).ID.String(),
+		e2e.Attach(t, device, e2e.Random(t, 500)).ID.String()
+	if n := e2e.Count(t, database,
+		"SELECT count(*) FROM attachments WHERE stored AND expires_at BETWEEN now() + '29 days 23 hours' AND now() + '30 days'"); n != 2 {
 		t.Errorf("%d have 30 days", n)
 	}
 	e2e.Change(t, database, "UPDATE attachments SET expires_at = now() WHERE id = $1", old)
 	// Nobody has swept yet.
-	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + old, Token: device.Token}.To(t, relay).Want(t, 404, "attachment_not_found")
-	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + old, Token: device.Token, Header: map[string]string{"If-None-Match": "*"}}.To(t, relay).Want(t, 404, "attachment_not_found")
+	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + old, Token: device.Token}.To(t, relay).Want(t, 404,
+		"attachment_not_found")
+	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + old, Token: device.Token,
+		Header: map[string]string{"If-None-Match": "*"}}.To(t, relay).Want(t, 404, "attachment_not_found")
 	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + young, Token: device.Token}.To(t, relay).Want(t, 200, "")
 }
 
@@ -39,7 +43,8 @@ func TestTheQuotasOfAnAccountAreExact(t *testing.T) {
 	user := relay.Register(t)
 	one, two := user.NewDevice(t), user.NewDevice(t)
 	upload := func(device *relaytest.Device, size int) e2e.Reply {
-		return e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: device.Token, Media: e2e.Octets, Body: string(e2e.Random(t, size))}.To(t, relay)
+		return e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: device.Token, Media: e2e.Octets,
+			Body: string(e2e.Random(t, size))}.To(t, relay)
 	}
 	wait := func(r e2e.Reply) time.Duration {
 		r.Want(t, 429, "quota_exceeded")
@@ -75,7 +80,8 @@ func TestTheQuotasOfAnAccountAreExact(t *testing.T) {
 		upload(small, 1).Want(t, 201, "")
 	}
 	wait(upload(small, 1))
-	if n := e2e.Count(t, database, "SELECT stored_bytes FROM attachment_usage WHERE user_id = $1", user.ID); n != 3*mebi {
+	if n := e2e.Count(t, database, "SELECT stored_bytes FROM attachment_usage WHERE user_id = $1",
+		user.ID); n != 3*mebi {
 		t.Errorf("%d bytes are counted", n)
 	}
 }
@@ -106,8 +112,10 @@ func TestAnAccountTakesItsBlobsWithIt(t *testing.T) {
 	e2e.Attach(t, device, e2e.Random(t, 1000))
 	kept := e2e.Attach(t, other, e2e.Random(t, 1000)).ID.String()
 	e2e.BackUp(t, device, 0, e2e.Random(t, 1000)).Want(t, 200, "")
-	e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token, Body: e2e.Object("password", relaytest.Password)}.To(t, relay).Want(t, 200, "")
-	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + id, Token: other.Token}.To(t, relay).Want(t, 404, "attachment_not_found")
+	e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token,
+		Body: e2e.Object("password", relaytest.Password)}.To(t, relay).Want(t, 200, "")
+	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + id, Token: other.Token}.To(t, relay).Want(t, 404,
+		"attachment_not_found")
 	relaytest.Eventually(t, "the blobs are gone", func() bool { return filesIn(t, relay) == 1 })
 	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + kept, Token: other.Token}.To(t, relay).Want(t, 200, "")
 	relaytest.Eventually(t, "so are the rows", func() bool {
@@ -134,6 +142,8 @@ func TestALostBlobIsAFailureAndNotAnEmptyAnswer(t *testing.T) {
 	if err := os.Remove(filepath.Join(relay.Blobs, "attachments", id.String())); err != nil {
 		t.Fatal(err)
 	}
-	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + id.String(), Token: device.Token}.To(t, relay).Want(t, http.StatusInternalServerError, "internal")
-	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + uuid.NewString(), Token: device.Token}.To(t, relay).Want(t, 404, "attachment_not_found")
+	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + id.String(), Token: device.Token}.To(t, relay).Want(t,
+		http.StatusInternalServerError, "internal")
+	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + uuid.NewString(), Token: device.Token}.To(t, relay).Want(t, 404,
+		"attachment_not_found")
 }

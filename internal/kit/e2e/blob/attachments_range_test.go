@@ -44,7 +44,8 @@ func TestAPartOfAnAttachmentCanBeAskedFor(t *testing.T) {
 		"bytes=1-2-3":                    {200, 0, 10_000},
 		"lines=0-1":                      {200, 0, 10_000},
 	} {
-		got := e2e.Ask{Method: "GET", Path: "/v1/attachments/" + id, Token: device.Token, Header: map[string]string{"Range": header}}.To(t, relay)
+		got := e2e.Ask{Method: "GET", Path: "/v1/attachments/" + id, Token: device.Token,
+			Header: map[string]string{"Range": header}}.To(t, relay)
 		want := map[int]string{206: fmt.Sprintf("bytes %d-%d/10000", c.from, c.to-1), 416: "bytes */10000"}[c.status]
 		if got.Status != c.status || got.Header.Get("Content-Range") != want {
 			t.Errorf("%s: status %d, Content-Range %q", header, got.Status, got.Header.Get("Content-Range"))
@@ -86,7 +87,8 @@ func TestAnAttachmentIsNotSentToWhoHasIt(t *testing.T) {
 		{map[string]string{"If-Range": tag}, 200},
 	} {
 		got := e2e.Ask{Method: "GET", Path: "/v1/attachments/" + a, Token: device.Token, Header: c.header}.To(t, relay)
-		if got.Status != c.status || got.Header.Get("ETag") != tag || got.Header.Get("Cache-Control") != "no-cache" || got.Header.Get("X-Content-Type-Options") != "nosniff" {
+		if got.Status != c.status || got.Header.Get("ETag") != tag || got.Header.Get("Cache-Control") != "no-cache" ||
+			got.Header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%v: status %d, %v", c.header, got.Status, got.Header)
 		}
 		if got.Status == http.StatusNotModified && len(got.Body) > 0 {

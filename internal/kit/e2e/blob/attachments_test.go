@@ -37,7 +37,8 @@ func TestAnAttachmentComesBackAsItWas(t *testing.T) {
 	for _, size := range []int{1, 100, 5000, 1 << 20, 5<<20 + 7} {
 		content := e2e.Random(t, size)
 		a := e2e.Attach(t, alice, content)
-		if left := time.Until(time.Unix(a.ExpiresAt, 0)); left < 30*24*time.Hour-time.Minute || left > 30*24*time.Hour+time.Minute {
+		if left := time.Until(time.Unix(a.ExpiresAt, 0)); left < 30*24*time.Hour-time.Minute ||
+			left > 30*24*time.Hour+time.Minute {
 			t.Errorf("it is kept for %s", left)
 		}
 		got, err := bob.DownloadAttachmentWithResponse(t.Context(), a.ID, nil)

@@ -78,7 +78,8 @@ func TestAnUploadWithoutALengthIsRefused(t *testing.T) {
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
 	for _, path := range []string{"/v1/attachments", "/v1/backup"} {
-		for _, rest := range []string{header(device, path), header(device, path, "Transfer-Encoding: chunked") + "40\r\n" + strings.Repeat("x", 64) + "\r\n0\r\n\r\n"} {
+		for _, rest := range []string{header(device, path),
+			header(device, path, "Transfer-Encoding: chunked") + "40\r\n" + strings.Repeat("x", 64) + "\r\n0\r\n\r\n"} {
 			w := e2e.DialWire(t, relay)
 			w.Send(rest)
 			w.ReplyTo("POST", path).Want(t, 411, "length_required")
@@ -89,8 +90,8 @@ func TestAnUploadWithoutALengthIsRefused(t *testing.T) {
 	}
 }
 
-// Only the bytes that came of an attachment are counted in the account's day: else the relay could be made to
-// take any number.
+// Only the bytes that came of an attachment are counted in the account's day: else the relay could
+// be made to take any number.
 func TestAnUploadThatBreaksOffLeavesNothing(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, func(c *app.Config) { c.ReadTimeout = 500 * time.Millisecond })
@@ -105,9 +106,13 @@ func TestAnUploadThatBreaksOffLeavesNothing(t *testing.T) {
 		w := begin()
 		relaytest.Eventually(t, "it runs", func() bool { return e2e.Count(t, database, blobRows) > 0 })
 		_ = w.Close()
-		relaytest.Eventually(t, "nothing is left", func() bool { return e2e.Count(t, database, blobRows) == 0 && filesIn(t, relay) == 0 })
+		relaytest.Eventually(t, "nothing is left", func() bool {
+			return e2e.Count(t, database, blobRows) == 0 && filesIn(t, relay) == 0
+		})
 		begin().ReplyTo("POST", path).Want(t, 408, "request_timeout")
-		relaytest.Eventually(t, "nothing is left", func() bool { return e2e.Count(t, database, blobRows) == 0 && filesIn(t, relay) == 0 })
+		relaytest.Eventually(t, "nothing is left", func() bool {
+			return e2e.Count(t, database, blobRows) == 0 && filesIn(t, relay) == 0
+		})
 	}
 	if got := account(t, device).UploadedToday; got != 2*300_000 {
 		t.Errorf("%d bytes count for the day", got)
@@ -120,24 +125,31 @@ func TestABodyIsNeverTakenForARequest(t *testing.T) {
 	device := relay.Register(t).NewDevice(t)
 	smuggled := "GET /openapi.yaml HTTP/1.1\r\nHost: x\r\n\r\n"
 	length := "Content-Length: " + strconv.Itoa(len(smuggled))
-	trailing := header(device, "//h/v1/attachments?://", "Transfer-Encoding: chunked") + "0\r\nX-Obscura-Declared-Length: " + strconv.Itoa(len(smuggled)) + "\r\n\r\n"
+	trailing := header(device, "//h/v1/attachments?://", "Transfer-Encoding: chunked") +
+		"0\r\nX-Obscura-Declared-Length: " + strconv.Itoa(len(smuggled)) + "\r\n\r\n"
 	for name, c := range map[string]struct {
 		head   string
 		status int
 		code   string
 	}{
-		"accepted":             {header(device, "/v1/attachments", length), 201, ""},
-		"accepted, and more":   {header(device, "/v1/attachments", length) + smuggled, 201, ""},
-		"no token":             {header(nil, "/v1/attachments", length), 401, "unauthorized"},
-		"too long":             {header(device, "/v1/attachments", "Content-Length: 99999999"), 413, "body_too_large"},
-		"no length":            {header(device, "/v1/attachments"), 411, "length_required"},
-		"no body":              {header(device, "/v1/attachments", "Content-Length: 0"), 400, "body_too_small"},
-		"chunked":              {header(device, "/v1/attachments", "Transfer-Encoding: chunked"), 411, "length_required"},
-		"a made up length":     {header(device, "/v1/attachments", "X-Obscura-Declared-Length: 44", "X-Obscura-Declared-Length: 44"), 411, "length_required"},
-		"no condition":         {strings.Replace(header(device, "/v1/backup", length), "If-None-Match: *\r\n", "", 1), 400, "invalid_condition"},
-		"another media type":   {strings.Replace(header(device, "/v1/backup", length), "octet-stream", "json", 1), 415, "unsupported_media_type"},
-		"no media type":        {strings.Replace(header(device, "/v1/attachments", length), "Content-Type: application/octet-stream\r\n", "", 1), 201, ""},
-		"an empty media type":  {strings.Replace(header(device, "/v1/attachments", length), "application/octet-stream", "", 1), 201, ""},
+		"accepted":           {header(device, "/v1/attachments", length), 201, ""},
+		"accepted, and more": {header(device, "/v1/attachments", length) + smuggled, 201, ""},
+		"no token":           {header(nil, "/v1/attachments", length), 401, "unauthorized"},
+		"too long":           {header(device, "/v1/attachments", "Content-Length: 99999999"), 413, "body_too_large"},
+		"no length":          {header(device, "/v1/attachments"), 411, "length_required"},
+		"no body":            {header(device, "/v1/attachments", "Content-Length: 0"), 400, "body_too_small"},
+		"chunked": {header(device, "/v1/attachments", "Transfer-Encoding: chunked"), 411,
+			"length_required"},
+		"a made up length": {header(device, "/v1/attachments", "X-Obscura-Declared-Length: 44",
+			"X-Obscura-Declared-Length: 44"), 411, "length_required"},
+		"no condition": {strings.Replace(header(device, "/v1/backup", length), "If-None-Match: *\r\n", "", 1),
+			400, "invalid_condition"},
+		"another media type": {strings.Replace(header(device, "/v1/backup", length), "octet-stream", "json", 1), 415,
+			"unsupported_media_type"},
+		"no media type": {strings.Replace(header(device, "/v1/attachments", length),
+			"Content-Type: application/octet-stream\r\n", "", 1), 201, ""},
+		"an empty media type": {strings.Replace(header(device, "/v1/attachments", length), "application/octet-stream",
+			"", 1), 201, ""},
 		"the absolute form":    {header(device, "http://x/v1/attachments?a=b", length), 201, ""},
 		"a host in the path":   {header(device, "//h/v1/attachments?://", length), 201, ""},
 		"a length that trails": {trailing, 411, "length_required"},
@@ -158,7 +170,8 @@ func TestABodyIsNeverTakenForARequest(t *testing.T) {
 	}
 	// Elsewhere a made up length is just a header, and the connection goes on.
 	w := e2e.DialWire(t, relay)
-	w.Send("POST /v1/gateway/ticket HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + device.Token + "\r\nX-Obscura-Declared-Length: 44\r\n\r\n" + smuggled)
+	w.Send("POST /v1/gateway/ticket HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + device.Token +
+		"\r\nX-Obscura-Declared-Length: 44\r\n\r\n" + smuggled)
 	w.ReplyTo("POST", "/v1/gateway/ticket").Want(t, 201, "")
 	w.ReplyTo("GET", "/openapi.yaml").Want(t, 200, "")
 }
@@ -200,7 +213,8 @@ func TestETagIsSpelledAsInTheRFC(t *testing.T) {
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
 	authorization := "Authorization: Bearer " + device.Token + "\r\n"
-	id := e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: device.Token, Media: e2e.Octets, Body: "x"}.To(t, relay).Want(t, 201, "").Member(t, "id")
+	id := e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: device.Token, Media: e2e.Octets, Body: "x"}.To(t,
+		relay).Want(t, 201, "").Member(t, "id")
 	for _, head := range []string{
 		header(device, "/v1/backup", "Content-Length: 32") + strings.Repeat("x", 32),
 		"GET /v1/backup HTTP/1.1\r\nHost: x\r\n" + authorization + "\r\n",

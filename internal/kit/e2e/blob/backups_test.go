@@ -20,7 +20,8 @@ func wantBackup(t testing.TB, device *relaytest.Device, version int, content []b
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tag := got.HTTPResponse.Header.Get("ETag"); got.StatusCode() != http.StatusOK || tag != fmt.Sprintf(`"%d"`, version) || !bytes.Equal(got.Body, content) {
+	if tag := got.HTTPResponse.Header.Get("ETag"); got.StatusCode() != http.StatusOK ||
+		tag != fmt.Sprintf(`"%d"`, version) || !bytes.Equal(got.Body, content) {
 		t.Errorf("status %d, version %s, %d bytes; want version %d", got.StatusCode(), tag, len(got.Body), version)
 	}
 }
@@ -37,13 +38,16 @@ func TestABackupIsVersioned(t *testing.T) {
 		e2e.BackUp(t, device, version-1, content).Want(t, 200, "")
 		wantBackup(t, device, version, content)
 		head, err := device.HeadBackupWithResponse(t.Context())
-		if err != nil || head.HTTPResponse.ContentLength != int64(len(content)) || head.HTTPResponse.Header.Get("ETag") != fmt.Sprintf(`"%d"`, version) {
+		if err != nil || head.HTTPResponse.ContentLength != int64(len(content)) ||
+			head.HTTPResponse.Header.Get("ETag") != fmt.Sprintf(`"%d"`, version) {
 			t.Errorf("%v, %v", head, err)
 		}
 		e2e.BackUp(t, device, version-1, content).Want(t, 412, "precondition_failed")
 		e2e.BackUp(t, device, 0, content).Want(t, 412, "precondition_failed")
-		for header, status := range map[string]int{fmt.Sprintf(`"%d"`, version): 304, fmt.Sprintf(`"x", W/"%d"`, version): 304, "*": 304, `"0"`: 200} {
-			e2e.Ask{Method: "GET", Path: "/v1/backup", Token: device.Token, Header: map[string]string{"If-None-Match": header}}.To(t, relay).Want(t, status, "")
+		for header, status := range map[string]int{fmt.Sprintf(`"%d"`, version): 304,
+			fmt.Sprintf(`"x", W/"%d"`, version): 304, "*": 304, `"0"`: 200} {
+			e2e.Ask{Method: "GET", Path: "/v1/backup", Token: device.Token,
+				Header: map[string]string{"If-None-Match": header}}.To(t, relay).Want(t, status, "")
 		}
 	}
 	relaytest.Eventually(t, "the old versions are gone", func() bool { return filesIn(t, relay) == 1 })
@@ -55,17 +59,20 @@ func TestABackupNeedsExactlyOneCondition(t *testing.T) {
 	device := relay.Register(t).NewDevice(t)
 	e2e.BackUp(t, device, 0, e2e.Random(t, 32)).Want(t, 200, "")
 	for name, header := range map[string]map[string]string{
-		"none": {}, "both": {"If-Match": `"1"`, "If-None-Match": "*"}, "a version that it must not have": {"If-None-Match": `"1"`},
-		"any version": {"If-Match": "*"}, "without quotes": {"If-Match": "1"}, "weak": {"If-Match": `W/"1"`},
+		"none": {}, "both": {"If-Match": `"1"`, "If-None-Match": "*"},
+		"a version that it must not have": {"If-None-Match": `"1"`},
+		"any version":                     {"If-Match": "*"}, "without quotes": {"If-Match": "1"}, "weak": {"If-Match": `W/"1"`},
 		"a list": {"If-Match": `"1", "2"`}, "empty": {"If-Match": ``}, "an empty version": {"If-Match": `""`},
 	} {
-		got := e2e.Ask{Method: "POST", Path: "/v1/backup", Token: device.Token, Media: e2e.Octets, Body: strings.Repeat("x", 32), Header: header}.To(t, relay)
+		got := e2e.Ask{Method: "POST", Path: "/v1/backup", Token: device.Token, Media: e2e.Octets,
+			Body: strings.Repeat("x", 32), Header: header}.To(t, relay)
 		if got.Status != http.StatusBadRequest || got.Code != "invalid_condition" {
 			t.Errorf("%s: status %d, code %q", name, got.Status, got.Code)
 		}
 	}
 	for _, never := range []string{`"0"`, `"01"`, `"-1"`, `"+1"`, `"99999999999999999999"`, `"other"`} {
-		e2e.Ask{Method: "POST", Path: "/v1/backup", Token: device.Token, Media: e2e.Octets, Body: strings.Repeat("x", 32), Header: map[string]string{"If-Match": never}}.
+		e2e.Ask{Method: "POST", Path: "/v1/backup", Token: device.Token, Media: e2e.Octets,
+			Body: strings.Repeat("x", 32), Header: map[string]string{"If-Match": never}}.
 			To(t, relay).Want(t, 412, "precondition_failed")
 	}
 }
@@ -95,7 +102,8 @@ func TestOfConcurrentBackupsExactlyOneWins(t *testing.T) {
 				winner = i
 			case a.Status == http.StatusOK:
 				t.Errorf("round %d has two winners", round)
-			case a.Status == http.StatusConflict && a.Code == "upload_running", a.Status == http.StatusPreconditionFailed:
+			case a.Status == http.StatusConflict && a.Code == "upload_running",
+				a.Status == http.StatusPreconditionFailed:
 			default:
 				t.Errorf("status %d, %s", a.Status, a.Body)
 			}
@@ -116,13 +124,15 @@ func TestAnUploadThatIsRunningKeepsOthersAwayUntilItsTimeIsOver(t *testing.T) {
 	first := e2e.Random(t, 100)
 	e2e.BackUp(t, device, 0, first).Want(t, 200, "")
 	stuck := e2e.DialWire(t, relay)
-	stuck.Send(strings.Replace(header(device, "/v1/backup", "Content-Length: 64"), "If-None-Match: *", `If-Match: "1"`, 1) + "half")
+	stuck.Send(strings.Replace(header(device, "/v1/backup", "Content-Length: 64"), "If-None-Match: *", `If-Match: "1"`,
+		1) + "half")
 	relaytest.Eventually(t, "it runs", func() bool {
 		return e2e.Count(t, database, "SELECT count(*) FROM backups WHERE upload IS NOT NULL") == 1
 	})
 	e2e.BackUp(t, device, 1, e2e.Random(t, 200)).Want(t, 409, "upload_running")
 	wantBackup(t, device, 1, first)
-	if n := e2e.Count(t, database, "SELECT extract(epoch FROM upload_until - now())::bigint FROM backups"); n < 25 || n > 40 {
+	if n := e2e.Count(t, database, "SELECT extract(epoch FROM upload_until - now())::bigint FROM backups"); n < 25 ||
+		n > 40 {
 		t.Errorf("it keeps the slot for %d s", n)
 	}
 	e2e.Change(t, database, "UPDATE backups SET upload_until = now()")
@@ -143,7 +153,8 @@ func TestABackupOutlivesATakeoverAndGoesWithItsDevice(t *testing.T) {
 	e2e.BackUp(t, device, 0, content).Want(t, 200, "")
 	e2e.WantUpload(t, device, e2e.TakeoverBy(prekeytest.NewIdentity()), http.StatusOK, "")
 	wantBackup(t, device, 1, content)
-	e2e.Ask{Method: "DELETE", Path: "/v1/devices/" + device.ID.String(), Token: device.User.Token}.To(t, relay).Want(t, 200, "")
+	e2e.Ask{Method: "DELETE", Path: "/v1/devices/" + device.ID.String(), Token: device.User.Token}.To(t, relay).Want(t,
+		200, "")
 	relaytest.Eventually(t, "it is gone", func() bool { return filesIn(t, relay) == 0 })
 	database := e2e.Database(t, relay)
 	relaytest.Eventually(t, "so are the rows", func() bool {
@@ -164,7 +175,8 @@ func TestADeviceThatGoesDuringItsUploadLeavesNothing(t *testing.T) {
 	relaytest.Eventually(t, "both run", func() bool {
 		return e2e.Count(t, database, "SELECT (SELECT count(*) FROM backups) + (SELECT count(*) FROM attachments)") == 2
 	})
-	e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token, Body: e2e.Object("password", relaytest.Password)}.To(t, relay).Want(t, 200, "")
+	e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token,
+		Body: e2e.Object("password", relaytest.Password)}.To(t, relay).Want(t, 200, "")
 	for path, w := range running {
 		w.Send(strings.Repeat("x", 60))
 		w.ReplyTo("POST", path).Want(t, 401, "unauthorized")

@@ -27,8 +27,8 @@ func unread(t testing.TB, relay *relaytest.Relay, device *relaytest.Device, path
 	return w
 }
 
-// A device has 16 downloads at once, an account 64. One that ends gives its place back, also when its
-// connection breaks; an answer without a body takes none.
+// A device has 16 downloads at once, an account 64. One that ends gives its place back, also when
+// its connection breaks; an answer without a body takes none.
 func TestDownloadsAtOnceAreBoundedForDeviceAndAccount(t *testing.T) {
 	t.Parallel()
 	const ofDevice, ofUser = 16, 64
@@ -52,7 +52,8 @@ func TestDownloadsAtOnceAreBoundedForDeviceAndAccount(t *testing.T) {
 	}
 	for range ofDevice + 1 { // downloads that have ended, well or not
 		backup.To(t, relay).Want(t, 200, "")
-		e2e.Ask{Method: "GET", Path: "/v1/attachments/" + lost, Token: device.Token}.To(t, relay).Want(t, 500, "internal")
+		e2e.Ask{Method: "GET", Path: "/v1/attachments/" + lost, Token: device.Token}.To(t, relay).Want(t, 500,
+			"internal")
 	}
 
 	var open []*e2e.Wire
@@ -65,7 +66,8 @@ func TestDownloadsAtOnceAreBoundedForDeviceAndAccount(t *testing.T) {
 		with(whole, "Range", "bytes=99999999-").To(t, relay).Want(t, 416, "range_not_satisfiable")
 		with(backup, "If-None-Match", `"1"`).To(t, relay).Want(t, 304, "")
 		e2e.Ask{Method: "HEAD", Path: "/v1/backup", Token: device.Token}.To(t, relay).Want(t, 200, "")
-		e2e.Ask{Method: "GET", Path: "/v1/attachments/" + device.ID.String(), Token: device.Token}.To(t, relay).Want(t, 404, "attachment_not_found")
+		e2e.Ask{Method: "GET", Path: "/v1/attachments/" + device.ID.String(), Token: device.Token}.To(t, relay).Want(t,
+			404, "attachment_not_found")
 	}
 	for _, a := range []e2e.Ask{whole, backup} {
 		if r := a.To(t, relay).Want(t, 429, "rate_limited"); r.Header.Get("Retry-After") != "1" {
@@ -88,7 +90,8 @@ func TestDownloadsAtOnceAreBoundedForDeviceAndAccount(t *testing.T) {
 	backup.Token = fresh.Token
 	backup.To(t, relay).Want(t, 429, "rate_limited")
 	stranger := relay.Register(t).NewDevice(t)
-	e2e.Ask{Method: "GET", Path: path, Token: stranger.Token, Header: map[string]string{"Range": "bytes=0-9"}}.To(t, relay).Want(t, 206, "")
+	e2e.Ask{Method: "GET", Path: path, Token: stranger.Token, Header: map[string]string{"Range": "bytes=0-9"}}.To(t,
+		relay).Want(t, 206, "")
 	_ = open[len(open)-1].Close()
 	relaytest.Eventually(t, "the account has a place again", again(backup))
 }

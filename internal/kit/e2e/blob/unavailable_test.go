@@ -27,7 +27,8 @@ func TestAStoreThatIsAwayHoldsUpNothingElse(t *testing.T) {
 		t.Errorf("%d envelopes", len(mail))
 	}
 	content := e2e.Random(t, 300_000)
-	upload := e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: alice.Token, Media: e2e.Octets, Body: string(content)}
+	upload := e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: alice.Token, Media: e2e.Octets,
+		Body: string(content)}
 	upload.To(t, relay).Want(t, 503, "blobs_unavailable")
 	e2e.BackUp(t, alice, 0, content).Want(t, 503, "blobs_unavailable")
 	status, parts := e2e.Readiness(t, relay)
@@ -36,7 +37,8 @@ func TestAStoreThatIsAwayHoldsUpNothingElse(t *testing.T) {
 	}
 
 	s3.Be(s3test.Fine, "")
-	relaytest.Eventually(t, "the relay is ready", func() bool { status, parts := e2e.Readiness(t, relay); return status == 200 && parts["blobs"] == "ok" })
+	relaytest.Eventually(t, "the relay is ready",
+		func() bool { status, parts := e2e.Readiness(t, relay); return status == 200 && parts["blobs"] == "ok" })
 	id := upload.To(t, relay).Want(t, 201, "").Member(t, "id")
 	e2e.BackUp(t, alice, 0, content).Want(t, 200, "")
 	wantBackup(t, alice, 1, content)
@@ -63,7 +65,8 @@ func TestAFolderThatIsAwayHoldsUpNothingElse(t *testing.T) {
 	if failed := alice.Send(t, nil, relaytest.To(alice.ID, "hello")); len(failed) != 0 {
 		t.Errorf("%v", failed)
 	}
-	upload := e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: alice.Token, Media: e2e.Octets, Body: "ciphertext"}
+	upload := e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: alice.Token, Media: e2e.Octets,
+		Body: "ciphertext"}
 	upload.To(t, relay).Want(t, 503, "blobs_unavailable")
 	if status, parts := e2e.Readiness(t, relay); status != 503 || parts["blobs"] == "ok" || parts["database"] != "ok" {
 		t.Errorf("%d %v", status, parts)

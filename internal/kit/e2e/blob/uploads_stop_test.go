@@ -16,7 +16,9 @@ func halfUploaded(t *testing.T, relay *relaytest.Relay, device *relaytest.Device
 	w := e2e.DialWire(t, relay)
 	w.Send(header(device, "/v1/attachments", "Content-Length: 64") + "half")
 	database := e2e.Database(t, relay)
-	relaytest.Eventually(t, "it runs", func() bool { return e2e.Count(t, database, "SELECT count(*) FROM attachments") == 1 })
+	relaytest.Eventually(t, "it runs", func() bool {
+		return e2e.Count(t, database, "SELECT count(*) FROM attachments") == 1
+	})
 	return w
 }
 
@@ -48,7 +50,8 @@ func TestAnUploadThatDoesNotEndIsAbandoned(t *testing.T) {
 		t.Error("the connection is open")
 	}
 	database := e2e.Database(t, relay)
-	if n := e2e.Count(t, database, "SELECT (SELECT count(*) FROM attachments) + (SELECT stored_bytes + day_bytes FROM attachment_usage)"); n != 0 {
+	if n := e2e.Count(t, database,
+		"SELECT (SELECT count(*) FROM attachments) + (SELECT stored_bytes + day_bytes FROM attachment_usage)"); n != 0 {
 		t.Error("something is left")
 	}
 	next := relaytest.StartOn(t, relay.DatabaseURL)
@@ -62,11 +65,13 @@ func TestABrowserMayUploadAndReadTheAnswer(t *testing.T) {
 	const origin = "https://chat.example.org"
 	relay := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{origin} })
 	device := relay.Register(t).NewDevice(t)
-	upload := e2e.Ask{Method: "POST", Path: "/v1/backup", Token: device.Token, Media: e2e.Octets, Body: strings.Repeat("x", 32),
+	upload := e2e.Ask{Method: "POST", Path: "/v1/backup", Token: device.Token, Media: e2e.Octets,
+		Body:   strings.Repeat("x", 32),
 		Header: map[string]string{"Origin": origin, "If-None-Match": "*"}}
 	for _, status := range []int{200, 412} {
 		got := upload.To(t, relay)
-		if got.Status != status || got.Header.Get("Access-Control-Allow-Origin") != origin || !strings.Contains(got.Header.Get("Access-Control-Expose-Headers"), "ETag") {
+		if got.Status != status || got.Header.Get("Access-Control-Allow-Origin") != origin ||
+			!strings.Contains(got.Header.Get("Access-Control-Expose-Headers"), "ETag") {
 			t.Errorf("status %d, %v", got.Status, got.Header)
 		}
 	}

@@ -35,53 +35,69 @@ func TestABodyIsRefusedBeforeItComes(t *testing.T) {
 	user := relay.Register(t)
 	device := user.NewDevice(t)
 	const smuggled = "GET /openapi.yaml HTTP/1.1\r\nHost: h\r\n\r\n"
-	large, small, chunks := "Content-Length: 2097152", "Content-Length: "+strconv.Itoa(len(smuggled)), "Transfer-Encoding: chunked"
+	large, small, chunks := "Content-Length: 2097152", "Content-Length: "+strconv.Itoa(len(smuggled)),
+		"Transfer-Encoding: chunked"
 	waits, send := "Expect: 100-continue", "POST /v1/messages HTTP/1.1"
 	for name, c := range map[string]struct {
 		head   string
 		status int
 		code   string
 	}{
-		"an unknown path":             {announce("POST /x HTTP/1.1", "", large), 404, "not_found"},
-		"an unknown path, small":      {announce("POST /x HTTP/1.1", "", small), 404, "not_found"},
-		"an unknown path, chunked":    {announce("POST /x HTTP/1.1", "", chunks), 404, "not_found"},
-		"an unknown path, HTTP/1.0":   {announce("POST /x HTTP/1.0", "", large, "Connection: keep-alive"), 404, "not_found"},
-		"an unknown path, waiting":    {announce("POST /x HTTP/1.1", "", large, waits), 404, "not_found"},
-		"another method":              {announce("PATCH /v1/messages HTTP/1.1", device.Token, large), 405, "method_not_allowed"},
-		"a method nobody knows":       {announce("BREW /v1/messages HTTP/1.1", device.Token, large), 405, "method_not_allowed"},
-		"another path of the same":    {announce("POST /v1/%6dessages HTTP/1.1", device.Token, large), 404, "not_found"},
-		"a path with a slash more":    {announce("POST /v1/messages/ HTTP/1.1", device.Token, large), 404, "not_found"},
-		"the absolute form":           {announce("POST http://h/v1/messages?x=//y HTTP/1.1", "", large), 401, "unauthorized"},
-		"a host in the path":          {announce("POST //h/v1/messages?:// HTTP/1.1", "", large), 401, "unauthorized"},
-		"no token":                    {announce(send, "", large), 401, "unauthorized"},
-		"no token, small":             {announce(send, "", small), 401, "unauthorized"},
-		"no token, chunked":           {announce(send, "", chunks), 401, "unauthorized"},
-		"no token, waiting":           {announce(send, "", large, waits), 401, "unauthorized"},
-		"no token, HTTP/1.0":          {announce("POST /v1/messages HTTP/1.0", "", large), 401, "unauthorized"},
-		"a made up token":             {announce(send, "x.y.z", large), 401, "unauthorized"},
-		"a token of no device":        {announce(send, user.Token, large), 403, "device_required"},
-		"too large":                   {announce(send, device.Token, "Content-Length: 2097153"), 413, "body_too_large"},
-		"too large, waiting":          {announce(send, device.Token, "Content-Length: 2097153", waits), 413, "body_too_large"},
-		"another media type":          {strings.Replace(announce(send, device.Token, "Content-Length: 2097153"), "x-protobuf", "json", 1), 415, "unsupported_media_type"},
-		"a log-in of many bytes":      {strings.Replace(announce("POST /v1/sessions HTTP/1.1", "", "Content-Length: 4097"), "x-protobuf", "json", 1), 413, "body_too_large"},
-		"JSON of many bytes":          {strings.Replace(announce("POST /v1/devices/keys HTTP/1.1", device.Token, "Content-Length: 524289"), "x-protobuf", "json", 1), 413, "body_too_large"},
-		"a parameter in the path":     {strings.Replace(announce("PUT /v1/devices/"+device.ID.String()+" HTTP/1.1", device.Token, "Content-Length: 524289"), "x-protobuf", "json", 1), 413, "body_too_large"},
-		"a call that takes none":      {announce("POST /v1/gateway/ticket HTTP/1.1", device.Token, large), 201, ""},
-		"a GET":                       {announce("GET /openapi.yaml HTTP/1.1", "", large), 200, ""},
-		"a preflight":                 {announce("OPTIONS /v1/messages HTTP/1.1", "", large, "Access-Control-Request-Method: POST"), 204, ""},
+		"an unknown path":          {announce("POST /x HTTP/1.1", "", large), 404, "not_found"},
+		"an unknown path, small":   {announce("POST /x HTTP/1.1", "", small), 404, "not_found"},
+		"an unknown path, chunked": {announce("POST /x HTTP/1.1", "", chunks), 404, "not_found"},
+		"an unknown path, HTTP/1.0": {announce("POST /x HTTP/1.0", "", large, "Connection: keep-alive"), 404,
+			"not_found"},
+		"an unknown path, waiting": {announce("POST /x HTTP/1.1", "", large, waits), 404, "not_found"},
+		"another method": {announce("PATCH /v1/messages HTTP/1.1", device.Token, large), 405,
+			"method_not_allowed"},
+		"a method nobody knows": {announce("BREW /v1/messages HTTP/1.1", device.Token, large), 405,
+			"method_not_allowed"},
+		"another path of the same": {announce("POST /v1/%6dessages HTTP/1.1", device.Token, large), 404,
+			"not_found"},
+		"a path with a slash more": {announce("POST /v1/messages/ HTTP/1.1", device.Token, large), 404, "not_found"},
+		"the absolute form": {announce("POST http://h/v1/messages?x=//y HTTP/1.1", "", large), 401,
+			"unauthorized"},
+		"a host in the path":   {announce("POST //h/v1/messages?:// HTTP/1.1", "", large), 401, "unauthorized"},
+		"no token":             {announce(send, "", large), 401, "unauthorized"},
+		"no token, small":      {announce(send, "", small), 401, "unauthorized"},
+		"no token, chunked":    {announce(send, "", chunks), 401, "unauthorized"},
+		"no token, waiting":    {announce(send, "", large, waits), 401, "unauthorized"},
+		"no token, HTTP/1.0":   {announce("POST /v1/messages HTTP/1.0", "", large), 401, "unauthorized"},
+		"a made up token":      {announce(send, "x.y.z", large), 401, "unauthorized"},
+		"a token of no device": {announce(send, user.Token, large), 403, "device_required"},
+		"too large":            {announce(send, device.Token, "Content-Length: 2097153"), 413, "body_too_large"},
+		"too large, waiting": {announce(send, device.Token, "Content-Length: 2097153", waits), 413,
+			"body_too_large"},
+		"another media type": {strings.Replace(announce(send, device.Token, "Content-Length: 2097153"),
+			"x-protobuf", "json", 1), 415, "unsupported_media_type"},
+		"a log-in of many bytes": {strings.Replace(announce("POST /v1/sessions HTTP/1.1", "",
+			"Content-Length: 4097"), "x-protobuf", "json", 1), 413, "body_too_large"},
+		"JSON of many bytes": {strings.Replace(announce("POST /v1/devices/keys HTTP/1.1", device.Token,
+			"Content-Length: 524289"), "x-protobuf", "json", 1), 413, "body_too_large"},
+		"a parameter in the path": {strings.Replace(announce("PUT /v1/devices/"+device.ID.String()+" HTTP/1.1",
+			device.Token, "Content-Length: 524289"), "x-protobuf", "json", 1), 413, "body_too_large"},
+		"a call that takes none": {announce("POST /v1/gateway/ticket HTTP/1.1", device.Token, large), 201, ""},
+		"a GET":                  {announce("GET /openapi.yaml HTTP/1.1", "", large), 200, ""},
+		"a preflight": {announce("OPTIONS /v1/messages HTTP/1.1", "", large,
+			"Access-Control-Request-Method: POST"), 204, ""},
 		"a body with the refused one": {announce(send, "", small) + smuggled, 401, "unauthorized"},
-		"an expectation of its own":   {announce(send, "", large, "Expect: 100-Continue", "Expect: x"), 401, "unauthorized"},
+		"an expectation of its own": {announce(send, "", large, "Expect: 100-Continue", "Expect: x"), 401,
+			"unauthorized"},
 	} {
 		w := e2e.DialWire(t, relay)
-		w.Send(strings.Replace(c.head, "\r\n", "\r\nOrigin: "+origin+"\r\nX-Request-Id: 3f0c1c7e-0d2f-4f3b-9d55-1f7a3c1b2a10\r\n", 1) + smuggled)
+		w.Send(strings.Replace(c.head, "\r\n",
+			"\r\nOrigin: "+origin+"\r\nX-Request-Id: 3f0c1c7e-0d2f-4f3b-9d55-1f7a3c1b2a10\r\n", 1) + smuggled)
 		method, target, _ := strings.Cut(strings.SplitN(c.head, " HTTP", 2)[0], " ")
 		_, path, _ := strings.Cut("/"+strings.TrimPrefix(target, "http://h"), "/")
 		path, _, _ = strings.Cut(strings.TrimPrefix(path, "//h"), "?")
-		got := w.Answer(&http.Request{Method: method, URL: &url.URL{Path: path}, Header: http.Header{"Origin": {origin}}})
+		got := w.Answer(&http.Request{Method: method, URL: &url.URL{Path: path},
+			Header: http.Header{"Origin": {origin}}})
 		if got.Status != c.status || got.Code != c.code {
 			t.Errorf("%s: status %d, code %q", name, got.Status, got.Code)
 		}
-		if got.Header.Get("Access-Control-Allow-Origin") != origin || got.Header.Get("X-Request-Id") != "3f0c1c7e-0d2f-4f3b-9d55-1f7a3c1b2a10" {
+		if got.Header.Get("Access-Control-Allow-Origin") != origin ||
+			got.Header.Get("X-Request-Id") != "3f0c1c7e-0d2f-4f3b-9d55-1f7a3c1b2a10" {
 			t.Errorf("%s: headers %v", name, got.Header)
 		}
 		if rest, err := io.ReadAll(w.Reader); len(rest) > 0 || err != nil {
@@ -90,7 +106,8 @@ func TestABodyIsRefusedBeforeItComes(t *testing.T) {
 	}
 	w := e2e.DialWire(t, relay) // the answer to HEAD has no body
 	w.Send(announce("HEAD /v1/messages HTTP/1.1", "", large) + smuggled)
-	if rest, err := io.ReadAll(w.Reader); err != nil || !strings.HasPrefix(string(rest), "HTTP/1.1 405") || strings.Count(string(rest), "HTTP/1.1") != 1 {
+	if rest, err := io.ReadAll(w.Reader); err != nil || !strings.HasPrefix(string(rest), "HTTP/1.1 405") ||
+		strings.Count(string(rest), "HTTP/1.1") != 1 {
 		t.Errorf("HEAD: %q, %v", rest, err)
 	}
 }
@@ -101,7 +118,8 @@ func message(t *testing.T, to uuid.UUID, size int) string {
 	request := &obscurapb.SendMessageRequest{}
 	for ; size > 0; size -= 200 << 10 {
 		id := uuid.New()
-		request.Messages = append(request.Messages, &obscurapb.Submission{SubmissionId: id[:], DeviceId: to[:], Message: make([]byte, min(size, 200<<10))})
+		request.Messages = append(request.Messages,
+			&obscurapb.Submission{SubmissionId: id[:], DeviceId: to[:], Message: make([]byte, min(size, 200<<10))})
 	}
 	body, err := proto.Marshal(request)
 	if err != nil {
@@ -152,9 +170,11 @@ func TestAChunkedBodyIsBoundedByItsOperation(t *testing.T) {
 	const origin = "https://chat.example.org"
 	relay := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{origin} })
 	device := relay.Register(t).NewDevice(t)
-	for line, size := range map[string]int{"POST /v1/sessions HTTP/1.1": 4<<10 + 1, "POST /v1/devices/keys HTTP/1.1": 512<<10 + 1, "POST /v1/messages HTTP/1.1": 2<<20 + 1} {
+	for line, size := range map[string]int{"POST /v1/sessions HTTP/1.1": 4<<10 + 1,
+		"POST /v1/devices/keys HTTP/1.1": 512<<10 + 1, "POST /v1/messages HTTP/1.1": 2<<20 + 1} {
 		w := e2e.DialWire(t, relay)
-		w.Send(announce(line, device.Token, "Transfer-Encoding: chunked", "Origin: "+origin) + strconv.FormatInt(int64(size), 16) + "\r\n")
+		w.Send(announce(line, device.Token, "Transfer-Encoding: chunked",
+			"Origin: "+origin) + strconv.FormatInt(int64(size), 16) + "\r\n")
 		got := w.Reply().Want(t, 413, "body_too_large")
 		if got.Header.Get("Access-Control-Allow-Origin") != "*" || got.Header.Get("X-Request-Id") == "" {
 			t.Errorf("headers %v", got.Header)

@@ -19,7 +19,8 @@ func TestAnAllowedOriginMayCallFromABrowser(t *testing.T) {
 	const origin = "https://chat.example.org"
 	relay := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{"http://localhost:5173", origin} })
 	got := preflight(origin, "POST", "authorization,content-type,idempotency-key").To(t, relay).Want(t, 204, "")
-	if got.Header.Get("Access-Control-Allow-Origin") != origin || got.Header.Get("Access-Control-Allow-Credentials") != "" ||
+	if got.Header.Get("Access-Control-Allow-Origin") != origin ||
+		got.Header.Get("Access-Control-Allow-Credentials") != "" ||
 		got.Header.Get("Access-Control-Max-Age") != "600" || !strings.Contains(got.Header.Get("Vary"), "Origin") {
 		t.Errorf("headers %v", got.Header)
 	}
@@ -34,11 +35,13 @@ func TestAnAllowedOriginMayCallFromABrowser(t *testing.T) {
 		}
 	}
 	// The answer itself, also when it is an error: a page must be able to read why.
-	for _, a := range []e2e.Ask{{Method: "GET", Path: "/openapi.yaml"}, {Method: "GET", Path: "/v1/account"}, {Method: "GET", Path: "/v1/nothing"},
+	for _, a := range []e2e.Ask{{Method: "GET", Path: "/openapi.yaml"}, {Method: "GET", Path: "/v1/account"},
+		{Method: "GET", Path: "/v1/nothing"},
 		{Method: "PATCH", Path: "/v1/users"}, {Method: "POST", Path: "/v1/users", Body: "{"}} {
 		a.Header = map[string]string{"Origin": origin}
 		got := a.To(t, relay)
-		if got.Header.Get("Access-Control-Allow-Origin") != origin || !strings.Contains(got.Header.Get("Access-Control-Expose-Headers"), "X-Request-Id") ||
+		if got.Header.Get("Access-Control-Allow-Origin") != origin ||
+			!strings.Contains(got.Header.Get("Access-Control-Expose-Headers"), "X-Request-Id") ||
 			!strings.Contains(got.Header.Get("Access-Control-Expose-Headers"), "Retry-After") {
 			t.Errorf("%s %s: headers %v", a.Method, a.Path, got.Header)
 		}
@@ -48,9 +51,11 @@ func TestAnAllowedOriginMayCallFromABrowser(t *testing.T) {
 func TestAnotherOriginIsNotAllowed(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{"https://chat.example.org"} })
-	for _, origin := range []string{"https://evil.example", "http://chat.example.org", "https://chat.example.org.evil.example",
+	for _, origin := range []string{"https://evil.example", "http://chat.example.org",
+		"https://chat.example.org.evil.example",
 		"https://chat.example.org:8443", "https://sub.chat.example.org", "null", "*", "https://chat.example.org/"} {
-		for _, a := range []e2e.Ask{preflight(origin, "POST", "authorization"), {Method: "GET", Path: "/openapi.yaml", Header: map[string]string{"Origin": origin}}} {
+		for _, a := range []e2e.Ask{preflight(origin, "POST", "authorization"),
+			{Method: "GET", Path: "/openapi.yaml", Header: map[string]string{"Origin": origin}}} {
 			got := a.To(t, relay)
 			if allow := got.Header.Get("Access-Control-Allow-Origin"); allow != "" {
 				t.Errorf("%q got %q", origin, allow)
@@ -65,7 +70,8 @@ func TestAnyOriginMayBeAllowed(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, func(c *app.Config) { c.CORSOrigins = []string{"*"} })
 	got := preflight("https://anything.example", "PUT", "authorization").To(t, relay).Want(t, 204, "")
-	if got.Header.Get("Access-Control-Allow-Origin") != "*" || got.Header.Get("Access-Control-Allow-Credentials") != "" {
+	if got.Header.Get("Access-Control-Allow-Origin") != "*" ||
+		got.Header.Get("Access-Control-Allow-Credentials") != "" {
 		t.Errorf("headers %v", got.Header)
 	}
 }
@@ -73,7 +79,8 @@ func TestAnyOriginMayBeAllowed(t *testing.T) {
 func TestWithoutOriginsThereIsNoCORS(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	got := preflight("https://chat.example.org", "POST", "authorization").To(t, relay).Want(t, 405, "method_not_allowed")
+	got := preflight("https://chat.example.org", "POST", "authorization").To(t, relay).Want(t, 405,
+		"method_not_allowed")
 	for name := range got.Header {
 		if strings.HasPrefix(name, "Access-Control") {
 			t.Errorf("header %s", name)
@@ -93,18 +100,21 @@ func TestAPageHearsWhyItsRequestCouldNotBeRead(t *testing.T) {
 		request, from, allow string
 		status               int
 	}{
-		"a body that grows too large":     {some, chunk, origin, "*", 413},
-		"any page":                        {all, chunk, "https://evil.example", "*", 413},
-		"no page":                         {none, chunk, origin, "", 413},
-		"a header that is too large":      {some, "GET / HTTP/1.1\r\nOrigin: #\r\nX-Long: " + strings.Repeat("a", 40_000) + "\r\n\r\n", origin, "*", 431},
-		"a header that is no header":      {some, "GET / HTTP/1.1\r\nOrigin: #\r\nno colon\r\n\r\n", origin, "*", 400},
-		"a header that is too large, off": {none, "GET / HTTP/1.1\r\nOrigin: #\r\nX-Long: " + strings.Repeat("a", 40_000) + "\r\n\r\n", origin, "", 431},
+		"a body that grows too large": {some, chunk, origin, "*", 413},
+		"any page":                    {all, chunk, "https://evil.example", "*", 413},
+		"no page":                     {none, chunk, origin, "", 413},
+		"a header that is too large": {some, "GET / HTTP/1.1\r\nOrigin: #\r\nX-Long: " + strings.Repeat("a",
+			40_000) + "\r\n\r\n", origin, "*", 431},
+		"a header that is no header": {some, "GET / HTTP/1.1\r\nOrigin: #\r\nno colon\r\n\r\n", origin, "*", 400},
+		"a header that is too large, off": {none, "GET / HTTP/1.1\r\nOrigin: #\r\nX-Long: " + strings.Repeat("a",
+			40_000) + "\r\n\r\n", origin, "", 431},
 	} {
 		w := e2e.DialWire(t, c.relay)
 		w.Send(strings.Replace(c.request, "#", c.from, 1))
 		got := w.Reply()
 		exposed := strings.Contains(got.Header.Get("Access-Control-Expose-Headers"), "X-Request-Id")
-		if got.Status != c.status || got.Header.Get("Access-Control-Allow-Origin") != c.allow || exposed != (c.allow != "") {
+		if got.Status != c.status || got.Header.Get("Access-Control-Allow-Origin") != c.allow ||
+			exposed != (c.allow != "") {
 			t.Errorf("%s: status %d, headers %v", name, got.Status, got.Header)
 		}
 	}

@@ -22,7 +22,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/postgres"
 )
 
-// postgresFolders names folders of PostgreSQL's programs, for TestEveryVersion: make test-databases sets it.
+// postgresFolders names folders of PostgreSQL's programs, for TestEveryVersion: make test-databases
+// sets it.
 const postgresFolders = "OBSCURA_TEST_POSTGRES_FOLDERS"
 
 // everydayLife is one scenario for every database.
@@ -40,7 +41,8 @@ func everydayLife(t *testing.T, relay *relaytest.Relay) {
 	if err != nil || got.JSON200 == nil || got.JSON200.Name == nil || *got.JSON200.Name != called {
 		t.Fatalf("the name of a device: %v, %s", err, got.Body)
 	}
-	e2e.WantUpload(t, bob, client.KeyUpload{OneTimePreKeys: relaytest.OneTime(prekeytest.PreKeys(500, 3))}, http.StatusOK, "")
+	e2e.WantUpload(t, bob, client.KeyUpload{OneTimePreKeys: relaytest.OneTime(prekeytest.PreKeys(500, 3))},
+		http.StatusOK, "")
 	if b := e2e.FetchBundle(t, alice, bob.User.ID); b.OneTimePreKey == nil {
 		t.Fatal("a bundle without a one-time key")
 	}
@@ -76,7 +78,8 @@ func alterDatabase(t *testing.T, database, setting string) {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	for _, sql := range []string{"SET default_transaction_read_only = off", "ALTER DATABASE " + pgx.Identifier{cfg.Database}.Sanitize() + " SET " + setting,
+	for _, sql := range []string{"SET default_transaction_read_only = off",
+		"ALTER DATABASE " + pgx.Identifier{cfg.Database}.Sanitize() + " SET " + setting,
 		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
@@ -109,7 +112,8 @@ func TestAPoolerInTransactionModeIsRefused(t *testing.T) {
 	for _, mode := range []string{"transaction", "statement"} {
 		cfg := relaytest.Config(t, testdb.NewPgBouncer(t, testdb.Bare(t, ""), mode))
 		err := app.Run(t.Context(), cfg, &relaytest.Log{}, func(app.Addresses) { t.Error(mode, " was served") })
-		if err == nil || !strings.Contains(err.Error(), "notices do not come back") || !strings.Contains(err.Error(), "a PgBouncer with pool_mode = session") {
+		if err == nil || !strings.Contains(err.Error(), "notices do not come back") ||
+			!strings.Contains(err.Error(), "a PgBouncer with pool_mode = session") {
 			t.Errorf("%s: %v", mode, err)
 		}
 	}
@@ -126,12 +130,14 @@ func TestADatabaseThatWasReadOnlyIsServedWithoutARestart(t *testing.T) {
 	})
 	alterDatabase(t, url, "default_transaction_read_only = off")
 	relaytest.Eventually(t, "writes are taken", func() bool {
-		return e2e.Register("u_"+strings.ReplaceAll(uuid.NewString(), "-", ""), relaytest.Password).To(t, relay).Status == http.StatusCreated
+		return e2e.Register("u_"+strings.ReplaceAll(uuid.NewString(), "-", ""), relaytest.Password).To(t,
+			relay).Status == http.StatusCreated
 	})
 	everydayLife(t, relay)
 }
 
-// The relay runs on a server of each version. Without folders by name that is the one that all tests use.
+// The relay runs on a server of each version. Without folders by name that is the one that all
+// tests use.
 func TestEveryVersionOfPostgreSQLIsServed(t *testing.T) {
 	folders := filepath.SplitList(os.Getenv(postgresFolders))
 	if len(folders) == 0 {
@@ -139,7 +145,8 @@ func TestEveryVersionOfPostgreSQLIsServed(t *testing.T) {
 	}
 	for _, folder := range folders {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		cluster, err := postgres.Start(ctx, postgres.Config{DataDir: t.TempDir(), BinDir: folder, Settings: map[string]string{"fsync": "off"}})
+		cluster, err := postgres.Start(ctx,
+			postgres.Config{DataDir: t.TempDir(), BinDir: folder, Settings: map[string]string{"fsync": "off"}})
 		cancel()
 		if err != nil {
 			t.Fatal(folder, err)

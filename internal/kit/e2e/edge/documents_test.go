@@ -23,7 +23,8 @@ import (
 )
 
 // public are the documents that anybody may read.
-var public = []string{"/", "/openapi.yaml", "/openapi.json", "/obscura.proto", "/docs", "/docs/page.js", "/docs/page.css", "/docs/swagger-ui.css",
+var public = []string{"/", "/openapi.yaml", "/openapi.json", "/obscura.proto", "/docs", "/docs/page.js",
+	"/docs/page.css", "/docs/swagger-ui.css",
 	"/docs/swagger-ui-bundle.js", "/docs/swagger-ui-bundle.js.LICENSE.txt", "/docs/swagger-ui-bundle.js.NOTICE.txt"}
 
 func TestTheContractIsServedByteForByte(t *testing.T) {
@@ -33,12 +34,15 @@ func TestTheContractIsServedByteForByte(t *testing.T) {
 		media string
 		data  []byte
 	}{
-		"/openapi.yaml": {"application/yaml", obscura.OpenAPI}, "/obscura.proto": {"text/plain", obscura.Proto}, "/docs": {"text/html", page.HTML},
+		"/openapi.yaml": {"application/yaml", obscura.OpenAPI}, "/obscura.proto": {"text/plain", obscura.Proto},
+		"/docs": {"text/html", page.HTML},
 	} {
 		got := e2e.Ask{Method: "GET", Path: path}.To(t, relay).Want(t, 200, "")
 		media, params, err := mime.ParseMediaType(got.Header.Get("Content-Type"))
-		if err != nil || media != want.media || strings.HasPrefix(media, "text/") && params["charset"] != "utf-8" || !bytes.Equal(got.Body, want.data) {
-			t.Errorf("%s: %s, %d bytes, want %s, %d bytes", path, got.Header.Get("Content-Type"), len(got.Body), want.media, len(want.data))
+		if err != nil || media != want.media || strings.HasPrefix(media, "text/") && params["charset"] != "utf-8" ||
+			!bytes.Equal(got.Body, want.data) {
+			t.Errorf("%s: %s, %d bytes, want %s, %d bytes", path, got.Header.Get("Content-Type"), len(got.Body),
+				want.media, len(want.data))
 		}
 	}
 }
@@ -83,8 +87,10 @@ func TestADocumentIsNotSentToWhoHasItAlready(t *testing.T) {
 				t.Errorf("%s, If-None-Match %s: %v, %d bytes", path, condition, got.Header, len(got.Body))
 			}
 		}
-		for _, headers := range [][]string{{"If-None-Match", `"other"`}, {"If-None-Match", strings.Trim(etag, `"`)}, {"If-None-Match", ""},
-			{"If-Modified-Since", "Mon, 02 Jan 2100 15:04:05 GMT"}, {"If-None-Match", etag, "Cache-Control", "no-cache"}} {
+		for _, headers := range [][]string{{"If-None-Match", `"other"`}, {"If-None-Match", strings.Trim(etag, `"`)},
+			{"If-None-Match", ""},
+			{"If-Modified-Since", "Mon, 02 Jan 2100 15:04:05 GMT"},
+			{"If-None-Match", etag, "Cache-Control", "no-cache"}} {
 			if got := get(headers...).Want(t, 200, ""); !bytes.Equal(got.Body, first.Body) {
 				t.Errorf("%s, %v: another content", path, headers)
 			}
@@ -101,9 +107,11 @@ func TestAPackedFileIsUnpackedForWhoCannot(t *testing.T) {
 		}
 		want := unzipped(t, file.Data)
 		tags := map[string]string{}
-		for accept, coding := range map[string]string{"gzip": "gzip", "gzip, deflate, br, zstd": "gzip", "br;q=1.0, gzip;q=0.8, *;q=0.1": "gzip", "*": "gzip",
+		for accept, coding := range map[string]string{"gzip": "gzip", "gzip, deflate, br, zstd": "gzip",
+			"br;q=1.0, gzip;q=0.8, *;q=0.1": "gzip", "*": "gzip",
 			"identity": "", "br": "", "gzip;q=0": "", "": ""} {
-			got := e2e.Ask{Method: "GET", Path: "/docs/" + name, Header: map[string]string{"Accept-Encoding": accept}}.To(t, relay).Want(t, 200, "")
+			got := e2e.Ask{Method: "GET", Path: "/docs/" + name,
+				Header: map[string]string{"Accept-Encoding": accept}}.To(t, relay).Want(t, 200, "")
 			if got.Header.Get("Content-Encoding") != coding || got.Header.Get("Vary") != "Accept-Encoding" {
 				t.Errorf("%s, Accept-Encoding %q: %v", name, accept, got.Header)
 			}
@@ -124,7 +132,8 @@ func TestAPackedFileIsUnpackedForWhoCannot(t *testing.T) {
 		}
 		w := e2e.DialWire(t, relay)
 		w.Send("GET /docs/" + name + " HTTP/1.1\r\nHost: x\r\n\r\n")
-		if got := w.ReplyTo("GET", "/docs/"+name).Want(t, 200, ""); got.Header.Get("Content-Encoding") != "" || !bytes.Equal(got.Body, want) {
+		if got := w.ReplyTo("GET", "/docs/"+name).Want(t, 200, ""); got.Header.Get("Content-Encoding") != "" ||
+			!bytes.Equal(got.Body, want) {
 			t.Errorf("%s, without Accept-Encoding: %v", name, got.Header)
 		}
 	}
@@ -150,7 +159,8 @@ func TestThePageNeedsNothingThatItsPolicyForbids(t *testing.T) {
 	relay := relaytest.Start(t)
 	got := e2e.Ask{Method: "GET", Path: "/docs"}.To(t, relay).Want(t, 200, "")
 	policy := got.Header.Get("Content-Security-Policy")
-	for _, rule := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
+	for _, rule := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'",
+		"frame-ancestors 'none'", "base-uri 'none'"} {
 		if !strings.Contains(policy+";", rule+";") {
 			t.Errorf("the policy lacks %s", rule)
 		}
@@ -169,7 +179,8 @@ func TestThePageNeedsNothingThatItsPolicyForbids(t *testing.T) {
 			t.Errorf("%s: %v", m[1], media)
 		}
 	}
-	if loaded < 4 || strings.Count(string(got.Body), "<script ") != strings.Count(string(got.Body), "<script src=") || strings.Contains(string(got.Body), "<style") {
+	if loaded < 4 || strings.Count(string(got.Body), "<script ") != strings.Count(string(got.Body), "<script src=") ||
+		strings.Contains(string(got.Body), "<style") {
 		t.Errorf("the page:\n%s", got.Body)
 	}
 }
@@ -178,17 +189,20 @@ func TestTheRelaysAddressSaysWhatThisIs(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	for _, accept := range []string{"", "text/html", "application/json"} {
-		got := e2e.Ask{Method: "GET", Path: "/", Header: map[string]string{"Accept": accept}}.To(t, relay).Want(t, 200, "")
+		got := e2e.Ask{Method: "GET", Path: "/", Header: map[string]string{"Accept": accept}}.To(t, relay).Want(t, 200,
+			"")
 		text := string(got.Body)
 		if media := got.Header.Get("Content-Type"); media != "text/html; charset=utf-8" {
 			t.Errorf("Accept %q: %s", accept, media)
 		}
-		for _, part := range []string{"Obscura relay", "public keys", "ciphertext", "<code>" + app.Version() + "</code>"} {
+		for _, part := range []string{"Obscura relay", "public keys", "ciphertext",
+			"<code>" + app.Version() + "</code>"} {
 			if !strings.Contains(text, part) {
 				t.Errorf("the page lacks %q:\n%s", part, text)
 			}
 		}
-		if got.Header.Get("Content-Security-Policy") != page.Policy || strings.Contains(text, "<script") || strings.Contains(text, "style") {
+		if got.Header.Get("Content-Security-Policy") != page.Policy || strings.Contains(text, "<script") ||
+			strings.Contains(text, "style") {
 			t.Errorf("%v\n%s", got.Header, text)
 		}
 		var links []string
@@ -211,7 +225,8 @@ func TestThePageHasNoOtherFiles(t *testing.T) {
 	if len(public) != 5+len(page.Files) {
 		t.Errorf("%d files, and %d documents here", len(page.Files), len(public))
 	}
-	for _, path := range []string{"/docs/x", "/docs/page.go", "/docs/..%2fpage.js", "/docs/swagger-ui.css.gz", "/docs/%00", "/docs/page.js/x"} {
+	for _, path := range []string{"/docs/x", "/docs/page.go", "/docs/..%2fpage.js", "/docs/swagger-ui.css.gz",
+		"/docs/%00", "/docs/page.js/x"} {
 		e2e.Ask{Method: "GET", Path: path}.To(t, relay).Want(t, http.StatusNotFound, "not_found")
 	}
 }

@@ -19,9 +19,11 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// remains lists the files below a folder that hold a text, or the ids of a sender and a recipient as a row
-// of messages has them: a sequence of eight bytes between them, below 256 here, and the sender's device behind.
-func remains(t *testing.T, folder, text string, sender *relaytest.Device, recipient uuid.UUID) (ciphertext, pairs []string) {
+// remains lists the files below a folder that hold a text, or the ids of a sender and a recipient
+// as a row of messages has them: a sequence of eight bytes between them, below 256 here, and the
+// sender's device behind.
+func remains(t *testing.T, folder, text string, sender *relaytest.Device,
+	recipient uuid.UUID) (ciphertext, pairs []string) {
 	t.Helper()
 	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		var data []byte

@@ -17,8 +17,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// Each operation, asked more often than its narrowest limit allows by a caller of its own, is refused. The
-// requests are poor ones: they are counted before anybody looks at them.
+// Each operation, asked more often than its narrowest limit allows by a caller of its own, is
+// refused. The requests are poor ones: they are counted before anybody looks at them.
 func TestEachOperationStopsAtItsLimit(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, rates, e2e.Limits(20, "keys"), e2e.Limits(100, "register"))
@@ -57,7 +57,8 @@ func TestEachOperationStopsAtItsLimit(t *testing.T) {
 			}
 			for i := range most + 2 {
 				got := a.Through(t, relay.API, client)
-				if refused := i >= most; refused != (got.Status == http.StatusTooManyRequests) || refused && got.Header.Get("Retry-After") == "" {
+				if refused := i >= most; refused != (got.Status == http.StatusTooManyRequests) ||
+					refused && got.Header.Get("Retry-After") == "" {
 					t.Errorf("%s, request %d of %d: %d %s", op.OperationID, i+1, most, got.Status, got.Body)
 				}
 			}
@@ -78,28 +79,33 @@ func allowedEvents(row api.Limit) int {
 	return 3
 }
 
-// A ticket that cannot be one is refused without a query, and of those that might be, and of tokens that are not
-// remembered, each address has so many; whoever has a good one pays nothing.
+// A ticket that cannot be one is refused without a query, and of those that might be, and of tokens
+// that are not remembered, each address has so many; whoever has a good one pays nothing.
 func TestBadCredentialsAreLimitedByAddress(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, e2e.Limits(3, "credentials"))
 	device := relay.Register(t).NewDevice(t)
-	upgrade := map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+	upgrade := map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+		"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
 	ended := relay.Register(t)
-	if got := (e2e.Ask{Method: "DELETE", Path: "/v1/sessions", Token: ended.Token, Body: e2e.Object("refreshToken", ended.Refresh)}).To(t, relay); got.Status != http.StatusOK {
+	if got := (e2e.Ask{Method: "DELETE", Path: "/v1/sessions", Token: ended.Token,
+		Body: e2e.Object("refreshToken", ended.Refresh)}).To(t, relay); got.Status != http.StatusOK {
 		t.Fatalf("%d %s", got.Status, got.Body)
 	}
 	for what, a := range map[string]e2e.Ask{
-		"tickets":                      {Method: "GET", Path: "/v1/gateway?ticket=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", Header: upgrade},
-		"malformed tickets":            {Method: "GET", Path: "/v1/gateway?ticket=x", Header: upgrade},
-		"tokens that nobody signed":    {Method: "GET", Path: "/v1/devices", Token: "x.y.z"},
-		"tokens beside a body of 5 kB": {Method: "POST", Path: "/v1/messages", Token: "x.y.z", Media: "application/x-protobuf", Body: strings.Repeat("x", 5000)},
-		"tokens of an ended session":   {Method: "GET", Path: "/v1/devices", Token: ended.Token},
+		"tickets": {Method: "GET",
+			Path: "/v1/gateway?ticket=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", Header: upgrade},
+		"malformed tickets":         {Method: "GET", Path: "/v1/gateway?ticket=x", Header: upgrade},
+		"tokens that nobody signed": {Method: "GET", Path: "/v1/devices", Token: "x.y.z"},
+		"tokens beside a body of 5 kB": {Method: "POST", Path: "/v1/messages", Token: "x.y.z",
+			Media: "application/x-protobuf", Body: strings.Repeat("x", 5000)},
+		"tokens of an ended session": {Method: "GET", Path: "/v1/devices", Token: ended.Token},
 	} {
 		client := e2e.From(t, "127.0.3."+fmt.Sprint(1+len(what)))
 		for range 5 { // good ones count for nothing
 			fresh := relay.Register(t)
-			if got := (e2e.Ask{Method: "GET", Path: "/v1/devices", Token: fresh.Token}).Through(t, relay.API, client); got.Status != http.StatusOK {
+			if got := (e2e.Ask{Method: "GET", Path: "/v1/devices", Token: fresh.Token}).Through(t, relay.API,
+				client); got.Status != http.StatusOK {
 				t.Fatalf("%s: a good token: %d %s", what, got.Status, got.Body)
 			}
 		}
@@ -108,6 +114,7 @@ func TestBadCredentialsAreLimitedByAddress(t *testing.T) {
 		}
 		// Tokens that are known to be good pass, from here too.
 		(e2e.Ask{Method: "GET", Path: "/v1/devices", Token: device.Token}).To(t, relay).Want(t, 200, "")
-		(e2e.Ask{Method: "GET", Path: "/v1/devices", Token: device.Token}).Through(t, relay.API, client).Want(t, 200, "")
+		(e2e.Ask{Method: "GET", Path: "/v1/devices", Token: device.Token}).Through(t, relay.API, client).Want(t, 200,
+			"")
 	}
 }

@@ -61,7 +61,8 @@ func TestEveryRateIsLimitedByItself(t *testing.T) {
 		{"refresh", 3, func(int) e2e.Ask { return e2e.Refresh("x") }},
 		{"change password and delete account", 3, func(i int) e2e.Ask {
 			if i%2 == 0 {
-				return e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token, Body: e2e.Object("password", "")}
+				return e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token,
+					Body: e2e.Object("password", "")}
 			}
 			return e2e.Ask{Method: "PUT", Path: "/v1/account/password", Token: user.Token,
 				Body: e2e.Object("currentPassword", "", "newPassword", relaytest.Password)}
@@ -84,7 +85,9 @@ func TestEveryRateIsLimitedByItself(t *testing.T) {
 		{"sends, by another device", 3, func(int) e2e.Ask {
 			return e2e.Ask{Method: "POST", Path: "/v1/messages", Token: target.Token, Media: "application/x-protobuf"}
 		}},
-		{"tickets", 3, func(int) e2e.Ask { return e2e.Ask{Method: "POST", Path: "/v1/gateway/ticket", Token: device.Token} }},
+		{"tickets", 3, func(int) e2e.Ask {
+			return e2e.Ask{Method: "POST", Path: "/v1/gateway/ticket", Token: device.Token}
+		}},
 		{"exports", 3, func(int) e2e.Ask { return e2e.Ask{Method: "GET", Path: "/v1/account", Token: device.Token} }},
 	} {
 		if n := allowed(t, relay, relay.HTTP(), c.make); n != c.want {
@@ -99,9 +102,13 @@ func TestEveryRateIsLimitedByItself(t *testing.T) {
 
 func TestALimitComesBackWithTime(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, rates, func(c *app.Config) { c.Limits["log-in"] = limit.Rate{Events: 1, Per: 300 * time.Millisecond} })
+	relay := relaytest.Start(t, rates, func(c *app.Config) {
+		c.Limits["log-in"] = limit.Rate{Events: 1, Per: 300 * time.Millisecond}
+	})
 	nobody(0).To(t, relay).Want(t, 401, "wrong_credentials")
-	relaytest.Eventually(t, "another log-in is let through", func() bool { return nobody(1).To(t, relay).Status == 401 })
+	relaytest.Eventually(t, "another log-in is let through", func() bool {
+		return nobody(1).To(t, relay).Status == 401
+	})
 }
 
 func TestRateLimitsCanBeOff(t *testing.T) {
@@ -111,7 +118,8 @@ func TestRateLimitsCanBeOff(t *testing.T) {
 		t.Errorf("%d were let through", n)
 	}
 	// Size limits stay.
-	e2e.Ask{Method: "POST", Path: "/v1/users", Body: `{"username":"` + string(make([]byte, 600<<10)) + `"}`}.To(t, relay).Want(t, 413, "body_too_large")
+	e2e.Ask{Method: "POST", Path: "/v1/users", Body: `{"username":"` + string(make([]byte, 600<<10)) + `"}`}.To(t,
+		relay).Want(t, 413, "body_too_large")
 }
 
 // forwarded is a log-in that claims to come from somewhere.
@@ -138,7 +146,8 @@ func TestAnAddressIsTheSocketsUnlessAProxyIsTrusted(t *testing.T) {
 func TestATrustedProxySaysWhereARequestComesFrom(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, rates, func(c *app.Config) {
-		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.1.0/24"), netip.MustParsePrefix("2001:db8:ffff::/48")}
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.1.0/24"),
+			netip.MustParsePrefix("2001:db8:ffff::/48")}
 	})
 	proxy, outsider := e2e.From(t, "127.0.1.1"), e2e.From(t, "127.0.0.1")
 	for _, c := range []struct {

@@ -29,8 +29,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// behind puts every proxy of docs/operations.md that is here before a relay, and returns their URLs. For one
-// that is not, a subtest is skipped.
+// behind puts every proxy of docs/operations.md that is here before a relay, and returns their
+// URLs. For one that is not, a subtest is skipped.
 func behind(t *testing.T, relay *relaytest.Relay) map[string]string {
 	t.Helper()
 	at := map[string]string{}
@@ -62,7 +62,8 @@ func TestTheLimitOfUploadsIsTheRelaysOwnBehindAProxy(t *testing.T) {
 			status int
 			code   string
 		}{{50 << 20, 201, ""}, {50<<20 + 1, 413, "body_too_large"}, {1, 201, ""}} {
-			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, proxy+"/v1/attachments", io.NopCloser(io.LimitReader(e2e.Zeros{}, c.size)))
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, proxy+"/v1/attachments",
+				io.NopCloser(io.LimitReader(e2e.Zeros{}, c.size)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -82,10 +83,13 @@ func TestTheLimitOfUploadsIsTheRelaysOwnBehindAProxy(t *testing.T) {
 	}
 }
 
-// Two clients come from addresses of their own, which only the proxy sees. What they claim counts for nothing.
+// Two clients come from addresses of their own, which only the proxy sees. What they claim counts
+// for nothing.
 func TestAProxySaysWhereARequestComesFrom(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, e2e.Limits(2, "log-in"), func(c *app.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")} })
+	relay := relaytest.Start(t, e2e.Limits(2, "log-in"), func(c *app.Config) {
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	})
 	addresses := []net.IP{{127, 0, 3, 1}, {127, 0, 3, 2}}
 	for name, proxy := range behind(t, relay) {
 		for i, address := range addresses {
@@ -103,7 +107,8 @@ func TestAProxySaysWhereARequestComesFrom(t *testing.T) {
 	}
 }
 
-// A proxy closes what is silent for 75 s (nginx, as documented): the socket lives on the relay's pings, at 30, 60 and 90 s.
+// A proxy closes what is silent for 75 s (nginx, as documented): the socket lives on the relay's
+// pings, at 30, 60 and 90 s.
 func TestASessionPassesTheProxies(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
@@ -112,7 +117,8 @@ func TestASessionPassesTheProxies(t *testing.T) {
 	var ends []func()
 	for name, proxy := range behind(t, relay) {
 		bob := relay.Register(t).NewDevice(t)
-		got := e2e.Ask{Method: "POST", Path: "/v1/gateway/ticket", Token: bob.Token}.Through(t, proxy, http.DefaultClient).Want(t, 201, "") //nolint:forbidigo // see above
+		got := e2e.Ask{Method: "POST", Path: "/v1/gateway/ticket", Token: bob.Token}.Through(t, proxy,
+			http.DefaultClient).Want(t, 201, "") //nolint:forbidigo // see above
 		alice.Send(t, nil, relaytest.To(bob.ID, "before"))
 		ends = append(ends, func() {
 			if err := idleSession(t, alice, bob, proxy, got.Member(t, "ticket")); err != nil {
@@ -121,10 +127,13 @@ func TestASessionPassesTheProxies(t *testing.T) {
 		})
 	}
 	e2e.Together(len(ends), func(i int) { ends[i]() })
-	relaytest.Eventually(t, "what was acknowledged is gone", func() bool { return e2e.Count(t, database, "SELECT count(*) FROM messages") == 0 })
+	relaytest.Eventually(t, "what was acknowledged is gone", func() bool {
+		return e2e.Count(t, database, "SELECT count(*) FROM messages") == 0
+	})
 }
 
-// idleSession receives and acknowledges an envelope, idles until the third ping, and receives and acknowledges another one.
+// idleSession receives and acknowledges an envelope, idles until the third ping, and receives and
+// acknowledges another one.
 func idleSession(t *testing.T, alice, bob *relaytest.Device, at, ticket string) error {
 	t.Helper()
 	var sent sync.WaitGroup
@@ -132,12 +141,13 @@ func idleSession(t *testing.T, alice, bob *relaytest.Device, at, ticket string) 
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	pings, idled := 0, make(chan struct{})
-	conn, err := dialSlowly(ctx, at, "?ticket="+ticket, websocket.DialOptions{OnPingReceived: func(context.Context, []byte) bool {
-		if pings++; pings == 3 {
-			close(idled)
-		}
-		return true
-	}})
+	conn, err := dialSlowly(ctx, at, "?ticket="+ticket,
+		websocket.DialOptions{OnPingReceived: func(context.Context, []byte) bool {
+			if pings++; pings == 3 {
+				close(idled)
+			}
+			return true
+		}})
 	if err != nil {
 		return err
 	}
@@ -153,7 +163,9 @@ func idleSession(t *testing.T, alice, bob *relaytest.Device, at, ticket string) 
 		case <-ctx.Done():
 		}
 	})
-	after, err := receive(ctx, conn, func(frame *obscurapb.WebSocketFrame) bool { return frame.GetEnvelopeBatch() != nil })
+	after, err := receive(ctx, conn, func(frame *obscurapb.WebSocketFrame) bool {
+		return frame.GetEnvelopeBatch() != nil
+	})
 	if err == nil {
 		err = conn.Ping(conn.CloseRead(ctx)) // its answer comes after the acknowledgement has
 	}
@@ -181,7 +193,8 @@ func newCertificate(t *testing.T) (certificate, key string) {
 	}
 	folder := t.TempDir()
 	certificate, key = filepath.Join(folder, "certificate.pem"), filepath.Join(folder, "key.pem")
-	for file, block := range map[string]*pem.Block{certificate: {Type: "CERTIFICATE", Bytes: signed}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+	for file, block := range map[string]*pem.Block{certificate: {Type: "CERTIFICATE", Bytes: signed},
+		key: {Type: "PRIVATE KEY", Bytes: secret}} {
 		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -16,9 +16,10 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// The slowest line that is served carries 2 KB a second, whatever has been sent: the largest part of a minute
-// passes here without a sign of life, because an envelope is on its way. At 97 KB/s the backlog is larger
-// than the kernel would queue. Behind a proxy the relay sees of the line only what the proxy lets through.
+// The slowest line that is served carries 2 KB a second, whatever has been sent: the largest part
+// of a minute passes here without a sign of life, because an envelope is on its way. At 97 KB/s the
+// backlog is larger than the kernel would queue. Behind a proxy the relay sees of the line only
+// what the proxy lets through.
 func TestASteadyReaderOnASlowLineIsNotCut(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
@@ -32,7 +33,8 @@ func TestASteadyReaderOnASlowLineIsNotCut(t *testing.T) {
 	}
 	cases := []line{{"2 KB/s", 2_000, few, relay.API}, {"97 KB/s", 97_000, many, relay.API}}
 	for name, at := range behind(t, relay) {
-		cases = append(cases, line{"2 KB/s behind " + name, 2_000, few, at}, line{"97 KB/s behind " + name, 97_000, many, at})
+		cases = append(cases, line{"2 KB/s behind " + name, 2_000, few, at},
+			line{"97 KB/s behind " + name, 97_000, many, at})
 	}
 	sent := 0
 	run := make([]func(), len(cases))
@@ -62,7 +64,8 @@ func TestASteadyReaderOnASlowLineIsNotCut(t *testing.T) {
 func readSlowly(ctx context.Context, api, token string) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	conn, err := dialSlowly(ctx, api, "", websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + token}}})
+	conn, err := dialSlowly(ctx, api, "",
+		websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + token}}})
 	if err != nil {
 		return 0, err
 	}
@@ -82,7 +85,8 @@ func dialSlowly(ctx context.Context, api, query string, options websocket.DialOp
 
 func drained(frame *obscurapb.WebSocketFrame) bool { return frame.GetDrained() != nil }
 
-// receive reads and acknowledges envelopes, up to a frame that is the last one, and returns how many there were.
+// receive reads and acknowledges envelopes, up to a frame that is the last one, and returns how
+// many there were.
 func receive(ctx context.Context, conn *websocket.Conn, last func(*obscurapb.WebSocketFrame) bool) (n int, err error) {
 	for {
 		_, data, err := conn.Read(ctx)

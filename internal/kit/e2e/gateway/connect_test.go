@@ -121,7 +121,8 @@ func TestTheGatewayRefusesOverHTTP(t *testing.T) {
 	if socket, status := relay.Dial(t, "?ticket="+mine, nil); socket == nil {
 		t.Errorf("afterwards: status %d", status)
 	}
-	if got, err := user.CreateGatewayTicketWithResponse(t.Context()); err != nil || got.StatusCode() != http.StatusForbidden {
+	if got, err := user.CreateGatewayTicketWithResponse(t.Context()); err != nil ||
+		got.StatusCode() != http.StatusForbidden {
 		t.Errorf("a ticket for a user-scoped token: %v, %v", err, got)
 	}
 }
@@ -139,7 +140,8 @@ func TestANativeClientConnectsWithItsTokenAndABrowserFromAnyOrigin(t *testing.T)
 	if got := e2e.Texts(dropDrained(native)); got != "hello" {
 		t.Errorf("%q arrived", got)
 	}
-	browser, status := relay.Dial(t, "?ticket="+e2e.Ticket(t, alice), http.Header{"Origin": {"https://chat.example.org"}})
+	browser, status := relay.Dial(t, "?ticket="+e2e.Ticket(t, alice),
+		http.Header{"Origin": {"https://chat.example.org"}})
 	if browser == nil {
 		t.Fatalf("browser: status %d", status)
 	}

@@ -48,7 +48,8 @@ func TestAReaderThatStopsReadingCostsLessThan1MiBAndNobodyElseNotices(t *testing
 		}
 		return heap()
 	}
-	// The first ones also fill the buffers that all share, those of the database's connections above all.
+	// The first ones also fill the buffers that all share, those of the database's connections
+	// above all.
 	before := stick(readers[:warm])
 	after := stick(readers[warm:])
 	if after > before+measured<<20 {
@@ -68,9 +69,9 @@ func TestAReaderThatStopsReadingCostsLessThan1MiBAndNobodyElseNotices(t *testing
 	}
 }
 
-// Two thousand connects, that end in every way, leave neither a goroutine nor a file open. One in a hundred
-// that did would be seen; ten thousand, under the race detector, keep two cores busy for half a minute and
-// show nothing else.
+// Two thousand connects, that end in every way, leave neither a goroutine nor a file open. One in a
+// hundred that did would be seen; ten thousand, under the race detector, keep two cores busy for
+// half a minute and show nothing else.
 func TestManyConnectsInARowLeaveNothingBehind(t *testing.T) {
 	const lanes = 8
 	relay := relaytest.Start(t)
@@ -104,7 +105,9 @@ func TestManyConnectsInARowLeaveNothingBehind(t *testing.T) {
 				}
 			}
 		})
-		relaytest.Eventually(t, "all sockets have ended", func() bool { return e2e.Meter(t, relay, "obscura_live_sockets") == 0 })
+		relaytest.Eventually(t, "all sockets have ended", func() bool {
+			return e2e.Meter(t, relay, "obscura_live_sockets") == 0
+		})
 	}
 	many(20 * lanes)
 	goroutines, files := runtime.NumGoroutine(), openFiles(t)

@@ -17,9 +17,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// The library pools what a socket consists of: a goroutine that outlived its handler would write into
-// a stranger's socket. Hundreds of sockets end with RST while mail is on its way to them; everybody
-// must see only what was sent to them.
+// The library pools what a socket consists of: a goroutine that outlived its handler would write
+// into a stranger's socket. Hundreds of sockets end with RST while mail is on its way to them;
+// everybody must see only what was sent to them.
 func TestEverybodySeesOnlyTheirOwnEnvelopes(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
@@ -34,7 +34,8 @@ func TestEverybodySeesOnlyTheirOwnEnvelopes(t *testing.T) {
 				var batch []*obscurapb.Submission
 				for range 20 {
 					to := rand.IntN(n)
-					batch = append(batch, relaytest.To(readers[to].ID, readers[to].ID.String()+strings.Repeat(".", rand.IntN(3000))))
+					batch = append(batch,
+						relaytest.To(readers[to].ID, readers[to].ID.String()+strings.Repeat(".", rand.IntN(3000))))
 					sent[to].Add(1)
 				}
 				writers[i].Send(t, nil, batch...)
@@ -56,7 +57,8 @@ func TestEverybodySeesOnlyTheirOwnEnvelopes(t *testing.T) {
 	sending.Wait()
 	db := e2e.Database(t, relay)
 	for i, d := range readers { // and nothing is missing
-		if accepted := e2e.Count(t, db, "SELECT next_seq - 1 FROM mailboxes WHERE device_id = $1", d.ID); int64(accepted) != sent[i].Load() {
+		if accepted := e2e.Count(t, db, "SELECT next_seq - 1 FROM mailboxes WHERE device_id = $1",
+			d.ID); int64(accepted) != sent[i].Load() {
 			t.Errorf("%d accepted, %d sent", accepted, sent[i].Load())
 		}
 		envelopes, _, _ := d.Connect(t).Drain()

@@ -16,7 +16,8 @@ func TestAFreshDeviceHearsItsKeysThenDrained(t *testing.T) {
 	relay := relaytest.Start(t)
 	socket := relay.Register(t).NewDevice(t).Connect(t)
 	first, err := socket.Frame()
-	if err != nil || first.GetPreKeyStatus().GetOneTimePreKeyCount() != 5 || first.GetPreKeyStatus().GetKyberPreKeyCount() != 2 ||
+	if err != nil || first.GetPreKeyStatus().GetOneTimePreKeyCount() != 5 ||
+		first.GetPreKeyStatus().GetKyberPreKeyCount() != 2 ||
 		first.GetPreKeyStatus().GetMinThreshold() != 20 {
 		t.Errorf("the first frame is %v, %v", first, err)
 	}
@@ -26,8 +27,8 @@ func TestAFreshDeviceHearsItsKeysThenDrained(t *testing.T) {
 	}
 }
 
-// A sender that writes while a socket is being opened: whatever the instant, the message comes, on the
-// notice and not on the poll.
+// A sender that writes while a socket is being opened: whatever the instant, the message comes, on
+// the notice and not on the poll.
 func TestDeliveryBeginsAtTheFirstMomentOfASocket(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, e2e.SlowPoll)
@@ -46,7 +47,8 @@ func TestDeliveryBeginsAtTheFirstMomentOfASocket(t *testing.T) {
 			t.Fatal("not connected")
 		}
 		got := dropDrained(socket)
-		if len(got) != 1 || string(got[0].GetMessage()) != fmt.Sprint(round) || got[0].GetSequence() != uint64(round)+1 {
+		if len(got) != 1 || string(got[0].GetMessage()) != fmt.Sprint(round) ||
+			got[0].GetSequence() != uint64(round)+1 {
 			t.Fatalf("round %d: %v", round, got)
 		}
 		socket.Ack(got...)
@@ -92,11 +94,14 @@ func TestOnlyItsDeviceCanAcknowledgeAnEnvelope(t *testing.T) {
 	for _, thief := range []*relaytest.Device{alice, tablet} {
 		socket := thief.Connect(t)
 		own, _, _ := socket.Drain()
-		ids := [][]byte{mine[0].GetId(), nil, {}, make([]byte, 15), make([]byte, 17), uuid.Nil[:], uuid.Max[:], bob.ID[:]}
+		ids := [][]byte{mine[0].GetId(), nil, {}, make([]byte, 15), make([]byte, 17), uuid.Nil[:], uuid.Max[:],
+			bob.ID[:]}
 		random := uuid.New()
 		ids = append(ids, random[:])
-		socket.WriteFrame(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{MessageIds: ids}}})
-		socket.WriteFrame(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{}}})
+		socket.WriteFrame(&obscurapb.WebSocketFrame{
+			Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{MessageIds: ids}}})
+		socket.WriteFrame(&obscurapb.WebSocketFrame{
+			Payload: &obscurapb.WebSocketFrame_Ack{Ack: &obscurapb.AckMessage{}}})
 		socket.Ack(own...)
 		// The socket is as it was: nothing is revealed.
 		alice.Send(t, nil, relaytest.To(thief.ID, "next"))
@@ -112,8 +117,8 @@ func TestOnlyItsDeviceCanAcknowledgeAnEnvelope(t *testing.T) {
 	}
 }
 
-// The backlog at connect is told to have ended although mail keeps coming, and nothing is twice or out
-// of order.
+// The backlog at connect is told to have ended although mail keeps coming, and nothing is twice or
+// out of order.
 func TestDrainedEndsTheBacklogWhileMailKeepsComing(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)

@@ -133,7 +133,8 @@ func TestAFailedUpgradeDisplacesNobody(t *testing.T) {
 			delete(bad, header[0])
 		}
 		t.Log(what)
-		e2e.Ask{Method: "GET", Path: "/v1/gateway?ticket=" + mine, Header: bad}.To(t, relay).Want(t, 426, "upgrade_required")
+		e2e.Ask{Method: "GET", Path: "/v1/gateway?ticket=" + mine, Header: bad}.To(t, relay).Want(t, 426,
+			"upgrade_required")
 	}
 	head := e2e.Ask{Method: "HEAD", Path: "/v1/gateway?ticket=" + mine, Header: e2e.Upgrade}.To(t, relay)
 	if head.Status != 405 {

@@ -89,7 +89,8 @@ func padded(t testing.TB, n int) []byte {
 	return nil
 }
 
-// A fragmented message may have parts without end and without content, which the library joins by itself.
+// A fragmented message may have parts without end and without content, which the library joins by
+// itself.
 func TestEmptyPartsOfAMessageAreReadSlowly(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)

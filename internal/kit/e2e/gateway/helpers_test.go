@@ -19,7 +19,8 @@ type rawSocket struct {
 	tcp *net.TCPConn
 }
 
-// reset ends the connection with RST, as a phone that vanishes and comes back under another address.
+// reset ends the connection with RST, as a phone that vanishes and comes back under another
+// address.
 func (s *rawSocket) reset() {
 	_ = s.tcp.SetLinger(0)
 	_ = s.tcp.Close()
@@ -41,7 +42,8 @@ func dialRaw(ctx context.Context, t testing.TB, relay *relaytest.Relay, token st
 	ctx, cancel := context.WithTimeout(ctx, relaytest.Patience)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(relay.API, "http")+"/v1/gateway", //nolint:bodyclose // the library closes it
-		&websocket.DialOptions{HTTPHeader: bearer(token), HTTPClient: &http.Client{Transport: relaytest.Validated(t, transport)}})
+		&websocket.DialOptions{HTTPHeader: bearer(token),
+			HTTPClient: &http.Client{Transport: relaytest.Validated(t, transport)}})
 	if err != nil {
 		return nil, err
 	}
@@ -61,8 +63,8 @@ func dialRawOrFail(t testing.TB, relay *relaytest.Relay, token string) *rawSocke
 	return s
 }
 
-// fillMailbox sends large messages until n bytes wait: of 127 and 256 KiB in turn, which is the most
-// that one read of a mailbox brings.
+// fillMailbox sends large messages until n bytes wait: of 127 and 256 KiB in turn, which is the
+// most that one read of a mailbox brings.
 func fillMailbox(t testing.TB, from, to *relaytest.Device, n int) {
 	t.Helper()
 	messages := []string{strings.Repeat("a", 127<<10), strings.Repeat("b", 256<<10)}

@@ -15,7 +15,8 @@ import (
 func takeKeys(t *testing.T, by *relaytest.Device, of *relaytest.User, n int) {
 	t.Helper()
 	for range n {
-		if got, err := by.GetPreKeyBundlesWithResponse(t.Context(), of.ID); err != nil || got.StatusCode() != http.StatusOK {
+		if got, err := by.GetPreKeyBundlesWithResponse(t.Context(), of.ID); err != nil ||
+			got.StatusCode() != http.StatusOK {
 			t.Fatalf("bundles: %v, %v", err, got)
 		}
 	}
@@ -36,7 +37,8 @@ func TestAConnectedDeviceHearsThatItsKeysRunLow(t *testing.T) {
 		takeKeys(t, alice, bob, 2)
 		frame, err := socket.Frame()
 		status := frame.GetPreKeyStatus()
-		if err != nil || status.GetOneTimePreKeyCount() >= 20 || status.GetMinThreshold() != 20 || status.GetKyberPreKeyCount() > 20 {
+		if err != nil || status.GetOneTimePreKeyCount() >= 20 || status.GetMinThreshold() != 20 ||
+			status.GetKyberPreKeyCount() > 20 {
 			t.Errorf("node %d: %v, %v", i, frame, err)
 		}
 		e2e.Disconnect(socket)
@@ -54,8 +56,10 @@ func TestATakeoverClosesTheSocketAndIsToldAsAGap(t *testing.T) {
 	e2e.Pending(t, e2e.Database(t, relay), bob.ID, 5)
 	identity := prekeytest.NewIdentity()
 	fresh := relaytest.NewDevice(identity, 3, 1)
-	answer, err := bob.UploadKeysWithResponse(t.Context(), client.KeyUpload{IdentityKey: &fresh.IdentityKey, RegistrationID: &fresh.RegistrationID,
-		SignedPreKey: &fresh.SignedPreKey, OneTimePreKeys: fresh.OneTimePreKeys, KyberPreKeys: fresh.KyberPreKeys, LastResortKyberPreKey: fresh.LastResortKyberPreKey})
+	answer, err := bob.UploadKeysWithResponse(t.Context(),
+		client.KeyUpload{IdentityKey: &fresh.IdentityKey, RegistrationID: &fresh.RegistrationID,
+			SignedPreKey: &fresh.SignedPreKey, OneTimePreKeys: fresh.OneTimePreKeys, KyberPreKeys: fresh.KyberPreKeys,
+			LastResortKyberPreKey: fresh.LastResortKyberPreKey})
 	if err != nil || answer.StatusCode() != http.StatusOK {
 		t.Fatalf("takeover: %v, %v", err, answer)
 	}
@@ -65,7 +69,8 @@ func TestATakeoverClosesTheSocketAndIsToldAsAGap(t *testing.T) {
 	alice.Send(t, nil, relaytest.To(bob.ID, "to the new identity"))
 	socket := bob.Connect(t) // the session that made the takeover goes on
 	envelopes, gaps, _ := socket.Drain()
-	if len(gaps) != 1 || gaps[0].GetFrom() != 3 || gaps[0].GetTo() != 7 || gaps[0].GetReason() != obscurapb.Gap_REASON_TAKEOVER {
+	if len(gaps) != 1 || gaps[0].GetFrom() != 3 || gaps[0].GetTo() != 7 ||
+		gaps[0].GetReason() != obscurapb.Gap_REASON_TAKEOVER {
 		t.Errorf("gaps %v", gaps)
 	}
 	if e2e.Texts(envelopes) != "to the new identity" || envelopes[0].GetSequence() != 8 {

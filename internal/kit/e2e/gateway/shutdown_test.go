@@ -47,7 +47,8 @@ func TestStoppingClosesEverySocketAndKeepsEveryAcknowledgement(t *testing.T) {
 	}
 }
 
-// A reader that has stopped reading holds the writer; stopping must not wait for its write deadline.
+// A reader that has stopped reading holds the writer; stopping must not wait for its write
+// deadline.
 func TestStoppingIsBoundedWithAReaderThatIsStuck(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, func(cfg *app.Config) { cfg.ShutdownTimeout = time.Second })
@@ -69,8 +70,8 @@ func TestStoppingIsBoundedWithAReaderThatIsStuck(t *testing.T) {
 	}
 }
 
-// Requests and upgrades that come while the relay stops end as well: the package's TestMain fails on
-// any goroutine that is left.
+// Requests and upgrades that come while the relay stops end as well: the package's TestMain fails
+// on any goroutine that is left.
 func TestStoppingWhileClientsConnectLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)

@@ -15,10 +15,11 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// plusL adds n times the order of the group to the scalar of a signature: the equation of the signature
-// still holds.
+// plusL adds n times the order of the group to the scalar of a signature: the equation of the
+// signature still holds.
 func plusL(signature []byte, n int64) []byte {
-	order, _ := new(big.Int).SetString("7237005577332262213973186563042994240857116359379907606001950938285454250989", 10)
+	order, _ := new(big.Int).SetString("7237005577332262213973186563042994240857116359379907606001950938285454250989",
+		10)
 	out := slices.Clone(signature)
 	sign := out[63] & 0x80
 	out[63] &= 0x7f
@@ -42,16 +43,24 @@ var badUploads = []struct {
 	name, code string
 	spoil      func(id *prekeytest.Identity, u *client.NewDevice)
 }{
-	{"an identity key of 32 bytes", "invalid_request", func(_ *prekeytest.Identity, u *client.NewDevice) { u.IdentityKey = u.IdentityKey[:32] }},
+	{"an identity key of 32 bytes", "invalid_request", func(_ *prekeytest.Identity, u *client.NewDevice) {
+		u.IdentityKey = u.IdentityKey[:32]
+	}},
 	{"an identity key of 34 bytes", "invalid_request", func(_ *prekeytest.Identity, u *client.NewDevice) {
 		u.IdentityKey = append(slices.Clone(u.IdentityKey), 0)
 	}},
-	{"an identity key of another type", "invalid_key", func(_ *prekeytest.Identity, u *client.NewDevice) { u.IdentityKey = flip(u.IdentityKey, 0) }},
+	{"an identity key of another type", "invalid_key", func(_ *prekeytest.Identity, u *client.NewDevice) {
+		u.IdentityKey = flip(u.IdentityKey, 0)
+	}},
 	{"an identity key of zeros", "invalid_key", func(_ *prekeytest.Identity, u *client.NewDevice) {
 		u.IdentityKey = append([]byte{5}, make([]byte, 32)...)
 	}},
-	{"registration id 0", "invalid_request", func(_ *prekeytest.Identity, u *client.NewDevice) { u.RegistrationID = 0 }},
-	{"registration id 16384", "invalid_request", func(_ *prekeytest.Identity, u *client.NewDevice) { u.RegistrationID = 16384 }},
+	{"registration id 0", "invalid_request", func(_ *prekeytest.Identity, u *client.NewDevice) {
+		u.RegistrationID = 0
+	}},
+	{"registration id 16384", "invalid_request", func(_ *prekeytest.Identity, u *client.NewDevice) {
+		u.RegistrationID = 16384
+	}},
 	{"a signed pre-key of zeros", "invalid_key", func(id *prekeytest.Identity, u *client.NewDevice) {
 		zeros := append([]byte{5}, make([]byte, 32)...)
 		u.SignedPreKey = client.SignedPreKey{KeyID: 9, PublicKey: zeros, Signature: id.Sign(zeros)}
@@ -85,7 +94,9 @@ var badUploads = []struct {
 	{"a one-time key of 34 bytes", "invalid_request", func(_ *prekeytest.Identity, u *client.NewDevice) {
 		u.OneTimePreKeys[0].PublicKey = append(slices.Clone(u.OneTimePreKeys[0].PublicKey), 1)
 	}},
-	{"key id -1", "invalid_request", func(_ *prekeytest.Identity, u *client.NewDevice) { u.OneTimePreKeys[7].KeyID = -1 }},
+	{"key id -1", "invalid_request", func(_ *prekeytest.Identity, u *client.NewDevice) {
+		u.OneTimePreKeys[7].KeyID = -1
+	}},
 	{"101 one-time keys", "invalid_request", func(_ *prekeytest.Identity, u *client.NewDevice) {
 		u.OneTimePreKeys = append(u.OneTimePreKeys, ecKeys(500, 1)...)
 	}},
@@ -108,16 +119,18 @@ var badUploads = []struct {
 		k[0] = 0x0a // ML-KEM-1024 in libsignal
 		u.KyberPreKeys[3].PublicKey, u.KyberPreKeys[3].Signature = k, id.Sign(k)
 	}},
-	{"a last-resort key with coefficients out of range", "invalid_key", func(id *prekeytest.Identity, u *client.NewDevice) {
-		k := append([]byte{8}, bytes.Repeat([]byte{0xff}, 1568)...)
-		u.LastResortKyberPreKey = &client.KyberPreKey{KeyID: 2, PublicKey: k, Signature: id.Sign(k)}
-	}},
+	{"a last-resort key with coefficients out of range", "invalid_key",
+		func(id *prekeytest.Identity, u *client.NewDevice) {
+			k := append([]byte{8}, bytes.Repeat([]byte{0xff}, 1568)...)
+			u.LastResortKyberPreKey = &client.KyberPreKey{KeyID: 2, PublicKey: k, Signature: id.Sign(k)}
+		}},
 	{"a last-resort key with a bad signature", "invalid_signature", func(_ *prekeytest.Identity, u *client.NewDevice) {
 		u.LastResortKyberPreKey.Signature = flip(u.LastResortKyberPreKey.Signature, 40)
 	}},
 }
 
-// goodUpload is one that is as full as it may be. Its keys are shared: spoilers replace what they change.
+// goodUpload is one that is as full as it may be. Its keys are shared: spoilers replace what they
+// change.
 func goodUpload(id *prekeytest.Identity, first int, kyber []client.KyberPreKey) client.NewDevice {
 	last := *kyberKey(id, first)
 	return client.NewDevice{IdentityKey: id.Public, RegistrationID: 16383, SignedPreKey: *signedKey(id, first),
@@ -133,7 +146,8 @@ func TestOneBadKeyRefusesAWholeDevice(t *testing.T) {
 		upload := goodUpload(identity, 1, kyber)
 		tt.spoil(identity, &upload)
 		got, err := user.CreateDeviceWithResponse(t.Context(), upload)
-		if err != nil || e2e.RefusalOf(got.StatusCode(), got.Body) != (e2e.Refusal{Status: http.StatusBadRequest, Code: tt.code}) {
+		if err != nil || e2e.RefusalOf(got.StatusCode(),
+			got.Body) != (e2e.Refusal{Status: http.StatusBadRequest, Code: tt.code}) {
 			t.Errorf("%s: %d %s, want 400 %s, %v", tt.name, got.StatusCode(), got.Body, tt.code, err)
 		}
 	}
@@ -160,14 +174,17 @@ func TestOneBadKeyRefusesAWholeUpload(t *testing.T) {
 	d := relay.Register(t).NewDevice(t)
 	kyber := kyberKeys(d.Identity, 200, 100)
 	body := func(u client.NewDevice) client.KeyUpload {
-		return client.KeyUpload{IdentityKey: &u.IdentityKey, RegistrationID: &u.RegistrationID, SignedPreKey: &u.SignedPreKey,
-			OneTimePreKeys: u.OneTimePreKeys, KyberPreKeys: u.KyberPreKeys, LastResortKyberPreKey: u.LastResortKyberPreKey}
+		return client.KeyUpload{IdentityKey: &u.IdentityKey, RegistrationID: &u.RegistrationID,
+			SignedPreKey:   &u.SignedPreKey,
+			OneTimePreKeys: u.OneTimePreKeys, KyberPreKeys: u.KyberPreKeys,
+			LastResortKyberPreKey: u.LastResortKyberPreKey}
 	}
 	wantUnchanged(t, d, func() {
 		for _, tt := range badUploads {
 			upload := goodUpload(d.Identity, 200, kyber)
 			tt.spoil(d.Identity, &upload)
-			if got := e2e.UploadKeys(t, d, body(upload)); got != (e2e.Refusal{Status: http.StatusBadRequest, Code: tt.code}) {
+			if got := e2e.UploadKeys(t, d, body(upload)); got != (e2e.Refusal{Status: http.StatusBadRequest,
+				Code: tt.code}) {
 				t.Errorf("%s: %v, want 400 %s", tt.name, got, tt.code)
 			}
 		}
@@ -190,8 +207,10 @@ func TestKeyIDsHave31Bits(t *testing.T) {
 	relay := relaytest.Start(t)
 	d := e2e.PlainDevice(t, relay.Register(t), 0)
 	most := 1<<31 - 1
-	e2e.WantUpload(t, d, client.KeyUpload{SignedPreKey: signedKey(d.Identity, most), LastResortKyberPreKey: kyberKey(d.Identity, most),
-		OneTimePreKeys: append(ecKeys(0, 1), ecKeys(most, 1)...), KyberPreKeys: append(kyberKeys(d.Identity, 0, 1), kyberKeys(d.Identity, most, 1)...)},
+	e2e.WantUpload(t, d, client.KeyUpload{SignedPreKey: signedKey(d.Identity, most),
+		LastResortKyberPreKey: kyberKey(d.Identity, most),
+		OneTimePreKeys:        append(ecKeys(0, 1), ecKeys(most, 1)...),
+		KyberPreKeys:          append(kyberKeys(d.Identity, 0, 1), kyberKeys(d.Identity, most, 1)...)},
 		http.StatusOK, "")
 	caller := relay.Register(t).NewDevice(t)
 	for _, want := range []int32{0, int32(most)} {
@@ -201,8 +220,10 @@ func TestKeyIDsHave31Bits(t *testing.T) {
 		}
 	}
 	// The highest id is the end of the line for the floor, not of the stock.
-	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(most, 1), KyberPreKeys: kyberKeys(d.Identity, 3, 1)}, http.StatusOK, "")
-	if b := e2e.FetchBundle(t, caller, d.User.ID); b.OneTimePreKey == nil || b.OneTimePreKey.KeyID != int32(most) || b.KyberPreKey.KeyID != 3 {
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(most, 1), KyberPreKeys: kyberKeys(d.Identity, 3, 1)},
+		http.StatusOK, "")
+	if b := e2e.FetchBundle(t, caller, d.User.ID); b.OneTimePreKey == nil || b.OneTimePreKey.KeyID != int32(most) ||
+		b.KyberPreKey.KeyID != 3 {
 		t.Errorf("one-time keys %+v and %+v", b.OneTimePreKey, b.KyberPreKey)
 	}
 	good, err := json.Marshal(client.KeyUpload{OneTimePreKeys: ecKeys(77, 1)})

@@ -22,8 +22,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/postgres"
 )
 
-// BenchmarkBundlesOverHTTP fetches bundles end to end: 64 connections, keys of both kinds, a database
-// whose commits reach the disk, and the load generator on the same machine.
+// BenchmarkBundlesOverHTTP fetches bundles end to end: 64 connections, keys of both kinds, a
+// database whose commits reach the disk, and the load generator on the same machine.
 func BenchmarkBundlesOverHTTP(b *testing.B) {
 	for name, n := range map[string]int{"one hot target": 1, "spread over 1000 targets": 1000} {
 		b.Run(name, func(b *testing.B) {
@@ -32,7 +32,8 @@ func BenchmarkBundlesOverHTTP(b *testing.B) {
 				b.Fatal(err)
 			}
 			b.Cleanup(func() { _ = cluster.Stop(context.Background()) })
-			relay := relaytest.StartOn(b, cluster.URL(), func(c *app.Config) { c.LogLevel = 8; c.DatabaseConnections = 16 })
+			relay := relaytest.StartOn(b, cluster.URL(),
+				func(c *app.Config) { c.LogLevel = 8; c.DatabaseConnections = 16 })
 			caller := relay.Register(b).NewDevice(b)
 			targets := make([]uuid.UUID, n)
 			for i := range targets {
@@ -85,7 +86,8 @@ func fetchOverHTTP(b *testing.B, relay *relaytest.Relay, token string, targets [
 			in := bufio.NewReader(conn)
 			for i := caller; i < b.N; i += callers {
 				start := time.Now()
-				_, err := fmt.Fprintf(conn, "GET /v1/users/%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", targets[i%len(targets)], token)
+				_, err := fmt.Fprintf(conn, "GET /v1/users/%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n",
+					targets[i%len(targets)], token)
 				if err != nil {
 					b.Error(err)
 					return

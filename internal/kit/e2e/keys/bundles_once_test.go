@@ -18,9 +18,10 @@ type tally struct {
 	ec, kyber []int32 // guarded by mu
 }
 
-// fetchAll fetches with n goroutines until exhausted says that nothing more will come, and checks that
-// each of them gets higher and higher ids when ascending.
-func (all *tally) fetchAll(t testing.TB, wg *sync.WaitGroup, n int, d *relaytest.Device, target *relaytest.Device, ascending bool, exhausted func() bool) {
+// fetchAll fetches with n goroutines until exhausted says that nothing more will come, and checks
+// that each of them gets higher and higher ids when ascending.
+func (all *tally) fetchAll(t testing.TB, wg *sync.WaitGroup, n int, d *relaytest.Device, target *relaytest.Device,
+	ascending bool, exhausted func() bool) {
 	for range n {
 		wg.Go(func() {
 			lastEC, lastKyber := int32(-1), int32(-1)
@@ -106,7 +107,8 @@ func TestKeysUploadedDuringHandOutsAreHandedOutOnce(t *testing.T) {
 	all.fetchAll(t, &wg, 8, caller.On(two), target, false, uploaded.Load)
 	for i := range batches {
 		first := (batches-1-i)*size + 1
-		upload := client.KeyUpload{OneTimePreKeys: ecKeys(first, size), KyberPreKeys: kyberKeys(target.Identity, first, size)}
+		upload := client.KeyUpload{OneTimePreKeys: ecKeys(first, size),
+			KyberPreKeys: kyberKeys(target.Identity, first, size)}
 		e2e.WantUpload(t, target, upload, http.StatusOK, "")
 		relaytest.Eventually(t, "there is room for more keys", func() bool {
 			inventory := keyInventory(t, target)
@@ -129,7 +131,8 @@ func TestTheOwnerIsToldWhenItsKeysRunLow(t *testing.T) {
 			caller, owner := relay.Register(t).NewDevice(t).On(from), e2e.PlainDevice(t, relay.Register(t), 22)
 			socket := owner.Connect(t)
 			socket.Drain()
-			if s := socket.Status; s.GetOneTimePreKeyCount() != 22 || s.GetKyberPreKeyCount() != 22 || s.GetMinThreshold() != 20 {
+			if s := socket.Status; s.GetOneTimePreKeyCount() != 22 || s.GetKyberPreKeyCount() != 22 ||
+				s.GetMinThreshold() != 20 {
 				t.Errorf("status on connect: %v", s)
 			}
 			e2e.FetchBundle(t, caller, owner.User.ID)
@@ -140,14 +143,16 @@ func TestTheOwnerIsToldWhenItsKeysRunLow(t *testing.T) {
 			}
 			e2e.FetchBundle(t, caller, owner.User.ID)
 			frame, err := socket.Frame()
-			if s := frame.GetPreKeyStatus(); err != nil || s.GetOneTimePreKeyCount() != 19 || s.GetKyberPreKeyCount() != 19 || s.GetMinThreshold() != 20 {
+			if s := frame.GetPreKeyStatus(); err != nil || s.GetOneTimePreKeyCount() != 19 ||
+				s.GetKyberPreKeyCount() != 19 || s.GetMinThreshold() != 20 {
 				t.Errorf("with 19 keys left: %v, %v; want a PreKeyStatus of 19 and 19", frame, err)
 			}
 			// Only one kind is low.
 			e2e.WantUpload(t, owner, client.KeyUpload{OneTimePreKeys: ecKeys(100, 70)}, http.StatusOK, "")
 			e2e.FetchBundle(t, caller, owner.User.ID)
 			frame, err = socket.Frame()
-			if s := frame.GetPreKeyStatus(); err != nil || s.GetOneTimePreKeyCount() != 88 || s.GetKyberPreKeyCount() != 18 {
+			if s := frame.GetPreKeyStatus(); err != nil || s.GetOneTimePreKeyCount() != 88 ||
+				s.GetKyberPreKeyCount() != 18 {
 				t.Errorf("with 18 Kyber keys left: %v, %v", frame, err)
 			}
 		})

@@ -23,7 +23,8 @@ func wantUnchanged(t testing.TB, d *relaytest.Device, do func()) {
 	t.Helper()
 	before := keyInventory(t, d)
 	do()
-	if after := keyInventory(t, d); !bytes.Equal(before.Digest, after.Digest) || before.RegistrationID != after.RegistrationID {
+	if after := keyInventory(t, d); !bytes.Equal(before.Digest, after.Digest) ||
+		before.RegistrationID != after.RegistrationID {
 		t.Errorf("what the relay holds has changed: %+v, was %+v", after, before)
 	}
 }

@@ -13,8 +13,10 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// digestOf is openapi.yaml's description of KeyInventory.digest, read as a client's author reads it.
-func digestOf(identity []byte, signed client.SignedPreKey, last *client.KyberPreKey, ec []client.OneTimePreKey, kyber []client.KyberPreKey) []byte {
+// digestOf is openapi.yaml's description of KeyInventory.digest, read as a client's author reads
+// it.
+func digestOf(identity []byte, signed client.SignedPreKey, last *client.KyberPreKey, ec []client.OneTimePreKey,
+	kyber []client.KyberPreKey) []byte {
 	var all bytes.Buffer
 	add := func(id int32, public []byte) {
 		_ = binary.Write(&all, binary.BigEndian, id)
@@ -44,16 +46,19 @@ func TestTheInventoryIsWhatTheRelayHolds(t *testing.T) {
 	last := upload.LastResortKyberPreKey
 	upload.LastResortKyberPreKey = nil
 	d := relay.Register(t).NewDeviceWith(t, identity, upload)
-	check := func(when string, signed client.SignedPreKey, last *client.KyberPreKey, ec []client.OneTimePreKey, kyber []client.KyberPreKey) {
+	check := func(when string, signed client.SignedPreKey, last *client.KyberPreKey, ec []client.OneTimePreKey,
+		kyber []client.KyberPreKey) {
 		t.Helper()
 		got := keyInventory(t, d)
 		if want := digestOf(identity.Public, signed, last, ec, kyber); !bytes.Equal(got.Digest, want) {
 			t.Errorf("%s: digest %x, want %x", when, got.Digest, want)
 		}
-		if got.RegistrationID != 4711 || !bytes.Equal(got.IdentityKey, identity.Public) || got.SignedPreKeyID != signed.KeyID {
+		if got.RegistrationID != 4711 || !bytes.Equal(got.IdentityKey, identity.Public) ||
+			got.SignedPreKeyID != signed.KeyID {
 			t.Errorf("%s: %+v", when, got)
 		}
-		if (got.LastResortKyberPreKeyID == nil) != (last == nil) || last != nil && *got.LastResortKyberPreKeyID != last.KeyID {
+		if (got.LastResortKyberPreKeyID == nil) != (last == nil) ||
+			last != nil && *got.LastResortKyberPreKeyID != last.KeyID {
 			t.Errorf("%s: last-resort key %v", when, got.LastResortKyberPreKeyID)
 		}
 		var ecIDs, kyberIDs []int32
@@ -79,7 +84,8 @@ func TestTheInventoryIsWhatTheRelayHolds(t *testing.T) {
 	}
 	check("when all are gone", signed, last, nil, nil)
 	account, err := d.GetAccountWithResponse(t.Context())
-	if err != nil || len(account.JSON200.Devices) != 1 || !bytes.Equal(account.JSON200.Devices[0].Keys.Digest, keyInventory(t, d).Digest) {
+	if err != nil || len(account.JSON200.Devices) != 1 || !bytes.Equal(account.JSON200.Devices[0].Keys.Digest,
+		keyInventory(t, d).Digest) {
 		t.Errorf("the account's export shows another inventory: %s, %v", account.Body, err)
 	}
 }

@@ -49,9 +49,12 @@ func TestAOneTimeKeyMayComeAgainUnchanged(t *testing.T) {
 	wantUnchanged(t, d, func() {
 		e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ec, KyberPreKeys: kyber}, http.StatusOK, "")
 		// The same id with other bytes: nothing of the upload is stored.
-		e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(ecKeys(8, 2), ecKeys(2, 1)...)}, http.StatusConflict, "key_id_conflict")
-		e2e.WantUpload(t, d, client.KeyUpload{KyberPreKeys: append(kyberKeys(d.Identity, 8, 2), kyberKeys(d.Identity, 2, 1)...),
-			OneTimePreKeys: ecKeys(8, 2), SignedPreKey: signedKey(d.Identity, 2), LastResortKyberPreKey: kyberKey(d.Identity, 2)},
+		e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(ecKeys(8, 2), ecKeys(2, 1)...)},
+			http.StatusConflict, "key_id_conflict")
+		e2e.WantUpload(t, d, client.KeyUpload{KyberPreKeys: append(kyberKeys(d.Identity, 8, 2),
+			kyberKeys(d.Identity, 2, 1)...),
+			OneTimePreKeys: ecKeys(8, 2), SignedPreKey: signedKey(d.Identity, 2),
+			LastResortKyberPreKey: kyberKey(d.Identity, 2)},
 			http.StatusConflict, "key_id_conflict")
 	})
 	// Some that are held and some that are new.
@@ -62,9 +65,11 @@ func TestAOneTimeKeyMayComeAgainUnchanged(t *testing.T) {
 	e2e.FetchBundle(t, caller, d.User.ID)
 	e2e.FetchBundle(t, caller, d.User.ID)
 	wantStock(t, d, []int32{3, 4}, []int32{3})
-	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(ecKeys(1, 1), ec[1]), KyberPreKeys: kyberKeys(d.Identity, 2, 1)}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(ecKeys(1, 1), ec[1]),
+		KyberPreKeys: kyberKeys(d.Identity, 2, 1)}, http.StatusOK, "")
 	wantStock(t, d, []int32{1, 3, 4}, []int32{2, 3})
-	if b := e2e.FetchBundle(t, caller, d.User.ID); b.OneTimePreKey.KeyID != 1 || slices.Equal(b.OneTimePreKey.PublicKey, ec[0].PublicKey) || b.KyberPreKey.KeyID != 2 {
+	if b := e2e.FetchBundle(t, caller, d.User.ID); b.OneTimePreKey.KeyID != 1 ||
+		slices.Equal(b.OneTimePreKey.PublicKey, ec[0].PublicKey) || b.KyberPreKey.KeyID != 2 {
 		t.Errorf("bundle: %+v %+v", b.OneTimePreKey, b.KyberPreKey)
 	}
 }
@@ -75,10 +80,13 @@ func TestAnIdMayStandTwiceInAnUploadForOneKeyOnly(t *testing.T) {
 	d := e2e.PlainDevice(t, relay.Register(t), 0)
 	ec, kyber := ecKeys(1, 2), kyberKeys(d.Identity, 1, 2)
 	wantUnchanged(t, d, func() {
-		e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(slices.Clone(ec), ecKeys(2, 1)...)}, http.StatusConflict, "key_id_conflict")
-		e2e.WantUpload(t, d, client.KeyUpload{KyberPreKeys: append(slices.Clone(kyber), kyberKeys(d.Identity, 1, 1)...)}, http.StatusConflict, "key_id_conflict")
+		e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(slices.Clone(ec), ecKeys(2, 1)...)},
+			http.StatusConflict, "key_id_conflict")
+		e2e.WantUpload(t, d, client.KeyUpload{KyberPreKeys: append(slices.Clone(kyber),
+			kyberKeys(d.Identity, 1, 1)...)}, http.StatusConflict, "key_id_conflict")
 	})
-	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(slices.Clone(ec), ec...), KyberPreKeys: append(slices.Clone(kyber), kyber...)}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: append(slices.Clone(ec), ec...),
+		KyberPreKeys: append(slices.Clone(kyber), kyber...)}, http.StatusOK, "")
 	wantStock(t, d, []int32{1, 2}, []int32{1, 2})
 }
 
@@ -87,9 +95,12 @@ func TestAtMost100KeysOfAKindAreHeldAndTheOldestGoFirst(t *testing.T) {
 	relay := relaytest.Start(t)
 	caller, d := relay.Register(t).NewDevice(t), e2e.PlainDevice(t, relay.Register(t), 0)
 	top := int32(1<<31 - 60)
-	// Ids near their end, and then from the beginning again: what is old is told by the upload, not by the id.
-	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(int(top), 60), KyberPreKeys: kyberKeys(d.Identity, int(top), 60)}, http.StatusOK, "")
-	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(1, 70), KyberPreKeys: kyberKeys(d.Identity, 1, 70)}, http.StatusOK, "")
+	// Ids near their end, and then from the beginning again: what is old is told by the upload, not
+	// by the id.
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(int(top), 60),
+		KyberPreKeys: kyberKeys(d.Identity, int(top), 60)}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(1, 70), KyberPreKeys: kyberKeys(d.Identity, 1, 70)},
+		http.StatusOK, "")
 	want := append(idRange(1, 70), idRange(top+30, 30)...)
 	wantStock(t, d, want, want)
 	if b := e2e.FetchBundle(t, caller, d.User.ID); b.OneTimePreKey.KeyID != 1 || b.KyberPreKey.KeyID != 1 {
@@ -124,7 +135,8 @@ func TestASignedPreKeyIsReplacedByAHigherId(t *testing.T) {
 			e2e.WantUpload(t, d, ten, http.StatusOK, "") // with every refill
 			again := ten                                 // XEdDSA is randomised: the same key, signed again
 			if again.SignedPreKey != nil {
-				again.SignedPreKey = &client.SignedPreKey{KeyID: 10, PublicKey: ten.SignedPreKey.PublicKey, Signature: d.Identity.Sign(ten.SignedPreKey.PublicKey)}
+				again.SignedPreKey = &client.SignedPreKey{KeyID: 10, PublicKey: ten.SignedPreKey.PublicKey,
+					Signature: d.Identity.Sign(ten.SignedPreKey.PublicKey)}
 			}
 			e2e.WantUpload(t, d, again, http.StatusOK, "")
 			lower := make(9)
@@ -137,11 +149,13 @@ func TestASignedPreKeyIsReplacedByAHigherId(t *testing.T) {
 		eleven := make(11)
 		e2e.WantUpload(t, d, eleven, http.StatusOK, "")
 		b := e2e.FetchBundle(t, caller, d.User.ID)
-		if name == "signed" && (b.SignedPreKey.KeyID != 11 || !slices.Equal(b.SignedPreKey.PublicKey, eleven.SignedPreKey.PublicKey) ||
-			!slices.Equal(b.SignedPreKey.Signature, eleven.SignedPreKey.Signature)) {
+		if name == "signed" &&
+			(b.SignedPreKey.KeyID != 11 || !slices.Equal(b.SignedPreKey.PublicKey, eleven.SignedPreKey.PublicKey) ||
+				!slices.Equal(b.SignedPreKey.Signature, eleven.SignedPreKey.Signature)) {
 			t.Errorf("the bundle does not carry the newest signed pre-key: %d", b.SignedPreKey.KeyID)
 		}
-		if name == "last-resort" && (b.KyberPreKey == nil || b.KyberPreKey.KeyID != 11 || !slices.Equal(b.KyberPreKey.PublicKey, eleven.LastResortKyberPreKey.PublicKey)) {
+		if name == "last-resort" && (b.KyberPreKey == nil || b.KyberPreKey.KeyID != 11 ||
+			!slices.Equal(b.KyberPreKey.PublicKey, eleven.LastResortKyberPreKey.PublicKey)) {
 			t.Errorf("the bundle does not carry the newest last-resort key: %v", b.KyberPreKey)
 		}
 		e2e.WantUpload(t, d, ten, http.StatusBadRequest, "key_id_not_higher")
@@ -153,12 +167,15 @@ func TestAnIdentityKeyComesWithARegistrationId(t *testing.T) {
 	relay := relaytest.Start(t)
 	d := relay.Register(t).NewDevice(t)
 	wantUnchanged(t, d, func() {
-		e2e.WantUpload(t, d, client.KeyUpload{IdentityKey: &d.Identity.Public, OneTimePreKeys: ecKeys(100, 1)}, http.StatusBadRequest, "registration_id_missing")
+		e2e.WantUpload(t, d, client.KeyUpload{IdentityKey: &d.Identity.Public, OneTimePreKeys: ecKeys(100, 1)},
+			http.StatusBadRequest, "registration_id_missing")
 	})
-	if got, err := d.User.UploadKeysWithResponse(t.Context(), client.KeyUpload{OneTimePreKeys: ecKeys(100, 1)}); err != nil || got.StatusCode() != http.StatusForbidden {
+	if got, err := d.User.UploadKeysWithResponse(t.Context(),
+		client.KeyUpload{OneTimePreKeys: ecKeys(100, 1)}); err != nil || got.StatusCode() != http.StatusForbidden {
 		t.Errorf("with a user-scoped token: %d %s, %v", got.StatusCode(), got.Body, err)
 	}
-	if got, err := d.User.GetKeyInventoryWithResponse(t.Context()); err != nil || got.StatusCode() != http.StatusForbidden {
+	if got, err := d.User.GetKeyInventoryWithResponse(t.Context()); err != nil ||
+		got.StatusCode() != http.StatusForbidden {
 		t.Errorf("inventory with a user-scoped token: %d %s, %v", got.StatusCode(), got.Body, err)
 	}
 }

@@ -17,7 +17,8 @@ func TestATakeoverDropsKeysAndReportsPendingMailAsAGap(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
-	e2e.WantUpload(t, bob, client.KeyUpload{SignedPreKey: signedKey(bob.Identity, 1000), LastResortKyberPreKey: kyberKey(bob.Identity, 1000)}, http.StatusOK, "")
+	e2e.WantUpload(t, bob, client.KeyUpload{SignedPreKey: signedKey(bob.Identity, 1000),
+		LastResortKyberPreKey: kyberKey(bob.Identity, 1000)}, http.StatusOK, "")
 	for _, text := range []string{"1", "2", "3", "4", "5", "6"} {
 		alice.Send(t, nil, relaytest.To(bob.ID, text))
 	}
@@ -38,11 +39,13 @@ func TestATakeoverDropsKeysAndReportsPendingMailAsAGap(t *testing.T) {
 	// Keys: only the new ones, with lower ids than before.
 	inventory := keyInventory(t, bob)
 	want := digestOf(identity.Public, *upload.SignedPreKey, nil, upload.OneTimePreKeys, upload.KyberPreKeys)
-	if !bytes.Equal(inventory.Digest, want) || inventory.RegistrationID != 99 || inventory.LastResortKyberPreKeyID != nil {
+	if !bytes.Equal(inventory.Digest, want) || inventory.RegistrationID != 99 ||
+		inventory.LastResortKyberPreKeyID != nil {
 		t.Errorf("inventory: %+v", inventory)
 	}
 	b := e2e.FetchBundle(t, alice, bob.User.ID)
-	if !bytes.Equal(b.IdentityKey, identity.Public) || b.RegistrationID != 99 || b.SignedPreKey.KeyID != 0 || b.OneTimePreKey.KeyID != 2 || b.KyberPreKey.KeyID != 3 {
+	if !bytes.Equal(b.IdentityKey, identity.Public) || b.RegistrationID != 99 || b.SignedPreKey.KeyID != 0 ||
+		b.OneTimePreKey.KeyID != 2 || b.KyberPreKey.KeyID != 3 {
 		t.Errorf("bundle: %+v", b)
 	}
 	if b.DeviceID != bob.ID || b.DeviceNumber != bob.Number {
@@ -56,7 +59,8 @@ func TestATakeoverDropsKeysAndReportsPendingMailAsAGap(t *testing.T) {
 	alice.Send(t, nil, relaytest.To(bob.ID, "7"))
 	socket = bob.Connect(t)
 	mail, gaps, drained := socket.Drain()
-	if len(gaps) != 2 || gaps[0].GetFrom() != 2 || gaps[0].GetTo() != 2 || gaps[1].GetFrom() != 4 || gaps[1].GetTo() != 6 {
+	if len(gaps) != 2 || gaps[0].GetFrom() != 2 || gaps[0].GetTo() != 2 || gaps[1].GetFrom() != 4 ||
+		gaps[1].GetTo() != 6 {
 		t.Errorf("gaps: %v, want 2..2 and 4..6", gaps)
 	}
 	for _, gap := range gaps {
@@ -100,7 +104,8 @@ func TestATakeoverEndsTheDevicesOtherSessionsAndNoneElse(t *testing.T) {
 	if got := e2e.Refresh(other.Refresh).To(t, one).Status; got != http.StatusUnauthorized {
 		t.Errorf("its refresh token: %d", got)
 	}
-	if late, status := two.Dial(t, "?ticket="+ticket.JSON201.Ticket, nil); late != nil || status != http.StatusUnauthorized {
+	if late, status := two.Dial(t, "?ticket="+ticket.JSON201.Ticket, nil); late != nil ||
+		status != http.StatusUnauthorized {
 		t.Errorf("its ticket opens a socket: %d", status)
 	}
 
@@ -159,7 +164,8 @@ func TestTheSameIdentityAgainIsNoTakeover(t *testing.T) {
 	socket := bob.Connect(t)
 	socket.Drain()
 	registration := int32(12)
-	e2e.WantUpload(t, bob, client.KeyUpload{IdentityKey: &bob.Identity.Public, RegistrationID: &registration, OneTimePreKeys: ecKeys(50, 1)}, http.StatusOK, "")
+	e2e.WantUpload(t, bob, client.KeyUpload{IdentityKey: &bob.Identity.Public, RegistrationID: &registration,
+		OneTimePreKeys: ecKeys(50, 1)}, http.StatusOK, "")
 	wantStock(t, bob, []int32{1, 2, 3, 4, 5, 50}, []int32{1, 2})
 	if got := keyInventory(t, other).RegistrationID; got != 12 {
 		t.Errorf("registration id %d, want the new one", got)
@@ -172,6 +178,7 @@ func TestTheSameIdentityAgainIsNoTakeover(t *testing.T) {
 		t.Errorf("mail %v, gaps %v", mail, gaps)
 	}
 	// The rules of rotation hold: this is not a takeover.
-	e2e.WantUpload(t, bob, client.KeyUpload{IdentityKey: &bob.Identity.Public, RegistrationID: &registration, SignedPreKey: signedKey(bob.Identity, 0)},
+	e2e.WantUpload(t, bob, client.KeyUpload{IdentityKey: &bob.Identity.Public, RegistrationID: &registration,
+		SignedPreKey: signedKey(bob.Identity, 0)},
 		http.StatusBadRequest, "key_id_not_higher")
 }

@@ -58,7 +58,8 @@ func (l *ledger) settled(t *testing.T, db *pgxpool.Pool, device uuid.UUID) {
 func TestAcceptedIsDeliveredPlusPendingPlusGaps(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	senders := []*relaytest.Device{relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)}
+	senders := []*relaytest.Device{relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t),
+		relay.Register(t).NewDevice(t)}
 	bob := relay.Register(t).NewDevice(t)
 	db := e2e.Database(t, relay)
 	seed := rand.Uint64()

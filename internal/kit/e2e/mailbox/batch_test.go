@@ -25,10 +25,12 @@ func TestSubmissionsFailOneByOneAndTheOthersAreStored(t *testing.T) {
 	shortDevice, longDevice, noDevice := relaytest.To(bob.ID, "x"), relaytest.To(bob.ID, "x"), relaytest.To(bob.ID, "x")
 	shortDevice.DeviceId, longDevice.DeviceId, noDevice.DeviceId = bob.ID[:15], append(bob.ID[:], 1), nil
 	shortID, longID, noID := relaytest.To(bob.ID, "x"), relaytest.To(bob.ID, "x"), relaytest.To(bob.ID, "x")
-	shortID.SubmissionId, longID.SubmissionId, noID.SubmissionId = shortID.SubmissionId[:15], append(longID.SubmissionId, 1), nil
+	shortID.SubmissionId, longID.SubmissionId, noID.SubmissionId = shortID.SubmissionId[:15],
+		append(longID.SubmissionId, 1), nil
 	empty, large := relaytest.To(bob.ID, ""), relaytest.To(bob.ID, strings.Repeat("x", 256<<10+1))
 	batch := []*obscurapb.Submission{relaytest.To(bob.ID, "first"), nobody, zero, account, shortDevice, longDevice,
-		relaytest.To(bob.ID, "second"), noDevice, shortID, longID, noID, empty, large, {}, relaytest.To(bob.ID, "third")}
+		relaytest.To(bob.ID, "second"), noDevice, shortID, longID, noID, empty, large, {},
+		relaytest.To(bob.ID, "third")}
 	want := []struct {
 		code obscurapb.ErrorCode
 		id   []byte
@@ -52,7 +54,8 @@ func TestSubmissionsFailOneByOneAndTheOthersAreStored(t *testing.T) {
 		t.Fatalf("%d failed, want %d: %v", len(failed), len(want), failed)
 	}
 	for i, w := range want {
-		if f := failed[i]; f.GetErrorCode() != w.code || !bytes.Equal(f.GetSubmissionId(), w.id) || f.GetErrorMessage() == "" {
+		if f := failed[i]; f.GetErrorCode() != w.code || !bytes.Equal(f.GetSubmissionId(), w.id) ||
+			f.GetErrorMessage() == "" {
 			t.Errorf("failure %d is %v, want code %v and id %x", i, f, w.code, w.id)
 		}
 	}
@@ -139,17 +142,20 @@ func TestAMessageHasAtMost256KiBAndARequest2MiB(t *testing.T) {
 			}
 		}
 	}
-	if status, answer := post(t, relay, "/v1/messages", alice.Token, "application/x-protobuf", bytes.NewReader(fill(2<<20))); status != http.StatusOK || answer != "" {
+	if status, answer := post(t, relay, "/v1/messages", alice.Token, "application/x-protobuf",
+		bytes.NewReader(fill(2<<20))); status != http.StatusOK || answer != "" {
 		t.Errorf("2 MiB: status %d, %q", status, answer)
 	}
 	for _, n := range []int{2<<20 + 1, 10 << 20} {
-		status, answer := post(t, relay, "/v1/messages", alice.Token, "application/x-protobuf", bytes.NewReader(make([]byte, n)))
+		status, answer := post(t, relay, "/v1/messages", alice.Token, "application/x-protobuf",
+			bytes.NewReader(make([]byte, n)))
 		if status != http.StatusRequestEntityTooLarge || !strings.Contains(answer, "body_too_large") {
 			t.Errorf("%d bytes: status %d, %s", n, status, answer)
 		}
 	}
 	backlog, _, _ := bob.Connect(t).Drain()
-	if len(backlog) != 9 || string(backlog[0].GetMessage()) != largest || len(backlog[8].GetMessage()) != len(last.GetMessage()) {
+	if len(backlog) != 9 || string(backlog[0].GetMessage()) != largest ||
+		len(backlog[8].GetMessage()) != len(last.GetMessage()) {
 		t.Errorf("%d messages arrived", len(backlog))
 	}
 }
@@ -180,7 +186,8 @@ func TestAMalformedSendIsRefused(t *testing.T) {
 			t.Errorf("%s: status %d, %s", c.name, status, answer)
 		}
 	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, relay.API+"/v1/messages", strings.NewReader(""))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, relay.API+"/v1/messages",
+		strings.NewReader(""))
 	if err != nil {
 		t.Fatal(err)
 	}

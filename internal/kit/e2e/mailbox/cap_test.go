@@ -13,7 +13,8 @@ import (
 func TestAFloodEvictsItselfAndNotOthersMail(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	friend, flooder, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	friend, flooder, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t),
+		relay.Register(t).NewDevice(t)
 	db := e2e.Database(t, relay)
 	e2e.SendMany(t, friend, bob, "friend", 20)     // 1 to 20
 	e2e.SendMany(t, flooder, bob, "flooder", 1100) // 21 to 1120, of which 120 do not fit
@@ -25,7 +26,8 @@ func TestAFloodEvictsItselfAndNotOthersMail(t *testing.T) {
 	if last != 1125 || len(envelopes) != core.MailboxCap {
 		t.Fatalf("%d envelopes up to %d", len(envelopes), last)
 	}
-	if len(gaps) != 1 || gaps[0].GetFrom() != 21 || gaps[0].GetTo() != 145 || gaps[0].GetReason() != obscurapb.Gap_REASON_CAP {
+	if len(gaps) != 1 || gaps[0].GetFrom() != 21 || gaps[0].GetTo() != 145 ||
+		gaps[0].GetReason() != obscurapb.Gap_REASON_CAP {
 		t.Errorf("gaps %v, want 21 to 145 because of the cap", gaps)
 	}
 	if e2e.Texts(envelopes[:20]) != friendly("friend", 20) || e2e.Texts(envelopes[995:]) != friendly("late", 5) {
@@ -70,8 +72,8 @@ func TestAGapIsToldBeforeWhatFollowsItUntilALaterEnvelopeIsAcknowledged(t *testi
 	}
 }
 
-// A connected device that acknowledges late: each sequence is seen, or told as a gap, in order, and the
-// mailbox never holds more than its cap.
+// A connected device that acknowledges late: each sequence is seen, or told as a gap, in order, and
+// the mailbox never holds more than its cap.
 func TestAFloodWhileConnectedLosesNothingSilently(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)

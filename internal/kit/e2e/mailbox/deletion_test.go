@@ -20,11 +20,13 @@ func TestDeletingASenderKeepsWhatOthersHaveNotRead(t *testing.T) {
 	aliceUser := relay.Register(t)
 	phone, tablet, bob := aliceUser.NewDevice(t), aliceUser.NewDevice(t), relay.Register(t).NewDevice(t)
 	phone.Send(t, nil, relaytest.To(bob.ID, "from the phone"))
-	if got, err := aliceUser.DeleteDeviceWithResponse(t.Context(), phone.ID); err != nil || got.StatusCode() != http.StatusOK {
+	if got, err := aliceUser.DeleteDeviceWithResponse(t.Context(), phone.ID); err != nil ||
+		got.StatusCode() != http.StatusOK {
 		t.Fatalf("delete the device: %v, %v", err, got)
 	}
 	tablet.Send(t, nil, relaytest.To(bob.ID, "from the tablet"))
-	got, err := aliceUser.DeleteAccountWithResponse(t.Context(), client.DeleteAccountJSONRequestBody{Password: relaytest.Password})
+	got, err := aliceUser.DeleteAccountWithResponse(t.Context(),
+		client.DeleteAccountJSONRequestBody{Password: relaytest.Password})
 	if err != nil || got.StatusCode() != http.StatusOK {
 		t.Fatalf("delete the account: %v, %v", err, got)
 	}
@@ -58,12 +60,14 @@ func TestASubmissionToADeletedDeviceNamesNoDevice(t *testing.T) {
 	}
 }
 
-// Many senders write to all devices of a user while they are deleted, one by one and with the account:
-// each submission is stored and goes with its device, or is refused; nothing fails, nothing stays.
+// Many senders write to all devices of a user while they are deleted, one by one and with the
+// account: each submission is stored and goes with its device, or is refused; nothing fails,
+// nothing stays.
 func TestSendingToDevicesThatAreBeingDeletedNeverFails(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	senders := []*relaytest.Device{relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)}
+	senders := []*relaytest.Device{relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t),
+		relay.Register(t).NewDevice(t)}
 	for round := range 4 {
 		user := relay.Register(t)
 		var devices []*relaytest.Device
@@ -114,7 +118,8 @@ func TestSendingToDevicesThatAreBeingDeletedNeverFails(t *testing.T) {
 func deleteUser(t *testing.T, user *relaytest.User, devices []*relaytest.Device, atOnce bool) {
 	t.Helper()
 	if atOnce {
-		got, err := user.DeleteAccountWithResponse(t.Context(), client.DeleteAccountJSONRequestBody{Password: relaytest.Password})
+		got, err := user.DeleteAccountWithResponse(t.Context(),
+			client.DeleteAccountJSONRequestBody{Password: relaytest.Password})
 		if err != nil || got.StatusCode() != http.StatusOK {
 			t.Errorf("delete the account: %v, %v", err, got)
 		}

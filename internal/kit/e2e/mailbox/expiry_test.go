@@ -17,7 +17,8 @@ func TestAnExpiredEnvelopeIsNeverDelivered(t *testing.T) {
 	e2e.Change(t, db, "UPDATE messages SET accepted_at = now() - interval '30 days 1 second' WHERE seq <= 120")
 	e2e.Change(t, db, "UPDATE messages SET accepted_at = now() - interval '29 days 23 hours 59 minutes' WHERE seq > 120")
 	socket := bob.Connect(t)
-	if frame := socket.Next(); frame.GetGap().GetFrom() != 1 || frame.GetGap().GetTo() != 120 || frame.GetGap().GetReason() != obscurapb.Gap_REASON_EXPIRED {
+	if frame := socket.Next(); frame.GetGap().GetFrom() != 1 || frame.GetGap().GetTo() != 120 ||
+		frame.GetGap().GetReason() != obscurapb.Gap_REASON_EXPIRED {
 		t.Errorf("the first frame is %v", frame)
 	}
 	envelopes, gaps, last := socket.Drain()

@@ -21,7 +21,8 @@ func TestFirstMessage(t *testing.T) {
 		t.Fatalf("backlog: %v", backlog)
 	}
 	if len(gaps) != 0 || drained != 2 || backlog[0].GetSequence() != 1 || backlog[1].GetSequence() != 2 {
-		t.Errorf("gaps %v, drained %d, sequences %d %d", gaps, drained, backlog[0].GetSequence(), backlog[1].GetSequence())
+		t.Errorf("gaps %v, drained %d, sequences %d %d", gaps, drained, backlog[0].GetSequence(),
+			backlog[1].GetSequence())
 	}
 	if [16]byte(backlog[0].GetSenderId()) != alice.User.ID || [16]byte(backlog[0].GetSenderDeviceId()) != alice.ID ||
 		backlog[0].GetSenderDeviceNumber() != uint32(alice.Number) {
@@ -36,7 +37,8 @@ func TestFirstMessage(t *testing.T) {
 		t.Errorf("live: %v", live)
 	}
 	socket.Ack(live...)
-	if socket.Status.GetOneTimePreKeyCount() != 5 || socket.Status.GetKyberPreKeyCount() != 2 || socket.Status.GetMinThreshold() != 20 {
+	if socket.Status.GetOneTimePreKeyCount() != 5 || socket.Status.GetKyberPreKeyCount() != 2 ||
+		socket.Status.GetMinThreshold() != 20 {
 		t.Errorf("status: %v", socket.Status)
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// A device that stays connected while its mailbox is flooded, acknowledges every second envelope at once
-// and the others long after they were dropped: it is told of what was dropped, so that its later
-// acknowledgements forget it, and the gaps do not pile up.
+// A device that stays connected while its mailbox is flooded, acknowledges every second envelope at
+// once and the others long after they were dropped: it is told of what was dropped, so that its
+// later acknowledgements forget it, and the gaps do not pile up.
 func TestTheGapsOfASocketThatStaysAreToldAndForgotten(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)

@@ -21,7 +21,8 @@ func TestARepeatedBatchGetsTheFirstAnswerAndStoresNothing(t *testing.T) {
 	key, gone := uuid.New(), uuid.New()
 	good, bad := relaytest.To(bob.ID, "once"), relaytest.To(gone, "never")
 	_, first := alice.TrySend(t, &key, bad, good)
-	if status, again := alice.TrySend(t, &key, bad, good); status != http.StatusOK || string(again) != string(first) || len(first) == 0 {
+	if status, again := alice.TrySend(t, &key, bad, good); status != http.StatusOK || string(again) != string(first) ||
+		len(first) == 0 {
 		t.Errorf("again: status %d, %q, first %q", status, again, first)
 	}
 	socket := bob.Connect(t)
@@ -66,7 +67,8 @@ func TestTheSameBatchAtTheSameInstantIsStoredOnce(t *testing.T) {
 		var good atomic.Int32
 		e2e.Together(copies, func(i int) { // two connections to each of two nodes
 			node := []*relaytest.Relay{one, two}[i%2]
-			if status, answer := alice.On(node).TrySend(t, &key, submission); status == http.StatusOK && len(answer) == 0 {
+			if status, answer := alice.On(node).TrySend(t, &key, submission); status == http.StatusOK &&
+				len(answer) == 0 {
 				good.Add(1)
 			}
 		})
@@ -107,7 +109,8 @@ func TestAKeyBelongsToItsDevice(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	user := relay.Register(t)
-	phone, tablet, other, bob := user.NewDevice(t), user.NewDevice(t), relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	phone, tablet, other, bob := user.NewDevice(t), user.NewDevice(t), relay.Register(t).NewDevice(t),
+		relay.Register(t).NewDevice(t)
 	key := uuid.New()
 	for _, sender := range []*relaytest.Device{phone, tablet, other} {
 		if failed := sender.Send(t, &key, relaytest.To(bob.ID, sender.ID.String())); len(failed) != 0 {

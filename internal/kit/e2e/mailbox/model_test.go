@@ -19,13 +19,14 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// Two nodes, two senders and two recipients that do anything in any order. The ledger is what clients
-// see: every message that a sender was told is stored has been delivered or lies in a reported gap,
-// under one sequence, in the order of its sender. OBSCURA_TEST_SEED repeats a run, OBSCURA_TEST_STEPS
-// makes it longer.
+// Two nodes, two senders and two recipients that do anything in any order. The ledger is what
+// clients see: every message that a sender was told is stored has been delivered or lies in a
+// reported gap, under one sequence, in the order of its sender. OBSCURA_TEST_SEED repeats a run,
+// OBSCURA_TEST_STEPS makes it longer.
 func TestWhatClientsSeeAddsUp(t *testing.T) {
 	t.Parallel()
-	seed, steps := e2e.FromEnvironment("OBSCURA_TEST_SEED", time.Now().UnixNano()), e2e.FromEnvironment("OBSCURA_TEST_STEPS", 40)
+	seed, steps := e2e.FromEnvironment("OBSCURA_TEST_SEED", time.Now().UnixNano()),
+		e2e.FromEnvironment("OBSCURA_TEST_STEPS", 40)
 	t.Logf("OBSCURA_TEST_SEED=%d", seed)
 	m := &play{T: t, Rand: rand.New(rand.NewPCG(uint64(seed), 1))}
 	m.nodes[0] = relaytest.Start(t)
@@ -35,9 +36,11 @@ func TestWhatClientsSeeAddsUp(t *testing.T) {
 		m.senders[i] = m.nodes[i].Register(t).NewDevice(t)
 	}
 	for i := range m.inboxes {
-		m.inboxes[i] = &inbox{device: m.nodes[i].Register(t).NewDevice(t), seen: map[uint64]string{}, settled: map[uint64]bool{}, lost: map[uint64]bool{}}
+		m.inboxes[i] = &inbox{device: m.nodes[i].Register(t).NewDevice(t), seen: map[uint64]string{},
+			settled: map[uint64]bool{}, lost: map[uint64]bool{}}
 	}
-	actions := []func(){m.send, m.send, m.send, m.sendAgain, m.flood, m.connect, m.connect, m.acknowledge, m.acknowledge,
+	actions := []func(){m.send, m.send, m.send, m.sendAgain, m.flood, m.connect, m.connect, m.acknowledge,
+		m.acknowledge,
 		m.disconnect, m.expire, m.takeOver, m.restart}
 	for range steps {
 		actions[m.IntN(len(actions))]()
@@ -67,8 +70,8 @@ type inbox struct {
 	// cursor is how far this socket has come.
 	cursor uint64
 	open   []*obscurapb.Envelope
-	// seen is every message by its sequence, settled what the relay had when it was acknowledged, and
-	// lost what lies in a reported gap.
+	// seen is every message by its sequence, settled what the relay had when it was acknowledged,
+	// and lost what lies in a reported gap.
 	seen          map[uint64]string
 	settled, lost map[uint64]bool
 }
@@ -116,8 +119,8 @@ func (m *play) flood() {
 	}
 }
 
-// read reads until a connected inbox has heard of everything that was accepted, or the relay waits for
-// acknowledgements.
+// read reads until a connected inbox has heard of everything that was accepted, or the relay waits
+// for acknowledgements.
 func (m *play) read(in *inbox) {
 	for in.socket != nil && in.cursor < uint64(len(in.sent)) && len(in.open) < core.MailboxCap {
 		m.frame(in)
@@ -139,7 +142,8 @@ func (m *play) frame(in *inbox) (drained bool) {
 	for _, e := range frame.GetEnvelopeBatch().GetEnvelopes() {
 		seq, text := e.GetSequence(), string(e.GetMessage())
 		if known, again := in.seen[seq]; seq <= in.cursor || again && known != text || in.settled[seq] || in.lost[seq] {
-			m.Fatalf("%d %q behind %d; seen as %q, acknowledged: %v, in a gap: %v", seq, text, in.cursor, known, in.settled[seq], in.lost[seq])
+			m.Fatalf("%d %q behind %d; seen as %q, acknowledged: %v, in a gap: %v", seq, text, in.cursor, known,
+				in.settled[seq], in.lost[seq])
 		}
 		in.seen[seq], in.cursor = text, seq
 		in.open = append(in.open, e)
@@ -195,7 +199,8 @@ func (m *play) ack(in *inbox, envelopes []*obscurapb.Envelope) {
 }
 
 func (m *play) pending(in *inbox) []uint64 {
-	rows, _ := m.database.Query(m.Context(), "SELECT seq FROM messages WHERE device_id = $1", in.device.ID) // told again below
+	// told again below
+	rows, _ := m.database.Query(m.Context(), "SELECT seq FROM messages WHERE device_id = $1", in.device.ID)
 	sequences, err := pgx.CollectRows(rows, pgx.RowTo[uint64])
 	if err != nil || len(sequences) > 1000 {
 		m.Fatalf("%d pending, %v", len(sequences), err)

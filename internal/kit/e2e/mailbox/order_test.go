@@ -26,7 +26,8 @@ func TestSequencesHaveNoHolesWithManySendersOnTwoNodes(t *testing.T) {
 	e2e.Together(senders, func(i int) {
 		for n := range each { // two recipients, named in changing order: locks must not cross
 			batch := []*obscurapb.Submission{
-				relaytest.To(recipients[0].ID, fmt.Sprintf("%d-%d", i, n)), relaytest.To(recipients[1].ID, fmt.Sprintf("%d-%d", i, n))}
+				relaytest.To(recipients[0].ID, fmt.Sprintf("%d-%d", i, n)),
+				relaytest.To(recipients[1].ID, fmt.Sprintf("%d-%d", i, n))}
 			if (i+n)%2 == 0 {
 				batch[0], batch[1] = batch[1], batch[0]
 			}
@@ -49,7 +50,8 @@ func TestSequencesHaveNoHolesWithManySendersOnTwoNodes(t *testing.T) {
 			t.Errorf("again: %d envelopes up to %d, gaps %v", len(again), last, gaps)
 		}
 		for n := range again {
-			if again[n].GetTimestamp() != envelopes[n].GetTimestamp() || [16]byte(again[n].GetId()) != [16]byte(envelopes[n].GetId()) {
+			if again[n].GetTimestamp() != envelopes[n].GetTimestamp() ||
+				[16]byte(again[n].GetId()) != [16]byte(envelopes[n].GetId()) {
 				t.Fatalf("envelope %d has another id or time the second time", n)
 			}
 		}
@@ -65,7 +67,8 @@ func TestABatchArrivesInItsOrderAndSequencesBelongToTheRecipient(t *testing.T) {
 	socket.Drain()
 	var batch []*obscurapb.Submission
 	for i := range 50 {
-		batch = append(batch, relaytest.To(bob.ID, fmt.Sprintf("b-%d", i)), relaytest.To(carol.ID, fmt.Sprintf("c-%d", i)))
+		batch = append(batch, relaytest.To(bob.ID, fmt.Sprintf("b-%d", i)),
+			relaytest.To(carol.ID, fmt.Sprintf("c-%d", i)))
 	}
 	alice.Send(t, nil, batch...)
 	toBob := socket.Envelopes(50)

@@ -19,12 +19,14 @@ import (
 func fragile(t *testing.T, relay *relaytest.Relay, device *relaytest.Device) (socket *relaytest.Socket, reset func()) {
 	t.Helper()
 	var line net.Conn
-	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (_ net.Conn, err error) {
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network,
+		addr string) (_ net.Conn, err error) {
 		line, err = (&net.Dialer{}).DialContext(ctx, network, addr)
 		return line, err
 	}}}
 	conn, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(relay.API, "http")+"/v1/gateway", //nolint:bodyclose // the library closes it
-		&websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + device.Token}}, HTTPClient: client})
+		&websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + device.Token}},
+			HTTPClient: client})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,8 +39,8 @@ func fragile(t *testing.T, relay *relaytest.Relay, device *relaytest.Device) (so
 	}
 }
 
-// An envelope that was passed over once comes on every later connection, however many of them break before
-// or after it went into the socket: nothing later was acknowledged on them.
+// An envelope that was passed over once comes on every later connection, however many of them break
+// before or after it went into the socket: nothing later was acknowledged on them.
 func TestTenBrokenConnectionsDropNothing(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
@@ -66,8 +68,8 @@ func TestTenBrokenConnectionsDropNothing(t *testing.T) {
 	}
 }
 
-// An envelope that a client passes over on ten sockets is set aside with a gap; one that it passes over on
-// nine, and one that it never had the chance to pass over, stay.
+// An envelope that a client passes over on ten sockets is set aside with a gap; one that it passes
+// over on nine, and one that it never had the chance to pass over, stay.
 func TestAnEnvelopeIsSetAsideWhenTenSocketsPassedItOver(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
@@ -94,7 +96,8 @@ func TestAnEnvelopeIsSetAsideWhenTenSocketsPassedItOver(t *testing.T) {
 	e2e.Pending(t, db, bob.ID, 1)
 	e2e.SendMany(t, alice, bob, "last", 1)
 	got, gaps, last := bob.Connect(t).Drain()
-	if e2e.Texts(got) != "late-0 last-0" || last != 13 || len(gaps) != 1 || gaps[0].GetFrom() != 1 || gaps[0].GetTo() != 1 ||
+	if e2e.Texts(got) != "late-0 last-0" || last != 13 || len(gaps) != 1 || gaps[0].GetFrom() != 1 ||
+		gaps[0].GetTo() != 1 ||
 		gaps[0].GetReason() != obscurapb.Gap_REASON_QUARANTINED {
 		t.Errorf("%q up to %d, gaps %v", e2e.Texts(got), last, gaps)
 	}

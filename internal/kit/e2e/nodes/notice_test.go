@@ -35,7 +35,8 @@ func TestMailCrossesNodesAtOnce(t *testing.T) {
 	}
 }
 
-// The bus is cut again and again: mail still arrives within the poll interval, which is a second here.
+// The bus is cut again and again: mail still arrives within the poll interval, which is a second
+// here.
 func TestMailArrivesAlthoughNoticesAreLost(t *testing.T) {
 	t.Parallel()
 	one := relaytest.Start(t)

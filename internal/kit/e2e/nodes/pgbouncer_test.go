@@ -21,7 +21,8 @@ func TestARevocationReachesANodeBehindASessionPool(t *testing.T) {
 		if !e2e.Works(t, pair[1], device.Token) {
 			t.Error("the device's token does not work")
 		}
-		e2e.Ask{Method: "DELETE", Path: "/v1/devices/" + device.ID.String(), Token: user.Token}.To(t, pair[0]).Want(t, 200, "")
+		e2e.Ask{Method: "DELETE", Path: "/v1/devices/" + device.ID.String(), Token: user.Token}.To(t, pair[0]).Want(t,
+			200, "")
 		e2e.EndsWithinASecond(t, pair[1], device.Token, time.Now())
 	}
 }

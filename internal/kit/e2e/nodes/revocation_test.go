@@ -9,12 +9,12 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
-// socketEnds bounds the end of a socket on a machine that does other things as well. The second that is
-// promised is tested in fake time (internal/gateway/deaf_test.go).
+// socketEnds bounds the end of a socket on a machine that does other things as well. The second
+// that is promised is tested in fake time (internal/gateway/deaf_test.go).
 const socketEnds = 2 * time.Second
 
-// TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus revokes on one node and asks another that
-// has remembered the token and has a socket of it, while the notices to it are disturbed.
+// TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus revokes on one node and asks another
+// that has remembered the token and has a socket of it, while the notices to it are disturbed.
 func TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus(t *testing.T) {
 	t.Parallel()
 	const terminate = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -22,12 +22,22 @@ func TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, after func(t *testing.T, w *e2e.Wall, one *relaytest.Relay)
 	}{
-		"nothing":                                  {},
-		"the connection is cut just before":        {before: func(t *testing.T, _ *e2e.Wall, one *relaytest.Relay) { e2e.Execute(t, e2e.Database(t, one), terminate) }},
-		"the connection is cut just after":         {after: func(t *testing.T, _ *e2e.Wall, one *relaytest.Relay) { e2e.Execute(t, e2e.Database(t, one), terminate) }},
-		"the connection is silent but not dead":    {before: func(_ *testing.T, w *e2e.Wall, _ *relaytest.Relay) { w.Freeze("obscura-notices") }},
-		"the connection answers and hears nothing": {before: func(_ *testing.T, w *e2e.Wall, _ *relaytest.Relay) { w.Deafen() }},
-		"the database is unavailable for this node": {before: func(_ *testing.T, w *e2e.Wall, _ *relaytest.Relay) { w.Leave() },
+		"nothing": {},
+		"the connection is cut just before": {before: func(t *testing.T, _ *e2e.Wall, one *relaytest.Relay) {
+			e2e.Execute(t, e2e.Database(t, one), terminate)
+		}},
+		"the connection is cut just after": {after: func(t *testing.T, _ *e2e.Wall, one *relaytest.Relay) {
+			e2e.Execute(t, e2e.Database(t, one), terminate)
+		}},
+		"the connection is silent but not dead": {before: func(_ *testing.T, w *e2e.Wall, _ *relaytest.Relay) {
+			w.Freeze("obscura-notices")
+		}},
+		"the connection answers and hears nothing": {before: func(_ *testing.T, w *e2e.Wall, _ *relaytest.Relay) {
+			w.Deafen()
+		}},
+		"the database is unavailable for this node": {before: func(_ *testing.T, w *e2e.Wall, _ *relaytest.Relay) {
+			w.Leave()
+		},
 			after: func(_ *testing.T, w *e2e.Wall, _ *relaytest.Relay) { w.ComeBack() }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -51,7 +61,8 @@ func TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus(t *testing.T) {
 			if c.before != nil {
 				c.before(t, w, one)
 			}
-			e2e.Ask{Method: "DELETE", Path: "/v1/devices/" + device.ID.String(), Token: user.Token}.To(t, one).Want(t, 200, "")
+			e2e.Ask{Method: "DELETE", Path: "/v1/devices/" + device.ID.String(), Token: user.Token}.To(t, one).Want(t,
+				200, "")
 			ended := time.Now()
 			if c.after != nil {
 				c.after(t, w, one)
@@ -68,12 +79,14 @@ func TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus(t *testing.T) {
 				t.Errorf("the socket ended with %d after %v", e.code, e.at.Sub(ended))
 			}
 			w.Freeze("")
-			// It recovers, or asks the database: what is revoked now is refused at once, and what is not goes on.
+			// It recovers, or asks the database: what is revoked now is refused at once, and what
+			// is not goes on.
 			fresh := user.NewDevice(t)
 			if !e2e.Works(t, two, fresh.Token) {
 				t.Error("the other node does not work any more")
 			}
-			e2e.Ask{Method: "DELETE", Path: "/v1/devices/" + fresh.ID.String(), Token: user.Token}.To(t, one).Want(t, 200, "")
+			e2e.Ask{Method: "DELETE", Path: "/v1/devices/" + fresh.ID.String(), Token: user.Token}.To(t, one).Want(t,
+				200, "")
 			e2e.EndsWithinASecond(t, two, fresh.Token, time.Now())
 		})
 	}

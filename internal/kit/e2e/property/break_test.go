@@ -50,12 +50,15 @@ func oneOf[V any](values []V, apply func(w *world, c *call, value V)) func(*rapi
 
 var faultsOfBodies = []fault{
 	inBody("another type", func(*openapi3.Schema) bool { return true }, func(t *rapid.T, n *node) {
-		values := map[string]any{"string": marker, "integer": json.Number("7"), "boolean": true, "object": map[string]any{}, "array": []any{}}
+		values := map[string]any{"string": marker, "integer": json.Number("7"), "boolean": true,
+			"object": map[string]any{}, "array": []any{}}
 		kinds := []string{"array", "boolean", "integer", "object", "string"}
 		kinds = slices.DeleteFunc(kinds, n.schema.Type.Includes)
 		*n = *toNode(values[rapid.SampledFrom(kinds).Draw(t, "type")], n.schema)
 	}),
-	inBody("a required member that is missing, or null", func(s *openapi3.Schema) bool { return len(s.Required) > 0 }, func(t *rapid.T, n *node) {
+	inBody("a required member that is missing, or null", func(s *openapi3.Schema) bool {
+		return len(s.Required) > 0
+	}, func(t *rapid.T, n *node) {
 		name := rapid.SampledFrom(n.schema.Required).Draw(t, "member")
 		n.members = slices.DeleteFunc(n.members, func(m member) bool { return m.name == name })
 		if rapid.Bool().Draw(t, "null") {
@@ -76,21 +79,32 @@ var faultsOfBodies = []fault{
 		func(_ *rapid.T, n *node) { n.items = append(n.items, &node{}) }),
 	inBody("a list that is too long", func(s *openapi3.Schema) bool { return s.MaxItems != nil },
 		func(_ *rapid.T, n *node) { n.items = slices.Repeat(n.items[:1], int(*n.schema.MaxItems)+1) }),
-	inBody("a text that is too long", func(s *openapi3.Schema) bool { return s.MaxLength != nil }, func(t *rapid.T, n *node) {
-		n.scalar = marker + strings.Repeat("x", int(*n.schema.MaxLength)-len(marker)+rapid.IntRange(1, 500).Draw(t, "more"))
+	inBody("a text that is too long", func(s *openapi3.Schema) bool {
+		return s.MaxLength != nil
+	}, func(t *rapid.T, n *node) {
+		n.scalar = marker + strings.Repeat("x", int(*n.schema.MaxLength)-len(marker)+rapid.IntRange(1, 500).Draw(t,
+			"more"))
 	}),
 	inBody("a text that is too short", func(s *openapi3.Schema) bool { return s.MinLength > 0 },
 		func(_ *rapid.T, n *node) { n.scalar = strings.Repeat("é", int(n.schema.MinLength)-1) }),
-	inBody("a text of another form", func(s *openapi3.Schema) bool { return s.Pattern != "" || s.Format != "" && s.Type.Includes("string") },
+	inBody("a text of another form", func(s *openapi3.Schema) bool {
+		return s.Pattern != "" || s.Format != "" && s.Type.Includes("string")
+	},
 		func(t *rapid.T, n *node) {
 			text := []rune(n.scalar.(string))
 			at := rapid.IntRange(0, len(text)).Draw(t, "at")
-			n.scalar = string(text[:at]) + rapid.SampledFrom([]string{" ", "-", "!", "\n", "é", "=", "\x00", marker + "."}).Draw(t, "stray") + string(text[at:])
+			n.scalar = string(text[:at]) + rapid.SampledFrom([]string{" ", "-", "!", "\n", "é", "=", "\x00",
+				marker + "."}).Draw(t, "stray") + string(text[at:])
 		}),
-	inBody("a number out of range", func(s *openapi3.Schema) bool { return s.Type.Includes("integer") }, func(t *rapid.T, n *node) {
-		n.scalar = json.Number(rapid.SampledFrom([]string{"-1", "-2147483649", "2147483648", "9223372036854775808", "1.5", "1e30", "-1e300"}).Draw(t, "number"))
+	inBody("a number out of range", func(s *openapi3.Schema) bool {
+		return s.Type.Includes("integer")
+	}, func(t *rapid.T, n *node) {
+		n.scalar = json.Number(rapid.SampledFrom([]string{"-1", "-2147483649", "2147483648", "9223372036854775808",
+			"1.5", "1e30", "-1e300"}).Draw(t, "number"))
 	}),
-	inBody("a signature that does not fit", func(s *openapi3.Schema) bool { return s.Properties["signature"] != nil }, func(t *rapid.T, n *node) {
+	inBody("a signature that does not fit", func(s *openapi3.Schema) bool {
+		return s.Properties["signature"] != nil
+	}, func(t *rapid.T, n *node) {
 		text, _ := n.get("signature").scalar.(string)
 		signature, err := base64.StdEncoding.DecodeString(text)
 		if err != nil {

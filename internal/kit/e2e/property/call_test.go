@@ -69,7 +69,8 @@ type call struct {
 
 // drawCall draws a request by the contract alone. A full one has everything that may be there.
 func drawCall(t *rapid.T, w *world, o *operation, full bool) *call {
-	c := &call{operation: o, ids: map[string]string{}, query: url.Values{}, header: http.Header{}, accepted: func(e2e.Reply) {}}
+	c := &call{operation: o, ids: map[string]string{}, query: url.Values{}, header: http.Header{},
+		accepted: func(e2e.Reply) {}}
 	for _, p := range o.Parameters {
 		if !p.Value.Required && !full && rapid.Bool().Draw(t, "without "+p.Value.Name) {
 			continue
@@ -159,8 +160,8 @@ func (c *call) bytes() []byte {
 // ofProtocol are header fields that the answer may well repeat.
 var ofProtocol = []string{"Content-Type", "Connection", "Upgrade", "Sec-Websocket-Version", "X-Request-Id"}
 
-// checkEcho looks in an answer for what was sent: anything in an error, secrets in every answer. (A token that was good may come
-// back in the pair that replaces it: two of one second are the same.)
+// checkEcho looks in an answer for what was sent: anything in an error, secrets in every answer. (A
+// token that was good may come back in the pair that replaces it: two of one second are the same.)
 func (c *call) checkEcho(t *rapid.T, request *http.Request, r e2e.Reply) {
 	secrets := []string{c.query.Get("ticket")}
 	given := slices.Collect(maps.Values(c.ids))

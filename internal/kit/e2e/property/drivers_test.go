@@ -22,8 +22,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// driver makes a drawn request one that must be accepted: it puts in what a schema cannot know, names, passwords, tokens and keys
-// that fit, and changes nothing else. An operation that needs nothing has nil.
+// driver makes a drawn request one that must be accepted: it puts in what a schema cannot know,
+// names, passwords, tokens and keys that fit, and changes nothing else. An operation that needs
+// nothing has nil.
 type driver func(t *rapid.T, w *world, c *call)
 
 // drivers has one for every operation of the contract.
@@ -155,7 +156,8 @@ func driveUploadKeys(t *rapid.T, w *world, c *call) {
 	fitKeys(w, c.body, identity)
 }
 
-// fitKeys puts keys of an identity in the place of those that were drawn, as many as there are. Their ids are new.
+// fitKeys puts keys of an identity in the place of those that were drawn, as many as there are.
+// Their ids are new.
 func fitKeys(w *world, body *node, identity *prekeytest.Identity) {
 	id := func() int { w.keyID++; return w.keyID + 1 } // a new device has used 1
 	if body.get("signedPreKey") != nil {
@@ -180,7 +182,8 @@ func fitKeys(w *world, body *node, identity *prekeytest.Identity) {
 	}
 }
 
-// driveSendMessages sends to real devices and to none, well-formed and not: each submission has an answer of its own.
+// driveSendMessages sends to real devices and to none, well-formed and not: each submission has an
+// answer of its own.
 func driveSendMessages(t *rapid.T, w *world, c *call) {
 	request := &obscurapb.SendMessageRequest{}
 	most := 4
@@ -217,7 +220,8 @@ func driveUploadBackup(t *rapid.T, w *world, c *call) {
 	c.raw = drawBlob(t, core.MinBackup)
 	c.header.Del("If-Match")
 	c.header.Del("If-None-Match")
-	version := e2e.Count(w, w.database, "SELECT coalesce((SELECT version FROM backups WHERE device_id = $1), 0)", w.self.ID)
+	version := e2e.Count(w, w.database, "SELECT coalesce((SELECT version FROM backups WHERE device_id = $1), 0)",
+		w.self.ID)
 	if version == 0 {
 		c.header.Set("If-None-Match", "*")
 	} else {

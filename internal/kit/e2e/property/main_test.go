@@ -12,7 +12,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// A property costs a request a step: few, unless the environment or the command line asks for more.
+	// A property costs a request a step: few, unless the environment or the command line asks for
+	// more.
 	_ = flag.Set("rapid.checks", strconv.FormatInt(e2e.FromEnvironment("OBSCURA_TEST_STEPS", 6), 10))
 	relaytest.Main(m)
 }

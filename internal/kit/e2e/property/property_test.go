@@ -23,9 +23,10 @@ const marker = "zqMARKERqz"
 // patience is for log-ins by the dozen: a busy machine hashes slowly.
 const patience = 2 * time.Minute
 
-// TestEveryOperationKeepsTheContractWhateverItIsSent draws requests to every operation from its schemas. What is right is accepted;
-// what is broken in one place is refused as it should be, and writes nothing into the database; and no answer is a failure, or one
-// that the contract does not declare, or repeats a secret or what was wrong. OBSCURA_TEST_STEPS draws more of each.
+// TestEveryOperationKeepsTheContractWhateverItIsSent draws requests to every operation from its
+// schemas. What is right is accepted; what is broken in one place is refused as it should be, and
+// writes nothing into the database; and no answer is a failure, or one that the contract does not
+// declare, or repeats a secret or what was wrong. OBSCURA_TEST_STEPS draws more of each.
 func TestEveryOperationKeepsTheContractWhateverItIsSent(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, func(c *app.Config) { c.RequestTimeout = patience })
@@ -114,8 +115,8 @@ func checks(t *testing.T) int {
 	return n
 }
 
-// embellish changes what changes nothing: members that nobody knows, also when a careless decoder would take them for others,
-// parameters of the media type, an id for the request.
+// embellish changes what changes nothing: members that nobody knows, also when a careless decoder
+// would take them for others, parameters of the media type, an id for the request.
 func (c *call) embellish(t *rapid.T) {
 	if rapid.Bool().Draw(t, "with a request id") {
 		c.header.Set("X-Request-Id", uuid.NewString())
@@ -138,6 +139,7 @@ func (c *call) embellish(t *rapid.T) {
 		}
 		slices.Sort(names)
 		stranger := toNode(map[string]any{marker: []any{map[string]any{"publicKey": 7, "PublicKey2": nil}, true}}, nil)
-		n.members = slices.Insert(n.members, rapid.IntRange(0, len(n.members)).Draw(t, "at"), member{rapid.SampledFrom(names).Draw(t, "stranger"), stranger})
+		n.members = slices.Insert(n.members, rapid.IntRange(0, len(n.members)).Draw(t, "at"),
+			member{rapid.SampledFrom(names).Draw(t, "stranger"), stranger})
 	})
 }

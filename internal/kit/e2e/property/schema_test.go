@@ -14,8 +14,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// node is a JSON value beside the schema that it was drawn from. It can be what encoding/json cannot write: an object that names
-// a member twice.
+// node is a JSON value beside the schema that it was drawn from. It can be what encoding/json
+// cannot write: an object that names a member twice.
 type node struct {
 	schema  *openapi3.Schema // nil for what no schema names
 	members []member         // of an object
@@ -167,7 +167,8 @@ func draw(t *rapid.T, s *openapi3.Schema, full bool) *node {
 		}
 	case s.Type.Is("integer"):
 		low, high := int64(*s.Min), int64(*s.Max)
-		n.scalar = json.Number(strconv.FormatInt(rapid.OneOf(rapid.Int64Range(low, high), rapid.Just(low), rapid.Just(high)).Draw(t, "number"), 10))
+		n.scalar = json.Number(strconv.FormatInt(rapid.OneOf(rapid.Int64Range(low, high), rapid.Just(low),
+			rapid.Just(high)).Draw(t, "number"), 10))
 	case s.Type.Is("string"):
 		n.scalar = drawText(t, s)
 	default:
@@ -186,10 +187,13 @@ func drawText(t *rapid.T, s *openapi3.Schema) string {
 	case s.Format == "uuid":
 		return uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "uuid")).String()
 	case s.Format == "byte" && least > 0:
-		return base64.StdEncoding.EncodeToString(bytes.Repeat(rapid.SliceOfN(rapid.Byte(), 3, 3).Draw(t, "bytes"), least/4))
+		return base64.StdEncoding.EncodeToString(bytes.Repeat(rapid.SliceOfN(rapid.Byte(), 3, 3).Draw(t, "bytes"),
+			least/4))
 	case s.Pattern != "":
 		return rapid.StringMatching(s.Pattern).Draw(t, "matching")
 	}
-	length := rapid.OneOf(rapid.IntRange(least, min(least+20, most)), rapid.Just(least), rapid.Just(most)).Draw(t, "length")
-	return strings.ReplaceAll(rapid.StringN(length, length, -1).Draw(t, "text"), "\x00", "0") // what cannot be stored is refused
+	length := rapid.OneOf(rapid.IntRange(least, min(least+20, most)), rapid.Just(least), rapid.Just(most)).Draw(t,
+		"length")
+	// what cannot be stored is refused
+	return strings.ReplaceAll(rapid.StringN(length, length, -1).Draw(t, "text"), "\x00", "0")
 }

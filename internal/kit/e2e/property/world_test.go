@@ -23,12 +23,14 @@ type world struct {
 	made       time.Time
 	relay      *relaytest.Relay
 	http       *http.Client
-	// self makes requests that hurt nobody, peer is somebody else, past is of a session that has ended.
+	// self makes requests that hurt nobody, peer is somebody else, past is of a session that has
+	// ended.
 	self, peer *relaytest.Device
 	past       string
 	// refresh is the newest refresh token of self.
 	refresh string
-	// spare is for requests that end something; whoever uses it up sets it to nil. owner may have more devices.
+	// spare is for requests that end something; whoever uses it up sets it to nil. owner may have
+	// more devices.
 	spare   *relaytest.Device
 	owner   *relaytest.User
 	devices int // that the owner has had
@@ -44,11 +46,13 @@ func newWorld(t testing.TB, relay *relaytest.Relay, database *pgxpool.Pool) *wor
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	w := &world{TB: t, made: time.Now(), relay: relay, http: &http.Client{Transport: transport, Timeout: patience}, database: database,
-		self: relay.Register(t).NewDevice(t), peer: relay.Register(t).NewDevice(t)}
+	w := &world{TB: t, made: time.Now(), relay: relay, http: &http.Client{Transport: transport, Timeout: patience},
+		database: database,
+		self:     relay.Register(t).NewDevice(t), peer: relay.Register(t).NewDevice(t)}
 	w.refresh = w.self.Refresh
 	gone := w.self.User.NewDevice(t)
-	if got, err := w.self.DeleteDeviceWithResponse(t.Context(), gone.ID); err != nil || got.StatusCode() != http.StatusOK {
+	if got, err := w.self.DeleteDeviceWithResponse(t.Context(), gone.ID); err != nil ||
+		got.StatusCode() != http.StatusOK {
 		t.Fatalf("delete: %v", err)
 	}
 	w.past = gone.Token
@@ -81,19 +85,21 @@ func (w *world) blobs() uuid.UUID {
 	return w.attachment
 }
 
-// snapshot says which version of which rows there are in the database: every write changes it, and nothing else does. (The trash is
-// emptied by itself.)
+// snapshot says which version of which rows there are in the database: every write changes it, and
+// nothing else does. (The trash is emptied by itself.)
 func (w *world) snapshot() string {
 	w.Helper()
 	if w.state == "" {
-		rows, _ := w.database.Query(w.Context(), "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('blob_trash', 'push_wakeups') ORDER BY 1") // told again below; two move by themselves
+		rows, _ := w.database.Query(w.Context(),
+			"SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('blob_trash', 'push_wakeups') ORDER BY 1") // told again below; two move by themselves
 		tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		if err != nil || len(tables) < 10 {
 			w.Fatalf("tables %v, %v", tables, err)
 		}
 		var parts []string
 		for _, table := range tables {
-			parts = append(parts, fmt.Sprintf("SELECT '%[1]s ' || count(*) || ' ' || coalesce(sum(hashtextextended(ctid::text || xmin::text, 0)), 0) FROM ONLY %[1]s", table))
+			parts = append(parts,
+				fmt.Sprintf("SELECT '%[1]s ' || count(*) || ' ' || coalesce(sum(hashtextextended(ctid::text || xmin::text, 0)), 0) FROM ONLY %[1]s", table))
 		}
 		w.state = strings.Join(parts, " UNION ALL ")
 	}

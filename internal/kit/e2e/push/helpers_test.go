@@ -15,8 +15,9 @@ import (
 )
 
 // quick are delays that a test can wait for.
-var quick = push.Times{Grace: 50 * time.Millisecond, Jitter: time.Millisecond, Pause: time.Millisecond, Linger: 5 * time.Millisecond,
-	Ask: 100 * time.Millisecond, Poll: 10 * time.Millisecond,
+var quick = push.Times{Grace: 50 * time.Millisecond, Jitter: time.Millisecond, Pause: time.Millisecond,
+	Linger: 5 * time.Millisecond,
+	Ask:    100 * time.Millisecond, Poll: 10 * time.Millisecond,
 	Backoff: 20 * time.Millisecond, MaxBackoff: 100 * time.Millisecond}
 
 // impatient does not wait long for a service that hangs.
@@ -44,7 +45,8 @@ func vapid(t testing.TB, device *relaytest.Device) string {
 }
 
 // subscribe registers a subscription for a device.
-func subscribe(t testing.TB, relay *relaytest.Relay, device *relaytest.Device, web *pushtest.WebPush) *pushtest.Subscription {
+func subscribe(t testing.TB, relay *relaytest.Relay, device *relaytest.Device,
+	web *pushtest.WebPush) *pushtest.Subscription {
 	t.Helper()
 	sub := web.Subscribe(vapid(t, device))
 	putWebPush(device, sub.Endpoint, sub.P256dh, sub.Auth).To(t, relay).Want(t, 200, "")
@@ -76,7 +78,8 @@ func nothingScheduled(t testing.TB, relay *relaytest.Relay) {
 	t.Helper()
 	db := e2e.Database(t, relay)
 	relaytest.Eventually(t, "the queue of wake-ups is empty", func() bool {
-		return e2e.Meter(t, relay, `obscura_queue_waiting{queue="wakeups"}`) == 0 && e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 0
+		return e2e.Meter(t, relay, `obscura_queue_waiting{queue="wakeups"}`) == 0 &&
+			e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 0
 	})
 }
 

@@ -21,7 +21,8 @@ func browser(t testing.TB) (p256dh, auth string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return base64.RawURLEncoding.EncodeToString(key.PublicKey().Bytes()), base64.RawURLEncoding.EncodeToString(make([]byte, 16))
+	return base64.RawURLEncoding.EncodeToString(key.PublicKey().Bytes()),
+		base64.RawURLEncoding.EncodeToString(make([]byte, 16))
 }
 
 func TestASubscriptionIsHeldAgainstWhatCanBeKnown(t *testing.T) {
@@ -67,9 +68,12 @@ func TestASubscriptionIsHeldAgainstWhatCanBeKnown(t *testing.T) {
 			t.Errorf("%.60s: %d %s", c.endpoint, got.Status, got.Body)
 		}
 	}
-	for _, body := range []string{`{}`, `{"token":"x","webPush":{"endpoint":"https://push.example.org/x","keys":{"p256dh":"` + p256dh + `","auth":"` + auth + `"}}}`,
+	for _, body := range []string{`{}`,
+		`{"token":"x","webPush":{"endpoint":"https://push.example.org/x","keys":{"p256dh":"` + p256dh + `","auth":"` +
+			auth + `"}}}`,
 		`{"token":""}`, e2e.Object("token", strings.Repeat("a", 4097)), `{"webPush":{}}`, `{"token":null}`} {
-		e2e.Ask{Method: "PUT", Path: "/v1/push-tokens", Token: device.Token, Body: body}.To(t, relay).Want(t, 400, "invalid_request")
+		e2e.Ask{Method: "PUT", Path: "/v1/push-tokens", Token: device.Token, Body: body}.To(t, relay).Want(t, 400,
+			"invalid_request")
 	}
 	putToken(device, strings.Repeat("a", 4096)).To(t, relay).Want(t, 200, "")
 }
@@ -126,7 +130,9 @@ func TestThePushTokenOfADeviceComesAndGoes(t *testing.T) {
 	putToken(other, "another-token").To(t, relay).Want(t, 200, "")
 	identity := prekeytest.NewIdentity()
 	public, registration, signed := identity.Public, int32(7), relaytest.Signed(identity.SignedPreKey(9))
-	if got, err := device.UploadKeysWithResponse(t.Context(), client.KeyUpload{IdentityKey: &public, RegistrationID: &registration, SignedPreKey: &signed}); err != nil || got.StatusCode() != 200 {
+	if got, err := device.UploadKeysWithResponse(t.Context(),
+		client.KeyUpload{IdentityKey: &public, RegistrationID: &registration, SignedPreKey: &signed}); err != nil ||
+		got.StatusCode() != 200 {
 		t.Fatalf("%v, %s", err, got.Body)
 	}
 	if tokens(t, relay, device.ID) != 0 || tokens(t, relay, other.ID) != 1 {
@@ -171,7 +177,9 @@ func TestTheVAPIDKeyOutlivesARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	four := relaytest.StartOn(t, one.DatabaseURL, func(cfg *app.Config) { cfg.VAPIDKey = base64.RawURLEncoding.EncodeToString(own.Bytes()) })
+	four := relaytest.StartOn(t, one.DatabaseURL, func(cfg *app.Config) {
+		cfg.VAPIDKey = base64.RawURLEncoding.EncodeToString(own.Bytes())
+	})
 	if got := vapid(t, device.On(four)); got != base64.RawURLEncoding.EncodeToString(own.PublicKey().Bytes()) {
 		t.Error("not the operator's key")
 	}

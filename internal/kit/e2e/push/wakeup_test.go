@@ -26,7 +26,9 @@ func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
 		alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	}
 	db := e2e.Database(t, relay)
-	relaytest.Eventually(t, "it is scheduled", func() bool { return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
+	relaytest.Eventually(t, "it is scheduled", func() bool {
+		return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1
+	})
 	e2e.Change(t, db, "UPDATE push_wakeups SET due_at = now()") // the grace is over
 	got := wakes(t, &web.Service, 1)
 	if got[0].Address != sub.Endpoint || got[0].Plain != `{"type":"wake"}` {
@@ -36,7 +38,8 @@ func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
 	// The next one waits for the pause, although the mail is new.
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello again"))
 	relaytest.Eventually(t, "it is scheduled for later", func() bool {
-		return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups WHERE due_at BETWEEN now() + interval '50 minutes' AND now() + interval '61 minutes'") == 1
+		return e2e.Count(t, db,
+			"SELECT count(*) FROM push_wakeups WHERE due_at BETWEEN now() + interval '50 minutes' AND now() + interval '61 minutes'") == 1
 	})
 	e2e.Change(t, db, "UPDATE push_wakeups SET due_at = now()")
 	wakes(t, &web.Service, 2)
@@ -57,11 +60,14 @@ func TestADeviceThatAcknowledgesInTimeIsNotWokenUp(t *testing.T) {
 	subscribe(t, relay, bob, web)
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	db := e2e.Database(t, relay)
-	relaytest.Eventually(t, "it is scheduled", func() bool { return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
+	relaytest.Eventually(t, "it is scheduled", func() bool {
+		return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1
+	})
 	// It acknowledges by a connection that leaves the row alone: on a node that forgot to cancel.
 	e2e.Change(t, db, "UPDATE mailboxes SET pending = 0 WHERE device_id = $1", bob.ID)
 	nothingScheduled(t, relay)
-	if len(web.Wakes()) != 0 || e2e.Meter(t, relay, `obscura_push_wakeups_total{kind="web_push",result="unneeded"}`) != 1 {
+	if len(web.Wakes()) != 0 ||
+		e2e.Meter(t, relay, `obscura_push_wakeups_total{kind="web_push",result="unneeded"}`) != 1 {
 		t.Error("it was woken up")
 	}
 }
@@ -74,7 +80,9 @@ func TestADeviceThatConnectsIsNotWokenUp(t *testing.T) {
 	subscribe(t, relay, bob, web)
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	db := e2e.Database(t, relay)
-	relaytest.Eventually(t, "it is scheduled", func() bool { return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
+	relaytest.Eventually(t, "it is scheduled", func() bool {
+		return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1
+	})
 	socket := bob.Connect(t)
 	socket.Drain()
 	nothingScheduled(t, relay)
@@ -83,7 +91,9 @@ func TestADeviceThatConnectsIsNotWokenUp(t *testing.T) {
 	}
 	// What it leaves behind is told of when it has gone.
 	e2e.Disconnect(socket)
-	relaytest.Eventually(t, "it is scheduled again", func() bool { return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1 })
+	relaytest.Eventually(t, "it is scheduled again", func() bool {
+		return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1
+	})
 	if len(web.Wakes()) != 0 {
 		t.Error("it was woken up")
 	}
@@ -204,7 +214,8 @@ func TestAWakeUpThatFailsIsTriedAgain(t *testing.T) {
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	db := e2e.Database(t, relay)
 	relaytest.Eventually(t, "it has been tried", func() bool {
-		_, err := db.Exec(t.Context(), "UPDATE push_wakeups SET scheduled_at = now() - interval '25 hours' WHERE attempts > 1")
+		_, err := db.Exec(t.Context(),
+			"UPDATE push_wakeups SET scheduled_at = now() - interval '25 hours' WHERE attempts > 1")
 		return err == nil && e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 0 && len(web.Wakes()) > 6
 	})
 	if n := e2e.Count(t, db, "SELECT woken_seq FROM push_tokens"); n != 2 {
@@ -233,7 +244,9 @@ func TestMailDuringAWakeUpIsNotForgotten(t *testing.T) {
 	<-reached
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello again"))
 	db := e2e.Database(t, relay)
-	relaytest.Eventually(t, "the row knows of it", func() bool { return e2e.Count(t, db, "SELECT seq FROM push_wakeups") == 2 })
+	relaytest.Eventually(t, "the row knows of it", func() bool {
+		return e2e.Count(t, db, "SELECT seq FROM push_wakeups") == 2
+	})
 	close(told)
 	wakes(t, &web.Service, 2)
 	nothingScheduled(t, relay)
@@ -328,7 +341,8 @@ func TestALogTellsNothingAboutPushTokens(t *testing.T) {
 	putToken(all[2], strings.Repeat("0a", 32)).To(t, relay).Want(t, 200, "")
 	nowhere := web.Subscribe("")
 	putWebPush(all[4], "https://127.0.0.1:1/nowhere-secret", nowhere.P256dh, nowhere.Auth).To(t, relay).Want(t, 200, "")
-	putWebPush(all[4], "https://user@127.0.0.1:1/refused-secret", nowhere.P256dh, nowhere.Auth).To(t, relay).Want(t, 400, "invalid_subscription")
+	putWebPush(all[4], "https://user@127.0.0.1:1/refused-secret", nowhere.P256dh, nowhere.Auth).To(t, relay).Want(t,
+		400, "invalid_subscription")
 	found.Text("endpoint", "nowhere-secret", "refused-secret", nowhere.P256dh, nowhere.Auth, "127.0.0.1:1/")
 	services := []*pushtest.Service{&web.Service, &google.Service, &apple.Service}
 	for _, s := range services {

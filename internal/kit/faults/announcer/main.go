@@ -1,7 +1,7 @@
-// Announcer keeps connections to a relay open that announce a body and never send it, until its standard
-// input ends: announcer HOST:PORT CONNECTIONS. It writes a byte when every connection has been opened once.
-// It is a program of its own because attackers have processors of their own: the test starts it as one
-// that everybody else goes before.
+// Announcer keeps connections to a relay open that announce a body and never send it, until its
+// standard input ends: announcer HOST:PORT CONNECTIONS. It writes a byte when every connection has
+// been opened once. It is a program of its own because attackers have processors of their own: the
+// test starts it as one that everybody else goes before.
 package main
 
 import (
@@ -18,14 +18,22 @@ import (
 
 // heads are the beginnings of its requests. Each cost 2 MiB once.
 var heads = []string{
-	"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 2097152\r\n\r\n",                                          // an unknown path
-	"POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 2097152\r\n\r\n",                                // no token
-	"POST /v1/messages HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer x.y.z\r\nContent-Length: 2097152\r\n\r\n", // a made up token
-	"POST /v1/sessions HTTP/1.1\r\nHost: h\r\nContent-Length: 2097152\r\n\r\n",                                // a large log-in
-	"PUT /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 2097152\r\n\r\n",                                 // another method
-	"GET /openapi.yaml HTTP/1.1\r\nHost: h\r\nContent-Length: 2097152\r\n\r\n",                                // a body for nobody
-	"POST /v1/messages HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1ffff0\r\n",                   // a large chunk
-	"POST /x HTTP/1.0\r\nContent-Length: 2097152\r\n\r\n",                                                     // an old client
+	// an unknown path
+	"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 2097152\r\n\r\n",
+	// no token
+	"POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 2097152\r\n\r\n",
+	// a made up token
+	"POST /v1/messages HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer x.y.z\r\nContent-Length: 2097152\r\n\r\n",
+	// a large log-in
+	"POST /v1/sessions HTTP/1.1\r\nHost: h\r\nContent-Length: 2097152\r\n\r\n",
+	// another method
+	"PUT /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 2097152\r\n\r\n",
+	// a body for nobody
+	"GET /openapi.yaml HTTP/1.1\r\nHost: h\r\nContent-Length: 2097152\r\n\r\n",
+	// a large chunk
+	"POST /v1/messages HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1ffff0\r\n",
+	// an old client
+	"POST /x HTTP/1.0\r\nContent-Length: 2097152\r\n\r\n",
 }
 
 const (
