@@ -52,7 +52,7 @@ type connection struct {
 
 	mu      sync.Mutex
 	writing bool    // guarded by mu: the pump is in a write
-	over    bool    // guarded by mu: the close was sent, or the socket is broken
+	over    bool    // guarded by mu: the close is being sent, or the socket has ended
 	code    int     // guarded by mu: to close with; 0: not to close
 	pinged  *string // guarded by mu: the client's newest ping that was not answered
 }
@@ -160,7 +160,7 @@ var frames = sync.Pool{New: func() any { return new([]byte) }}
 // maxPooledFrame keeps the buffers of rare large frames out of the pool.
 const maxPooledFrame = 128 << 10
 
-// send sends one frame. An error means that the socket is finished.
+// send sends one frame. An error means that the socket is finished, or is to be closed.
 func (c *connection) send(frame *obscurapb.WebSocketFrame) error {
 	buf := frames.Get().(*[]byte)
 	if size := proto.Size(frame); cap(*buf) < size { // exactly: growing would cost a slow reader more
@@ -182,9 +182,11 @@ func (c *connection) send(frame *obscurapb.WebSocketFrame) error {
 }
 
 // closeWith sets the code to close with; the first one wins. A write in progress is given a moment.
-func (c *connection) closeWith(code int) {
+// It asks for the close before anybody sees the code.
+func (c *connection) closeWith(code int, ask func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	ask()
 	if c.code == 0 {
 		c.code = code
 		time.AfterFunc(goodbye, func() { c.inWrite(c.socket.interrupt) })

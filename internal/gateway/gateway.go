@@ -146,10 +146,12 @@ func (g *Gateway) Deliver(n core.Notice) core.Notice {
 		case s == nil:
 			elsewhere.IDs = append(elsewhere.IDs, device)
 		case n.Kind == core.NoticeMail:
-			s.kick(doMail)
+			if !s.kick(doMail) { // it is closing, perhaps for a newer socket on another node
+				elsewhere.IDs = append(elsewhere.IDs, device)
+			}
 		case n.Kind == core.NoticeKeys:
 			s.kick(doStatus)
-		case s.generation >= n.Generation: // newer than what happened
+		case s.generation >= n.Generation: // not older than what happened
 		case n.Kind == core.NoticeRevoked:
 			s.close(closeRevoked)
 		case n.Kind == core.NoticeDisplaced:

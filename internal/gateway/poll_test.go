@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -202,6 +203,31 @@ func TestASocketThatIsToCloseDoesNotSendItsBacklogFirst(t *testing.T) {
 		close(f.in)
 		<-done
 	}
+}
+
+// The newer socket may be on another node, which must hear of the mail at once.
+func TestMailForASocketThatClosesIsAnnounced(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	bob := n.device(t)
+	f, done := n.open(t, bob)
+	if f.next().frame(t).GetDrained() == nil {
+		t.Error("not drained")
+	}
+	mail := core.Notice{Kind: core.NoticeMail, IDs: []uuid.UUID{bob.Device}}
+	if elsewhere := n.Deliver(mail); len(elsewhere.IDs) != 0 {
+		t.Errorf("a live socket is here, and %v is announced", elsewhere.IDs)
+	}
+	displaced := core.Notice{Kind: core.NoticeDisplaced, Generation: 1 << 40, IDs: mail.IDs}
+	n.Deliver(displaced)
+	if w := f.next(); w.kind != closeMessage {
+		t.Errorf("kind %d, want a close", w.kind)
+	}
+	if elsewhere := n.Deliver(mail); !slices.Equal(elsewhere.IDs, mail.IDs) {
+		t.Errorf("%v is announced", elsewhere.IDs)
+	}
+	close(f.in)
+	<-done
 }
 
 // A slow link takes minutes for a full mailbox: without a ping in between a client that takes what

@@ -121,8 +121,7 @@ func (s *session) kick(todo steps) bool {
 
 // close asks for the socket to be closed with a code; the first one wins.
 func (s *session) close(code int) {
-	s.connection.closeWith(code)
-	s.kick(doClose)
+	s.connection.closeWith(code, func() { s.kick(doClose) })
 }
 
 // pump does what is to be done, the most urgent first, and ends when nothing is.

@@ -13,7 +13,7 @@ const windowSize = core.MailboxCap
 
 // window is the envelopes of a delivery that were sent and not acknowledged. It makes every
 // acknowledgement count once, so what waits to be deleted is bounded by what was delivered. The
-// delivery's mutex guards it; anybody reads the bytes.
+// delivery's mutex guards it until the pump and the reader have ended; anybody reads the bytes.
 type window struct {
 	sent  []sent       // ascending
 	bytes atomic.Int64 // of ciphertext in them
