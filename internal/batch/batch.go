@@ -1,6 +1,6 @@
 // Package batch joins concurrent calls into one piece of work: calls that arrive while the previous
-// batch is being worked on form the next one. A lone call is worked on at once; under load a batch
-// carries hundreds. In between, a batch may wait a moment for company: see Limits.Gather.
+// batch is being worked on form the next one. A lone call is worked on at once, under load a batch
+// carries hundreds, and while many calls come a small batch waits a moment: see Limits.Gather.
 //
 // Invariants: every accepted call is worked on exactly once, in the order of arrival, by the one
 // goroutine that is in Run; the queue is bounded by count and by weight. On failure a batch fails
