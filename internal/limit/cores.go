@@ -9,10 +9,9 @@ import (
 var Cores = runtime.GOMAXPROCS(0)
 
 // SpareProcessors gives Go twice as many processors as there are cores, unless the variable
-// GOMAXPROCS says how many. A container's limit that changes later is not followed. What keeps
-// every core busy for long, as the hashing of passwords does, then leaves a processor to
-// everything else, and the operating system divides the cores among them. With one processor a
-// core, each step of any other request waits for Go's own time slices of 10 ms.
+// GOMAXPROCS says how many. Hashing passwords keeps a processor a core busy; the others are for all
+// other requests, which would wait for a time slice of 10 ms at each step. The operating system
+// divides the cores among them. A limit of a container that changes later is not followed.
 func SpareProcessors() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(2 * Cores)
