@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # with-relay.sh COMMAND...: runs the command with RELAY_URL naming a relay started for it, with data and ports of its own,
-# and stops the relay afterwards. Needs bin/obscura and Node.js. The relay's log is shown when something fails.
+# and stops the relay afterwards. Needs bin/obscura and Node.js. The end of its log is shown when something fails.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -13,8 +13,8 @@ stop() {
   trap - EXIT
   if [ -n "$relay" ] && kill -TERM "$relay" 2>/dev/null; then wait "$relay" || status=$((status ? status : 1)); fi
   if [ "$status" != 0 ]; then
-    say "--- the relay's log"
-    cat "$scratch/relay.log" >&2 || true
+    say "--- what the relay logged last"
+    tail -n 20 "$scratch/relay.log" >&2 || true
   fi
   rm -rf "$scratch"
   exit "$status"

@@ -71,7 +71,7 @@ func run(ctx context.Context, root string, documents []document) (err error) {
 		if r.server != nil {
 			r.server.stop()
 			if err != nil {
-				fmt.Fprintf(os.Stderr, "--- what the server said\n%s", r.server.log.String())
+				fmt.Fprintf(os.Stderr, "--- what the server said last\n%s", lastLines(r.server.log.String()))
 			}
 		}
 	}()
@@ -107,13 +107,20 @@ func (r *runner) document(ctx context.Context, d document) error {
 		cmd := r.command(ctx, script)
 		cmd.Stdout, cmd.Stderr = io.MultiWriter(os.Stdout, &printed), os.Stderr
 		if err := cmd.Run(); err != nil {
-			return err
+			return fmt.Errorf("%w; its commands printed last\n%s", err, lastLines(printed.String()))
 		}
 		if line, found := d.missing(printed.String()); found {
 			return fmt.Errorf("its commands should have printed: %s", line)
 		}
 	}
 	return nil
+}
+
+// lastLines returns the lines that are enough to see a failure by.
+func lastLines(text string) string {
+	const enough = 40
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-enough):], "\n") + "\n"
 }
 
 func (r *runner) command(ctx context.Context, script string) *exec.Cmd {

@@ -65,6 +65,16 @@ func (r *Results) count(took time.Duration) {
 	r.Seconds = float64(took.Milliseconds()) / 1000
 }
 
+// failed returns the names of the checks that failed.
+func (r *Results) failed() (names []string) {
+	for _, o := range r.Checks {
+		if o.Result == Fail {
+			names = append(names, o.Name)
+		}
+	}
+	return names
+}
+
 // write writes the table, and the JSON where it was asked for.
 func (r *Results) write(cfg Config) error {
 	if cfg.JSON != "-" {

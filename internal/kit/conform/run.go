@@ -78,7 +78,7 @@ func Run(ctx context.Context, cfg Config) (*Results, error) {
 	case interrupted != nil:
 		return r, errors.New("interrupted")
 	case r.Failed > 0:
-		return r, fmt.Errorf("%d of %d checks failed", r.Failed, r.Passed+r.Failed)
+		return r, fmt.Errorf("%d of %d checks failed: %s", r.Failed, r.Passed+r.Failed, strings.Join(r.failed(), ", "))
 	}
 	return r, nil
 }

@@ -107,7 +107,7 @@ func TestTheResultsAsJSON(t *testing.T) {
 	_, err := Run(t.Context(),
 		Config{URL: url + "/", Only: []string{"errors.method", "errors.request-id", "blobs.push-token"}, JSON: "-",
 			Out: &out})
-	if err == nil || err.Error() != "1 of 4 checks failed" {
+	if err == nil || err.Error() != "1 of 4 checks failed: errors.method" {
 		t.Error(err)
 	}
 	var got Results
