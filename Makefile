@@ -159,11 +159,12 @@ test-conform: need-go-postgres ## that obscura conform finds a hundred broken pr
 	@go test ./internal/kit/conform -run TestEachFault -whole -timeout 40m
 
 .PHONY: lint lint-format lint-vet lint-go lint-proto lint-openapi
-lint: lint-format lint-vet lint-go lint-proto lint-openapi ## formatting, go vet, golangci-lint, and the two files of the contract
+lint: lint-format lint-vet lint-go lint-proto lint-openapi ## formatting, widths and links, go vet, golangci-lint, and the two files of the contract
 
 lint-format: need-go
 	@unformatted="$$(find . \( -name node_modules -o -name .tools -o -name .git \) -prune -o -name '*.go' -print0 | xargs -0r gofmt -l)"; \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; fi
+	@go run ./tools/checkdocs -read
 
 lint-vet: need-go
 	@go vet ./...

@@ -18,6 +18,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -35,9 +36,11 @@ var documents = []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*
 	"examples/*/README.md", "tools/*/README.md"}
 
 func main() {
+	read := flag.Bool("read", false, "check links and widths only; run no commands")
+	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithTimeout(ctx, patience)
-	wrong, err := check(ctx, ".")
+	wrong, err := check(ctx, ".", *read)
 	cancel()
 	stop()
 	for _, sentence := range wrong {
@@ -51,8 +54,9 @@ func main() {
 	}
 }
 
-// check returns what is wrong in the text of the documents or, if nothing is, runs their commands.
-func check(ctx context.Context, root string) (wrong []string, err error) {
+// check returns what is wrong in the text of the documents or, if nothing is and they are not only
+// to be read, runs their commands.
+func check(ctx context.Context, root string, read bool) (wrong []string, err error) {
 	all := map[string]document{}
 	var inOrder []document
 	for _, pattern := range documents {
@@ -80,7 +84,7 @@ func check(ctx context.Context, root string) (wrong []string, err error) {
 		wrong = append(wrong, checkLinks(root, d, all)...)
 	}
 	wide, err := checkWidths(root)
-	if wrong = append(wrong, wide...); err != nil || len(wrong) > 0 {
+	if wrong = append(wrong, wide...); err != nil || len(wrong) > 0 || read {
 		return wrong, err
 	}
 	return nil, run(ctx, root, inOrder)

@@ -152,7 +152,7 @@ var accountingChecks = []check{
 					t.post(sender, mail(d.id, "one more"))
 				}
 			}
-			if len(told) == over+1 { // the one more was stored before the mail was acknowledged, and took the oldest's place
+			if len(told) == over+1 { // the one more was stored before the acknowledgement, and took the oldest's place
 				delete(told, over+1)
 			}
 			t.must(len(told) == over, "%d sequences are reported in gaps, want %d", len(told), over)
