@@ -46,21 +46,15 @@ func (s *Service) GiveUp() { s.giveUp() }
 func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	var deletes db.DeleteMessagesParams
-	var gaps db.ForgetGapsParams
-	var skips db.CountSkippedParams
+	var deletes, skips envelopes
+	var told gapRanges
 	var devices []core.DeviceID
 	for _, a := range acks {
 		devices = append(devices, a.device)
-		for _, seq := range a.seqs {
-			deletes.DeviceIds, deletes.Seqs = append(deletes.DeviceIds, a.device), append(deletes.Seqs, seq)
-		}
+		deletes.add(a.device, a.seqs)
+		skips.add(a.device, a.skipped)
 		for _, g := range a.gaps {
-			gaps.DeviceIds = append(gaps.DeviceIds, a.device)
-			gaps.FromSeqs, gaps.ToSeqs = append(gaps.FromSeqs, g.From), append(gaps.ToSeqs, g.To)
-		}
-		for _, seq := range a.skipped {
-			skips.DeviceIds, skips.Seqs = append(skips.DeviceIds, a.device), append(skips.Seqs, seq)
+			told.add(a.device, g.From, g.To)
 		}
 	}
 	devices = core.LockOrder(devices)
@@ -69,25 +63,22 @@ func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
 		if err := storage.Queries.HoldMailboxes(ctx, tx, devices); err != nil {
 			return err
 		}
-		rows, err := storage.Queries.DeleteMessages(ctx, tx, deletes)
+		rows, err := storage.Queries.DeleteMessages(ctx, tx, db.DeleteMessagesParams(deletes))
 		if err != nil {
 			return err
 		}
-		left := map[core.DeviceID]removed{}
+		left := removals{}
 		for _, row := range rows {
-			g := left[row.DeviceID]
-			left[row.DeviceID] = removed{n: g.n + 1, acked: max(g.acked, row.Seq)}
+			left.add(row.DeviceID, 1, row.Seq)
 		}
-		if len(gaps.FromSeqs) > 0 {
-			if err := storage.Queries.ForgetGaps(ctx, tx, gaps); err != nil {
-				return err
-			}
+		if err := told.forget(ctx, tx); err != nil {
+			return err
 		}
 		deleted = len(rows)
 		if quarantined, err = passOver(ctx, tx, skips, left); err != nil {
 			return err
 		}
-		return settle(ctx, tx, left)
+		return left.settle(ctx, tx)
 	})
 	if err == nil {
 		s.counters.Acknowledged(deleted)

@@ -10,20 +10,6 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// lockMailboxes locks the mailboxes of these devices, which must be in order. Devices without one
-// are left out of the result.
-func lockMailboxes(ctx context.Context, tx db.DBTX, devices []core.DeviceID) (map[core.DeviceID]*lockedMailbox, error) {
-	boxes := make(map[core.DeviceID]*lockedMailbox, len(devices))
-	if len(devices) == 0 {
-		return boxes, nil
-	}
-	rows, err := storage.Queries.LockMailboxes(ctx, tx, devices)
-	for _, row := range rows {
-		boxes[row.DeviceID] = &lockedMailbox{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending}
-	}
-	return boxes, err
-}
-
 // maxFull is how many full mailboxes one transaction makes room in: each costs a read of the cap's
 // worth of rows, and while it lasts their owners' acknowledgements wait.
 const maxFull = 64
@@ -35,45 +21,37 @@ var errManyFull = errors.New("too many full mailboxes for one transaction")
 // sender who holds most of the box: a flood evicts itself, not others' mail. A box is read once
 // however much was added, so the cost is bounded by the cap and does not depend on the size of any
 // table.
-func makeRoom(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]*lockedMailbox, requests int,
-	done *stored) error {
+func (p *pass) makeRoom(ctx context.Context) error {
 	full := db.PendingSendersParams{}
-	for device, b := range boxes {
-		if b.pending > core.MailboxCap {
-			full.DeviceIds, full.FloorSeqs = append(full.DeviceIds, device), append(full.FloorSeqs, b.floor)
+	for device, m := range p.mailboxes {
+		if m.pending > core.MailboxCap {
+			full.DeviceIds, full.FloorSeqs = append(full.DeviceIds, device), append(full.FloorSeqs, m.floor)
 		}
 	}
 	if len(full.DeviceIds) == 0 {
 		return nil
 	}
-	if len(full.DeviceIds) > maxFull && requests > 1 {
+	if len(full.DeviceIds) > maxFull && len(p.requests) > 1 {
 		return errManyFull
 	}
-	rows, err := storage.Queries.PendingSenders(ctx, tx, full)
+	rows, err := storage.Queries.PendingSenders(ctx, p.tx, full)
 	if err != nil {
 		return err
 	}
-	drops := db.DeleteMessagesParams{}
-	dropped := map[core.DeviceID][]int64{}
+	var dropped envelopes
 	for len(rows) > 0 {
 		device, n := rows[0].DeviceID, 0
 		for n < len(rows) && rows[n].DeviceID == device {
 			n++
 		}
-		b := boxes[device]
-		b.dropped = surplus(rows[:n], max(0, n-core.MailboxCap))
-		b.pending = int32(n - len(b.dropped)) //nolint:gosec // at most the cap; the rows decide, should the count ever be wrong
-		dropped[device] = b.dropped
-		for _, seq := range b.dropped {
-			drops.DeviceIds, drops.Seqs = append(drops.DeviceIds, device), append(drops.Seqs, seq)
-		}
+		m := p.mailboxes[device]
+		m.dropped = surplus(rows[:n], max(0, n-core.MailboxCap))
+		m.pending = int32(n - len(m.dropped)) //nolint:gosec // at most the cap; the rows decide, should the count ever be wrong
+		dropped.add(device, m.dropped)
 		rows = rows[n:]
 	}
-	done.dropped = len(drops.Seqs)
-	if _, err := storage.Queries.DeleteMessages(ctx, tx, drops); err != nil {
-		return err
-	}
-	return recordGaps(ctx, tx, dropped, core.GapCap)
+	p.dropped = len(dropped.Seqs)
+	return drop(ctx, p.tx, dropped, core.GapCap)
 }
 
 // surplus chooses n envelopes of one mailbox to drop, one by one: the oldest of the sender who
@@ -142,18 +120,46 @@ func TakeOver(ctx context.Context, tx db.DBTX, device core.DeviceID) (generation
 	return generation, len(dropped), settleOne(ctx, tx, device, dropped, core.GapTakeover)
 }
 
-// removed is how many envelopes left a mailbox, and the highest of them that was acknowledged.
-type removed struct {
+// envelopes names envelopes of mailboxes, as the statements take them.
+type envelopes db.DeleteMessagesParams
+
+func (e *envelopes) add(device core.DeviceID, sequences []int64) {
+	for _, seq := range sequences {
+		e.DeviceIds, e.Seqs = append(e.DeviceIds, device), append(e.Seqs, seq)
+	}
+}
+
+// drop deletes envelopes of mailboxes whose locks are held, and records the gaps.
+func drop(ctx context.Context, tx db.DBTX, dropped envelopes, reason core.GapReason) error {
+	if len(dropped.Seqs) == 0 {
+		return nil
+	}
+	if _, err := storage.Queries.DeleteMessages(ctx, tx, db.DeleteMessagesParams(dropped)); err != nil {
+		return err
+	}
+	return recordGaps(ctx, tx, dropped, reason)
+}
+
+// removals are, of each mailbox, how many envelopes left it and the highest of them that was
+// acknowledged.
+type removals map[core.DeviceID]struct {
 	n     int32
 	acked int64
 }
 
-// settle writes that envelopes have gone from mailboxes whose locks are held.
-func settle(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]removed) error {
+func (r removals) add(device core.DeviceID, n int, acked int64) {
+	sum := r[device]
+	sum.n += int32(n) //nolint:gosec // at most the cap
+	sum.acked = max(sum.acked, acked)
+	r[device] = sum
+}
+
+// settle writes that envelopes have left mailboxes whose locks are held.
+func (r removals) settle(ctx context.Context, tx db.DBTX) error {
 	arg := db.SettleMailboxesParams{}
-	for device, g := range boxes {
-		arg.DeviceIds, arg.Gone, arg.AckedSeqs = append(arg.DeviceIds, device), append(arg.Gone, g.n),
-			append(arg.AckedSeqs, g.acked)
+	for device, sum := range r {
+		arg.DeviceIds, arg.Gone = append(arg.DeviceIds, device), append(arg.Gone, sum.n)
+		arg.AckedSeqs = append(arg.AckedSeqs, sum.acked)
 	}
 	if len(arg.Gone) == 0 {
 		return nil
@@ -162,11 +168,15 @@ func settle(ctx context.Context, tx db.DBTX, boxes map[core.DeviceID]removed) er
 }
 
 // settleOne writes that envelopes of one mailbox were dropped.
-func settleOne(ctx context.Context, tx db.DBTX, device core.DeviceID, dropped []int64, reason core.GapReason) error {
-	if err := recordGaps(ctx, tx, map[core.DeviceID][]int64{device: dropped}, reason); err != nil {
+func settleOne(ctx context.Context, tx db.DBTX, device core.DeviceID, sequences []int64, reason core.GapReason) error {
+	var dropped envelopes
+	dropped.add(device, sequences)
+	if err := recordGaps(ctx, tx, dropped, reason); err != nil {
 		return err
 	}
-	return settle(ctx, tx, map[core.DeviceID]removed{device: {n: int32(len(dropped))}}) //nolint:gosec // at most the cap
+	left := removals{}
+	left.add(device, len(sequences), 0)
+	return left.settle(ctx, tx)
 }
 
 // expireStep is how many expired envelopes one transaction drops.
@@ -180,12 +190,12 @@ func (s *Service) Expire(ctx context.Context, device core.DeviceID) error {
 	for {
 		var dropped []int64
 		err := s.db.InTx(ctx, func(tx db.DBTX) error {
-			boxes, err := lockMailboxes(ctx, tx, []core.DeviceID{device})
-			if err != nil || boxes[device] == nil {
+			locked, err := lockMailboxes(ctx, tx, []core.DeviceID{device})
+			if err != nil || locked[device] == nil {
 				return err
 			}
 			dropped, err = storage.Queries.DropExpired(ctx, tx, db.DropExpiredParams{DeviceID: device,
-				FloorSeq: boxes[device].floor, Lifetime: storage.Interval(core.EnvelopeLifetime), MaxRows: expireStep})
+				FloorSeq: locked[device].floor, Lifetime: storage.Interval(core.EnvelopeLifetime), MaxRows: expireStep})
 			if err != nil || len(dropped) == 0 {
 				return err
 			}

@@ -29,6 +29,21 @@ func (s *Service) Gaps(ctx context.Context, device core.DeviceID, after, last in
 	return gaps, len(rows) == gapRows, err
 }
 
+// gapRanges names gaps of mailboxes, as the statements take them.
+type gapRanges db.ForgetGapsParams
+
+func (r *gapRanges) add(device core.DeviceID, from, to int64) {
+	r.DeviceIds = append(r.DeviceIds, device)
+	r.FromSeqs, r.ToSeqs = append(r.FromSeqs, from), append(r.ToSeqs, to)
+}
+
+func (r *gapRanges) forget(ctx context.Context, tx db.DBTX) error {
+	if len(r.FromSeqs) == 0 {
+		return nil
+	}
+	return storage.Queries.ForgetGaps(ctx, tx, db.ForgetGapsParams(*r))
+}
+
 // gapStart is the primary key of a gap.
 type gapStart struct {
 	device core.DeviceID
@@ -38,21 +53,20 @@ type gapStart struct {
 // recordGaps writes down what was dropped from mailboxes whose locks are held. Ranges that touch
 // become one, so a mailbox under a flood for weeks has few. Only what is next to them is looked up:
 // it costs by what was dropped, not by what has been.
-func recordGaps(ctx context.Context, tx db.DBTX, dropped map[core.DeviceID][]int64, reason core.GapReason) error {
-	around := db.GapNeighboursParams{}
-	all := make(map[core.DeviceID][]core.Gap, len(dropped))
-	for device, seqs := range dropped {
-		gaps := make([]core.Gap, len(seqs))
-		for i, seq := range seqs {
-			gaps[i] = core.Gap{From: seq, To: seq, Reason: reason}
-		}
+func recordGaps(ctx context.Context, tx db.DBTX, dropped envelopes, reason core.GapReason) error {
+	all := map[core.DeviceID][]core.Gap{}
+	for i, seq := range dropped.Seqs {
+		device := dropped.DeviceIds[i]
+		all[device] = append(all[device], core.Gap{From: seq, To: seq, Reason: reason})
+	}
+	var around gapRanges
+	for device, gaps := range all {
 		all[device] = mergeGaps(gaps)
 		for _, g := range all[device] {
-			around.DeviceIds = append(around.DeviceIds, device)
-			around.FromSeqs, around.ToSeqs = append(around.FromSeqs, g.From), append(around.ToSeqs, g.To)
+			around.add(device, g.From, g.To)
 		}
 	}
-	rows, err := storage.Queries.GapNeighbours(ctx, tx, around)
+	rows, err := storage.Queries.GapNeighbours(ctx, tx, db.GapNeighboursParams(around))
 	if err != nil {
 		return err
 	}
@@ -74,7 +88,7 @@ func recordGaps(ctx context.Context, tx db.DBTX, dropped map[core.DeviceID][]int
 // writeGaps writes what differs from the gaps that are known to be there.
 func writeGaps(ctx context.Context, tx db.DBTX, all map[core.DeviceID][]core.Gap, known map[gapStart]int64,
 	reason core.GapReason) error {
-	insert, extend, forget := db.InsertGapsParams{Reason: int16(reason)}, db.ExtendGapsParams{}, db.ForgetGapsParams{}
+	var insert, extend, forget gapRanges
 	for device, gaps := range all {
 		for _, g := range mergeGaps(gaps) {
 			at := gapStart{device, g.From}
@@ -82,32 +96,28 @@ func writeGaps(ctx context.Context, tx db.DBTX, all map[core.DeviceID][]core.Gap
 			delete(known, at)
 			switch {
 			case !there:
-				insert.DeviceIds = append(insert.DeviceIds, device)
-				insert.FromSeqs, insert.ToSeqs = append(insert.FromSeqs, g.From), append(insert.ToSeqs, g.To)
+				insert.add(device, g.From, g.To)
 			case to != g.To:
-				extend.DeviceIds = append(extend.DeviceIds, device)
-				extend.FromSeqs, extend.ToSeqs = append(extend.FromSeqs, g.From), append(extend.ToSeqs, g.To)
+				extend.add(device, g.From, g.To)
 			}
 		}
 	}
 	for at, to := range known { // part of the one before now
-		forget.DeviceIds = append(forget.DeviceIds, at.device)
-		forget.FromSeqs, forget.ToSeqs = append(forget.FromSeqs, at.from), append(forget.ToSeqs, to)
+		forget.add(at.device, at.from, to)
 	}
-	if len(forget.FromSeqs) > 0 {
-		if err := storage.Queries.ForgetGaps(ctx, tx, forget); err != nil {
-			return err
-		}
+	if err := forget.forget(ctx, tx); err != nil {
+		return err
 	}
 	if len(extend.FromSeqs) > 0 {
-		if err := storage.Queries.ExtendGaps(ctx, tx, extend); err != nil {
+		if err := storage.Queries.ExtendGaps(ctx, tx, db.ExtendGapsParams(extend)); err != nil {
 			return err
 		}
 	}
 	if len(insert.FromSeqs) == 0 {
 		return nil
 	}
-	return storage.Queries.InsertGaps(ctx, tx, insert)
+	return storage.Queries.InsertGaps(ctx, tx, db.InsertGapsParams{DeviceIds: insert.DeviceIds,
+		FromSeqs: insert.FromSeqs, ToSeqs: insert.ToSeqs, Reason: int16(reason)})
 }
 
 // mergeGaps sorts ranges that do not overlap and joins those that touch and have one reason.

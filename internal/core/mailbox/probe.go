@@ -18,31 +18,20 @@ func (s *Service) Probe(ctx context.Context) error {
 	requests := []*sendRequest{{sender: core.Principal{User: device, Device: device, DeviceNumber: 1},
 		batch: Batch{Key: uuid.New(), Submissions: []Submission{{Device: device, Message: []byte("probe")}}}}}
 	return s.db.InPipeline(ctx, func(tx db.DBTX) error {
-		q := storage.Queries
 		if err := Create(ctx, tx, device); err != nil {
 			return err
 		}
-		boxes, err := lockMailboxes(ctx, tx, []core.DeviceID{device})
-		if err != nil {
+		p := pass{tx: tx, requests: requests}
+		if err := p.store(ctx); err != nil {
 			return err
 		}
-		_, now, err := insertReceipts(ctx, tx, requests, make([]sendAnswer, 1))
-		if err != nil {
+		if _, err := storage.Queries.DeleteMessages(ctx, tx,
+			db.DeleteMessagesParams{DeviceIds: p.insert.DeviceIds, Seqs: p.insert.Seqs}); err != nil {
 			return err
 		}
-		insert := db.InsertMessagesParams{AcceptedAt: now}
-		add(&insert, requests[0], boxes)
-		if err := q.InsertMessages(ctx, tx, insert); err != nil {
-			return err
-		}
-		if err := advance(ctx, tx, boxes); err != nil {
-			return err
-		}
-		if _, err := q.DeleteMessages(ctx, tx,
-			db.DeleteMessagesParams{DeviceIds: insert.DeviceIds, Seqs: insert.Seqs}); err != nil {
-			return err
-		}
-		if err := settle(ctx, tx, map[core.DeviceID]removed{device: {n: 1, acked: 1}}); err != nil {
+		left := removals{}
+		left.add(device, 1, 1)
+		if err := left.settle(ctx, tx); err != nil {
 			return err
 		}
 		return Erase(ctx, tx, device)

@@ -22,31 +22,20 @@ func (s *Service) PassedOver(device core.DeviceID, sequences []int64) {
 // passOver counts envelopes that were passed over in mailboxes whose locks are held, drops those
 // that were so too often, adds them to what has gone from each mailbox, and returns how many they
 // are.
-func passOver(ctx context.Context, tx db.DBTX, skips db.CountSkippedParams, left map[core.DeviceID]removed) (n int,
-	err error) {
+func passOver(ctx context.Context, tx db.DBTX, skips envelopes, left removals) (n int, err error) {
 	if len(skips.Seqs) == 0 {
 		return 0, nil
 	}
-	rows, err := storage.Queries.CountSkipped(ctx, tx, skips)
+	rows, err := storage.Queries.CountSkipped(ctx, tx, db.CountSkippedParams(skips))
 	if err != nil {
 		return 0, err
 	}
-	var drops db.DeleteMessagesParams
-	dropped := map[core.DeviceID][]int64{}
+	var dropped envelopes
 	for _, row := range rows {
-		if row.Skipped < maxSkips {
-			continue
+		if row.Skipped >= maxSkips {
+			dropped.add(row.DeviceID, []int64{row.Seq})
+			left.add(row.DeviceID, 1, 0)
 		}
-		drops.DeviceIds, drops.Seqs = append(drops.DeviceIds, row.DeviceID), append(drops.Seqs, row.Seq)
-		dropped[row.DeviceID] = append(dropped[row.DeviceID], row.Seq)
-		g := left[row.DeviceID]
-		left[row.DeviceID] = removed{n: g.n + 1, acked: g.acked}
 	}
-	if len(drops.Seqs) == 0 {
-		return 0, nil
-	}
-	if _, err := storage.Queries.DeleteMessages(ctx, tx, drops); err != nil {
-		return 0, err
-	}
-	return len(drops.Seqs), recordGaps(ctx, tx, dropped, core.GapQuarantined)
+	return len(dropped.Seqs), drop(ctx, tx, dropped, core.GapQuarantined)
 }

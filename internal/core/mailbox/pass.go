@@ -1,0 +1,208 @@
+package mailbox
+
+import (
+	"bytes"
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// pass is one transaction that stores a batch: it has tx and requests, and store finds the rest.
+type pass struct {
+	tx        db.DBTX
+	requests  []*sendRequest
+	answers   []sendAnswer // of each request
+	fresh     []bool       // of each request: it was not made before
+	mailboxes map[core.DeviceID]*lockedMailbox
+	insert    db.InsertMessagesParams
+	dropped   int // envelopes, to make room
+}
+
+// lockedMailbox is a mailbox whose row this transaction holds.
+type lockedMailbox struct {
+	next, floor int64
+	pending     int32
+	// added is what this transaction adds, dropped what it drops.
+	added   []core.Envelope
+	dropped []int64
+}
+
+// receiptKey is the primary key of a receipt.
+type receiptKey struct {
+	device core.DeviceID
+	key    uuid.UUID
+}
+
+// store does the whole work of a transaction.
+func (p *pass) store(ctx context.Context) error {
+	p.answers, p.fresh = make([]sendAnswer, len(p.requests)), make([]bool, len(p.requests))
+	for _, step := range [...]func(*pass, context.Context) error{(*pass).lock, (*pass).insertReceipts,
+		(*pass).insertMessages, (*pass).makeRoom, (*pass).advance, (*pass).answerRepeats} {
+		if err := step(p, ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lock locks the mailboxes of a batch, and notes the submissions whose device has none.
+func (p *pass) lock(ctx context.Context) (err error) {
+	var devices []core.DeviceID
+	for _, r := range p.requests {
+		for i := range r.batch.Submissions {
+			devices = append(devices, r.batch.Submissions[i].Device)
+		}
+	}
+	if p.mailboxes, err = lockMailboxes(ctx, p.tx, core.LockOrder(devices)); err != nil {
+		return err
+	}
+	for n, r := range p.requests {
+		for i := range r.batch.Submissions {
+			if p.mailboxes[r.batch.Submissions[i].Device] == nil {
+				p.answers[n].invalid = append(p.answers[n].invalid, int16(i))
+			}
+		}
+	}
+	return nil
+}
+
+// lockMailboxes locks the mailboxes of these devices, which must be in order. Devices without one
+// are left out of the result.
+func lockMailboxes(ctx context.Context, tx db.DBTX, devices []core.DeviceID) (map[core.DeviceID]*lockedMailbox, error) {
+	if len(devices) == 0 {
+		return nil, nil
+	}
+	rows, err := storage.Queries.LockMailboxes(ctx, tx, devices)
+	mailboxes := make(map[core.DeviceID]*lockedMailbox, len(devices))
+	for _, row := range rows {
+		mailboxes[row.DeviceID] = &lockedMailbox{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending}
+	}
+	return mailboxes, err
+}
+
+// aroundMidnight reports that the day of a receipt may be in doubt between two nodes. It is
+// generous: a node's clock may be off by minutes.
+func aroundMidnight(now time.Time) bool {
+	const doubt = 5 * time.Minute
+	return now.Add(doubt).UTC().YearDay() != now.Add(-doubt).UTC().YearDay()
+}
+
+// insertReceipts writes the receipts of a batch and finds out which requests are new, and what time
+// it is. Two requests with one key in a batch: the first is new.
+func (p *pass) insertReceipts(ctx context.Context) error {
+	if aroundMidnight(time.Now()) {
+		if err := storage.Queries.SerialiseReceipts(ctx, p.tx, storage.LockReceipts); err != nil {
+			return err
+		}
+	}
+	arg := db.InsertReceiptsParams{}
+	first := make(map[receiptKey]int, len(p.requests))
+	for i, r := range p.requests {
+		if _, twice := first[r.receipt()]; twice {
+			continue
+		}
+		first[r.receipt()] = i
+		arg.SenderDeviceIds = append(arg.SenderDeviceIds, r.sender.Device)
+		arg.Keys = append(arg.Keys, r.batch.Key)
+		arg.Digests = append(arg.Digests, r.batch.Digest[:])
+		arg.Invalids = append(arg.Invalids, joinPositions(p.answers[i].invalid))
+	}
+	rows, err := storage.Queries.InsertReceipts(ctx, p.tx, arg)
+	for _, row := range rows {
+		p.fresh[first[receiptKey{row.SenderDeviceID, row.Key}]] = true
+		p.insert.AcceptedAt = row.Now
+	}
+	return err
+}
+
+func (r *sendRequest) receipt() receiptKey { return receiptKey{r.sender.Device, r.batch.Key} }
+
+func joinPositions(positions []int16) string {
+	texts := make([]string, len(positions))
+	for i, p := range positions {
+		texts[i] = strconv.Itoa(int(p))
+	}
+	return strings.Join(texts, ",")
+}
+
+// insertMessages assigns sequences to the submissions of the new requests and writes them.
+func (p *pass) insertMessages(ctx context.Context) error {
+	insert := &p.insert
+	for n, r := range p.requests {
+		for i := range r.batch.Submissions {
+			sub := &r.batch.Submissions[i]
+			m := p.mailboxes[sub.Device]
+			if m == nil || !p.fresh[n] {
+				continue
+			}
+			insert.DeviceIds, insert.Seqs = append(insert.DeviceIds, sub.Device), append(insert.Seqs, m.next)
+			insert.SenderIds = append(insert.SenderIds, r.sender.User)
+			insert.SenderDeviceIds = append(insert.SenderDeviceIds, r.sender.Device)
+			insert.SenderNumbers = append(insert.SenderNumbers, int16(r.sender.DeviceNumber))
+			insert.Bodies = append(insert.Bodies, sub.Message)
+			m.added = append(m.added, core.Envelope{Sequence: m.next, Sender: r.sender.User,
+				SenderDevice: r.sender.Device, SenderNumber: r.sender.DeviceNumber, AcceptedAt: insert.AcceptedAt,
+				Message: sub.Message})
+			m.next++
+			m.pending++
+		}
+	}
+	if len(insert.Seqs) == 0 {
+		return nil
+	}
+	return storage.Queries.InsertMessages(ctx, p.tx, *insert)
+}
+
+// advance writes the new state of the mailboxes.
+func (p *pass) advance(ctx context.Context) error {
+	arg := db.AdvanceMailboxesParams{}
+	for device, m := range p.mailboxes {
+		if len(m.added) > 0 {
+			arg.DeviceIds = append(arg.DeviceIds, device)
+			arg.NextSeqs, arg.Pendings = append(arg.NextSeqs, m.next), append(arg.Pendings, m.pending)
+		}
+	}
+	if len(arg.DeviceIds) == 0 {
+		return nil
+	}
+	return storage.Queries.AdvanceMailboxes(ctx, p.tx, arg)
+}
+
+// answerRepeats gives requests that were made before their first answer.
+func (p *pass) answerRepeats(ctx context.Context) error {
+	arg := db.ReceiptsByKeyParams{}
+	for i, r := range p.requests {
+		if !p.fresh[i] {
+			arg.SenderDeviceIds, arg.Keys = append(arg.SenderDeviceIds, r.sender.Device), append(arg.Keys, r.batch.Key)
+		}
+	}
+	if len(arg.Keys) == 0 {
+		return nil
+	}
+	rows, err := storage.Queries.ReceiptsByKey(ctx, p.tx, arg)
+	receipts := make(map[receiptKey]*db.ReceiptsByKeyRow, len(rows))
+	for i := range rows {
+		receipts[receiptKey{rows[i].SenderDeviceID, rows[i].Key}] = &rows[i]
+	}
+	for i, r := range p.requests {
+		if p.fresh[i] {
+			continue
+		}
+		switch receipt := receipts[r.receipt()]; {
+		case receipt == nil: // swept in this instant
+			p.answers[i] = sendAnswer{err: core.Busy(nil)}
+		case !bytes.Equal(receipt.Digest, r.batch.Digest[:]):
+			p.answers[i] = sendAnswer{err: ErrKeyReused}
+		default:
+			p.answers[i] = sendAnswer{invalid: receipt.Invalid}
+		}
+	}
+	return err
+}
