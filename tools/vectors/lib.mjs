@@ -1,4 +1,4 @@
-// What both scripts share: number and byte helpers, and libsignal's verdicts.
+// What the scripts share: number and byte helpers, and libsignal's verdicts.
 import * as signal from '@signalapp/libsignal-client';
 import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
@@ -84,4 +84,21 @@ export async function startsSession({ identity, preKey, signedPreKey, kyberPreKe
   } catch {
     return false;
   }
+}
+
+// readCertificate says what libsignal reads in a sender certificate, and whether it holds it for
+// valid until it expires, after that, and under another root.
+export function readCertificate(bytes, root) {
+  const certificate = signal.SenderCertificate.deserialize(bytes);
+  const server = certificate.serverCertificate();
+  const key = signal.PublicKey.deserialize(root);
+  const expires = certificate.expiration();
+  return {
+    senderUuid: certificate.senderUuid(), senderE164: certificate.senderE164(),
+    device: certificate.senderDeviceId(), expires, identityKey: base64(certificate.key().serialize()),
+    serverId: server.keyId(), serverKey: base64(server.key().serialize()),
+    server: base64(server.serialize()), signed: base64(certificate.certificate()),
+    valid: certificate.validate(key, expires), validLater: certificate.validate(key, expires + 1),
+    validElsewhere: certificate.validate(scratch.getPublicKey(), expires),
+  };
 }

@@ -1,5 +1,7 @@
 package prekeytest
 
+import "github.com/obscura-relay/obscura/internal/xeddsa"
+
 // PreKey is a one-time EC pre-key. It goes unsigned, as in X3DH.
 type PreKey struct {
 	ID        int
@@ -21,7 +23,13 @@ type Identity struct{ KeyPair }
 func NewIdentity() *Identity { return &Identity{NewKeyPair()} }
 
 // Sign returns a signature of 64 bytes over message; two calls differ.
-func (id *Identity) Sign(message []byte) []byte { return Sign(id.Private, message) }
+func (id *Identity) Sign(message []byte) []byte {
+	key, err := xeddsa.NewPrivateKey(id.Private)
+	if err != nil {
+		panic("prekeytest: " + err.Error())
+	}
+	return key.Sign(message)
+}
 
 // SignedPreKey generates an EC key with the given id and signs it.
 func (id *Identity) SignedPreKey(keyID int) SignedPreKey {

@@ -4,20 +4,19 @@
 // Invariants: everything it returns passes the checks of package prekey and is
 // fresh and random; nothing is shared between calls, so tests may run in
 // parallel. Generation is cheap (well under a millisecond a key), so nothing is
-// cached. Identities sign as libsignal does (XEdDSA, with the sign of the Edwards
-// point in the topmost bit of the signature).
+// cached. Identities sign as libsignal does, with package xeddsa.
 //
 // Failure: a private key of another size than 32 bytes is a mistake in the test
-// and panics. This is no code for clients: its arithmetic is constant-time, but
-// it neither protects nor erases private keys.
+// and panics. This is no code for clients: it neither protects nor erases private
+// keys.
 package prekeytest
 
 import (
-	"crypto/ecdh"
 	"crypto/mlkem"
 	"crypto/rand"
 
 	"github.com/obscura-relay/obscura/internal/prekey"
+	"github.com/obscura-relay/obscura/internal/xeddsa"
 )
 
 // KeyPair is a Curve25519 key pair: Private is the clamped scalar of 32 bytes,
@@ -29,24 +28,8 @@ type KeyPair struct {
 
 // NewKeyPair generates an EC key pair, to serve as a pre-key or an identity.
 func NewKeyPair() KeyPair {
-	private, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		panic("prekeytest: " + err.Error())
-	}
-	return KeyPair{Private: clamp(private.Bytes()), Public: serialise(private)}
-}
-
-// clamp does to a stored scalar what X25519 does when it uses one (RFC 7748,
-// section 5): XEdDSA takes the private key as it stands, modulo L.
-func clamp(scalar []byte) []byte {
-	scalar[0] &= 0xf8
-	scalar[31] &= 0x7f
-	scalar[31] |= 0x40
-	return scalar
-}
-
-func serialise(private *ecdh.PrivateKey) []byte {
-	return append([]byte{0x05}, private.PublicKey().Bytes()...)
+	key := xeddsa.Generate()
+	return KeyPair{Private: key.Bytes(), Public: key.PublicKey()}
 }
 
 // NewKyberPublicKey generates a serialised Kyber-1024 public key of 1569 bytes.
