@@ -196,7 +196,7 @@ func TestARelaySpeaksWhatTheProtocolDocumentShows(t *testing.T) {
 func takeOver(t *testing.T, d *relaytest.Device) {
 	t.Helper()
 	identity := prekeytest.NewIdentity()
-	registration, signed := int32(prekeytest.NewRegistrationID()), relaytest.Signed(identity.SignedPreKey(1))
+	registration, signed := prekeytest.NewRegistrationID(), identity.SignedPreKey(1)
 	got, err := d.UploadKeysWithResponse(t.Context(),
 		client.KeyUpload{IdentityKey: &identity.Public, RegistrationID: &registration, SignedPreKey: &signed})
 	if err != nil || got.StatusCode() != http.StatusOK {

@@ -30,7 +30,7 @@ func register(t *testing.T, relay *obscura.Relay) (name string, user *obscura.Se
 func newDevice(t *testing.T, relay *obscura.Relay) *obscura.Session {
 	t.Helper()
 	_, user := register(t, relay)
-	device, err := user.AddDevice(t.Context(), relaytest.NewDevice(prekeytest.NewIdentity(), 5, 2))
+	device, err := user.AddDevice(t.Context(), prekeytest.NewIdentity().NewDevice(5, 2))
 	if err != nil {
 		t.Fatal(err)
 	}

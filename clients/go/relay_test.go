@@ -146,9 +146,9 @@ func TestKeysAreRefilledAndTakenOver(t *testing.T) {
 	nextEnvelope(t, next)
 	identity := prekeytest.NewIdentity()
 	registration := int32(7)
-	signed := relaytest.Signed(identity.SignedPreKey(1))
+	signed := identity.SignedPreKey(1)
 	err := bob.UploadKeys(t.Context(), client.KeyUpload{IdentityKey: &identity.Public, RegistrationID: &registration,
-		SignedPreKey: &signed, OneTimePreKeys: relaytest.OneTime(prekeytest.PreKeys(1, 30))})
+		SignedPreKey: &signed, OneTimePreKeys: prekeytest.PreKeys(1, 30)})
 	if err != nil {
 		t.Fatal(err)
 	}

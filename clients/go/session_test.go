@@ -90,7 +90,7 @@ func TestALogInForADevice(t *testing.T) {
 	t.Parallel()
 	relay, _ := join(t, relaytest.Start(t), obscura.Options{})
 	name, user := register(t, relay)
-	device, err := user.AddDevice(t.Context(), relaytest.NewDevice(prekeytest.NewIdentity(), 1, 1))
+	device, err := user.AddDevice(t.Context(), prekeytest.NewIdentity().NewDevice(1, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestAChangeOfPasswordEndsTheOtherSessions(t *testing.T) {
 	kept := &store{}
 	relay, _ := join(t, relaytest.Start(t), obscura.Options{OnTokens: kept.save})
 	name, user := register(t, relay)
-	device, err := user.AddDevice(t.Context(), relaytest.NewDevice(prekeytest.NewIdentity(), 1, 1))
+	device, err := user.AddDevice(t.Context(), prekeytest.NewIdentity().NewDevice(1, 1))
 	if err != nil {
 		t.Fatal(err)
 	}

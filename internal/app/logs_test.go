@@ -36,7 +36,7 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 	member := func(name string) (user *relaytest.User, device *relaytest.Device) {
 		user = relay.Register(t)
 		identity := prekeytest.NewIdentity()
-		upload := relaytest.NewDevice(identity, 3, 2)
+		upload := identity.NewDevice(3, 2)
 		upload.Name = &name
 		device = user.NewDeviceWith(t, identity, upload)
 		found.Text("names", user.Name, name)
@@ -154,7 +154,7 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 
 	// A takeover, a new password, the end.
 	identity := prekeytest.NewIdentity()
-	id, registration, signed := identity.Public, int32(7), relaytest.Signed(identity.SignedPreKey(9))
+	id, registration, signed := identity.Public, int32(7), identity.SignedPreKey(9)
 	if got, err := bob.UploadKeysWithResponse(t.Context(),
 		client.KeyUpload{IdentityKey: &id, RegistrationID: &registration, SignedPreKey: &signed}); err != nil ||
 		got.StatusCode() != 200 {

@@ -24,23 +24,7 @@ func keys(args []string) error {
 
 func newDevice() client.NewDevice {
 	identity := prekeytest.NewIdentity()
-	signed, lastResort := identity.SignedPreKey(1), kyber(identity.KyberPreKey(1))
-	device := client.NewDevice{
-		IdentityKey:           identity.Public,
-		RegistrationID:        int32(prekeytest.NewRegistrationID()),
-		SignedPreKey:          client.SignedPreKey{KeyID: 1, PublicKey: signed.PublicKey, Signature: signed.Signature},
-		LastResortKyberPreKey: &lastResort,
-	}
-	for _, k := range prekeytest.PreKeys(1, oneTime) {
-		device.OneTimePreKeys = append(device.OneTimePreKeys,
-			client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey})
-	}
-	for _, k := range identity.KyberPreKeys(2, oneTime) {
-		device.KyberPreKeys = append(device.KyberPreKeys, kyber(k))
-	}
+	device := identity.NewDevice(oneTime, 0)
+	device.KyberPreKeys = identity.KyberPreKeys(2, oneTime) // the last-resort key has id 1
 	return device
-}
-
-func kyber(k prekeytest.SignedPreKey) client.KyberPreKey {
-	return client.KyberPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature}
 }

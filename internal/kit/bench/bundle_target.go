@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 )
 
 // A bundleTarget is a device whose bundles are fetched, and its ledger of one-time keys.
@@ -54,11 +55,9 @@ func (b *bundleTarget) refill(ctx context.Context, l *bundleLoad) {
 	b.busy, b.since, b.nextID = true, b.since-n, b.nextID+n
 	b.refilling.Go(func() {
 		// Clients in the field send their signed pre-key again with every upload.
-		upload := client.KeyUpload{SignedPreKey: &b.device.signed, OneTimePreKeys: oneTimeKeys(first, n)}
+		upload := client.KeyUpload{SignedPreKey: &b.device.signed, OneTimePreKeys: prekeytest.PreKeys(first, n)}
 		if b.kyber {
-			for _, k := range b.device.identity.KyberPreKeys(first, n) {
-				upload.KyberPreKeys = append(upload.KyberPreKeys, client.KyberPreKey(signedKey(k)))
-			}
+			upload.KyberPreKeys = b.device.identity.KyberPreKeys(first, n)
 		}
 		err := b.device.session.UploadKeys(ctx, upload)
 		b.mu.Lock()

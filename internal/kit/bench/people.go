@@ -131,20 +131,13 @@ func newUser(ctx context.Context, relay *obscura.Relay) (*user, error) {
 
 func (u *user) newDevice(ctx context.Context, ec, kyber int) (*device, error) {
 	identity := prekeytest.NewIdentity()
-	signed := signedKey(identity.SignedPreKey(1))
-	upload := client.NewDevice{
-		IdentityKey: identity.Public, RegistrationID: int32(prekeytest.NewRegistrationID()),
-		SignedPreKey:   signed,
-		OneTimePreKeys: oneTimeKeys(1, max(ec, 1)),
-	}
-	for _, k := range identity.KyberPreKeys(1, kyber) {
-		upload.KyberPreKeys = append(upload.KyberPreKeys, client.KyberPreKey(signedKey(k)))
-	}
+	upload := identity.NewDevice(max(ec, 1), kyber)
+	upload.LastResortKyberPreKey = nil
 	if kyber > 0 {
-		last := client.KyberPreKey(signedKey(identity.KyberPreKey(kyber + 1)))
+		last := identity.KyberPreKey(kyber + 1) // a relay may keep both kinds of Kyber keys in one place
 		upload.LastResortKyberPreKey = &last
 	}
-	d := &device{user: u, identity: identity, signed: signed}
+	d := &device{user: u, identity: identity, signed: upload.SignedPreKey}
 	err := insist(ctx, func() (err error) {
 		d.session, err = u.session.AddDevice(ctx, upload)
 		return err
@@ -154,18 +147,6 @@ func (u *user) newDevice(ctx context.Context, ec, kyber int) (*device, error) {
 	}
 	d.id = d.session.DeviceID()
 	return d, nil
-}
-
-func signedKey(k prekeytest.SignedPreKey) client.SignedPreKey {
-	return client.SignedPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature}
-}
-
-func oneTimeKeys(first, n int) []client.OneTimePreKey {
-	keys := make([]client.OneTimePreKey, n)
-	for i, k := range prekeytest.PreKeys(first, n) {
-		keys[i] = client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey}
-	}
-	return keys
 }
 
 func randomHex(n int) string {

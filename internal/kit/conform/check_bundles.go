@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 )
 
 var handOutChecks = []check{
@@ -34,15 +35,16 @@ var handOutChecks = []check{
 	{"keys.lowest-first", "One-time keys are handed out lowest id first; an id may be used again once its key has gone.", func(t *try) {
 		caller, target := t.device(), t.user()
 		d := t.deviceOf(target, 0, 0)
-		t.upload(d, client.KeyUpload{OneTimePreKeys: slices.Concat(ecKeys(70, 1), ecKeys(5, 1), ecKeys(30, 1))},
+		t.upload(d, client.KeyUpload{OneTimePreKeys: slices.Concat(prekeytest.PreKeys(70, 1),
+			prekeytest.PreKeys(5, 1), prekeytest.PreKeys(30, 1))},
 			http.StatusOK, "")
-		t.upload(d, client.KeyUpload{OneTimePreKeys: ecKeys(2, 1)}, http.StatusOK, "(a lower id)")
+		t.upload(d, client.KeyUpload{OneTimePreKeys: prekeytest.PreKeys(2, 1)}, http.StatusOK, "(a lower id)")
 		for _, want := range []int32{2, 5, 30} {
 			b := t.bundle(caller, target.id)
 			t.must(b.OneTimePreKey != nil && b.OneTimePreKey.KeyID == want,
 				"the key that was handed out is not %d, the lowest", want)
 		}
-		again := ecKeys(5, 1)
+		again := prekeytest.PreKeys(5, 1)
 		t.upload(d, client.KeyUpload{OneTimePreKeys: again}, http.StatusOK, "(an id whose key was handed out)")
 		b := t.bundle(caller, target.id)
 		t.must(b.OneTimePreKey != nil && b.OneTimePreKey.KeyID == 5 && bytes.Equal(b.OneTimePreKey.PublicKey,
@@ -119,8 +121,8 @@ func handedOutOnce(t *try) {
 func repeatedUpload(t *try) {
 	caller, target := t.device(), t.user()
 	d := t.deviceOf(target, 0, 1)
-	keys := client.KeyUpload{OneTimePreKeys: ecKeys(20, 2),
-		KyberPreKeys: append(d.keys.KyberPreKeys, kyberKeys(d.identity, 20, 1)...)}
+	keys := client.KeyUpload{OneTimePreKeys: prekeytest.PreKeys(20, 2),
+		KyberPreKeys: append(d.keys.KyberPreKeys, d.identity.KyberPreKeys(20, 1)...)}
 	t.upload(d, keys, http.StatusOK, "")
 	handed := map[string]bool{}
 	fetch := func(when string) client.PreKeyBundle {
@@ -143,7 +145,7 @@ func repeatedUpload(t *try) {
 	t.upload(d, keys, http.StatusOK, "(a repetition, all keys handed out)")
 	fetch("after its upload was repeated")
 	identity, registration := newIdentity(false), d.keys.RegistrationID
-	key := signed(identity, 1)
+	key := identity.SignedPreKey(1)
 	t.upload(d, client.KeyUpload{IdentityKey: &identity.Public, RegistrationID: &registration, SignedPreKey: &key,
 		OneTimePreKeys: keys.OneTimePreKeys},
 		http.StatusOK, "(a takeover with keys that were handed out)")

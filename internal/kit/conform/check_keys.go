@@ -69,8 +69,8 @@ var badSignatures = map[string]func(id *prekeytest.Identity, u *client.NewDevice
 func (t *try) refused(d *device, what string, spoil func(*prekeytest.Identity, *client.NewDevice)) {
 	fresh := func(id *prekeytest.Identity) client.NewDevice {
 		upload := newUpload(id, 0, 0)
-		upload.SignedPreKey, upload.LastResortKyberPreKey = signed(id, 2000), lastResort(id, 2000)
-		upload.OneTimePreKeys, upload.KyberPreKeys = ecKeys(50, 3), kyberKeys(id, 50, 3)
+		upload.SignedPreKey, upload.LastResortKyberPreKey = id.SignedPreKey(2000), lastResort(id, 2000)
+		upload.OneTimePreKeys, upload.KyberPreKeys = prekeytest.PreKeys(50, 3), id.KyberPreKeys(50, 3)
 		spoil(id, &upload)
 		return upload
 	}
@@ -105,9 +105,9 @@ var uploadChecks = []check{
 		for _, sign := range []bool{false, true} {
 			identity := newIdentity(sign)
 			d := t.deviceWith(u, identity, newUpload(identity, 1, 1))
-			t.upload(d, client.KeyUpload{KyberPreKeys: kyberKeys(identity, 50, 1)}, http.StatusOK, "(a good signature)")
+			t.upload(d, client.KeyUpload{KyberPreKeys: identity.KyberPreKeys(50, 1)}, http.StatusOK, "(a good signature)")
 			for _, change := range []byte{0x80, 0x40, 0x20} {
-				key := signed(identity, 2000)
+				key := identity.SignedPreKey(2000)
 				key.Signature[63] ^= change
 				t.upload(d, client.KeyUpload{SignedPreKey: &key}, http.StatusBadRequest,
 					"(a bit of the signature's last byte changed)")
@@ -116,7 +116,8 @@ var uploadChecks = []check{
 	}},
 	{"keys.all-or-nothing", "One bad signature among 100 good keys refuses the whole upload, and nothing of it is stored.", func(t *try) {
 		d := t.device()
-		keys := client.KeyUpload{OneTimePreKeys: ecKeys(1000, 100), KyberPreKeys: kyberKeys(d.identity, 1000, 100)}
+		keys := client.KeyUpload{OneTimePreKeys: prekeytest.PreKeys(1000, 100),
+			KyberPreKeys: d.identity.KyberPreKeys(1000, 100)}
 		keys.KyberPreKeys[57].Signature = newIdentity(false).Sign(keys.KyberPreKeys[57].PublicKey)
 		before := t.inventory(d)
 		t.upload(d, keys, http.StatusBadRequest, "(one bad signature)")
@@ -135,11 +136,12 @@ var uploadChecks = []check{
 	{"keys.hundred", "An upload has at most 100 one-time keys of a kind (400), and at most 100 are held: older ones go first.", func(t *try) {
 		d := t.deviceOf(t.owner(), 60, 60)
 		t.unchanged(d, "101 keys", func() {
-			t.upload(d, client.KeyUpload{OneTimePreKeys: ecKeys(1000, 101)}, http.StatusBadRequest, "(101 EC keys)")
-			t.upload(d, client.KeyUpload{KyberPreKeys: kyberKeys(d.identity, 1000, 101)}, http.StatusBadRequest,
+			t.upload(d, client.KeyUpload{OneTimePreKeys: prekeytest.PreKeys(1000, 101)}, http.StatusBadRequest, "(101 EC keys)")
+			t.upload(d, client.KeyUpload{KyberPreKeys: d.identity.KyberPreKeys(1000, 101)}, http.StatusBadRequest,
 				"(101 Kyber keys)")
 		})
-		t.upload(d, client.KeyUpload{OneTimePreKeys: ecKeys(1000, 70), KyberPreKeys: kyberKeys(d.identity, 1000, 70)},
+		t.upload(d, client.KeyUpload{OneTimePreKeys: prekeytest.PreKeys(1000, 70),
+			KyberPreKeys: d.identity.KyberPreKeys(1000, 70)},
 			http.StatusOK, "(70 keys of each kind)")
 		got := t.inventory(d)
 		for kind, held := range map[string][]int32{"EC": got.OneTimePreKeyIds, "Kyber": got.KyberPreKeyIds} {

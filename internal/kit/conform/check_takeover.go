@@ -13,9 +13,9 @@ import (
 func (t *try) takeOver(d *device) (*prekeytest.Identity, client.KeyUpload) {
 	identity := newIdentity(false)
 	registration := d.keys.RegistrationID%16383 + 1
-	key := signed(identity, 1)
+	key := identity.SignedPreKey(1)
 	keys := client.KeyUpload{IdentityKey: &identity.Public, RegistrationID: &registration, SignedPreKey: &key,
-		OneTimePreKeys: ecKeys(70, 1)}
+		OneTimePreKeys: prekeytest.PreKeys(70, 1)}
 	t.upload(d, keys, http.StatusOK, "(takeover)")
 	return identity, keys
 }

@@ -27,41 +27,17 @@ func newIdentity(sign bool) *prekeytest.Identity {
 // newUpload makes the keys of a new device: one-time keys from id 1 on, the signed key 10 and, if
 // there are Kyber keys, the last-resort key 1000.
 func newUpload(id *prekeytest.Identity, ec, kyber int) client.NewDevice {
-	upload := client.NewDevice{IdentityKey: id.Public, RegistrationID: int32(prekeytest.NewRegistrationID()),
-		SignedPreKey: signed(id, 10), OneTimePreKeys: ecKeys(1, ec), KyberPreKeys: kyberKeys(id, 1, kyber)}
+	upload := id.NewDevice(ec, kyber)
+	upload.SignedPreKey, upload.LastResortKyberPreKey = id.SignedPreKey(10), nil
 	if kyber > 0 {
 		upload.LastResortKyberPreKey = lastResort(id, 1000)
 	}
 	return upload
 }
 
-func signed(id *prekeytest.Identity, keyID int) client.SignedPreKey {
-	return asSigned(id.SignedPreKey(keyID))
-}
-
-func asSigned(k prekeytest.SignedPreKey) client.SignedPreKey {
-	return client.SignedPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature}
-}
-
 func lastResort(id *prekeytest.Identity, keyID int) *client.KyberPreKey {
-	key := client.KyberPreKey(asSigned(id.KyberPreKey(keyID)))
+	key := id.KyberPreKey(keyID)
 	return &key
-}
-
-func ecKeys(first, n int) []client.OneTimePreKey {
-	keys := make([]client.OneTimePreKey, n)
-	for i, k := range prekeytest.PreKeys(first, n) {
-		keys[i] = client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey}
-	}
-	return keys
-}
-
-func kyberKeys(id *prekeytest.Identity, first, n int) []client.KyberPreKey {
-	var keys []client.KyberPreKey
-	for _, k := range id.KyberPreKeys(first, n) {
-		keys = append(keys, client.KyberPreKey(asSigned(k)))
-	}
-	return keys
 }
 
 // upload sends keys and expects a status.

@@ -94,15 +94,15 @@ func LogInOnDevice(t testing.TB, relay *relaytest.Relay, d *relaytest.Device) *r
 func PlainDevice(t testing.TB, user *relaytest.User, n int) *relaytest.Device {
 	t.Helper()
 	identity := prekeytest.NewIdentity()
-	upload := relaytest.NewDevice(identity, n, n)
+	upload := identity.NewDevice(n, n)
 	upload.LastResortKyberPreKey = nil
 	return user.NewDeviceWith(t, identity, upload)
 }
 
 // TakeoverBy makes the upload of a new identity with low key ids.
 func TakeoverBy(identity *prekeytest.Identity) client.KeyUpload {
-	registration, signed := int32(99), relaytest.Signed(identity.SignedPreKey(0))
+	registration, signed := int32(99), identity.SignedPreKey(0)
 	return client.KeyUpload{IdentityKey: &identity.Public, RegistrationID: &registration, SignedPreKey: &signed,
-		OneTimePreKeys: relaytest.OneTime(prekeytest.PreKeys(2, 2)),
-		KyberPreKeys:   relaytest.Kybers(identity.KyberPreKeys(3, 1))}
+		OneTimePreKeys: prekeytest.PreKeys(2, 2),
+		KyberPreKeys:   identity.KyberPreKeys(3, 1)}
 }

@@ -88,7 +88,7 @@ func takeOver(t *testing.T, r *run) {
 	victim := r.recipients[len(r.recipients)-1] // it never acknowledges: there is mail to drop
 	await(t, "mail to drop", func() bool { return len(r.world.mailbox(t, victim.id).pending) > 0 })
 	identity := prekeytest.NewIdentity()
-	first := relaytest.NewDevice(identity, 3, 1)
+	first := identity.NewDevice(3, 1)
 	got, err := relaytest.At(t, r.world.anyEntrance()).Client(*victim.token.Load()).UploadKeysWithResponse(t.Context(),
 		client.KeyUpload{IdentityKey: &first.IdentityKey, RegistrationID: &first.RegistrationID,
 			SignedPreKey:   &first.SignedPreKey,

@@ -1,5 +1,5 @@
-// Package prekeytest makes the keys that a Signal client would upload, for tests
-// and load generators.
+// Package prekeytest makes the keys that a Signal client would upload, as they go over the wire,
+// for tests and load generators.
 //
 // Invariants: everything it returns passes the checks of package prekey and is
 // fresh and random; nothing is shared between calls, so tests may run in
@@ -44,8 +44,8 @@ func NewKyberPublicKey() []byte {
 }
 
 // NewRegistrationID picks a registration id from 1 to prekey.MaxRegistrationID.
-func NewRegistrationID() int {
+func NewRegistrationID() int32 {
 	var b [2]byte
 	_, _ = rand.Read(b[:]) // never fails
-	return 1 + (int(b[0])<<8|int(b[1]))%prekey.MaxRegistrationID
+	return 1 + (int32(b[0])<<8|int32(b[1]))%prekey.MaxRegistrationID
 }

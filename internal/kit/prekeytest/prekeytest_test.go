@@ -34,8 +34,8 @@ func TestEverythingPassesTheChecks(t *testing.T) {
 	id := prekeytest.NewIdentity()
 	seen := map[string]bool{}
 	for i, key := range id.KyberPreKeys(5, 20) {
-		if key.ID != 5+i || seen[string(key.PublicKey)] {
-			t.Errorf("key %d has id %d, seen before: %v", i, key.ID, seen[string(key.PublicKey)])
+		if int(key.KeyID) != 5+i || seen[string(key.PublicKey)] {
+			t.Errorf("key %d has id %d, seen before: %v", i, key.KeyID, seen[string(key.PublicKey)])
 		}
 		seen[string(key.PublicKey)] = true
 		if err := prekey.CheckKyberPublicKey(key.PublicKey); err != nil {
@@ -46,8 +46,8 @@ func TestEverythingPassesTheChecks(t *testing.T) {
 		}
 	}
 	for i, key := range prekeytest.PreKeys(5, 20) {
-		if key.ID != 5+i || seen[string(key.PublicKey)] {
-			t.Errorf("key %d has id %d, seen before: %v", i, key.ID, seen[string(key.PublicKey)])
+		if int(key.KeyID) != 5+i || seen[string(key.PublicKey)] {
+			t.Errorf("key %d has id %d, seen before: %v", i, key.KeyID, seen[string(key.PublicKey)])
 		}
 		seen[string(key.PublicKey)] = true
 		if err := prekey.CheckECPublicKey(key.PublicKey); err != nil {

@@ -71,18 +71,7 @@ type Device struct {
 func (u *User) NewDevice(t testing.TB) *Device {
 	t.Helper()
 	identity := prekeytest.NewIdentity()
-	return u.NewDeviceWith(t, identity, NewDevice(identity, 5, 2))
-}
-
-// NewDevice makes the upload of a device: ec and kyber one-time keys with ids from 1 on, a signed
-// and a last-resort key with id 1.
-func NewDevice(identity *prekeytest.Identity, ec, kyber int) client.NewDevice {
-	lastResort := Kyber(identity.KyberPreKey(1))
-	return client.NewDevice{
-		IdentityKey: identity.Public, RegistrationID: int32(prekeytest.NewRegistrationID()),
-		SignedPreKey: Signed(identity.SignedPreKey(1)), OneTimePreKeys: OneTime(prekeytest.PreKeys(1, ec)),
-		KyberPreKeys: Kybers(identity.KyberPreKeys(1, kyber)), LastResortKyberPreKey: &lastResort,
-	}
+	return u.NewDeviceWith(t, identity, identity.NewDevice(5, 2))
 }
 
 // NewDeviceWith registers a device with a given upload.
@@ -109,34 +98,6 @@ func (d *Device) On(r *Relay) *Device {
 	}
 	other.Session = session
 	return &other
-}
-
-// Signed converts a signed pre-key.
-func Signed(k prekeytest.SignedPreKey) client.SignedPreKey {
-	return client.SignedPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature}
-}
-
-// Kyber converts a Kyber key.
-func Kyber(k prekeytest.SignedPreKey) client.KyberPreKey {
-	return client.KyberPreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey, Signature: k.Signature}
-}
-
-// Kybers converts Kyber keys.
-func Kybers(keys []prekeytest.SignedPreKey) []client.KyberPreKey {
-	out := make([]client.KyberPreKey, len(keys))
-	for i, k := range keys {
-		out[i] = Kyber(k)
-	}
-	return out
-}
-
-// OneTime converts EC one-time keys.
-func OneTime(keys []prekeytest.PreKey) []client.OneTimePreKey {
-	out := make([]client.OneTimePreKey, len(keys))
-	for i, k := range keys {
-		out[i] = client.OneTimePreKey{KeyID: int32(k.ID), PublicKey: k.PublicKey}
-	}
-	return out
 }
 
 // To makes a submission.

@@ -14,7 +14,7 @@ import (
 // createDevice registers a device with few keys and returns its number, 0 when it was refused.
 func createDevice(t testing.TB, user *relaytest.User) (int32, e2e.Refusal) {
 	t.Helper()
-	got, err := user.CreateDeviceWithResponse(t.Context(), relaytest.NewDevice(prekeytest.NewIdentity(), 1, 0))
+	got, err := user.CreateDeviceWithResponse(t.Context(), prekeytest.NewIdentity().NewDevice(1, 0))
 	if err != nil {
 		t.Error(err)
 		return 0, e2e.Refusal{}

@@ -24,7 +24,7 @@ func TestDevicesAreListedReadRenamedAndDeleted(t *testing.T) {
 	}
 	name, began := "phone", time.Now().Add(-time.Minute)
 	identity := prekeytest.NewIdentity()
-	upload := relaytest.NewDevice(identity, 1, 1)
+	upload := identity.NewDevice(1, 1)
 	upload.Name = &name
 	named := user.NewDeviceWith(t, identity, upload)
 	nameless := user.NewDevice(t)
@@ -106,7 +106,7 @@ func TestADeviceNameHasABoundedLength(t *testing.T) {
 		if err != nil || put.StatusCode() != status {
 			t.Errorf("rename to %q: %d %s, want %d, %v", name, put.StatusCode(), put.Body, status, err)
 		}
-		upload := relaytest.NewDevice(prekeytest.NewIdentity(), 1, 0)
+		upload := prekeytest.NewIdentity().NewDevice(1, 0)
 		upload.Name = &name
 		created, err := user.CreateDeviceWithResponse(t.Context(), upload)
 		if want := map[int]int{200: 201, 400: 400}[status]; err != nil || created.StatusCode() != want {

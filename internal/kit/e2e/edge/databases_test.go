@@ -41,7 +41,7 @@ func everydayLife(t *testing.T, relay *relaytest.Relay) {
 	if err != nil || got.JSON200 == nil || got.JSON200.Name == nil || *got.JSON200.Name != called {
 		t.Fatalf("the name of a device: %v, %s", err, got.Body)
 	}
-	e2e.WantUpload(t, bob, client.KeyUpload{OneTimePreKeys: relaytest.OneTime(prekeytest.PreKeys(500, 3))},
+	e2e.WantUpload(t, bob, client.KeyUpload{OneTimePreKeys: prekeytest.PreKeys(500, 3)},
 		http.StatusOK, "")
 	if b := e2e.FetchBundle(t, alice, bob.User.ID); b.OneTimePreKey == nil {
 		t.Fatal("a bundle without a one-time key")

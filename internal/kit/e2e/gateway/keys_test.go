@@ -28,7 +28,7 @@ func TestAConnectedDeviceHearsThatItsKeysRunLow(t *testing.T) {
 	two := relaytest.StartOn(t, one.DatabaseURL)
 	alice, bob := one.Register(t).NewDevice(t), one.Register(t)
 	identity := prekeytest.NewIdentity()
-	device := bob.NewDeviceWith(t, identity, relaytest.NewDevice(identity, 21, 22))
+	device := bob.NewDeviceWith(t, identity, identity.NewDevice(21, 22))
 	for i, node := range []*relaytest.Relay{one, two} { // the fetcher is on the first
 		socket := device.On(node).Connect(t)
 		if socket.Drain(); socket.Status.GetOneTimePreKeyCount() != int32(21-2*i) {
@@ -55,7 +55,7 @@ func TestATakeoverClosesTheSocketAndIsToldAsAGap(t *testing.T) {
 	older.Ack(got[:2]...)
 	e2e.Pending(t, e2e.Database(t, relay), bob.ID, 5)
 	identity := prekeytest.NewIdentity()
-	fresh := relaytest.NewDevice(identity, 3, 1)
+	fresh := identity.NewDevice(3, 1)
 	answer, err := bob.UploadKeysWithResponse(t.Context(),
 		client.KeyUpload{IdentityKey: &fresh.IdentityKey, RegistrationID: &fresh.RegistrationID,
 			SignedPreKey: &fresh.SignedPreKey, OneTimePreKeys: fresh.OneTimePreKeys, KyberPreKeys: fresh.KyberPreKeys,

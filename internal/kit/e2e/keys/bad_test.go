@@ -98,10 +98,10 @@ var badUploads = []struct {
 		u.OneTimePreKeys[7].KeyID = -1
 	}},
 	{"101 one-time keys", "invalid_request", func(_ *prekeytest.Identity, u *client.NewDevice) {
-		u.OneTimePreKeys = append(u.OneTimePreKeys, ecKeys(500, 1)...)
+		u.OneTimePreKeys = append(u.OneTimePreKeys, prekeytest.PreKeys(500, 1)...)
 	}},
 	{"101 Kyber keys", "invalid_request", func(id *prekeytest.Identity, u *client.NewDevice) {
-		u.KyberPreKeys = append(u.KyberPreKeys, kyberKeys(id, 500, 1)...)
+		u.KyberPreKeys = append(u.KyberPreKeys, id.KyberPreKeys(500, 1)...)
 	}},
 	{"one bad signature among 100 Kyber keys", "invalid_signature", func(_ *prekeytest.Identity, u *client.NewDevice) {
 		u.KyberPreKeys[61].Signature = flip(u.KyberPreKeys[61].Signature, 5)
@@ -134,14 +134,14 @@ var badUploads = []struct {
 func goodUpload(id *prekeytest.Identity, first int, kyber []client.KyberPreKey) client.NewDevice {
 	last := *kyberKey(id, first)
 	return client.NewDevice{IdentityKey: id.Public, RegistrationID: 16383, SignedPreKey: *signedKey(id, first),
-		OneTimePreKeys: ecKeys(first, 100), KyberPreKeys: slices.Clone(kyber), LastResortKyberPreKey: &last}
+		OneTimePreKeys: prekeytest.PreKeys(first, 100), KyberPreKeys: slices.Clone(kyber), LastResortKyberPreKey: &last}
 }
 
 func TestOneBadKeyRefusesAWholeDevice(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	user, identity := relay.Register(t), prekeytest.NewIdentity()
-	kyber := kyberKeys(identity, 1, 100)
+	kyber := identity.KyberPreKeys(1, 100)
 	for _, tt := range badUploads {
 		upload := goodUpload(identity, 1, kyber)
 		tt.spoil(identity, &upload)
@@ -160,7 +160,7 @@ func TestOneBadKeyRefusesAWholeDevice(t *testing.T) {
 func TestANewDeviceUsesAKeyIDOnce(t *testing.T) {
 	t.Parallel()
 	user := relaytest.Start(t).Register(t)
-	upload := relaytest.NewDevice(prekeytest.NewIdentity(), 3, 0)
+	upload := prekeytest.NewIdentity().NewDevice(3, 0)
 	upload.OneTimePreKeys[2].KeyID = upload.OneTimePreKeys[0].KeyID
 	got, err := user.CreateDeviceWithResponse(t.Context(), upload)
 	if err != nil || got.JSON409 == nil || got.JSON409.Code != "key_id_conflict" {
@@ -172,7 +172,7 @@ func TestOneBadKeyRefusesAWholeUpload(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	d := relay.Register(t).NewDevice(t)
-	kyber := kyberKeys(d.Identity, 200, 100)
+	kyber := d.Identity.KyberPreKeys(200, 100)
 	body := func(u client.NewDevice) client.KeyUpload {
 		return client.KeyUpload{IdentityKey: &u.IdentityKey, RegistrationID: &u.RegistrationID,
 			SignedPreKey:   &u.SignedPreKey,
@@ -209,8 +209,8 @@ func TestKeyIDsHave31Bits(t *testing.T) {
 	most := 1<<31 - 1
 	e2e.WantUpload(t, d, client.KeyUpload{SignedPreKey: signedKey(d.Identity, most),
 		LastResortKyberPreKey: kyberKey(d.Identity, most),
-		OneTimePreKeys:        append(ecKeys(0, 1), ecKeys(most, 1)...),
-		KyberPreKeys:          append(kyberKeys(d.Identity, 0, 1), kyberKeys(d.Identity, most, 1)...)},
+		OneTimePreKeys:        append(prekeytest.PreKeys(0, 1), prekeytest.PreKeys(most, 1)...),
+		KyberPreKeys:          append(d.Identity.KyberPreKeys(0, 1), d.Identity.KyberPreKeys(most, 1)...)},
 		http.StatusOK, "")
 	caller := relay.Register(t).NewDevice(t)
 	for _, want := range []int32{0, int32(most)} {
@@ -220,13 +220,14 @@ func TestKeyIDsHave31Bits(t *testing.T) {
 		}
 	}
 	// The highest id is the end of the line for the floor, not of the stock.
-	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: ecKeys(most, 1), KyberPreKeys: kyberKeys(d.Identity, 3, 1)},
+	e2e.WantUpload(t, d, client.KeyUpload{OneTimePreKeys: prekeytest.PreKeys(most, 1),
+		KyberPreKeys: d.Identity.KyberPreKeys(3, 1)},
 		http.StatusOK, "")
 	if b := e2e.FetchBundle(t, caller, d.User.ID); b.OneTimePreKey == nil || b.OneTimePreKey.KeyID != int32(most) ||
 		b.KyberPreKey.KeyID != 3 {
 		t.Errorf("one-time keys %+v and %+v", b.OneTimePreKey, b.KyberPreKey)
 	}
-	good, err := json.Marshal(client.KeyUpload{OneTimePreKeys: ecKeys(77, 1)})
+	good, err := json.Marshal(client.KeyUpload{OneTimePreKeys: prekeytest.PreKeys(77, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
+	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -107,8 +108,8 @@ func TestKeysUploadedDuringHandOutsAreHandedOutOnce(t *testing.T) {
 	all.fetchAll(t, &wg, 8, caller.On(two), target, false, uploaded.Load)
 	for i := range batches {
 		first := (batches-1-i)*size + 1
-		upload := client.KeyUpload{OneTimePreKeys: ecKeys(first, size),
-			KyberPreKeys: kyberKeys(target.Identity, first, size)}
+		upload := client.KeyUpload{OneTimePreKeys: prekeytest.PreKeys(first, size),
+			KyberPreKeys: target.Identity.KyberPreKeys(first, size)}
 		e2e.WantUpload(t, target, upload, http.StatusOK, "")
 		relaytest.Eventually(t, "there is room for more keys", func() bool {
 			inventory := keyInventory(t, target)
@@ -148,7 +149,7 @@ func TestTheOwnerIsToldWhenItsKeysRunLow(t *testing.T) {
 				t.Errorf("with 19 keys left: %v, %v; want a PreKeyStatus of 19 and 19", frame, err)
 			}
 			// Only one kind is low.
-			e2e.WantUpload(t, owner, client.KeyUpload{OneTimePreKeys: ecKeys(100, 70)}, http.StatusOK, "")
+			e2e.WantUpload(t, owner, client.KeyUpload{OneTimePreKeys: prekeytest.PreKeys(100, 70)}, http.StatusOK, "")
 			e2e.FetchBundle(t, caller, owner.User.ID)
 			frame, err = socket.Frame()
 			if s := frame.GetPreKeyStatus(); err != nil || s.GetOneTimePreKeyCount() != 88 ||

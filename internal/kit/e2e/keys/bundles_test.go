@@ -19,7 +19,7 @@ func TestABundleIsWhatTheDevicePublished(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	caller, identity := relay.Register(t).NewDevice(t), prekeytest.NewIdentity()
-	upload := relaytest.NewDevice(identity, 2, 1)
+	upload := identity.NewDevice(2, 1)
 	d := relay.Register(t).NewDeviceWith(t, identity, upload)
 	same := func(what string, gotID, wantID int32, parts ...[]byte) {
 		t.Helper()
@@ -63,7 +63,7 @@ func TestADeviceWithoutKyberKeysHasNoneInItsBundle(t *testing.T) {
 		t.Errorf("bundle: %+v", b)
 	}
 	// One-time Kyber keys without a last-resort key: one, and then none.
-	e2e.WantUpload(t, d, client.KeyUpload{KyberPreKeys: kyberKeys(d.Identity, 5, 1)}, http.StatusOK, "")
+	e2e.WantUpload(t, d, client.KeyUpload{KyberPreKeys: d.Identity.KyberPreKeys(5, 1)}, http.StatusOK, "")
 	if b := e2e.FetchBundle(t, caller, d.User.ID); b.KyberPreKey == nil || b.KyberPreKey.KeyID != 5 {
 		t.Errorf("bundle: %+v", b.KyberPreKey)
 	}

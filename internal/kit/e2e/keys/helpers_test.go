@@ -29,21 +29,12 @@ func wantUnchanged(t testing.TB, d *relaytest.Device, do func()) {
 	}
 }
 
-// ecKeys and kyberKeys make n one-time keys with ids from first on.
-func ecKeys(first, n int) []client.OneTimePreKey {
-	return relaytest.OneTime(prekeytest.PreKeys(first, n))
-}
-
-func kyberKeys(identity *prekeytest.Identity, first, n int) []client.KyberPreKey {
-	return relaytest.Kybers(identity.KyberPreKeys(first, n))
-}
-
 func signedKey(identity *prekeytest.Identity, id int) *client.SignedPreKey {
-	k := relaytest.Signed(identity.SignedPreKey(id))
+	k := identity.SignedPreKey(id)
 	return &k
 }
 
 func kyberKey(identity *prekeytest.Identity, id int) *client.KyberPreKey {
-	k := relaytest.Kyber(identity.KyberPreKey(id))
+	k := identity.KyberPreKey(id)
 	return &k
 }

@@ -41,7 +41,7 @@ func TestTheInventoryIsWhatTheRelayHolds(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	identity := prekeytest.NewIdentity()
-	upload := relaytest.NewDevice(identity, 4, 3)
+	upload := identity.NewDevice(4, 3)
 	upload.RegistrationID = 4711
 	last := upload.LastResortKyberPreKey
 	upload.LastResortKyberPreKey = nil
@@ -76,7 +76,7 @@ func TestTheInventoryIsWhatTheRelayHolds(t *testing.T) {
 	caller := relay.Register(t).NewDevice(t)
 	e2e.FetchBundle(t, caller, d.User.ID)
 	check("after a hand-out", upload.SignedPreKey, last, upload.OneTimePreKeys[1:], upload.KyberPreKeys[1:])
-	signed, low := *signedKey(identity, 5), ecKeys(0, 2)
+	signed, low := *signedKey(identity, 5), prekeytest.PreKeys(0, 2)
 	e2e.WantUpload(t, d, client.KeyUpload{SignedPreKey: &signed, OneTimePreKeys: low}, http.StatusOK, "")
 	check("after a refill", signed, last, append(low, upload.OneTimePreKeys[1:]...), upload.KyberPreKeys[1:])
 	for range 6 {

@@ -145,7 +145,7 @@ func TestATakeoverNeedsASignedPreKeyOfTheNewIdentity(t *testing.T) {
 		bySomebodyElse.SignedPreKey = signedKey(bob.Identity, 7)
 		e2e.WantUpload(t, bob, bySomebodyElse, http.StatusBadRequest, "invalid_signature")
 		oldKyber := e2e.TakeoverBy(identity)
-		oldKyber.KyberPreKeys = kyberKeys(bob.Identity, 7, 1)
+		oldKyber.KyberPreKeys = bob.Identity.KyberPreKeys(7, 1)
 		e2e.WantUpload(t, bob, oldKyber, http.StatusBadRequest, "invalid_signature")
 	})
 	// The old socket is still the live one, and the mail is still there.
@@ -165,7 +165,7 @@ func TestTheSameIdentityAgainIsNoTakeover(t *testing.T) {
 	socket.Drain()
 	registration := int32(12)
 	e2e.WantUpload(t, bob, client.KeyUpload{IdentityKey: &bob.Identity.Public, RegistrationID: &registration,
-		OneTimePreKeys: ecKeys(50, 1)}, http.StatusOK, "")
+		OneTimePreKeys: prekeytest.PreKeys(50, 1)}, http.StatusOK, "")
 	wantStock(t, bob, []int32{1, 2, 3, 4, 5, 50}, []int32{1, 2})
 	if got := keyInventory(t, other).RegistrationID; got != 12 {
 		t.Errorf("registration id %d, want the new one", got)

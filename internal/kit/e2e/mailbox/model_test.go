@@ -226,7 +226,7 @@ func (m *play) expire() {
 func (m *play) takeOver() {
 	in := m.inbox()
 	identity, registration := prekeytest.NewIdentity(), int32(7)
-	signed := relaytest.Signed(identity.SignedPreKey(1))
+	signed := identity.SignedPreKey(1)
 	got, err := in.device.On(m.nodes[m.IntN(2)]).UploadKeysWithResponse(m.Context(),
 		client.KeyUpload{IdentityKey: &identity.Public, RegistrationID: &registration, SignedPreKey: &signed})
 	if err != nil || got.StatusCode() != 200 {

@@ -150,7 +150,7 @@ func driveUploadKeys(t *rapid.T, w *world, c *call) {
 		identity = prekeytest.NewIdentity()
 		c.body.put("identityKey", identity.Public)
 		c.body.put("registrationId", 7)
-		c.body.put("signedPreKey", relaytest.Signed(identity.SignedPreKey(0)))
+		c.body.put("signedPreKey", identity.SignedPreKey(0))
 		c.accepted = func(e2e.Reply) { w.spare = nil }
 	}
 	fitKeys(w, c.body, identity)
@@ -161,22 +161,22 @@ func driveUploadKeys(t *rapid.T, w *world, c *call) {
 func fitKeys(w *world, body *node, identity *prekeytest.Identity) {
 	id := func() int { w.keyID++; return w.keyID + 1 } // a new device has used 1
 	if body.get("signedPreKey") != nil {
-		body.put("signedPreKey", relaytest.Signed(identity.SignedPreKey(id())))
+		body.put("signedPreKey", identity.SignedPreKey(id()))
 	}
 	if body.get("lastResortKyberPreKey") != nil {
-		body.put("lastResortKyberPreKey", relaytest.Kyber(identity.KyberPreKey(id())))
+		body.put("lastResortKyberPreKey", identity.KyberPreKey(id()))
 	}
 	if keys := body.get("oneTimePreKeys"); keys != nil {
 		fit := []client.OneTimePreKey{}
 		for range keys.items {
-			fit = append(fit, relaytest.OneTime(prekeytest.PreKeys(id()+100, 1))...)
+			fit = append(fit, prekeytest.PreKeys(id()+100, 1)...)
 		}
 		body.put("oneTimePreKeys", fit)
 	}
 	if keys := body.get("kyberPreKeys"); keys != nil {
 		fit := []client.KyberPreKey{}
 		for range keys.items {
-			fit = append(fit, relaytest.Kyber(identity.KyberPreKey(id()+100)))
+			fit = append(fit, identity.KyberPreKey(id()+100))
 		}
 		body.put("kyberPreKeys", fit)
 	}

@@ -129,7 +129,7 @@ func TestThePushTokenOfADeviceComesAndGoes(t *testing.T) {
 	putToken(device, "an-app-token").To(t, relay).Want(t, 200, "")
 	putToken(other, "another-token").To(t, relay).Want(t, 200, "")
 	identity := prekeytest.NewIdentity()
-	public, registration, signed := identity.Public, int32(7), relaytest.Signed(identity.SignedPreKey(9))
+	public, registration, signed := identity.Public, int32(7), identity.SignedPreKey(9)
 	if got, err := device.UploadKeysWithResponse(t.Context(),
 		client.KeyUpload{IdentityKey: &public, RegistrationID: &registration, SignedPreKey: &signed}); err != nil ||
 		got.StatusCode() != 200 {
