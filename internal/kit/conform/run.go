@@ -108,10 +108,7 @@ func newKit(cfg Config) (*kit, error) {
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
 		TLSHandshakeTimeout: patience,
 		MaxIdleConnsPerHost: 64, DisableCompression: true}
-	answers, err := newValidator(transport, strings.TrimRight(u.Path, "/"))
-	if err != nil {
-		return nil, err
-	}
+	answers := &validator{next: transport, below: strings.TrimRight(u.Path, "/"), findings: map[string]int{}}
 	return &kit{base: strings.TrimRight(cfg.URL, "/"), answers: answers, rooms: map[*user]int{},
 		progress: newTicker(cfg.Progress),
 		http: &http.Client{Transport: answers, CheckRedirect: func(*http.Request, []*http.Request) error {

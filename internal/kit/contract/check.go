@@ -1,17 +1,17 @@
 // Package contract holds what a relay answers against openapi.yaml and obscura.proto. It is for
-// tests and tools, whoever they talk to; the relay itself does not use it.
+// tests, tools and `obscura conform`; the relay itself does not use it.
 //
 // Invariant: what the contract does not declare is wrong: a status, a header, a media type, a
-// member of a body, a field of a message. It reports what it finds, in sentences, and never fails
-// by itself.
+// member of a body, a field of a message. CheckGrown is milder, for relays of others. It reports
+// what it finds, in sentences, and never fails by itself.
 package contract
 
 import (
-	"bytes"
-	"context"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -33,44 +33,37 @@ const (
 var unread = []int{http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
 	http.StatusRequestHeaderFieldsTooLarge}
 
-// Check returns what is wrong with an answer: its status, headers or body. The request is nil when
-// the relay could not read it.
+// Check returns what is wrong with an answer of our own relay, which is all that the contract does
+// not declare. The request is nil when the relay could not read it.
 func Check(request *http.Request, response *http.Response, body []byte) []string {
 	a := answer{request: request, status: response.StatusCode, header: response.Header, body: body}
-	if uuid.Validate(a.header.Get("X-Request-Id")) != nil {
-		a.wrong("x-request-id is not a UUID")
+	where := "an unread request"
+	if request != nil {
+		where = request.Method + " " + request.URL.Path
 	}
-	if a.status >= http.StatusBadRequest {
-		a.checkError()
+	found := a.check()
+	sentences := make([]string, len(found))
+	for i, f := range found {
+		sentences[i] = strings.TrimSpace(fmt.Sprintf("%s, status %d: %s %s", where, a.status, f.Wrong, f.Seen))
 	}
-	if request == nil {
-		if !slices.Contains(unread, a.status) {
-			a.wrong("no answer to what cannot be read")
-		}
-		a.checkHeaders(nil)
-		return a.found
-	}
-	router, err := closed()
-	if err != nil {
-		a.wrong("the contract cannot be read: %v", err)
-		return a.found
-	}
-	plain := &http.Request{Method: request.Method, URL: &url.URL{Path: request.URL.Path}, Header: request.Header}
-	route, params, err := find(router, plain)
-	if err != nil {
-		a.checkUnknown(router)
-		return a.found
-	}
-	declared := route.Operation.Responses.Status(a.status)
-	if declared == nil {
-		a.wrong("undeclared status, body %s", body)
-		return a.found
-	}
-	a.checkHeaders(declared.Value.Headers)
-	a.checkBody(declared.Value, &openapi3filter.RequestValidationInput{Request: plain, PathParams: params,
-		Route: route})
-	return a.found
+	return sentences
 }
+
+// CheckGrown returns what is wrong with an answer of a relay that may have grown: it may have
+// headers, members and paths more, and protobuf is not looked into.
+func CheckGrown(request *http.Request, response *http.Response, body []byte) []Finding {
+	a := answer{request: request, status: response.StatusCode, header: response.Header, body: body, grown: true}
+	return a.check()
+}
+
+// Finding is one thing that is wrong with an answer.
+type Finding struct {
+	Wrong string // repeats nothing of the answer
+	Seen  string // may repeat all of it
+}
+
+// UndeclaredStatus is what is wrong with a status that the contract does not have for an operation.
+const UndeclaredStatus = "undeclared status"
 
 // answer is one that is being checked.
 type answer struct {
@@ -78,28 +71,66 @@ type answer struct {
 	status  int
 	header  http.Header
 	body    []byte
-	found   []string
+	grown   bool // what is more than the contract has is allowed
+	found   []Finding
 }
 
-func (a *answer) wrong(format string, args ...any) {
-	where := "an unread request"
-	if a.request != nil {
-		where = a.request.Method + " " + a.request.URL.Path
+func (a *answer) wrong(what, format string, args ...any) {
+	a.found = append(a.found, Finding{what, fmt.Sprintf(format, args...)})
+}
+
+func (a *answer) check() []Finding {
+	if uuid.Validate(a.header.Get("X-Request-Id")) != nil {
+		a.wrong("x-request-id is not a UUID", "")
 	}
-	a.found = append(a.found, fmt.Sprintf("%s, status %d: %s", where, a.status, fmt.Sprintf(format, args...)))
+	if a.status >= http.StatusBadRequest {
+		a.checkError()
+	}
+	if a.request == nil {
+		if !slices.Contains(unread, a.status) {
+			a.wrong("no answer to what cannot be read", "")
+		}
+		a.checkHeaders(nil)
+		return a.found
+	}
+	router, err := router(a.grown)
+	if err != nil {
+		a.wrong("the contract cannot be read", "%v", err)
+		return a.found
+	}
+	plain := &http.Request{Method: a.request.Method, URL: &url.URL{Path: a.request.URL.Path}, Header: a.request.Header}
+	route, params, err := find(router, plain)
+	if err != nil {
+		a.checkUnknown(router)
+		return a.found
+	}
+	declared := route.Operation.Responses.Status(a.status)
+	if declared == nil {
+		a.wrong(UndeclaredStatus, "body %s", a.body)
+		return a.found
+	}
+	a.checkHeaders(&openapi3filter.ResponseValidationInput{Status: a.status, Header: a.header,
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: plain, PathParams: params,
+			Route: route},
+		Options: &openapi3filter.Options{ExcludeResponseBody: true}})
+	a.checkBody(declared.Value, route.Operation.OperationID)
+	return a.found
 }
 
 // checkError holds every error, also on paths that do not exist, against the shape of errors.
 func (a *answer) checkError() {
-	if media := a.header.Get("Content-Type"); media != mediaJSON {
-		a.wrong("Content-Type %q", media)
+	if media := a.header.Get("Content-Type"); media != mediaJSON && !a.grown {
+		a.wrong("the Content-Type of an error", "%q", media)
 	}
 	if a.request != nil && a.request.Method == http.MethodHead {
 		return
 	}
-	var e map[string]string
-	if err := json.Unmarshal(a.body, &e); err != nil || len(e) != 2 || e["error"] == "" || e["code"] == "" {
-		a.wrong("not an error body: %q", a.body)
+	var e map[string]any
+	err := json.Unmarshal(a.body, &e)
+	sentence, _ := e["error"].(string)
+	code, _ := e["code"].(string)
+	if err != nil || len(e) != 2 && !a.grown || sentence == "" || code == "" {
+		a.wrong(`not an error body, {"error", "code"}:`, "%q", a.body)
 	}
 }
 
@@ -129,38 +160,59 @@ func (a *answer) checkUnknown(router routers.Router) {
 	}
 	preflight := a.request.Method == http.MethodOptions && a.status == http.StatusNoContent &&
 		a.request.Header.Get("Origin") != ""
-	if a.status != due && !preflight && !slices.Contains(unread, a.status) {
-		a.wrong("the contract does not name it, so %d is due", due)
+	if a.status != due && !preflight && !slices.Contains(unread, a.status) && !a.grown {
+		a.wrong(fmt.Sprintf("the contract does not name it, so %d is due", due), "")
 	}
 	a.checkHeaders(nil)
 }
 
-// checkBody checks the body, and the values of headers.
-func (a *answer) checkBody(declared *openapi3.Response, input *openapi3filter.RequestValidationInput) {
-	media, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
-	if len(declared.Content) == 0 {
-		if len(a.body) != 0 {
-			a.wrong("a body where none is declared: %q", a.body)
-		}
-	} else if declared.Content[media] == nil {
-		a.wrong("undeclared Content-Type %q", media)
+// checkBody checks the body of an answer that is declared.
+func (a *answer) checkBody(declared *openapi3.Response, operation string) {
+	if len(declared.Content) == 0 && len(a.body) != 0 {
+		a.wrong("a body where none is declared", "%q", a.body)
+	}
+	if len(declared.Content) == 0 || a.request.Method == http.MethodHead {
 		return
 	}
-	if media == mediaProtobuf {
-		kind := protobufBodies[input.Route.Operation.OperationID]
-		if kind == nil {
-			a.wrong("nobody said which message this is")
-			return
-		}
-		m := kind.ProtoReflect().New()
-		if err := proto.Unmarshal(a.body, m.Interface()); err != nil || Undeclared(m.Interface()) {
-			a.wrong("not a %s: %v, %x", m.Descriptor().Name(), err, a.body)
-		}
+	media, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
+	content := declared.Content[media]
+	switch {
+	case content == nil:
+		a.wrong("undeclared Content-Type", "%q", media)
+	case media == mediaJSON:
+		a.checkSchema(content.Schema.Value)
+	case media == mediaProtobuf && !a.grown:
+		a.checkProtobuf(operation)
 	}
-	err := openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: input, Status: a.status, Header: a.header, Body: io.NopCloser(bytes.NewReader(a.body)),
-		Options: &openapi3filter.Options{ExcludeResponseBody: media != mediaJSON}})
-	if err != nil {
-		a.wrong("%v\n%s", err, a.body)
+}
+
+func (a *answer) checkSchema(schema *openapi3.Schema) {
+	var value any
+	if err := json.Unmarshal(a.body, &value); err != nil {
+		a.wrong("the body is not JSON", "%v\n%s", err, a.body)
+		return
+	}
+	err := schema.VisitJSON(value, openapi3.VisitAsResponse(),
+		openapi3.WithStringFormatValidator("uuid", canonicalUUID))
+	if err == nil {
+		return
+	}
+	where, rule := "the body", "schema"
+	var broken *openapi3.SchemaError
+	if errors.As(err, &broken) {
+		where, rule = cmp.Or(strings.Join(broken.JSONPointer(), "."), where), broken.SchemaField
+	}
+	a.wrong(fmt.Sprintf("%s breaks the rule %q of the contract", where, rule), "%v\n%s", err, a.body)
+}
+
+func (a *answer) checkProtobuf(operation string) {
+	kind := protobufBodies[operation]
+	if kind == nil {
+		a.wrong("nobody said which message this is", "")
+		return
+	}
+	m := kind.ProtoReflect().New()
+	if err := proto.Unmarshal(a.body, m.Interface()); err != nil || Undeclared(m.Interface()) {
+		a.wrong("not a "+string(m.Descriptor().Name()), "%v, %x", err, a.body)
 	}
 }

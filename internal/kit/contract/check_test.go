@@ -107,7 +107,7 @@ func TestWhatTheContractDoesNotSayIsFound(t *testing.T) {
 		"a wrong type":       {sample{body: strings.Replace(device, `null`, "7", 1)}, "name"},
 		"no UUID":            {sample{body: strings.Replace(device, id, "x", 1)}, "deviceId"},
 		"out of range":       {sample{body: strings.Replace(device, ":1,", ":128,", 1)}, "deviceNumber"},
-		"no JSON":            {sample{body: "{"}, "failed to decode"},
+		"no JSON":            {sample{body: "{"}, "not JSON"},
 		"a member more, deeper": {sample{path: "/v1/devices",
 			body: `{"devices":[` + strings.Replace(device, "{", `{"x":1,`, 1) + `]}`}, `"x"`},
 		"a body for nothing":    {sample{method: "DELETE", body: "{}"}, "a body where none"},

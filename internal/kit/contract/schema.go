@@ -9,13 +9,32 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/obscura-relay/obscura/gen/api"
+	"github.com/obscura-relay/obscura"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 )
 
-// closed is the embedded contract, closed: a member that a schema does not name is an error.
+// Document reads the embedded contract.
+func Document() (*openapi3.T, error) { return openapi3.NewLoader().LoadFromData(obscura.OpenAPI) }
+
+// router finds the operations of the contract as it is written, or closed.
+func router(grown bool) (routers.Router, error) {
+	if grown {
+		return written()
+	}
+	return closed()
+}
+
+var written = sync.OnceValues(func() (routers.Router, error) {
+	document, err := Document()
+	if err != nil {
+		return nil, err
+	}
+	return legacy.NewRouter(document)
+})
+
+// closed is the contract, closed: a member that a schema does not name is an error.
 var closed = sync.OnceValues(func() (routers.Router, error) {
-	spec, err := api.GetSpec()
+	spec, err := Document()
 	if err != nil {
 		return nil, err
 	}
@@ -55,11 +74,9 @@ func closeSchema(s *openapi3.Schema) {
 	}
 }
 
-// kin-openapi has one list of formats for the whole program: this is the relay's own rule.
-func init() {
-	openapi3.DefineStringFormatValidator("uuid",
-		openapi3.NewRegexpFormatValidator(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`))
-}
+// canonicalUUID is the text form of RFC 9562. kin-openapi takes others for UUIDs too.
+var canonicalUUID = openapi3.NewRegexpFormatValidator(
+	`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
 
 // protobufBodies are the messages in the protobuf answers of operations.
 var protobufBodies = map[string]proto.Message{"sendMessages": (*obscurapb.SendMessageResponse)(nil)}
