@@ -97,7 +97,7 @@ func serverURL() (string, error) {
 
 // startServer is called with the lock held.
 func startServer() (err error) {
-	if private.dir, err = os.MkdirTemp("", "obscura-testdb-"); err != nil {
+	if private.dir, err = os.MkdirTemp(folder(), folderPrefix); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -111,6 +111,12 @@ func startServer() (err error) {
 			"synchronous_commit": "off",
 			"full_page_writes":   "off",
 			"shared_buffers":     "64MB",
+			// A database for each test fills the log and is gone before a vacuum would pay.
+			"wal_compression":    "off",
+			"wal_init_zero":      "off",
+			"wal_recycle":        "on",
+			"max_wal_size":       "256MB",
+			"autovacuum_naptime": "1min",
 		},
 	})
 	return err

@@ -1,10 +1,11 @@
 // Package testdb gives a test its own migrated PostgreSQL database. For tests only.
 //
 // The server is the one that OBSCURA_TEST_DATABASE_URL names (the URL of a superuser), or else a
-// private cluster in a temporary folder, which each test binary starts at its first need, without
-// fsync, and stops in Main. That takes about a second, works for packages tested in parallel, and
-// leaves nothing behind: the cluster ends with the test binary however that ends, though a binary
-// that is killed (a panic, a timeout) leaves its temporary folder.
+// private cluster in a temporary folder, in memory if there is room, which each test binary starts
+// at its first need, without fsync, and stops in Main. That takes about a second, works for
+// packages tested in parallel, and leaves nothing behind: the cluster ends with the test binary
+// however that ends, though a binary that is killed (a panic, a timeout) leaves its temporary
+// folder, one in memory until the next start.
 //
 // The migrations run once into a template per server and version of package schema; a test's
 // database is a copy of it. The database goes when the test has passed and stays, for a look at
