@@ -41,7 +41,7 @@ const asyncConns = 4
 var errStopped = errors.New("stopped before the database was ready")
 
 // Run runs the relay until ctx ends. It tells where it listens through ready, once, when it does.
-func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addresses)) error {
+func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addresses), options ...Option) error {
 	limit.SpareProcessors()
 	logger := newLogger(cfg, logOutput)
 	l, err := listen(cfg)
@@ -58,12 +58,12 @@ func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addres
 	if err != nil {
 		return err
 	}
-	err = serve(ctx, cfg, db, l, at, logger, ready)
+	err = serve(ctx, cfg, db, l, at, logger, ready, options)
 	return errors.Join(err, db.close(cfg.ShutdownTimeout))
 }
 
 func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addresses, logger *slog.Logger,
-	ready func(Addresses)) error {
+	ready func(Addresses), options []Option) error {
 	// Before the first change: a pooler that loses notices may lose a migration's lock as well.
 	if err := notice.Prove(ctx, db.url, db.main); err != nil {
 		return err
@@ -78,11 +78,10 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	if err != nil {
 		return err
 	}
-	r, err := newRelay(cfg, db, vapid, logger)
+	r, err := newRelay(cfg, db, vapid, logger, options)
 	if err != nil {
 		return err
 	}
-	defer r.providers.close()
 	if err := r.accounts.Load(ctx); err != nil {
 		return err
 	}

@@ -27,17 +27,21 @@ type Push struct {
 	APNsTeamID     string `name:"apns-team-id" placeholder:"ID" help:"Team that the APNs key belongs to."`
 	APNsTopic      string `name:"apns-topic" placeholder:"ID" help:"Bundle id of the app."`
 	APNsSandbox    bool   `name:"apns-sandbox" help:"Use the APNs of apps in development."`
-
-	// PushTimes and PushServices are for tests: delays, and services of their own.
-	PushTimes    push.Times   `kong:"-"`
-	PushServices PushServices `kong:"-"`
 }
 
-// PushServices are where push services are; zero means the real ones.
+// PushServices are where push services are, and how fast they are used; what is zero is as in
+// earnest.
 type PushServices struct {
-	FCM, APNs string
+	Times     push.Times
+	FCM, APNs string // URLs
 	Roots     *x509.CertPool
 }
+
+// Option changes what an operator cannot.
+type Option func(*relay)
+
+// WithPushServices has the relay use push services of a test.
+func WithPushServices(s PushServices) Option { return func(r *relay) { r.pushServices = s } }
 
 func (p *Push) validatePush() error {
 	address, isMail := strings.CutPrefix(p.PushContact, "mailto:")
@@ -76,59 +80,29 @@ func (p *Push) vapidKey() (*ecdh.PrivateKey, error) {
 	return nil, errors.New("--vapid-key must be the 32 bytes of a private key of P-256 in base64url")
 }
 
-// providers are the push providers that are configured.
-type providers struct {
-	web  *pushprovider.WebPush
-	fcm  *pushprovider.FCM
-	apns *pushprovider.APNs
-}
-
-func (p *Push) providers(vapid *ecdh.PrivateKey) (providers, error) {
-	roots := p.PushServices.Roots
-	c := providers{web: pushprovider.NewWebPush(pushprovider.WebPushConfig{Key: vapid, Contact: p.PushContact,
-		PrivateNetworks: p.PushPrivateNetworks, Roots: roots})}
+// senders are the push providers that are configured.
+func (p *Push) senders(vapid *ecdh.PrivateKey, at PushServices) (map[push.Kind]push.Sender, error) {
+	senders := map[push.Kind]push.Sender{push.WebPush: pushprovider.NewWebPush(pushprovider.WebPushConfig{Key: vapid,
+		Contact: p.PushContact, PrivateNetworks: p.PushPrivateNetworks, Roots: at.Roots})}
 	if p.FCMCredentials != "" {
 		file, err := os.ReadFile(p.FCMCredentials)
 		if err == nil {
-			c.fcm, err = pushprovider.NewFCM(pushprovider.FCMConfig{Credentials: file, URL: p.PushServices.FCM,
-				Roots: roots})
+			senders[push.FCM], err = pushprovider.NewFCM(pushprovider.FCMConfig{Credentials: file, URL: at.FCM,
+				Roots: at.Roots})
 		}
 		if err != nil {
-			return c, fmt.Errorf("--fcm-credentials cannot be used: %w", err)
+			return nil, fmt.Errorf("--fcm-credentials cannot be used: %w", err)
 		}
 	}
 	if p.APNsKey != "" {
 		file, err := os.ReadFile(p.APNsKey)
 		if err == nil {
-			c.apns, err = pushprovider.NewAPNs(pushprovider.APNsConfig{Key: file, KeyID: p.APNsKeyID,
-				TeamID: p.APNsTeamID, Topic: p.APNsTopic,
-				Sandbox: p.APNsSandbox, URL: p.PushServices.APNs, Roots: roots})
+			senders[push.APNs], err = pushprovider.NewAPNs(pushprovider.APNsConfig{Key: file, KeyID: p.APNsKeyID,
+				TeamID: p.APNsTeamID, Topic: p.APNsTopic, Sandbox: p.APNsSandbox, URL: at.APNs, Roots: at.Roots})
 		}
 		if err != nil {
-			return c, fmt.Errorf("--apns-key cannot be used: %w", err)
+			return nil, fmt.Errorf("--apns-key cannot be used: %w", err)
 		}
 	}
-	return c, nil
-}
-
-func (c providers) senders() map[push.Kind]push.Sender {
-	out := map[push.Kind]push.Sender{push.WebPush: c.web}
-	if c.fcm != nil {
-		out[push.FCM] = c.fcm
-	}
-	if c.apns != nil {
-		out[push.APNs] = c.apns
-	}
-	return out
-}
-
-// close lets go of idle connections.
-func (c providers) close() {
-	c.web.Close()
-	if c.fcm != nil {
-		c.fcm.Close()
-	}
-	if c.apns != nil {
-		c.apns.Close()
-	}
+	return senders, nil
 }

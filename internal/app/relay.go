@@ -32,32 +32,36 @@ import (
 
 // relay is the parts, wired.
 type relay struct {
-	db        *database
-	logger    *slog.Logger
-	metrics   *metrics.Metrics
-	accounts  *account.Service
-	keys      *keys.Service
-	mailbox   *mailbox.Service
-	store     *blob.Store
-	blobs     *blob.Service
-	uploads   *api.RunningUploads
-	probes    chan struct{} // holds a token for every probe of the blob store under way
-	gateway   *gateway.Gateway
-	bus       *notice.Bus
-	push      *push.Service
-	providers providers
-	limits    *api.Limits
-	http      *fiber.App
+	db       *database
+	logger   *slog.Logger
+	metrics  *metrics.Metrics
+	accounts *account.Service
+	keys     *keys.Service
+	mailbox  *mailbox.Service
+	store    *blob.Store
+	blobs    *blob.Service
+	uploads  *api.RunningUploads
+	probes   chan struct{} // holds a token for every probe of the blob store under way
+	gateway  *gateway.Gateway
+	bus      *notice.Bus
+	push     *push.Service
+	limits   *api.Limits
+	http     *fiber.App
+	// pushServices are an option.
+	pushServices PushServices
 
 	management  *http.Server
 	stopping    atomic.Bool
 	brokenParts brokenParts
 }
 
-func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Logger) (*relay, error) {
+func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Logger, options []Option) (*relay, error) {
 	r := &relay{db: db, logger: logger, metrics: metrics.New(), uploads: api.NewRunningUploads(),
 		probes:      make(chan struct{}, 4),
 		brokenParts: brokenParts{names: map[string]bool{}}}
+	for _, option := range options {
+		option(r)
+	}
 	r.metrics.Registry().MustRegister(pgxpoolprometheus.NewCollector(db.main.Pool(),
 		map[string]string{"pool": "requests"}),
 		pgxpoolprometheus.NewCollector(db.async.Pool(), map[string]string{"pool": "acknowledgements"}))
@@ -70,7 +74,8 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	if err != nil {
 		return nil, err
 	}
-	if r.providers, err = cfg.providers(vapid); err != nil {
+	senders, err := cfg.senders(vapid, r.pushServices)
+	if err != nil {
 		return nil, err
 	}
 	blobURL, err := cfg.blobURL()
@@ -95,10 +100,9 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	r.metrics.Queue("acknowledgements", r.mailbox.WaitingAcknowledgements)
 	r.gateway = gateway.New(gateway.Config{Mailbox: r.mailbox, Keys: r.keys, Sessions: r.accounts, Node: r,
 		PollInterval: cfg.PollInterval, Counters: r.metrics, Logger: logger})
-	r.push = push.New(push.Config{DB: db.main, Async: db.async, PublicKey: vapid.PublicKey().Bytes(),
-		Senders:         r.providers.senders(),
-		PrivateNetworks: cfg.PushPrivateNetworks, Live: r.gateway.Live, Ask: r.askForSockets, Times: cfg.PushTimes,
-		Counters: r.metrics, Logger: logger})
+	r.push = push.New(push.Config{DB: db.main, Async: db.async, PublicKey: vapid.PublicKey().Bytes(), Senders: senders,
+		PrivateNetworks: cfg.PushPrivateNetworks, Live: r.gateway.Live, Ask: r.askForSockets,
+		Times: r.pushServices.Times, Counters: r.metrics, Logger: logger})
 	r.metrics.Queue("wakeups", r.push.Waiting)
 	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox,
 		Blobs: r.blobs, Uploads: r.uploads, Push: r.push,

@@ -23,6 +23,8 @@ func (h *hanging) Send(ctx context.Context, to Token) Result {
 	return Result{Outcome: Failed}
 }
 
+func (*hanging) Close() {}
+
 func TestEndpointsThatHangHoldUpOnlyTheirLike(t *testing.T) {
 	t.Parallel()
 	s, _, inside := service(t, Times{Grace: time.Millisecond, Jitter: time.Millisecond, Linger: time.Millisecond,

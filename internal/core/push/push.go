@@ -59,9 +59,11 @@ type Result struct {
 	Reason string
 }
 
-// Sender is one push provider. It heeds its context, and is used from many goroutines.
+// Sender is one push provider. Send heeds its context, and is used from many goroutines; Close lets
+// go of idle connections.
 type Sender interface {
 	Send(ctx context.Context, to Token) Result
+	Close()
 }
 
 // Counters is what a Service counts.
@@ -164,6 +166,9 @@ func (s *Service) Run(ctx context.Context) error {
 		lanes.Go(func() { s.lane(ctx, kind, sender) })
 	}
 	lanes.Wait()
+	for _, sender := range s.cfg.Senders {
+		sender.Close()
+	}
 	stop()
 	settler.Wait()
 	return nil

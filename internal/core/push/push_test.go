@@ -36,6 +36,8 @@ func (f *fakeSender) Send(_ context.Context, to Token) Result {
 	return Result{Outcome: Delivered}
 }
 
+func (*fakeSender) Close() {}
+
 // service is a Service on a database of its own, which nobody runs.
 func service(t testing.TB, times Times) (*Service, *fakeSender, *pgxpool.Pool) {
 	t.Helper()

@@ -77,6 +77,12 @@ func Start(t testing.TB, change ...func(*app.Config)) *Relay {
 // StartOn runs a relay on a database that there is: a second node, or after a restart.
 func StartOn(t testing.TB, databaseURL string, change ...func(*app.Config)) *Relay {
 	t.Helper()
+	return StartWith(t, databaseURL, nil, change...)
+}
+
+// StartWith is StartOn with options of the relay.
+func StartWith(t testing.TB, databaseURL string, options []app.Option, change ...func(*app.Config)) *Relay {
+	t.Helper()
 	cfg := Config(t, databaseURL)
 	folder := blobFolder(t, databaseURL)
 	cfg.BlobURL = folderURL(folder)
@@ -86,7 +92,7 @@ func StartOn(t testing.TB, databaseURL string, change ...func(*app.Config)) *Rel
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan app.Addresses, 1), make(chan error, 1)
 	r := &Relay{DatabaseURL: databaseURL, Blobs: folder, Log: &Log{}, t: t}
-	go func() { ended <- app.Run(ctx, cfg, r.Log, func(at app.Addresses) { ready <- at }) }()
+	go func() { ended <- app.Run(ctx, cfg, r.Log, func(at app.Addresses) { ready <- at }, options...) }()
 	select {
 	case at := <-ready:
 		r.API, r.Management = at.API, at.Management

@@ -12,6 +12,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/pushtest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // quick are delays that a test can wait for.
@@ -23,15 +24,25 @@ var quick = push.Times{Grace: 50 * time.Millisecond, Jitter: time.Millisecond, P
 // impatient does not wait long for a service that hangs.
 func impatient(p *push.Times) { p.Send = 300 * time.Millisecond }
 
-// towards makes a relay send to a push service of the test.
-func towards(web *pushtest.WebPush, change ...func(*push.Times)) func(*app.Config) {
-	return func(cfg *app.Config) {
-		cfg.PushTimes = quick
-		for _, c := range change {
-			c(&cfg.PushTimes)
-		}
-		cfg.PushPrivateNetworks, cfg.PushServices.Roots = true, web.Roots
+// towards is a push service of the test.
+func towards(web *pushtest.WebPush, change ...func(*push.Times)) app.PushServices {
+	s := app.PushServices{Times: quick, Roots: web.Roots}
+	for _, c := range change {
+		c(&s.Times)
 	}
+	return s
+}
+
+// start runs a relay that sends to push services of the test.
+func start(t testing.TB, to app.PushServices, change ...func(*app.Config)) *relaytest.Relay {
+	t.Helper()
+	return startOn(t, testdb.NewURL(t), to, change...)
+}
+
+func startOn(t testing.TB, databaseURL string, to app.PushServices, change ...func(*app.Config)) *relaytest.Relay {
+	t.Helper()
+	change = append(change, func(cfg *app.Config) { cfg.PushPrivateNetworks = true })
+	return relaytest.StartWith(t, databaseURL, []app.Option{app.WithPushServices(to)}, change...)
 }
 
 // vapid reads the key that subscriptions are made for.

@@ -19,7 +19,7 @@ import (
 func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
 	t.Parallel()
 	web := pushtest.NewWebPush(t)
-	relay := relaytest.Start(t, towards(web, func(p *push.Times) { p.Grace, p.Pause = time.Hour, time.Hour }))
+	relay := start(t, towards(web, func(p *push.Times) { p.Grace, p.Pause = time.Hour, time.Hour }))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	sub := subscribe(t, relay, bob, web)
 	for range 100 {
@@ -55,7 +55,7 @@ func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
 func TestADeviceThatAcknowledgesInTimeIsNotWokenUp(t *testing.T) {
 	t.Parallel()
 	web := pushtest.NewWebPush(t)
-	relay := relaytest.Start(t, towards(web, func(p *push.Times) { p.Grace = 2 * time.Second }))
+	relay := start(t, towards(web, func(p *push.Times) { p.Grace = 2 * time.Second }))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
@@ -75,7 +75,7 @@ func TestADeviceThatAcknowledgesInTimeIsNotWokenUp(t *testing.T) {
 func TestADeviceThatConnectsIsNotWokenUp(t *testing.T) {
 	t.Parallel()
 	web := pushtest.NewWebPush(t)
-	relay := relaytest.Start(t, towards(web, func(p *push.Times) { p.Grace = time.Hour }))
+	relay := start(t, towards(web, func(p *push.Times) { p.Grace = time.Hour }))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
@@ -103,8 +103,8 @@ func TestADeviceThatConnectsIsNotWokenUp(t *testing.T) {
 func TestADeviceThatIsLiveOnAnotherNodeIsNotWokenUp(t *testing.T) {
 	t.Parallel()
 	web := pushtest.NewWebPush(t)
-	one := relaytest.Start(t, towards(web, func(p *push.Times) { p.Ask = time.Second }))
-	two := relaytest.StartOn(t, one.DatabaseURL, towards(web, func(p *push.Times) { p.Poll = time.Hour }))
+	one := start(t, towards(web, func(p *push.Times) { p.Ask = time.Second }))
+	two := startOn(t, one.DatabaseURL, towards(web, func(p *push.Times) { p.Poll = time.Hour }))
 	alice, bob, carol := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
 	subscribe(t, one, bob, web)
 	away := subscribe(t, one, carol, web)
@@ -130,7 +130,7 @@ func TestAWakeUpOutlivesARestartAndOneNodeSendsIt(t *testing.T) {
 	t.Parallel()
 	web := pushtest.NewWebPush(t)
 	never := func(p *push.Times) { p.Poll = time.Hour }
-	first := relaytest.Start(t, towards(web, never))
+	first := start(t, towards(web, never))
 	alice := first.Register(t).NewDevice(t)
 	var all []*relaytest.Device
 	for _, d := range e2e.Devices(t, first, 20) {
@@ -147,7 +147,7 @@ func TestAWakeUpOutlivesARestartAndOneNodeSendsIt(t *testing.T) {
 	}
 	e2e.Change(t, db, "UPDATE push_wakeups SET due_at = now()")
 	relays := make([]*relaytest.Relay, 3)
-	e2e.Together(len(relays), func(i int) { relays[i] = relaytest.StartOn(t, first.DatabaseURL, towards(web)) })
+	e2e.Together(len(relays), func(i int) { relays[i] = startOn(t, first.DatabaseURL, towards(web)) })
 	wakes(t, &web.Service, len(all))
 	nothingScheduled(t, relays[0])
 	seen := map[string]bool{}
@@ -162,7 +162,7 @@ func TestAWakeUpOutlivesARestartAndOneNodeSendsIt(t *testing.T) {
 func TestATokenThatIsInvalidIsForgotten(t *testing.T) {
 	t.Parallel()
 	web := pushtest.NewWebPush(t)
-	relay := relaytest.Start(t, towards(web))
+	relay := start(t, towards(web))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
 	web.Then(pushtest.Status(http.StatusGone))
@@ -196,7 +196,7 @@ func TestATokenThatIsInvalidIsForgotten(t *testing.T) {
 func TestAWakeUpThatFailsIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	web := pushtest.NewWebPush(t)
-	relay := relaytest.Start(t, towards(web, impatient))
+	relay := start(t, towards(web, impatient))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
 	web.Then(pushtest.Status(503), pushtest.Hang, pushtest.Status(500), pushtest.Status(429, "Retry-After", "3600"))
@@ -231,7 +231,7 @@ func TestAWakeUpThatFailsIsTriedAgain(t *testing.T) {
 func TestMailDuringAWakeUpIsNotForgotten(t *testing.T) {
 	t.Parallel()
 	web := pushtest.NewWebPush(t)
-	relay := relaytest.Start(t, towards(web))
+	relay := start(t, towards(web))
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	subscribe(t, relay, bob, web)
 	reached, told := make(chan struct{}), make(chan struct{})
@@ -260,7 +260,7 @@ func TestARelayStopsWhileAServiceHangs(t *testing.T) {
 	t.Parallel()
 	web := pushtest.NewWebPush(t)
 	long := func(p *push.Times) { p.Send, p.Lease = time.Hour, 2*time.Hour }
-	one := relaytest.Start(t, towards(web, long))
+	one := start(t, towards(web, long))
 	alice, bob := one.Register(t).NewDevice(t), one.Register(t).NewDevice(t)
 	subscribe(t, one, bob, web)
 	web.Then(pushtest.Hang)
@@ -271,7 +271,7 @@ func TestARelayStopsWhileAServiceHangs(t *testing.T) {
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	two := relaytest.StartOn(t, one.DatabaseURL, towards(web, long))
+	two := startOn(t, one.DatabaseURL, towards(web, long))
 	wakes(t, &web.Service, 2)
 	nothingScheduled(t, two)
 }
@@ -280,13 +280,11 @@ func TestARelayStopsWhileAServiceHangs(t *testing.T) {
 func TestEachTokenGoesItsWay(t *testing.T) {
 	t.Parallel()
 	web, google, apple := pushtest.NewWebPush(t), pushtest.NewFCM(t), pushtest.NewAPNs(t)
-	relay := relaytest.Start(t, towards(web), func(cfg *app.Config) {
+	to := towards(web) // httptest has one certificate
+	to.FCM, to.APNs = google.URL, apple.URL
+	relay := start(t, to, func(cfg *app.Config) {
 		cfg.FCMCredentials, cfg.APNsKey = google.Credentials, apple.Key
 		cfg.APNsKeyID, cfg.APNsTeamID, cfg.APNsTopic = pushtest.KeyID, pushtest.TeamID, pushtest.Topic
-		cfg.PushServices.FCM, cfg.PushServices.APNs = google.URL, apple.URL
-		for _, server := range []*pushtest.Service{&google.Service, &apple.Service} {
-			cfg.PushServices.Roots = server.Roots // httptest has one certificate
-		}
 	})
 	alice := relay.Register(t).NewDevice(t)
 	all := e2e.Devices(t, relay, 3)
@@ -305,7 +303,7 @@ func TestEachTokenGoesItsWay(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 
-	bare := relaytest.Start(t, towards(web))
+	bare := start(t, towards(web))
 	alice, bob, carol := bare.Register(t).NewDevice(t), bare.Register(t).NewDevice(t), bare.Register(t).NewDevice(t)
 	putToken(bob, "an-app-token").To(t, bare).Want(t, 200, "")
 	subscribe(t, bare, carol, web)
@@ -322,10 +320,11 @@ func TestALogTellsNothingAboutPushTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	relay := relaytest.Start(t, towards(web, impatient), func(cfg *app.Config) {
+	to := towards(web, impatient)
+	to.FCM, to.APNs = google.URL, apple.URL
+	relay := start(t, to, func(cfg *app.Config) {
 		cfg.FCMCredentials, cfg.APNsKey = google.Credentials, apple.Key
 		cfg.APNsKeyID, cfg.APNsTeamID, cfg.APNsTopic = pushtest.KeyID, pushtest.TeamID, pushtest.Topic
-		cfg.PushServices.FCM, cfg.PushServices.APNs = google.URL, apple.URL
 		cfg.VAPIDKey = base64.RawURLEncoding.EncodeToString(key.Bytes())
 	})
 	found := e2e.Secrets{}
