@@ -87,10 +87,10 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	}
 	r.bus = notice.New(notice.Config{URL: db.url, Requests: db.main, DB: db.async, NATSURL: cfg.NATSURL,
 		Receive: r.receive, Resync: r.resync, Logger: logger})
-	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Announce: r.Announce,
+	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Node: r,
 		EraseDevice: device.Erase, EraseUser: blob.EraseUser})
-	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Announce: r.Announce})
-	r.keys = keys.New(keys.Config{DB: db.main, Announce: r.Announce, Dropped: r.metrics.Dropped})
+	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Node: r})
+	r.keys = keys.New(keys.Config{DB: db.main, Node: r, Dropped: r.metrics.Dropped})
 	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Sockets: r, Counters: r.metrics})
 	r.blobs = blob.New(blob.Config{DB: db.main, Store: r.store, Quota: int64(cfg.AttachmentQuota),
 		DailyQuota: int64(cfg.AttachmentDailyQuota),
@@ -116,8 +116,7 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	return r, err
 }
 
-// Announce tells this node at once, and the others soon, what has been committed. Revocations
-// reached the others with the commit.
+// Announce implements core.Announcer. Revocations reached the others with the commit.
 func (r *relay) Announce(n core.Notice) {
 	if n.Kind == core.NoticeEnded {
 		r.accounts.Revoke(n.IDs)

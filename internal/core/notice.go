@@ -42,6 +42,9 @@ type Notice struct {
 	Generation int64
 }
 
+// Announcer tells this node at once, and the others soon, what has been committed.
+type Announcer interface{ Announce(Notice) }
+
 // Payloads encodes the notice as texts of at most 8000 bytes each.
 func (n Notice) Payloads() []string {
 	var out []string

@@ -55,7 +55,7 @@ type Config struct {
 	}
 	// Node is what the gateway stands in.
 	Node interface {
-		Announce(core.Notice)
+		core.Announcer
 		// Left is told of a device whose last socket here has ended.
 		Left(core.DeviceID)
 		// Silence returns how long ago it was certain that this node had heard of every revocation.

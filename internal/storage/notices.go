@@ -22,10 +22,10 @@ func (n Notices) Notify(ctx context.Context, tx db.DBTX) error {
 }
 
 // Committed tells this node, at once, unless the transaction failed with err. It returns err.
-func (n Notices) Committed(err error, announce func(core.Notice)) error {
+func (n Notices) Committed(err error, node core.Announcer) error {
 	if err == nil {
 		for _, notice := range n {
-			announce(notice)
+			node.Announce(notice)
 		}
 	}
 	return err

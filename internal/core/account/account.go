@@ -39,8 +39,7 @@ type Config struct {
 	TokenKey []byte
 	// Fresh reports that this node has heard of every revocation up to a second ago.
 	Fresh func() bool
-	// Announce tells this node, at once, what was committed; the others hear of it over the bus.
-	Announce func(core.Notice)
+	Node  core.Announcer
 	// EraseDevice deletes a device's keys and mail when its user is deleted.
 	EraseDevice Eraser
 	// EraseUser deletes what belongs to the user and to no device.
@@ -54,7 +53,7 @@ type Service struct {
 	signer   *signer
 	verified *verified
 	fresh    func() bool
-	announce func(core.Notice)
+	node     core.Announcer
 	erase    Eraser
 	eraseAll func(ctx context.Context, tx db.DBTX, user core.UserID) error
 }
@@ -67,7 +66,7 @@ func New(cfg Config) *Service {
 		signer:   &signer{db: cfg.DB, supplied: cfg.TokenKey},
 		verified: newVerified(),
 		fresh:    cfg.Fresh,
-		announce: cfg.Announce,
+		node:     cfg.Node,
 		erase:    cfg.EraseDevice,
 		eraseAll: cfg.EraseUser,
 	}
@@ -187,7 +186,7 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 		ended = storage.Notices{{Kind: core.NoticeEnded, IDs: others}}
 		return ended.Notify(ctx, tx)
 	})
-	if ended.Committed(err, s.announce) != nil {
+	if ended.Committed(err, s.node) != nil {
 		return Tokens{}, err
 	}
 	return tokens, nil
@@ -224,7 +223,7 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, password string)
 		ended = storage.Notices{{Kind: core.NoticeEnded, IDs: sessions}}
 		return ended.Notify(ctx, tx)
 	})
-	return ended.Committed(err, s.announce)
+	return ended.Committed(err, s.node)
 }
 
 // confirmPassword checks the password of a principal's user and returns the hash it was checked

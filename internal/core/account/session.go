@@ -134,7 +134,7 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 		tokens, err = s.issue(ctx, tx, principalOf(db.SessionByIDRow(row)), hash[:])
 		return err
 	})
-	if ended.Committed(err, s.announce) == nil && ended != nil {
+	if ended.Committed(err, s.node) == nil && ended != nil {
 		err = ErrRefreshToken
 	}
 	if err != nil {
@@ -170,7 +170,7 @@ func (s *Service) LogOut(ctx context.Context, p core.Principal, refresh string) 
 		}
 		return ended.Notify(ctx, tx)
 	})
-	return ended.Committed(err, s.announce)
+	return ended.Committed(err, s.node)
 }
 
 // NewTicket makes a single-use key to the gateway for a device-scoped principal.

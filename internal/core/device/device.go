@@ -50,20 +50,19 @@ type Device struct {
 type Config struct {
 	DB       *storage.DB
 	Accounts *account.Service
-	// Announce tells this node, at once, what was committed; the others hear of it over the bus.
-	Announce func(core.Notice)
+	Node     core.Announcer
 }
 
 // Service is the use cases of devices. Make it with New.
 type Service struct {
 	db       *storage.DB
 	accounts *account.Service
-	announce func(core.Notice)
+	node     core.Announcer
 }
 
 // New makes a Service.
 func New(cfg Config) *Service {
-	return &Service{db: cfg.DB, accounts: cfg.Accounts, announce: cfg.Announce}
+	return &Service{db: cfg.DB, accounts: cfg.Accounts, node: cfg.Node}
 }
 
 // Create registers a device with its first keys and makes a session for it. Returns ErrTooMany,
@@ -187,7 +186,7 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID
 		}
 		return Erase(ctx, tx, p.User, id)
 	})
-	return notices.Committed(err, s.announce)
+	return notices.Committed(err, s.node)
 }
 
 // Erase deletes a device with everything that is kept for it, and puts its number to rest if need

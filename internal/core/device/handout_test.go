@@ -22,6 +22,11 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
+// silent is a node that tells nobody.
+type silent struct{}
+
+func (silent) Announce(core.Notice) {}
+
 func TestMain(m *testing.M) {
 	// A property costs a database round trip a step: fewer runs, unless the command line asks for
 	// more.
@@ -74,8 +79,8 @@ func startServices(t *testing.T) *services {
 		t.Fatal(err)
 	}
 	s := &services{sql: sql,
-		devices: device.New(device.Config{DB: open, Accounts: accounts, Announce: func(core.Notice) {}}),
-		keys:    keys.New(keys.Config{DB: open, Announce: func(core.Notice) {}, Dropped: func(core.GapReason, int) {}})}
+		devices: device.New(device.Config{DB: open, Accounts: accounts, Node: silent{}}),
+		keys:    keys.New(keys.Config{DB: open, Node: silent{}, Dropped: func(core.GapReason, int) {}})}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = s.keys.Run(ctx) }()

@@ -47,7 +47,7 @@ func setUp(t *testing.T) (*device.Service, *pgxpool.Pool, [2]core.Principal) {
 		exec(`INSERT INTO sessions (id, user_id, device_id, refresh_key, expires_at) VALUES ($1, $2, $3, '', now() + '1 hour')`, p.Session, user, p.Device)
 		devices[i] = p
 	}
-	return device.New(device.Config{DB: open, Announce: func(core.Notice) {}}), sql, devices
+	return device.New(device.Config{DB: open, Node: silent{}}), sql, devices
 }
 
 // begin opens a transaction that holds the stock of a device.

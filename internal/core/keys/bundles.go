@@ -61,7 +61,7 @@ func (s *Service) handOut(ctx context.Context, users []core.UserID) ([][]Bundle,
 		return nil, err
 	}
 	if low != nil {
-		s.announce(core.Notice{Kind: core.NoticeKeys, IDs: low})
+		s.node.Announce(core.Notice{Kind: core.NoticeKeys, IDs: low})
 	}
 	return answers, nil
 }

@@ -63,20 +63,19 @@ var ErrUserUnknown = core.NewError(core.NotFound, "user_not_found", "There is no
 
 // Config is what a Service needs.
 type Config struct {
-	DB *storage.DB
-	// Announce tells this node and the others what was committed.
-	Announce func(core.Notice)
+	DB   *storage.DB
+	Node core.Announcer
 	// Dropped counts the pending envelopes that a takeover drops.
 	Dropped func(core.GapReason, int)
 }
 
 // Service is the use cases of keys. Make it with New; its Run hands bundles out.
 type Service struct {
-	db       *storage.DB
-	announce func(core.Notice)
-	dropped  func(core.GapReason, int)
-	bundles  *batch.Batcher[core.UserID, []Bundle]
-	txTime   time.Duration // bounds one hand-out
+	db      *storage.DB
+	node    core.Announcer
+	dropped func(core.GapReason, int)
+	bundles *batch.Batcher[core.UserID, []Bundle]
+	txTime  time.Duration // bounds one hand-out
 }
 
 // txTime bounds one hand-out, beyond the database's own limits on statements and locks: all fetches
@@ -86,7 +85,7 @@ const txTime = 15 * time.Second
 
 // New makes a Service.
 func New(cfg Config) *Service {
-	s := &Service{db: cfg.DB, announce: cfg.Announce, dropped: cfg.Dropped, txTime: txTime}
+	s := &Service{db: cfg.DB, node: cfg.Node, dropped: cfg.Dropped, txTime: txTime}
 	s.bundles = batch.New(batch.Limits{BatchItems: 128, BatchWeight: 128, QueueItems: 2048, QueueWeight: 2048},
 		s.handOut)
 	return s

@@ -38,6 +38,14 @@ func newBench(t testing.TB) *bench {
 	return newBenchOn(t, testdb.NewURL(t))
 }
 
+// Announce notes a notice, unless too many have come.
+func (b *bench) Announce(n core.Notice) {
+	select {
+	case b.notices <- n:
+	default:
+	}
+}
+
 // newBenchOn lets a test prepare the service before it runs.
 func newBenchOn(t testing.TB, url string, prepare ...func(*keys.Service)) *bench {
 	t.Helper()
@@ -52,12 +60,7 @@ func newBenchOn(t testing.TB, url string, prepare ...func(*keys.Service)) *bench
 	}
 	t.Cleanup(sql.Close)
 	b := &bench{url: url, sql: sql, notices: make(chan core.Notice, 1<<16)}
-	b.Service = keys.New(keys.Config{DB: open, Dropped: func(core.GapReason, int) {}, Announce: func(n core.Notice) {
-		select {
-		case b.notices <- n:
-		default:
-		}
-	}})
+	b.Service = keys.New(keys.Config{DB: open, Dropped: func(core.GapReason, int) {}, Node: b})
 	for _, p := range prepare {
 		p(b.Service)
 	}

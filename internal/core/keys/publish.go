@@ -69,7 +69,7 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 	if err == nil && dropped > 0 {
 		s.dropped(core.GapTakeover, dropped)
 	}
-	return notices.Committed(err, s.announce)
+	return notices.Committed(err, s.node)
 }
 
 func (s *Service) stored(ctx context.Context, device core.DeviceID) (row db.DeviceKeysRow, err error) {

@@ -39,14 +39,13 @@ type Config struct {
 	Counters Counters
 }
 
-// Sockets hear of what was committed: those of this node, and through them the others. They must
-// not wait.
+// Sockets hear of what was committed; mail that none here has taken is announced. They must not
+// wait.
 type Sockets interface {
+	core.Announcer
 	// Offer gives committed envelopes of a device, in order, to its socket on this node, and
 	// reports false when there is none.
 	Offer(core.DeviceID, []core.Envelope) bool
-	// Announce tells of new mail that no socket here has taken.
-	Announce(core.Notice)
 }
 
 // Service is the use cases of mailboxes. Make it with New; its Run does the work.
