@@ -22,6 +22,7 @@ var frozen = map[string]string{
 	"00008_sessions.sql":           "db3a246e9fe0cc3d8893fac18371ee73be435087b6630944877bbcce1342e03b",
 	"00010_names.sql":              "94048cc3e4baf2e035dc9862de42cf0374fe2be23074b748a6cafd7cb01d2231",
 	"00011_remembered_devices.sql": "de52f090b9e293d7433e47370325a004b2ae294a10f22b0963566f9a7808edbe",
+	"00012_certificates.sql":       "7955f66116ea23475aefb9ed8034329bb5a3783d45a2247a5ee83590ac8d5e34",
 }
 
 func TestMigrationsStayAsTheyAre(t *testing.T) {

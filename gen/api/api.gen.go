@@ -378,6 +378,18 @@ type RefreshTokenBody struct {
 // RegistrationID defines model for RegistrationId.
 type RegistrationID = int32
 
+// SenderCertificate defines model for SenderCertificate.
+type SenderCertificate struct {
+	// Certificate libsignal's `SenderCertificate`, for `SenderCertificate.deserialize`, with the server certificate inside:
+	// about 300 bytes.
+	Certificate []byte `json:"certificate"`
+
+	// ExpiresAt When it expires, UNIX seconds, a full hour.
+	//
+	// Example: 1798761600
+	ExpiresAt int64 `json:"expiresAt"`
+}
+
 // Signature 64 bytes in base64, XEdDSA by the identity key over the serialised key, type byte included.
 type Signature = []byte
 
@@ -390,6 +402,12 @@ type SignedPreKey struct {
 
 	// Signature 64 bytes in base64, XEdDSA by the identity key over the serialised key, type byte included.
 	Signature Signature `json:"signature"`
+}
+
+// TrustRoot defines model for TrustRoot.
+type TrustRoot struct {
+	// PublicKey 33 bytes in base64; the first is 0x05.
+	PublicKey ECPublicKey `json:"publicKey"`
 }
 
 // Username 3 to 50 of A-Z, a-z, 0-9 and _; unique without regard to case.
@@ -610,6 +628,12 @@ type ServerInterface interface {
 	// UploadBackup Store this device's backup
 	// (POST /v1/backup)
 	UploadBackup(c *fiber.Ctx, params UploadBackupParams) error
+	// GetTrustRoot Get the key that certificates are checked with
+	// (GET /v1/certificates/root)
+	GetTrustRoot(c *fiber.Ctx) error
+	// GetSenderCertificate Get a certificate that says who this device is
+	// (GET /v1/certificates/sender)
+	GetSenderCertificate(c *fiber.Ctx) error
 	// ListDevices The user's devices
 	// (GET /v1/devices)
 	ListDevices(c *fiber.Ctx) error
@@ -1059,6 +1083,42 @@ func (siw *ServerInterfaceWrapper) UploadBackup(c *fiber.Ctx) error {
 
 	handler := func(c *fiber.Ctx) error {
 		return siw.Handler.UploadBackup(c, params)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// GetTrustRoot operation middleware
+func (siw *ServerInterfaceWrapper) GetTrustRoot(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.GetTrustRoot(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// GetSenderCertificate operation middleware
+func (siw *ServerInterfaceWrapper) GetSenderCertificate(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.GetSenderCertificate(c)
 	}
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -1570,6 +1630,10 @@ func RegisterHandlersWithOptions(router fiber.Router, si ServerInterface, option
 	router.Get(options.BaseURL+"/docs", wrapper.GetDocs)
 
 	router.Get(options.BaseURL+"/docs/:name", wrapper.GetDocsFile)
+
+	router.Get(options.BaseURL+"/v1/certificates/sender", wrapper.GetSenderCertificate)
+
+	router.Get(options.BaseURL+"/v1/certificates/root", wrapper.GetTrustRoot)
 
 }
 
@@ -3934,6 +3998,214 @@ func (response UploadBackup500JSONResponse) VisitUploadBackupResponse(ctx *fiber
 type UploadBackup503JSONResponse struct{ UnavailableJSONResponse }
 
 func (response UploadBackup503JSONResponse) VisitUploadBackupResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetTrustRootRequestObject struct {
+}
+
+type GetTrustRootResponseObject interface {
+	VisitGetTrustRootResponse(ctx *fiber.Ctx) error
+}
+
+type GetTrustRoot200ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type GetTrustRoot200JSONResponse struct {
+	Body    TrustRoot
+	Headers GetTrustRoot200ResponseHeaders
+}
+
+func (response GetTrustRoot200JSONResponse) VisitGetTrustRootResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(200)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetTrustRoot408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response GetTrustRoot408JSONResponse) VisitGetTrustRootResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetTrustRoot429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response GetTrustRoot429JSONResponse) VisitGetTrustRootResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetTrustRoot431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response GetTrustRoot431JSONResponse) VisitGetTrustRootResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetTrustRoot500JSONResponse struct{ InternalJSONResponse }
+
+func (response GetTrustRoot500JSONResponse) VisitGetTrustRootResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetTrustRoot503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetTrustRoot503JSONResponse) VisitGetTrustRootResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetSenderCertificateRequestObject struct {
+}
+
+type GetSenderCertificateResponseObject interface {
+	VisitGetSenderCertificateResponse(ctx *fiber.Ctx) error
+}
+
+type GetSenderCertificate200ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type GetSenderCertificate200JSONResponse struct {
+	Body    SenderCertificate
+	Headers GetSenderCertificate200ResponseHeaders
+}
+
+func (response GetSenderCertificate200JSONResponse) VisitGetSenderCertificateResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(200)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetSenderCertificate401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response GetSenderCertificate401JSONResponse) VisitGetSenderCertificateResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(401)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetSenderCertificate403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response GetSenderCertificate403JSONResponse) VisitGetSenderCertificateResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(403)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetSenderCertificate408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response GetSenderCertificate408JSONResponse) VisitGetSenderCertificateResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetSenderCertificate429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response GetSenderCertificate429JSONResponse) VisitGetSenderCertificateResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetSenderCertificate431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response GetSenderCertificate431JSONResponse) VisitGetSenderCertificateResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetSenderCertificate500JSONResponse struct{ InternalJSONResponse }
+
+func (response GetSenderCertificate500JSONResponse) VisitGetSenderCertificateResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetSenderCertificate503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetSenderCertificate503JSONResponse) VisitGetSenderCertificateResponse(ctx *fiber.Ctx) error {
 	if response.Headers.RetryAfter != nil {
 		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
 	}
@@ -6473,6 +6745,12 @@ type StrictServerInterface interface {
 	// UploadBackup Store this device's backup
 	// (POST /v1/backup)
 	UploadBackup(ctx context.Context, request UploadBackupRequestObject) (UploadBackupResponseObject, error)
+	// GetTrustRoot Get the key that certificates are checked with
+	// (GET /v1/certificates/root)
+	GetTrustRoot(ctx context.Context, request GetTrustRootRequestObject) (GetTrustRootResponseObject, error)
+	// GetSenderCertificate Get a certificate that says who this device is
+	// (GET /v1/certificates/sender)
+	GetSenderCertificate(ctx context.Context, request GetSenderCertificateRequestObject) (GetSenderCertificateResponseObject, error)
 	// ListDevices The user's devices
 	// (GET /v1/devices)
 	ListDevices(ctx context.Context, request ListDevicesRequestObject) (ListDevicesResponseObject, error)
@@ -6930,6 +7208,56 @@ func (sh *strictHandler) UploadBackup(ctx *fiber.Ctx, params UploadBackupParams)
 		return err
 	} else if validResponse, ok := response.(UploadBackupResponseObject); ok {
 		if err := validResponse.VisitUploadBackupResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetTrustRoot operation middleware
+func (sh *strictHandler) GetTrustRoot(ctx *fiber.Ctx) error {
+	var request GetTrustRootRequestObject
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.GetTrustRoot(ctx.UserContext(), request.(GetTrustRootRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetTrustRoot")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetTrustRootResponseObject); ok {
+		if err := validResponse.VisitGetTrustRootResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetSenderCertificate operation middleware
+func (sh *strictHandler) GetSenderCertificate(ctx *fiber.Ctx) error {
+	var request GetSenderCertificateRequestObject
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSenderCertificate(ctx.UserContext(), request.(GetSenderCertificateRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSenderCertificate")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetSenderCertificateResponseObject); ok {
+		if err := validResponse.VisitGetSenderCertificateResponse(ctx); err != nil {
 			return err
 		}
 	} else if response != nil {
@@ -7519,159 +7847,169 @@ func (sh *strictHandler) GetPreKeyBundles(ctx *fiber.Ctx, userID UserID) error {
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H1rd9s2tuhfwdI9a03SoWTJdjyJvfrBSZypJ4mTGzvN3FP5VBC5JWFMASwAWlFz/d/PwgZIghSph2O7",
-	"aaMvM40MAhvAfmE/v7RCMU0EB65V6/BLawI0Aon/eRyGkOgPlI8B/x2BCiVLNBO8ddh6T6VWJKScDIFQ",
-	"dQURGQnZaQUtFU5gSs0XwNNp6/CX1nCuQbUug5aeJ9A6bCktGR+3bm6C1gsaTuCF4FqKeHGRU02mdG5W",
-	"uIJEB4TyiExTpUtrEjqmzIAxEhII04QpkiqI6mHhoh2aNRvAEVwD1yc8FJH5bQGiT0xPSBgzc15ET6gm",
-	"FI+JMF2/3vh3lixdCw+4ZqEJCyckoVITPWGKMBUQMSITMSPTNJyUF0uo1iDNZ/+DZ00e/dJtP7v8e9v+",
-	"3//v9394vGP/+79aS2A5hzCVTM/fi5iF80WgLiZAEjoGvJVY0IiMpJjitWgaXxEtLLASYjonNBYc7KXJ",
-	"lCvCBWE8ZhyInbO8h0agLuYJvEMIVD1EblzbDDSXPwXKNaHK4cKYXQNvQgbF2WhUfz8nF7QGAc7oFJTd",
-	"5TVIxQQ316InQEILxhFRYJcfnI7aZ4JD+y3V4WQQGHjGoBXZ6+6T2YTFYDGIKfyewwyUbrzYfuuX/+m3",
-	"Lv/eb9Vf4Qf4LQWlT6P6Q7I4+zdFxIyTwee2tMPbLBqQ2QS4Ac4CTj5+PH0ZEIgVEEpGEtSECA5lwEZC",
-	"TqluHbbSlEUN8Gg5Px5pkHXILWIgCkLBI2WwZkaZzijYnsVnTbSclxedMs6m5uZ6+YKMaxiDxBV/prIB",
-	"ZylXM5AkggTMgoKbRRQQx+2yG3Rnshwvb4JWQiWdgs74pNY0nEyB1579K0Mgg/fvzi/IznVvh+aD1cCs",
-	"w8yYhOpJK2hxOjUrUX++oGWAYhKi1qGWKWx2By/hmoVQB9Y7Djne0jgG6TAjwi9UA2hRNt9XgiVC9YrF",
-	"NVzv2JIC8hiOlGb5ag0s+H/L4Fhc9zSCaSI08HD+GmpQ5RhR3xIlL+h8aMiX0KngY6InQrmTY8qdVg6g",
-	"RacCRG+9tlmwgbINY6bt0XH71eWXpzdt/5/7m/yzt3tTzxpOR4YNIRda3PTPlos5aaZzVkEmVAWEcfJb",
-	"KoxIMWxcgUF9DREZzkkoplOqjoiQZPDDwEpiPu+QYz7XE8bHloMY0TXmQlp5XH9MPptcIRNORw3y0pD5",
-	"DNkKU5aRIVdzspNwYfdmmPoyQOzsy2E4E+7MFqEY/DA4NOtIsIuSIQ2v0oTMQd9i+z737//QwPbrj+OV",
-	"kAQ+02kSAxmgTvBjr9vttnvPnj0bNIKyzu4/QBLTEKLGMzA3kYnGXL4Jo7JJ96mHVstOZfmBrBCHFyy8",
-	"Ar2SH4+phhmd72gcXpzMbynIeQGN/fOKk/moQDaJ31SBREEnmQaiRQNTS+0UX8Neb8zHKhFcWbX9OY2c",
-	"amD+5ZQU8580SWIWUgPkzn+Uvclimf+SMGodtv7PTvE+2LF/VTsnUgr5XERzu9zibp0gRWWMxgZiMKB6",
-	"jwtfAWlazg3fKTSbG6cWjmIWPtB2TjUqdpJGLNSKzDImaVXciYgjdWc7eyXkkEUR8Ie7qVBCBFwzGpvL",
-	"uqYxi5DTRwIs06RxLGbIRu9smz/Zny+EeEOlZV4Pi5aZ2keNtikEiRGMu9reKTc8isYPuS+DiyPK4jsk",
-	"szfAx3ryIedDD7GZ4/wtZ1cn+JZ0ENzVxs6EfiVS/kBbOhNEpeGEoEp0l3t4KyI2YrD0uWd0OO9tmYtl",
-	"Gkug0bwMDppi2p4tZhk8JbuN91he9g2OuQla/277L/a297ZfuuKiNeAm+JozfC/x/cnMXK8s7Twc280W",
-	"LhitESV3hh+oyJ0JfU41UyNGh/HDsdlc90W8T6jUFTxzl59rrmvcuh37dfd9waYg0j9AC4pYZEWplOwa",
-	"jO6r2fTu5M0Dy9E7l5cXQrylfO5+VQ+3jSnl8+ySKtoNGq/aufVq+W5yO9fX4edHTlM9EZL9Dg8nm6zG",
-	"V2iBd3arHzm9pix+UM7jFCGmiLgGGQsaQUSEJEwrElFNh9QaJNICtiMUj4pOC3J1HgdrDB1Txr8F1FBp",
-	"kgipIXoLEaMX+OZ7EI2MCz0BuWBj5wDRHepkH5OxpBE8tLb5CYbnwrzsSWoBuPOt3WRP98ylJlK7p0SK",
-	"BKRm9pHumYXr9DmhoDDPUTsJ6nZp4rAcXTBmxIReA0qbIQAnEcSgIcrtTxqmatWZOSALs7ZBXmdloFLS",
-	"ufl3KIFqiI51ySQRUQ1tJ9wqdonAGY9x+U3gsDbsOhgSqtRMyOgnqmrsmj/hsxVINspcrfUizpieiFQT",
-	"RWONBzehahKgATM3mVE5FnyXReT6x94zMv2x92z/yQHRP+6S5McemokW9idBacbHFt6zdDp0uFPhufYP",
-	"RIyIhKm4hiizuQd4beitIgY869ZEs6r1Fq19gz4IdQenQKlM5d7kKs7td3VTZoh4ISJaY1l/jl5JMSIe",
-	"olt8tbisxYzKyL5VfkuFpplzIqLzIwI0nNiBCs/jYJ+8Zs8J1SQGav01OQoyrg/2W4v+oSCzra02odmh",
-	"1iJXZ+crbHO/FAa7/BOfNio46p18QQ4NiBOUeEL1gAuHpRj+B0Ik0UW6XWAzt6Ba+JwwCWqTT9h6h6zY",
-	"71Aa2HR1lSPH2fDj8lEXkC45nedoj188mbWBCVpKC7nZGV4XpvJNN5t9mu84X33JJh3LXNjkMN88jeN3",
-	"o9bhL2uRvTuzm8ugxdPYqXRappAz9fUYkoHwCuYruc1rmJ/ya+BaSOQtU8riofi8JpN660YbAZGqyYW4",
-	"svbUjbb8Pv+yZteVK3JH4PZWgBtk5+0DsuTW/klr8HIkxXRNvJRAnW6UhTec/Pv96YeTl62g9eL4fSto",
-	"XRy/Pnn388mHVtD6vx+PPxyfXZyenbysiX4IWlrcBlsRWvw4B2fJht8W91rRhjCkps60dcKvIRYJKALX",
-	"IEk2EKUCiovcIbvGgdHwiotZDNG4yYo2YeOJeRIoo9Lx0FPC7EKog/nTrLnymCaqLiqCajKjikRSJIlT",
-	"6oxOMAdNJFj938bY5ACYISMRx2JmnbKU+/AYKbCp3mfQsE7ZAp5FRPkb3Nut3aAbjWJ/bfQNgSV1+q/R",
-	"5PCtjo54yMM1siOQ5u02BSM3IQqIEi4wy5wZigciOBBknGhqmzA+XvOiFL4O1LsEeB2OGMjESKOfuYQT",
-	"oeAcQu+6nJ/RvEbNDWt6ZbS8a5BrAVIhs5w+Kjhc3FLlBhzGeYdc3doSMn3vc9EyoV4xa0bPGM7Fu9cn",
-	"Z62g9enk+a/vP57/VMtaJIyZ0rChDJ0ZCI51HdW444+pMuRzBe00wUNWDvtrFyjz9GCFmocbrYBewLTk",
-	"8DKV+S5UsciL5qlqVyu2cys9zimra+nMlfMqPg38oKEN1LUlWmxpKzXIYMP+3NM3IB/PTv+dxZqtSfYs",
-	"qgsOkpRHYurC42YYn0ljJbL4vSy0ZLOTwiHrnsWLwiZSBu4FSyYgNXzWAemR4RxjDMiTLnnLnmOEjn0J",
-	"S214J9OWQRoaKUXu5pAPGacY/jCln60nrnX4ZHd/9+nTbjdoTRnPfuzVoM1xqicfXATC4uVFS0LS4jm+",
-	"zQl1rLStQpEgD72yEZwr3xSR//Ld8JW8Cq2c7QWUsgAR98GtMEwCBlbmfLVyFAn9LYUjstc1D2B1RGZC",
-	"XikiuNVtarS12mkuKhAHhJJ/fbrorERKO18FylVoap8Ja6Ho3i6xccpakF2Doyuxb7f77B+9J7sl5Nvb",
-	"rTmKFxPKx/DePbtr+G4qJXDtD1iGJP9k18DzwTdBi8Ns3W/PvKHVE66CUZ647njR2UpD/VKEacYXaWS9",
-	"iDR+723SSoCqHZcYSX/8/pTsdbokcpN4qOCtlHsD1OL5JbfZfNmisuyzj9m4OkOLs68ky47pJbL9RkNr",
-	"crt7rwCzAoL61/cdS/w75X3Z1WymFXmSvbR40FqwhDUf1BumdJOYWN9C2WQlroVYLQHnzJ2Ex3t6awi9",
-	"l5XDX2TEdum/KcJxEEo6xtE3ZXD7yIaWxWyo2JjTGMOylf+uYAuvS3x8TelnFxS/+49gaYh8BuXHxCDd",
-	"4pmvQ5/eIVXPFj+vO9iTF+/TYczC2pjrvT0nChgnQ6rgYN+65EZM2gDC7ufuk7J4mGvLBYoA6uP2f9P2",
-	"7932s7/vXH7Z368Lgw5ahS9okTRFVBNDe66th3AkJEmkGEs6RfHur0zbv1/+Ytf+9fKH2nXBrFunT5r3",
-	"CVoVrI0/AakEXy2c7XyBBbruvP9p35pFBGx5szr/fYUSYMfVrlDijjVby50uWhCDRVQCPszFiJiHfGyj",
-	"u9Ikex7Hgo9d5oUv9J8c1Jzna5hXOOICKez29v+x/3TvYN+niG4dRZRsjYtciI1d3GwFM346bhvgCkUm",
-	"x94AX/UYBE4YilE9J1cwd45mNuYQkURCO//NvFvbEpSQus9fzw1vuIJ5QBielR1z8oIIbuWE+aNCU48K",
-	"7RufsMiOsh9XB/a5P7JDLiqQkbGwG8CMKUUyigzQxjYn1gFsBroBLCKP9vvcDRqycdvMTvnjkiUKtwuS",
-	"0Zgps2VkAWaaTp/XkHONF8GC6LjGUi+vx2BugtaVOYb3El7D/EWmBaxhs/I+O43WlzwWHdFM/fnUfoAC",
-	"o2pAM9f8AW/5tb9QPSJ7ONsgkj3ABYcLNoXNd1z68D72bO0lEj33pyt1rg/l0egiMuTiH9UaUFXYWAWG",
-	"MmItLNF8T7XnXHOGNfi3gFtBxlnqmOtrmH9EZ98iP7oTmtjgmouPbovgGy5ROs31AX3nf/bAeLnq63N/",
-	"7M1N3YWXj6tiYt0A84NW4itaq8/dxxBUO3UqYZ0N2YELVlJHKAUU/rSXjVtv1g57Tw6erdYPn5JHOFG7",
-	"193df1ynLJYtCWUzgv2hSZ38e61O90aMT/ly49bGFtrktiYJ/23tG+y6wRrBC+u8qc9g1vSo/ctzpE0f",
-	"Rd8HDytbsH15uiBuS+ssnE4DuvlvCxeTZfaO74TicSFGZGJjZaqPBv+1XmclLB/2QzHdEgWs5J11R2MB",
-	"fp7yKIbN2M+dmovuhOrXD8ookWRdFIqoXud681ZIrm7mb4bKmm1tGyi4Vfora6YNGCe0GKajEk7lFvoF",
-	"rCo5iyuxG59pqOM5OuOdB1/PMBGWC2vN5nN3aZXgQaGx3kmdh2IGQ7Nk6/ImWIi0BGZerrULLE6FE/g/",
-	"FzNf3txcGjIvW1HqN+kKGNAkIWOhCdO2QsqrF2+JkOT4/Zmq2Dj2u88OVloXM1hWINAnO+w8HRYg1Wqc",
-	"Hzy/Tr1FrOqfKilQq8yhCy8wb67LWnCqRLbEynmw93RvlZ3z3Ndlyxd0sL9osfn3SfTy/DgzWpRsI+Ia",
-	"ZNWUgdYZs6h1tDIexmlUif1ZZaR8enDz44+1quV5hWM8vGT6g94CHz01tmIjds5sMSLH7f8OCG3/HpBu",
-	"+xlGP/16RFLOfkshj+uWMKbO9EgVOkwLFSKkUsRNF/Pr5Ze94Em33nz8M01YVHsnSfP75ZiTlJtzk6DQ",
-	"CiYYRx/8+/buk4MCB1MZdxqhal9+efqPhtIeJa/UUtWhjjkshlbwCEGs3clE60SRjx/eBHlkmhgRShLJ",
-	"rqkGwkHPhLwiKY/R5TwBYuamWkibRm5DvqtG3u7+0zI/6dacfhY3WgkUTPWk3tui7DaHWNhGQShBB6R3",
-	"UKX9Vee+u1uPDMnuk4NonaULs6c5tLWRgTz68OoFebr7rPf4DvDCAhvY41rEjap/IcMBd+q1HyhXKezc",
-	"MAIXXQxUgjx2V2L/9Srjh//6dNEKVoQnHJLeEzJlPNWgOuRFTNlUHZKBSocDWz+DRQEZWO3nVxYNyKOa",
-	"MBFFBI/nj4M+HygzxkUiBWTAqB4EZACfk4E1QSMTM/uysBbnaBDdJgwxPhK1oUA2494F1pxbjx2qSqGI",
-	"O+RUkyuAxL9+VQQmJiCSGLB2ntJU6gxGZdM8+hwpB63uitmcJDqjc0t1oRdGkXLNYlIZPUErfafP+0a0",
-	"M7BlDv51/u7MYFhIpxC/oAqCghT0BKYGEh4Ztmlx0AbiJDSKGB8HBD5jkbuRkH1eFE+ZglJ0DGrg0o+A",
-	"jCSWTXLqnQt6zIOlJJDEqZPk0UAMVZhK2sGfBo87fX6C/gb0b5lND770rbOr3zok/VY/7Xb3Qpq7zfDf",
-	"0G8FpI++MH+UQtfdr4rTK/jVSIFs8M2gQ+wyWZEUElIpGag+L1dF65C3kKfqUDIU0TwL/2XK1QQJdZG/",
-	"bUQXbtGVOzoilNig1KwKTp+b50WWyEIVoUMMUSTvkEsiBkypvIKIDD63S7g9wKw0qzNj7BHC5KKdEZlj",
-	"FoILuHK1ZI4TTOjf7XRbQSuVsUNsdbizM5vNOhT/3BFyvOO+VTtvTl+cnJ2f4DdGb2QaheY7e1MtL5Oh",
-	"1e30unaUSIDThBk53el29iy7miBL2DH/M64tw+O5PMlsIoyk4KqorPI3RWgUGUZ5iD4nt7ClgZlNMtfe",
-	"NTCFVMcU+eni7Zugz2cTqjFGnPlBbnhUIjtuo0kZ8M61TVIv1c3Z7XYraYiG6HYmehqX8w9rCvAsukOr",
-	"+dJfVWwhS8bMyjW2i3qNa+TSV4o8/jmLN+x195u+yG9xx6+ScRO09rtPV3+TVQkw43efrTG+kr1uvtvr",
-	"rf6uWgTnJmg9sRi3/Lu8ugx+sLf6Az8R25fcrcNfLoOWSqdTLJvosNTyKkXneakjrJ9mZCMdK4xccyTX",
-	"ujSz7UQiVI1U/oYprTI3ckZ1VoxRTrScmwcy5jkq7VUO7ZAzgCiP1c+KjM4t3UOsoIGQXxpgtnS8pePv",
-	"mI4vSuqJ0TIsYWMUE2qey4l554vRH24aadpo7dzX8kYsBoVVE0KMvbWqoyV6J7aXkCvWAS2XVG2w2hZD",
-	"dvIPby7Xo/ZQqeXEHthx/6HX1G52reFJTBnfkItcuCO7Bz7il61eg4rz4RuyjqzO7rKxOObPzmbWIGOv",
-	"uiJ+st4ytv7YlpWtYGWfsmxLZGCxoNESRaT0nFzKvUZ55e2ikOOMKjJMWWzt9fZxjCzT/EcD+3qFj901",
-	"9Y3bsIrylr7rYm1bPeHu9YTcXJNZb4bWXiRGJLPsLCE3++rvZPV4Gl/5WeS0pbhIoLFEAo3I/zt++6aB",
-	"tLJkl3+dvztbTWC3rw+0kFRTR4Vup3M6jY0+ZWCyMUhCRiDtcVlLUV5ommpfO9qS7pZ071XFd2SyglQN",
-	"Aj+IYMyoajPKzcDbRED6O9sS2ZbI7ovImonrurdDi2RDm3S+SF0vsxJfmJOBbYwoi8lY2Mcy00doznY1",
-	"GdCNEMZCQdQhqARnzVm0sK4eRZSmc7SXM6nqyDAq5UFaDx8onUV73In0LOda3pQdiXkA1SIDqJ4NJurf",
-	"WS3BW73bemshTlGf8zbk09tbi3xy/N/vPVkHqprSkH9dYs3J02KNXxDRo1H3i2pd3gTN4k5BPGorkJhd",
-	"CZ/NIXZIkaZOkP5TjkUkjFqXBfockhHocGLrKEiRjie+t7NDjgkXEZApvQJFRjAjVPe54CEckSfdPWxP",
-	"5bRhZqs4AreTCKMeI0OwRN4gXn2ivie9uETTiydnD+sOKfYhyO8vThDo1bb+kkp/CkKHItWrSaUsznb8",
-	"fIQkrQsJiuMs8CALYHCPHozWAB7VIXBYLtBwP5KpUgVifdF0N9TjV0CpISELHUYIcJiRhDLpYkmwd5Fy",
-	"Ff+24nArDtelfotSpYK3y4m8XHA4EXVpztVKQoa8/fijKxcTlNWpyfy2tNrG49F+r/c4KIoU22puc4zz",
-	"+jQRGKdxxcVM2dgn14MGi+tl1Q9CykkkZhy7TjJ9SDTEMZZ64hhog/YqW9sXT+EK5h1iy86iNm0FOUls",
-	"1UDzr4BQ1ee2niau59dTxlmx+CwdimvwCtPqop8gU2R/91kdk7PzeEWs1mVzItSg20pLoNMNGM5Chai1",
-	"OF7v7jieVyx6kd+d4xn/CTnaGiRZ9Gy6FQ9cA6xKI54t67xj1mmTrbFypk+vGe8cxmKIQbCVkLyiGGyF",
-	"n+588Tt4Lnek2xhM26RnTmYgIWdBR/Y3jszRKk0d8o4Dkcjpxch97NoVFO2QMXT4Wa/XDUhv//GRGanM",
-	"JDQOzJR9XnAvnTVNNI8Wr3xl7yDntYpQjYXHLIvkefn5g/3AdTdUeW9MmB4V7VubuWM2d4k/bhYBUGq6",
-	"ehOsHO+3wFxjeNZvZo153dDLjfTJO2XzNVHV/sEutPRuFz29l3HdUv/vrFX3d2RS3e0e/DE3eJxXatTf",
-	"5F1+VQOn78a2/u3qKPcdo9I7WD2+rkHZ92C1zF4wX6dtFIX8m0P0Sh3/OuQ8ldfs2igbWHxaXIO0DzKs",
-	"/pQ/m/yUgnqh/Twvar+RwC4J4IcQluVypA2CMq/Qv3Udbsje/iK86i/Ob16ho8LrVf83VeD8mjzHEkdt",
-	"qvs/Ty6Kdko6e890CJZaVFkvKps75bLxaziLmT7nKqv9hXmLScHhqKZhLDpSbbOU75iqHYU+XMM/R93f",
-	"Rotpxziae5PWMf6vWu9p/eYfqAeo42PffI9Lxzf/qNbcTxr4yf100H7SRBGbt6n8o2+uJFSO1VWe+px3",
-	"lOYRMl37av06cVPvjFioGV/2Riz3PSB84BWgKRowP9rvdh8fksHpqG001DaqqIfkh0G2xz7HWnMBDnF/",
-	"zfKM3faz7OKBAU5CEtOsV1Cuf7/LrXDOwlcY1gw8M8bVUZHKrfp8AlSS/e4zmxROmCYy5TZ2aL+3S2au",
-	"08WEKjIzCxjEEnGU34gNEJJAI4NAXq44hxkuyZTtiRM1OzBuqet/sCcQ/eyyhdewo52JfPDl/fpKat4F",
-	"twhasi6No7zxR2ZNNYdb9GzzaHYTFWLrG8Hxa6jmLwQfxSz8OmfK7urPanrFb/0wd/xWQZL6SuHh7CNe",
-	"94BaA8kpL8fvYxilK8xfG3UVM+W6Kqr7DLvyOiI0GCyKrqHb0KtvBnMvXMjT35R3PxnG5i0nGjWbD6BT",
-	"yVV926Nc0zKSxVnn0A04pFiJjEgYpQo8X57TL2pjr7Afx8usYeV9RF4VtWIfOgRhRdDVh7x32zYQ4S6E",
-	"7Vb03R0DyXCzCHdyaQGKuKayi9ykLOp2sgJp9XU4MKmAhDEDrkk4gfCqmuczoTxSJLPjYZqCe11gTJkr",
-	"8ZZQqRURo4bI5FI3jXuUk+UOwfWSknmA/KGy8t5p9y9OHJ8qiIohzXm4bN59eYFCNjUweAHUTBGR2MZq",
-	"h9hHdsTi2Ja4oFLOKy1WaCw4RtD4P1foq89dKHZsXuTzgAiJxGXIDiJDdwFWqsoaGmONHAz6ycvgHLrG",
-	"ljYiqPiQ6BkLITArzPBPtiMt5U4RIFhWx3bC7ZBjTlhkFAVlwZyVgMiiiVJlYBhTxpET9TnleRsYs9Ny",
-	"HxsCv6U0znr5uIhKtLKUd5AFPJs/cWetwRbLss+zzjSKTqF0x6UGOSTvj4MF7n744cL5Mg9/+MHseODV",
-	"Ph64jGM2GoFUtohQBT5nqkFWhyZpKRJzR7G1++TPkDxry3XVtdlbj/KezBioOqbJ48CmbSkvm8uangxz",
-	"Nb+V4+U7fX6cu2PJNFWaDKWZn5KBX7d5cIRtk8xRm8szyBiJZrPNaysz7kO9K5qTfJ3lZKuDbXWwb00H",
-	"QyYvpGfA9U0RTYrYeqaInS9ZAfebZXmip1qtSBF1RU7R3u6yRZUWCXaIZXzcnAqav/o2LLWU1Z1vCtqo",
-	"vrKm4vpPSd7bSIOvJB9z8fkDpsEAUvs6eVc0BHBWFDHjRuJZYel+c7U1RuYCmuqJ3ROK36Ftb7ldb0s2",
-	"3xvZGNxfSjG1mZfYKl27QnyZll2vD0b0rlj/fdQP8NrRPnCO5pYct0mbf7zMtEXDl3EAp0a64gKNFr6P",
-	"yVjSyEZHUPIJhueoHHbIc2zVkxf0CgjQcIKP30E+CgvZDWpKsmcxFX1umwGj2aLqprDV8523wpaTJ6kF",
-	"JwvrsR6LmF1D9ihOQBaxxn3+wryaSSgiUIek1+32PIMPBijTGZ0fmb88JZRgdQYhScojCIWNb8BSZjji",
-	"GaH2Xy5182CfvGbPj/q81+31zN9oGufZFQrkNcgjsr/v1nT2VxeO4x7qaCWRcC2ubKSOebJzjN7BL59Z",
-	"u4Z52NvdlYNgaj0xgnMItWvVvDFrdr2dFxSWXl3U3/mM6dAWBrAWmvzibTn+UMTb53iN5rFGGoMju1I8",
-	"wXdVJeldAtyvfuLxsOyXKg/bKRqQ1xtiXwnpXBWuTEpIuVH9FfAoDxDERzHaOPEGsIkCNv/IWYxrsL/X",
-	"JQqDN1SzR7TcMf0enZTlhRqUD52BsXVb/ImF+z9BG1GFd5mbspdQyQo7Ul6Rs5FsBufAo7d2mDuwAWE8",
-	"IOU/WMgHaO1fkPiHhqRgmug5iZnSfq0iGsd9jhnKzoAepZIO43mHHGsyFUob2UtUOpwya9wOyO6TAyN6",
-	"/foMNnLTtlNByV90BQwBtYKhjbDUmS9gcBrBNBEaeDhvo1m/sOSbv3sOU8bJ7j6ZiFQqMgbkHln0Zlay",
-	"wfo00HpmduG5JhxDsTYHzFiw7hYbXxGRR/vdZ4875JOX7WAJztasQNu8kfiSXUPkwZgfCGH1LEgVt6M2",
-	"T6sqDifrYbneS+1zO/E6O67HvfJekF/9Vvv61eucCn6fosrhK8Tnrd9h63f45sIejVZDLdszDwfg1xCL",
-	"pBRDljP/VVIiSdWkbV0ES8tRioLz2Uhy7eXG4PfNjoSixes6DoFXQo6F1sC3+syfG0/PBJkKCWRGr6Cd",
-	"JstCMBLsm7sk/qLOpvnJoCG6vGbUPL1Hnqkh66CGHgD3dDbsnmkr52kG1aHBXydzAvPfRrhipnM8o/O8",
-	"Pp1RHPpcsd+hQ04wLxF/HiDmD/LKC0mCHRzVhGRVIh95jXwfW2PIwDXnHWSNHxObVoINHLt73SPykWPe",
-	"rBn0uNPnp7qIOzDLAJUxA0kwiOQd9yowZ6uGNI4VYdzmzjE8G0tU9fqELpPo3Rtui/lvGwXwGhK9lcVb",
-	"++r9ilYMF5v5XMpQzwwtlaW0guUca1G47lzTxKJpYwGGrI1h0QI0b+q6+ziw/MajwHM0ROL7RozIwFDY",
-	"W8rpGGQnbyg7aPB75q2J79Ffkq/RYLS4gm2g5V/AYpE9Ze2Tn3yCIXmPAtCXbUyRKY2wDcCmNJRFvi3T",
-	"Tk94pJz8sw9nL5QSO8k7X8MQYsHHimgRFPHSfkPhUphMs0J7nldcvQ9ZudBr/7Yi840Yj22U5rY27FYM",
-	"bkDXb8TYYU1tffR6a+JF3mo4l52Zww8fjIMsnm3gSnEshvBkyVABtuzEP7gpOn2OnfGvuBlmnaD4Cp5J",
-	"wcd5BVusAoANdUQcEZpQqZtt+PdLxW/E+JR/a3WkHUdg22LRW4ZwexeeYQ+IQs3VojOpveMEcLMT4rgi",
-	"o2dCXik07nfIewnYu93PLGCc9HIHHXnkFVeeUUViofTj7JVfJCG4WFcsnB6Y7xknNI4xG5/XFGgmn7Lf",
-	"y8CJkce4FOB8Chu1a0kjiIyWLlTO2VznFeDR4l5iqs162kb6e8pLHcNyUHyzeseDMK/jova9Z5UhKCC2",
-	"/GzLz27fuAkjj2iF1q05MUO5pdzOKCpL/KxFuran0dhVDr1WLnIhpxPL32NJJjouda5pVmo+KpD31SIj",
-	"L8ultqna9Yxg60f70zIBL6M6tTS0gt53vpj/W1avHYsupDyKwY9eJCc0nLiGUEUONaoVfjaoGNnAyyvG",
-	"o4DEAouzsojY0lJ9Dl4YRBFkcPKikmo6EBwMyrm0QHSJpEbzyYow2vzI0kd9Prgyv3rfVLMqr2Bui8Ga",
-	"yWo8LzblFC2ZamJzJzvk2Lb5mU1En+e1/OAzUzblEataTQRmuXKR80AJZCj0hOx398nATPArF/pXzOpo",
-	"Mm9awJ/j0W8eIfERr/XrczuYhqlaHaNQgGpweko/n9rvet0g62dJpaSNdlSLYSrIImnzGjXuAF2Rmu/C",
-	"d7LNLbmD4q80s8hkydrDnJDWz2Usc9ovLRvzbeS4YbyGtmwgtaXIpoqHyEtwoLI+GdccOZVx67C1gzTq",
-	"YFqIb1dYFZJHee50K2hxOkV6yjj6TdDQdzPrcM18JuYSOt0k2RksznHucr79wAz3UR6XsfjVBwiBXZe+",
-	"w4BxPzq/mCiLAlycp+gYYHfhWm4EhCqv+mExky2QtTjPJ99t7zbrrPzOyJb71YvJ0KS/OFepNWqAM+Zd",
-	"vg2M+AOIBC/XTZW3Tb25vPnfAAAA//8=",
+	"7H3tdtu2suirYOmetXbSTcmS7biJvfrDSZzWO4njGzvNvqfyqSByJGGbAlgAtKLm+t3PwgAkQYrUR2K7",
+	"aas/bWyDwACY7xnMfG6FYpoIDlyr1uHn1gRoBBL/eRyGkOj3lI8Bf45AhZIlmgneOmydU6kVCSknQyBU",
+	"XUNERkJ2WkFLhROYUvMF8HTaOvylNZxrUK2roKXnCbQOW0pLxset29ug9YKGE3ghuJYiXlzkVJMpnZsV",
+	"riHRAaE8ItNU6dKahI4pM2CMhATCNGGKpAqieli4aIdmzQZwBNfA9QkPRWR+twDRR6YnJIyZOS+iJ1QT",
+	"isdEmK5fb/w7S5auhQdcs9CEhROSUKmJnjBFmAqIGJGJmJFpGk7KiyVUa5Dms//BsyaPfum2n139s23/",
+	"9//7/e8e79h//1drCSwXEKaS6fm5iFk4XwTqcgIkoWPAW4kFjchIiilei6bxNdHCAishpnNCY8HBXppM",
+	"uSJcEMZjxoHYOct7aATqcp7AO4RA1UPkxrXNQHP5U6BcE6ocLozZDfAmZFCcjUb193NySWsQ4IxOQdld",
+	"3oBUTHBzLXoCJLRgHBEFdvnB6ah9Jji031IdTgaBgWcMWpG97j6ZTVgMFoOYwu85zEDpxovtt375n37r",
+	"6p/9Vv0VvoffUlD6NKo/JIuz/1BEzDgZfGpLO7zNogGZTYAb4Czg5MOH05cBgVgBoWQkQU2I4FAGbCTk",
+	"lOrWYStNWdQAj5bz45EGWYfcIgaiIBQ8UgZrZpTpjILtWXzSRMt5edEp42xqbq6XL8i4hjFIXPFnKhtw",
+	"lnI1A0kiSMAsKLhZRAFx3C67QXcmy/HyNmglVNIp6IxPak3DyRR47dm/MgQyOH93cUl2bno7NB+sBmYd",
+	"ZsYkVE9aQYvTqVmJ+vMFLQMUkxC1DrVMYbM7eAk3LIQ6sN5xyPGWxjFIhxkRfqEaQIuy+b4SLBGqVyyu",
+	"4XrHlhSQx3CkNMtXa2DB/y2DY3Hd0wimidDAw/lrqEGVY0R9S5S8oPOhIV9Cp4KPiZ4I5U6OKXdaOYAW",
+	"nQoQvfXaZsEGyjaMmbZHx+1XV5+f3rb9H/c3+bG3e1vPGk5Hhg0hF1rc9M+WizlppnNWQSZUBYRx8lsq",
+	"jEgxbFyBQX0NERnOSSimU6qOiJBk8N3ASmI+75BjPtcTxseWgxjRNeZCWnlcf0w+m1whE05HDfLSkPkM",
+	"2QpTlpEhV3Oyk3Bh92aY+jJA7OzLYTgT7swWoRh8Nzg060iwi5IhDa/ThMxBf8H2fe7f/66B7dcfxysh",
+	"CXyi0yQGMkCd4Idet9tt9549ezZoBGWd3b+HJKYhRI1nYG4iE425fBNGZZPuUw+tlp3K8gNZIQ4vWXgN",
+	"eiU/HlMNMzrf0Ti8OJnfUpDzAhr75xUn80GBbBK/qQKJgk4yDUSLBqaW2im+hr3emo9VIriyavtzGjnV",
+	"wPzklBTzT5okMQupAXLnP8reZLHMf0kYtQ5b/2ensA927F/VzomUQj4X0dwut7hbJ0hRGaOxgRgMqJ5x",
+	"4SsgTcu54TuFZnPr1MJRzMIH2s6pRsVO0oiFWpFZxiStijsRcaTubGevhByyKAL+cDcVSoiAa0Zjc1k3",
+	"NGYRcvpIgGWaNI7FDNnonW3zJ/vrSyHeUGmZ18OiZab2UaNtCkFiBOOutnfKDY+i8UPuy+DiiLL4Dsns",
+	"DfCxnrzP+dBDbOY4t+Xs6gRtSQfBXW3sTOhXIuUPtKUzQVQaTgiqRHe5h7ciYiMGS809o8N5tmUulmks",
+	"gUbzMjjoiml7vphl8JT8Np6xvOwbHHMbtP7d9i32tmfbL11x0RtwG3zNGZ5LtD+ZmeuVpZ2HY7vZwgWj",
+	"NaLkzvADFbkzoS+oZmrE6DB+ODab676I9wmVuoJn7vJzzXWNW7djv+6+L9kURPoHaEERi6wolZLdgNF9",
+	"NZvenbx5YDl65/LyUoi3lM/db9XDbWNK+Ty7pIp2g86rdu69Wr6b3M/1dfj5gdNUT4Rkv8PDySar8RVa",
+	"4J3d6gdObyiLH5TzOEWIKSJuQMaCRhARIQnTikRU0yG1Dom0gO0IxaOi04JcXcTBOkPHlPFvATVUmiRC",
+	"aojeQsToJdp8D6KRcaEnIBd87BwgukOd7EMyljSCh9Y2P8LwQhjLnqQWgDvf2m1mumchNZHaPSVSJCA1",
+	"s0a65xau0+eEgsI9R+0kqNulicNyDMGYERN6AyhthgCcRBCDhij3P2mYqlVn5oAs3NoGeZ2XgUpJ5+bn",
+	"UALVEB3rkksiohraTrhV/BKBcx7j8pvAYX3YdTAkVKmZkNFPVNX4NX9CsxVINspcrY0izpieiFQTRWON",
+	"BzehahKgAzN3mVE5FnyXReTmh94zMv2h92z/yQHRP+yS5IceuokW9idBacbHFt6zdDp0uFPhufYPRIyI",
+	"hKm4gSjzuQd4bRitIgY8G9ZEt6qNFq19gz4IdQenQKlM5d7kKi7sd3VTZoh4KSJa41l/jlFJMSIeolt8",
+	"tbisxYzKyNoqv6VC0yw4EdH5EQEaTuxAhedxsE9es+eEahIDtfGaHAUZ1wf7rcX4UJD51la70OxQ65Gr",
+	"8/MVvrlfCodd/olPGxUc9U6+IIcGxAlKPKF6wEXAUgz/AyGS6CLdLrCZL6Ba+JQwCWqTT9h6h6zY71Aa",
+	"2HR1lSPH2fDj8lEXkC45nefoj188mbWBCVpKC7nZGd4UrvJNN5t9mu84X33JJh3LXNjkMN88jeN3o9bh",
+	"L2uRvTuz26ugxdPYqXRappAz9fUYkoHwGuYruc1rmJ/yG+BaSOQtU8riofi0JpN660YbAZGqyaW4tv7U",
+	"jbZ8nn9Zs+vKFbkjcHsrwA2y8/YBWXJrP9IavBxJMV0TLyVQpxtl6Q0n/z4/fX/yshW0Xhyft4LW5fHr",
+	"k3c/n7xvBa3/++H4/fHZ5enZycua7IegpcWXYCtCix/n4CzZ8NviXivaEKbU1Lm2TvgNxCIBReAGJMkG",
+	"olRAcZEHZNc4MBpeczGLIRo3edEmbDwxJoEyKh0PPSXMLoQ6mD/NmiuPaaLqsiKoJjOqSCRFkjilzugE",
+	"c9BEgtX/bY5NDoAZMhJxLGY2KEu5D4+RApvqfQYN65Qt4FlGlL/Bvd3aDbrRKPbXRt8QWFKn/xpNDm11",
+	"DMRDnq6RHYE0ttsUjNyEKCBKuMQsc2YoHojgQJBxoqttwvh4zYtSaB2odwnwOhwxkImRxjhzCSdCwTmE",
+	"3nW5OKOxRs0Na3pttLwbkGsBUiGznD4qOFzcUuUGHMZ5h1zd2hIyPfe5aJlQr5l1o2cM5/Ld65OzVtD6",
+	"ePL81/MPFz/VshYJY6Y0bChDZwaCY11HNe74Y6oM+VxDO03wkJXD/toFyjw9WKHm4UYroBcwLTm8TGW+",
+	"C1Us8rJ5qtrViu18kR7nlNW1dObKeRWfBn7S0Abq2hIttrSVGmSwaX/O9A3Ih7PTf2e5ZmuSPYvqkoMk",
+	"5ZGYuvS4GeZn0liJLH8vSy3Z7KRwyLpn8aLwiZSBe8GSCUgNn3RAemQ4xxwD8qRL3rLnmKFjLWGpDe9k",
+	"2jJIQyOlzN0c8iHjFNMfpvSTjcS1Dp/s7u8+fdrtBq0p49kvezVoc5zqyXuXgbB4edGSlLR4jrY5oY6V",
+	"tlUoEuSh1zaDc6VNEfmW74ZW8iq0cr4XUMoCRNwHX4RhEjCxMuerlaNI6G8pHJG9rjGA1RGZCXmtiOBW",
+	"t6nR1mqnuaxAHBBK/vXxsrMSKe18FShXoak1E9ZC0b1dYvOUtSC7BkdXYt9u99n3vSe7JeTb2605ihcT",
+	"ysdw7szuGr6bSglc+wOWIcmP7AZ4Pvg2aHGYrfvtmTe0esJVMMoT1x0vBltpqF+KMM34Io1sFJHG594m",
+	"rQSo+nGJkfTH56dkr9MlkZvEQwVvpTwaoBbPL/mSzZc9Kss++5CNq3O0OP9KsuyYXiLbb3S0Jl927xVg",
+	"VkBQb33fscS/U96XXc1mWpEn2UuLB60FT1jzQb1hSjeJifU9lE1e4lqI1RJwztxJeLynt4bQe1k5/EVG",
+	"bJf+hyIcB6GkYxxjUwa3j2xqWcyGio05jTEtW/l2BVuwLtH4mtJPLil+9/tgaYp8BuWHxCDd4pmvQ5/e",
+	"IVXPFj+vO9iTF+fpMGZhbc713p4TBYyTIVVwsG9DciMmbQJh91P3SVk8zLXlAkUC9XH7v2n792772T93",
+	"rj7v79elQQetIha0SJoiqsmhvdA2QjgSkiRSjCWdonj3V6bt369+sWv/evVd7bpg1q3TJ419gl4F6+NP",
+	"QCrBVwtnO19gga477x+trVlkwJY3q/Pfr1AC7LjaFUrcsWZredBFC2KwiEpAw1yMiDHkY5vdlSaZeRwL",
+	"PnYvL3yh/+Sg5jxfw7zCERdIYbe3//3+072DfZ8iunUUUfI1LnIhNnZ5sxXM+Om4bYArFJkcewO06jEJ",
+	"nDAUo3pOrmHuAs1szCEiiYR2/jtjt7YlKCF1n7+eG95wDfOAMDwrO+bkBRHcygnzR4WuHhVaG5+wyI6y",
+	"H1cH9rk/skMuK5CRsbAbwBdTimQUGaCPbU5sANgMdANYRB7t97kbNGTjtpmd8sclTxRuFySjMVNmy8gC",
+	"zDSdPq8h55ooggXRcY2lUV6PwdwGrWtzDOcSXsP8RaYFrOGz8j47jdaXPBYd0U396dR+gAKj6kAz1/we",
+	"b/m1v1A9Ins42yCSPcAFh0s2hc13XPrwPvZs/SUSI/enK3Wu9+XRGCIy5OIf1RpQVdhYBYYyYi0s0XxP",
+	"tedcc4Y1+LeAW0HGWeqY62uYf8Bg3yI/uhOa2OCai4++FME3XKJ0musD+s7/7IHxctXXF/7Y29u6Cy8f",
+	"V8XFugHmB63EV7RWn7uPIah26lTCOhuyAxe8pI5QCij8aa8at96sHfaeHDxbrR8+JY9wonavu7v/uE5Z",
+	"LHsSym4E+4smdfKftTrdGzE+5cudWxt7aJMvdUn4trXvsOsGayQvrGNTn8Gsyaj9y3OkTY2ivwcPK3uw",
+	"fXm6IG5L6yycTgO6+baFy8kye0c7oTAuxIhMbK5M1WjwrfU6L2H5sB+K6ZYoYCXvrDsaC/DzlEcxbMZ+",
+	"7tRddCdUv35SRokk67JQRPU615u3QnJ1M38zVNbsa9tAwa3SX1kzbcA4ocUwHZVwKvfQL2BVKVhcyd34",
+	"REMdzzEY7yL4eoYPYbmw3mw+d5dWSR4UGuud1EUoZjA0S7auboOFTEtgxnKtXWBxKpzA/3Ux89Xt7ZUh",
+	"87IXpX6TroABTRIyFpowbSukvHrxlghJjs/PVMXHsd99drDSu5jBsgKBPtphF+mwAKlW43zvxXXqPWLV",
+	"+FRJgVrlDl2wwLy5rmrBqRLZEi/nwd7TvVV+zgvgEcgXZjsjFtY6O8PyH8u3mHth/6HIYGGygc0VXvxD",
+	"JwLn8fjdDMJYpnOD3IAk3pKEccUiOOxzOhSpJnvdrlVz650jjcrpD5+7wW69u3ONKHltADMglIzSOCYT",
+	"kSLx5PK39/2zp98f9A7M/W+asuIf96pA4oVviZQhP9hf9Lf9+yR6eXGcuZxKni1hjr3iiELfmlnThskZ",
+	"D+M0qmRurXIxPz24/eGH2lO/qPD7h9cr/iBL7lKmSr8Xoi7mdhf60XK96INnAlXiCy4RQozIcfu/A0Lb",
+	"vwek236GmXO/HpGUs99SyN8ESBhT57amCkro3wqpFHETWvx69XkveNKtp8WfacKiWoxImm3fY05Sbk5J",
+	"gkIPqmAc8zfO27tPDgoKSGXcaYSqffX56fcNZWHWP946wbKYlsMjBLF2JxOtE0U+vH8T5FmNYkQoSSS7",
+	"MfyQg54JeU1SHmO6wgSImZtqIW0JAvtcoBog6O4/Lcuibs3pZznHlSTTVE/qI3XKbnOIRZEUhBJ0QHoH",
+	"Vc6z6tx3GxhzsvvkIFpn6cJlbg5tbWQgj96/ekGe7j7rPb4DvLDABva4FnGjGpvKcMCdeu0HylWZuzBk",
+	"7zLTgUqQx+5K7E+vMm78r4+XrWBFassh6T0hU8ZTI0PJi5iyqTokA5UOB7b2CosCMrCa868sGpBHNSlG",
+	"iggezx8HfT5QZozLYgvIgFE9CMgAPiUDK6GRZZl9WViLczSIbh+bMT4StWlktlqDS8q6sNFeVLNDEXfI",
+	"qSbXAIl//apIak1AJDFg3UWlqdQZjMo+EepzpByM2BgFgzBF6IzOLdWFXgpOyjWLSWX0BCM8nT7vG7WQ",
+	"gS2R8a+Ld2cGw0I6hfgFVRAUpKAnMDWQ8MiwTYuDVvFJaBQxPg4IfMICiSMh+7wovDMFpegY1MA9XQMy",
+	"klhyy5kGLmE2T7STQBJnipBHAzFUYSppB381eNzp8xOMVWFs1Gx68LlvA6X91iHpt/ppt7sX0jzkij9D",
+	"vxWQPsZR/VEKw76/Kk6v4VcjBbLBt4MOsctkBXZISKVkoPq8XFGvQ95C/syLkqGI5lnqOFOunkyoi7f/",
+	"RnThFl2prCNCiU1ozioo9bkxTbNHUFQROsT0VvIOuSRiwJTKa4jI4FO7hNsDfNFo7S3MW0OYXKY8InPM",
+	"QnDJeq4O0XGCxSB2O91W0Epl7BBbHe7szGazDsU/d4Qc77hv1c6b0xcnZxcn+I2xOZhGofnO3lTLewXT",
+	"6nZ6XTtKJMBpwoyc7nQ7e5ZdTZAl7Jj/jGtLOHnhcjKbCCMpuCqq8vxDERpFhlEeYrzSLWxpYGYLFGjv",
+	"GphCqmOK/HT59k3Q57MJ1fi+gPkJknhUIjtuo8cZ8C60LXBQqrm02+1WnrAaotuZ6GlcfrtaU7xpMZRe",
+	"fWv/VYU6soe8WanPdlHrc406DJUCoX/Owh973f2mL/Jb3PErrNwGrf3u09XfZBUmzPjdZ2uMr1Q+MN/t",
+	"9VZ/Vy2gdBu0nliMW/5dXpkIP9hb/YH/iN+X3K3DX66ClkqnUyy56bDU8ipF53mZLKy9Z2QjHSu0Ah3J",
+	"ta7MbDuRCFUjlb9hSqssBSGjOivGKCdazo0Fi29klfaqznbIGUCUv/PICtTOLd1DrKCBkF8aYLZ0vKXj",
+	"vzEdX5bUE6NlWMLGDDjUPJcT885noz/cNtK00dq5r+WNWAwKK26EmLdtVUdL9E5sLyFXrCFbLsfb4PEv",
+	"huzkH95erUftoVLLiT2w4/5Db6jd7FrDk5gyviEXuXRHdg98xC95vgYV58M3ZB1ZjeZlY3HMn53NrEHG",
+	"XmVO/GS9ZWztui0rW8HKPmYvdZGBxYJGSxSRkjm5lHuN8qrtRRHQGVVkmLLYxnqscYws0/yjgX29QmN3",
+	"TX3jS1hFeUt/60J/Wz3h7vWE3F2TeW+G1l8kRiTz7CwhN2v1d7JaTo1WfpZ1bykuEugskUAj8v+O375p",
+	"IK3sodS/Lt6drSawL68ttfAgq44K3U7ndBobfcrAZPPXhIxA2uOynqK8SDnVvna0Jd0t6d6riu/IZAWp",
+	"GgR+EMGYUdVmlJuBt4mA9He2JbItkd0XkTUT101vhxYPVW3BgkXqepmVh8P3PNgCi7KYjIU1lpk+Qne2",
+	"q+eBYYQwFgqiDkElOGvso4UN9SiiNJ2jv5xJVUeGUekNrY3wgdJZptCdSM/yO93bciAxT75bZADVs8Ei",
+	"D3dWh/KL7LbeWohT1Hb9EvLp7a1FPjn+7/eerANVTVnRvy6x5uRpscYvpunRqPuNal3dBs3iTkE8aiuQ",
+	"+DIXPplD7JCixAFB+k85FiAxal2WZnRIRqDDia3BIUU6nvjRzg45JlxEQKb0GhQZwYxQ3eeCh3BEnnT3",
+	"sLWZ04aZrQAK3E4ijHqMDMESeYN49Yn6nvTiEk0vnpw9rDuk2Icgv784QWBU28ZLKr1NiM1PXEkqZXG2",
+	"479lSdK6lKA4zhIPsgQGZ/RgtgbwqA6Bw3Jxj/uRTJUKIuuLpruhHr96Tg0JWegwQ4DDjCSUSZdLgn2v",
+	"lKsWuRWHW3G4LvVblCoVS15O5OVi1YmoeyJfrUJlyNvPP7p2OUFZjaMsbkurLWAe7fd6j4OiwLWtBIi5",
+	"0uTjRGCexjUXM2Vzn1z/IizMmFXOCCknkZhx7FjK9CHREMdYJoxjog36q7x87WuYd4gtWYzatBXkJLEV",
+	"J81PAaGqz20tVlzPr8WNs2LhYjoUN+AVNdZFL0qmyP7uszomZ+fxCqCty+ZEqEG3lZZApxswnIXqYmtx",
+	"vN7dcTyv0Pgiv7vAM/4TcrQ1SLLo9/VFPHANsCpNnLas845Zp32oj1VXfXrNeOcwFkNMgq2k5BWFhCv8",
+	"dOez3/11eSDd5mDaBk9zMgMJOQs6sr/jyByt0tQh7zgQiZxejNzHrtVF0UobU4ef9XrdgPT2Hx+ZkcpM",
+	"QuPATNnnBffSWcNNY7R4pU97BzmvVYRqLFpnWSTPWxcc7AeuM6bK+6rC9Kho/dvMHbO5S/xxswyAUsPe",
+	"22DleL996hrDs15Fa8zrhl5tpE/eKZuvyar2D3ahHXy76Ae/jOuWesdnbd7/Ri7V3e7BH3ODx3mVT/1N",
+	"3uVXNf/62/jWv10d5b5zVHoHq8fXNbf7O3gtMwvm67SNoglEc4peqVtkh1yk8obdGGUDC5eLG5DWIMPK",
+	"YbnZ5D8pqBfaz/OGCBsJ7JIAfghhWS5l2yAo8+4O29DhhuztL8Kr/uL85hUGKtCvmNcuzXF+TZ5jiaO2",
+	"TMKPJ5dFKy6d2TMdgmU6VdbHzL6dcpUcajiLmT7nKqvjhXl7UsHhqKbZMAZSbaOdvzFVOwp9uGaRjrq/",
+	"jfbkjnE097WtY/xftd7T+s0/UP9Yx8e++f6ojm/+UW3dnzTwk/vpvv6kiSI2b3H6R99cSagcq+v86XPe",
+	"jZxHyHSt1fp14qY+GLHQb6AcjVgee0D4wCteVDTvfrTf7T4+JIPTUdtoqG1UUQ/Jd4Nsj32OdQoDHOL+",
+	"mr0zdtvPXhcPDHASkphmfaZy/ftd7oVzHr7CsWbgmTGujoqn3KrPJ0Al2e8+s4/CCdNEptzmDu33dsnM",
+	"1X+ZUEVmZgGDWCKO8huxCUISaGQQyHsrzmGGSzJl+ylFzQGML9T139sTiH52r4XX8KOdiXzw1f3GSmrs",
+	"gi9IWrIhjaO8aUzmTTWHW/T782h2ExViGxvB8Wuo5i8EH8Us/Lpgyu7qz84l5BzjlZUS2zjMHdsqSFJf",
+	"KTycf8SrVKV2pCto1OgqKYp05DXtZKo0MR8G9vGxLWBh3zQqLBlWqgSWCT0r2M0KwCPVIefYHOKQJKkm",
+	"TPc5465Wfhgz4DowUv8aIPGq4RrObHi8hFGqzD9RHhRh8pByAp/cS0um8WczPSUjGivIoBPcE11ZeNxW",
+	"jQgFNxwKeWhDhllRCOoes2SKRRqcM9dYsupOFfRtrnNtrvOPoLOkCdfR2SMgmz8xgfAaIjT2PXJUQA0v",
+	"vKolPIuKjaR3TOzXOXa6Qiw2qUOxCIqSOUVLFYvYfsEbTBzBGiIzKbQhCiwFYt8oFz7NPn/kaOPDh9OX",
+	"jwNUt10fl+wvduTjoEhie2QpE+KInHR6B/uP88dSOY/yq9VZlypTfW7tXKNC7u5jGT6rutl2GYbIp0LC",
+	"obF9XadLCWRKI8h6ylCOX7n6fkSLMZgtB/n62B4is6H7HNNhUCnMU2YwJNwhrw2DYbZL+thdNAZokdVg",
+	"gqqFbwgjgXVVsqKCHYKWg+cyxgkwa63PBTcXxGxL1UrRPpZ18Mv4V0PhlYUaj/fIbxYXq429lasc/qEJ",
+	"rveuYv3FNYofEVl9Qe1XNxG+rlGucZKxtRVqhtfgqpbDnfLyM0F8reF4Tm1yd8yUa/yt7pMSvKZdDaK3",
+	"aGy/zfD+ZtD50gmlfyjvfjKUzbuiNTpQ3oNOJVf1nTlzh44xYF0QELONhhTLrTp91EsZcm6M2hRvbBn3",
+	"Muupfh8J3kU7g4fOdFyR2/0+by+8zXe8C5t+a2HfHQPJcLNQEd3rQ4XvEmu5SVnU7WR1WOvLfeHbRWfc",
+	"WpOh+px4QnmkSBYuxNeQzomJqeuukmxCpVZEjBrUxlLDt3uUk6V1GiQl8wDZKot/YuL4WEFUfDmVv8qJ",
+	"MmG2QCGbxjG8d1pMEZHY3r+HhBoRy+LYVtKiUs4rXQBpLDgm6vq/rtBXn7sXX7EEGs3RwWSIy5AdRIbu",
+	"ArTKMB3QPXuwvqS82t6hs9xs4nHxIdEzFkJgVpjhn8RIA9qpVhEg6P9KsFlshxxzwiKjKCgL5qwERJa0",
+	"nCoDw5gyjpyoz525aF9vHFdaLRL4LaVx1m7SPdzAYE55B9m7KvMn7oJCEzaegOzzrHmiolMo3XGphyPJ",
+	"WzhiHd3vvrt09u/hd9+ZHQ+89hwDV9iEjUYglXUXVuBzESGVWeGRFIlypj/0ee5JyB+HJ67VIz4SfyTB",
+	"yipbzG1Mk8eBfR2uvEfjNsJlmKv5XflZXqfPjwsTfpoqTYbSzE/JwG8tMjjCzp5owEdkZpAxEs3RoddW",
+	"ZtyHelf0z/u6AM1WB9vqYN+aDoZMXkgvTuxHPJoUsfVcETufsx5Dt8vKUZxqtaIShauljmF9V5RCaZGQ",
+	"mZDXjI+bK07kVt+GFR2z1khNuaFVK2sqbv6U5L1NaPxK8jEXnxswDQ6QWuvkXdGzynlRxIwfZR7q7Heu",
+	"hNfIXEBT2dJ7QvE79O0t9+ttyebvRjYG95dSTG2Bh3c8tg2ZsLeB07Lr9cGI3hXrv48yRWaBDwjjQ5eC",
+	"2JLjtjbEHy8zbW+SZRzAqZGuhlGjh+9DMpY0skmYlHyE4QUqhx3yHLtJ5nVDAwI0nKDxO8hHYb3cQU3n",
+	"lyx1s881MwPRbVENU9gmPS5aYbvWkNSCk2UP24hFzG4gM4qTPKiPhvwLYzWTUESgDkmv2+15Dh98B0Vn",
+	"dH5k/vKUUIJFoIQkKY8gFDaNEium4ohnhNqfXIWIg33ymj0/6vNet9fDdJw0zh9x2u6BR2R/363p/K8u",
+	"69cZ6uglkXAjrm1CsDHZOSYJ45fPrF/DGPZ2d+Vc29pIjOAcQv2ju9ZNWfMlXseiwtKre1xwMWM6tPWH",
+	"rIcmv3jb9ScU8dYcr9E81ngt6ciulLb4t0pQepcA94useTws+02Vh+1YXtJc3eaVkC5U4aqxhZQb1V8B",
+	"j/J3CGgUo48TbwB7NWGPsZzFuHydvW7WfLM5IurI0FHVPQYpyws1KB86A2MbtvjT57jYu8xd2UuoZIUf",
+	"KS/83Ug22DL3rR3mDmxAGA9I+Q8W8gF6+xck/qEhKZgmek5ihvmpeUlEGsd9joVQnAM9SiUdxvMOOdZk",
+	"KpQ2speodDhl1rkdkN0nB0b0+mWg7AMR27UNJX/RuDoE1AqG9iGHzmIBg9MIponQwMN5G936hSff/N0L",
+	"mDJe5PSNAblHnmnraqvYmAZ6z8wuvNCEYyjW54API224xeZXROTRfvfZ4w756D2qtARnS2Ohb95IfMlu",
+	"IPJgzA+EsHoWpIrbUZu/3i4OJ2uzvp6l9qmdeM3H1+Neebvyr7bVvn71uqCC3w6xcvgK8Xkbd9jGHb65",
+	"1xVGq6GW7RnDAfgNxCIp5ZDlzH+VlEhSNWnbEMHSqtei4Hw2N1l7T3Dx++ZAwnmatZtfJyDwSsix0Br4",
+	"Vp/5c+PpmcDMeDKj19BOk2UpGAYLl+ZfpE198zHkNaPG9B55roasUStGAJzpbNg901bO0wyqQ4O/TuYE",
+	"5t/2/UBAaDyj87wMrlEc+lyx36FDTrD8Af56gJg/yAs8JQk2ilYTkhWjfvTqxVsiJDk+P1OPrTNkMLP9",
+	"uwdZf+nEvl7FPtHdve4R+cCxPIcZ9LjT56e6yDswywCVMcOXQS6zM88cyVYNaRwrwtzTBYZnY4mqXp/Q",
+	"ZRK9e8dtMf+XZgG8hkRvZfHWv3q/ohXTxWaV5wRkhp7K0uvF5RxrUbju3NDEomnj48WsW7L3iDHrHb/r",
+	"HjINPAq8QEck2jdiRAaGwt5STscgO3nf+kFD3PNnA8xruNeUy3yNB3kTuJXwf5DHovTYEAMJ5BwFoC/b",
+	"mLIv4kZCbkpDWebbMu30hEfKyT9rOHuplCMJauJiDUOIBR8rokVQ5EvTMARVlybTrNBe5IXd70NWvrcw",
+	"o7jEib9UZL4R47HN0tyWoN+KwQ3o+o0YO6ypbcNS701ER7QN6alKwA8NxkGWzzZwFb8WU3iyx1ABdgbH",
+	"P7gpOn1+zEnKr7kZZoOgaAXPpODjvFA+vr3Fvn0ijghNqNTNPvz7peI3YnzKv7V2FY4jsG1Pii1D+PIQ",
+	"nmEPiELNTSkyqb3jBHBzEOK4IqNnQl4rdO53yLkEBdjsoXhZwDjp5QE6+6jfeepnVJFYKP04s/KLRwgu",
+	"1xX7swTme8YJjWMs+sNr+kCQj9nvy8CJkce4FOB8CosEaEkjiIyWLlTO2VyDN+DR4l5iqs162mb6e8pL",
+	"HcNyUHyzeseDMK/josWO55UhKCC2/GzLz768PyRmHtEKrVt3YoZyS7mdUVSWxFmL59qeRmNXOfQ6xsmF",
+	"N51YIAQrP9JxqUFes1LzQYG8r05cefVPtX2qXc8ItnG0Py0T8F5Up5aGVtD7zmfzv2VtYbDoQsqjGPzs",
+	"RXJCw4nrO1m8oUa1wn8NKkY28fKa8SggscAa8CyytcWCPgcvDaJIMjh5UXlqOhAcDMq5Z4EYEkmN5pPV",
+	"erbvI0sf9fng2vzW+6b6qjIvkGQmq4m82Cen6MlUE/t2skOObSGm2UT0eV4yGD4xZZ88YvHMicBXrlzk",
+	"PFACGQo9IfvdfTIwE/zKhf4VX3U0uTct4M/x6DfPkPiA1/r1bzuYhqlanaNQgGpweko/ndrvet0ga5tN",
+	"paSNflSLYSrIMmnzGjXuAF2Rmr9F7GT7tuQOaszTzCOTPdYe5oS0/lvGMqf93LI530aOG8ZraMsmUluK",
+	"bCqsbIs8mYHKxmRGDCsopzJuHbZ2kEYdTAv57Qpcobbcgxy0OJ0iPWUc/TZoaO+d1WZjPhNzDzrdJNkZ",
+	"LM5x4d58+4kZ7qM8L2Pxq/cQArspfYcJ4352fjFRlgW4OE/RmMjuwnX2CghVXpHlYiZbh3Nxno9+2N5t",
+	"tihwV4qrF5OhS7/5RPIGAxDH5fa2tugf0/5hudpdi9OVGroHCGAixVjSqd0y/gJEgrjiJsubvd9e3f5v",
+	"AAAA//8=",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

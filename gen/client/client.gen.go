@@ -376,6 +376,18 @@ type RefreshTokenBody struct {
 // RegistrationID defines model for RegistrationId.
 type RegistrationID = int32
 
+// SenderCertificate defines model for SenderCertificate.
+type SenderCertificate struct {
+	// Certificate libsignal's `SenderCertificate`, for `SenderCertificate.deserialize`, with the server certificate inside:
+	// about 300 bytes.
+	Certificate []byte `json:"certificate"`
+
+	// ExpiresAt When it expires, UNIX seconds, a full hour.
+	//
+	// Example: 1798761600
+	ExpiresAt int64 `json:"expiresAt"`
+}
+
 // Signature 64 bytes in base64, XEdDSA by the identity key over the serialised key, type byte included.
 type Signature = []byte
 
@@ -388,6 +400,12 @@ type SignedPreKey struct {
 
 	// Signature 64 bytes in base64, XEdDSA by the identity key over the serialised key, type byte included.
 	Signature Signature `json:"signature"`
+}
+
+// TrustRoot defines model for TrustRoot.
+type TrustRoot struct {
+	// PublicKey 33 bytes in base64; the first is 0x05.
+	PublicKey ECPublicKey `json:"publicKey"`
 }
 
 // Username 3 to 50 of A-Z, a-z, 0-9 and _; unique without regard to case.
@@ -768,6 +786,26 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/backup (the `UploadBackup` operationId).
 	UploadBackupWithBody(ctx context.Context, params *UploadBackupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetTrustRoot Get the key that certificates are checked with
+	//
+	// The public key of the trust root, from which every sender certificate of this relay descends. Pin it: put it
+	// into the client, or keep the first one and refuse another. Whoever can exchange it can put a false sender on the
+	// first message of a conversation.
+	//
+	// Corresponds with GET /v1/certificates/root (the `GetTrustRoot` operationId).
+	GetTrustRoot(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSenderCertificate Get a certificate that says who this device is
+	//
+	// A sealed message carries it inside, so that libsignal on the other side knows who wrote it. It names the device
+	// (sender UUID), its number (sender device), the user (the field E.164) and the device's identity key, and is
+	// valid for 24 hours and up to one more: all that are made within an hour expire together, and the time does not
+	// tell when a device asked. Keep it and get the next one a few hours before it expires. After a takeover get a new
+	// one, since the identity key in it is another.
+	//
+	// Corresponds with GET /v1/certificates/sender (the `GetSenderCertificate` operationId).
+	GetSenderCertificate(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListDevices The user's devices
 	//
@@ -1305,6 +1343,46 @@ func (c *Client) HeadBackup(ctx context.Context, reqEditors ...RequestEditorFn) 
 // Corresponds with POST /v1/backup (the `UploadBackup` operationId).
 func (c *Client) UploadBackupWithBody(ctx context.Context, params *UploadBackupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUploadBackupRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetTrustRoot Get the key that certificates are checked with
+//
+// The public key of the trust root, from which every sender certificate of this relay descends. Pin it: put it
+// into the client, or keep the first one and refuse another. Whoever can exchange it can put a false sender on the
+// first message of a conversation.
+//
+// Corresponds with GET /v1/certificates/root (the `GetTrustRoot` operationId).
+func (c *Client) GetTrustRoot(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetTrustRootRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSenderCertificate Get a certificate that says who this device is
+//
+// A sealed message carries it inside, so that libsignal on the other side knows who wrote it. It names the device
+// (sender UUID), its number (sender device), the user (the field E.164) and the device's identity key, and is
+// valid for 24 hours and up to one more: all that are made within an hour expire together, and the time does not
+// tell when a device asked. Keep it and get the next one a few hours before it expires. After a takeover get a new
+// one, since the identity key in it is another.
+//
+// Corresponds with GET /v1/certificates/sender (the `GetSenderCertificate` operationId).
+func (c *Client) GetSenderCertificate(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSenderCertificateRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -2329,6 +2407,60 @@ func NewUploadBackupRequestWithBody(server string, params *UploadBackupParams, c
 	return req, nil
 }
 
+// NewGetTrustRootRequest constructs an http.Request for the GetTrustRoot method
+func NewGetTrustRootRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/certificates/root")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetSenderCertificateRequest constructs an http.Request for the GetSenderCertificate method
+func NewGetSenderCertificateRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/certificates/sender")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListDevicesRequest constructs an http.Request for the ListDevices method
 func NewListDevicesRequest(server string) (*http.Request, error) {
 	var err error
@@ -3185,6 +3317,30 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/backup (the `UploadBackup` operationId).
 	UploadBackupWithBodyWithResponse(ctx context.Context, params *UploadBackupParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadBackupHTTPResponse, error)
+
+	// GetTrustRootWithResponse Get the key that certificates are checked with
+	//
+	// The public key of the trust root, from which every sender certificate of this relay descends. Pin it: put it
+	// into the client, or keep the first one and refuse another. Whoever can exchange it can put a false sender on the
+	// first message of a conversation.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/certificates/root (the `GetTrustRoot` operationId).
+	GetTrustRootWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetTrustRootHTTPResponse, error)
+
+	// GetSenderCertificateWithResponse Get a certificate that says who this device is
+	//
+	// A sealed message carries it inside, so that libsignal on the other side knows who wrote it. It names the device
+	// (sender UUID), its number (sender device), the user (the field E.164) and the device's identity key, and is
+	// valid for 24 hours and up to one more: all that are made within an hour expire together, and the time does not
+	// tell when a device asked. Keep it and get the next one a few hours before it expires. After a takeover get a new
+	// one, since the identity key in it is another.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/certificates/sender (the `GetSenderCertificate` operationId).
+	GetSenderCertificateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSenderCertificateHTTPResponse, error)
 
 	// ListDevicesWithResponse The user's devices
 	//
@@ -5644,6 +5800,274 @@ func (r UploadBackupHTTPResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r UploadBackupHTTPResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetTrustRootHTTPResponse200Headers the declared response headers of an HTTP 200 response for GetTrustRoot
+type GetTrustRootHTTPResponse200Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetTrustRootHTTPResponse408Headers the declared response headers of an HTTP 408 response for GetTrustRoot
+type GetTrustRootHTTPResponse408Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetTrustRootHTTPResponse429Headers the declared response headers of an HTTP 429 response for GetTrustRoot
+type GetTrustRootHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+// GetTrustRootHTTPResponse431Headers the declared response headers of an HTTP 431 response for GetTrustRoot
+type GetTrustRootHTTPResponse431Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetTrustRootHTTPResponse500Headers the declared response headers of an HTTP 500 response for GetTrustRoot
+type GetTrustRootHTTPResponse500Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetTrustRootHTTPResponse503Headers the declared response headers of an HTTP 503 response for GetTrustRoot
+type GetTrustRootHTTPResponse503Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+type GetTrustRootHTTPResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TrustRoot
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeadersTooLarge
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Internal
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetTrustRootHTTPResponse200Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *GetTrustRootHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetTrustRootHTTPResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetTrustRootHTTPResponse431Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetTrustRootHTTPResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetTrustRootHTTPResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetTrustRootHTTPResponse) GetJSON200() *TrustRoot {
+	return r.JSON200
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r GetTrustRootHTTPResponse) GetJSON408() *Timeout {
+	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetTrustRootHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetTrustRootHTTPResponse) GetJSON431() *HeadersTooLarge {
+	return r.JSON431
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetTrustRootHTTPResponse) GetJSON500() *Internal {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetTrustRootHTTPResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetTrustRootHTTPResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetTrustRootHTTPResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetTrustRootHTTPResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetTrustRootHTTPResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetSenderCertificateHTTPResponse200Headers the declared response headers of an HTTP 200 response for GetSenderCertificate
+type GetSenderCertificateHTTPResponse200Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetSenderCertificateHTTPResponse401Headers the declared response headers of an HTTP 401 response for GetSenderCertificate
+type GetSenderCertificateHTTPResponse401Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetSenderCertificateHTTPResponse403Headers the declared response headers of an HTTP 403 response for GetSenderCertificate
+type GetSenderCertificateHTTPResponse403Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetSenderCertificateHTTPResponse408Headers the declared response headers of an HTTP 408 response for GetSenderCertificate
+type GetSenderCertificateHTTPResponse408Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetSenderCertificateHTTPResponse429Headers the declared response headers of an HTTP 429 response for GetSenderCertificate
+type GetSenderCertificateHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+// GetSenderCertificateHTTPResponse431Headers the declared response headers of an HTTP 431 response for GetSenderCertificate
+type GetSenderCertificateHTTPResponse431Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetSenderCertificateHTTPResponse500Headers the declared response headers of an HTTP 500 response for GetSenderCertificate
+type GetSenderCertificateHTTPResponse500Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetSenderCertificateHTTPResponse503Headers the declared response headers of an HTTP 503 response for GetSenderCertificate
+type GetSenderCertificateHTTPResponse503Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+type GetSenderCertificateHTTPResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SenderCertificate
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Unauthorized
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeadersTooLarge
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Internal
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetSenderCertificateHTTPResponse200Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetSenderCertificateHTTPResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *GetSenderCertificateHTTPResponse403Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *GetSenderCertificateHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetSenderCertificateHTTPResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetSenderCertificateHTTPResponse431Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetSenderCertificateHTTPResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetSenderCertificateHTTPResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSenderCertificateHTTPResponse) GetJSON200() *SenderCertificate {
+	return r.JSON200
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r GetSenderCertificateHTTPResponse) GetJSON401() *Unauthorized {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r GetSenderCertificateHTTPResponse) GetJSON403() *Forbidden {
+	return r.JSON403
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r GetSenderCertificateHTTPResponse) GetJSON408() *Timeout {
+	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetSenderCertificateHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetSenderCertificateHTTPResponse) GetJSON431() *HeadersTooLarge {
+	return r.JSON431
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetSenderCertificateHTTPResponse) GetJSON500() *Internal {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetSenderCertificateHTTPResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSenderCertificateHTTPResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSenderCertificateHTTPResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSenderCertificateHTTPResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSenderCertificateHTTPResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8944,6 +9368,42 @@ func (c *ClientWithResponses) UploadBackupWithBodyWithResponse(ctx context.Conte
 		return nil, err
 	}
 	return ParseUploadBackupHTTPResponse(rsp)
+}
+
+// GetTrustRootWithResponse Get the key that certificates are checked with
+//
+// The public key of the trust root, from which every sender certificate of this relay descends. Pin it: put it
+// into the client, or keep the first one and refuse another. Whoever can exchange it can put a false sender on the
+// first message of a conversation.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/certificates/root (the `GetTrustRoot` operationId).
+func (c *ClientWithResponses) GetTrustRootWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetTrustRootHTTPResponse, error) {
+	rsp, err := c.GetTrustRoot(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetTrustRootHTTPResponse(rsp)
+}
+
+// GetSenderCertificateWithResponse Get a certificate that says who this device is
+//
+// A sealed message carries it inside, so that libsignal on the other side knows who wrote it. It names the device
+// (sender UUID), its number (sender device), the user (the field E.164) and the device's identity key, and is
+// valid for 24 hours and up to one more: all that are made within an hour expire together, and the time does not
+// tell when a device asked. Keep it and get the next one a few hours before it expires. After a takeover get a new
+// one, since the identity key in it is another.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/certificates/sender (the `GetSenderCertificate` operationId).
+func (c *ClientWithResponses) GetSenderCertificateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSenderCertificateHTTPResponse, error) {
+	rsp, err := c.GetSenderCertificate(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSenderCertificateHTTPResponse(rsp)
 }
 
 // ListDevicesWithResponse The user's devices
@@ -12337,6 +12797,316 @@ func ParseUploadBackupHTTPResponse(rsp *http.Response) (*UploadBackupHTTPRespons
 		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers UploadBackupHTTPResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetTrustRootHTTPResponse parses an HTTP response from a GetTrustRootWithResponse call
+func ParseGetTrustRootHTTPResponse(rsp *http.Response) (*GetTrustRootHTTPResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetTrustRootHTTPResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TrustRoot
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest Timeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeadersTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetTrustRootHTTPResponse200Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 408:
+		var headers GetTrustRootHTTPResponse408Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetTrustRootHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetTrustRootHTTPResponse431Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers431 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetTrustRootHTTPResponse500Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetTrustRootHTTPResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetSenderCertificateHTTPResponse parses an HTTP response from a GetSenderCertificateWithResponse call
+func ParseGetSenderCertificateHTTPResponse(rsp *http.Response) (*GetSenderCertificateHTTPResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSenderCertificateHTTPResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SenderCertificate
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest Timeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeadersTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetSenderCertificateHTTPResponse200Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 401:
+		var headers GetSenderCertificateHTTPResponse401Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers GetSenderCertificateHTTPResponse403Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 408:
+		var headers GetSenderCertificateHTTPResponse408Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetSenderCertificateHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetSenderCertificateHTTPResponse431Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers431 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetSenderCertificateHTTPResponse500Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetSenderCertificateHTTPResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

@@ -43,6 +43,15 @@ type BlobTrash struct {
 	DueAt time.Time
 }
 
+type CertificateKey struct {
+	One               bool
+	RootSecret        []byte
+	ServerID          int32
+	ServerSecret      []byte
+	ServerCertificate []byte
+	CreatedAt         time.Time
+}
+
 type Device struct {
 	ID              uuid.UUID
 	UserID          uuid.UUID

@@ -43,8 +43,8 @@ var LimitTable = []Limit{
 	{credentialsLimit, limit.Rate{Events: 1200, Per: time.Minute}, PerAddress,
 		"requests with a token or ticket that is not valid", nil},
 	{"documents", limit.Rate{Events: 600, Per: time.Minute}, PerAddress,
-		"fetches of the contract, the API reference and the page at /",
-		[]string{"getStart", "getContract", "getContractJSON", "getFrames", "getDocs", "getDocsFile"}},
+		"fetches of the contract, the API reference, the page at / and the trust root",
+		[]string{"getStart", "getContract", "getContractJSON", "getFrames", "getDocs", "getDocsFile", "getTrustRoot"}},
 	{"password", limit.Rate{Events: 10, Per: time.Minute}, PerUser, "password changes and account deletions",
 		[]string{"changePassword", "deleteAccount"}},
 	{"exports", limit.Rate{Events: 10, Per: time.Minute}, PerUser, "exports of the account", []string{"getAccount"}},
@@ -70,6 +70,8 @@ var LimitTable = []Limit{
 		[]string{"downloadAttachment", "downloadBackup", "headBackup"}},
 	{"push-tokens", limit.Rate{Events: 30, Per: time.Minute}, PerDevice, "requests about push tokens",
 		[]string{"setPushToken", "deletePushToken", "getVapidKey"}},
+	{"certificates", limit.Rate{Events: 60, Per: time.Minute}, PerDevice, "sender certificates",
+		[]string{"getSenderCertificate"}},
 }
 
 // isLimited reports whether a row of the table names an operation.

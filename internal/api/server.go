@@ -26,6 +26,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/core/blob"
+	"github.com/obscura-relay/obscura/internal/core/certificate"
 	"github.com/obscura-relay/obscura/internal/core/device"
 	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
@@ -48,6 +49,8 @@ type Config struct {
 	// Uploads are those that run; whoever stops the server stops them too.
 	Uploads *RunningUploads
 	Push    *push.Service
+	// Certificates are those of senders.
+	Certificates *certificate.Service
 	// IsUpgrade reports whether a request asks for a WebSocket; Upgrade opens one for a device.
 	IsUpgrade func(*fiber.Ctx) bool
 	Upgrade   func(*fiber.Ctx, core.Principal) error

@@ -85,6 +85,9 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	if err := r.accounts.Load(ctx); err != nil {
 		return err
 	}
+	if err := r.certificates.Load(ctx); err != nil {
+		return err
+	}
 	doors := api.NewListener(l.api)
 
 	// The parts stop in this order: doors (requests, sockets), then workers.

@@ -80,6 +80,17 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 		a.Through(t, relay.API, outside)
 	}
 
+	// Certificates, of which the relay keeps the keys.
+	certificate := e2e.Ask{Method: "GET", Path: "/v1/certificates/sender", Token: alice.Token}
+	found.Text("certificate", certificate.Through(t, relay.API, outside).Want(t, 200, "").Member(t, "certificate"))
+	var root, server []byte
+	if err := e2e.Database(t, relay).QueryRow(t.Context(),
+		"SELECT root_secret, server_secret FROM certificate_keys").Scan(&root, &server); err != nil {
+		t.Fatal(err)
+	}
+	found.Raw("root's private key", root)
+	found.Raw("server's private key", server)
+
 	// Blobs: what is stored, what is refused, what the store has lost.
 	secret := strings.Repeat("ciphertext of an attachment ", 3)
 	found.Text("ciphertext", secret[:20])

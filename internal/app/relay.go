@@ -19,6 +19,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/core/blob"
+	"github.com/obscura-relay/obscura/internal/core/certificate"
 	"github.com/obscura-relay/obscura/internal/core/device"
 	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
@@ -32,21 +33,22 @@ import (
 
 // relay is the parts, wired.
 type relay struct {
-	db       *database
-	logger   *slog.Logger
-	metrics  *metrics.Metrics
-	accounts *account.Service
-	keys     *keys.Service
-	mailbox  *mailbox.Service
-	store    *blob.Store
-	blobs    *blob.Service
-	uploads  *api.RunningUploads
-	probes   chan struct{} // holds a token for every probe of the blob store under way
-	gateway  *gateway.Gateway
-	bus      *notice.Bus
-	push     *push.Service
-	limits   *api.Limits
-	http     *fiber.App
+	db           *database
+	logger       *slog.Logger
+	metrics      *metrics.Metrics
+	accounts     *account.Service
+	keys         *keys.Service
+	mailbox      *mailbox.Service
+	certificates *certificate.Service
+	store        *blob.Store
+	blobs        *blob.Service
+	uploads      *api.RunningUploads
+	probes       chan struct{} // holds a token for every probe of the blob store under way
+	gateway      *gateway.Gateway
+	bus          *notice.Bus
+	push         *push.Service
+	limits       *api.Limits
+	http         *fiber.App
 	// pushServices are an option.
 	pushServices PushServices
 
@@ -90,6 +92,7 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Node: r,
 		EraseDevice: device.Erase, EraseUser: blob.EraseUser})
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Node: r})
+	r.certificates = certificate.New(certificate.Config{DB: db.main})
 	r.keys = keys.New(keys.Config{DB: db.main, Node: r, Dropped: r.metrics.Dropped})
 	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Sockets: r, Counters: r.metrics})
 	r.blobs = blob.New(blob.Config{DB: db.main, Store: r.store, Quota: int64(cfg.AttachmentQuota),
@@ -105,7 +108,7 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 		Times: r.pushServices.Times, Counters: r.metrics, Logger: logger})
 	r.metrics.Queue("wakeups", r.push.Waiting)
 	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox,
-		Blobs: r.blobs, Uploads: r.uploads, Push: r.push,
+		Blobs: r.blobs, Uploads: r.uploads, Push: r.push, Certificates: r.certificates,
 		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,
 		Version: Version(), Contract: obscura.OpenAPI, Frames: obscura.Proto, Limits: r.limits,
 		TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
@@ -273,11 +276,15 @@ func (r *relay) deleteOrphans(ctx context.Context) error {
 	})
 }
 
-// rotate looks whether a new signing key is due.
+// rotate looks whether a new signing key is due, and for the server key of certificates as it is
+// now.
 func (r *relay) rotate(ctx context.Context) error {
 	return every(ctx, rotateEvery, func() {
 		if err := r.accounts.Load(ctx); err != nil && ctx.Err() == nil {
 			r.logger.Warn("could not read the keys that sign tokens; those in memory stay in use, tried again in an hour", "component", "accounts", "error", err)
+		}
+		if err := r.certificates.Load(ctx); err != nil && ctx.Err() == nil {
+			r.logger.Warn("could not read the keys that sign certificates; those in memory stay in use, tried again in an hour", "component", "certificates", "error", err)
 		}
 	})
 }

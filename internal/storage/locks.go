@@ -16,4 +16,6 @@ const (
 	// LockWalk is held by the one node that looks through the blob store, for as long as that
 	// takes.
 	LockWalk
+	// LockCertificateKeys is held by whoever reads or makes the keys of sender certificates.
+	LockCertificateKeys
 )

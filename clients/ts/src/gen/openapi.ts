@@ -532,6 +532,52 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/certificates/sender": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get a certificate that says who this device is
+         * @description A sealed message carries it inside, so that libsignal on the other side knows who wrote it. It names the device
+         *     (sender UUID), its number (sender device), the user (the field E.164) and the device's identity key, and is
+         *     valid for 24 hours and up to one more: all that are made within an hour expire together, and the time does not
+         *     tell when a device asked. Keep it and get the next one a few hours before it expires. After a takeover get a new
+         *     one, since the identity key in it is another.
+         */
+        get: operations["getSenderCertificate"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/certificates/root": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get the key that certificates are checked with
+         * @description The public key of the trust root, from which every sender certificate of this relay descends. Pin it: put it
+         *     into the client, or keep the first one and refuse another. Whoever can exchange it can put a false sender on the
+         *     first message of a conversation.
+         */
+        get: operations["getTrustRoot"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -841,6 +887,23 @@ export interface components {
             to: number;
             /** @enum {string} */
             reason: "EXPIRED" | "CAP" | "TAKEOVER" | "QUARANTINED";
+        };
+        SenderCertificate: {
+            /**
+             * Format: byte
+             * @description libsignal's `SenderCertificate`, for `SenderCertificate.deserialize`, with the server certificate inside:
+             *     about 300 bytes.
+             */
+            certificate: string;
+            /**
+             * Format: int64
+             * @description When it expires, UNIX seconds, a full hour.
+             * @example 1798761600
+             */
+            expiresAt: number;
+        };
+        TrustRoot: {
+            publicKey: components["schemas"]["ECPublicKey"];
         };
     };
     responses: {
@@ -2187,6 +2250,60 @@ export interface operations {
             304: components["responses"]["NotModified"];
             400: components["responses"]["BadRequest"];
             404: components["responses"]["NotFound"];
+            408: components["responses"]["Timeout"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    getSenderCertificate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A certificate */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SenderCertificate"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["Timeout"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    getTrustRoot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The key */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrustRoot"];
+                };
+            };
             408: components["responses"]["Timeout"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadersTooLarge"];

@@ -33,6 +33,7 @@ var kept = map[string]string{
 	"push_wakeups":           "device_id=deviceId kind seq=-a-hint due_at=-seconds attempts=-seconds scheduled_at=-seconds",
 	"vapid_keys":             "one=-nobody's secret=-nobody's created_at=-nobody's",
 	"signing_keys":           "id=-nobody's secret=-nobody's created_at=-nobody's",
+	"certificate_keys":       "one=-nobody's root_secret=-nobody's server_id=-nobody's server_secret=-nobody's server_certificate=-nobody's created_at=-nobody's",
 	"goose_db_version":       "id=-nobody's version_id=-nobody's is_applied=-nobody's tstamp=-nobody's",
 }
 

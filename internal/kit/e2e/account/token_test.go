@@ -207,7 +207,7 @@ func TestADeviceIsNeededWhereTheContractSaysSo(t *testing.T) {
 			}
 		}
 	}
-	if needed != 14 || public != 9 {
+	if needed != 15 || public != 10 {
 		t.Errorf("%d operations need a device, %d are open to all", needed, public)
 	}
 }
