@@ -20,6 +20,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 var update = flag.Bool("update", false, "write the dumps of protocol.md instead of comparing with them")
@@ -176,7 +177,7 @@ func TestARelaySpeaksWhatTheProtocolDocumentShows(t *testing.T) {
 		bytes.Replace(want["acknowledgement"], envelopeID[:], first.GetId(), 1)); err != nil {
 		t.Fatal(err)
 	}
-	relaytest.Eventually(t, "the acknowledged envelope is gone", func() bool {
+	wait.Eventually(t, "the acknowledged envelope is gone", func() bool {
 		envelopes, _, _ := carol.Connect(t).Drain()
 		return len(envelopes) == 0
 	})

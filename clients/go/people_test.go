@@ -9,6 +9,7 @@ import (
 	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 const password = relaytest.Password
@@ -83,7 +84,7 @@ func nextEnvelope(t *testing.T, next func() (obscura.Event, error)) *obscura.Env
 // acknowledgements in the background.
 func pending(t *testing.T, s *obscura.Session, n int32) {
 	t.Helper()
-	relaytest.Eventually(t, "what was acknowledged is gone", func() bool {
+	wait.Eventually(t, "what was acknowledged is gone", func() bool {
 		account, err := s.API().GetAccountWithResponse(t.Context())
 		return err == nil && account.JSON200 != nil && account.JSON200.Devices[0].Mailbox.Pending == n
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 	"github.com/obscura-relay/obscura/schema"
 )
 
@@ -150,12 +151,12 @@ func TestRequestsInFlightAreAnsweredWhenTheRelayStops(t *testing.T) {
 	for range inFlight { // one after the other they take a while
 		go func() { replies <- e2e.LogIn(user.Name, relaytest.Password).To(t, relay) }()
 	}
-	relaytest.Eventually(t, "one is answered", func() bool { return len(replies) > 0 })
+	wait.Eventually(t, "one is answered", func() bool { return len(replies) > 0 })
 	slow := e2e.DialWire(t, relay)
 	slow.Send("POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 	stopped := make(chan struct{})
 	go func() { relay.Stop(); close(stopped) }()
-	relaytest.Eventually(t, "the door is shut", func() bool {
+	wait.Eventually(t, "the door is shut", func() bool {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(relay.API, "http://"))
 		if err == nil {
 			_ = conn.Close()

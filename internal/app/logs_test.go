@@ -19,6 +19,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // TestALogTellsNothingAboutAnybody plays a full session, errors included, from an address of its
@@ -152,7 +153,7 @@ func TestALogTellsNothingAboutAnybody(t *testing.T) {
 			acknowledged = true
 		}
 	}
-	relaytest.Eventually(t, "it is acknowledged", func() bool {
+	wait.Eventually(t, "it is acknowledged", func() bool {
 		return metric(t, relay, "obscura_envelopes_acknowledged_total") == "1"
 	})
 	if err := socket.Write(t.Context(), websocket.MessageText, []byte("a text frame of garbage")); err != nil {
@@ -235,7 +236,7 @@ func TestEveryRequestHasOneLineWithItsOperation(t *testing.T) {
 		got := c.ask.To(t, relay)
 		id := got.Header.Get("X-Request-Id")
 		var lines []string
-		relaytest.Eventually(t, "the request has its line", func() bool {
+		wait.Eventually(t, "the request has its line", func() bool {
 			lines = nil
 			for line := range strings.Lines(relay.Log.String()) {
 				if strings.Contains(line, id) {

@@ -12,6 +12,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func TestReadyzNamesThePartThatIsAway(t *testing.T) {
@@ -22,7 +23,7 @@ func TestReadyzNamesThePartThatIsAway(t *testing.T) {
 		status, parts := e2e.Readiness(t, relay)
 		return status == 200 && parts["status"] == "ready"
 	}
-	relaytest.Eventually(t, "the relay is ready", ready)
+	wait.Eventually(t, "the relay is ready", ready)
 
 	// Notices stop while their connection looks alive.
 	w.Freeze("obscura-notices")
@@ -32,7 +33,7 @@ func TestReadyzNamesThePartThatIsAway(t *testing.T) {
 		t.Errorf("without notices: %d %v", status, parts)
 	}
 	w.Freeze("")
-	relaytest.Eventually(t, "the relay is ready again", ready)
+	wait.Eventually(t, "the relay is ready again", ready)
 
 	w.Leave()
 	status, parts = e2e.Readiness(t, relay)
@@ -45,7 +46,7 @@ func TestReadyzNamesThePartThatIsAway(t *testing.T) {
 	e2e.Register("not_now", relaytest.Password).To(t, relay).Want(t, 503, "unavailable")
 	e2e.Ask{Method: "GET", Path: "/openapi.yaml"}.To(t, relay).Want(t, 200, "")
 	w.ComeBack()
-	relaytest.Eventually(t, "the relay is ready again", ready)
+	wait.Eventually(t, "the relay is ready again", ready)
 	e2e.Register("now", relaytest.Password).To(t, relay).Want(t, 201, "")
 }
 
@@ -80,11 +81,11 @@ func TestReadyzWrites(t *testing.T) {
 			}
 			pool.Reset()
 		}
-		relaytest.Eventually(t, "the relay is ready",
+		wait.Eventually(t, "the relay is ready",
 			func() bool { status, _ := e2e.Readiness(t, relay); return status == 200 })
 		before := len(relay.Log.String())
 		change(c.damage)
-		relaytest.Eventually(t, name+": /readyz says so", func() bool {
+		wait.Eventually(t, name+": /readyz says so", func() bool {
 			status, parts := e2e.Readiness(t, relay)
 			return status == 503 && parts["status"] == "unavailable" && parts["database"] == "unavailable" &&
 				parts["blobs"] == "ok" &&
@@ -95,7 +96,7 @@ func TestReadyzWrites(t *testing.T) {
 		}
 		change(c.repair)
 	}
-	relaytest.Eventually(t, "the relay is ready again", func() bool {
+	wait.Eventually(t, "the relay is ready again", func() bool {
 		status, parts := e2e.Readiness(t, relay)
 		return status == 200 && parts["database"] == "ok" && metric(t, relay, `obscura_ready{part="database"}`) == "1"
 	})
@@ -117,7 +118,7 @@ func TestReadyzWrites(t *testing.T) {
 func TestAnAskerWhoLeavesMakesNoPartUnavailable(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
-	relaytest.Eventually(t, "the relay is ready",
+	wait.Eventually(t, "the relay is ready",
 		func() bool { status, _ := e2e.Readiness(t, relay); return status == 200 })
 	before := len(relay.Log.String())
 	for range 30 {
@@ -145,7 +146,7 @@ func TestManagementIsAListenerOfItsOwn(t *testing.T) {
 	relay := relaytest.Start(t)
 	for _, path := range []string{"/livez", "/readyz", "/metrics"} {
 		e2e.Ask{Method: "GET", Path: path}.To(t, relay).Want(t, 404, "not_found")
-		relaytest.Eventually(t, path+" answers",
+		wait.Eventually(t, path+" answers",
 			func() bool { status, _ := e2e.Manage(t, relay, path); return status == 200 })
 	}
 	if status, _ := e2e.Manage(t, relay, "/v1/account"); status != 404 {
@@ -194,7 +195,7 @@ func TestMetricsCountWithoutNamingAnybody(t *testing.T) {
 		`obscura_envelopes_dropped_total{reason="expired"}`: "0",
 		`obscura_envelopes_dropped_total{reason="cap"}`:     "0",
 	} {
-		relaytest.Eventually(t, name+" is "+want, func() bool { return metric(t, relay, name) == want })
+		wait.Eventually(t, name+" is "+want, func() bool { return metric(t, relay, name) == want })
 	}
 	_, text := e2e.Manage(t, relay, "/metrics")
 	if !strings.Contains(text, `pgxpool_max_conns{pool="requests"}`) && !strings.Contains(text, `pool="requests"`) {
@@ -214,7 +215,7 @@ func TestMetricsCountWithoutNamingAnybody(t *testing.T) {
 		}
 	}
 	_ = socket.CloseNow()
-	relaytest.Eventually(t, "no socket is counted", func() bool {
+	wait.Eventually(t, "no socket is counted", func() bool {
 		return metric(t, relay, "obscura_live_sockets") == "0"
 	})
 }

@@ -13,11 +13,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 	"github.com/obscura-relay/obscura/internal/postgres"
 )
 
@@ -75,7 +75,7 @@ func killRelay(t *testing.T, cfg postgres.Config) (pids []int) {
 // gone waits until none of the processes is there.
 func gone(t *testing.T, pids []int) {
 	t.Helper()
-	eventually(t, "no server is left", func() bool {
+	wait.Eventually(t, "no server is left", func() bool {
 		return !slices.ContainsFunc(pids, func(pid int) bool { return syscall.Kill(pid, 0) == nil })
 	})
 }
@@ -91,21 +91,6 @@ func postmaster(t *testing.T, dir string) (pid int) {
 		t.Fatal(err)
 	}
 	return pid
-}
-
-// eventually waits for a condition, ten seconds at most.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	poll := time.NewTicker(10 * time.Millisecond)
-	defer poll.Stop()
-	limit := time.After(10 * time.Second)
-	for !ok() {
-		select {
-		case <-poll.C:
-		case <-limit:
-			t.Fatal("not in time: ", what)
-		}
-	}
 }
 
 func TestKilledRelayLeavesNoServer(t *testing.T) {
@@ -221,10 +206,10 @@ func TestBackendCrashRecovers(t *testing.T) {
 	if err := syscall.Kill(int(conn.PgConn().PID()), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the connections break", func() bool {
+	wait.Eventually(t, "the connections break", func() bool {
 		return conn.Ping(t.Context()) != nil && bystander.Ping(t.Context()) != nil
 	})
-	eventually(t, "the server is back", func() bool {
+	wait.Eventually(t, "the server is back", func() bool {
 		again, err := pgx.Connect(t.Context(), c.URL())
 		return err == nil && again.Close(t.Context()) == nil
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -182,14 +183,5 @@ func TestADatabaseMayBecomeReadOnlyAndBack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	limit := time.After(20 * time.Second)
-	poll := time.NewTicker(100 * time.Millisecond)
-	defer poll.Stop()
-	for write() != nil {
-		select {
-		case <-poll.C:
-		case <-limit:
-			t.Fatal("it does not write again")
-		}
-	}
+	wait.Eventually(t, "it writes again", func() bool { return write() == nil })
 }

@@ -3,7 +3,6 @@ package device_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -63,30 +62,6 @@ func begin(t *testing.T, sql *pgxpool.Pool, p core.Principal) pgx.Tx {
 	return tx
 }
 
-// awaitWaiting returns when the service waits for a lock.
-func awaitWaiting(t *testing.T, sql *pgxpool.Pool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
-	for {
-		var waiting int
-		err := sql.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = 'obscura'`).Scan(&waiting)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if waiting == 1 {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("the service does not wait for a lock")
-		}
-	}
-}
-
 // An upload holds its session and then the stock.
 func TestADeletionAndAnUploadDoNotBlockEachOther(t *testing.T) {
 	t.Parallel()
@@ -101,7 +76,7 @@ func TestADeletionAndAnUploadDoNotBlockEachOther(t *testing.T) {
 	}
 	deleted := make(chan error, 1)
 	go func() { deleted <- service.Delete(context.Background(), devices[1], devices[0].Device) }()
-	awaitWaiting(t, sql)
+	testdb.AwaitWaiting(t, sql, 1)
 	if _, err := storage.Queries.LockPreKeyStock(t.Context(), tx, devices[0].Device); err != nil {
 		t.Errorf("the upload: %v", err)
 	}
@@ -127,7 +102,7 @@ func TestAnExportAndAHandOutDoNotBlockEachOther(t *testing.T) {
 		all, err := service.Export(context.Background(), devices[0].User)
 		exported <- answer{all, err}
 	}()
-	awaitWaiting(t, sql)
+	testdb.AwaitWaiting(t, sql, 1)
 	if _, err := storage.Queries.LockPreKeyStock(t.Context(), tx, devices[0].Device); err != nil {
 		t.Errorf("the hand-out: %v", err)
 	}

@@ -4,13 +4,13 @@ import (
 	"context"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/keys"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -63,33 +63,6 @@ func (b *bench) begin(t testing.TB, p core.Principal) (pgx.Tx, int64) {
 	return tx, upload
 }
 
-// awaitWaiting returns when n backends of this database wait for a lock, with their process ids.
-func (b *bench) awaitWaiting(t testing.TB, n int) []int32 {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
-	for {
-		rows, err := b.sql.Query(t.Context(), `SELECT pid FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = 'obscura'`)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pids, err := pgx.CollectRows(rows, pgx.RowTo[int32])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(pids) == n {
-			return pids
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%d backends wait for a lock, want %d", len(pids), n)
-		}
-	}
-}
-
 func someKeys(ids ...int32) *keys.Publication {
 	u := &keys.Publication{}
 	for _, id := range ids {
@@ -118,7 +91,7 @@ func TestAHandOutThatWaitedForAnUploadHidesNoneOfItsKeys(t *testing.T) {
 	tx, upload := b.begin(t, p)
 	got := make(chan taken, 1)
 	go func() { got <- b.take(p) }()
-	b.awaitWaiting(t, 1)
+	testdb.AwaitWaiting(t, b.sql, 1)
 	if err := keys.Store(t.Context(), tx, p, upload, false, someKeys(7, 8)); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +113,7 @@ func TestAHandOutThatFoundNothingHidesNoneOfTheKeysThatCameMeanwhile(t *testing.
 	tx, upload := b.begin(t, p)
 	got := make(chan taken, 1)
 	go func() { got <- b.take(p) }()
-	b.awaitWaiting(t, 1)
+	testdb.AwaitWaiting(t, b.sql, 1)
 	if err := keys.Store(t.Context(), tx, p, upload, false, someKeys(3, 60)); err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +147,7 @@ func TestAHandOutThatWaitedForAnotherTakesWhatThatOneLeft(t *testing.T) {
 			}
 			got := make(chan taken, 1)
 			go func() { got <- b.take(p) }()
-			b.awaitWaiting(t, 1)
+			testdb.AwaitWaiting(t, b.sql, 1)
 			want, left := int32(3), int32(1)
 			if undo {
 				want, left = 1, 3
@@ -200,7 +173,7 @@ func TestAHandOutWhoseConnectionIsKilledLosesNoKey(t *testing.T) {
 	tx, _ := b.begin(t, p)
 	got := make(chan taken, 1)
 	go func() { got <- b.take(p) }()
-	for _, pid := range b.awaitWaiting(t, 1) {
+	for _, pid := range testdb.AwaitWaiting(t, b.sql, 1) {
 		b.exec(t, "SELECT pg_terminate_backend($1)", pid)
 	}
 	if killed := <-got; core.KindOf(killed.err) != core.Unavailable {
@@ -226,7 +199,7 @@ func TestAnInventoryIsOfOneMoment(t *testing.T) {
 		}
 		got <- inventory
 	}()
-	b.awaitWaiting(t, 1)
+	testdb.AwaitWaiting(t, b.sql, 1)
 	u := someKeys(5)
 	u.Signed = &keys.SignedPreKey{ID: 2, Public: make([]byte, 33), Signature: make([]byte, 64)}
 	if err := keys.Store(t.Context(), tx, p, upload, false, u); err != nil {

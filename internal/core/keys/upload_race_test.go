@@ -11,6 +11,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -46,7 +47,7 @@ func TestAHandOutThatWaitedForATakeoverTakesNoneOfTheNewKeys(t *testing.T) {
 		}
 		got <- bundles[0]
 	}()
-	b.awaitWaiting(t, 1)
+	testdb.AwaitWaiting(t, b.sql, 1)
 	identity := prekeytest.NewIdentity().Public
 	replaceIdentity(t, tx, p, upload, identity, someKeys(1, 2))
 	commit(t, tx)
@@ -75,7 +76,7 @@ func TestAnUploadThatMeetsATakeoverIsRefused(t *testing.T) {
 		got <- b.Publish(context.Background(), p,
 			keys.Publication{Kyber: []keys.SignedPreKey{{ID: 1, Public: kyber.PublicKey, Signature: kyber.Signature}}})
 	}()
-	b.awaitWaiting(t, 1)
+	testdb.AwaitWaiting(t, b.sql, 1)
 	replaceIdentity(t, tx, p, upload, prekeytest.NewIdentity().Public, someKeys(9))
 	commit(t, tx)
 	if err := <-got; !errors.Is(err, keys.ErrIdentityChanged) {

@@ -13,6 +13,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // sane: no error may reach a caller, not even that the relay is busy.
@@ -164,7 +165,7 @@ func TestAnErasedMailboxLeavesNothing(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "sends are under way", func() bool { return nodes[0].counts.accepted.Load() > core.MailboxCap+20 })
+	wait.Eventually(t, "sends are under way", func() bool { return nodes[0].counts.accepted.Load() > core.MailboxCap+20 })
 	nodes[1].tx(t, func(tx db.DBTX) error { return Erase(context.Background(), tx, device) })
 	<-refused
 	wg.Wait()

@@ -14,6 +14,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/batch"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // terminateWaiting ends the connections that wait for a lock, in the middle of their transaction.
@@ -36,9 +37,9 @@ func TestABatchWhoseConnectionGoesIsStoredOnceInTheEnd(t *testing.T) {
 		batches[i] = batchOf(to(device, fmt.Sprint(i))[0], to(held, fmt.Sprint(i))[0])
 		go func() { _, err := n.Send(context.Background(), from, batches[i]); errs <- err }()
 	}
-	eventually(t, "they form one batch", func() bool { return n.sends.Len() == requests })
+	wait.Eventually(t, "they form one batch", func() bool { return n.sends.Len() == requests })
 	n.run()
-	eventually(t, "the batch is in its transaction", func() bool { return other.waiting(t) == 1 })
+	wait.Eventually(t, "the batch is in its transaction", func() bool { return other.waiting(t) == 1 })
 	if killed := one[int](t, other, terminateWaiting); killed != 1 {
 		t.Fatalf("%d connections ended", killed)
 	}
@@ -135,9 +136,9 @@ func TestAcknowledgementsAreTriedAgainUntilTheyAreDone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 { // three tries fail
-		eventually(t, "a try", func() bool { return other.waiting(t) == 1 })
+		wait.Eventually(t, "a try", func() bool { return other.waiting(t) == 1 })
 		one[int](t, other, terminateWaiting)
-		eventually(t, "its end", func() bool { return other.waiting(t) == 0 })
+		wait.Eventually(t, "its end", func() bool { return other.waiting(t) == 0 })
 	}
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
@@ -160,7 +161,7 @@ func TestGivingUpEndsWhatTheDatabaseDoesNotTake(t *testing.T) {
 	if err := n.Acknowledge(device, []int64{1}, nil); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a try", func() bool { return other.waiting(t) == 1 })
+	wait.Eventually(t, "a try", func() bool { return other.waiting(t) == 1 })
 	for range 5 * ackDevices { // many more batches wait
 		if err := n.Acknowledge(uuid.New(), []int64{2}, nil); err != nil {
 			t.Fatal(err)
@@ -195,7 +196,7 @@ func TestAFullQueueAnswersThatTheRelayIsBusy(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "the queue is full", func() bool { return n.sends.Len() == 3 })
+	wait.Eventually(t, "the queue is full", func() bool { return n.sends.Len() == 3 })
 	_, err := n.Send(t.Context(), newSender(), batchOf(to(device, "x")...))
 	busy(t, err)
 	n.run()
@@ -245,7 +246,7 @@ func TestAPoisonedRequestFailsAlone(t *testing.T) {
 			_, errs[i] = n.Send(context.Background(), from, batchOf(to(device, text)...))
 		})
 	}
-	eventually(t, "they form one batch", func() bool { return n.sends.Len() == requests })
+	wait.Eventually(t, "they form one batch", func() bool { return n.sends.Len() == requests })
 	n.run()
 	wg.Wait()
 	for i, err := range errs {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // The connection to the database is dead and nobody says so. The batch fails after a bounded time,
@@ -37,7 +38,7 @@ func TestADeadConnectionHoldsNobodyUpForLong(t *testing.T) {
 		t.Errorf("a sweep on a dead connection: %v", err)
 	}
 	proxy.Revive()
-	eventually(t, "the same batch is stored", func() bool {
+	wait.Eventually(t, "the same batch is stored", func() bool {
 		_, err := n.Send(ctx, from, lost)
 		return err == nil
 	})

@@ -17,6 +17,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -152,15 +153,8 @@ func (n *node) Announce(notice core.Notice) {
 // barrier waits until the acknowledgements handed in so far have been worked on.
 func (n *node) barrier(t failer) {
 	t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for n.WaitingAcknowledgements() > 0 {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("acknowledgements were not worked on")
-		}
+	if !wait.Within(patience, func() bool { return n.WaitingAcknowledgements() == 0 }) {
+		t.Fatalf("acknowledgements were not worked on")
 	}
 }
 
@@ -280,19 +274,4 @@ func one[T any](t failer, n *node, sql string, args ...any) (value T) {
 		t.Fatalf("%s: %v", sql, err)
 	}
 	return value
-}
-
-// eventually waits until a condition holds.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("it never came true: %s", what)
-		}
-	}
 }

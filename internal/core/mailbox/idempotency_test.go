@@ -13,6 +13,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // again sends a batch that was sent before and expects the first answer.
@@ -86,7 +87,7 @@ func TestABatchSentManyTimesAtOnceIsStoredOnce(t *testing.T) {
 			})
 		}
 	}
-	eventually(t, "all wait", func() bool { return one.sends.Len() == 5 && two.sends.Len() == 5 })
+	wait.Eventually(t, "all wait", func() bool { return one.sends.Len() == 5 && two.sends.Len() == 5 })
 	for _, n := range []*node{one, two} {
 		wg.Go(func() {
 			if _, err := n.Send(context.Background(), from, changed); !errors.Is(err, ErrKeyReused) {
@@ -94,7 +95,7 @@ func TestABatchSentManyTimesAtOnceIsStoredOnce(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "the others wait as well", func() bool { return one.sends.Len() == 6 && two.sends.Len() == 6 })
+	wait.Eventually(t, "the others wait as well", func() bool { return one.sends.Len() == 6 && two.sends.Len() == 6 })
 	one.run()
 	two.run()
 	wg.Wait()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // waiting counts the statements of other connections of this database that wait for a lock.
@@ -55,7 +56,7 @@ func TestAReaderSkipsNothingWhenTheEarlierSendCommitsLast(t *testing.T) {
 		_, err := early.Send(context.Background(), newSender(), batchOf(to(other, "aside")[0], to(device, "early")[0]))
 		done <- err
 	}()
-	eventually(t, "the early send waits", func() bool { return late.waiting(t) == 1 })
+	wait.Eventually(t, "the early send waits", func() bool { return late.waiting(t) == 1 })
 	late.send(t, newSender(), to(device, "late")...)
 	texts, sequences := late.texts(t, device, 0)
 	if !slices.Equal(texts, []string{"late"}) || !slices.Equal(sequences, []int64{1}) {
@@ -86,9 +87,9 @@ func TestASequenceIsSeenOnlyAfterAllLowerOnes(t *testing.T) {
 		VALUES ($1, $2, extract(epoch FROM now())::bigint / 86400 % 3, '', '{}')`, from.Device, first.Key)
 	done := make(chan error, 2)
 	go func() { _, err := early.Send(context.Background(), from, first); done <- err }()
-	eventually(t, "the early send holds the mailbox", func() bool { return late.waiting(t) == 1 })
+	wait.Eventually(t, "the early send holds the mailbox", func() bool { return late.waiting(t) == 1 })
 	go func() { _, err := late.Send(context.Background(), newSender(), second); done <- err }()
-	eventually(t, "the late send waits for the early one", func() bool { return late.waiting(t) == 2 })
+	wait.Eventually(t, "the late send waits for the early one", func() bool { return late.waiting(t) == 2 })
 	if texts, _ := late.texts(t, device, 0); len(texts) != 0 {
 		t.Errorf("read %v before the first has committed", texts)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // Very many small submissions fill the queue as few large ones do.
@@ -27,7 +28,7 @@ func TestSmallSubmissionsCountForMoreThanTheirBytes(t *testing.T) {
 	for range full {
 		wg.Go(func() { _, _ = n.Send(ctx, newSender(), b) })
 	}
-	eventually(t, "they wait", func() bool { return n.WaitingSends() == full })
+	wait.Eventually(t, "they wait", func() bool { return n.WaitingSends() == full })
 	_, err := n.Send(t.Context(), newSender(), b)
 	busy(t, err)
 	cancel()

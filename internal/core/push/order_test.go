@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // Whoever changes several rows waits for the first device without holding the second: two who do so
@@ -66,7 +67,7 @@ func TestRowsAreLockedInTheOrderOfDevices(t *testing.T) {
 			}
 			changed := make(chan error, 1)
 			go func() { changed <- c.change(s, ids[0], ids[1]) }()
-			awaitWaiting(t, inside)
+			testdb.AwaitWaiting(t, inside, 1)
 			if _, err := tx.Exec(t.Context(), "SELECT FROM "+c.table+" WHERE device_id = $1 FOR UPDATE NOWAIT",
 				ids[1]); err != nil {
 				t.Errorf("it holds the second: %v", err)
@@ -97,27 +98,4 @@ func devicesIn(t testing.TB, inside *pgxpool.Pool) (ids []uuid.UUID) {
 	}
 	slices.SortFunc(ids, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
 	return ids
-}
-
-// awaitWaiting returns when the service waits for a lock.
-func awaitWaiting(t testing.TB, inside *pgxpool.Pool) {
-	t.Helper()
-	tick, deadline := time.NewTicker(2*time.Millisecond), time.After(4*time.Second) // it waits for five
-	defer tick.Stop()
-	for {
-		var waiting int
-		err := inside.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = 'obscura'`).Scan(&waiting)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if waiting == 1 {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatal("the service does not wait for a lock")
-		}
-	}
 }

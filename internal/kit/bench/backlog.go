@@ -126,8 +126,8 @@ func (l *load) fillBoxes(ctx context.Context, cfg BacklogConfig) error {
 					return
 				}
 				for range cfg.Envelopes / l.batch {
-					for pause := s.once(ctx, l.window.now()); pause > 0 && wait(ctx, pause) == nil; {
-						pause = s.once(ctx, l.window.now())
+					for after := s.once(ctx, l.window.now()); after > 0 && pause(ctx, after) == nil; {
+						after = s.once(ctx, l.window.now())
 					}
 				}
 			}

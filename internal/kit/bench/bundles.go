@@ -110,10 +110,10 @@ func (b *bundleLoad) measure(ctx context.Context, t *target, callers []*device) 
 	for i := range b.cfg.Callers {
 		wg.Go(func() { b.call(ctx, callers[i%len(callers)], i) })
 	}
-	_ = wait(ctx, b.window.from-b.window.now()) // the loop looks at ctx
+	_ = pause(ctx, b.window.from-b.window.now()) // the loop looks at ctx
 	from := t.usage(ctx)
 	for last := int64(0); ctx.Err() == nil && b.window.now() < b.window.to; {
-		_ = wait(ctx, min(time.Second, b.window.to-b.window.now())) // the loop looks at ctx
+		_ = pause(ctx, min(time.Second, b.window.to-b.window.now())) // the loop looks at ctx
 		n, now := b.fetched.Load(), b.fetch.read().percentiles()
 		line.show("%d bundles, %d in the last second   p50 %s ms p99 %s ms", n, n-last, short(now.P50), short(now.P99))
 		last = n
@@ -144,7 +144,7 @@ func (b *bundleLoad) call(ctx context.Context, caller *device, number int) {
 		now := b.window.now()
 		if err != nil {
 			b.errors.add(kindOf(err))
-			_ = wait(ctx, 100*time.Millisecond) // the loop looks at ctx
+			_ = pause(ctx, 100*time.Millisecond) // the loop looks at ctx
 			continue
 		}
 		key := int64(0)

@@ -105,7 +105,7 @@ func (c *child) await(ctx context.Context) error {
 			return fmt.Errorf("the relay did not start: %s", c.lastLine())
 		default:
 		}
-		if err := wait(ctx, 10*time.Millisecond); err != nil {
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
 			return fmt.Errorf("the relay did not get ready: %w", err)
 		}
 	}

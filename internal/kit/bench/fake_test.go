@@ -156,7 +156,7 @@ func (f *fakeRelay) send(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	_ = wait(r.Context(), f.hold) // a caller who has gone needs no answer
+	_ = pause(r.Context(), f.hold) // a caller who has gone needs no answer
 	response, status := &obscurapb.SendMessageResponse{}, http.StatusOK
 	for _, m := range request.GetMessages() {
 		status = max(status, f.one(w, m, response))

@@ -139,14 +139,14 @@ func insist(ctx context.Context, call func() error) error {
 	for {
 		err := call()
 		after, asked := comeBack(err)
-		if !asked || wait(ctx, min(after, maxWait)) != nil {
+		if !asked || pause(ctx, min(after, maxWait)) != nil {
 			return err
 		}
 	}
 }
 
-// wait waits for some time or for the end of ctx.
-func wait(ctx context.Context, d time.Duration) error {
+// pause waits for some time or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()
 	}

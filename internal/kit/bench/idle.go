@@ -86,7 +86,7 @@ func idle(ctx context.Context, cfg IdleConfig, t *target) (*IdleResult, error) {
 	connected := t.resident()
 	line.show("holding %d sockets for %s", cfg.Sockets, cfg.Hold)
 	from := t.usage(ctx)
-	if err := wait(ctx, cfg.Hold); err != nil {
+	if err := pause(ctx, cfg.Hold); err != nil {
 		return nil, err
 	}
 	to := t.usage(ctx)

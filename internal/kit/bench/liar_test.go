@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // each tenth submission meets its fate, the others are treated honestly.
@@ -176,7 +176,7 @@ func TestEveryEnvelopeIsAcknowledgedAndNoAccountIsLeftBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	relaytest.Eventually(t, "what arrived is acknowledged", func() bool {
+	wait.Eventually(t, "what arrived is acknowledged", func() bool {
 		return fake.acknowledgement.Load() >= r.DeliveredOf
 	})
 	if got := fake.acknowledgement.Load(); got != r.DeliveredOf || got == 0 || got%7 != 0 {

@@ -166,13 +166,13 @@ func (l *load) receivers(d *dialer) []*receiver {
 
 // watch shows the progress until the window ends and returns what was consumed at both its ends.
 func (l *load) watch(ctx context.Context, t *target, line *ticker) (from, to usage) {
-	if wait(ctx, l.window.from-l.window.now()) == nil {
+	if pause(ctx, l.window.from-l.window.now()) == nil {
 		from = t.usage(ctx)
 	}
 	last, lastAccepted, lastDelivered := l.endToEnd.read(), int64(0), int64(0)
 	for ctx.Err() == nil && l.window.now() < l.window.to {
 		began := l.window.now()
-		_ = wait(ctx, min(time.Second, l.window.to-l.window.now())) // the loop looks at ctx
+		_ = pause(ctx, min(time.Second, l.window.to-l.window.now())) // the loop looks at ctx
 		span := (l.window.now() - began).Seconds()
 		now, a, d := l.endToEnd.read(), l.accepted.Load(), l.delivered.Load()
 		lately := now.since(last).percentiles()
@@ -196,7 +196,7 @@ func (l *load) await(ctx context.Context) account {
 	began, quiet := time.Now(), time.Now()
 	a := l.ledger.balance()
 	for l.ledger.lost(a) > 0 && time.Since(began) < stragglers && time.Since(quiet) < silence {
-		if wait(ctx, 100*time.Millisecond) != nil {
+		if pause(ctx, 100*time.Millisecond) != nil {
 			break
 		}
 		next := l.ledger.balance()

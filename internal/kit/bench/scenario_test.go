@@ -12,6 +12,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // beside points a scenario at a relay of the test.
@@ -62,7 +63,7 @@ func TestARelayIsMeasuredAndComparedWithItsFloor(t *testing.T) {
 		t.Errorf("a figure is missing: %+v", r)
 	}
 	metrics := &target{metrics: common.Management + "/metrics"}
-	relaytest.Eventually(t, "the relay has heard of every acknowledgement", func() bool {
+	wait.Eventually(t, "the relay has heard of every acknowledgement", func() bool {
 		return metrics.scrape()["obscura_envelopes_acknowledged_total"] == float64(r.DeliveredOf)
 	})
 	got := figures(t, common.JSON, "accepted_per_s", "delivered_per_s", "acked_per_s", "lost", "duplicated",

@@ -47,7 +47,7 @@ func (s *sender) run(ctx context.Context) {
 		}
 		if l.rate > 0 {
 			due = time.Duration(float64(l.turn.Add(1)-1) / l.rate * float64(time.Second))
-			if due >= l.window.to || wait(ctx, due-l.window.now()) != nil {
+			if due >= l.window.to || pause(ctx, due-l.window.now()) != nil {
 				return
 			}
 			if l.window.now() > l.window.to+stragglers {
@@ -58,7 +58,7 @@ func (s *sender) run(ctx context.Context) {
 				l.late.record(l.window.now() - due)
 			}
 		}
-		if pause := s.once(ctx, due); pause > 0 && wait(ctx, min(pause, l.window.to-l.window.now())) != nil {
+		if after := s.once(ctx, due); after > 0 && pause(ctx, min(after, l.window.to-l.window.now())) != nil {
 			return
 		}
 	}

@@ -92,7 +92,7 @@ func (r *receiver) run(ctx context.Context) {
 			break
 		}
 		r.fail(err)
-		if wait(ctx, reconnectAfter) != nil {
+		if pause(ctx, reconnectAfter) != nil {
 			break
 		}
 	}

@@ -29,7 +29,7 @@ func (t *target) storm(ctx context.Context, devices []*device, warmup, duration 
 				began := w.now()
 				if err := once(i, dev); err != nil {
 					errs.add(kindOf(err))
-					_ = wait(ctx, 100*time.Millisecond) // the loop looks at ctx
+					_ = pause(ctx, 100*time.Millisecond) // the loop looks at ctx
 					continue
 				}
 				now := w.now()
@@ -42,9 +42,9 @@ func (t *target) storm(ctx context.Context, devices []*device, warmup, duration 
 			}
 		})
 	}
-	_ = wait(ctx, w.from) // the goroutines look at ctx
+	_ = pause(ctx, w.from) // the goroutines look at ctx
 	from := t.usage(ctx)
-	_ = wait(ctx, w.to-w.now()) // the goroutines look at ctx
+	_ = pause(ctx, w.to-w.now()) // the goroutines look at ctx
 	to := t.usage(ctx)
 	wg.Wait()
 	return &storm{perSecond: round(float64(done.Load()) / duration.Seconds()), took: took.read().percentiles(),

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // Database opens a relay's database, to look and to change what time would.
@@ -53,7 +54,7 @@ func Count(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) int {
 // background.
 func Pending(t testing.TB, pool *pgxpool.Pool, device uuid.UUID, n int) {
 	t.Helper()
-	relaytest.Eventually(t, fmt.Sprintf("the mailbox holds %d envelopes", n), func() bool {
+	wait.Eventually(t, fmt.Sprintf("the mailbox holds %d envelopes", n), func() bool {
 		return Count(t, pool, "SELECT count(*) FROM messages WHERE device_id = $1", device) == n &&
 			Count(t, pool, "SELECT pending FROM mailboxes WHERE device_id = $1", device) == n
 	})

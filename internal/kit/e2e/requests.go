@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // Register registers a user.
@@ -44,7 +45,7 @@ func Refresh(token string) Ask {
 // after the end must not be answered any more.
 func EndsWithinASecond(t *testing.T, node *relaytest.Relay, token string, ended time.Time) {
 	t.Helper()
-	relaytest.Eventually(t, "the token is refused", func() bool {
+	wait.Eventually(t, "the token is refused", func() bool {
 		asked := time.Now()
 		accepted := Works(t, node, token)
 		if accepted && asked.Sub(ended) > time.Second {

@@ -3,6 +3,8 @@ package faults_test
 import (
 	"syscall"
 	"testing"
+
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func TestFaultsOfTheBus(t *testing.T) {
@@ -25,7 +27,7 @@ func cutBus(t *testing.T, r *run) {
 	for _, n := range r.world.nodes {
 		begin := r.ledger.read(&r.ledger.answered)
 		told := false
-		await(t, "the node says that notices are not heard, and mail is sent meanwhile", func() bool {
+		wait.Eventually(t, "the node says that notices are not heard, and mail is sent meanwhile", func() bool {
 			r.world.numbers(t, cut)
 			status, parts := n.ready(t)
 			told = told || status == 503 && parts["notices"] != "ok" && parts["database"] == "ok"
@@ -49,7 +51,7 @@ func hangBus(t *testing.T, r *run) {
 	defer signal(syscall.SIGCONT)
 	r.progress(t, senders)
 	r.world.awaitReady(t) // with new connections
-	if !within(patience, func() bool {
+	if !wait.Within(patience, func() bool {
 		return r.world.numbers(t,
 			`SELECT count(*) FROM pg_stat_activity WHERE application_name = 'obscura-notices'`)[0] >= 4
 	}) {

@@ -8,6 +8,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func TestFaultsOfClients(t *testing.T) {
@@ -30,15 +31,15 @@ func vanish(t *testing.T, r *run) {
 		for _, recipient := range r.recipients[1:] {
 			recipient.mayDisplace.Store(true)
 			before := recipient.opened.Load()
-			await(t, "a connection to leave", func() bool { return recipient.connected.Load() == 1 })
+			wait.Eventually(t, "a connection to leave", func() bool { return recipient.connected.Load() == 1 })
 			recipient.abandon()
-			await(t, "the device is back", func() bool {
+			wait.Eventually(t, "the device is back", func() bool {
 				return recipient.opened.Load() > before && recipient.connected.Load() == 1
 			})
 		}
 		r.progress(t, senders)
 	}
-	await(t, "one live socket for each device", func() bool { return r.world.sockets(t) <= len(r.recipients) })
+	wait.Eventually(t, "one live socket for each device", func() bool { return r.world.sockets(t) <= len(r.recipients) })
 }
 
 // swallow puts something between clients and a node that stops forwarding, in the middle of
@@ -79,14 +80,14 @@ func slowReader(t *testing.T, r *run) {
 			}
 			continue
 		}
-		await(t, "nobody else notices", func() bool { return recipient.missing(last) == 0 })
+		wait.Eventually(t, "nobody else notices", func() bool { return recipient.missing(last) == 0 })
 	}
 }
 
 // takeOver replaces a device's identity while mail for it is pending and more comes.
 func takeOver(t *testing.T, r *run) {
 	victim := r.recipients[len(r.recipients)-1] // it never acknowledges: there is mail to drop
-	await(t, "mail to drop", func() bool { return len(r.world.mailbox(t, victim.id).pending) > 0 })
+	wait.Eventually(t, "mail to drop", func() bool { return len(r.world.mailbox(t, victim.id).pending) > 0 })
 	identity := prekeytest.NewIdentity()
 	first := identity.NewDevice(3, 1)
 	got, err := relaytest.At(t, r.world.anyEntrance()).Client(*victim.token.Load()).UploadKeysWithResponse(t.Context(),
@@ -97,7 +98,7 @@ func takeOver(t *testing.T, r *run) {
 	if err != nil || got.StatusCode() != http.StatusOK {
 		t.Fatalf("takeover: %v, %d", err, got.StatusCode())
 	}
-	await(t, "the gap is reported", func() bool {
+	wait.Eventually(t, "the gap is reported", func() bool {
 		victim.book.mu.Lock()
 		defer victim.book.mu.Unlock()
 		return len(victim.gapped) > 0
@@ -111,7 +112,7 @@ const stopWithin = 3 * time.Second
 // deleteDevice deletes a device that mail is being sent to.
 func deleteDevice(t *testing.T, r *run) {
 	victim := r.recipients[len(r.recipients)-1]
-	await(t, "the device is connected", func() bool { return victim.connected.Load() == 1 })
+	wait.Eventually(t, "the device is connected", func() bool { return victim.connected.Load() == 1 })
 	now := time.Now()
 	victim.deleted.Store(&now)
 	got, err := relaytest.At(t,
@@ -121,7 +122,7 @@ func deleteDevice(t *testing.T, r *run) {
 	}
 	now = time.Now()
 	victim.erased.Store(&now)
-	if !within(stopWithin, func() bool { return victim.connected.Load() == 0 }) {
+	if !wait.Within(stopWithin, func() bool { return victim.connected.Load() == 0 }) {
 		t.Error("the socket of a deleted device was not closed in time")
 	}
 }
@@ -139,7 +140,7 @@ func fillMailbox(t *testing.T, r *run) {
 		s.flood(t.Context(), full, 100)
 	}
 	full.refresh(t)
-	await(t, "what was dropped is reported", func() bool {
+	wait.Eventually(t, "what was dropped is reported", func() bool {
 		full.book.mu.Lock()
 		defer full.book.mu.Unlock()
 		return len(full.gapped) > 0

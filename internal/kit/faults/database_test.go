@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func TestFaultsOfTheDatabase(t *testing.T) {
@@ -82,7 +84,7 @@ func killBackend(t *testing.T, r *run) {
 		t.Fatal(err)
 	}
 	r.refusals(t, 1)
-	await(t, "the server has recovered", func() bool {
+	wait.Eventually(t, "the server has recovered", func() bool {
 		conn, err := r.world.server.connect(t.Context())
 		if err != nil {
 			return false
@@ -111,7 +113,7 @@ func loseCommits(t *testing.T, r *run) {
 		n := r.world.nodes[round%2]
 		heal := n.db.poison(t, "latency", "downstream", map[string]int{"latency": 150})
 		before := count(`SELECT count(*) FROM audit.witness`)
-		await(t, "a commit", func() bool { return count(`SELECT count(*) FROM audit.witness`) > before })
+		wait.Eventually(t, "a commit", func() bool { return count(`SELECT count(*) FROM audit.witness`) > before })
 		n.db.cut()
 		r.refusals(t, 1)
 		lost += count(`SELECT count(*) FROM audit.witness WHERE payload = ANY($1)`, r.ledger.unanswered())
@@ -176,7 +178,7 @@ func passDays(t *testing.T, r *run) {
 	if len(before.pending) == 0 {
 		t.Fatal("nothing was there to expire")
 	}
-	await(t, "what was pending is reported as a gap", func() bool {
+	wait.Eventually(t, "what was pending is reported as a gap", func() bool {
 		late.book.mu.Lock()
 		defer late.book.mu.Unlock()
 		for seq := range before.pending {

@@ -91,30 +91,6 @@ var binaries = sync.OnceValues(func() (string, error) {
 	return binaryFolder, nil
 })
 
-// await waits until a condition holds and fails the test when it does not within patience.
-func await(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	if !within(patience, condition) {
-		t.Fatalf("it never came true: %s", what)
-	}
-}
-
-// within waits until a condition holds, and reports whether it did in time.
-func within(bound time.Duration, condition func() bool) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), bound)
-	defer cancel()
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return condition()
-		}
-	}
-	return true
-}
-
 // pause lets a moment pass between two tries, as clients do. It returns false when ctx has ended.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // node is one process of the relay, and after a restart the next one.
@@ -166,7 +168,7 @@ func (n *node) ready(t testing.TB) (status int, parts map[string]string) {
 // awaitNotReady waits until /readyz names a part that is broken. The node is alive all the while.
 func (n *node) awaitNotReady(t testing.TB, part string) {
 	t.Helper()
-	await(t, fmt.Sprintf("node %s names %s as not ready", n.name, part), func() bool {
+	wait.Eventually(t, fmt.Sprintf("node %s names %s as not ready", n.name, part), func() bool {
 		status, parts := n.ready(t)
 		return status == http.StatusServiceUnavailable && parts["status"] != "ready" && parts[part] != "" &&
 			parts[part] != "ok"
@@ -181,7 +183,7 @@ func (n *node) awaitNotReady(t testing.TB, part string) {
 
 func (n *node) awaitReady(t testing.TB) {
 	t.Helper()
-	if !within(patience, func() bool { status, _ := n.ready(t); return status == http.StatusOK }) {
+	if !wait.Within(patience, func() bool { status, _ := n.ready(t); return status == http.StatusOK }) {
 		status, parts := n.ready(t)
 		t.Fatalf("node %s did not become ready by itself: %d %v\n%s", n.name, status, parts, n.lastWords())
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // manner is how a recipient acknowledges.
@@ -103,10 +104,10 @@ func (r *recipient) reconnect() {
 // refresh closes the connection and waits for the next one, which is opened after this call.
 func (r *recipient) refresh(t testing.TB) {
 	t.Helper()
-	await(t, "a device is connected", func() bool { return r.connected.Load() == 1 })
+	wait.Eventually(t, "a device is connected", func() bool { return r.connected.Load() == 1 })
 	before := r.opened.Load()
 	r.reconnect()
-	await(t, "a device reconnects", func() bool { return r.opened.Load() > before })
+	wait.Eventually(t, "a device reconnects", func() bool { return r.opened.Load() > before })
 }
 
 // abandon leaves the connection behind as a device does that loses its network: no reading, no

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // run is one load with one fault in it, and its ledger.
@@ -121,7 +122,7 @@ func (w *world) newRun(t *testing.T, l *load) *run {
 func (r *run) progress(t testing.TB, answers int) {
 	t.Helper()
 	begin := r.ledger.read(&r.ledger.answered)
-	await(t, "senders are told 200 again", func() bool { return r.ledger.read(&r.ledger.answered) >= begin+answers })
+	wait.Eventually(t, "senders are told 200 again", func() bool { return r.ledger.read(&r.ledger.answered) >= begin+answers })
 }
 
 // refusals waits until senders have been refused so many times more, or their connections broken.
@@ -129,7 +130,7 @@ func (r *run) refusals(t testing.TB, n int) {
 	t.Helper()
 	count := func() int { return r.ledger.read(&r.ledger.refused) + r.ledger.read(&r.ledger.broken) }
 	begin := count()
-	await(t, "senders notice the outage", func() bool { return count() >= begin+n })
+	wait.Eventually(t, "senders notice the outage", func() bool { return count() >= begin+n })
 }
 
 // settle waits until every device has everything, first on the connections that there are, and
@@ -141,20 +142,20 @@ func (r *run) settle(t *testing.T) {
 			continue
 		}
 		last := uint64(r.world.numbers(t, `SELECT next_seq - 1 FROM mailboxes WHERE device_id = $1`, recipient.id)[0])
-		if recipient.manner != never && !within(patience, func() bool { return recipient.missing(last) == 0 }) {
+		if recipient.manner != never && !wait.Within(patience, func() bool { return recipient.missing(last) == 0 }) {
 			t.Errorf("without a reconnect a device does not get sequence %d of %d; it has %s", recipient.missing(last),
 				last, recipient.book)
 		}
 		recipient.diligent.Store(true)
 		recipient.refresh(t)
-		if !within(patience, func() bool { return recipient.missing(last) == 0 }) {
+		if !wait.Within(patience, func() bool { return recipient.missing(last) == 0 }) {
 			t.Errorf("a device does not get sequence %d of %d; it has %s", recipient.missing(last), last,
 				recipient.book)
 		}
 	}
 	for _, recipient := range r.recipients {
 		if recipient.erased.Load() == nil && (recipient.manner == prompt || recipient.manner == lazy) {
-			within(patience, func() bool { // what remains is for the audit to judge
+			wait.Within(patience, func() bool { // what remains is for the audit to judge
 				return r.world.numbers(t, `SELECT count(*) FROM messages WHERE device_id = $1`, recipient.id)[0] == 0
 			})
 		}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // Proxy is a program that docs/operations.md has a configuration for.
@@ -105,7 +106,7 @@ func (p Proxy) Start(t testing.TB, server string) string {
 			t.Logf("%s: %s", p.Name, &log)
 		}
 	})
-	Eventually(t, p.Name+" listens", func() bool {
+	wait.Eventually(t, p.Name+" listens", func() bool {
 		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", at)
 		if err == nil {
 			_ = conn.Close()

@@ -21,10 +21,11 @@ import (
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // Patience bounds every wait of a test.
-const Patience = 20 * time.Second
+const Patience = wait.Patience
 
 // Main is the body of the TestMain of a package that runs relays.
 func Main(m *testing.M) {
@@ -158,21 +159,6 @@ func (r *Relay) Client(token string) *client.ClientWithResponses {
 		r.t.Fatal(err)
 	}
 	return c
-}
-
-// Eventually waits until a condition holds.
-func Eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.After(Patience)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("it never came true: %s", what)
-		}
-	}
 }
 
 // Log keeps what a relay logs.

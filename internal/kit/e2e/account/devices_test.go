@@ -13,6 +13,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func TestDevicesAreListedReadRenamedAndDeleted(t *testing.T) {
@@ -136,7 +137,7 @@ func TestADeletedDeviceStopsWorkingEverywhere(t *testing.T) {
 	if e2e.MayUse(t, d) {
 		t.Error("its token still works on the node that deleted it")
 	}
-	relaytest.Eventually(t, "the token stops working on the other node", func() bool { return !e2e.MayUse(t, there) })
+	wait.Eventually(t, "the token stops working on the other node", func() bool { return !e2e.MayUse(t, there) })
 	if code := socket.CloseCode(); code != 4401 {
 		t.Errorf("the socket was closed with %d, want 4401", code)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // notOfTheAccount are the operations that ask with a token and change nothing of the account that
@@ -138,13 +139,7 @@ func awaitLock(t *testing.T, db *pgxpool.Pool, answered chan e2e.Reply) *e2e.Rep
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.After(relaytest.Patience); ; {
-		var waiting bool
-		err := db.QueryRow(t.Context(), `SELECT count(*) > 0 FROM pg_stat_activity
-			WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = 'obscura'`).Scan(&waiting)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if waiting {
+		if len(testdb.Waiting(t, db)) > 0 {
 			return nil
 		}
 		select {

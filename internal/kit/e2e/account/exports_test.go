@@ -6,6 +6,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // Exports that stand still in the database hold two of its connections; some wait without one, and
@@ -35,7 +36,7 @@ func TestExportsLeaveTheConnectionsToOthers(t *testing.T) {
 			t.Error("no Retry-After")
 		}
 	}
-	relaytest.Eventually(t, "as many stand still as may", func() bool {
+	wait.Eventually(t, "as many stand still as may", func() bool {
 		return e2e.Count(t, database,
 			"SELECT count(*) FROM pg_locks WHERE relation = 'attachments'::regclass AND NOT granted") == inside
 	})

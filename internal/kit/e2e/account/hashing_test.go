@@ -14,6 +14,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // patience is for log-ins by the dozen: a busy machine hashes slowly.
@@ -137,7 +138,7 @@ func TestARequestThatTakesTooLongIsToldToComeBack(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	relaytest.Eventually(t, "the name is free: nothing had been changed", func() bool {
+	wait.Eventually(t, "the name is free: nothing had been changed", func() bool {
 		got := e2e.Register("too_slow", relaytest.Password).To(t, relay)
 		if got.Status == 409 {
 			t.Fatal("the name is taken")

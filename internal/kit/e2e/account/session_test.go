@@ -9,6 +9,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func logOut(bearer, token string) e2e.Ask {
@@ -394,7 +395,7 @@ func TestASessionThatWasTooManyEndsOnEveryNode(t *testing.T) {
 	e2e.Execute(t, e2e.Database(t, relay), `INSERT INTO sessions (id, user_id, refresh_key, expires_at)
 		SELECT gen_random_uuid(), $1, 'x', now() + interval '30 days' FROM generate_series(1, 99)`, user.ID)
 	e2e.LogIn(user.Name, relaytest.Password).To(t, relay).Want(t, 200, "")
-	relaytest.Eventually(t, "the session that was refreshed longest ago has ended", func() bool {
+	wait.Eventually(t, "the session that was refreshed longest ago has ended", func() bool {
 		return list.To(t, relay).Status == 401
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -67,7 +68,7 @@ func TestARotatedKeyLogsNobodyOut(t *testing.T) {
 	// made-up key id just before is the worst case.
 	e2e.Ask{Method: "GET", Path: "/v1/account", Token: strings.Replace(user.Token, "eyJ", "eyI", 1)}.To(t,
 		relay).Want(t, 401, "unauthorized")
-	relaytest.Eventually(t, "the older node fetches the new key", func() bool {
+	wait.Eventually(t, "the older node fetches the new key", func() bool {
 		return e2e.Works(t, relay, session.Member(t, "token"))
 	})
 	if !e2e.Works(t, relay, user.Token) {
@@ -119,7 +120,7 @@ func TestMadeUpKeyIDsCostOneLookAtTheDatabase(t *testing.T) {
 		return n
 	}
 	// Keys that were read within the last second are taken as they are; then somebody looks.
-	relaytest.Eventually(t, "the keys are a second old", func() bool {
+	wait.Eventually(t, "the keys are a second old", func() bool {
 		wg.Go(func() {
 			e2e.Ask{Method: "GET", Path: "/v1/account", Token: "eyJhbGciOiJIUzI1NiIsImtpZCI6IngifQ." + rest}.To(t,
 				relay)

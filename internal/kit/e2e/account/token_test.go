@@ -20,6 +20,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 var operatorKey = []byte("an operator's own key of 32 bytes and more")
@@ -148,7 +149,7 @@ func TestARememberedTokenExpiresAllTheSame(t *testing.T) {
 		t.Fatal("it does not work")
 	}
 	expired := time.Unix(claims["exp"].(int64), 0)
-	relaytest.Eventually(t, "it expires", func() bool {
+	wait.Eventually(t, "it expires", func() bool {
 		asked := time.Now()
 		accepted := e2e.Works(t, relay, token)
 		if accepted && asked.After(expired) {

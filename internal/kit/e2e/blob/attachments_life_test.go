@@ -13,6 +13,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func TestAnAttachmentGoesWhenItsTimeIsOver(t *testing.T) {
@@ -116,9 +117,9 @@ func TestAnAccountTakesItsBlobsWithIt(t *testing.T) {
 		Body: e2e.Object("password", relaytest.Password)}.To(t, relay).Want(t, 200, "")
 	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + id, Token: other.Token}.To(t, relay).Want(t, 404,
 		"attachment_not_found")
-	relaytest.Eventually(t, "the blobs are gone", func() bool { return filesIn(t, relay) == 1 })
+	wait.Eventually(t, "the blobs are gone", func() bool { return filesIn(t, relay) == 1 })
 	e2e.Ask{Method: "GET", Path: "/v1/attachments/" + kept, Token: other.Token}.To(t, relay).Want(t, 200, "")
-	relaytest.Eventually(t, "so are the rows", func() bool {
+	wait.Eventually(t, "so are the rows", func() bool {
 		return e2e.Count(t, database, `SELECT (SELECT count(*) FROM backups) + (SELECT count(*) FROM attachments) + (SELECT count(*) FROM attachment_usage)
 			+ (SELECT count(*) FROM blob_trash)`) == 2
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 const blobRows = `SELECT (SELECT count(*) FROM backups WHERE upload IS NOT NULL) + (SELECT count(*) FROM attachments)
@@ -104,13 +105,13 @@ func TestAnUploadThatBreaksOffLeavesNothing(t *testing.T) {
 			return w
 		}
 		w := begin()
-		relaytest.Eventually(t, "it runs", func() bool { return e2e.Count(t, database, blobRows) > 0 })
+		wait.Eventually(t, "it runs", func() bool { return e2e.Count(t, database, blobRows) > 0 })
 		_ = w.Close()
-		relaytest.Eventually(t, "nothing is left", func() bool {
+		wait.Eventually(t, "nothing is left", func() bool {
 			return e2e.Count(t, database, blobRows) == 0 && filesIn(t, relay) == 0
 		})
 		begin().ReplyTo("POST", path).Want(t, 408, "request_timeout")
-		relaytest.Eventually(t, "nothing is left", func() bool {
+		wait.Eventually(t, "nothing is left", func() bool {
 			return e2e.Count(t, database, blobRows) == 0 && filesIn(t, relay) == 0
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // wantBackup fails the test unless a device has this backup.
@@ -50,7 +51,7 @@ func TestABackupIsVersioned(t *testing.T) {
 				Header: map[string]string{"If-None-Match": header}}.To(t, relay).Want(t, status, "")
 		}
 	}
-	relaytest.Eventually(t, "the old versions are gone", func() bool { return filesIn(t, relay) == 1 })
+	wait.Eventually(t, "the old versions are gone", func() bool { return filesIn(t, relay) == 1 })
 }
 
 func TestABackupNeedsExactlyOneCondition(t *testing.T) {
@@ -113,7 +114,7 @@ func TestOfConcurrentBackupsExactlyOneWins(t *testing.T) {
 		}
 		wantBackup(t, device, round+1, contents[winner])
 	}
-	relaytest.Eventually(t, "what lost is gone", func() bool { return filesIn(t, relay) == 1 })
+	wait.Eventually(t, "what lost is gone", func() bool { return filesIn(t, relay) == 1 })
 }
 
 func TestAnUploadThatIsRunningKeepsOthersAwayUntilItsTimeIsOver(t *testing.T) {
@@ -126,7 +127,7 @@ func TestAnUploadThatIsRunningKeepsOthersAwayUntilItsTimeIsOver(t *testing.T) {
 	stuck := e2e.DialWire(t, relay)
 	stuck.Send(strings.Replace(header(device, "/v1/backup", "Content-Length: 64"), "If-None-Match: *", `If-Match: "1"`,
 		1) + "half")
-	relaytest.Eventually(t, "it runs", func() bool {
+	wait.Eventually(t, "it runs", func() bool {
 		return e2e.Count(t, database, "SELECT count(*) FROM backups WHERE upload IS NOT NULL") == 1
 	})
 	e2e.BackUp(t, device, 1, e2e.Random(t, 200)).Want(t, 409, "upload_running")
@@ -142,7 +143,7 @@ func TestAnUploadThatIsRunningKeepsOthersAwayUntilItsTimeIsOver(t *testing.T) {
 	stuck.Send(strings.Repeat("x", 60))
 	stuck.ReplyTo("POST", "/v1/backup").Want(t, 409, "upload_running")
 	wantBackup(t, device, 2, second)
-	relaytest.Eventually(t, "nothing else is left", func() bool { return filesIn(t, relay) == 1 })
+	wait.Eventually(t, "nothing else is left", func() bool { return filesIn(t, relay) == 1 })
 }
 
 func TestABackupOutlivesATakeoverAndGoesWithItsDevice(t *testing.T) {
@@ -155,9 +156,9 @@ func TestABackupOutlivesATakeoverAndGoesWithItsDevice(t *testing.T) {
 	wantBackup(t, device, 1, content)
 	e2e.Ask{Method: "DELETE", Path: "/v1/devices/" + device.ID.String(), Token: device.User.Token}.To(t, relay).Want(t,
 		200, "")
-	relaytest.Eventually(t, "it is gone", func() bool { return filesIn(t, relay) == 0 })
+	wait.Eventually(t, "it is gone", func() bool { return filesIn(t, relay) == 0 })
 	database := e2e.Database(t, relay)
-	relaytest.Eventually(t, "so are the rows", func() bool {
+	wait.Eventually(t, "so are the rows", func() bool {
 		return e2e.Count(t, database, "SELECT (SELECT count(*) FROM backups) + (SELECT count(*) FROM blob_trash)") == 0
 	})
 }
@@ -172,7 +173,7 @@ func TestADeviceThatGoesDuringItsUploadLeavesNothing(t *testing.T) {
 		running[path] = e2e.DialWire(t, relay)
 		running[path].Send(header(device, path, "Content-Length: 64") + "half")
 	}
-	relaytest.Eventually(t, "both run", func() bool {
+	wait.Eventually(t, "both run", func() bool {
 		return e2e.Count(t, database, "SELECT (SELECT count(*) FROM backups) + (SELECT count(*) FROM attachments)") == 2
 	})
 	e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: device.Token,
@@ -181,7 +182,7 @@ func TestADeviceThatGoesDuringItsUploadLeavesNothing(t *testing.T) {
 		w.Send(strings.Repeat("x", 60))
 		w.ReplyTo("POST", path).Want(t, 401, "unauthorized")
 	}
-	relaytest.Eventually(t, "nothing is left", func() bool {
+	wait.Eventually(t, "nothing is left", func() bool {
 		return filesIn(t, relay) == 0 && e2e.Count(t, database, `SELECT (SELECT count(*) FROM backups) + (SELECT count(*) FROM attachments)
 			+ (SELECT count(*) FROM attachment_usage) + (SELECT count(*) FROM blob_trash)`) == 0
 	})

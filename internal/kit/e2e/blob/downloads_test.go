@@ -10,6 +10,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // unread asks for a download, reads the head of its answer, and stops there.
@@ -78,7 +79,7 @@ func TestDownloadsAtOnceAreBoundedForDeviceAndAccount(t *testing.T) {
 		return func() bool { return a.To(t, relay).Status == http.StatusOK }
 	}
 	_ = open[0].Close() // with most of it unread
-	relaytest.Eventually(t, "a broken download gives its place back", again(backup))
+	wait.Eventually(t, "a broken download gives its place back", again(backup))
 	open[0] = unread(t, relay, device, path)
 	backup.To(t, relay).Want(t, 429, "rate_limited")
 
@@ -93,5 +94,5 @@ func TestDownloadsAtOnceAreBoundedForDeviceAndAccount(t *testing.T) {
 	e2e.Ask{Method: "GET", Path: path, Token: stranger.Token, Header: map[string]string{"Range": "bytes=0-9"}}.To(t,
 		relay).Want(t, 206, "")
 	_ = open[len(open)-1].Close()
-	relaytest.Eventually(t, "the account has a place again", again(backup))
+	wait.Eventually(t, "the account has a place again", again(backup))
 }

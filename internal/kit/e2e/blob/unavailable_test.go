@@ -11,6 +11,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/s3test"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func TestAStoreThatIsAwayHoldsUpNothingElse(t *testing.T) {
@@ -37,7 +38,7 @@ func TestAStoreThatIsAwayHoldsUpNothingElse(t *testing.T) {
 	}
 
 	s3.Be(s3test.Fine, "")
-	relaytest.Eventually(t, "the relay is ready",
+	wait.Eventually(t, "the relay is ready",
 		func() bool { status, parts := e2e.Readiness(t, relay); return status == 200 && parts["blobs"] == "ok" })
 	id := upload.To(t, relay).Want(t, 201, "").Member(t, "id")
 	e2e.BackUp(t, alice, 0, content).Want(t, 200, "")
@@ -51,7 +52,7 @@ func TestAStoreThatIsAwayHoldsUpNothingElse(t *testing.T) {
 	download.Header = map[string]string{"If-None-Match": "*"} // the store is not asked
 	download.To(t, relay).Want(t, 304, "")
 	s3.Be(s3test.Fine, "")
-	relaytest.Eventually(t, "nothing is left of what failed", func() bool { return len(s3.Keys(t)) == 2 })
+	wait.Eventually(t, "nothing is left of what failed", func() bool { return len(s3.Keys(t)) == 2 })
 }
 
 func TestAFolderThatIsAwayHoldsUpNothingElse(t *testing.T) {

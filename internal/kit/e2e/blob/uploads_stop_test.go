@@ -8,6 +8,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // halfUploaded begins an upload of 64 bytes and waits until the relay is at it.
@@ -16,7 +17,7 @@ func halfUploaded(t *testing.T, relay *relaytest.Relay, device *relaytest.Device
 	w := e2e.DialWire(t, relay)
 	w.Send(header(device, "/v1/attachments", "Content-Length: 64") + "half")
 	database := e2e.Database(t, relay)
-	relaytest.Eventually(t, "it runs", func() bool {
+	wait.Eventually(t, "it runs", func() bool {
 		return e2e.Count(t, database, "SELECT count(*) FROM attachments") == 1
 	})
 	return w
@@ -29,7 +30,7 @@ func TestAnUploadEndsBeforeTheRelayDoes(t *testing.T) {
 	w := halfUploaded(t, relay, device)
 	stopped := make(chan struct{})
 	go func() { relay.Stop(); close(stopped) }()
-	relaytest.Eventually(t, "it is stopping", func() bool { return strings.Contains(relay.Log.String(), `"stopping"`) })
+	wait.Eventually(t, "it is stopping", func() bool { return strings.Contains(relay.Log.String(), `"stopping"`) })
 	w.Send(strings.Repeat("x", 60))
 	id := w.ReplyTo("POST", "/v1/attachments").Want(t, 201, "").Member(t, "id")
 	<-stopped
@@ -55,7 +56,7 @@ func TestAnUploadThatDoesNotEndIsAbandoned(t *testing.T) {
 		t.Error("something is left")
 	}
 	next := relaytest.StartOn(t, relay.DatabaseURL)
-	relaytest.Eventually(t, "the trash is emptied", func() bool {
+	wait.Eventually(t, "the trash is emptied", func() bool {
 		return filesIn(t, next) == 0 && e2e.Count(t, database, "SELECT count(*) FROM blob_trash") == 0
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // announce is the head of a request with a body.
@@ -215,7 +216,7 @@ func TestBodiesOfOneAccountAreBoundedAndGivenBack(t *testing.T) {
 		w.ReplyTo("POST", "/v1/messages").Want(t, 200, "")
 	}
 	_ = eight[0].Close() // broken off
-	relaytest.Eventually(t, "its place is given back", func() bool {
+	wait.Eventually(t, "its place is given back", func() bool {
 		w := begin(other)
 		defer func() { _ = w.Close() }()
 		line, err := w.Reader.ReadString('\n')

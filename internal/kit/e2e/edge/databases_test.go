@@ -19,6 +19,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 	"github.com/obscura-relay/obscura/internal/postgres"
 )
 
@@ -55,7 +56,7 @@ func everydayLife(t *testing.T, relay *relaytest.Relay) {
 		t.Fatalf("received %q", e2e.Texts(mail))
 	}
 	socket.Ack(mail...)
-	relaytest.Eventually(t, "the acknowledgements are stored", func() bool {
+	wait.Eventually(t, "the acknowledgements are stored", func() bool {
 		got, err := bob.GetAccountWithResponse(t.Context())
 		return err == nil && got.JSON200 != nil && got.JSON200.Devices[0].Mailbox.Pending == 0
 	})
@@ -125,11 +126,11 @@ func TestADatabaseThatWasReadOnlyIsServedWithoutARestart(t *testing.T) {
 	relay := relaytest.StartOn(t, url)
 	everydayLife(t, relay)
 	alterDatabase(t, url, "default_transaction_read_only = on")
-	relaytest.Eventually(t, "writes are refused", func() bool {
+	wait.Eventually(t, "writes are refused", func() bool {
 		return e2e.Register("somebody", relaytest.Password).To(t, relay).Status == http.StatusServiceUnavailable
 	})
 	alterDatabase(t, url, "default_transaction_read_only = off")
-	relaytest.Eventually(t, "writes are taken", func() bool {
+	wait.Eventually(t, "writes are taken", func() bool {
 		return e2e.Register("u_"+strings.ReplaceAll(uuid.NewString(), "-", ""), relaytest.Password).To(t,
 			relay).Status == http.StatusCreated
 	})

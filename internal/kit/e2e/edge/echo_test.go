@@ -9,6 +9,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 const marker = "zqMARKERqz"
@@ -98,7 +99,7 @@ func TestNothingOfTheInputComesBackInAnError(t *testing.T) {
 	if refused < len(asks)*9/10 {
 		t.Errorf("only %d of %d requests were refused", refused, len(asks))
 	}
-	relaytest.Eventually(t, "every request has its line", func() bool {
+	wait.Eventually(t, "every request has its line", func() bool {
 		return strings.Count(relay.Log.String(), `"msg":"request"`) >= len(asks)
 	})
 	if log := relay.Log.String(); strings.Contains(strings.ToLower(log), strings.ToLower(marker)) {

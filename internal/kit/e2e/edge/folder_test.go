@@ -15,6 +15,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -75,7 +76,7 @@ func TestTheDataFolderForgetsAcknowledgedMail(t *testing.T) {
 		t.Fatal("the test sees nothing: ", ciphertext, pairs)
 	}
 	socket.Ack(mail...)
-	relaytest.Eventually(t, "the acknowledgements are stored", func() bool {
+	wait.Eventually(t, "the acknowledgements are stored", func() bool {
 		got, err := bob.GetAccountWithResponse(t.Context())
 		return err == nil && got.JSON200 != nil && got.JSON200.Devices[0].Mailbox.Pending == 0
 	})
@@ -105,7 +106,7 @@ func TestTheDataFolderForgetsAcknowledgedMail(t *testing.T) {
 	}
 	alice.Send(t, nil, relaytest.To(carol.ID, "nobody fetches this"))
 	socket.Ack(socket.Envelopes(30)...)
-	relaytest.Eventually(t, "the acknowledgements are stored", func() bool {
+	wait.Eventually(t, "the acknowledgements are stored", func() bool {
 		got, err := bob.GetAccountWithResponse(t.Context())
 		return err == nil && got.JSON200 != nil && got.JSON200.Devices[0].Mailbox.Pending == 0
 	})

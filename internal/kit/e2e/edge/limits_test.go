@@ -12,6 +12,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 	"github.com/obscura-relay/obscura/internal/limit"
 )
 
@@ -106,7 +107,7 @@ func TestALimitComesBackWithTime(t *testing.T) {
 		c.Limits["log-in"] = limit.Rate{Events: 1, Per: 300 * time.Millisecond}
 	})
 	nobody(0).To(t, relay).Want(t, 401, "wrong_credentials")
-	relaytest.Eventually(t, "another log-in is let through", func() bool {
+	wait.Eventually(t, "another log-in is let through", func() bool {
 		return nobody(1).To(t, relay).Status == 401
 	})
 }

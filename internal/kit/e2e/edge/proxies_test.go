@@ -27,6 +27,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // behind puts every proxy of docs/operations.md that is here before a relay, and returns their
@@ -127,7 +128,7 @@ func TestASessionPassesTheProxies(t *testing.T) {
 		})
 	}
 	e2e.Together(len(ends), func(i int) { ends[i]() })
-	relaytest.Eventually(t, "what was acknowledged is gone", func() bool {
+	wait.Eventually(t, "what was acknowledged is gone", func() bool {
 		return e2e.Count(t, database, "SELECT count(*) FROM messages") == 0
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // The tests of this file measure the whole process, so they are not parallel: they run before those
@@ -35,7 +36,7 @@ func TestAReaderThatStopsReadingCostsLessThan1MiBAndNobodyElseNotices(t *testing
 		delivered := e2e.Meter(t, relay, "obscura_envelopes_delivered_total")
 		e2e.Together(len(readers), func(i int) { dialRawOrFail(t, relay, readers[i].Token) })
 		last, quiet := delivered, 0
-		relaytest.Eventually(t, "every writer is stuck", func() bool {
+		wait.Eventually(t, "every writer is stuck", func() bool {
 			now := e2e.Meter(t, relay, "obscura_envelopes_delivered_total")
 			if quiet++; now != last || now < delivered+float64(len(readers)) {
 				quiet = 0
@@ -105,7 +106,7 @@ func TestManyConnectsInARowLeaveNothingBehind(t *testing.T) {
 				}
 			}
 		})
-		relaytest.Eventually(t, "all sockets have ended", func() bool {
+		wait.Eventually(t, "all sockets have ended", func() bool {
 			return e2e.Meter(t, relay, "obscura_live_sockets") == 0
 		})
 	}
@@ -113,7 +114,7 @@ func TestManyConnectsInARowLeaveNothingBehind(t *testing.T) {
 	goroutines, files := runtime.NumGoroutine(), openFiles(t)
 	many(2_000)
 	// A few of each come and go with the pools of the HTTP server and the database.
-	relaytest.Eventually(t, "goroutines and files are back where they were", func() bool {
+	wait.Eventually(t, "goroutines and files are back where they were", func() bool {
 		return runtime.NumGoroutine() <= goroutines+20 && openFiles(t) <= files+20
 	})
 }

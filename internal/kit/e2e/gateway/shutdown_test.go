@@ -8,6 +8,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func TestStoppingClosesEverySocketAndKeepsEveryAcknowledgement(t *testing.T) {
@@ -55,7 +56,7 @@ func TestStoppingIsBoundedWithAReaderThatIsStuck(t *testing.T) {
 	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
 	dialRawOrFail(t, relay, bob.Token)
 	fillMailbox(t, alice, bob, 12<<20)
-	relaytest.Eventually(t, "the writer is stuck", func() bool {
+	wait.Eventually(t, "the writer is stuck", func() bool {
 		before := e2e.Meter(t, relay, "obscura_envelopes_delivered_total")
 		for range 10 {
 			_ = e2e.Meter(t, relay, "obscura_live_sockets")

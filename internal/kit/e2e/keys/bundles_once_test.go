@@ -11,6 +11,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // tally is what concurrent fetchers got from one device.
@@ -111,7 +112,7 @@ func TestKeysUploadedDuringHandOutsAreHandedOutOnce(t *testing.T) {
 		upload := client.KeyUpload{OneTimePreKeys: prekeytest.PreKeys(first, size),
 			KyberPreKeys: target.Identity.KyberPreKeys(first, size)}
 		e2e.WantUpload(t, target, upload, http.StatusOK, "")
-		relaytest.Eventually(t, "there is room for more keys", func() bool {
+		wait.Eventually(t, "there is room for more keys", func() bool {
 			inventory := keyInventory(t, target)
 			return inventory.OneTimePreKeyCount <= 100-size && inventory.KyberPreKeyCount <= 100-size
 		})

@@ -11,6 +11,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func TestATakeoverDropsKeysAndReportsPendingMailAsAGap(t *testing.T) {
@@ -25,7 +26,7 @@ func TestATakeoverDropsKeysAndReportsPendingMailAsAGap(t *testing.T) {
 	socket := bob.Connect(t)
 	mail, _, _ := socket.Drain()
 	socket.Ack(mail[0], mail[2]) // pending: 2 and 4 to 6
-	relaytest.Eventually(t, "the acknowledgements are stored", func() bool {
+	wait.Eventually(t, "the acknowledgements are stored", func() bool {
 		got, err := bob.GetAccountWithResponse(t.Context())
 		return err == nil && got.JSON200.Devices[0].Mailbox.Pending == 4
 	})
@@ -94,7 +95,7 @@ func TestATakeoverEndsTheDevicesOtherSessionsAndNoneElse(t *testing.T) {
 	identity := prekeytest.NewIdentity()
 	e2e.WantUpload(t, d, e2e.TakeoverBy(identity), http.StatusOK, "")
 	taken := time.Now()
-	relaytest.Eventually(t, "the other session's token stops working", func() bool { return !e2e.MayUse(t, other) })
+	wait.Eventually(t, "the other session's token stops working", func() bool { return !e2e.MayUse(t, other) })
 	if code := socket.CloseCode(); code != 4401 {
 		t.Errorf("its socket was closed with %d, want 4401", code)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func TestAFloodEvictsItselfAndNotOthersMail(t *testing.T) {
@@ -107,7 +108,7 @@ func TestAFloodWhileConnectedLosesNothingSilently(t *testing.T) {
 		}
 		if len(unacknowledged) >= core.MailboxCap { // the relay waits for this
 			if seen < total/2 {
-				relaytest.Eventually(t, "the flood is over", func() bool {
+				wait.Eventually(t, "the flood is over", func() bool {
 					return e2e.Count(t, db, "SELECT next_seq FROM mailboxes WHERE device_id = $1", bob.ID) == total+1
 				})
 			}

@@ -7,6 +7,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // A device that stays connected while its mailbox is flooded, acknowledges every second envelope at
@@ -44,7 +45,7 @@ func TestTheGapsOfASocketThatStaysAreToldAndForgotten(t *testing.T) {
 			now, kept = append(now, kept[:late]...), kept[late:]
 			socket.Ack(now...)
 		}
-		relaytest.Eventually(t, "the acknowledgements are worked on", func() bool {
+		wait.Eventually(t, "the acknowledgements are worked on", func() bool {
 			return e2e.Count(t, db, "SELECT pending FROM mailboxes WHERE device_id = $1", bob.ID) <= keep
 		})
 	}

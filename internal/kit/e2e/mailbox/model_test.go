@@ -17,6 +17,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // Two nodes, two senders and two recipients that do anything in any order. The ledger is what
@@ -192,7 +193,7 @@ func (m *play) ack(in *inbox, envelopes []*obscurapb.Envelope) {
 		}
 	}
 	in.socket.Ack(envelopes...)
-	relaytest.Eventually(m.T, "acknowledged envelopes go", func() bool {
+	wait.Eventually(m.T, "acknowledged envelopes go", func() bool {
 		return !slices.ContainsFunc(m.pending(in), func(seq uint64) bool { return in.settled[seq] })
 	})
 	m.read(in)

@@ -13,6 +13,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // fragile opens a gateway on a connection that can break: reset sends a TCP reset and nothing else.
@@ -89,7 +90,7 @@ func TestAnEnvelopeIsSetAsideWhenTenSocketsPassedItOver(t *testing.T) {
 		socket.Ack(got[len(got)-1])
 		e2e.Pending(t, db, bob.ID, min(n, 2))
 		reset()
-		relaytest.Eventually(t, "it is counted", func() bool {
+		wait.Eventually(t, "it is counted", func() bool {
 			return n == 10 || e2e.Count(t, db, "SELECT skipped FROM messages WHERE seq = 1") == n
 		})
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // cutBus ends the connections on which the nodes of this database hear each other.
@@ -74,7 +75,7 @@ func TestMailArrivesAlthoughNoticesAreLost(t *testing.T) {
 		t.Errorf("the bus was cut %d times", n)
 	}
 	// The bus comes back by itself.
-	relaytest.Eventually(t, "mail crosses in less than the poll interval", func() bool {
+	wait.Eventually(t, "mail crosses in less than the poll interval", func() bool {
 		start := time.Now()
 		alice.Send(t, nil, relaytest.To(bob.ID, "again"))
 		socket.Envelopes(1)
@@ -99,7 +100,7 @@ func TestANodeThatHearsAgainLooksAtEveryMailbox(t *testing.T) {
 		if got := socket.Envelopes(1); string(got[0].GetMessage()) != fmt.Sprint(i) {
 			t.Fatalf("%d: %v", i, got)
 		}
-		relaytest.Eventually(t, "both nodes listen again", func() bool {
+		wait.Eventually(t, "both nodes listen again", func() bool {
 			return e2e.Count(t, db, `SELECT count(*) FROM pg_stat_activity
 				WHERE application_name = 'obscura-notices' AND datname = current_database()`) == 2
 		})

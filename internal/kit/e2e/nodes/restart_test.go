@@ -20,6 +20,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -118,22 +119,22 @@ func TestNothingAcceptedIsLostWhenPostgreSQLDies(t *testing.T) {
 			}
 		})
 	}
-	relaytest.Eventually(t, "the load is on", func() bool { return accepted.Load() > 300 })
+	wait.Eventually(t, "the load is on", func() bool { return accepted.Load() > 300 })
 	killServer(t, folder)
 	down := time.Now()
 	<-cluster.Done()
 	_ = cluster.Stop(ctx) // gives the folder back
-	relaytest.Eventually(t, "requests are refused for three seconds", func() bool {
+	wait.Eventually(t, "requests are refused for three seconds", func() bool {
 		return refused.Load() > 0 && time.Since(down) > 3*time.Second
 	})
 	startCluster(t, folder)
 	back := accepted.Load()
-	relaytest.Eventually(t, "the load is on again", func() bool { return accepted.Load() > back+300 })
+	wait.Eventually(t, "the load is on again", func() bool { return accepted.Load() > back+300 })
 	stop.Store(true)
 	sending.Wait()
 	for _, ledger := range ledgers {
 		for _, text := range ledger {
-			relaytest.Eventually(t, "what was accepted arrives: "+text, func() bool { return seen.has(text) })
+			wait.Eventually(t, "what was accepted arrives: "+text, func() bool { return seen.has(text) })
 		}
 	}
 	cancel()

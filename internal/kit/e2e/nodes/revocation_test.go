@@ -7,6 +7,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // socketEnds bounds the end of a socket on a machine that does other things as well. The second
@@ -47,7 +48,7 @@ func TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus(t *testing.T) {
 			one, two := relaytest.StartOn(t, url), relaytest.StartOn(t, through)
 			user := one.Register(t)
 			device := user.NewDevice(t)
-			relaytest.Eventually(t, "the node is ready", func() bool {
+			wait.Eventually(t, "the node is ready", func() bool {
 				return e2e.Ask{Method: "GET", Path: "/v1/account", Token: device.Token}.To(t, two).Status == 200
 			})
 			socket := device.On(two).Connect(t)
@@ -67,7 +68,7 @@ func TestARevokedTokenStopsWithinASecondWhateverHappensToTheBus(t *testing.T) {
 			if c.after != nil {
 				c.after(t, w, one)
 			}
-			relaytest.Eventually(t, "the token is refused", func() bool {
+			wait.Eventually(t, "the token is refused", func() bool {
 				asked := time.Now()
 				got := e2e.Ask{Method: "GET", Path: "/v1/account", Token: device.Token}.To(t, two)
 				if got.Status == 200 && asked.Sub(ended) > time.Second {

@@ -20,6 +20,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // driver makes a drawn request one that must be accepted: it puts in what a schema cannot know,
@@ -249,6 +250,6 @@ func driveConnectGateway(t *rapid.T, w *world, c *call) {
 		if r.Status != http.StatusSwitchingProtocols {
 			t.Errorf("connectGateway: status %d", r.Status)
 		}
-		relaytest.Eventually(w, "the socket has opened", func() bool { return opened() > before })
+		wait.Eventually(w, "the socket has opened", func() bool { return opened() > before })
 	}
 }

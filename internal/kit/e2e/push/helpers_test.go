@@ -13,6 +13,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/pushtest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // quick are delays that a test can wait for.
@@ -76,7 +77,7 @@ func putToken(device *relaytest.Device, token string) e2e.Ask {
 // wakes waits until n wake-ups have come.
 func wakes(t testing.TB, web *pushtest.Service, n int) []pushtest.Wake {
 	t.Helper()
-	relaytest.Eventually(t, fmt.Sprintf("%d wake-ups come", n), func() bool { return len(web.Wakes()) >= n })
+	wait.Eventually(t, fmt.Sprintf("%d wake-ups come", n), func() bool { return len(web.Wakes()) >= n })
 	got := web.Wakes()
 	if len(got) != n {
 		t.Fatalf("%d wake-ups, want %d", len(got), n)
@@ -88,7 +89,7 @@ func wakes(t testing.TB, web *pushtest.Service, n int) []pushtest.Wake {
 func nothingScheduled(t testing.TB, relay *relaytest.Relay) {
 	t.Helper()
 	db := e2e.Database(t, relay)
-	relaytest.Eventually(t, "the queue of wake-ups is empty", func() bool {
+	wait.Eventually(t, "the queue of wake-ups is empty", func() bool {
 		return e2e.Meter(t, relay, `obscura_queue_waiting{queue="wakeups"}`) == 0 &&
 			e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 0
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/pushtest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
@@ -26,7 +27,7 @@ func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
 		alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	}
 	db := e2e.Database(t, relay)
-	relaytest.Eventually(t, "it is scheduled", func() bool {
+	wait.Eventually(t, "it is scheduled", func() bool {
 		return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1
 	})
 	e2e.Change(t, db, "UPDATE push_wakeups SET due_at = now()") // the grace is over
@@ -37,7 +38,7 @@ func TestADeviceWithMailIsWokenUpOnce(t *testing.T) {
 	nothingScheduled(t, relay)
 	// The next one waits for the pause, although the mail is new.
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello again"))
-	relaytest.Eventually(t, "it is scheduled for later", func() bool {
+	wait.Eventually(t, "it is scheduled for later", func() bool {
 		return e2e.Count(t, db,
 			"SELECT count(*) FROM push_wakeups WHERE due_at BETWEEN now() + interval '50 minutes' AND now() + interval '61 minutes'") == 1
 	})
@@ -60,7 +61,7 @@ func TestADeviceThatAcknowledgesInTimeIsNotWokenUp(t *testing.T) {
 	subscribe(t, relay, bob, web)
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	db := e2e.Database(t, relay)
-	relaytest.Eventually(t, "it is scheduled", func() bool {
+	wait.Eventually(t, "it is scheduled", func() bool {
 		return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1
 	})
 	// It acknowledges by a connection that leaves the row alone: on a node that forgot to cancel.
@@ -80,7 +81,7 @@ func TestADeviceThatConnectsIsNotWokenUp(t *testing.T) {
 	subscribe(t, relay, bob, web)
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	db := e2e.Database(t, relay)
-	relaytest.Eventually(t, "it is scheduled", func() bool {
+	wait.Eventually(t, "it is scheduled", func() bool {
 		return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1
 	})
 	socket := bob.Connect(t)
@@ -91,7 +92,7 @@ func TestADeviceThatConnectsIsNotWokenUp(t *testing.T) {
 	}
 	// What it leaves behind is told of when it has gone.
 	e2e.Disconnect(socket)
-	relaytest.Eventually(t, "it is scheduled again", func() bool {
+	wait.Eventually(t, "it is scheduled again", func() bool {
 		return e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 1
 	})
 	if len(web.Wakes()) != 0 {
@@ -111,7 +112,7 @@ func TestADeviceThatIsLiveOnAnotherNodeIsNotWokenUp(t *testing.T) {
 	socket := bob.On(two).Connect(t)
 	socket.Drain()
 	// Once, perhaps, because it has just connected; again and again because the other node asks.
-	relaytest.Eventually(t, "its wake-ups are cancelled", func() bool {
+	wait.Eventually(t, "its wake-ups are cancelled", func() bool {
 		alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 		socket.Envelopes(1)
 		return e2e.Meter(t, two, `obscura_push_wakeups_cancelled_total`) >= 3
@@ -167,7 +168,7 @@ func TestATokenThatIsInvalidIsForgotten(t *testing.T) {
 	subscribe(t, relay, bob, web)
 	web.Then(pushtest.Status(http.StatusGone))
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
-	relaytest.Eventually(t, "the token is gone", func() bool { return tokens(t, relay, bob.ID) == 0 })
+	wait.Eventually(t, "the token is gone", func() bool { return tokens(t, relay, bob.ID) == 0 })
 	nothingScheduled(t, relay)
 
 	// One that was replaced while the old one was tried stays, and is tried in turn.
@@ -213,7 +214,7 @@ func TestAWakeUpThatFailsIsTriedAgain(t *testing.T) {
 	web.Always(pushtest.Status(503))
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello"))
 	db := e2e.Database(t, relay)
-	relaytest.Eventually(t, "it has been tried", func() bool {
+	wait.Eventually(t, "it has been tried", func() bool {
 		_, err := db.Exec(t.Context(),
 			"UPDATE push_wakeups SET scheduled_at = now() - interval '25 hours' WHERE attempts > 1")
 		return err == nil && e2e.Count(t, db, "SELECT count(*) FROM push_wakeups") == 0 && len(web.Wakes()) > 6
@@ -244,7 +245,7 @@ func TestMailDuringAWakeUpIsNotForgotten(t *testing.T) {
 	<-reached
 	alice.Send(t, nil, relaytest.To(bob.ID, "hello again"))
 	db := e2e.Database(t, relay)
-	relaytest.Eventually(t, "the row knows of it", func() bool {
+	wait.Eventually(t, "the row knows of it", func() bool {
 		return e2e.Count(t, db, "SELECT seq FROM push_wakeups") == 2
 	})
 	close(told)
@@ -352,10 +353,10 @@ func TestALogTellsNothingAboutPushTokens(t *testing.T) {
 			alice.Send(t, nil, relaytest.To(d.ID, "hello"))
 		}
 		for _, s := range services {
-			relaytest.Eventually(t, "wake-ups come", func() bool { return len(s.Wakes()) >= 3 })
+			wait.Eventually(t, "wake-ups come", func() bool { return len(s.Wakes()) >= 3 })
 		}
 	}
-	relaytest.Eventually(t, "it fails", func() bool {
+	wait.Eventually(t, "it fails", func() bool {
 		return e2e.Meter(t, relay, `obscura_push_wakeups_total{kind="fcm",result="failed"}`) >= 2 &&
 			e2e.Meter(t, relay, `obscura_push_wakeups_total{kind="apns",result="failed"}`) >= 2
 	})
