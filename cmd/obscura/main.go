@@ -17,11 +17,12 @@ import (
 )
 
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Run the relay."`
-	Migrate migrateCmd `cmd:"" help:"Bring the database schema up to date and exit."`
-	Bench   BenchCmd   `cmd:"" help:"Load a relay and say what it did."`
-	Conform conformCmd `cmd:"" help:"Hold any relay against the contract, from outside."`
-	Version versionCmd `cmd:"" help:"Print the version and exit."`
+	Serve        serveCmd        `cmd:"" help:"Run the relay."`
+	Migrate      migrateCmd      `cmd:"" help:"Bring the database schema up to date and exit."`
+	Certificates certificatesCmd `cmd:"" help:"The keys that sign sender certificates."`
+	Bench        BenchCmd        `cmd:"" help:"Load a relay and say what it did."`
+	Conform      conformCmd      `cmd:"" help:"Hold any relay against the contract, from outside."`
+	Version      versionCmd      `cmd:"" help:"Print the version and exit."`
 
 	PrintVersion kong.VersionFlag `name:"version" env:"-" help:"Print the version and exit."`
 }

@@ -36,6 +36,8 @@ type Config struct {
 
 	TokenKey string `placeholder:"BASE64" help:"Key that signs access tokens, at least 32 bytes in base64. Without it keys are kept in the database and rotate."`
 
+	Certificates
+
 	CORSOrigins    []string       `name:"cors-origins" placeholder:"ORIGIN" help:"Origins whose pages may call the API from a browser; * for any."`
 	TrustedProxies []netip.Prefix `placeholder:"CIDR" help:"Proxies whose X-Forwarded-For is believed. Without any the address is the socket's."`
 
@@ -85,6 +87,9 @@ func (c *Config) Validate() error {
 		return errors.New("--database-connections must be at least 4")
 	}
 	if _, err := c.tokenKey(); err != nil {
+		return err
+	}
+	if err := c.validateCertificates(); err != nil {
 		return err
 	}
 	if c.BlobURL != "" {

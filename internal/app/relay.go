@@ -76,6 +76,10 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	if err != nil {
 		return nil, err
 	}
+	ownKeys, err := cfg.ownKeys()
+	if err != nil {
+		return nil, err
+	}
 	senders, err := cfg.senders(vapid, r.pushServices)
 	if err != nil {
 		return nil, err
@@ -92,7 +96,7 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Node: r,
 		EraseDevice: device.Erase, EraseUser: blob.EraseUser})
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Node: r})
-	r.certificates = certificate.New(certificate.Config{DB: db.main})
+	r.certificates = certificate.New(certificate.Config{DB: db.main, Keys: ownKeys})
 	r.keys = keys.New(keys.Config{DB: db.main, Node: r, Dropped: r.metrics.Dropped})
 	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Sockets: r, Counters: r.metrics})
 	r.blobs = blob.New(blob.Config{DB: db.main, Store: r.store, Quota: int64(cfg.AttachmentQuota),

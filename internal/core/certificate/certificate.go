@@ -11,6 +11,7 @@ package certificate
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -26,25 +27,34 @@ const lifetime = 24 * time.Hour
 // Config is what a Service needs.
 type Config struct {
 	DB *storage.DB
+	// Keys are the operator's own; nil for keys in the database.
+	Keys *Keys
 }
 
 // Service is the use cases of certificates. Make it with New, then call Load.
 type Service struct {
-	db   *storage.DB
-	keys atomic.Pointer[Keys]
+	db *storage.DB
+	// supplied are the operator's keys; then the database is not asked for any.
+	supplied *Keys
+	keys     atomic.Pointer[Keys]
 }
 
 // New makes a Service.
-func New(cfg Config) *Service { return &Service{db: cfg.DB} }
+func New(cfg Config) *Service { return &Service{db: cfg.DB, supplied: cfg.Keys} }
 
 // Load reads the keys, or makes them. Call it again from time to time: an operator may have
 // replaced the server key.
 func (s *Service) Load(ctx context.Context) error {
-	keys, err := load(ctx, s.db)
-	if err == nil {
-		s.keys.Store(keys)
+	if s.supplied != nil {
+		s.keys.Store(s.supplied)
+		return nil
 	}
-	return err
+	keys, err := load(ctx, s.db)
+	if err != nil {
+		return fmt.Errorf("cannot load the keys of sender certificates: %w", err)
+	}
+	s.keys.Store(keys)
+	return nil
 }
 
 // TrustRoot returns the public key of the trust root, 33 bytes.

@@ -1,0 +1,142 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/obscura-relay/obscura/internal/core/certificate"
+	"github.com/obscura-relay/obscura/internal/postgres"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// Certificates says with whose keys sender certificates are signed.
+type Certificates struct {
+	TrustRoot            string `placeholder:"BASE64" help:"Public key of a trust root of your own, 33 bytes in base64; its private key stays where you keep it. Together with --server-certificate and --server-certificate-key. Without them the keys are made at the first start and kept in the database."`
+	ServerCertificate    string `placeholder:"FILE" help:"Server certificate that the trust root has signed: libsignal's, in base64."`
+	ServerCertificateKey string `placeholder:"FILE" help:"Private key of the server certificate: 32 bytes, in base64."`
+}
+
+func (c *Certificates) validateCertificates() error {
+	given := 0
+	for _, value := range []string{c.TrustRoot, c.ServerCertificate, c.ServerCertificateKey} {
+		if value != "" {
+			given++
+		}
+	}
+	if given != 0 && given != 3 {
+		return errors.New("--trust-root, --server-certificate and --server-certificate-key must be given together")
+	}
+	return nil
+}
+
+// ownKeys are the operator's own, nil for those in the database.
+func (c *Certificates) ownKeys() (*certificate.Keys, error) {
+	if c.TrustRoot == "" {
+		return nil, nil
+	}
+	root, err := base64.StdEncoding.DecodeString(c.TrustRoot)
+	if err != nil {
+		return nil, fmt.Errorf("--trust-root cannot be used: %w", certificate.ErrRoot)
+	}
+	server, err := decodeFile(c.ServerCertificate)
+	if err != nil {
+		return nil, fmt.Errorf("--server-certificate cannot be used: %w", err)
+	}
+	private, err := decodeFile(c.ServerCertificateKey)
+	if err != nil {
+		return nil, fmt.Errorf("--server-certificate-key cannot be used: %w", err)
+	}
+	keys, err := certificate.NewKeys(root, server, private)
+	switch {
+	case errors.Is(err, certificate.ErrRoot):
+		return nil, fmt.Errorf("--trust-root cannot be used: %w", err)
+	case errors.Is(err, certificate.ErrKey):
+		return nil, fmt.Errorf("--server-certificate-key cannot be used: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("--server-certificate cannot be used: %w", err)
+	}
+	return keys, nil
+}
+
+// maxKeyFile bounds what is read of a file that an operator names.
+const maxKeyFile = 4096
+
+// decodeFile reads a file of base64. Its error does not repeat what is in the file.
+func decodeFile(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxKeyFile))
+	if err != nil {
+		return nil, err
+	}
+	content, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(text)))
+	if err != nil || len(content) == 0 {
+		return nil, fmt.Errorf("%s must hold base64", name)
+	}
+	return content, nil
+}
+
+// ShowCertificates prints the public key of the trust root, and the id of the server certificate.
+func ShowCertificates(ctx context.Context, cfg Database, own Certificates, out, logOutput io.Writer) error {
+	if err := own.validateCertificates(); err != nil {
+		return err
+	}
+	keys, err := own.ownKeys()
+	if err == nil && keys == nil {
+		keys, err = storedKeys(ctx, cfg, logOutput, certificate.Stored)
+	}
+	return printKeys(out, keys, err)
+}
+
+// errOwnKeys refuses to rotate what no relay would use.
+var errOwnKeys = errors.New("the server key is one of your own (--server-certificate): have the trust root sign another, " +
+	"put it and its key in place of the files, and restart every node")
+
+// RotateCertificates replaces the server key, and prints what ShowCertificates prints.
+func RotateCertificates(ctx context.Context, cfg Database, own Certificates, out, logOutput io.Writer) error {
+	if own != (Certificates{}) {
+		return errOwnKeys
+	}
+	keys, err := storedKeys(ctx, cfg, logOutput, certificate.Rotate)
+	return printKeys(out, keys, err)
+}
+
+func printKeys(out io.Writer, keys *certificate.Keys, err error) error {
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "trust root: %s\nserver certificate: %d\n", base64.StdEncoding.EncodeToString(keys.Root),
+		keys.ID)
+	return err
+}
+
+// storedKeys asks the database, a private one also while its relay runs.
+func storedKeys(ctx context.Context, cfg Database, logOutput io.Writer,
+	ask func(context.Context, *storage.DB) (*certificate.Keys, error)) (keys *certificate.Keys, err error) {
+	if cfg.DatabaseURL == "" {
+		exists, url := postgres.Find(filepath.Join(cfg.DataDir, "postgres"))
+		if !exists {
+			return nil, fmt.Errorf("the data folder %s has no database: name another with --data-dir (OBSCURA_DATA_DIR), "+
+				"or a database with --database-url (OBSCURA_DATABASE_URL)", cfg.DataDir)
+		}
+		cfg.DatabaseURL = url
+	}
+	db, err := openDatabase(ctx, cfg, asyncConns, newLogger(Config{LogFormat: "auto"}, logOutput))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.close(startTimeout)) }()
+	if err := db.main.CheckSchema(ctx); err != nil {
+		return nil, err
+	}
+	return ask(ctx, db.main)
+}
