@@ -71,8 +71,8 @@ type Bus struct {
 
 // New makes a Bus.
 func New(cfg Config) *Bus {
-	b := &Bus{cfg: cfg, out: newOutbox(), probes: map[uuid.UUID]chan struct{}{}, begin: time.Now(),
-		listening: make(chan struct{})}
+	b := &Bus{cfg: cfg, out: outbox{signal: make(chan struct{}, 1), hints: map[hint]int64{}}, begin: time.Now(),
+		probes: map[uuid.UUID]chan struct{}{}, listening: make(chan struct{})}
 	b.heard.Store(-int64(time.Hour)) // never
 	return b
 }

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/storage"
@@ -16,26 +14,18 @@ import (
 // sessions' polls find the mail.
 const maxOutbox = 1 << 17
 
-// outbox coalesces hints: a device stands in it once, however much mail it has.
+// hint is one device in one kind of hints.
+type hint struct {
+	kind   core.NoticeKind
+	device core.DeviceID
+}
+
+// outbox coalesces hints: a device stands in it once a kind, however much mail it has.
 type outbox struct {
 	signal chan struct{} // holds one token when there is something to send
 
-	mu        *sync.Mutex
-	mail      map[uuid.UUID]struct{} // guarded by mu
-	keys      map[uuid.UUID]struct{} // guarded by mu
-	due       map[uuid.UUID]struct{} // guarded by mu
-	displaced map[uuid.UUID]int64    // guarded by mu: device to generation
-}
-
-func newOutbox() outbox {
-	o := outbox{signal: make(chan struct{}, 1), mu: new(sync.Mutex)}
-	o.clear()
-	return o
-}
-
-func (o *outbox) clear() {
-	o.mail, o.keys, o.due = map[uuid.UUID]struct{}{}, map[uuid.UUID]struct{}{}, map[uuid.UUID]struct{}{}
-	o.displaced = map[uuid.UUID]int64{}
+	mu    sync.Mutex
+	hints map[hint]int64 // guarded by mu: to the highest generation
 }
 
 // Publish tells the other nodes, soon and without waiting. Only hints travel so; revocations are
@@ -43,18 +33,10 @@ func (o *outbox) clear() {
 func (b *Bus) Publish(n core.Notice) {
 	o := &b.out
 	o.mu.Lock()
-	if len(o.mail)+len(o.keys)+len(o.due)+len(o.displaced) < maxOutbox {
-		for _, id := range n.IDs {
-			switch n.Kind {
-			case core.NoticeMail:
-				o.mail[id] = struct{}{}
-			case core.NoticeKeys:
-				o.keys[id] = struct{}{}
-			case core.NoticeDue:
-				o.due[id] = struct{}{}
-			case core.NoticeDisplaced:
-				o.displaced[id] = max(o.displaced[id], n.Generation)
-			}
+	if len(o.hints) < maxOutbox && n.Kind != core.NoticeEnded && n.Kind != core.NoticeRevoked {
+		for _, device := range n.IDs {
+			h := hint{n.Kind, device}
+			o.hints[h] = max(o.hints[h], n.Generation)
 		}
 	}
 	o.mu.Unlock()
@@ -75,7 +57,7 @@ func (b *Bus) send(ctx context.Context) error {
 		if len(payloads) == 0 {
 			continue
 		}
-		if err := b.hint(ctx, payloads); err != nil && ctx.Err() == nil {
+		if err := b.sendHints(ctx, payloads); err != nil && ctx.Err() == nil {
 			b.cfg.Logger.Warn("could not notify the other nodes; their polls find the mail", "component", "notices",
 				"error", err)
 			select { // the database is unavailable: collect, do not hammer
@@ -86,31 +68,28 @@ func (b *Bus) send(ctx context.Context) error {
 	}
 }
 
-func (o *outbox) take() []string {
+// take empties the outbox into payloads: devices of one kind and generation share them.
+func (o *outbox) take() (payloads []string) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	var payloads []string
-	payloads = append(payloads, hints(core.NoticeMail, o.mail)...)
-	payloads = append(payloads, hints(core.NoticeKeys, o.keys)...)
-	payloads = append(payloads, hints(core.NoticeDue, o.due)...)
-	for id, generation := range o.displaced {
-		n := core.Notice{Kind: core.NoticeDisplaced, IDs: []uuid.UUID{id}, Generation: generation}
-		payloads = append(payloads, n.Payloads()...)
+	hints := o.hints
+	o.hints = map[hint]int64{}
+	o.mu.Unlock()
+	type head struct {
+		kind       core.NoticeKind
+		generation int64
 	}
-	o.clear()
+	devices := map[head][]core.DeviceID{}
+	for h, generation := range hints {
+		devices[head{h.kind, generation}] = append(devices[head{h.kind, generation}], h.device)
+	}
+	for h, ids := range devices {
+		payloads = append(payloads, core.Notice{Kind: h.kind, IDs: ids, Generation: h.generation}.Payloads()...)
+	}
 	return payloads
 }
 
-func hints(kind core.NoticeKind, ids map[uuid.UUID]struct{}) []string {
-	n := core.Notice{Kind: kind}
-	for id := range ids {
-		n.IDs = append(n.IDs, id)
-	}
-	return n.Payloads()
-}
-
-// hint sends what may be lost.
-func (b *Bus) hint(ctx context.Context, payloads []string) error {
+// sendHints sends what may be lost.
+func (b *Bus) sendHints(ctx context.Context, payloads []string) error {
 	if h := b.nats.Load(); h != nil {
 		return h.publish(payloads)
 	}

@@ -26,21 +26,14 @@ type result struct {
 	crowded bool
 }
 
+// outcomes names them for metrics.
+var outcomes = map[Outcome]string{0: "unneeded", Delivered: "delivered", Invalid: "invalid", Rejected: "rejected",
+	Failed: "failed"}
+
 // finish counts a result and joins it to those that are settled together.
 func (s *Service) finish(ctx context.Context, r result) {
-	switch r.Outcome {
-	case Delivered:
-		s.cfg.Counters.Wakeup(r.kind.String(), "delivered")
-	case Invalid:
-		s.cfg.Counters.Wakeup(r.kind.String(), "invalid")
-	case Rejected:
-		s.cfg.Counters.Wakeup(r.kind.String(), "rejected")
-	case Failed:
-		s.cfg.Counters.Wakeup(r.kind.String(), "failed")
-	default:
-		if !r.interrupted {
-			s.cfg.Counters.Wakeup(r.kind.String(), "unneeded")
-		}
+	if r.Outcome != 0 || !r.interrupted {
+		s.cfg.Counters.Wakeup(r.kind.String(), outcomes[r.Outcome])
 	}
 	if (r.Outcome == Rejected || r.Outcome == Failed) && !r.interrupted && s.logLimits[r.kind].allow() {
 		next := "tried again"
