@@ -58,10 +58,10 @@ func main() {
 	err := run(ctx)
 	stop()
 	if err != nil {
-		said := make(chan struct{})
-		go func() { fmt.Fprintln(os.Stderr, "obscura:", err); close(said) }()
+		printed := make(chan struct{})
+		go func() { fmt.Fprintln(os.Stderr, "obscura:", err); close(printed) }()
 		select {
-		case <-said:
+		case <-printed:
 		case <-time.After(time.Second): // nobody reads what was said before either
 		}
 		os.Exit(1)

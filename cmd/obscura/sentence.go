@@ -27,11 +27,11 @@ var (
 // sentence says in our words what the parser found wrong with the command line or the environment.
 // It does not repeat values: what was meant for another place may be a secret.
 func sentence(err error, commands *kong.Node) error {
-	said := err.Error()
-	if m := unknown.FindStringSubmatch(said); m != nil {
+	text := err.Error()
+	if m := unknown.FindStringSubmatch(text); m != nil {
 		return errors.New("there is no flag " + m[1] + meant(m[2]) + "; --help lists those that there are")
 	}
-	if m := extra.FindStringSubmatch(said); m != nil {
+	if m := extra.FindStringSubmatch(text); m != nil {
 		return errors.New("there is no command or argument " + m[1] + meant(m[2]) +
 			"; --help lists those that there are")
 	}
@@ -40,7 +40,7 @@ func sentence(err error, commands *kong.Node) error {
 	if errors.As(err, &parse) && parse.Context != nil {
 		selected = parse.Context.Selected()
 	}
-	if m := badValue.FindStringSubmatch(said); m != nil {
+	if m := badValue.FindStringSubmatch(text); m != nil {
 		flag := find(commands, m[1])
 		if selected != nil {
 			flag = cmp.Or(find(selected, m[1]), flag)
@@ -54,7 +54,7 @@ func sentence(err error, commands *kong.Node) error {
 		}
 	}
 	if selected != nil {
-		if rest, ours := strings.CutPrefix(said, selected.Path()+": "); ours { // of Validate
+		if rest, ours := strings.CutPrefix(text, selected.Path()+": "); ours { // of Validate
 			return errors.New(withVariables(rest, selected))
 		}
 	}
@@ -63,8 +63,8 @@ func sentence(err error, commands *kong.Node) error {
 
 // withVariables puts the variable beside each flag of a command that a sentence names: the value
 // may have come from there.
-func withVariables(said string, command *kong.Node) string {
-	return ownFlag.ReplaceAllStringFunc(said, func(name string) string {
+func withVariables(text string, command *kong.Node) string {
+	return ownFlag.ReplaceAllStringFunc(text, func(name string) string {
 		flag := find(command, strings.TrimPrefix(name, "--"))
 		if flag == nil || len(flag.Envs) == 0 {
 			return name

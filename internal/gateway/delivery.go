@@ -34,7 +34,7 @@ type sink interface {
 // window has room. It knows no socket and starts nothing. The pump drives it; settle and offer are
 // for any goroutine.
 type delivery struct {
-	box     Mailbox // these five never change
+	mailbox Mailbox // these five never change
 	to      sink
 	device  core.DeviceID
 	ids     mailbox.IDs
@@ -56,8 +56,8 @@ type delivery struct {
 }
 
 // begin makes it ready for a socket that was opened.
-func (d *delivery) begin(box Mailbox, to sink, device core.DeviceID, opened mailbox.Opened) {
-	d.box, d.to, d.device, d.ids, d.backlog = box, to, device, mailbox.IDsOf(device), opened.Last
+func (d *delivery) begin(from Mailbox, to sink, device core.DeviceID, opened mailbox.Opened) {
+	d.mailbox, d.to, d.device, d.ids, d.backlog = from, to, device, mailbox.IDsOf(device), opened.Last
 	d.known.Store(opened.Last)
 	d.cursor.Store(opened.Floor)
 }
@@ -89,7 +89,7 @@ func (d *delivery) deliver() error {
 		known, cursor := d.known.Load(), d.cursor.Load()
 		var page mailbox.Page
 		err := d.to.ask(func(ctx context.Context) (err error) {
-			page, err = d.box.Read(ctx, d.device, cursor)
+			page, err = d.mailbox.Read(ctx, d.device, cursor)
 			return err
 		})
 		if err != nil {

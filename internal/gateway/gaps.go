@@ -33,7 +33,7 @@ func (d *delivery) eachGap(more bool, after, last int64, tell func(core.Gap) err
 	for more {
 		var gaps []core.Gap
 		err := d.to.ask(func(ctx context.Context) (err error) {
-			gaps, more, err = d.box.Gaps(ctx, d.device, after, last)
+			gaps, more, err = d.mailbox.Gaps(ctx, d.device, after, last)
 			return err
 		})
 		if err != nil {

@@ -138,15 +138,15 @@ func (c *Cluster) initdb(ctx context.Context) error {
 
 // reason is the first thing that a program of PostgreSQL said had failed, on one line; what it says
 // after that follows from it. Without any, all that it said.
-func reason(said string, err error) error {
-	for line := range strings.Lines(said) {
+func reason(output string, err error) error {
+	for line := range strings.Lines(output) {
 		for _, severity := range []string{"FATAL:", "PANIC:", "ERROR:", "error:"} {
 			if _, text, found := strings.Cut(line, severity); found {
 				return fmt.Errorf("%s (%w)", strings.TrimSpace(text), err)
 			}
 		}
 	}
-	return fmt.Errorf("%w: %s", err, strings.Join(strings.Fields(said), " "))
+	return fmt.Errorf("%w: %s", err, strings.Join(strings.Fields(output), " "))
 }
 
 // makeDir opens a folder of an account, made if need be.
@@ -175,13 +175,13 @@ func (c *Cluster) lockDir(ctx context.Context, name string) (*os.File, error) {
 	}
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
-	said := time.Now()
+	warned := time.Now()
 	for {
 		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return dir, nil
 		}
-		if due(&said) {
+		if due(&warned) {
 			c.cfg.Logger.Warn("waiting for the PostgreSQL of an earlier relay to end", "component", "postgres",
 				"folder", path)
 		}
@@ -197,15 +197,15 @@ func (c *Cluster) lockDir(ctx context.Context, name string) (*os.File, error) {
 	}
 }
 
-// sayEvery is how often it is said what is waited for.
-const sayEvery = 3 * time.Second
+// warnEvery is how often the log is told what is waited for.
+const warnEvery = 3 * time.Second
 
-// due reports, every few seconds, that it is time to say so.
-func due(said *time.Time) bool {
-	if time.Since(*said) < sayEvery {
+// due reports, every few seconds, that it is time to warn again.
+func due(warned *time.Time) bool {
+	if time.Since(*warned) < warnEvery {
 		return false
 	}
-	*said = time.Now()
+	*warned = time.Now()
 	return true
 }
 

@@ -71,7 +71,7 @@ func (c *Cluster) own(started chan<- error) {
 func (c *Cluster) prepare(ctx context.Context) error {
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
-	said := time.Now()
+	warned := time.Now()
 	for {
 		conn, err := pgx.Connect(ctx, c.url("postgres"))
 		if err == nil {
@@ -81,7 +81,7 @@ func (c *Cluster) prepare(ctx context.Context) error {
 		if errors.As(err, &refusal) && refusal.Code != "57P03" && refusal.Code != "53300" { // neither starting nor full
 			return fmt.Errorf("postgres: the server refuses the relay: %s (SQLSTATE %s)", refusal.Message, refusal.Code)
 		}
-		if due(&said) {
+		if due(&warned) {
 			c.cfg.Logger.Warn("waiting for the private PostgreSQL, which recovers from a crash or is slow to start",
 				"component", "postgres", "error", err)
 		}

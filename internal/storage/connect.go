@@ -99,8 +99,8 @@ func explainOne(err error, cfg *pgconn.Config) (text string, final bool) {
 
 // explainRefusal says what a server answered, and what to change if it will say the same again.
 func explainRefusal(pg *pgconn.PgError) (text string, final bool) {
-	said := fmt.Sprintf("%s (SQLSTATE %s)", pg.Message, pg.Code)
-	advise := func(what string) (string, bool) { return said + ": " + what + " " + setting, true }
+	refusal := fmt.Sprintf("%s (SQLSTATE %s)", pg.Message, pg.Code)
+	advise := func(what string) (string, bool) { return refusal + ": " + what + " " + setting, true }
 	switch {
 	case pg.Code == "28P01":
 		return advise("check the user and the password in")
@@ -119,7 +119,7 @@ func explainRefusal(pg *pgconn.PgError) (text string, final bool) {
 		pg.Code == "55000":
 		return advise("the server will not take such a connection: change")
 	default: // starting up, shutting down, too many connections
-		return said, false
+		return refusal, false
 	}
 }
 
@@ -192,7 +192,7 @@ func explainURL(err error) error {
 	if errors.As(err, &path) {
 		return fmt.Errorf("the file %s, which it names, cannot be read: %w", path.Path, path.Err)
 	}
-	_, said, _ := strings.Cut(parse.Error(), "`: ")
+	_, detail, _ := strings.Cut(parse.Error(), "`: ")
 	for part, sentence := range map[string]string{
 		"invalid port":         "its port must be a number from 1 to 65535; in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25",
 		"in password":          "in its password, write @ : / ? # % and spaces as %40 %3A %2F %3F %23 %25 %20",
@@ -202,7 +202,7 @@ func explainURL(err error) error {
 		"target_session_attrs": "its target_session_attrs, or PGTARGETSESSIONATTRS in the environment, is not one that PostgreSQL knows",
 		"service":              "the service that it, or PGSERVICE in the environment, names is not in the service file",
 	} {
-		if strings.Contains(said, part) {
+		if strings.Contains(detail, part) {
 			return errors.New(sentence)
 		}
 	}

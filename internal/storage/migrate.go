@@ -60,7 +60,7 @@ func (l loudLocker) SessionLock(ctx context.Context, conn *sql.Conn) error {
 	defer saying.Wait()
 	defer close(locked)
 	saying.Go(func() {
-		tick := time.NewTicker(sayEvery)
+		tick := time.NewTicker(warnEvery)
 		defer tick.Stop()
 		for {
 			select {
@@ -112,15 +112,15 @@ func (d *DB) Ready(ctx context.Context) error {
 	return classify(ctx, err)
 }
 
-// sayEvery is how often it is said what is waited for.
-const sayEvery = 3 * time.Second
+// warnEvery is how often the log is told what is waited for.
+const warnEvery = 3 * time.Second
 
 // AwaitReady waits until the database answers, at most for the given time. It says what it waits
 // for, and does not wait when the server refuses for a reason that will not pass.
 func (d *DB) AwaitReady(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	var said time.Time
+	var warned time.Time
 	reason := "PostgreSQL at " + where(&d.pool.Config().ConnConfig.Config) + ": no answer in time"
 	for {
 		_, err := Queries.Ping(ctx, d.pool)
@@ -136,8 +136,8 @@ func (d *DB) AwaitReady(ctx context.Context, timeout time.Duration) error {
 		case ctx.Err() == nil:
 			reason = Redact(err).Error()
 		}
-		if ctx.Err() == nil && time.Since(said) >= sayEvery {
-			said = time.Now()
+		if ctx.Err() == nil && time.Since(warned) >= warnEvery {
+			warned = time.Now()
 			d.logger.Warn("waiting for the database", "component", "database", "reason", reason)
 		}
 		select {

@@ -17,8 +17,8 @@ import (
 type tracer struct {
 	logger *slog.Logger
 
-	mu   sync.Mutex
-	said map[string]time.Time // guarded by mu: when a failure was logged last
+	mu     sync.Mutex
+	logged map[string]time.Time // guarded by mu: when a failure was logged last
 }
 
 // expected are the failures that callers make something of.
@@ -86,13 +86,13 @@ func (t *tracer) failed(sql string, err error) {
 func (t *tracer) due(failure string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if time.Since(t.said[failure]) < sameFailure {
+	if time.Since(t.logged[failure]) < sameFailure {
 		return false
 	}
-	if t.said == nil || len(t.said) > 1000 {
-		t.said = map[string]time.Time{}
+	if t.logged == nil || len(t.logged) > 1000 {
+		t.logged = map[string]time.Time{}
 	}
-	t.said[failure] = time.Now()
+	t.logged[failure] = time.Now()
 	return true
 }
 

@@ -133,8 +133,8 @@ func (s *Service) lookUp(ctx context.Context, id uuid.UUID) (int64, error) {
 func (s *Service) Download(ctx context.Context, id uuid.UUID, offset, length int64) (*Reader, error) {
 	r, err := s.store.open(ctx, attachments+id.String(), offset, length)
 	if errors.Is(err, errMissing) {
-		if _, gone := s.lookUp(ctx, id); gone != nil {
-			return nil, gone
+		if _, missing := s.lookUp(ctx, id); missing != nil {
+			return nil, missing
 		}
 	}
 	if err == nil {

@@ -110,9 +110,9 @@ func (s *Service) Backup(ctx context.Context, device core.DeviceID) (Backup, err
 func (s *Service) OpenBackup(ctx context.Context, device core.DeviceID, b Backup) (Backup, *Reader, error) {
 	r, err := s.store.open(ctx, backups+b.blob.String(), 0, b.Size)
 	if errors.Is(err, errMissing) {
-		newer, gone := s.Backup(ctx, device)
-		if gone != nil {
-			return b, nil, gone
+		newer, missing := s.Backup(ctx, device)
+		if missing != nil {
+			return b, nil, missing
 		}
 		if newer.blob != b.blob {
 			b = newer

@@ -87,10 +87,10 @@ func (s *Service) emptyTrash(ctx context.Context, pause time.Duration) (bool, er
 		if err != nil || len(leased) == 0 {
 			return err == nil, err
 		}
-		gone, left, failure := s.deleteBlobs(ctx, leased)
+		deleted, left, failure := s.deleteBlobs(ctx, leased)
 		err = s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error {
 			if err := storage.Queries.ForgetTrash(ctx, tx,
-				db.ForgetTrashParams{Keys: gone, DueAt: leased[0].DueAt}); err != nil || len(left) == 0 {
+				db.ForgetTrashParams{Keys: deleted, DueAt: leased[0].DueAt}); err != nil || len(left) == 0 {
 				return err
 			}
 			return storage.Queries.PostponeTrash(ctx, tx,
@@ -106,9 +106,9 @@ func (s *Service) emptyTrash(ctx context.Context, pause time.Duration) (bool, er
 	return true, nil
 }
 
-// deleteBlobs deletes blobs and returns the keys of those that are gone, of those that are not, and
-// why.
-func (s *Service) deleteBlobs(ctx context.Context, trash []db.BlobTrash) (gone, left []string, failure error) {
+// deleteBlobs deletes blobs and returns the keys of those that it deleted, of those that are left,
+// and why.
+func (s *Service) deleteBlobs(ctx context.Context, trash []db.BlobTrash) (deleted, left []string, failure error) {
 	var mu sync.Mutex
 	var g errgroup.Group
 	g.SetLimit(deletesAtOnce)
@@ -120,13 +120,13 @@ func (s *Service) deleteBlobs(ctx context.Context, trash []db.BlobTrash) (gone, 
 			if err != nil {
 				left, failure = append(left, t.Key), err
 			} else {
-				gone = append(gone, t.Key)
+				deleted = append(deleted, t.Key)
 			}
 			return nil
 		})
 	}
 	_ = g.Wait()
-	return gone, left, failure
+	return deleted, left, failure
 }
 
 // sweepBatch bounds one step of a sweep.

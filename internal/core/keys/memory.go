@@ -30,19 +30,19 @@ type known struct {
 	others []int64
 }
 
-// gone are the keys that were handed out, given those that are held.
-func (k *known) gone(held map[int32][]byte) []int64 {
+// handedOut are the keys that were handed out, given those that are held.
+func (k *known) handedOut(held map[int32][]byte) []int64 {
 	here := setOf(digestsOf(held))
 	return slices.DeleteFunc(slices.Clone(k.own), func(d int64) bool { return here[d] })
 }
 
 // keep replaces what is remembered. Keys that left without being handed out are forgotten: they may
 // come again.
-func (k *known) keep(gone []int64, held map[int32][]byte) {
-	k.own = slices.Concat(newest(gone), digestsOf(held))
+func (k *known) keep(handedOut []int64, held map[int32][]byte) {
+	k.own = slices.Concat(newest(handedOut), digestsOf(held))
 }
 
-func newest(gone []int64) []int64 { return gone[max(0, len(gone)-maxRemembered):] }
+func newest(digests []int64) []int64 { return digests[max(0, len(digests)-maxRemembered):] }
 
 // digestOf tells keys apart: 8 bytes of SHA-256 over the id and the key. Two keys of one user
 // collide by chance once in 10^13 users, and by intent only in the stock of the one who intends it.
@@ -116,10 +116,10 @@ func Retire(ctx context.Context, tx db.DBTX, user core.UserID, device core.Devic
 	if err := q.DeleteKnownPreKeys(ctx, tx, db.DeleteKnownPreKeysParams{UserID: user, DeviceID: device}); err != nil {
 		return err
 	}
-	goneEC, goneKyber := ec.gone(heldEC), kyber.gone(heldKyber)
-	if len(goneEC)+len(goneKyber) == 0 {
+	outEC, outKyber := ec.handedOut(heldEC), kyber.handedOut(heldKyber)
+	if len(outEC)+len(outKyber) == 0 {
 		return nil
 	}
 	return q.SetKnownPreKeys(ctx, tx, db.SetKnownPreKeysParams{UserID: user, DeviceID: removed,
-		Ec: newest(slices.Concat(oldEC.own, goneEC)), Kyber: newest(slices.Concat(oldKyber.own, goneKyber))})
+		Ec: newest(slices.Concat(oldEC.own, outEC)), Kyber: newest(slices.Concat(oldKyber.own, outKyber))})
 }

@@ -29,14 +29,14 @@ func (k *kind) store(ctx context.Context, tx db.DBTX, at place, keys []SignedPre
 	if err != nil {
 		return err
 	}
-	gone := known.gone(held)
+	handedOut := known.handedOut(held)
 	if at.takeover {
 		if err := k.drop(ctx, tx, at.device); err != nil {
 			return err
 		}
 		clear(held)
 	}
-	used := setOf(gone, known.others)
+	used := setOf(handedOut, known.others)
 	var added []SignedPreKey
 	for _, key := range keys {
 		if used[digestOf(key.ID, key.Public)] {
@@ -63,7 +63,7 @@ func (k *kind) store(ctx context.Context, tx db.DBTX, at place, keys []SignedPre
 			delete(held, id)
 		}
 	}
-	known.keep(gone, held)
+	known.keep(handedOut, held)
 	return nil
 }
 
