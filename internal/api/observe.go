@@ -40,7 +40,7 @@ func (s *server) observe(c *fiber.Ctx) error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Request)
 	defer cancel()
 	c.SetUserContext(ctx)
-	err := s.survive(c)
+	err := next(c)
 	if err != nil {
 		handleError(c, err)
 	}
@@ -95,13 +95,15 @@ func (s *server) allowed(path string) string {
 	return strings.Join(methods, ", ")
 }
 
-// survive turns a panic into an error.
-func (s *server) survive(c *fiber.Ctx) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-	}()
+// caught turns a panic of the function that defers it into its error.
+func caught(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+	}
+}
+
+func next(c *fiber.Ctx) (err error) {
+	defer caught(&err)
 	return c.Next()
 }
 

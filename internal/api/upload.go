@@ -4,12 +4,10 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,11 +89,7 @@ func (u *upload) run(conn net.Conn) {
 }
 
 func (u *upload) survive(conn net.Conn) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
-		}
-	}()
+	defer caught(&err)
 	if u.waits {
 		if err := u.proceed(conn); err != nil {
 			return err

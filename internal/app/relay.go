@@ -240,16 +240,13 @@ func (r *relay) sweep(ctx context.Context) error {
 	return every(ctx, sweepEvery, func() {
 		r.limits.Sweep()
 		_, err := r.db.async.WithLock(ctx, storage.LockSweep, func() error {
-			if err := r.accounts.Sweep(ctx); err != nil {
-				return err
+			for _, sweep := range []func(context.Context) error{r.accounts.Sweep, r.mailbox.Sweep, r.blobs.Sweep,
+				r.push.Sweep} {
+				if err := sweep(ctx); err != nil {
+					return err
+				}
 			}
-			if err := r.mailbox.Sweep(ctx); err != nil {
-				return err
-			}
-			if err := r.blobs.Sweep(ctx); err != nil {
-				return err
-			}
-			return r.push.Sweep(ctx)
+			return nil
 		})
 		if err != nil && ctx.Err() == nil {
 			r.logger.Warn("could not remove all that has expired; tried again in 5 minutes, and none of it is delivered", "component", "sweep", "error", err)

@@ -46,8 +46,6 @@ const (
 	MinBackup     = 32
 	// AttachmentLifetime is how long an attachment is kept.
 	AttachmentLifetime = 30 * 24 * time.Hour
-	// ReceiptLifetime is how long a repeated batch gets its first answer.
-	ReceiptLifetime = 24 * time.Hour
 	// MaxDevices is how many devices a user has at once.
 	MaxDevices = 10
 	// MaxPreKeys is how many one-time pre-keys of a kind a device holds, and an upload carries.

@@ -104,6 +104,13 @@ func (d *DB) Do(ctx context.Context, fn func(conn db.DBTX) error) error {
 	return classify(ctx, fn(d.pool))
 }
 
+// Ask puts one question to the database, outside of any transaction.
+func Ask[P, R any](ctx context.Context, d *DB, question func(context.Context, db.DBTX, P) (R, error),
+	about P) (R, error) {
+	answer, err := question(ctx, d.pool, about)
+	return answer, classify(ctx, err)
+}
+
 // WithLock runs fn while this node holds an advisory lock, and reports false without running it
 // when another node does. The lock goes with its connection: fn must bear that another node begins.
 func (d *DB) WithLock(ctx context.Context, key int64, fn func() error) (ran bool, err error) {

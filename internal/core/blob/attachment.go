@@ -116,11 +116,7 @@ func (s *Service) Size(ctx context.Context, id uuid.UUID) (int64, error) {
 
 func (s *Service) lookUp(ctx context.Context, id uuid.UUID) (int64, error) {
 	asked := time.Now()
-	var row db.LiveAttachmentRow
-	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
-		row, err = storage.Queries.LiveAttachment(ctx, conn, id)
-		return err
-	})
+	row, err := storage.Ask(ctx, s.db, storage.Queries.LiveAttachment, id)
 	if err != nil {
 		return 0, storage.NoRowsAs(err, ErrNoAttachment)
 	}

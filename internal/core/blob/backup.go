@@ -97,13 +97,9 @@ func giveUp(ctx context.Context, tx db.DBTX, device core.DeviceID, upload uuid.U
 
 // Backup describes a device's backup. Returns ErrNoBackup.
 func (s *Service) Backup(ctx context.Context, device core.DeviceID) (Backup, error) {
-	var b Backup
-	err := s.db.Do(ctx, func(conn db.DBTX) error {
-		row, err := storage.Queries.Backup(ctx, conn, device)
-		b = Backup{Version: row.Version, Size: row.Size, StoredAt: row.StoredAt, blob: row.Blob}
-		return err
-	})
-	return b, storage.NoRowsAs(err, ErrNoBackup)
+	row, err := storage.Ask(ctx, s.db, storage.Queries.Backup, device)
+	return Backup{Version: row.Version, Size: row.Size, StoredAt: row.StoredAt, blob: row.Blob},
+		storage.NoRowsAs(err, ErrNoBackup)
 }
 
 // OpenBackup opens a backup that was described a moment ago, or the newer one that has replaced it.

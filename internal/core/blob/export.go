@@ -17,12 +17,9 @@ type Export struct {
 
 // Export lists an account's attachments.
 func (s *Service) Export(ctx context.Context, user core.UserID) (out Export, err error) {
-	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
-		if out.Attachments, err = storage.Queries.AttachmentsOf(ctx, conn, user); err != nil {
-			return err
-		}
-		out.UploadedToday, err = storage.Queries.UploadedToday(ctx, conn, user)
-		return storage.NoRowsAs(err, nil)
-	})
-	return out, err
+	if out.Attachments, err = storage.Ask(ctx, s.db, storage.Queries.AttachmentsOf, user); err != nil {
+		return out, err
+	}
+	out.UploadedToday, err = storage.Ask(ctx, s.db, storage.Queries.UploadedToday, user)
+	return out, storage.NoRowsAs(err, nil)
 }

@@ -11,7 +11,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/batch"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/storage"
@@ -96,13 +95,6 @@ func (s *Service) Run(ctx context.Context) error { return s.bundles.Run(ctx) }
 
 // Counts returns how many one-time keys are left of each kind; zero for a device that is gone.
 func (s *Service) Counts(ctx context.Context, device core.DeviceID) (ec, kyber int32, err error) {
-	var row db.PreKeyCountsRow
-	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
-		row, err = storage.Queries.PreKeyCounts(ctx, conn, device)
-		return err
-	})
-	if storage.IsNoRows(err) {
-		err = nil
-	}
-	return row.EcCount, row.KyberCount, err
+	row, err := storage.Ask(ctx, s.db, storage.Queries.PreKeyCounts, device)
+	return row.EcCount, row.KyberCount, storage.NoRowsAs(err, nil)
 }

@@ -18,9 +18,9 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 	if u.Identity != nil && u.RegistrationID == 0 {
 		return ErrNoRegistrationID
 	}
-	stored, err := s.stored(ctx, p.Device)
+	stored, err := storage.Ask(ctx, s.db, storage.Queries.DeviceKeys, p.Device)
 	if err != nil {
-		return err
+		return storage.NoRowsAs(err, ErrDeviceGone)
 	}
 	identity := u.Identity
 	if identity == nil {
@@ -70,14 +70,6 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 		s.dropped(core.GapTakeover, dropped)
 	}
 	return notices.Committed(err, s.node)
-}
-
-func (s *Service) stored(ctx context.Context, device core.DeviceID) (row db.DeviceKeysRow, err error) {
-	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
-		row, err = storage.Queries.DeviceKeys(ctx, conn, device)
-		return err
-	})
-	return row, storage.NoRowsAs(err, ErrDeviceGone)
 }
 
 // endOthers ends the device's other sessions if the identity key is a new one, which is a takeover.

@@ -16,12 +16,8 @@ const gapRows = 256
 // sequence and begin at or below last. There may be more above the last of them.
 func (s *Service) Gaps(ctx context.Context, device core.DeviceID, after, last int64) (gaps []core.Gap, more bool,
 	err error) {
-	var rows []db.NextGapsRow
-	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
-		rows, err = storage.Queries.NextGaps(ctx, conn,
-			db.NextGapsParams{DeviceID: device, AfterSeq: after, LastSeq: last, MaxRows: gapRows})
-		return err
-	})
+	rows, err := storage.Ask(ctx, s.db, storage.Queries.NextGaps,
+		db.NextGapsParams{DeviceID: device, AfterSeq: after, LastSeq: last, MaxRows: gapRows})
 	gaps = make([]core.Gap, len(rows))
 	for i, row := range rows {
 		gaps[i] = core.Gap{From: row.FromSeq, To: row.ToSeq, Reason: core.GapReason(row.Reason)}

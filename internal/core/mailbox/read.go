@@ -32,12 +32,8 @@ var ErrNoMailbox = core.NewError(core.Unauthorized, "unauthorized", "The device 
 // Open begins a socket of the principal's device: older sockets of the device are out of date from
 // now on. Returns ErrNoMailbox.
 func (s *Service) Open(ctx context.Context, p core.Principal) (Opened, error) {
-	var row db.OpenMailboxRow
-	err := s.db.Do(ctx, func(conn db.DBTX) (err error) { // durable: a generation must never come twice
-		row, err = storage.Queries.OpenMailbox(ctx, conn,
-			db.OpenMailboxParams{DeviceID: p.Device, SessionID: &p.Session})
-		return err
-	})
+	row, err := storage.Ask(ctx, s.db, storage.Queries.OpenMailbox, // durable: a generation must never come twice
+		db.OpenMailboxParams{DeviceID: p.Device, SessionID: &p.Session})
 	if storage.IsNoRows(err) {
 		err = ErrNoMailbox
 	}
@@ -86,13 +82,9 @@ func (s *Service) Read(ctx context.Context, device core.DeviceID, after int64) (
 	return page, err
 }
 
-func (s *Service) page(ctx context.Context, device core.DeviceID, after int64) (rows []db.ReadMessagesRow, err error) {
-	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
-		rows, err = storage.Queries.ReadMessages(ctx, conn, db.ReadMessagesParams{DeviceID: device, AfterSeq: after,
-			Lifetime: storage.Interval(core.EnvelopeLifetime), MaxRows: pageRows, MaxBytes: pageBytes})
-		return err
-	})
-	return rows, err
+func (s *Service) page(ctx context.Context, device core.DeviceID, after int64) ([]db.ReadMessagesRow, error) {
+	return storage.Ask(ctx, s.db, storage.Queries.ReadMessages, db.ReadMessagesParams{DeviceID: device, AfterSeq: after,
+		Lifetime: storage.Interval(core.EnvelopeLifetime), MaxRows: pageRows, MaxBytes: pageBytes})
 }
 
 // Head is where a mailbox stands.
@@ -105,11 +97,7 @@ type Head struct {
 // Heads returns where these mailboxes stand; those of devices that are gone are left out. It is the
 // poll in case a notice was lost.
 func (s *Service) Heads(ctx context.Context, devices []core.DeviceID) ([]Head, error) {
-	var rows []db.MailboxHeadsRow
-	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
-		rows, err = storage.Queries.MailboxHeads(ctx, conn, devices)
-		return err
-	})
+	rows, err := storage.Ask(ctx, s.db, storage.Queries.MailboxHeads, devices)
 	heads := make([]Head, len(rows))
 	for i, row := range rows {
 		heads[i] = Head{Device: row.DeviceID, Generation: row.Generation, Last: row.NextSeq - 1}

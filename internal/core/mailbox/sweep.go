@@ -34,15 +34,11 @@ func (s *Service) Sweep(ctx context.Context) error {
 	}
 }
 
-func (s *Service) stale(ctx context.Context, after core.DeviceID) (rows []db.StaleMailboxesRow, err error) {
+func (s *Service) stale(ctx context.Context, after core.DeviceID) ([]db.StaleMailboxesRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
-		rows, err = storage.Queries.StaleMailboxes(ctx, conn, db.StaleMailboxesParams{AfterDevice: after,
-			MaxRows: sweepStep, Lifetime: storage.Interval(core.EnvelopeLifetime)})
-		return err
-	})
-	return rows, err
+	return storage.Ask(ctx, s.db, storage.Queries.StaleMailboxes, db.StaleMailboxesParams{AfterDevice: after,
+		MaxRows: sweepStep, Lifetime: storage.Interval(core.EnvelopeLifetime)})
 }
 
 // sweepReceipts empties the slot that will be tomorrow's. It holds receipts of the day before

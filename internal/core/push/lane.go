@@ -75,15 +75,12 @@ type lease struct {
 // take leases what is due. It is not interrupted: a lease that nobody knows of would have to run
 // out.
 func (s *Service) take(ctx context.Context, b *leasedBatch) error {
-	return s.do(context.WithoutCancel(ctx), func(ctx context.Context, conn db.DBTX) error {
-		rows, err := storage.Queries.TakeWakeups(ctx, conn,
-			db.TakeWakeupsParams{Kind: int16(b.kind), MaxRows: takeAtOnce,
-				Lease: storage.Interval(s.cfg.Times.Lease)})
-		for _, row := range rows {
-			b.leases = append(b.leases, lease{row.DeviceID, row.Attempts})
-		}
-		return err
-	})
+	rows, err := ask(context.WithoutCancel(ctx), s, storage.Queries.TakeWakeups,
+		db.TakeWakeupsParams{Kind: int16(b.kind), MaxRows: takeAtOnce, Lease: storage.Interval(s.cfg.Times.Lease)})
+	for _, row := range rows {
+		b.leases = append(b.leases, lease{row.DeviceID, row.Attempts})
+	}
+	return err
 }
 
 // wake finds out which of the leased wake-ups are still wanted, and sends those.
@@ -124,12 +121,7 @@ func (s *Service) confirm(ctx context.Context, leases []lease) ([]db.LeasedWakeu
 	case <-ctx.Done():
 	case <-time.After(s.cfg.Times.Ask):
 	}
-	var rows []db.LeasedWakeupsRow
-	err := s.do(context.WithoutCancel(ctx), func(ctx context.Context, conn db.DBTX) (err error) {
-		rows, err = storage.Queries.LeasedWakeups(ctx, conn, arg)
-		return err
-	})
-	return rows, err
+	return ask(context.WithoutCancel(ctx), s, storage.Queries.LeasedWakeups, arg)
 }
 
 // send sends one wake-up, if it is still wanted.

@@ -180,8 +180,9 @@ func (s *Service) Waiting() int { return s.due.len() }
 // txTime bounds one statement of the queue, beyond the database's own limits.
 const txTime = 15 * time.Second
 
-func (s *Service) do(ctx context.Context, fn func(ctx context.Context, conn db.DBTX) error) error {
+func ask[P, R any](ctx context.Context, s *Service, question func(context.Context, db.DBTX, P) (R, error),
+	about P) (R, error) {
 	ctx, cancel := context.WithTimeout(ctx, txTime)
 	defer cancel()
-	return s.cfg.Async.Do(ctx, func(conn db.DBTX) error { return fn(ctx, conn) })
+	return storage.Ask(ctx, s.cfg.Async, question, about)
 }

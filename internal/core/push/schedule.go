@@ -26,21 +26,14 @@ func (s *Service) Cancel(devices ...core.DeviceID) {
 }
 
 func (s *Service) schedule(ctx context.Context, devices []core.DeviceID) error {
-	return s.do(ctx, func(ctx context.Context, conn db.DBTX) error {
-		_, err := storage.Queries.ScheduleWakeups(ctx, conn,
-			db.ScheduleWakeupsParams{DeviceIds: devices, Kinds: s.kinds,
-				Grace: storage.Interval(s.cfg.Times.Grace), Pause: storage.Interval(s.cfg.Times.Pause),
-				Jitter: storage.Interval(s.cfg.Times.Jitter)})
-		return err
-	})
+	_, err := ask(ctx, s, storage.Queries.ScheduleWakeups, db.ScheduleWakeupsParams{DeviceIds: devices, Kinds: s.kinds,
+		Grace: storage.Interval(s.cfg.Times.Grace), Pause: storage.Interval(s.cfg.Times.Pause),
+		Jitter: storage.Interval(s.cfg.Times.Jitter)})
+	return err
 }
 
 func (s *Service) cancel(ctx context.Context, devices []core.DeviceID) error {
-	var n int64
-	err := s.do(ctx, func(ctx context.Context, conn db.DBTX) (err error) {
-		n, err = storage.Queries.CancelWakeups(ctx, conn, devices)
-		return err
-	})
+	n, err := ask(ctx, s, storage.Queries.CancelWakeups, devices)
 	s.cfg.Counters.WakeupsCancelled(int(n))
 	if err != nil && s.flushFailed.allow() {
 		s.cfg.Logger.Warn("could not cancel wake-ups; looked at again when they are due", "component", "push", "error",
@@ -55,12 +48,8 @@ const sweepStep = 1000
 // Sweep walks all tokens in bounded steps and schedules what was forgotten with a process.
 func (s *Service) Sweep(ctx context.Context) error {
 	for after := uuid.Nil; ; {
-		var devices []core.DeviceID
-		err := s.do(ctx, func(ctx context.Context, conn db.DBTX) (err error) {
-			devices, err = storage.Queries.PushTokensAfter(ctx, conn,
-				db.PushTokensAfterParams{AfterDevice: after, MaxRows: sweepStep})
-			return err
-		})
+		devices, err := ask(ctx, s, storage.Queries.PushTokensAfter,
+			db.PushTokensAfterParams{AfterDevice: after, MaxRows: sweepStep})
 		if err != nil || len(devices) == 0 {
 			return err
 		}
