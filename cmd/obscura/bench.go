@@ -17,53 +17,46 @@ type BenchCmd struct {
 	Login   loginBench   `cmd:"" help:"A storm of log-ins."`
 }
 
-// here makes a scenario print its table and its progress.
-func here(c *bench.Common) { c.Out, c.Progress = os.Stdout, os.Stderr }
+// drive runs a scenario, which prints its table and its progress.
+func drive[C, R any](ctx context.Context, scenario func(context.Context, C) (R, error), cfg *C,
+	common *bench.Common) error {
+	common.Out, common.Progress = os.Stdout, os.Stderr
+	_, err := scenario(ctx, *cfg)
+	return err
+}
 
 type relayBench struct{ bench.RelayConfig }
 
 func (c *relayBench) Run(ctx context.Context) error {
-	here(&c.Common)
-	_, err := bench.Relay(ctx, c.RelayConfig)
-	return err
+	return drive(ctx, bench.Relay, &c.RelayConfig, &c.Common)
 }
 
 type bundlesBench struct{ bench.BundlesConfig }
 
 func (c *bundlesBench) Run(ctx context.Context) error {
-	here(&c.Common)
-	_, err := bench.Bundles(ctx, c.BundlesConfig)
-	return err
+	return drive(ctx, bench.Bundles, &c.BundlesConfig, &c.Common)
 }
 
 type idleBench struct{ bench.IdleConfig }
 
 func (c *idleBench) Run(ctx context.Context) error {
-	here(&c.Common)
-	_, err := bench.Idle(ctx, c.IdleConfig)
-	return err
+	return drive(ctx, bench.Idle, &c.IdleConfig, &c.Common)
 }
 
 type backlogBench struct{ bench.BacklogConfig }
 
 func (c *backlogBench) Run(ctx context.Context) error {
-	here(&c.Common)
-	_, err := bench.Backlog(ctx, c.BacklogConfig)
-	return err
+	return drive(ctx, bench.Backlog, &c.BacklogConfig, &c.Common)
 }
 
 type connectBench struct{ bench.ConnectConfig }
 
 func (c *connectBench) Run(ctx context.Context) error {
-	here(&c.Common)
-	_, err := bench.Connect(ctx, c.ConnectConfig)
-	return err
+	return drive(ctx, bench.Connect, &c.ConnectConfig, &c.Common)
 }
 
 type loginBench struct{ bench.LoginConfig }
 
 func (c *loginBench) Run(ctx context.Context) error {
-	here(&c.Common)
-	_, err := bench.Login(ctx, c.LoginConfig)
-	return err
+	return drive(ctx, bench.Login, &c.LoginConfig, &c.Common)
 }

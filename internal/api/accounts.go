@@ -17,30 +17,21 @@ import (
 // CreateUser registers a user.
 func (s *server) CreateUser(ctx context.Context, r api.CreateUserRequestObject) (api.CreateUserResponseObject, error) {
 	tokens, err := s.cfg.Accounts.Register(ctx, clone(r.Body.Username), clone(r.Body.Password))
-	if err != nil {
-		return nil, err
-	}
-	return api.CreateUser201JSONResponse{Body: authResponse(tokens)}, nil
+	return api.CreateUser201JSONResponse{Body: authResponse(tokens)}, err
 }
 
 // CreateSession logs in.
 func (s *server) CreateSession(ctx context.Context, r api.CreateSessionRequestObject) (api.CreateSessionResponseObject,
 	error) {
 	tokens, err := s.cfg.Accounts.LogIn(ctx, clone(r.Body.Username), clone(r.Body.Password), r.Body.DeviceID)
-	if err != nil {
-		return nil, err
-	}
-	return api.CreateSession200JSONResponse{Body: authResponse(tokens)}, nil
+	return api.CreateSession200JSONResponse{Body: authResponse(tokens)}, err
 }
 
 // RefreshSession trades a refresh token.
 func (s *server) RefreshSession(ctx context.Context,
 	r api.RefreshSessionRequestObject) (api.RefreshSessionResponseObject, error) {
 	tokens, err := s.cfg.Accounts.Refresh(ctx, clone(r.Body.RefreshToken))
-	if err != nil {
-		return nil, err
-	}
-	return api.RefreshSession200JSONResponse{Body: authResponse(tokens)}, nil
+	return api.RefreshSession200JSONResponse{Body: authResponse(tokens)}, err
 }
 
 // DeleteSession logs out.
@@ -55,10 +46,7 @@ func (s *server) ChangePassword(ctx context.Context,
 	r api.ChangePasswordRequestObject) (api.ChangePasswordResponseObject, error) {
 	tokens, err := s.cfg.Accounts.ChangePassword(ctx, principal(ctx), clone(r.Body.CurrentPassword),
 		clone(r.Body.NewPassword))
-	if err != nil {
-		return nil, err
-	}
-	return api.ChangePassword200JSONResponse{Body: authResponse(tokens)}, nil
+	return api.ChangePassword200JSONResponse{Body: authResponse(tokens)}, err
 }
 
 // DeleteAccount deletes the account.

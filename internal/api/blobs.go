@@ -117,8 +117,7 @@ func (a attachment) VisitDownloadAttachmentResponse(c *fiber.Ctx) error {
 	if unchanged(c, c.Get(fiber.HeaderIfNoneMatch), tag) {
 		return nil
 	}
-	whole := part{length: a.size}
-	p := whole
+	p := part{length: a.size}
 	if a.params.Range != nil && (a.params.IfRange == nil || *a.params.IfRange == tag) {
 		var ok bool
 		if p, ok = parseRange(*a.params.Range, a.size); !ok {

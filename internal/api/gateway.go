@@ -14,10 +14,7 @@ import (
 func (s *server) CreateGatewayTicket(ctx context.Context,
 	_ api.CreateGatewayTicketRequestObject) (api.CreateGatewayTicketResponseObject, error) {
 	ticket, err := s.cfg.Accounts.NewTicket(ctx, principal(ctx))
-	if err != nil {
-		return nil, err
-	}
-	return api.CreateGatewayTicket201JSONResponse{Body: api.GatewayTicket{Ticket: ticket}}, nil
+	return api.CreateGatewayTicket201JSONResponse{Body: api.GatewayTicket{Ticket: ticket}}, err
 }
 
 // ConnectGateway is never called: routes.ConnectGateway stands before it.
@@ -26,8 +23,10 @@ func (s *server) ConnectGateway(context.Context, api.ConnectGatewayRequestObject
 	return nil, fiber.ErrUpgradeRequired
 }
 
-// connectGateway checks the credential and upgrades.
-func (s *server) connectGateway(c *fiber.Ctx, params api.ConnectGatewayParams) error {
+// ConnectGateway checks the credential and upgrades to a WebSocket, which the strict layer cannot
+// express.
+func (r routes) ConnectGateway(c *fiber.Ctx, params api.ConnectGatewayParams) error {
+	s := r.server
 	if !s.cfg.IsUpgrade(c) {
 		return fiber.ErrUpgradeRequired
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -53,6 +54,5 @@ func position(digits string) (int64, bool) {
 
 // contentRange is the header that goes with a part of size bytes.
 func (p part) contentRange(size int64) string {
-	return "bytes " + strconv.FormatInt(p.offset, 10) + "-" + strconv.FormatInt(p.offset+p.length-1,
-		10) + "/" + strconv.FormatInt(size, 10)
+	return fmt.Sprintf("bytes %d-%d/%d", p.offset, p.offset+p.length-1, size)
 }

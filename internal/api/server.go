@@ -103,11 +103,6 @@ type routes struct {
 	server *server
 }
 
-// ConnectGateway upgrades to a WebSocket, which the strict layer cannot express.
-func (r routes) ConnectGateway(c *fiber.Ctx, params api.ConnectGatewayParams) error {
-	return r.server.connectGateway(c, params)
-}
-
 // New makes the HTTP server of the contract.
 func New(cfg Config) (*fiber.App, error) {
 	operations, err := loadOperations()

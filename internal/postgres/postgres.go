@@ -135,13 +135,12 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.openFolder(); err != nil {
 		return err
 	}
-	if err := c.initialize(ctx); err != nil {
-		return err
+	for _, step := range []func(context.Context) error{c.initialize, c.launch, c.prepare} {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
-	if err := c.launch(ctx); err != nil {
-		return err
-	}
-	return c.prepare(ctx)
+	return nil
 }
 
 func (c *Cluster) url(database string) string {

@@ -25,18 +25,15 @@ func NoRowsAs(err, as error) error {
 }
 
 // IsLockTimeout reports, within a transaction's function, that a lock was not to be had in time.
-func IsLockTimeout(err error) bool {
+func IsLockTimeout(err error) bool { return hasState(err, "55P03") }
+
+func hasState(err error, state string) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "55P03"
+	return errors.As(err, &pg) && pg.Code == state
 }
 
 // errText is the answer to a text with the character zero, which JSON has and PostgreSQL does not.
 var errText = core.NewError(core.Invalid, "invalid_text", "A text holds the character U+0000, which cannot be stored.")
-
-func isUnstorableText(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "22021" // character_not_in_repertoire
-}
 
 // classify turns a driver error into one of ours. What it does not know stays internal.
 func classify(ctx context.Context, err error) error {
@@ -47,7 +44,7 @@ func classify(ctx context.Context, err error) error {
 	if errors.As(err, &ours) || errors.Is(err, pgx.ErrNoRows) {
 		return err
 	}
-	if isUnstorableText(err) {
+	if hasState(err, "22021") { // character_not_in_repertoire
 		return errText
 	}
 	if unavailable(err) || ctx.Err() != nil {

@@ -39,7 +39,7 @@ func (s *Service) StoreAttachment(ctx context.Context, p core.Principal, size in
 		return a, err
 	}
 	arriving := &counted{body: body}
-	err := s.store.put(ctx, key, arriving, size)
+	err := s.cfg.Store.put(ctx, key, arriving, size)
 	if err == nil {
 		err = s.act(ctx, p, func(ctx context.Context, tx db.DBTX) (err error) {
 			a.ExpiresAt, err = storage.Queries.StoreAttachment(ctx, tx,
@@ -60,7 +60,7 @@ func (s *Service) StoreAttachment(ctx context.Context, p core.Principal, size in
 		}
 		return a, err
 	}
-	s.counters.BlobBytes(true, size)
+	s.cfg.Counters.BlobBytes(true, size)
 	return a, nil
 }
 
@@ -84,14 +84,14 @@ func (s *Service) begin(ctx context.Context, tx db.DBTX, user core.UserID, id uu
 	if err != nil {
 		return err
 	}
-	if used.StoredBytes+counted > s.quota {
+	if used.StoredBytes+counted > s.cfg.Quota {
 		wait, err := q.NextExpiry(ctx, tx, user)
 		if err != nil && !storage.IsNoRows(err) {
 			return err
 		}
 		return aboveQuota(wait, "The account's attachments take all the room that it has.")
 	}
-	if used.DayBytes+counted > s.daily {
+	if used.DayBytes+counted > s.cfg.DailyQuota {
 		return aboveQuota(used.SecondsOfDayLeft, "The account has uploaded as much as it may in a day.")
 	}
 	if err := q.ChargeUsage(ctx, tx, db.ChargeUsageParams{UserID: user, Size: counted}); err != nil {
@@ -116,7 +116,7 @@ func (s *Service) Size(ctx context.Context, id uuid.UUID) (int64, error) {
 
 func (s *Service) lookUp(ctx context.Context, id uuid.UUID) (int64, error) {
 	asked := time.Now()
-	row, err := storage.Ask(ctx, s.db, storage.Queries.LiveAttachment, id)
+	row, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.LiveAttachment, id)
 	if err != nil {
 		return 0, storage.NoRowsAs(err, ErrNoAttachment)
 	}
@@ -127,14 +127,14 @@ func (s *Service) lookUp(ctx context.Context, id uuid.UUID) (int64, error) {
 // Download opens length bytes of an attachment from an offset on, both within its size. Returns
 // ErrNoAttachment when it is deleted at this moment.
 func (s *Service) Download(ctx context.Context, id uuid.UUID, offset, length int64) (*Reader, error) {
-	r, err := s.store.open(ctx, attachments+id.String(), offset, length)
+	r, err := s.cfg.Store.open(ctx, attachments+id.String(), offset, length)
 	if errors.Is(err, errMissing) {
 		if _, missing := s.lookUp(ctx, id); missing != nil {
 			return nil, missing
 		}
 	}
 	if err == nil {
-		s.counters.BlobBytes(false, length)
+		s.cfg.Counters.BlobBytes(false, length)
 	}
 	return r, err
 }

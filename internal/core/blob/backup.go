@@ -45,7 +45,7 @@ func (s *Service) StoreBackup(ctx context.Context, p core.Principal, replaces, s
 	}); err != nil {
 		return 0, err
 	}
-	err = s.store.put(ctx, backups+upload.String(), body, size)
+	err = s.cfg.Store.put(ctx, backups+upload.String(), body, size)
 	if err == nil {
 		err = s.act(ctx, p, func(ctx context.Context, tx db.DBTX) (err error) {
 			version, err = storage.Queries.StoreBackup(ctx, tx,
@@ -57,7 +57,7 @@ func (s *Service) StoreBackup(ctx context.Context, p core.Principal, replaces, s
 		// When this fails too, the slot's own deadline remains.
 		_ = s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error { return giveUp(ctx, tx, p.Device, upload) })
 	} else {
-		s.counters.BlobBytes(true, size)
+		s.cfg.Counters.BlobBytes(true, size)
 	}
 	s.tell()
 	return version, err
@@ -97,14 +97,14 @@ func giveUp(ctx context.Context, tx db.DBTX, device core.DeviceID, upload uuid.U
 
 // Backup describes a device's backup. Returns ErrNoBackup.
 func (s *Service) Backup(ctx context.Context, device core.DeviceID) (Backup, error) {
-	row, err := storage.Ask(ctx, s.db, storage.Queries.Backup, device)
+	row, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.Backup, device)
 	return Backup{Version: row.Version, Size: row.Size, StoredAt: row.StoredAt, blob: row.Blob},
 		storage.NoRowsAs(err, ErrNoBackup)
 }
 
 // OpenBackup opens a backup that was described a moment ago, or the newer one that has replaced it.
 func (s *Service) OpenBackup(ctx context.Context, device core.DeviceID, b Backup) (Backup, *Reader, error) {
-	r, err := s.store.open(ctx, backups+b.blob.String(), 0, b.Size)
+	r, err := s.cfg.Store.open(ctx, backups+b.blob.String(), 0, b.Size)
 	if errors.Is(err, errMissing) {
 		newer, missing := s.Backup(ctx, device)
 		if missing != nil {
@@ -112,11 +112,11 @@ func (s *Service) OpenBackup(ctx context.Context, device core.DeviceID, b Backup
 		}
 		if newer.blob != b.blob {
 			b = newer
-			r, err = s.store.open(ctx, backups+b.blob.String(), 0, b.Size)
+			r, err = s.cfg.Store.open(ctx, backups+b.blob.String(), 0, b.Size)
 		}
 	}
 	if err == nil {
-		s.counters.BlobBytes(false, b.Size)
+		s.cfg.Counters.BlobBytes(false, b.Size)
 	}
 	return b, r, err
 }

@@ -64,39 +64,31 @@ type Config struct {
 
 // Service is the use cases of attachments and backups. Make it with New; its Run empties the trash.
 type Service struct {
-	db       *storage.DB
-	store    *Store
-	quota    int64
-	daily    int64
-	counters Counters
-	logger   *slog.Logger
-	told     chan struct{} // holds one token when there is something in the trash
-	waiting  atomic.Int64
-	known    known
+	cfg     Config
+	told    chan struct{} // holds one token when there is something in the trash
+	waiting atomic.Int64
+	known   known
 }
 
 // New makes a Service.
-func New(cfg Config) *Service {
-	return &Service{db: cfg.DB, store: cfg.Store, quota: cfg.Quota, daily: cfg.DailyQuota, counters: cfg.Counters,
-		logger: cfg.Logger, told: make(chan struct{}, 1)}
-}
+func New(cfg Config) *Service { return &Service{cfg: cfg, told: make(chan struct{}, 1)} }
 
 // Probe proves that the store keeps what it is given.
-func (s *Service) Probe(ctx context.Context) error { return s.store.probe(ctx) }
+func (s *Service) Probe(ctx context.Context) error { return s.cfg.Store.probe(ctx) }
 
 // inTx runs a transaction that outlives the caller's impatience, but not for long: what it does for
 // an upload is due even when the client has gone.
 func (s *Service) inTx(ctx context.Context, fn func(ctx context.Context, tx db.DBTX) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), txTime)
 	defer cancel()
-	return s.db.InTx(ctx, func(tx db.DBTX) error { return fn(ctx, tx) })
+	return s.cfg.DB.InTx(ctx, func(tx db.DBTX) error { return fn(ctx, tx) })
 }
 
 // act is inTx on behalf of a session.
 func (s *Service) act(ctx context.Context, p core.Principal, fn func(ctx context.Context, tx db.DBTX) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), txTime)
 	defer cancel()
-	return s.db.Act(ctx, p, func(tx db.DBTX) error { return fn(ctx, tx) })
+	return s.cfg.DB.Act(ctx, p, func(tx db.DBTX) error { return fn(ctx, tx) })
 }
 
 // EraseUser moves an account's attachments to the trash; it runs in the transaction that deletes

@@ -17,9 +17,9 @@ type Export struct {
 
 // Export lists an account's attachments.
 func (s *Service) Export(ctx context.Context, user core.UserID) (out Export, err error) {
-	if out.Attachments, err = storage.Ask(ctx, s.db, storage.Queries.AttachmentsOf, user); err != nil {
+	if out.Attachments, err = storage.Ask(ctx, s.cfg.DB, storage.Queries.AttachmentsOf, user); err != nil {
 		return out, err
 	}
-	out.UploadedToday, err = storage.Ask(ctx, s.db, storage.Queries.UploadedToday, user)
+	out.UploadedToday, err = storage.Ask(ctx, s.cfg.DB, storage.Queries.UploadedToday, user)
 	return out, storage.NoRowsAs(err, nil)
 }

@@ -10,7 +10,7 @@ import (
 func TestFilesAreTheirOwnersAlone(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, "")
-	if err := h.store.put(t.Context(), attachments+"mode", strings.NewReader("ciphertext"), 10); err != nil {
+	if err := h.cfg.Store.put(t.Context(), attachments+"mode", strings.NewReader("ciphertext"), 10); err != nil {
 		t.Fatal(err)
 	}
 	files := 0

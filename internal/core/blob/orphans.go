@@ -23,7 +23,7 @@ func (s *Service) DeleteOrphans(ctx context.Context) (found int, err error) {
 		backups:     storage.Queries.KnownBackups,
 		probes:      func(context.Context, db.DBTX, []uuid.UUID) ([]uuid.UUID, error) { return nil, nil },
 	} {
-		err := s.store.old(ctx, folder, orphanAge, func(keys []string) error {
+		err := s.cfg.Store.old(ctx, folder, orphanAge, func(keys []string) error {
 			n, err := s.trashUnknown(ctx, folder, keys, known)
 			found += n
 			return err

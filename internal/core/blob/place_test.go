@@ -60,8 +60,8 @@ func TestADiskThatIsGoneIsNotAnEmptyOne(t *testing.T) {
 	}
 	_, err := h.Download(t.Context(), a.ID, 0, 100)
 	wantAway(t, err)
-	wantAway(t, h.store.delete(t.Context(), attachments+a.ID.String()))
-	wantAway(t, h.store.put(t.Context(), attachments+"x", strings.NewReader("x"), 1))
+	wantAway(t, h.cfg.Store.delete(t.Context(), attachments+a.ID.String()))
+	wantAway(t, h.cfg.Store.put(t.Context(), attachments+"x", strings.NewReader("x"), 1))
 	if h.files() != 0 {
 		t.Error("it was written to the disk below")
 	}
@@ -92,7 +92,7 @@ func TestAStoreListsWhatIsOldInPages(t *testing.T) {
 	}
 	var pages []int
 	var keys []string
-	err := h.store.old(t.Context(), attachments, time.Hour, func(page []string) error {
+	err := h.cfg.Store.old(t.Context(), attachments, time.Hour, func(page []string) error {
 		pages, keys = append(pages, len(page)), append(keys, page...)
 		return nil
 	})
@@ -102,7 +102,7 @@ func TestAStoreListsWhatIsOldInPages(t *testing.T) {
 		t.Errorf("%v, pages of %v", err, pages)
 	}
 	errStop := errors.New("stop")
-	if err := h.store.old(t.Context(), attachments, time.Hour, func([]string) error {
+	if err := h.cfg.Store.old(t.Context(), attachments, time.Hour, func([]string) error {
 		return errStop
 	}); !errors.Is(err, errStop) {
 		t.Errorf("%v", err)

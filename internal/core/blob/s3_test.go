@@ -16,7 +16,7 @@ var content = strings.Repeat("0123456789abcdef", 1<<20)
 
 // impatient lets a store stand still for a moment only.
 func impatient(h *harness) *harness {
-	h.store.time = 300 * time.Millisecond
+	h.cfg.Store.time = 300 * time.Millisecond
 	return h
 }
 
@@ -166,17 +166,18 @@ func TestABucketIsSharedUnderAPrefix(t *testing.T) {
 		t.Errorf("it holds %v", keys)
 	}
 	var keys []string
-	err := h.store.old(t.Context(), attachments, -time.Hour, func(page []string) error {
+	err := h.cfg.Store.old(t.Context(), attachments, -time.Hour, func(page []string) error {
 		keys = append(keys, page...)
 		return nil
 	})
 	if err != nil || len(keys) != 1 || keys[0] != attachments+a.ID.String() {
 		t.Errorf("%v, %v", keys, err)
 	}
-	if err := errors.Join(h.store.delete(t.Context(), keys[0]), h.store.delete(t.Context(), keys[0])); err != nil {
+	if err := errors.Join(h.cfg.Store.delete(t.Context(), keys[0]),
+		h.cfg.Store.delete(t.Context(), keys[0])); err != nil {
 		t.Errorf("%v", err)
 	}
-	if _, err := h.store.open(t.Context(), keys[0], 0, 1); !errors.Is(err, errMissing) {
+	if _, err := h.cfg.Store.open(t.Context(), keys[0], 0, 1); !errors.Is(err, errMissing) {
 		t.Errorf("%v", err)
 	}
 	if keys := s3.Keys(t); len(keys) != 1 {

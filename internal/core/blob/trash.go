@@ -44,7 +44,7 @@ func (s *Service) Run(ctx context.Context) error {
 		case err == nil && ok:
 			pause = trashEvery
 		case ctx.Err() == nil:
-			s.logger.Warn("could not delete blobs from the store; tried again", "component", "blobs", "error", err)
+			s.cfg.Logger.Warn("could not delete blobs from the store; tried again", "component", "blobs", "error", err)
 			pause = min(2*pause, trashSeldom)
 		}
 		if round%countEvery == 0 {
@@ -114,7 +114,7 @@ func (s *Service) deleteBlobs(ctx context.Context, trash []db.BlobTrash) (delete
 	g.SetLimit(deletesAtOnce)
 	for _, t := range trash {
 		g.Go(func() error {
-			err := s.store.delete(ctx, t.Key)
+			err := s.cfg.Store.delete(ctx, t.Key)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {

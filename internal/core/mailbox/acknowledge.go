@@ -59,7 +59,7 @@ func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
 	}
 	devices = core.LockOrder(devices)
 	deleted, quarantined := 0, 0
-	err := s.async.InPipeline(ctx, func(tx db.DBTX) error {
+	err := s.cfg.Async.InPipeline(ctx, func(tx db.DBTX) error {
 		if err := storage.Queries.HoldMailboxes(ctx, tx, devices); err != nil {
 			return err
 		}
@@ -81,8 +81,8 @@ func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
 		return left.settle(ctx, tx)
 	})
 	if err == nil {
-		s.counters.Acknowledged(deleted)
-		s.counters.Dropped(core.GapQuarantined, quarantined)
+		s.cfg.Counters.Acknowledged(deleted)
+		s.cfg.Counters.Dropped(core.GapQuarantined, quarantined)
 	}
 	return err
 }

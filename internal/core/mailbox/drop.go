@@ -189,7 +189,7 @@ func (s *Service) Expire(ctx context.Context, device core.DeviceID) error {
 	defer cancel()
 	for {
 		var dropped []int64
-		err := s.db.InTx(ctx, func(tx db.DBTX) error {
+		err := s.cfg.DB.InTx(ctx, func(tx db.DBTX) error {
 			locked, err := lockMailboxes(ctx, tx, []core.DeviceID{device})
 			if err != nil || locked[device] == nil {
 				return err
@@ -207,6 +207,6 @@ func (s *Service) Expire(ctx context.Context, device core.DeviceID) error {
 		if len(dropped) == 0 {
 			return nil
 		}
-		s.counters.Dropped(core.GapExpired, len(dropped))
+		s.cfg.Counters.Dropped(core.GapExpired, len(dropped))
 	}
 }

@@ -50,18 +50,15 @@ type Sockets interface {
 
 // Service is the use cases of mailboxes. Make it with New; its Run does the work.
 type Service struct {
-	db       *storage.DB
-	async    *storage.DB
-	sockets  Sockets
-	counters Counters
-	sends    *batch.Batcher[*sendRequest, sendAnswer]
-	marks    *batch.Batcher[core.DeviceID, struct{}]
-	senders  senders
-	acks     *ackQueue
-	acked    chan struct{}   // holds one token after acknowledgements were worked on
-	givenUp  context.Context // ends when acknowledgements are to be forgotten
-	giveUp   context.CancelFunc
-	txTime   time.Duration // bounds one transaction
+	cfg     Config
+	sends   *batch.Batcher[*sendRequest, sendAnswer]
+	marks   *batch.Batcher[core.DeviceID, struct{}]
+	senders senders
+	acks    *ackQueue
+	acked   chan struct{}   // holds one token after acknowledgements were worked on
+	givenUp context.Context // ends when acknowledgements are to be forgotten
+	giveUp  context.CancelFunc
+	txTime  time.Duration // bounds one transaction
 }
 
 // sendLimits: the queue of sends holds at most 64 MiB by Batch.weight, and a batch at most 8192
@@ -76,8 +73,7 @@ const txTime = 15 * time.Second
 
 // New makes a Service.
 func New(cfg Config) *Service {
-	s := &Service{db: cfg.DB, async: cfg.Async, sockets: cfg.Sockets, counters: cfg.Counters,
-		acked: make(chan struct{}, 1), txTime: txTime}
+	s := &Service{cfg: cfg, acked: make(chan struct{}, 1), txTime: txTime}
 	s.givenUp, s.giveUp = context.WithCancel(context.Background())
 	s.sends = batch.New(sendLimits, s.store)
 	s.marks = batch.New(senderLimits, s.mark)

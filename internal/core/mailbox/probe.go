@@ -17,7 +17,7 @@ func (s *Service) Probe(ctx context.Context) error {
 	device := uuid.New()
 	requests := []*sendRequest{{sender: core.Principal{User: device, Device: device, DeviceNumber: 1},
 		batch: Batch{Key: uuid.New(), Submissions: []Submission{{Device: device, Message: []byte("probe")}}}}}
-	return s.db.InPipeline(ctx, func(tx db.DBTX) error {
+	return s.cfg.DB.InPipeline(ctx, func(tx db.DBTX) error {
 		if err := Create(ctx, tx, device); err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func (s *Service) markSender(ctx context.Context, device core.DeviceID) error {
 func (s *Service) mark(ctx context.Context, devices []core.DeviceID) ([]struct{}, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	err := s.db.Do(ctx, func(conn db.DBTX) error { return storage.Queries.MarkSenders(ctx, conn, devices) })
+	err := s.cfg.DB.Do(ctx, func(conn db.DBTX) error { return storage.Queries.MarkSenders(ctx, conn, devices) })
 	if err == nil {
 		s.senders.add(devices)
 	}

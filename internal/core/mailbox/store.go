@@ -59,16 +59,16 @@ func (s *Service) storeOnce(ctx context.Context, requests []*sendRequest) ([]sen
 	var p *pass
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	err := s.db.InPipeline(ctx, func(tx db.DBTX) error {
+	err := s.cfg.DB.InPipeline(ctx, func(tx db.DBTX) error {
 		p = &pass{tx: tx, requests: requests}
 		return p.store(ctx)
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.counters.Accepted(len(p.insert.Seqs))
+	s.cfg.Counters.Accepted(len(p.insert.Seqs))
 	if p.dropped > 0 {
-		s.counters.Dropped(core.GapCap, p.dropped)
+		s.cfg.Counters.Dropped(core.GapCap, p.dropped)
 	}
 	s.deliverLocal(p.mailboxes)
 	return p.answers, nil
@@ -82,11 +82,11 @@ func (s *Service) deliverLocal(mailboxes map[core.DeviceID]*lockedMailbox) {
 		if len(m.dropped) > 0 {
 			kept = slices.DeleteFunc(kept, func(e core.Envelope) bool { return slices.Contains(m.dropped, e.Sequence) })
 		}
-		if len(kept) > 0 && !s.sockets.Offer(device, kept) {
+		if len(kept) > 0 && !s.cfg.Sockets.Offer(device, kept) {
 			elsewhere.IDs = append(elsewhere.IDs, device)
 		}
 	}
 	if len(elsewhere.IDs) > 0 {
-		s.sockets.Announce(elsewhere)
+		s.cfg.Sockets.Announce(elsewhere)
 	}
 }

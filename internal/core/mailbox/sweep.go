@@ -37,7 +37,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 func (s *Service) stale(ctx context.Context, after core.DeviceID) ([]db.StaleMailboxesRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	return storage.Ask(ctx, s.db, storage.Queries.StaleMailboxes, db.StaleMailboxesParams{AfterDevice: after,
+	return storage.Ask(ctx, s.cfg.DB, storage.Queries.StaleMailboxes, db.StaleMailboxesParams{AfterDevice: after,
 		MaxRows: sweepStep, Lifetime: storage.Interval(core.EnvelopeLifetime)})
 }
 
@@ -48,7 +48,7 @@ func (s *Service) sweepReceipts(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
 	inUse := false
-	err := s.async.InTx(ctx, func(tx db.DBTX) error {
+	err := s.cfg.Async.InTx(ctx, func(tx db.DBTX) error {
 		q := storage.Queries
 		slot, err := q.SpentReceiptSlot(ctx, tx)
 		if err != nil {
