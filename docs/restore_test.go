@@ -56,7 +56,7 @@ func TestARestoredDatabaseGoesOnBehindAllThatDevicesHaveSeen(t *testing.T) {
 	if e := socket.Envelopes(1); e[0].GetSequence() != 1_000_002 {
 		t.Errorf("the next envelope: %v", e)
 	}
-	bundles, err := alice.GetPreKeyBundlesWithResponse(t.Context(), bob.User.ID)
+	bundles, err := alice.GetPreKeyBundlesWithResponse(t.Context(), bob.User.ID, nil)
 	if err != nil || bundles.JSON200 == nil || (*bundles.JSON200)[0].OneTimePreKey != nil ||
 		(*bundles.JSON200)[0].KyberPreKey.KeyID != 1 {
 		t.Errorf("bundles: %v %s", err, bundles.Body)

@@ -33,6 +33,20 @@ RETURNING created_at;
 -- In the order in which whoever locks several devices does so: sends and hand-outs take the same one.
 SELECT id, number, name, created_at FROM devices WHERE user_id = @user_id ORDER BY id;
 
+-- name: CountDevicesChange :exec
+UPDATE users SET devices_version = devices_version + 1 WHERE id = @user_id;
+
+-- name: DevicesVersions :many
+-- Of those of the users that have a device.
+SELECT u.id, u.devices_version FROM users u
+WHERE u.id = ANY(@user_ids::uuid[]) AND EXISTS (SELECT FROM devices d WHERE d.user_id = u.id);
+
+-- name: PublicDevices :many
+-- What others may know of these users' devices. The versions and the devices are of one moment.
+SELECT d.user_id, u.devices_version, d.id, d.number, d.registration_id, d.identity_key
+FROM devices d JOIN users u ON u.id = d.user_id WHERE d.user_id = ANY(@user_ids::uuid[])
+ORDER BY d.user_id, d.number;
+
 -- name: DeviceOfUser :one
 SELECT id, number, name, created_at FROM devices WHERE id = @id AND user_id = @user_id;
 

@@ -106,8 +106,9 @@ RETURNING s.ec_count, s.kyber_count;
 SELECT ec_count, kyber_count FROM pre_key_stocks WHERE device_id = @device_id;
 
 -- name: TakeBundles :many
--- Hands out one-time keys to many callers at once: counts[i] of each kind for every device of
--- user_ids[i], lowest id first.
+-- Hands out one-time keys to many callers at once: counts[i] of each kind for device_ids[i] of
+-- user_ids[i], or for every device of it where that is zero; lowest id first. No device may be meant
+-- twice.
 --
 -- The stocks are locked in the order of the devices, so hand-outs of one device follow each other
 -- and two batches cannot deadlock. A hand-out that had to wait sees the newest stock row but keys as
@@ -118,11 +119,12 @@ SELECT ec_count, kyber_count FROM pre_key_stocks WHERE device_id = @device_id;
 -- the planner cannot know how few rows a LIMIT leaves and would join them with the whole table. The
 -- place is written (e).ctid because sqlc knows no system columns.
 WITH want AS (
-    SELECT unnest(@user_ids::uuid[]) AS user_id, unnest(@counts::int[]) AS n
+    SELECT unnest(@user_ids::uuid[]) AS user_id, unnest(@device_ids::uuid[]) AS device_id, unnest(@counts::int[]) AS n
 ), stock AS MATERIALIZED (
     SELECT s.device_id, w.n, s.ec_floor, s.kyber_floor, s.uploads = seen.uploads AS fresh
     FROM want w
     JOIN devices d ON d.user_id = w.user_id
+         AND (w.device_id = '00000000-0000-0000-0000-000000000000' OR d.id = w.device_id)
     JOIN pre_key_stocks seen ON seen.device_id = d.id
     JOIN pre_key_stocks s ON s.device_id = d.id
     ORDER BY s.device_id
@@ -165,7 +167,7 @@ WITH want AS (
     WHERE s.device_id = stock.device_id AND (e.ids IS NOT NULL OR k.ids IS NOT NULL OR NOT s.remembered)
     RETURNING s.device_id, s.ec_count, s.kyber_count
 )
-SELECT d.user_id, d.id, d.number, d.registration_id, d.identity_key,
+SELECT d.user_id, u.devices_version, d.id, d.number, d.registration_id, d.identity_key,
        d.signed_pre_key_id, d.signed_pre_key, d.signed_pre_key_sig,
        d.last_resort_id, d.last_resort_key, d.last_resort_sig,
        coalesce(e.ids, '{}')::integer[] AS ec_ids, coalesce(e.keys, '{}')::bytea[] AS ec_keys,
@@ -174,6 +176,7 @@ SELECT d.user_id, d.id, d.number, d.registration_id, d.identity_key,
        coalesce(t.ec_count, -1)::integer AS ec_left, coalesce(t.kyber_count, -1)::integer AS kyber_left
 FROM stock
 JOIN devices d ON d.id = stock.device_id
+JOIN users u ON u.id = d.user_id
 LEFT JOIN ec_lists e ON e.device_id = d.id
 LEFT JOIN kyber_lists k ON k.device_id = d.id
 LEFT JOIN taken t ON t.device_id = d.id

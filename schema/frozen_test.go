@@ -23,6 +23,7 @@ var frozen = map[string]string{
 	"00010_names.sql":              "94048cc3e4baf2e035dc9862de42cf0374fe2be23074b748a6cafd7cb01d2231",
 	"00011_remembered_devices.sql": "de52f090b9e293d7433e47370325a004b2ae294a10f22b0963566f9a7808edbe",
 	"00012_certificates.sql":       "7955f66116ea23475aefb9ed8034329bb5a3783d45a2247a5ee83590ac8d5e34",
+	"00013_devices_version.sql":    "fd1d22f02222729e71e547622bdd6aa2de116148677e2406455470ff42dea5ef",
 }
 
 func TestMigrationsStayAsTheyAre(t *testing.T) {

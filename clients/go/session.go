@@ -81,12 +81,22 @@ func (s *Session) Keys(ctx context.Context) (keys client.KeyInventory, err error
 	return keys, read(response, err, &keys)
 }
 
-// Bundles returns a pre-key bundle for each device of a user, by device number. Each fetch uses up
-// a one-time key of each kind, so it is not repeated after a lost answer. Codes: user_not_found
-// (also for a user without devices), rate_limited (30 in 10 minutes for a user).
-func (s *Session) Bundles(ctx context.Context, user uuid.UUID) (bundles []client.PreKeyBundle, err error) {
-	response, err := s.api.GetPreKeyBundles(ctx, user)
+// Bundles returns a pre-key bundle for each device of a user, or for those of its devices that are
+// named, by device number. Each fetch uses up a one-time key of each kind and device, so it is not
+// repeated after a lost answer. Codes: user_not_found (also for a user without devices),
+// device_not_found (the user has none of those that are named), rate_limited (30 in 10 minutes for
+// a user).
+func (s *Session) Bundles(ctx context.Context, user uuid.UUID,
+	devices ...uuid.UUID) (bundles []client.PreKeyBundle, err error) {
+	response, err := s.api.GetPreKeyBundles(ctx, user, &client.GetPreKeyBundlesParams{DeviceID: devices})
 	return bundles, read(response, err, &bundles)
+}
+
+// Devices returns the devices of a user, by number, and the version of this list. It uses up no
+// key. Codes: user_not_found (also for a user without devices), rate_limited.
+func (s *Session) Devices(ctx context.Context, user uuid.UUID) (devices client.UserDevices, err error) {
+	response, err := s.api.ListDevicesOfUser(ctx, user)
+	return devices, read(response, err, &devices)
 }
 
 // ChangePassword changes the user's password. All other sessions of the user end; this one goes on

@@ -246,6 +246,9 @@ type DeviceUpdate struct {
 	Name DeviceName `json:"name"`
 }
 
+// DevicesVersion Grows when a device of the user is added, removed or taken over.
+type DevicesVersion = int64
+
 // ECPublicKey 33 bytes in base64; the first is 0x05.
 type ECPublicKey = []byte
 
@@ -352,6 +355,9 @@ type PreKeyBundle struct {
 	// DeviceNumber The device's number within its user; what libsignal calls the device id.
 	DeviceNumber DeviceNumber `json:"deviceNumber"`
 
+	// DevicesVersion Grows when a device of the user is added, removed or taken over.
+	DevicesVersion DevicesVersion `json:"devicesVersion"`
+
 	// IdentityKey 33 bytes in base64; the first is 0x05.
 	IdentityKey    ECPublicKey    `json:"identityKey"`
 	KyberPreKey    *KyberPreKey   `json:"kyberPreKey"`
@@ -408,6 +414,26 @@ type SignedPreKey struct {
 type TrustRoot struct {
 	// PublicKey 33 bytes in base64; the first is 0x05.
 	PublicKey ECPublicKey `json:"publicKey"`
+}
+
+// UserDevice defines model for UserDevice.
+type UserDevice struct {
+	DeviceID openapi_types.UUID `json:"deviceId"`
+
+	// DeviceNumber The device's number within its user; what libsignal calls the device id.
+	DeviceNumber DeviceNumber `json:"deviceNumber"`
+
+	// IdentityKey 33 bytes in base64; the first is 0x05.
+	IdentityKey    ECPublicKey    `json:"identityKey"`
+	RegistrationID RegistrationID `json:"registrationId"`
+}
+
+// UserDevices defines model for UserDevices.
+type UserDevices struct {
+	Devices []UserDevice `json:"devices"`
+
+	// DevicesVersion Grows when a device of the user is added, removed or taken over.
+	DevicesVersion DevicesVersion `json:"devicesVersion"`
 }
 
 // Username 3 to 50 of A-Z, a-z, 0-9 and _; unique without regard to case.
@@ -554,6 +580,12 @@ type SendMessagesParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// GetPreKeyBundlesParams defines parameters for GetPreKeyBundles.
+type GetPreKeyBundlesParams struct {
+	// DeviceID Bundles of this device only. Repeat it for more than one.
+	DeviceID []openapi_types.UUID `form:"deviceId,omitempty" json:"deviceId,omitempty"`
+}
+
 // DeleteAccountJSONRequestBody defines body for DeleteAccount for application/json ContentType.
 type DeleteAccountJSONRequestBody = DeleteAccount
 
@@ -687,7 +719,10 @@ type ServerInterface interface {
 	CreateUser(c *fiber.Ctx) error
 	// GetPreKeyBundles Fetch a user's pre-key bundles
 	// (GET /v1/users/{userId})
-	GetPreKeyBundles(c *fiber.Ctx, userID UserID) error
+	GetPreKeyBundles(c *fiber.Ctx, userID UserID, params GetPreKeyBundlesParams) error
+	// ListDevicesOfUser List another user's devices
+	// (GET /v1/users/{userId}/devices)
+	ListDevicesOfUser(c *fiber.Ctx, userID UserID) error
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -1529,8 +1564,53 @@ func (siw *ServerInterfaceWrapper) GetPreKeyBundles(c *fiber.Ctx) error {
 		return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter userId: %w", err).Error())
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetPreKeyBundlesParams
+
+	var query url.Values
+	query, err = url.ParseQuery(string(c.Request().URI().QueryString()))
+	if err != nil {
+		return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for query string: %w", err).Error())
+	}
+
+	// ------------- Optional query parameter "deviceId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "deviceId", query, &params.DeviceID, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter deviceId: %w", err).Error())
+	}
+
 	handler := func(c *fiber.Ctx) error {
-		return siw.Handler.GetPreKeyBundles(c, userID)
+		return siw.Handler.GetPreKeyBundles(c, userID, params)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// ListDevicesOfUser operation middleware
+func (siw *ServerInterfaceWrapper) ListDevicesOfUser(c *fiber.Ctx) error {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "userId" -------------
+	var userID UserID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "userId", c.Params("userId"), &userID, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid"})
+	if err != nil {
+		return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter userId: %w", err).Error())
+	}
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.ListDevicesOfUser(c, userID)
 	}
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -1596,6 +1676,8 @@ func RegisterHandlersWithOptions(router fiber.Router, si ServerInterface, option
 	router.Put(options.BaseURL+"/v1/devices/:deviceId", wrapper.UpdateDevice)
 
 	router.Get(options.BaseURL+"/v1/users/:userId", wrapper.GetPreKeyBundles)
+
+	router.Get(options.BaseURL+"/v1/users/:userId/devices", wrapper.ListDevicesOfUser)
 
 	router.Post(options.BaseURL+"/v1/messages", wrapper.SendMessages)
 
@@ -6562,6 +6644,7 @@ func (response CreateUser503JSONResponse) VisitCreateUserResponse(ctx *fiber.Ctx
 
 type GetPreKeyBundlesRequestObject struct {
 	UserID UserID `json:"userId"`
+	Params GetPreKeyBundlesParams
 }
 
 type GetPreKeyBundlesResponseObject interface {
@@ -6701,6 +6784,147 @@ func (response GetPreKeyBundles503JSONResponse) VisitGetPreKeyBundlesResponse(ct
 	return ctx.JSON(&response.Body)
 }
 
+type ListDevicesOfUserRequestObject struct {
+	UserID UserID `json:"userId"`
+}
+
+type ListDevicesOfUserResponseObject interface {
+	VisitListDevicesOfUserResponse(ctx *fiber.Ctx) error
+}
+
+type ListDevicesOfUser200ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type ListDevicesOfUser200JSONResponse struct {
+	Body    UserDevices
+	Headers ListDevicesOfUser200ResponseHeaders
+}
+
+func (response ListDevicesOfUser200JSONResponse) VisitListDevicesOfUserResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(200)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDevicesOfUser400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response ListDevicesOfUser400JSONResponse) VisitListDevicesOfUserResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(400)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDevicesOfUser401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListDevicesOfUser401JSONResponse) VisitListDevicesOfUserResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(401)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDevicesOfUser403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListDevicesOfUser403JSONResponse) VisitListDevicesOfUserResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(403)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDevicesOfUser404JSONResponse struct{ NotFoundJSONResponse }
+
+func (response ListDevicesOfUser404JSONResponse) VisitListDevicesOfUserResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(404)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDevicesOfUser408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response ListDevicesOfUser408JSONResponse) VisitListDevicesOfUserResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDevicesOfUser429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response ListDevicesOfUser429JSONResponse) VisitListDevicesOfUserResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDevicesOfUser431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response ListDevicesOfUser431JSONResponse) VisitListDevicesOfUserResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDevicesOfUser500JSONResponse struct{ InternalJSONResponse }
+
+func (response ListDevicesOfUser500JSONResponse) VisitListDevicesOfUserResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDevicesOfUser503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response ListDevicesOfUser503JSONResponse) VisitListDevicesOfUserResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// GetStart A page that says what this is
@@ -6805,6 +7029,9 @@ type StrictServerInterface interface {
 	// GetPreKeyBundles Fetch a user's pre-key bundles
 	// (GET /v1/users/{userId})
 	GetPreKeyBundles(ctx context.Context, request GetPreKeyBundlesRequestObject) (GetPreKeyBundlesResponseObject, error)
+	// ListDevicesOfUser List another user's devices
+	// (GET /v1/users/{userId}/devices)
+	ListDevicesOfUser(ctx context.Context, request ListDevicesOfUserRequestObject) (ListDevicesOfUserResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx *fiber.Ctx, args any) (any, error)
@@ -7816,10 +8043,11 @@ func (sh *strictHandler) CreateUser(ctx *fiber.Ctx) error {
 }
 
 // GetPreKeyBundles operation middleware
-func (sh *strictHandler) GetPreKeyBundles(ctx *fiber.Ctx, userID UserID) error {
+func (sh *strictHandler) GetPreKeyBundles(ctx *fiber.Ctx, userID UserID, params GetPreKeyBundlesParams) error {
 	var request GetPreKeyBundlesRequestObject
 
 	request.UserID = userID
+	request.Params = params
 
 	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
 		return sh.ssi.GetPreKeyBundles(ctx.UserContext(), request.(GetPreKeyBundlesRequestObject))
@@ -7842,174 +8070,207 @@ func (sh *strictHandler) GetPreKeyBundles(ctx *fiber.Ctx, userID UserID) error {
 	return nil
 }
 
+// ListDevicesOfUser operation middleware
+func (sh *strictHandler) ListDevicesOfUser(ctx *fiber.Ctx, userID UserID) error {
+	var request ListDevicesOfUserRequestObject
+
+	request.UserID = userID
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDevicesOfUser(ctx.UserContext(), request.(ListDevicesOfUserRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDevicesOfUser")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListDevicesOfUserResponseObject); ok {
+		if err := validResponse.VisitListDevicesOfUserResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // Base64 encoded, compressed with deflate, json marshaled OpenAPI spec.
 // Stored as a slice of fixed-width chunks rather than one concatenated
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H3tdtu2suirYOmetXbSTcmS7biJvfrDSZzWO4njGzvNvqfyqSByJGGbAlgAtKLm+t3PwgAkQYrUR2K7",
-	"aas/bWyDwACY7xnMfG6FYpoIDlyr1uHn1gRoBBL/eRyGkOj3lI8Bf45AhZIlmgneOmydU6kVCSknQyBU",
-	"XUNERkJ2WkFLhROYUvMF8HTaOvylNZxrUK2roKXnCbQOW0pLxset29ug9YKGE3ghuJYiXlzkVJMpnZsV",
-	"riHRAaE8ItNU6dKahI4pM2CMhATCNGGKpAqieli4aIdmzQZwBNfA9QkPRWR+twDRR6YnJIyZOS+iJ1QT",
-	"isdEmK5fb/w7S5auhQdcs9CEhROSUKmJnjBFmAqIGJGJmJFpGk7KiyVUa5Dms//BsyaPfum2n139s23/",
-	"9//7/e8e79h//1drCSwXEKaS6fm5iFk4XwTqcgIkoWPAW4kFjchIiilei6bxNdHCAishpnNCY8HBXppM",
-	"uSJcEMZjxoHYOct7aATqcp7AO4RA1UPkxrXNQHP5U6BcE6ocLozZDfAmZFCcjUb193NySWsQ4IxOQdld",
-	"3oBUTHBzLXoCJLRgHBEFdvnB6ah9Jji031IdTgaBgWcMWpG97j6ZTVgMFoOYwu85zEDpxovtt375n37r",
-	"6p/9Vv0VvoffUlD6NKo/JIuz/1BEzDgZfGpLO7zNogGZTYAb4Czg5MOH05cBgVgBoWQkQU2I4FAGbCTk",
-	"lOrWYStNWdQAj5bz45EGWYfcIgaiIBQ8UgZrZpTpjILtWXzSRMt5edEp42xqbq6XL8i4hjFIXPFnKhtw",
-	"lnI1A0kiSMAsKLhZRAFx3C67QXcmy/HyNmglVNIp6IxPak3DyRR47dm/MgQyOH93cUl2bno7NB+sBmYd",
-	"ZsYkVE9aQYvTqVmJ+vMFLQMUkxC1DrVMYbM7eAk3LIQ6sN5xyPGWxjFIhxkRfqEaQIuy+b4SLBGqVyyu",
-	"4XrHlhSQx3CkNMtXa2DB/y2DY3Hd0wimidDAw/lrqEGVY0R9S5S8oPOhIV9Cp4KPiZ4I5U6OKXdaOYAW",
-	"nQoQvfXaZsEGyjaMmbZHx+1XV5+f3rb9H/c3+bG3e1vPGk5Hhg0hF1rc9M+WizlppnNWQSZUBYRx8lsq",
-	"jEgxbFyBQX0NERnOSSimU6qOiJBk8N3ASmI+75BjPtcTxseWgxjRNeZCWnlcf0w+m1whE05HDfLSkPkM",
-	"2QpTlpEhV3Oyk3Bh92aY+jJA7OzLYTgT7swWoRh8Nzg060iwi5IhDa/ThMxBf8H2fe7f/66B7dcfxysh",
-	"CXyi0yQGMkCd4Idet9tt9549ezZoBGWd3b+HJKYhRI1nYG4iE425fBNGZZPuUw+tlp3K8gNZIQ4vWXgN",
-	"eiU/HlMNMzrf0Ti8OJnfUpDzAhr75xUn80GBbBK/qQKJgk4yDUSLBqaW2im+hr3emo9VIriyavtzGjnV",
-	"wPzklBTzT5okMQupAXLnP8reZLHMf0kYtQ5b/2ensA927F/VzomUQj4X0dwut7hbJ0hRGaOxgRgMqJ5x",
-	"4SsgTcu54TuFZnPr1MJRzMIH2s6pRsVO0oiFWpFZxiStijsRcaTubGevhByyKAL+cDcVSoiAa0Zjc1k3",
-	"NGYRcvpIgGWaNI7FDNnonW3zJ/vrSyHeUGmZ18OiZab2UaNtCkFiBOOutnfKDY+i8UPuy+DiiLL4Dsns",
-	"DfCxnrzP+dBDbOY4t+Xs6gRtSQfBXW3sTOhXIuUPtKUzQVQaTgiqRHe5h7ciYiMGS809o8N5tmUulmks",
-	"gUbzMjjoiml7vphl8JT8Np6xvOwbHHMbtP7d9i32tmfbL11x0RtwG3zNGZ5LtD+ZmeuVpZ2HY7vZwgWj",
-	"NaLkzvADFbkzoS+oZmrE6DB+ODab676I9wmVuoJn7vJzzXWNW7djv+6+L9kURPoHaEERi6wolZLdgNF9",
-	"NZvenbx5YDl65/LyUoi3lM/db9XDbWNK+Ty7pIp2g86rdu69Wr6b3M/1dfj5gdNUT4Rkv8PDySar8RVa",
-	"4J3d6gdObyiLH5TzOEWIKSJuQMaCRhARIQnTikRU0yG1Dom0gO0IxaOi04JcXcTBOkPHlPFvATVUmiRC",
-	"aojeQsToJdp8D6KRcaEnIBd87BwgukOd7EMyljSCh9Y2P8LwQhjLnqQWgDvf2m1mumchNZHaPSVSJCA1",
-	"s0a65xau0+eEgsI9R+0kqNulicNyDMGYERN6AyhthgCcRBCDhij3P2mYqlVn5oAs3NoGeZ2XgUpJ5+bn",
-	"UALVEB3rkksiohraTrhV/BKBcx7j8pvAYX3YdTAkVKmZkNFPVNX4NX9CsxVINspcrY0izpieiFQTRWON",
-	"BzehahKgAzN3mVE5FnyXReTmh94zMv2h92z/yQHRP+yS5IceuokW9idBacbHFt6zdDp0uFPhufYPRIyI",
-	"hKm4gSjzuQd4bRitIgY8G9ZEt6qNFq19gz4IdQenQKlM5d7kKi7sd3VTZoh4KSJa41l/jlFJMSIeolt8",
-	"tbisxYzKyNoqv6VC0yw4EdH5EQEaTuxAhedxsE9es+eEahIDtfGaHAUZ1wf7rcX4UJD51la70OxQ65Gr",
-	"8/MVvrlfCodd/olPGxUc9U6+IIcGxAlKPKF6wEXAUgz/AyGS6CLdLrCZL6Ba+JQwCWqTT9h6h6zY71Aa",
-	"2HR1lSPH2fDj8lEXkC45nefoj188mbWBCVpKC7nZGd4UrvJNN5t9mu84X33JJh3LXNjkMN88jeN3o9bh",
-	"L2uRvTuz26ugxdPYqXRappAz9fUYkoHwGuYruc1rmJ/yG+BaSOQtU8riofi0JpN660YbAZGqyaW4tv7U",
-	"jbZ8nn9Zs+vKFbkjcHsrwA2y8/YBWXJrP9IavBxJMV0TLyVQpxtl6Q0n/z4/fX/yshW0Xhyft4LW5fHr",
-	"k3c/n7xvBa3/++H4/fHZ5enZycua7IegpcWXYCtCix/n4CzZ8NviXivaEKbU1Lm2TvgNxCIBReAGJMkG",
-	"olRAcZEHZNc4MBpeczGLIRo3edEmbDwxJoEyKh0PPSXMLoQ6mD/NmiuPaaLqsiKoJjOqSCRFkjilzugE",
-	"c9BEgtX/bY5NDoAZMhJxLGY2KEu5D4+RApvqfQYN65Qt4FlGlL/Bvd3aDbrRKPbXRt8QWFKn/xpNDm11",
-	"DMRDnq6RHYE0ttsUjNyEKCBKuMQsc2YoHojgQJBxoqttwvh4zYtSaB2odwnwOhwxkImRxjhzCSdCwTmE",
-	"3nW5OKOxRs0Na3pttLwbkGsBUiGznD4qOFzcUuUGHMZ5h1zd2hIyPfe5aJlQr5l1o2cM5/Ld65OzVtD6",
-	"ePL81/MPFz/VshYJY6Y0bChDZwaCY11HNe74Y6oM+VxDO03wkJXD/toFyjw9WKHm4UYroBcwLTm8TGW+",
-	"C1Us8rJ5qtrViu18kR7nlNW1dObKeRWfBn7S0Abq2hIttrSVGmSwaX/O9A3Ih7PTf2e5ZmuSPYvqkoMk",
-	"5ZGYuvS4GeZn0liJLH8vSy3Z7KRwyLpn8aLwiZSBe8GSCUgNn3RAemQ4xxwD8qRL3rLnmKFjLWGpDe9k",
-	"2jJIQyOlzN0c8iHjFNMfpvSTjcS1Dp/s7u8+fdrtBq0p49kvezVoc5zqyXuXgbB4edGSlLR4jrY5oY6V",
-	"tlUoEuSh1zaDc6VNEfmW74ZW8iq0cr4XUMoCRNwHX4RhEjCxMuerlaNI6G8pHJG9rjGA1RGZCXmtiOBW",
-	"t6nR1mqnuaxAHBBK/vXxsrMSKe18FShXoak1E9ZC0b1dYvOUtSC7BkdXYt9u99n3vSe7JeTb2605ihcT",
-	"ysdw7szuGr6bSglc+wOWIcmP7AZ4Pvg2aHGYrfvtmTe0esJVMMoT1x0vBltpqF+KMM34Io1sFJHG594m",
-	"rQSo+nGJkfTH56dkr9MlkZvEQwVvpTwaoBbPL/mSzZc9Kss++5CNq3O0OP9KsuyYXiLbb3S0Jl927xVg",
-	"VkBQb33fscS/U96XXc1mWpEn2UuLB60FT1jzQb1hSjeJifU9lE1e4lqI1RJwztxJeLynt4bQe1k5/EVG",
-	"bJf+hyIcB6GkYxxjUwa3j2xqWcyGio05jTEtW/l2BVuwLtH4mtJPLil+9/tgaYp8BuWHxCDd4pmvQ5/e",
-	"IVXPFj+vO9iTF+fpMGZhbc713p4TBYyTIVVwsG9DciMmbQJh91P3SVk8zLXlAkUC9XH7v2n792772T93",
-	"rj7v79elQQetIha0SJoiqsmhvdA2QjgSkiRSjCWdonj3V6bt369+sWv/evVd7bpg1q3TJ419gl4F6+NP",
-	"QCrBVwtnO19gga477x+trVlkwJY3q/Pfr1AC7LjaFUrcsWZredBFC2KwiEpAw1yMiDHkY5vdlSaZeRwL",
-	"PnYvL3yh/+Sg5jxfw7zCERdIYbe3//3+072DfZ8iunUUUfI1LnIhNnZ5sxXM+Om4bYArFJkcewO06jEJ",
-	"nDAUo3pOrmHuAs1szCEiiYR2/jtjt7YlKCF1n7+eG95wDfOAMDwrO+bkBRHcygnzR4WuHhVaG5+wyI6y",
-	"H1cH9rk/skMuK5CRsbAbwBdTimQUGaCPbU5sANgMdANYRB7t97kbNGTjtpmd8sclTxRuFySjMVNmy8gC",
-	"zDSdPq8h55ooggXRcY2lUV6PwdwGrWtzDOcSXsP8RaYFrOGz8j47jdaXPBYd0U396dR+gAKj6kAz1/we",
-	"b/m1v1A9Ins42yCSPcAFh0s2hc13XPrwPvZs/SUSI/enK3Wu9+XRGCIy5OIf1RpQVdhYBYYyYi0s0XxP",
-	"tedcc4Y1+LeAW0HGWeqY62uYf8Bg3yI/uhOa2OCai4++FME3XKJ0musD+s7/7IHxctXXF/7Y29u6Cy8f",
-	"V8XFugHmB63EV7RWn7uPIah26lTCOhuyAxe8pI5QCij8aa8at96sHfaeHDxbrR8+JY9wonavu7v/uE5Z",
-	"LHsSym4E+4smdfKftTrdGzE+5cudWxt7aJMvdUn4trXvsOsGayQvrGNTn8Gsyaj9y3OkTY2ivwcPK3uw",
-	"fXm6IG5L6yycTgO6+baFy8kye0c7oTAuxIhMbK5M1WjwrfU6L2H5sB+K6ZYoYCXvrDsaC/DzlEcxbMZ+",
-	"7tRddCdUv35SRokk67JQRPU615u3QnJ1M38zVNbsa9tAwa3SX1kzbcA4ocUwHZVwKvfQL2BVKVhcyd34",
-	"REMdzzEY7yL4eoYPYbmw3mw+d5dWSR4UGuud1EUoZjA0S7auboOFTEtgxnKtXWBxKpzA/3Ux89Xt7ZUh",
-	"87IXpX6TroABTRIyFpowbSukvHrxlghJjs/PVMXHsd99drDSu5jBsgKBPtphF+mwAKlW43zvxXXqPWLV",
-	"+FRJgVrlDl2wwLy5rmrBqRLZEi/nwd7TvVV+zgvgEcgXZjsjFtY6O8PyH8u3mHth/6HIYGGygc0VXvxD",
-	"JwLn8fjdDMJYpnOD3IAk3pKEccUiOOxzOhSpJnvdrlVz650jjcrpD5+7wW69u3ONKHltADMglIzSOCYT",
-	"kSLx5PK39/2zp98f9A7M/W+asuIf96pA4oVviZQhP9hf9Lf9+yR6eXGcuZxKni1hjr3iiELfmlnThskZ",
-	"D+M0qmRurXIxPz24/eGH2lO/qPD7h9cr/iBL7lKmSr8Xoi7mdhf60XK96INnAlXiCy4RQozIcfu/A0Lb",
-	"vwek236GmXO/HpGUs99SyN8ESBhT57amCkro3wqpFHETWvx69XkveNKtp8WfacKiWoxImm3fY05Sbk5J",
-	"gkIPqmAc8zfO27tPDgoKSGXcaYSqffX56fcNZWHWP946wbKYlsMjBLF2JxOtE0U+vH8T5FmNYkQoSSS7",
-	"MfyQg54JeU1SHmO6wgSImZtqIW0JAvtcoBog6O4/Lcuibs3pZznHlSTTVE/qI3XKbnOIRZEUhBJ0QHoH",
-	"Vc6z6tx3GxhzsvvkIFpn6cJlbg5tbWQgj96/ekGe7j7rPb4DvLDABva4FnGjGpvKcMCdeu0HylWZuzBk",
-	"7zLTgUqQx+5K7E+vMm78r4+XrWBFassh6T0hU8ZTI0PJi5iyqTokA5UOB7b2CosCMrCa868sGpBHNSlG",
-	"iggezx8HfT5QZozLYgvIgFE9CMgAPiUDK6GRZZl9WViLczSIbh+bMT4StWlktlqDS8q6sNFeVLNDEXfI",
-	"qSbXAIl//apIak1AJDFg3UWlqdQZjMo+EepzpByM2BgFgzBF6IzOLdWFXgpOyjWLSWX0BCM8nT7vG7WQ",
-	"gS2R8a+Ld2cGw0I6hfgFVRAUpKAnMDWQ8MiwTYuDVvFJaBQxPg4IfMICiSMh+7wovDMFpegY1MA9XQMy",
-	"klhyy5kGLmE2T7STQBJnipBHAzFUYSppB381eNzp8xOMVWFs1Gx68LlvA6X91iHpt/ppt7sX0jzkij9D",
-	"vxWQPsZR/VEKw76/Kk6v4VcjBbLBt4MOsctkBXZISKVkoPq8XFGvQ95C/syLkqGI5lnqOFOunkyoi7f/",
-	"RnThFl2prCNCiU1ozioo9bkxTbNHUFQROsT0VvIOuSRiwJTKa4jI4FO7hNsDfNFo7S3MW0OYXKY8InPM",
-	"QnDJeq4O0XGCxSB2O91W0Epl7BBbHe7szGazDsU/d4Qc77hv1c6b0xcnZxcn+I2xOZhGofnO3lTLewXT",
-	"6nZ6XTtKJMBpwoyc7nQ7e5ZdTZAl7Jj/jGtLOHnhcjKbCCMpuCqq8vxDERpFhlEeYrzSLWxpYGYLFGjv",
-	"GphCqmOK/HT59k3Q57MJ1fi+gPkJknhUIjtuo8cZ8C60LXBQqrm02+1WnrAaotuZ6GlcfrtaU7xpMZRe",
-	"fWv/VYU6soe8WanPdlHrc406DJUCoX/Owh973f2mL/Jb3PErrNwGrf3u09XfZBUmzPjdZ2uMr1Q+MN/t",
-	"9VZ/Vy2gdBu0nliMW/5dXpkIP9hb/YH/iN+X3K3DX66ClkqnUyy56bDU8ipF53mZLKy9Z2QjHSu0Ah3J",
-	"ta7MbDuRCFUjlb9hSqssBSGjOivGKCdazo0Fi29klfaqznbIGUCUv/PICtTOLd1DrKCBkF8aYLZ0vKXj",
-	"vzEdX5bUE6NlWMLGDDjUPJcT885noz/cNtK00dq5r+WNWAwKK26EmLdtVUdL9E5sLyFXrCFbLsfb4PEv",
-	"huzkH95erUftoVLLiT2w4/5Db6jd7FrDk5gyviEXuXRHdg98xC95vgYV58M3ZB1ZjeZlY3HMn53NrEHG",
-	"XmVO/GS9ZWztui0rW8HKPmYvdZGBxYJGSxSRkjm5lHuN8qrtRRHQGVVkmLLYxnqscYws0/yjgX29QmN3",
-	"TX3jS1hFeUt/60J/Wz3h7vWE3F2TeW+G1l8kRiTz7CwhN2v1d7JaTo1WfpZ1bykuEugskUAj8v+O375p",
-	"IK3sodS/Lt6drSawL68ttfAgq44K3U7ndBobfcrAZPPXhIxA2uOynqK8SDnVvna0Jd0t6d6riu/IZAWp",
-	"GgR+EMGYUdVmlJuBt4mA9He2JbItkd0XkTUT101vhxYPVW3BgkXqepmVh8P3PNgCi7KYjIU1lpk+Qne2",
-	"q+eBYYQwFgqiDkElOGvso4UN9SiiNJ2jv5xJVUeGUekNrY3wgdJZptCdSM/yO93bciAxT75bZADVs8Ei",
-	"D3dWh/KL7LbeWohT1Hb9EvLp7a1FPjn+7/eerANVTVnRvy6x5uRpscYvpunRqPuNal3dBs3iTkE8aiuQ",
-	"+DIXPplD7JCixAFB+k85FiAxal2WZnRIRqDDia3BIUU6nvjRzg45JlxEQKb0GhQZwYxQ3eeCh3BEnnT3",
-	"sLWZ04aZrQAK3E4ijHqMDMESeYN49Yn6nvTiEk0vnpw9rDuk2Icgv784QWBU28ZLKr1NiM1PXEkqZXG2",
-	"479lSdK6lKA4zhIPsgQGZ/RgtgbwqA6Bw3Jxj/uRTJUKIuuLpruhHr96Tg0JWegwQ4DDjCSUSZdLgn2v",
-	"lKsWuRWHW3G4LvVblCoVS15O5OVi1YmoeyJfrUJlyNvPP7p2OUFZjaMsbkurLWAe7fd6j4OiwLWtBIi5",
-	"0uTjRGCexjUXM2Vzn1z/IizMmFXOCCknkZhx7FjK9CHREMdYJoxjog36q7x87WuYd4gtWYzatBXkJLEV",
-	"J81PAaGqz20tVlzPr8WNs2LhYjoUN+AVNdZFL0qmyP7uszomZ+fxCqCty+ZEqEG3lZZApxswnIXqYmtx",
-	"vN7dcTyv0Pgiv7vAM/4TcrQ1SLLo9/VFPHANsCpNnLas845Zp32oj1VXfXrNeOcwFkNMgq2k5BWFhCv8",
-	"dOez3/11eSDd5mDaBk9zMgMJOQs6sr/jyByt0tQh7zgQiZxejNzHrtVF0UobU4ef9XrdgPT2Hx+ZkcpM",
-	"QuPATNnnBffSWcNNY7R4pU97BzmvVYRqLFpnWSTPWxcc7AeuM6bK+6rC9Kho/dvMHbO5S/xxswyAUsPe",
-	"22DleL996hrDs15Fa8zrhl5tpE/eKZuvyar2D3ahHXy76Ae/jOuWesdnbd7/Ri7V3e7BH3ODx3mVT/1N",
-	"3uVXNf/62/jWv10d5b5zVHoHq8fXNbf7O3gtMwvm67SNoglEc4peqVtkh1yk8obdGGUDC5eLG5DWIMPK",
-	"YbnZ5D8pqBfaz/OGCBsJ7JIAfghhWS5l2yAo8+4O29DhhuztL8Kr/uL85hUGKtCvmNcuzXF+TZ5jiaO2",
-	"TMKPJ5dFKy6d2TMdgmU6VdbHzL6dcpUcajiLmT7nKqvjhXl7UsHhqKbZMAZSbaOdvzFVOwp9uGaRjrq/",
-	"jfbkjnE097WtY/xftd7T+s0/UP9Yx8e++f6ojm/+UW3dnzTwk/vpvv6kiSI2b3H6R99cSagcq+v86XPe",
-	"jZxHyHSt1fp14qY+GLHQb6AcjVgee0D4wCteVDTvfrTf7T4+JIPTUdtoqG1UUQ/Jd4Nsj32OdQoDHOL+",
-	"mr0zdtvPXhcPDHASkphmfaZy/ftd7oVzHr7CsWbgmTGujoqn3KrPJ0Al2e8+s4/CCdNEptzmDu33dsnM",
-	"1X+ZUEVmZgGDWCKO8huxCUISaGQQyHsrzmGGSzJl+ylFzQGML9T139sTiH52r4XX8KOdiXzw1f3GSmrs",
-	"gi9IWrIhjaO8aUzmTTWHW/T782h2ExViGxvB8Wuo5i8EH8Us/Lpgyu7qz84l5BzjlZUS2zjMHdsqSFJf",
-	"KTycf8SrVKV2pCto1OgqKYp05DXtZKo0MR8G9vGxLWBh3zQqLBlWqgSWCT0r2M0KwCPVIefYHOKQJKkm",
-	"TPc5465Wfhgz4DowUv8aIPGq4RrObHi8hFGqzD9RHhRh8pByAp/cS0um8WczPSUjGivIoBPcE11ZeNxW",
-	"jQgFNxwKeWhDhllRCOoes2SKRRqcM9dYsupOFfRtrnNtrvOPoLOkCdfR2SMgmz8xgfAaIjT2PXJUQA0v",
-	"vKolPIuKjaR3TOzXOXa6Qiw2qUOxCIqSOUVLFYvYfsEbTBzBGiIzKbQhCiwFYt8oFz7NPn/kaOPDh9OX",
-	"jwNUt10fl+wvduTjoEhie2QpE+KInHR6B/uP88dSOY/yq9VZlypTfW7tXKNC7u5jGT6rutl2GYbIp0LC",
-	"obF9XadLCWRKI8h6ylCOX7n6fkSLMZgtB/n62B4is6H7HNNhUCnMU2YwJNwhrw2DYbZL+thdNAZokdVg",
-	"gqqFbwgjgXVVsqKCHYKWg+cyxgkwa63PBTcXxGxL1UrRPpZ18Mv4V0PhlYUaj/fIbxYXq429lasc/qEJ",
-	"rveuYv3FNYofEVl9Qe1XNxG+rlGucZKxtRVqhtfgqpbDnfLyM0F8reF4Tm1yd8yUa/yt7pMSvKZdDaK3",
-	"aGy/zfD+ZtD50gmlfyjvfjKUzbuiNTpQ3oNOJVf1nTlzh44xYF0QELONhhTLrTp91EsZcm6M2hRvbBn3",
-	"Muupfh8J3kU7g4fOdFyR2/0+by+8zXe8C5t+a2HfHQPJcLNQEd3rQ4XvEmu5SVnU7WR1WOvLfeHbRWfc",
-	"WpOh+px4QnmkSBYuxNeQzomJqeuukmxCpVZEjBrUxlLDt3uUk6V1GiQl8wDZKot/YuL4WEFUfDmVv8qJ",
-	"MmG2QCGbxjG8d1pMEZHY3r+HhBoRy+LYVtKiUs4rXQBpLDgm6vq/rtBXn7sXX7EEGs3RwWSIy5AdRIbu",
-	"ArTKMB3QPXuwvqS82t6hs9xs4nHxIdEzFkJgVpjhn8RIA9qpVhEg6P9KsFlshxxzwiKjKCgL5qwERJa0",
-	"nCoDw5gyjpyoz525aF9vHFdaLRL4LaVx1m7SPdzAYE55B9m7KvMn7oJCEzaegOzzrHmiolMo3XGphyPJ",
-	"WzhiHd3vvrt09u/hd9+ZHQ+89hwDV9iEjUYglXUXVuBzESGVWeGRFIlypj/0ee5JyB+HJ67VIz4SfyTB",
-	"yipbzG1Mk8eBfR2uvEfjNsJlmKv5XflZXqfPjwsTfpoqTYbSzE/JwG8tMjjCzp5owEdkZpAxEs3RoddW",
-	"ZtyHelf0z/u6AM1WB9vqYN+aDoZMXkgvTuxHPJoUsfVcETufsx5Dt8vKUZxqtaIShauljmF9V5RCaZGQ",
-	"mZDXjI+bK07kVt+GFR2z1khNuaFVK2sqbv6U5L1NaPxK8jEXnxswDQ6QWuvkXdGzynlRxIwfZR7q7Heu",
-	"hNfIXEBT2dJ7QvE79O0t9+ttyebvRjYG95dSTG2Bh3c8tg2ZsLeB07Lr9cGI3hXrv48yRWaBDwjjQ5eC",
-	"2JLjtjbEHy8zbW+SZRzAqZGuhlGjh+9DMpY0skmYlHyE4QUqhx3yHLtJ5nVDAwI0nKDxO8hHYb3cQU3n",
-	"lyx1s881MwPRbVENU9gmPS5aYbvWkNSCk2UP24hFzG4gM4qTPKiPhvwLYzWTUESgDkmv2+15Dh98B0Vn",
-	"dH5k/vKUUIJFoIQkKY8gFDaNEium4ohnhNqfXIWIg33ymj0/6vNet9fDdJw0zh9x2u6BR2R/363p/K8u",
-	"69cZ6uglkXAjrm1CsDHZOSYJ45fPrF/DGPZ2d+Vc29pIjOAcQv2ju9ZNWfMlXseiwtKre1xwMWM6tPWH",
-	"rIcmv3jb9ScU8dYcr9E81ngt6ciulLb4t0pQepcA94useTws+02Vh+1YXtJc3eaVkC5U4aqxhZQb1V8B",
-	"j/J3CGgUo48TbwB7NWGPsZzFuHydvW7WfLM5IurI0FHVPQYpyws1KB86A2MbtvjT57jYu8xd2UuoZIUf",
-	"KS/83Ug22DL3rR3mDmxAGA9I+Q8W8gF6+xck/qEhKZgmek5ihvmpeUlEGsd9joVQnAM9SiUdxvMOOdZk",
-	"KpQ2speodDhl1rkdkN0nB0b0+mWg7AMR27UNJX/RuDoE1AqG9iGHzmIBg9MIponQwMN5G936hSff/N0L",
-	"mDJe5PSNAblHnmnraqvYmAZ6z8wuvNCEYyjW54API224xeZXROTRfvfZ4w756D2qtARnS2Ohb95IfMlu",
-	"IPJgzA+EsHoWpIrbUZu/3i4OJ2uzvp6l9qmdeM3H1+Neebvyr7bVvn71uqCC3w6xcvgK8Xkbd9jGHb65",
-	"1xVGq6GW7RnDAfgNxCIp5ZDlzH+VlEhSNWnbEMHSqtei4Hw2N1l7T3Dx++ZAwnmatZtfJyDwSsix0Br4",
-	"Vp/5c+PpmcDMeDKj19BOk2UpGAYLl+ZfpE198zHkNaPG9B55roasUStGAJzpbNg901bO0wyqQ4O/TuYE",
-	"5t/2/UBAaDyj87wMrlEc+lyx36FDTrD8Af56gJg/yAs8JQk2ilYTkhWjfvTqxVsiJDk+P1OPrTNkMLP9",
-	"uwdZf+nEvl7FPtHdve4R+cCxPIcZ9LjT56e6yDswywCVMcOXQS6zM88cyVYNaRwrwtzTBYZnY4mqXp/Q",
-	"ZRK9e8dtMf+XZgG8hkRvZfHWv3q/ohXTxWaV5wRkhp7K0uvF5RxrUbju3NDEomnj48WsW7L3iDHrHb/r",
-	"HjINPAq8QEck2jdiRAaGwt5STscgO3nf+kFD3PNnA8xruNeUy3yNB3kTuJXwf5DHovTYEAMJ5BwFoC/b",
-	"mLIv4kZCbkpDWebbMu30hEfKyT9rOHuplCMJauJiDUOIBR8rokVQ5EvTMARVlybTrNBe5IXd70NWvrcw",
-	"o7jEib9UZL4R47HN0tyWoN+KwQ3o+o0YO6ypbcNS701ER7QN6alKwA8NxkGWzzZwFb8WU3iyx1ABdgbH",
-	"P7gpOn1+zEnKr7kZZoOgaAXPpODjvFA+vr3Fvn0ijghNqNTNPvz7peI3YnzKv7V2FY4jsG1Pii1D+PIQ",
-	"nmEPiELNTSkyqb3jBHBzEOK4IqNnQl4rdO53yLkEBdjsoXhZwDjp5QE6+6jfeepnVJFYKP04s/KLRwgu",
-	"1xX7swTme8YJjWMs+sNr+kCQj9nvy8CJkce4FOB8CosEaEkjiIyWLlTO2VyDN+DR4l5iqs162mb6e8pL",
-	"HcNyUHyzeseDMK/josWO55UhKCC2/GzLz768PyRmHtEKrVt3YoZyS7mdUVSWxFmL59qeRmNXOfQ6xsmF",
-	"N51YIAQrP9JxqUFes1LzQYG8r05cefVPtX2qXc8ItnG0Py0T8F5Up5aGVtD7zmfzv2VtYbDoQsqjGPzs",
-	"RXJCw4nrO1m8oUa1wn8NKkY28fKa8SggscAa8CyytcWCPgcvDaJIMjh5UXlqOhAcDMq5Z4EYEkmN5pPV",
-	"erbvI0sf9fng2vzW+6b6qjIvkGQmq4m82Cen6MlUE/t2skOObSGm2UT0eV4yGD4xZZ88YvHMicBXrlzk",
-	"PFACGQo9IfvdfTIwE/zKhf4VX3U0uTct4M/x6DfPkPiA1/r1bzuYhqlanaNQgGpweko/ndrvet0ga5tN",
-	"paSNflSLYSrIMmnzGjXuAF2Rmr9F7GT7tuQOaszTzCOTPdYe5oS0/lvGMqf93LI530aOG8ZraMsmUluK",
-	"bCqsbIs8mYHKxmRGDCsopzJuHbZ2kEYdTAv57Qpcobbcgxy0OJ0iPWUc/TZoaO+d1WZjPhNzDzrdJNkZ",
-	"LM5x4d58+4kZ7qM8L2Pxq/cQArspfYcJ4352fjFRlgW4OE/RmMjuwnX2CghVXpHlYiZbh3Nxno9+2N5t",
-	"tihwV4qrF5OhS7/5RPIGAxDH5fa2tugf0/5hudpdi9OVGroHCGAixVjSqd0y/gJEgrjiJsubvd9e3f5v",
-	"AAAA//8=",
+	"7L1rV9tGuzD8V2b53Ws16S0bGwhNYPUDSUjLnYTwBmjuZ9fseixdtmcjz6gzIxw3D//9WXPNSBrJkm0I",
+	"0LT1lwTbI83pOh+/tEIxTQQHrlVr/0trAjQCiX8ehiEk+iPlY8DPEahQskQzwVv7rVMqtSIh5WQIhKor",
+	"iMhIyE4raKlwAlNqngCeTlv7v7aGcw2qdRm09DyB1n5Lacn4uHVzE7Re0XACrwTXUsSLkxxrMqVzM8MV",
+	"JDoglEdkmipdmpPQMWVmGSMhgTBNmCKpgqh+LVy0QzNnw3IE18D1EQ9FZL5bWNEnpickjJk5L6InVBOK",
+	"x0SYrp9v/AdLls6FB1wz0YSFE5JQqYmeMEWYCogYkYmYkWkaTsqTJVRrkOax/8GzJk9+7bZfXP6rbf/7",
+	"v/3+90+37N//1VqyljMIU8n0/FTELJwvLup8AiShY8BbiQWNyEiKKV6LpvEV0cIuVkJM54TGgoO9NJly",
+	"RbggjMeMA7HvLO+hcVHn8wQ+4ApU/YrcuLYZaC5/CpRrQpWDhTG7Bt4EDIqz0aj+fo7OaQ0AnNApKLvL",
+	"a5CKCW6uRU+AhHYZB0SBnX5wPGqfCA7t91SHk0Fg1jMGrchOd5fMJiwGC0FM4fMcZqB048X2W7/+T791",
+	"+a9+q/4KP8LvKSh9HNUfkoXZ7xQRM04Gn9vSDm+zaEBmE+BmcXbh5OLi+HVAIFZAKBlJUBMiOJQXNhJy",
+	"SnVrv5WmLGpYj5bzw5EGWQfcIgaiIBQ8UgZqZpTpDIPtWXzWRMt5edIp42xqbq6XT8i4hjFInPEXKhtg",
+	"lnI1A0kiSMBMKLiZRAFx1C67QXcmy+HyJmglVNIp6IxOak3DyRR47dm/MQgyOP1wdk62rntbNB+sBmYe",
+	"ZsYkVE9aQYvTqZmJ+u8LWmZRTELU2tcyhdvdwWu4ZiHULesDhxxuaRyDdJAR4ROqYWlR9r6vXJYI1RsW",
+	"11C9Q4sKSGM4YpqlqzVrwf+WrWNx3uMIponQwMP5W6gBlUMEfYuUvMDzoUFfQqeCj4meCOVOjil3WvkC",
+	"LTgVS/Tma5sJGzDbEGbaHh2231x+eX7T9j/u3uZjb/umnjQcjwwZQiq0uOlfLBVz3EznpIJMqAoI4+T3",
+	"VBiWYsi4AgP6GiIynJNQTKdUHRAhyeD7geXEfN4hh3yuJ4yPLQUxrGvMhbT8uP6YfDK5giccjxr4pUHz",
+	"GZIVpiwhQ6rmeCfhwu7NEPVlC7FvX76GE+HObHEVg+8H+2YeCXZSMqThVZqQOeg7bN+n/v3vG8h+/XG8",
+	"EZLAZzpNYiADlAl+7HW73XbvxYsXg8alrLP7j5DENISo8QzMTWSsMedvwohs0j3qgdWyU1l+ICvY4TkL",
+	"r0CvpMdjqmFG51sahxcn83sKcl6sxv684mQuFMgm9psqkMjoJNNAtGggaql9xdeQ1xvzsEoEV1Zsf0kj",
+	"JxqYT05IMX/SJIlZSM0it/5X2ZsspvkvCaPWfuv/2yr0gy37q9o6klLIlyKa2+kWd+sYKQpjNDYrBrNU",
+	"T7nwBZCm6dzwrUKyuXFi4Shm4SNt51ijYCdpxEKtyCwjklbEnYg4Uve2szdCDlkUAX+8mwolRMA1o7G5",
+	"rGsaswgpfSTAEk0ax2KGZPTetvmz/fpciHdUWuL1uGCZiX3USJtCkBiXcV/bO+aGRtH4MfdlYHFEWXyP",
+	"aPYO+FhPPuZ06DE2c5jrcnZ2grqkW8F9bexE6Dci5Y+0pRNBVBpOCIpE97mH9yJiIwZL1T0jw3m6Zc6W",
+	"aSyBRvPyctAU0/ZsMcvWU7LbeMrysmdwzE3Q+k/b19jbnm6/dMZFa8BN8DVneCpR/2TmXW8s7jwe2c0m",
+	"LgitYSX3Bh8oyJ0IfUY1UyNGh/Hjkdlc9kW4T6jUFThzl59Lrmvcuh37dfd9zqYg0j9BCopYZFmplOwa",
+	"jOyr2fT++M0j89F755fnQrynfO6+VY+3jSnl8+ySKtINGq/aufVq+W5yO9fXwecFp6meCMn+gMfjTVbi",
+	"K6TAe7vVC06vKYsflfI4QYgpIq5BxoJGEBEhCdOKRFTTIbUGibRY2wGyR0WnBbo6j4M1ho4p498CaKg0",
+	"SYTUEL2HiNFz1PkeRSLjQk9ALtjYOUB0jzLZRTKWNILHljY/wfBMGM2epHYB9761m0x1z1xqIrV7SqRI",
+	"QGpmlXTPLFwnzwkFhXmO2pegbJcmDsrRBWNGTOg1ILcZAnASQQwaotz+pGGqVp2ZW2Rh1jbA66wMVEo6",
+	"N59DCVRDdKhLJomIamg75laxSwTOeIzT32Yd1oZdt4aEKjUTMvqZqhq75s+otgLJRpmrtV7EGdMTkWqi",
+	"aKzx4CZUTQI0YOYmMyrHgm+ziFz/2HtBpj/2Xuw+2yP6x22S/NhDM9HC/iQozfjYrvcknQ4d7FRorv2B",
+	"iBGRMBXXEGU29wCvDb1VxCzPujXRrGq9RWvfoL+EuoNToFQmct/mKs7sc3WvzADxXES0xrL+Er2SYkQ8",
+	"QLfwamFZixmVkdVVfk+FpplzIqLzAwI0nNiBCs9jb5e8ZS8J1SQGav01OQgyrvd2W4v+oSCzra02odmh",
+	"1iJXZ+crbHO/Fga7/BEfNyow6p18gQ4NgBOUaEL1gAuHpRj+L4SIoot4u0Bm7oC18DlhEtRtHmHrHbJi",
+	"f0BpYNPVVY4c34YPl4+6WOmS03mJ9vjFk1l7MUFLaSFvd4bXhan8tpvNHs13nM++ZJOOZC5scphvnsbx",
+	"h1Fr/9e10N6d2c1l0OJp7EQ6LVPIifp6BMms8ArmK6nNW5gf82vgWkikLVPK4qH4vCaReu9GGwaRqsm5",
+	"uLL21Ftt+TR/smbXlStyR+D2Viw3yM7bX8iSW/uJ1sDlSIrpmnApgTrZKAtvOPrP6fHHo9etoPXq8LQV",
+	"tM4P3x59+OXoYyto/f8Xhx8PT86PT45e10Q/BC0t7gKtuFp8OF/Okg2/L+61Ig1hSE2daeuIX0MsElAE",
+	"rkGSbCByBWQXuUN2jQOj4RUXsxiicZMVbcLGE6MSKCPS8dATwuxEKIP5r1lz5jFNVF1UBNVkRhWJpEgS",
+	"J9QZmWAOmkiw8r+NsckXYIaMRByLmXXKUu6vx3CB28p9BgzrhC3gWUSUv8Gd7doNutHI9tcG3xBYUif/",
+	"GkkOdXV0xEMerpEdgTS62xQM34QoIEq4wCxzZsgeiOBAkHCiqW3C+HjNi1KoHagPCfA6GDErEyONfuYS",
+	"TISCcwi963J+RqONmhvW9MpIedcg11pIBc1y/KjAcHFLlRtwEOcdcnVrS9D01KeiZUS9YtaMnhGc8w9v",
+	"j05aQevT0cvfTi/Ofq4lLRLGTGm4JQ+dmRUc6jqscccfU2XQ5wraaYKHrBz0105QpunBCjEPN1pZerGm",
+	"JYeXicz3IYpFXjRPVbpasZ07yXFOWF1LZq6cV/Fo4AcN3UJcWyLFlrZSAww27M+pvgG5ODn+TxZrtiba",
+	"s6guOEhSHompC4+bYXwmjZXI4vey0JLbnRQOWfcsXhU2kfLiXrFkAlLDZx2QHhnOMcaAPOuS9+wlRuhY",
+	"TVhqQzuZtgTS4Egpcjdf+ZBxiuEPU/rZeuJa+8+2d7efP+92g9aU8ezLXg3YHKZ68tFFICxeXrQkJC2e",
+	"o25OqCOlbRWKBGnolY3gXKlTRL7me0steRVYOdsLKGUXRNwDd4IwCRhYmdPVylEk9PcUDshO1yjA6oDM",
+	"hLxSRHAr29RIa7WvOa+sOCCU/PvTeWclUNr3VVa5CkytmrAWiO5sExunrAXZNjC6Evq2uy9+6D3bLgHf",
+	"znbNUbyaUD6GU6d219DdVErg2h+wDEh+YtfA88E3QYvDbN1nT7yh1ROuLqP84rrjRWcrDfVrEaYZXaSR",
+	"9SLS+NTbpOUAVTsuMZz+8PSY7HS6JHIv8UDBmyn3BqjF80vusvmyRWXZYxfZuDpDi7OvJMuO6TWS/UZD",
+	"a3K3e68sZsUK6rXve+b490r7squ5nVTkcfbS5EFrwRLWfFDvmNJNbGJ9C2WTlbh2xWrJck7cSXi0p7cG",
+	"03tdOfxFQmyn/k4RjoOQ0zGOvikD2wc2tCxmQ8XGnMYYlq18vYItaJeofE3pZxcUv/1DsDREPlvlRWKA",
+	"bvHM18FP75CqZ4uPNx+sagwY/UmKmbLhuhnnz1Q8DJtkitAoMqJcZjE3As1yDWr5ORy9Ok2HMQtro8B3",
+	"dhxzYpwMqYK9XeskHDFpQxq7n7vPygxrri1dKkK6D9v/Tdt/dNsv/rV1+WV3ty4wO2gV3qlFYiGimqje",
+	"M219liMhSSLFWNIpChz+zLT9x+Wvdu7fLr+vnRfMvHUSrtGY0M5hvQ4JSCX4anHBvi+wi66DgJ+s9lvE",
+	"5JY3q/PvV4gldlztDCV6XbO13A2kBTFwTSWgqUCMCOVzEtt4szTJFPZY8LHLBfHFkGd7Nef5FuYVGr2A",
+	"nNu93R92n+/s7fo42q2DzZL1c5EusrGL5K1Axs+HbbO4QrTKoTdALMGwdMKQses5uYK5c32zMYeIJBLa",
+	"+XdGk25LUELqPn87N9TqCuYBYXhWdszRKyK45VzmR4XGJxVaqwNhkR1lH64O7HN/ZIecV1ZGxsJuAHO4",
+	"FMkwMkCr35xYl7QZ6AawiDzZ7XM3aMjGbfN2yp+WbGO4XZCMxkyZLSMJMK/p9HkNOtf4NewSHdVY6nf2",
+	"CMxN0Loyx3Aq4S3MX2VyyRpWNO+x42h9XmjBEQ3nn4/tA8jCqiY9c80f8Zbf+hPVA7IHsw1CgrdwweGc",
+	"TeH2Oy49+BB7thYcibEExyulwI/l0ei0MujiH9Uaq6qQscoayoC1MEXzPdWec80Z1sDfAmwFGWWpI65v",
+	"YX6B7sdFenQvOHGLay4euiuA33KK0mmuv9AP/mOPDJernj7zx97c1F14+bgqRt9bQH7QSnxBa/W5+xCC",
+	"grBOJayzITtwwW7rEKVYhf/ay8atN0uHvWd7L1bLh8/JE3xRu9fd3n1aJyyWbRtlw4b9okmc/FetTPdO",
+	"jI/5cnPbrW3GyV2NJL6275sQu8Ea4RTraPknMGtSs//2FOm2ato/g4aVbeo+P11gt6V5Fk6nAdx83cJF",
+	"iZm9o55QKBdiRCY2eqeqNPj2gzq7ZfmwH4voljBgJe2sOxq74Jcpj2K4Hfm5VwNWtGBjWP10Pvq+ZPv1",
+	"w0xKKF0XVyOq4LDeeysoW/fmbwZLm62HtxCQq/hblmxbC4BRD8JCi2E6KgFp7oRYANOSP7wSnvKZhjqe",
+	"Y7yBs2DpGeb6cmEN9nzubrESHyk0lnSpc8LMYGimbF3eBAvBpMCMKlw7weKr8AX+18WbL29uLg3dKJtl",
+	"6jfpajTQJCFjoQnTtgjMm1fviZDk8PREVYwmu90XeysNqNlaVkDUJzvsLB0WS6oVYT96rqt6E1vVBVeS",
+	"yFZZfBdUOu9dl7XLqWLdEkPu3s7znVUmzDPgEchXZjsjFtbac8Pyj+VbzA3N3ykyWHjZwIZDL/7QicCZ",
+	"UP4wg9Bd6+wq1yCJNyVhXLEI9vucDkWqyU63a+XmemtLo7T745dusF1vP10jEKDWRxsQSkZpHJOJSBF5",
+	"cobe++HF8x/2envm/m8bleMf9ypf6Zmv2pRXvre7aMD7z1H0+uwws2GVTGXCHHvFsoXGOjOnjQRgPIzT",
+	"qBKctspm/Xzv5scfa0/9rMIAHl9Q+ZNUw3OZKv1RiDq34n0IXMsFrQsFsknneTQx6+5i0teJHfcjOiw/",
+	"VvX1XkjvjirqEpLz7NOi6vR14mu9k/OXPHR8mdfzwlPVK34wF0IkRuSw/d8Boe0/AtJtv8CY098OSMrZ",
+	"7ynk2TQSxtS5V6iCElVthVSKuIna/Hb5ZSd41q0n8b/QhEW1hCZpttEccpJyc24SFFr6BeMY+XTa3n62",
+	"VxDWVMadxlW1L788/6GhoNL6WFsnrywGtPEIl1i7k4nWiSIXH98FeTywGBFKEsmuDZvloGdCXpGUxxjo",
+	"MwFi3k21kLZ4h020qTqyurvPyyJOt+b0s2j9Snh2qif1Pm5ltznEcmIKQgk6IL29KkNbde7bDfw+2X62",
+	"F60zdeHaMYe2NjCQJx/fvCLPt1/0nt4DXNjFBva4FmGj6kPNYMCdeu0DytVnPDOEwOV0AJUgD92V2E9v",
+	"Mhbw70/nrWBFUNg+6T0jU8ZTI5qRVzFlU7VPBiodDpz7PQrIwJKQ31g0IE9qgvMUETyePw36fKDMGBf/",
+	"GZABo3oQkAF8TgZW8EMiZvZl11qcowF0m6bJ+EjUBmDaOicunPHMxkmg9haKuEOONbkCSPzrV0U4eAIi",
+	"iQErlipNpc7WqGxyXZ8j5qBn0citGHUwo3OLdaEXvJZyzWJSGT1BT2Snz/tG22Bgi8v8++zDiYGwkE4h",
+	"fkUVBAUq6AlMzUp4ZMimhUErTyc0ihgfBwQ+Y2nRkZB9XpSsmoJSdAxq4JI+gYwkFqtzGqcLNc9DVCWQ",
+	"xGm45MlADFWYStrBrwZPO31+hD5V9OGbTQ++9K1Dv9/aJ/1WP+12d0KahwbgZ+i3AtJHf78/SmF4wm+K",
+	"0yv4zXCBbPDNoEPsNFlpKhJSKRmoPi/XouyQ95AnSFIyFNE8S7pgylViCnVRNcOwLtyiKzJ3QCixqQBZ",
+	"7bE+50bUd+mDVBE6xMBw8gGpJELAlMoriMjgc7sE2wPMBbZqPEZ84ppcjgkCc8xCcGGuroLXYYJlVLY7",
+	"3VbQSmXsAFvtb23NZrMOxZ87Qo633LNq693xq6OTsyN8xqiyTCPT/GBvquXlj7W6nV7XjhIJcJoww6c7",
+	"3c6OJVcTJAlb5p9xbfEzL6yDzCbCcAquinpW32GkjSGU++hXdxNbHJjZ0h7auwamEOuYIj+fv38X9Pls",
+	"QjVm5jA/tBiPSmTHbaQ/s7wzbUuDlKqVbXe7leRvg3RbEz2Ny1nfNWXPFkM+qlUqvqrETZYCnxXJbRdV",
+	"cteoYFIprfvXLJmz091teiK/xS2/NtFN0NrtPl/9TFabxYzffrHG+ErNEPPcTm/1c9XSYzdB65mFuOXP",
+	"5TW98IGd1Q/45S98zt3a//UyaKl0OsVitQ5KLa1SdJ4XmMOqlYY30rFC44JDudaledtWJELViOXvmNIq",
+	"C5XJsM6yMcqJlnPCXHa50l695g45AYjyDKmstPPc4j3EChoQ+bVZzAaPN3j8D8bj85J4YqQMi9gYqYmS",
+	"53Jk3vpi5IebRpw2Ujv3pbwRi0FhrZoQMx6s6GiR3rHtJeiK1ZfLhawbPEvFkK38wZvL9bA9VGo5sgd2",
+	"3P/Sa2o3u9bwJKaM35KKnLsjewA64jcLWAOL8+G3JB1ZdfNlY3HMX53MrIHGXk1bfGS9aWzVxw0pW0HK",
+	"PmU57kjAYkGjJYJISZ1cSr1Geb+DonzujCoyTFlsXYhWOUaSaf5oIF9vUNldU964C6kob+kfXSJzIyfc",
+	"v5yQm2sy683Q2ovEiGSWnSXoZrX+TlYFrVHLz7JDLMZFAo0lEmhE/s/h+3cNqJWlGP777MPJagS7e1W2",
+	"hVTGOix0O53TaWzkKbMmG2cpZATSHpe1FOXl/an2paMN6m5Q90FFfIcmK1DVAPCjMMYMq26HudnybsMg",
+	"/Z1tkGyDZA+FZM3Idd3bokWKty31sYhdr7PCiph3hs3jKIvJWFhlmekDNGe7SjjoRghjoSDqEBSCs5ZY",
+	"WlhXjyJK0znay5lUdWgYlbLPrYcPlM4C0O6Fe5Yz3G/KjsQ8yHORAFTPBsuj3FsF1zvpbb21AKeoinwX",
+	"9OntrIU+Ofzv9p6ts6qagrx/X2TN0dNCjV+G1sNR941qXd4EzexOQTxqK5CY5g2fzSF2SFEchCD+pxxL",
+	"9xixLote2ycj0OHEVq+RIh1PfG9nhxwSLiIgU3oFioxgRqjuc8FDOCDPujvYFNBJw8zWzgVuXyKMeIwE",
+	"wSJ5A3v1kfqB5OISTi+enD2se8TYx0C/vzlCoFfb+ksqXYGIDXtdiSpldrbl51wlaV1IUBxngQdZAINf",
+	"LAF4VAfAYbkszsNwpkrtnfVZ0/1gj193qgaF7OowQoDDjCSUSRdLgh3jlAuW27DDDTtcF/stSJXKjC9H",
+	"8nKZ90TUlXKo1m8z6O3HH125mKCsOljmt6XV5klPdnu9p0FRGt7W0MQQfPJpIjBO44qLmbKxT67zF5Y0",
+	"zcqwhJSTSMw49vplep9oiGMssMcx0AbtVV4awBXMO8QW+0Zp2jJykthareZTQKjqc1vFGOfzq9jjW7Hk",
+	"Nx2Ka/DKgeuiiytTZHf7RR2Rs+/xSgeuS+ZEqEG3lZZAp7cgOAt1+daieL37o3heif5FeneGZ/wXpGhr",
+	"oGTRKe9ONHCNZVXan21I5z2TTltQAusV+/ia0c5hLIYYBFsJyStKcFfo6dYXv2/ycke6jcG0rdHmZAYS",
+	"chJ0YL/jSByt0NQhHzgQiZRejNzDrklM0YQeQ4df9HrdgPR2nx6Ykcq8hMaBeWWfF9RLZ61qjdLiFQ3u",
+	"7eW0VhGqsdyjJZE8b/qxtxu4nrIq70gM04OiaXYzdczeXaKPt4sAKLW6vglWjvcbD68xPOvytcZ73dDL",
+	"W8mT90rma6Kq/YP1iO4hlmu2/c5W2ijtYDf2JvjHmVS3u3t/zg0e5vVx9Td5l1/VNu8fY1v/dmWUh45R",
+	"6e2tHl/XFvKfYLXMNJivkzaK9inNIXqlPqsdcpbKa3ZthA0sWCmuQVqFDCvc5WqTn1JQz7Rf5q1EbsWw",
+	"Swz4MZhluQh0A6PM+6JsXIe3JG9/E1r1N6c3b9BRgXbFvOpvDvNr0hyLHLXVN346Oi+a2OlMn+kQLCer",
+	"sg6ANnfKFQipoSzm9TlVWe0vzBv7Cg4HNW260ZFqW1T9g7HaYejjtVl12P1tNPZ3hKO5I3Qd4f+q+Z7X",
+	"b/6ROi87OvbNdxZ2dLP5nNxzaLPV997g+VkDPcnyeW3v9fubbWfZbLdpDvxn31yJqRyqqzz1Oe/jzyMk",
+	"ulZr/Tp2U++MWOjUUfZGLPc94PrAq4lVtL1/stvtPt0ng+NR20iobRRR98n3g2yPfY71NAMc4n7N8ozd",
+	"9rPs4oFZnIQkplmHtlz+/pBb4ZyFrzCsmfXMGFcHRSq36vMJUEl2uy9sUjhhmsiU29ih3d62LVLv4gdm",
+	"ZgIDWCKO8huxAUISaGQAyMsV5zDDKZmynciiZgfGHWX9j/YEoqKq3cpHTkQ++PJhfSU1esEdgpasS+Mg",
+	"b7eUWVPN4RadMj2cvY0IsfGN4Pg1RPNXgo9iFn6dM2V79WOnEnKK8cZyiY0f5p51FUSpr2Qezj7iFUBT",
+	"W9LVyWo0lRRFOvJSiTJVmpgHA5t8bAtY2JxGhZXoSgXmMqZnGbuZAXikOuQU26rskyTVhOk+Z9z1dAhj",
+	"BlwHhutfASRe1WZDmQ2NlzBKlfkT+UHhJg8pJ/DZZVoyjZ/N6ykZ0VhBtjrBPdaVucdt1YhQcEOhkIY2",
+	"RJgV9cUeMEqmmKTBOHOFldDuVUDfxDrXxjr/BDoLmnC90D0EsvETEwivIEJl30NHBdTQwstaxLOg2Ih6",
+	"h8Q+nUOnK8RigzoUi6AomVM0I7KA7Re8wcARrCEyk0IbpMBSIDZHubBp9vkThxsXF8evnwYobrsOSNkv",
+	"duTToAhie2IxE+KIHHV6e7tP82SpnEb5RRCtSZWpPrd6rhEht3exuqMV3WxbF4PkUyFh3+i+rkesBDKl",
+	"EWTdmCjHp1zZSKLFGMyWg3x+bGOS6dB9juEw5c5F6BLukLeGwDBtjb3uotFBi6QGA1Tt+oYwElhXJatV",
+	"2SGoOXgmY3wBRq31ueDmgphtRlypBcmy3pcZ/WoovLJQOvQB6c3iZLW+t3LxzD81wPXBRay/uUTxEwKr",
+	"z6j96ibClzXKNU4ysrZCzPCKMtZSuGNeThPEbA1Hc2qDu2OmdFYC8gExwWt318B6o3wRmwjvbwaczx1T",
+	"+k5595OBbF5Zs9GA8hF0Krmq72mbG3SMAuucgBhtNKRYxdfJo17IkDNj1IZ4Y7NFV370YQK8i7Ybjx3p",
+	"uCK2+2PemHsT73gfOv1Gw74/ApLBZiEiuuxDhXmJtdSkzOq2sjqs9eW+MHfRKbdWZaimE08ojxTJ3IWY",
+	"DemMmBi67irJJlRqRcSoQWwsNSZ8QD5ZmqeBUzJvIRth8S+MHJ8qgIqZU3lWTpQxswUMua0fw8vTYoqI",
+	"xHbN3ifUsFgWx7aSFpVyXulWSWPBMVDX/7qCX33uMr5iCTSao4HJIJdBO4gM3gWolWE4oEt7sLakvNre",
+	"vtPcbOBx8SDRMxZCYGaY4U9ipAH1VCsIELR/JdhmuUMOOWGRERSUXeastIgsaDlVZg1jyjhSoj536qLN",
+	"3jistAQl8HtK46wtqkvcQGdOeQdZXpX5iTun0ISNJyD7PGvyqegUSndc6jVK8lajWEf3++/Pnf67//33",
+	"ZscDr5b7wBU2YaMRSGXNhZX1OY+QyrTwSIpEOdUf+jy3JOTJ4YlrSYpJ4k8kWF5li7mNafI0sNnhyksa",
+	"tx4uQ1zNd+W0vE6fHxYq/DRVmgyleT8lA7+FzeAAO9CiAh+RmQHGSDR7h95anvEQ4l3R5/HrHDQbGWwj",
+	"g31rMhgSeSE9P7Hv8WgSxNYzRWx9yRpS3CwrR3Gs1YpKFK6WOrr1XVEKpUVCZkJeMT5urjiRa323rOiY",
+	"9dFoig2talnYfv0viN6bgMavRB9z8bkC02AAqdVOPvBSM//vFBEzfpBZqLPvXAmvkbmAprKlDwTi92jb",
+	"W27X26DNPw1tDOwvxZjaAg8feGz7fGFvAydl18uDEb0v0v8QZYrMBBe4xscuBbFBx01tiD+fZ9reJMso",
+	"gBMjXQ2jRgvfRTKWNLJBmJR8guEZCocd8hKblOZ1QwMCNJyg8jvIR2G93EFN55csdLPPNTMD0WxRdVPY",
+	"Jj3OW2G71pDULieLHrYei5hdQ6YUJ7lTHxX5V0ZrJqGIQO2TXrfb8ww+mAdFZ3R+YH55TijBIlBCkpRH",
+	"EAobRokVU3HEC0LtJ1chYm+XvGUvD/q81+31MBwnjfMkTtuU8oDs7ro5nf3VRf06RR2tJBKuxZUNCDYq",
+	"O8cgYXzyhbVrGMXe7q4ca1vriRGcQ6h/ctd6W9J8jtexKLD06pILzmZMh7b+kLXQ5Bdvu/6EIt6o4zWS",
+	"xxrZkg7tSmGL/6gApQ8JcL/ImkfDsm+qNGzL0pLm6jZvhHSuCleNLaTciP4KeJTnIaBSjDZOvAHs1YQ9",
+	"xnIS4+J1drpZT9dmj6hDQ4dVD+ikLE/UIHzobBkbt8VfPsbF3mVuyl6CJSvsSHnh70a0wU7M7+0wd2AD",
+	"wnhAyj/YlQ/Q2r/A8fcNSsE00XMSM4xPzUsi0jjucyyE4gzoUSrpMJ53yKEmU6G04b1EpcMps8btgGw/",
+	"2zOs1y8DZRNEbNc25PxFP/QQUCoY2kQOnfkCBscRTBOhgYfzNpr1C0u++d1zmDJexPSNAalHHmnraqtY",
+	"nwZaz8wuPNeEIyjW5oCJkdbdYuMrIvJkt/viaYd88pIqLcLZ0lhomzccX7JriLw15gdCWD0JUsXtqNtn",
+	"bxeHk7XzX09T+9xOvJ7261GvvAv+V+tqXz97nVPBb4dYOXyF8LzxO2z8Dt9cdoWRaqgle0ZxAH4NsUhK",
+	"MWQ58V/FJZJUTdrWRbC06rUoKJ+NTdZeCi4+3+xIOE3V5NwMWSsp/I2QY6E18I0889eG0xOBkfFkRq+g",
+	"nSbLQjAMFC6Nv6izaX4yYIgurxk1qvfIMzVkjVrRA+BUZ0PumbZ8nmar2jfw63hOYP62+QMBofGMzvMy",
+	"uEZw6HPF/oAOOcLyB/j1ACF/kBd4ShJsFK0mJCtG/eTNq/dESHJ4eqKeWmPIYGb7dw+y/tKJzV7FPtHd",
+	"ne4BueBYnsMMetrp82NdxB2YaYDKmGFmkIvszCNHsllDGseKMJe6wPBsLFLVyxO6jKL3b7gt3n/XKIC3",
+	"kOgNL97YVx+WtWK42KySTkBmaKksZS8up1iLzHXrmiYWTBuTF7NuyV4SY9Y7ftslMg08DDxDQyTqN2JE",
+	"BgbD3lNOxyA7ed/6QYPf8xezmLfwoCGX+RyPkhO44fB/ksWilGyIjgRyigzQ521M2Yy4kZC3xaEs8m2Z",
+	"dHrEI+X4n1WcvVDKkQQ1cb6GIcSCjxXRIijipWkYgqoLk2kWaM/ywu4PwSs/2jUju8QX35VlvhPjsY3S",
+	"3JSg37DBW+D1OzF2UFPbhqXemoiGaOvSUxWHHyqMgyyebeAqfi2G8GTJUAF2Bscf3Cs6fX7IScqvuBlm",
+	"naCoBc+k4OO8UD7m3mLfPhFHhCZU6mYb/sNi8TsxPubfWrsKRxHYpifFhiDc3YVnyAOCUHNTioxrbzkG",
+	"3OyEOKzw6JmQVwqN+x1yKkEBNnsoMgsYJ73cQWeT+p2lfkYViYXSTzMtv0hCcLGu2J8lMM8zTmgcY9Ef",
+	"XtMHgnzKvi8vTow8wqUA36ewSICWNILISOlC5ZTNNXgDHi3uJabazKdtpL8nvNQRLLeKb1bueBTidVi0",
+	"2PGsMgQZxIaebejZ3ftDYuQRreC6NSdmILeU2hlBZYmftUjX9iQaO8u+1zFOLuR0YoEQrPxIx6UGec1C",
+	"zYUC+VCduPLqn2qTql1PCDZ+tL8sEfAyqlOLQyvwfeuL+W9ZWxgsupDyKAYvetHFDRTaUOBKkrlEyizx",
+	"MiCCx/OKjuT0o6zlZJ9jaSRbSWi3u5u99Tcu9G+Y9zAgbOS76nLhZdohRzScuP6XRS43jvCyUvtcjGwE",
+	"6BXjtgoSfrL7CkgssDg9i4grrQleeEYR/HD0qpICOxAcDCq4dEVcXWoksqwGtc3bLD3U54Mr8633TDXb",
+	"My/cZF5W4xGyqbBoYVUTm9PZIYe2QNRsIvo8L2UMn5myqZhY1HMiMPuWi5w2SyBDoSf23M0LvFNvMLva",
+	"hb/Eo7t95MYFghuW4CzDmXthJYgU4adDPiI8GUHTnMbUFuajHHfeClrwOYlFBJaEBy1m3vd7CpgEb4AL",
+	"bV4uqj/wqDXTMEUSOxJySnVrv5WmDBvVlTt9B60p/XxsB/e6QWvKePYpH0ulpHMzVOl5bL4w7/z63Jp8",
+	"ictjRIorWVxteYENjQfs6QdZJHNeI8hdgysS9I/wXW1ye+6hxj/NqH2WLD/MCcZtc0nLjGpllasLBYqk",
+	"iaFyPuHtZHxFucq+AzKWtlKfX6SOKUIjVIKlzeksB77vI8NSGlkN464EZ3mPhCoygzi2NLwmPrFD04gB",
+	"D0ENXFlApn0CjmX0+vxBCLhX0uvDyMnZd6PgD5k1aObICo8tLwm2SLFKVc02BGtDsFY6CiyKldJulxQ0",
+	"a6RWZbn8S8tmCBmtz4jpBl9s2o3FsqYy/LYkoBmorCA0YlhvP5Vxa7+1hXjn1lRD+VxZz9zfmMs/ufy/",
+	"KHk5RMsqeTJftHTp/yUhqu4dZ65CiB/G5x7Ko/gWn/oIIbDr0nNIZf1cruJFWcz44nuKNnZ2F64PZGAo",
+	"cVGSv3iTrdq8+J5PfpBXSU3JXDJ5FFbxMnQAN59I3o4G4rjcDN2WiGXaPyxX6XHxdecTbP/PtaShDnCB",
+	"iRRjSad2y/gFiARhxb0sG966ubz5fwEAAP//",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -244,6 +244,9 @@ type DeviceUpdate struct {
 	Name DeviceName `json:"name"`
 }
 
+// DevicesVersion Grows when a device of the user is added, removed or taken over.
+type DevicesVersion = int64
+
 // ECPublicKey 33 bytes in base64; the first is 0x05.
 type ECPublicKey = []byte
 
@@ -350,6 +353,9 @@ type PreKeyBundle struct {
 	// DeviceNumber The device's number within its user; what libsignal calls the device id.
 	DeviceNumber DeviceNumber `json:"deviceNumber"`
 
+	// DevicesVersion Grows when a device of the user is added, removed or taken over.
+	DevicesVersion DevicesVersion `json:"devicesVersion"`
+
 	// IdentityKey 33 bytes in base64; the first is 0x05.
 	IdentityKey    ECPublicKey    `json:"identityKey"`
 	KyberPreKey    *KyberPreKey   `json:"kyberPreKey"`
@@ -406,6 +412,26 @@ type SignedPreKey struct {
 type TrustRoot struct {
 	// PublicKey 33 bytes in base64; the first is 0x05.
 	PublicKey ECPublicKey `json:"publicKey"`
+}
+
+// UserDevice defines model for UserDevice.
+type UserDevice struct {
+	DeviceID openapi_types.UUID `json:"deviceId"`
+
+	// DeviceNumber The device's number within its user; what libsignal calls the device id.
+	DeviceNumber DeviceNumber `json:"deviceNumber"`
+
+	// IdentityKey 33 bytes in base64; the first is 0x05.
+	IdentityKey    ECPublicKey    `json:"identityKey"`
+	RegistrationID RegistrationID `json:"registrationId"`
+}
+
+// UserDevices defines model for UserDevices.
+type UserDevices struct {
+	Devices []UserDevice `json:"devices"`
+
+	// DevicesVersion Grows when a device of the user is added, removed or taken over.
+	DevicesVersion DevicesVersion `json:"devicesVersion"`
 }
 
 // Username 3 to 50 of A-Z, a-z, 0-9 and _; unique without regard to case.
@@ -550,6 +576,12 @@ type ConnectGatewayParams struct {
 type SendMessagesParams struct {
 	// IdempotencyKey A UUID that names this batch among those of this device.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// GetPreKeyBundlesParams defines parameters for GetPreKeyBundles.
+type GetPreKeyBundlesParams struct {
+	// DeviceID Bundles of this device only. Repeat it for more than one.
+	DeviceID []openapi_types.UUID `form:"deviceId,omitempty" json:"deviceId,omitempty"`
 }
 
 // DeleteAccountJSONRequestBody defines body for DeleteAccount for application/json ContentType.
@@ -1053,13 +1085,23 @@ type ClientInterface interface {
 
 	// GetPreKeyBundles Fetch a user's pre-key bundles
 	//
-	// One bundle per device. Each fetch hands out one one-time key of each kind, lowest id first,
-	// exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
+	// One bundle per device; with `deviceId`, which may be repeated, only of the user's devices that it
+	// names, and 404 `device_not_found` if there is none of them. Each fetch hands out one one-time key
+	// of each kind for each bundle, lowest id first, exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
 	// `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
 	// does not exist and one who has no device are both 404 `user_not_found`.
 	//
 	// Corresponds with GET /v1/users/{userId} (the `GetPreKeyBundles` operationId).
-	GetPreKeyBundles(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetPreKeyBundles(ctx context.Context, userID UserID, params *GetPreKeyBundlesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListDevicesOfUser List another user's devices
+	//
+	// Uses up no one-time key. `devicesVersion` grows when a device is added, removed or taken over: it
+	// stands in every pre-key bundle as well, and `SendMessageRequest.audiences` names it. A user who does
+	// not exist and one who has no device are both 404 `user_not_found`.
+	//
+	// Corresponds with GET /v1/users/{userId}/devices (the `ListDevicesOfUser` operationId).
+	ListDevicesOfUser(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // GetStart A page that says what this is
@@ -1889,14 +1931,34 @@ func (c *Client) CreateUser(ctx context.Context, body CreateUserJSONRequestBody,
 
 // GetPreKeyBundles Fetch a user's pre-key bundles
 //
-// One bundle per device. Each fetch hands out one one-time key of each kind, lowest id first,
-// exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
+// One bundle per device; with `deviceId`, which may be repeated, only of the user's devices that it
+// names, and 404 `device_not_found` if there is none of them. Each fetch hands out one one-time key
+// of each kind for each bundle, lowest id first, exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
 // `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
 // does not exist and one who has no device are both 404 `user_not_found`.
 //
 // Corresponds with GET /v1/users/{userId} (the `GetPreKeyBundles` operationId).
-func (c *Client) GetPreKeyBundles(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetPreKeyBundlesRequest(c.Server, userID)
+func (c *Client) GetPreKeyBundles(ctx context.Context, userID UserID, params *GetPreKeyBundlesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetPreKeyBundlesRequest(c.Server, userID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListDevicesOfUser List another user's devices
+//
+// Uses up no one-time key. `devicesVersion` grows when a device is added, removed or taken over: it
+// stands in every pre-key bundle as well, and `SendMessageRequest.audiences` names it. A user who does
+// not exist and one who has no device are both 404 `user_not_found`.
+//
+// Corresponds with GET /v1/users/{userId}/devices (the `ListDevicesOfUser` operationId).
+func (c *Client) ListDevicesOfUser(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDevicesOfUserRequest(c.Server, userID)
 	if err != nil {
 		return nil, err
 	}
@@ -3090,7 +3152,7 @@ func NewCreateUserRequestWithBody(server string, contentType string, body io.Rea
 }
 
 // NewGetPreKeyBundlesRequest constructs an http.Request for the GetPreKeyBundles method
-func NewGetPreKeyBundlesRequest(server string, userID UserID) (*http.Request, error) {
+func NewGetPreKeyBundlesRequest(server string, userID UserID, params *GetPreKeyBundlesParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -3106,6 +3168,67 @@ func NewGetPreKeyBundlesRequest(server string, userID UserID) (*http.Request, er
 	}
 
 	operationPath := fmt.Sprintf("/v1/users/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DeviceID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "deviceId", params.DeviceID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListDevicesOfUserRequest constructs an http.Request for the ListDevicesOfUser method
+func NewListDevicesOfUserRequest(server string, userID UserID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userId", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/users/%s/devices", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -3604,15 +3727,27 @@ type ClientWithResponsesInterface interface {
 
 	// GetPreKeyBundlesWithResponse Fetch a user's pre-key bundles
 	//
-	// One bundle per device. Each fetch hands out one one-time key of each kind, lowest id first,
-	// exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
+	// One bundle per device; with `deviceId`, which may be repeated, only of the user's devices that it
+	// names, and 404 `device_not_found` if there is none of them. Each fetch hands out one one-time key
+	// of each kind for each bundle, lowest id first, exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
 	// `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
 	// does not exist and one who has no device are both 404 `user_not_found`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/users/{userId} (the `GetPreKeyBundles` operationId).
-	GetPreKeyBundlesWithResponse(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*GetPreKeyBundlesHTTPResponse, error)
+	GetPreKeyBundlesWithResponse(ctx context.Context, userID UserID, params *GetPreKeyBundlesParams, reqEditors ...RequestEditorFn) (*GetPreKeyBundlesHTTPResponse, error)
+
+	// ListDevicesOfUserWithResponse List another user's devices
+	//
+	// Uses up no one-time key. `devicesVersion` grows when a device is added, removed or taken over: it
+	// stands in every pre-key bundle as well, and `SendMessageRequest.audiences` names it. A user who does
+	// not exist and one who has no device are both 404 `user_not_found`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/users/{userId}/devices (the `ListDevicesOfUser` operationId).
+	ListDevicesOfUserWithResponse(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*ListDevicesOfUserHTTPResponse, error)
 }
 
 // GetStartHTTPResponse200Headers the declared response headers of an HTTP 200 response for GetStart
@@ -9123,6 +9258,182 @@ func (r GetPreKeyBundlesHTTPResponse) ContentType() string {
 	return ""
 }
 
+// ListDevicesOfUserHTTPResponse200Headers the declared response headers of an HTTP 200 response for ListDevicesOfUser
+type ListDevicesOfUserHTTPResponse200Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDevicesOfUserHTTPResponse400Headers the declared response headers of an HTTP 400 response for ListDevicesOfUser
+type ListDevicesOfUserHTTPResponse400Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDevicesOfUserHTTPResponse401Headers the declared response headers of an HTTP 401 response for ListDevicesOfUser
+type ListDevicesOfUserHTTPResponse401Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDevicesOfUserHTTPResponse403Headers the declared response headers of an HTTP 403 response for ListDevicesOfUser
+type ListDevicesOfUserHTTPResponse403Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDevicesOfUserHTTPResponse404Headers the declared response headers of an HTTP 404 response for ListDevicesOfUser
+type ListDevicesOfUserHTTPResponse404Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDevicesOfUserHTTPResponse408Headers the declared response headers of an HTTP 408 response for ListDevicesOfUser
+type ListDevicesOfUserHTTPResponse408Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDevicesOfUserHTTPResponse429Headers the declared response headers of an HTTP 429 response for ListDevicesOfUser
+type ListDevicesOfUserHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+// ListDevicesOfUserHTTPResponse431Headers the declared response headers of an HTTP 431 response for ListDevicesOfUser
+type ListDevicesOfUserHTTPResponse431Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDevicesOfUserHTTPResponse500Headers the declared response headers of an HTTP 500 response for ListDevicesOfUser
+type ListDevicesOfUserHTTPResponse500Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDevicesOfUserHTTPResponse503Headers the declared response headers of an HTTP 503 response for ListDevicesOfUser
+type ListDevicesOfUserHTTPResponse503Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+type ListDevicesOfUserHTTPResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UserDevices
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Unauthorized
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFound
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeadersTooLarge
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Internal
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListDevicesOfUserHTTPResponse200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ListDevicesOfUserHTTPResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListDevicesOfUserHTTPResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListDevicesOfUserHTTPResponse403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *ListDevicesOfUserHTTPResponse404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *ListDevicesOfUserHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ListDevicesOfUserHTTPResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListDevicesOfUserHTTPResponse431Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListDevicesOfUserHTTPResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListDevicesOfUserHTTPResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDevicesOfUserHTTPResponse) GetJSON200() *UserDevices {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ListDevicesOfUserHTTPResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListDevicesOfUserHTTPResponse) GetJSON401() *Unauthorized {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListDevicesOfUserHTTPResponse) GetJSON403() *Forbidden {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r ListDevicesOfUserHTTPResponse) GetJSON404() *NotFound {
+	return r.JSON404
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r ListDevicesOfUserHTTPResponse) GetJSON408() *Timeout {
+	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r ListDevicesOfUserHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListDevicesOfUserHTTPResponse) GetJSON431() *HeadersTooLarge {
+	return r.JSON431
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListDevicesOfUserHTTPResponse) GetJSON500() *Internal {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListDevicesOfUserHTTPResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDevicesOfUserHTTPResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDevicesOfUserHTTPResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDevicesOfUserHTTPResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDevicesOfUserHTTPResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetStartWithResponse A page that says what this is
 //
 // For a person who opens the relay's address: its version, and where its contract is. It is HTML,
@@ -9818,20 +10129,38 @@ func (c *ClientWithResponses) CreateUserWithResponse(ctx context.Context, body C
 
 // GetPreKeyBundlesWithResponse Fetch a user's pre-key bundles
 //
-// One bundle per device. Each fetch hands out one one-time key of each kind, lowest id first,
-// exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
+// One bundle per device; with `deviceId`, which may be repeated, only of the user's devices that it
+// names, and 404 `device_not_found` if there is none of them. Each fetch hands out one one-time key
+// of each kind for each bundle, lowest id first, exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
 // `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
 // does not exist and one who has no device are both 404 `user_not_found`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/users/{userId} (the `GetPreKeyBundles` operationId).
-func (c *ClientWithResponses) GetPreKeyBundlesWithResponse(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*GetPreKeyBundlesHTTPResponse, error) {
-	rsp, err := c.GetPreKeyBundles(ctx, userID, reqEditors...)
+func (c *ClientWithResponses) GetPreKeyBundlesWithResponse(ctx context.Context, userID UserID, params *GetPreKeyBundlesParams, reqEditors ...RequestEditorFn) (*GetPreKeyBundlesHTTPResponse, error) {
+	rsp, err := c.GetPreKeyBundles(ctx, userID, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseGetPreKeyBundlesHTTPResponse(rsp)
+}
+
+// ListDevicesOfUserWithResponse List another user's devices
+//
+// Uses up no one-time key. `devicesVersion` grows when a device is added, removed or taken over: it
+// stands in every pre-key bundle as well, and `SendMessageRequest.audiences` names it. A user who does
+// not exist and one who has no device are both 404 `user_not_found`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/users/{userId}/devices (the `ListDevicesOfUser` operationId).
+func (c *ClientWithResponses) ListDevicesOfUserWithResponse(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*ListDevicesOfUserHTTPResponse, error) {
+	rsp, err := c.ListDevicesOfUser(ctx, userID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDevicesOfUserHTTPResponse(rsp)
 }
 
 // ParseGetStartHTTPResponse parses an HTTP response from a GetStartWithResponse call
@@ -16699,6 +17028,212 @@ func ParseGetPreKeyBundlesHTTPResponse(rsp *http.Response) (*GetPreKeyBundlesHTT
 		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers GetPreKeyBundlesHTTPResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListDevicesOfUserHTTPResponse parses an HTTP response from a ListDevicesOfUserWithResponse call
+func ParseListDevicesOfUserHTTPResponse(rsp *http.Response) (*ListDevicesOfUserHTTPResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDevicesOfUserHTTPResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UserDevices
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest Timeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeadersTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListDevicesOfUserHTTPResponse200Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers ListDevicesOfUserHTTPResponse400Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListDevicesOfUserHTTPResponse401Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListDevicesOfUserHTTPResponse403Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers ListDevicesOfUserHTTPResponse404Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers ListDevicesOfUserHTTPResponse408Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers ListDevicesOfUserHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListDevicesOfUserHTTPResponse431Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers431 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListDevicesOfUserHTTPResponse500Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListDevicesOfUserHTTPResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

@@ -26,6 +26,15 @@ func (q *Queries) CountDevices(ctx context.Context, db DBTX, userID uuid.UUID) (
 	return count, err
 }
 
+const countDevicesChange = `-- name: CountDevicesChange :exec
+UPDATE users SET devices_version = devices_version + 1 WHERE id = $1
+`
+
+func (q *Queries) CountDevicesChange(ctx context.Context, db DBTX, userID uuid.UUID) error {
+	_, err := db.Exec(ctx, countDevicesChange, userID)
+	return err
+}
+
 const deleteDevice = `-- name: DeleteDevice :execrows
 DELETE FROM devices WHERE id = $1 AND user_id = $2
 `
@@ -98,6 +107,37 @@ func (q *Queries) DevicesOfUser(ctx context.Context, db DBTX, userID uuid.UUID) 
 			&i.Name,
 			&i.CreatedAt,
 		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const devicesVersions = `-- name: DevicesVersions :many
+SELECT u.id, u.devices_version FROM users u
+WHERE u.id = ANY($1::uuid[]) AND EXISTS (SELECT FROM devices d WHERE d.user_id = u.id)
+`
+
+type DevicesVersionsRow struct {
+	ID             uuid.UUID
+	DevicesVersion int64
+}
+
+// Of those of the users that have a device.
+func (q *Queries) DevicesVersions(ctx context.Context, db DBTX, userIds []uuid.UUID) ([]DevicesVersionsRow, error) {
+	rows, err := db.Query(ctx, devicesVersions, userIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []DevicesVersionsRow
+	for rows.Next() {
+		var i DevicesVersionsRow
+		if err := rows.Scan(&i.ID, &i.DevicesVersion); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -188,6 +228,49 @@ func (q *Queries) NextDeviceNumber(ctx context.Context, db DBTX, arg NextDeviceN
 	var number int16
 	err := row.Scan(&number)
 	return number, err
+}
+
+const publicDevices = `-- name: PublicDevices :many
+SELECT d.user_id, u.devices_version, d.id, d.number, d.registration_id, d.identity_key
+FROM devices d JOIN users u ON u.id = d.user_id WHERE d.user_id = ANY($1::uuid[])
+ORDER BY d.user_id, d.number
+`
+
+type PublicDevicesRow struct {
+	UserID         uuid.UUID
+	DevicesVersion int64
+	ID             uuid.UUID
+	Number         int16
+	RegistrationID int32
+	IdentityKey    []byte
+}
+
+// What others may know of these users' devices. The versions and the devices are of one moment.
+func (q *Queries) PublicDevices(ctx context.Context, db DBTX, userIds []uuid.UUID) ([]PublicDevicesRow, error) {
+	rows, err := db.Query(ctx, publicDevices, userIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []PublicDevicesRow
+	for rows.Next() {
+		var i PublicDevicesRow
+		if err := rows.Scan(
+			&i.UserID,
+			&i.DevicesVersion,
+			&i.ID,
+			&i.Number,
+			&i.RegistrationID,
+			&i.IdentityKey,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const renameDevice = `-- name: RenameDevice :one

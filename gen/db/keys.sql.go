@@ -393,11 +393,12 @@ func (q *Queries) SharePreKeyStock(ctx context.Context, db DBTX, deviceID uuid.U
 
 const takeBundles = `-- name: TakeBundles :many
 WITH want AS (
-    SELECT unnest($1::uuid[]) AS user_id, unnest($2::int[]) AS n
+    SELECT unnest($1::uuid[]) AS user_id, unnest($2::uuid[]) AS device_id, unnest($3::int[]) AS n
 ), stock AS MATERIALIZED (
     SELECT s.device_id, w.n, s.ec_floor, s.kyber_floor, s.uploads = seen.uploads AS fresh
     FROM want w
     JOIN devices d ON d.user_id = w.user_id
+         AND (w.device_id = '00000000-0000-0000-0000-000000000000' OR d.id = w.device_id)
     JOIN pre_key_stocks seen ON seen.device_id = d.id
     JOIN pre_key_stocks s ON s.device_id = d.id
     ORDER BY s.device_id
@@ -440,7 +441,7 @@ WITH want AS (
     WHERE s.device_id = stock.device_id AND (e.ids IS NOT NULL OR k.ids IS NOT NULL OR NOT s.remembered)
     RETURNING s.device_id, s.ec_count, s.kyber_count
 )
-SELECT d.user_id, d.id, d.number, d.registration_id, d.identity_key,
+SELECT d.user_id, u.devices_version, d.id, d.number, d.registration_id, d.identity_key,
        d.signed_pre_key_id, d.signed_pre_key, d.signed_pre_key_sig,
        d.last_resort_id, d.last_resort_key, d.last_resort_sig,
        coalesce(e.ids, '{}')::integer[] AS ec_ids, coalesce(e.keys, '{}')::bytea[] AS ec_keys,
@@ -449,6 +450,7 @@ SELECT d.user_id, d.id, d.number, d.registration_id, d.identity_key,
        coalesce(t.ec_count, -1)::integer AS ec_left, coalesce(t.kyber_count, -1)::integer AS kyber_left
 FROM stock
 JOIN devices d ON d.id = stock.device_id
+JOIN users u ON u.id = d.user_id
 LEFT JOIN ec_lists e ON e.device_id = d.id
 LEFT JOIN kyber_lists k ON k.device_id = d.id
 LEFT JOIN taken t ON t.device_id = d.id
@@ -456,12 +458,14 @@ ORDER BY d.user_id, d.number
 `
 
 type TakeBundlesParams struct {
-	UserIds []uuid.UUID
-	Counts  []int32
+	UserIds   []uuid.UUID
+	DeviceIds []uuid.UUID
+	Counts    []int32
 }
 
 type TakeBundlesRow struct {
 	UserID          uuid.UUID
+	DevicesVersion  int64
 	ID              uuid.UUID
 	Number          int16
 	RegistrationID  int32
@@ -481,8 +485,9 @@ type TakeBundlesRow struct {
 	KyberLeft       int32
 }
 
-// Hands out one-time keys to many callers at once: counts[i] of each kind for every device of
-// user_ids[i], lowest id first.
+// Hands out one-time keys to many callers at once: counts[i] of each kind for device_ids[i] of
+// user_ids[i], or for every device of it where that is zero; lowest id first. No device may be meant
+// twice.
 //
 // The stocks are locked in the order of the devices, so hand-outs of one device follow each other
 // and two batches cannot deadlock. A hand-out that had to wait sees the newest stock row but keys as
@@ -493,7 +498,7 @@ type TakeBundlesRow struct {
 // the planner cannot know how few rows a LIMIT leaves and would join them with the whole table. The
 // place is written (e).ctid because sqlc knows no system columns.
 func (q *Queries) TakeBundles(ctx context.Context, db DBTX, arg TakeBundlesParams) ([]TakeBundlesRow, error) {
-	rows, err := db.Query(ctx, takeBundles, arg.UserIds, arg.Counts)
+	rows, err := db.Query(ctx, takeBundles, arg.UserIds, arg.DeviceIds, arg.Counts)
 	if err != nil {
 		return nil, err
 	}
@@ -503,6 +508,7 @@ func (q *Queries) TakeBundles(ctx context.Context, db DBTX, arg TakeBundlesParam
 		var i TakeBundlesRow
 		if err := rows.Scan(
 			&i.UserID,
+			&i.DevicesVersion,
 			&i.ID,
 			&i.Number,
 			&i.RegistrationID,

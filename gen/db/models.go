@@ -225,7 +225,8 @@ type User struct {
 	PasswordHash string
 	CreatedAt    time.Time
 	// The name as it is compared: A to Z in lower case, nothing else changed.
-	NameKey string
+	NameKey        string
+	DevicesVersion int64
 }
 
 type VapidKey struct {

@@ -44,6 +44,8 @@ const (
 	ErrorCode_ERROR_CODE_MESSAGE_TOO_LARGE ErrorCode = 5
 	// The recipient's mailbox has no room for this submission. Reserved: this relay makes room.
 	ErrorCode_ERROR_CODE_MAILBOX_FULL ErrorCode = 6
+	// Nothing of the request was stored: an audience has other devices. See device_lists.
+	ErrorCode_ERROR_CODE_DEVICE_LIST_CHANGED ErrorCode = 7
 )
 
 // Enum value maps for ErrorCode.
@@ -56,6 +58,7 @@ var (
 		4: "ERROR_CODE_MESSAGE_MISSING",
 		5: "ERROR_CODE_MESSAGE_TOO_LARGE",
 		6: "ERROR_CODE_MAILBOX_FULL",
+		7: "ERROR_CODE_DEVICE_LIST_CHANGED",
 	}
 	ErrorCode_value = map[string]int32{
 		"ERROR_CODE_UNSPECIFIED":             0,
@@ -65,6 +68,7 @@ var (
 		"ERROR_CODE_MESSAGE_MISSING":         4,
 		"ERROR_CODE_MESSAGE_TOO_LARGE":       5,
 		"ERROR_CODE_MAILBOX_FULL":            6,
+		"ERROR_CODE_DEVICE_LIST_CHANGED":     7,
 	}
 )
 
@@ -152,13 +156,16 @@ func (x Gap_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Gap_Reason.Descriptor instead.
 func (Gap_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{9, 0}
+	return file_obscura_proto_rawDescGZIP(), []int{11, 0}
 }
 
 // SendMessageRequest is the body of POST /v1/messages: at most 100 submissions and 2 MiB.
 type SendMessageRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Messages      []*Submission          `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Messages []*Submission          `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	// The users whose devices the submissions are for, at most 100. If the version of one is not the
+	// current one, nothing of the request is stored, and its idempotency key may be used again.
+	Audiences     []*Audience `protobuf:"bytes,3,rep,name=audiences,proto3" json:"audiences,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -200,6 +207,68 @@ func (x *SendMessageRequest) GetMessages() []*Submission {
 	return nil
 }
 
+func (x *SendMessageRequest) GetAudiences() []*Audience {
+	if x != nil {
+		return x.Audiences
+	}
+	return nil
+}
+
+// Audience says which devices of a user the sender knows.
+type Audience struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user, 16 bytes.
+	UserId []byte `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// devicesVersion of the bundles or of the list that the sender has; at least 1.
+	DevicesVersion uint64 `protobuf:"varint,2,opt,name=devices_version,json=devicesVersion,proto3" json:"devices_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Audience) Reset() {
+	*x = Audience{}
+	mi := &file_obscura_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Audience) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Audience) ProtoMessage() {}
+
+func (x *Audience) ProtoReflect() protoreflect.Message {
+	mi := &file_obscura_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Audience.ProtoReflect.Descriptor instead.
+func (*Audience) Descriptor() ([]byte, []int) {
+	return file_obscura_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Audience) GetUserId() []byte {
+	if x != nil {
+		return x.UserId
+	}
+	return nil
+}
+
+func (x *Audience) GetDevicesVersion() uint64 {
+	if x != nil {
+		return x.DevicesVersion
+	}
+	return 0
+}
+
 // Submission is one envelope for one device.
 type Submission struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -216,7 +285,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_obscura_proto_msgTypes[1]
+	mi := &file_obscura_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -228,7 +297,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[1]
+	mi := &file_obscura_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -241,7 +310,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{1}
+	return file_obscura_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Submission) GetSubmissionId() []byte {
@@ -270,13 +339,16 @@ func (x *Submission) GetMessage() []byte {
 type SendMessageResponse struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	FailedSubmissions []*FailedSubmission    `protobuf:"bytes,1,rep,name=failed_submissions,json=failedSubmissions,proto3" json:"failed_submissions,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The audiences whose version is not the current one, with the devices that they have now. Nothing
+	// of the request was stored.
+	DeviceLists   []*DeviceList `protobuf:"bytes,2,rep,name=device_lists,json=deviceLists,proto3" json:"device_lists,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SendMessageResponse) Reset() {
 	*x = SendMessageResponse{}
-	mi := &file_obscura_proto_msgTypes[2]
+	mi := &file_obscura_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -288,7 +360,7 @@ func (x *SendMessageResponse) String() string {
 func (*SendMessageResponse) ProtoMessage() {}
 
 func (x *SendMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[2]
+	mi := &file_obscura_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -301,12 +373,83 @@ func (x *SendMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendMessageResponse.ProtoReflect.Descriptor instead.
 func (*SendMessageResponse) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{2}
+	return file_obscura_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SendMessageResponse) GetFailedSubmissions() []*FailedSubmission {
 	if x != nil {
 		return x.FailedSubmissions
+	}
+	return nil
+}
+
+func (x *SendMessageResponse) GetDeviceLists() []*DeviceList {
+	if x != nil {
+		return x.DeviceLists
+	}
+	return nil
+}
+
+// DeviceList is the devices of a user.
+type DeviceList struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user, 16 bytes.
+	UserId []byte `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The current version; 0 when there is no such user, or the user has no device.
+	DevicesVersion uint64 `protobuf:"varint,2,opt,name=devices_version,json=devicesVersion,proto3" json:"devices_version,omitempty"`
+	// In the order of device numbers.
+	Devices       []*DeviceList_Device `protobuf:"bytes,3,rep,name=devices,proto3" json:"devices,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceList) Reset() {
+	*x = DeviceList{}
+	mi := &file_obscura_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceList) ProtoMessage() {}
+
+func (x *DeviceList) ProtoReflect() protoreflect.Message {
+	mi := &file_obscura_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceList.ProtoReflect.Descriptor instead.
+func (*DeviceList) Descriptor() ([]byte, []int) {
+	return file_obscura_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DeviceList) GetUserId() []byte {
+	if x != nil {
+		return x.UserId
+	}
+	return nil
+}
+
+func (x *DeviceList) GetDevicesVersion() uint64 {
+	if x != nil {
+		return x.DevicesVersion
+	}
+	return 0
+}
+
+func (x *DeviceList) GetDevices() []*DeviceList_Device {
+	if x != nil {
+		return x.Devices
 	}
 	return nil
 }
@@ -325,7 +468,7 @@ type FailedSubmission struct {
 
 func (x *FailedSubmission) Reset() {
 	*x = FailedSubmission{}
-	mi := &file_obscura_proto_msgTypes[3]
+	mi := &file_obscura_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -337,7 +480,7 @@ func (x *FailedSubmission) String() string {
 func (*FailedSubmission) ProtoMessage() {}
 
 func (x *FailedSubmission) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[3]
+	mi := &file_obscura_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -350,7 +493,7 @@ func (x *FailedSubmission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedSubmission.ProtoReflect.Descriptor instead.
 func (*FailedSubmission) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{3}
+	return file_obscura_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FailedSubmission) GetSubmissionId() []byte {
@@ -391,7 +534,7 @@ type WebSocketFrame struct {
 
 func (x *WebSocketFrame) Reset() {
 	*x = WebSocketFrame{}
-	mi := &file_obscura_proto_msgTypes[4]
+	mi := &file_obscura_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -403,7 +546,7 @@ func (x *WebSocketFrame) String() string {
 func (*WebSocketFrame) ProtoMessage() {}
 
 func (x *WebSocketFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[4]
+	mi := &file_obscura_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -416,7 +559,7 @@ func (x *WebSocketFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebSocketFrame.ProtoReflect.Descriptor instead.
 func (*WebSocketFrame) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{4}
+	return file_obscura_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WebSocketFrame) GetPayload() isWebSocketFrame_Payload {
@@ -522,7 +665,7 @@ type AckMessage struct {
 
 func (x *AckMessage) Reset() {
 	*x = AckMessage{}
-	mi := &file_obscura_proto_msgTypes[5]
+	mi := &file_obscura_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +677,7 @@ func (x *AckMessage) String() string {
 func (*AckMessage) ProtoMessage() {}
 
 func (x *AckMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[5]
+	mi := &file_obscura_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +690,7 @@ func (x *AckMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckMessage.ProtoReflect.Descriptor instead.
 func (*AckMessage) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{5}
+	return file_obscura_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AckMessage) GetMessageIds() [][]byte {
@@ -570,7 +713,7 @@ type PreKeyStatus struct {
 
 func (x *PreKeyStatus) Reset() {
 	*x = PreKeyStatus{}
-	mi := &file_obscura_proto_msgTypes[6]
+	mi := &file_obscura_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +725,7 @@ func (x *PreKeyStatus) String() string {
 func (*PreKeyStatus) ProtoMessage() {}
 
 func (x *PreKeyStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[6]
+	mi := &file_obscura_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +738,7 @@ func (x *PreKeyStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreKeyStatus.ProtoReflect.Descriptor instead.
 func (*PreKeyStatus) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{6}
+	return file_obscura_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PreKeyStatus) GetOneTimePreKeyCount() int32 {
@@ -629,7 +772,7 @@ type EnvelopeBatch struct {
 
 func (x *EnvelopeBatch) Reset() {
 	*x = EnvelopeBatch{}
-	mi := &file_obscura_proto_msgTypes[7]
+	mi := &file_obscura_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -641,7 +784,7 @@ func (x *EnvelopeBatch) String() string {
 func (*EnvelopeBatch) ProtoMessage() {}
 
 func (x *EnvelopeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[7]
+	mi := &file_obscura_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -654,7 +797,7 @@ func (x *EnvelopeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvelopeBatch.ProtoReflect.Descriptor instead.
 func (*EnvelopeBatch) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{7}
+	return file_obscura_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EnvelopeBatch) GetEnvelopes() []*Envelope {
@@ -687,7 +830,7 @@ type Envelope struct {
 
 func (x *Envelope) Reset() {
 	*x = Envelope{}
-	mi := &file_obscura_proto_msgTypes[8]
+	mi := &file_obscura_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +842,7 @@ func (x *Envelope) String() string {
 func (*Envelope) ProtoMessage() {}
 
 func (x *Envelope) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[8]
+	mi := &file_obscura_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +855,7 @@ func (x *Envelope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envelope.ProtoReflect.Descriptor instead.
 func (*Envelope) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{8}
+	return file_obscura_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Envelope) GetId() []byte {
@@ -777,7 +920,7 @@ type Gap struct {
 
 func (x *Gap) Reset() {
 	*x = Gap{}
-	mi := &file_obscura_proto_msgTypes[9]
+	mi := &file_obscura_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +932,7 @@ func (x *Gap) String() string {
 func (*Gap) ProtoMessage() {}
 
 func (x *Gap) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[9]
+	mi := &file_obscura_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +945,7 @@ func (x *Gap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gap.ProtoReflect.Descriptor instead.
 func (*Gap) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{9}
+	return file_obscura_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Gap) GetFrom() uint64 {
@@ -837,7 +980,7 @@ type Drained struct {
 
 func (x *Drained) Reset() {
 	*x = Drained{}
-	mi := &file_obscura_proto_msgTypes[10]
+	mi := &file_obscura_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +992,7 @@ func (x *Drained) String() string {
 func (*Drained) ProtoMessage() {}
 
 func (x *Drained) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[10]
+	mi := &file_obscura_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +1005,7 @@ func (x *Drained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drained.ProtoReflect.Descriptor instead.
 func (*Drained) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{10}
+	return file_obscura_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Drained) GetSequence() uint64 {
@@ -872,21 +1015,98 @@ func (x *Drained) GetSequence() uint64 {
 	return 0
 }
 
+// Device is one of them.
+type DeviceList_Device struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 16 bytes.
+	DeviceId []byte `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// 1 to 127: what libsignal calls the device id.
+	DeviceNumber   uint32 `protobuf:"varint,2,opt,name=device_number,json=deviceNumber,proto3" json:"device_number,omitempty"`
+	RegistrationId uint32 `protobuf:"varint,3,opt,name=registration_id,json=registrationId,proto3" json:"registration_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *DeviceList_Device) Reset() {
+	*x = DeviceList_Device{}
+	mi := &file_obscura_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceList_Device) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceList_Device) ProtoMessage() {}
+
+func (x *DeviceList_Device) ProtoReflect() protoreflect.Message {
+	mi := &file_obscura_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceList_Device.ProtoReflect.Descriptor instead.
+func (*DeviceList_Device) Descriptor() ([]byte, []int) {
+	return file_obscura_proto_rawDescGZIP(), []int{4, 0}
+}
+
+func (x *DeviceList_Device) GetDeviceId() []byte {
+	if x != nil {
+		return x.DeviceId
+	}
+	return nil
+}
+
+func (x *DeviceList_Device) GetDeviceNumber() uint32 {
+	if x != nil {
+		return x.DeviceNumber
+	}
+	return 0
+}
+
+func (x *DeviceList_Device) GetRegistrationId() uint32 {
+	if x != nil {
+		return x.RegistrationId
+	}
+	return 0
+}
+
 var File_obscura_proto protoreflect.FileDescriptor
 
 const file_obscura_proto_rawDesc = "" +
 	"\n" +
 	"\robscura.proto\x12\n" +
-	"obscura.v1\"H\n" +
+	"obscura.v1\"|\n" +
 	"\x12SendMessageRequest\x122\n" +
-	"\bmessages\x18\x01 \x03(\v2\x16.obscura.v1.SubmissionR\bmessages\"h\n" +
+	"\bmessages\x18\x01 \x03(\v2\x16.obscura.v1.SubmissionR\bmessages\x122\n" +
+	"\taudiences\x18\x03 \x03(\v2\x14.obscura.v1.AudienceR\taudiences\"L\n" +
+	"\bAudience\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\fR\x06userId\x12'\n" +
+	"\x0fdevices_version\x18\x02 \x01(\x04R\x0edevicesVersion\"h\n" +
 	"\n" +
 	"Submission\x12#\n" +
 	"\rsubmission_id\x18\x01 \x01(\fR\fsubmissionId\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\fR\bdeviceId\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\fR\amessage\"b\n" +
+	"\amessage\x18\x03 \x01(\fR\amessage\"\x9d\x01\n" +
 	"\x13SendMessageResponse\x12K\n" +
-	"\x12failed_submissions\x18\x01 \x03(\v2\x1c.obscura.v1.FailedSubmissionR\x11failedSubmissions\"\x92\x01\n" +
+	"\x12failed_submissions\x18\x01 \x03(\v2\x1c.obscura.v1.FailedSubmissionR\x11failedSubmissions\x129\n" +
+	"\fdevice_lists\x18\x02 \x03(\v2\x16.obscura.v1.DeviceListR\vdeviceLists\"\xfc\x01\n" +
+	"\n" +
+	"DeviceList\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\fR\x06userId\x12'\n" +
+	"\x0fdevices_version\x18\x02 \x01(\x04R\x0edevicesVersion\x127\n" +
+	"\adevices\x18\x03 \x03(\v2\x1d.obscura.v1.DeviceList.DeviceR\adevices\x1as\n" +
+	"\x06Device\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\fR\bdeviceId\x12#\n" +
+	"\rdevice_number\x18\x02 \x01(\rR\fdeviceNumber\x12'\n" +
+	"\x0fregistration_id\x18\x03 \x01(\rR\x0eregistrationId\"\x92\x01\n" +
 	"\x10FailedSubmission\x12#\n" +
 	"\rsubmission_id\x18\x01 \x01(\fR\fsubmissionId\x124\n" +
 	"\n" +
@@ -929,7 +1149,7 @@ const file_obscura_proto_rawDesc = "" +
 	"\x0fREASON_TAKEOVER\x10\x03\x12\x16\n" +
 	"\x12REASON_QUARANTINED\x10\x04\"%\n" +
 	"\aDrained\x12\x1a\n" +
-	"\bsequence\x18\x01 \x01(\x04R\bsequence*\xf1\x01\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence*\x95\x02\n" +
 	"\tErrorCode\x12\x1a\n" +
 	"\x16ERROR_CODE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19ERROR_CODE_INVALID_DEVICE\x10\x01\x12\"\n" +
@@ -937,7 +1157,8 @@ const file_obscura_proto_rawDesc = "" +
 	"\"ERROR_CODE_MALFORMED_SUBMISSION_ID\x10\x03\x12\x1e\n" +
 	"\x1aERROR_CODE_MESSAGE_MISSING\x10\x04\x12 \n" +
 	"\x1cERROR_CODE_MESSAGE_TOO_LARGE\x10\x05\x12\x1b\n" +
-	"\x17ERROR_CODE_MAILBOX_FULL\x10\x06BV\n" +
+	"\x17ERROR_CODE_MAILBOX_FULL\x10\x06\x12\"\n" +
+	"\x1eERROR_CODE_DEVICE_LIST_CHANGED\x10\aBV\n" +
 	"\"io.github.obscura_relay.obscura.v1P\x01Z.github.com/obscura-relay/obscura/gen/obscurapbb\x06proto3"
 
 var (
@@ -953,38 +1174,44 @@ func file_obscura_proto_rawDescGZIP() []byte {
 }
 
 var file_obscura_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_obscura_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_obscura_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_obscura_proto_goTypes = []any{
 	(ErrorCode)(0),              // 0: obscura.v1.ErrorCode
 	(Gap_Reason)(0),             // 1: obscura.v1.Gap.Reason
 	(*SendMessageRequest)(nil),  // 2: obscura.v1.SendMessageRequest
-	(*Submission)(nil),          // 3: obscura.v1.Submission
-	(*SendMessageResponse)(nil), // 4: obscura.v1.SendMessageResponse
-	(*FailedSubmission)(nil),    // 5: obscura.v1.FailedSubmission
-	(*WebSocketFrame)(nil),      // 6: obscura.v1.WebSocketFrame
-	(*AckMessage)(nil),          // 7: obscura.v1.AckMessage
-	(*PreKeyStatus)(nil),        // 8: obscura.v1.PreKeyStatus
-	(*EnvelopeBatch)(nil),       // 9: obscura.v1.EnvelopeBatch
-	(*Envelope)(nil),            // 10: obscura.v1.Envelope
-	(*Gap)(nil),                 // 11: obscura.v1.Gap
-	(*Drained)(nil),             // 12: obscura.v1.Drained
+	(*Audience)(nil),            // 3: obscura.v1.Audience
+	(*Submission)(nil),          // 4: obscura.v1.Submission
+	(*SendMessageResponse)(nil), // 5: obscura.v1.SendMessageResponse
+	(*DeviceList)(nil),          // 6: obscura.v1.DeviceList
+	(*FailedSubmission)(nil),    // 7: obscura.v1.FailedSubmission
+	(*WebSocketFrame)(nil),      // 8: obscura.v1.WebSocketFrame
+	(*AckMessage)(nil),          // 9: obscura.v1.AckMessage
+	(*PreKeyStatus)(nil),        // 10: obscura.v1.PreKeyStatus
+	(*EnvelopeBatch)(nil),       // 11: obscura.v1.EnvelopeBatch
+	(*Envelope)(nil),            // 12: obscura.v1.Envelope
+	(*Gap)(nil),                 // 13: obscura.v1.Gap
+	(*Drained)(nil),             // 14: obscura.v1.Drained
+	(*DeviceList_Device)(nil),   // 15: obscura.v1.DeviceList.Device
 }
 var file_obscura_proto_depIdxs = []int32{
-	3,  // 0: obscura.v1.SendMessageRequest.messages:type_name -> obscura.v1.Submission
-	5,  // 1: obscura.v1.SendMessageResponse.failed_submissions:type_name -> obscura.v1.FailedSubmission
-	0,  // 2: obscura.v1.FailedSubmission.error_code:type_name -> obscura.v1.ErrorCode
-	7,  // 3: obscura.v1.WebSocketFrame.ack:type_name -> obscura.v1.AckMessage
-	8,  // 4: obscura.v1.WebSocketFrame.pre_key_status:type_name -> obscura.v1.PreKeyStatus
-	9,  // 5: obscura.v1.WebSocketFrame.envelope_batch:type_name -> obscura.v1.EnvelopeBatch
-	11, // 6: obscura.v1.WebSocketFrame.gap:type_name -> obscura.v1.Gap
-	12, // 7: obscura.v1.WebSocketFrame.drained:type_name -> obscura.v1.Drained
-	10, // 8: obscura.v1.EnvelopeBatch.envelopes:type_name -> obscura.v1.Envelope
-	1,  // 9: obscura.v1.Gap.reason:type_name -> obscura.v1.Gap.Reason
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	4,  // 0: obscura.v1.SendMessageRequest.messages:type_name -> obscura.v1.Submission
+	3,  // 1: obscura.v1.SendMessageRequest.audiences:type_name -> obscura.v1.Audience
+	7,  // 2: obscura.v1.SendMessageResponse.failed_submissions:type_name -> obscura.v1.FailedSubmission
+	6,  // 3: obscura.v1.SendMessageResponse.device_lists:type_name -> obscura.v1.DeviceList
+	15, // 4: obscura.v1.DeviceList.devices:type_name -> obscura.v1.DeviceList.Device
+	0,  // 5: obscura.v1.FailedSubmission.error_code:type_name -> obscura.v1.ErrorCode
+	9,  // 6: obscura.v1.WebSocketFrame.ack:type_name -> obscura.v1.AckMessage
+	10, // 7: obscura.v1.WebSocketFrame.pre_key_status:type_name -> obscura.v1.PreKeyStatus
+	11, // 8: obscura.v1.WebSocketFrame.envelope_batch:type_name -> obscura.v1.EnvelopeBatch
+	13, // 9: obscura.v1.WebSocketFrame.gap:type_name -> obscura.v1.Gap
+	14, // 10: obscura.v1.WebSocketFrame.drained:type_name -> obscura.v1.Drained
+	12, // 11: obscura.v1.EnvelopeBatch.envelopes:type_name -> obscura.v1.Envelope
+	1,  // 12: obscura.v1.Gap.reason:type_name -> obscura.v1.Gap.Reason
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_obscura_proto_init() }
@@ -992,7 +1219,7 @@ func file_obscura_proto_init() {
 	if File_obscura_proto != nil {
 		return
 	}
-	file_obscura_proto_msgTypes[4].OneofWrappers = []any{
+	file_obscura_proto_msgTypes[6].OneofWrappers = []any{
 		(*WebSocketFrame_Ack)(nil),
 		(*WebSocketFrame_PreKeyStatus)(nil),
 		(*WebSocketFrame_EnvelopeBatch)(nil),
@@ -1005,7 +1232,7 @@ func file_obscura_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_obscura_proto_rawDesc), len(file_obscura_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

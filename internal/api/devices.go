@@ -38,6 +38,21 @@ func (s *server) ListDevices(ctx context.Context, _ api.ListDevicesRequestObject
 	return api.ListDevices200JSONResponse{Body: out}, nil
 }
 
+// ListDevicesOfUser lists what anybody may know of another user's devices.
+func (s *server) ListDevicesOfUser(ctx context.Context,
+	r api.ListDevicesOfUserRequestObject) (api.ListDevicesOfUserResponseObject, error) {
+	version, devices, err := s.cfg.Devices.Public(ctx, r.UserID)
+	if err != nil {
+		return nil, err
+	}
+	out := api.UserDevices{DevicesVersion: version, Devices: make([]api.UserDevice, len(devices))}
+	for i, d := range devices {
+		out.Devices[i] = api.UserDevice{DeviceID: d.ID, DeviceNumber: int32(d.Number), RegistrationID: d.RegistrationID,
+			IdentityKey: d.Identity}
+	}
+	return api.ListDevicesOfUser200JSONResponse{Body: out}, nil
+}
+
 // GetDevice returns one device.
 func (s *server) GetDevice(ctx context.Context, r api.GetDeviceRequestObject) (api.GetDeviceResponseObject, error) {
 	d, err := s.cfg.Devices.Get(ctx, principal(ctx).User, r.DeviceID)

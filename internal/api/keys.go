@@ -48,7 +48,7 @@ func ofOwnDevice(err error) error {
 // GetPreKeyBundles hands out a user's bundles.
 func (s *server) GetPreKeyBundles(ctx context.Context,
 	r api.GetPreKeyBundlesRequestObject) (api.GetPreKeyBundlesResponseObject, error) {
-	bundles, err := s.cfg.Keys.Bundles(ctx, r.UserID)
+	bundles, err := s.cfg.Keys.Bundles(ctx, r.UserID, r.Params.DeviceID...)
 	if err != nil {
 		return nil, err
 	}
@@ -60,9 +60,14 @@ func (s *server) GetPreKeyBundles(ctx context.Context,
 }
 
 func bundleResponse(b *keys.Bundle) api.PreKeyBundle {
-	out := api.PreKeyBundle{DeviceID: b.Device, DeviceNumber: int32(b.DeviceNumber), RegistrationID: b.RegistrationID,
-		IdentityKey:  b.Identity,
-		SignedPreKey: api.SignedPreKey{KeyID: b.Signed.ID, PublicKey: b.Signed.Public, Signature: b.Signed.Signature}}
+	out := api.PreKeyBundle{
+		DevicesVersion: b.DevicesVersion,
+		DeviceID:       b.Device,
+		DeviceNumber:   int32(b.DeviceNumber),
+		RegistrationID: b.RegistrationID,
+		IdentityKey:    b.Identity,
+		SignedPreKey:   api.SignedPreKey{KeyID: b.Signed.ID, PublicKey: b.Signed.Public, Signature: b.Signed.Signature},
+	}
 	if k := b.OneTime; k != nil {
 		out.OneTimePreKey = &api.OneTimePreKey{KeyID: k.ID, PublicKey: k.Public}
 	}

@@ -22,6 +22,8 @@ var (
 	errProtobuf       = core.NewError(core.Invalid, "invalid_protobuf", "The body is not a valid SendMessageRequest.")
 	errManySubmission = core.NewError(core.TooLarge, "too_many_submissions",
 		"A request carries at most 100 submissions.")
+	errManyAudiences = core.NewError(core.TooLarge, "too_many_audiences", "A request names at most 100 audiences.")
+	errAudience      = core.NewError(core.Invalid, "invalid_audience", "The user id of an audience is not 16 bytes.")
 )
 
 // SendMessages stores a batch of envelopes.
@@ -44,11 +46,21 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 	}
 	batch, failed, positions := submissions(request)
 	batch.Key, batch.Digest = key, sha256.Sum256(body)
+	if batch.Audiences, err = audiences(request); err != nil {
+		return nil, err
+	}
+	// All batches whose submission ids are missing have the same derived key.
+	if len(batch.Submissions) == 0 && r.Params.IdempotencyKey == nil {
+		batch.Key = uuid.New()
+	}
 	var invalid []int16
-	// Without a key of its own a batch with nothing to store needs no receipt, and must not have
-	// one: all batches whose submission ids are missing have the same derived key.
-	if len(batch.Submissions) > 0 || r.Params.IdempotencyKey != nil {
-		if invalid, err = s.cfg.Mailbox.Send(ctx, principal(ctx), batch); err != nil {
+	if len(batch.Submissions) > 0 || r.Params.IdempotencyKey != nil || len(batch.Audiences) > 0 {
+		invalid, err = s.cfg.Mailbox.Send(ctx, principal(ctx), batch)
+		var changed *mailbox.ChangedError
+		if errors.As(err, &changed) {
+			return sendAnswer(changedResponse(request, changed.Lists))
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -62,6 +74,10 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 			response.FailedSubmissions = append(response.FailedSubmissions, failed[i])
 		}
 	}
+	return sendAnswer(response)
+}
+
+func sendAnswer(response *obscurapb.SendMessageResponse) (api.SendMessagesResponseObject, error) {
 	out, err := proto.Marshal(response)
 	if err != nil {
 		return nil, errors.Join(errors.New("cannot encode the answer"), err)
@@ -87,16 +103,24 @@ func (l *lent) Write(p []byte) (int, error) {
 // decodeSend decodes a request. It counts first: two megabytes hold a million empty submissions,
 // which take fifty times their size when they are decoded.
 func decodeSend(body []byte) (*obscurapb.SendMessageRequest, error) {
-	for n, rest := 0, body; len(rest) > 0; {
+	submissions, audiences := 0, 0
+	for rest := body; len(rest) > 0; {
 		number, _, size := protowire.ConsumeField(rest)
 		if size < 0 {
 			return nil, errProtobuf
 		}
-		if rest = rest[size:]; number == submissionsField {
-			n++
+		rest = rest[size:]
+		switch number {
+		case submissionsField:
+			submissions++
+		case audiencesField:
+			audiences++
 		}
-		if n > core.MaxSubmissions {
+		if submissions > core.MaxSubmissions {
 			return nil, errManySubmission
+		}
+		if audiences > core.MaxAudiences {
+			return nil, errManyAudiences
 		}
 	}
 	var request obscurapb.SendMessageRequest
@@ -106,8 +130,44 @@ func decodeSend(body []byte) (*obscurapb.SendMessageRequest, error) {
 	return &request, nil
 }
 
-// submissionsField is the number of SendMessageRequest.messages.
-const submissionsField = 1
+// The numbers of SendMessageRequest.messages and SendMessageRequest.audiences.
+const (
+	submissionsField = 1
+	audiencesField   = 3
+)
+
+func audiences(request *obscurapb.SendMessageRequest) ([]mailbox.Audience, error) {
+	var out []mailbox.Audience
+	for _, a := range request.GetAudiences() {
+		if len(a.GetUserId()) != len(uuid.UUID{}) {
+			return nil, errAudience
+		}
+		out = append(out, mailbox.Audience{User: uuid.UUID(a.GetUserId()), Version: a.GetDevicesVersion()})
+	}
+	return out, nil
+}
+
+// changedResponse is the answer to a request of which nothing is stored: some audiences have other
+// devices.
+func changedResponse(
+	request *obscurapb.SendMessageRequest,
+	changed []mailbox.DeviceList,
+) *obscurapb.SendMessageResponse {
+	response := &obscurapb.SendMessageResponse{}
+	for _, m := range request.GetMessages() {
+		response.FailedSubmissions = append(response.FailedSubmissions,
+			failure(m, obscurapb.ErrorCode_ERROR_CODE_DEVICE_LIST_CHANGED))
+	}
+	for _, list := range changed {
+		out := &obscurapb.DeviceList{UserId: list.User[:], DevicesVersion: list.Version}
+		for _, d := range list.Devices {
+			out.Devices = append(out.Devices, &obscurapb.DeviceList_Device{DeviceId: d.ID[:],
+				DeviceNumber: uint32(d.Number), RegistrationId: uint32(d.RegistrationID)}) //nolint:gosec // positive
+		}
+		response.DeviceLists = append(response.DeviceLists, out)
+	}
+	return response
+}
 
 // submissions sorts out the submissions whose form is right; positions leads back to the request.
 func submissions(request *obscurapb.SendMessageRequest) (batch mailbox.Batch,
@@ -142,11 +202,12 @@ var failures = map[obscurapb.ErrorCode]string{
 	obscurapb.ErrorCode_ERROR_CODE_MALFORMED_SUBMISSION_ID: "The submission id is not 16 bytes.",
 	obscurapb.ErrorCode_ERROR_CODE_MESSAGE_MISSING:         "The message is empty.",
 	obscurapb.ErrorCode_ERROR_CODE_MESSAGE_TOO_LARGE:       "The message is longer than 256 KiB.",
+	obscurapb.ErrorCode_ERROR_CODE_DEVICE_LIST_CHANGED:     "An audience has other devices: see device_lists.",
 }
 
 func failure(m *obscurapb.Submission, code obscurapb.ErrorCode) *obscurapb.FailedSubmission {
 	f := &obscurapb.FailedSubmission{ErrorCode: code, ErrorMessage: failures[code]}
-	if code != obscurapb.ErrorCode_ERROR_CODE_MALFORMED_SUBMISSION_ID {
+	if len(m.GetSubmissionId()) == len(uuid.UUID{}) {
 		f.SubmissionId = m.GetSubmissionId()
 	}
 	return f

@@ -58,6 +58,10 @@ func validateParameters(c *fiber.Ctx, op *operation) error {
 		var text string
 		var err error
 		switch p.In {
+		case openapi3.ParameterInQuery:
+			if !validQuery(c, p) {
+				return errParameter(p.Name)
+			}
 		case openapi3.ParameterInPath:
 			text, err = url.PathUnescape(c.Params(p.Name))
 		case openapi3.ParameterInHeader:
@@ -77,6 +81,19 @@ func validateParameters(c *fiber.Ctx, op *operation) error {
 		}
 	}
 	return nil
+}
+
+// validQuery checks a parameter of the query that may be repeated.
+func validQuery(c *fiber.Ctx, p *openapi3.Parameter) bool {
+	texts := c.Context().QueryArgs().PeekMulti(p.Name)
+	if len(texts) == 0 || !p.Schema.Value.Type.Is(openapi3.TypeArray) {
+		return true
+	}
+	values := make([]any, len(texts))
+	for i, text := range texts {
+		values[i] = string(text)
+	}
+	return p.Schema.Value.VisitJSON(values) == nil
 }
 
 // validateBody checks media type and size of a body, and a JSON one against its schema. Binary

@@ -36,6 +36,8 @@ const (
 	EnvelopeLifetime = 30 * 24 * time.Hour
 	// MaxMessage is the largest ciphertext of one envelope, in bytes.
 	MaxMessage = 256 << 10
+	// MaxAudiences is how many audiences a request to send names.
+	MaxAudiences = 100
 	// MaxSubmissions is the largest number of submissions in one request.
 	MaxSubmissions = 100
 	// MaxSendBody is the largest body of a send request, in bytes.

@@ -99,6 +99,9 @@ func (s *Service) Create(ctx context.Context, p core.Principal, name *string, fi
 		if err := keys.StoreFirst(ctx, tx, p.User, device, &first); err != nil {
 			return err
 		}
+		if err := mailbox.CountDevicesChange(ctx, tx, p.User); err != nil {
+			return err
+		}
 		tokens, err = s.accounts.NewSession(ctx, tx,
 			core.Principal{User: p.User, Device: device, DeviceNumber: uint8(number)}) //nolint:gosec // 1 to 127
 		return err
@@ -134,6 +137,32 @@ func (s *Service) List(ctx context.Context, user core.UserID) ([]Device, error) 
 	})
 	slices.SortFunc(devices, func(a, b Device) int { return int(a.Number) - int(b.Number) })
 	return devices, err
+}
+
+// Public is what others may know of a device.
+type Public struct {
+	ID             core.DeviceID
+	Number         uint8
+	RegistrationID int32
+	Identity       []byte
+}
+
+// Public returns a user's devices in the order of their numbers, and the version of this list.
+// Returns keys.ErrUserUnknown, also for a user without devices.
+func (s *Service) Public(ctx context.Context, user core.UserID) (version int64, devices []Public, err error) {
+	err = s.db.Do(ctx, func(conn db.DBTX) error {
+		rows, err := storage.Queries.PublicDevices(ctx, conn, []core.UserID{user})
+		for _, row := range rows {
+			version = row.DevicesVersion
+			devices = append(devices, Public{row.ID, uint8(row.Number), //nolint:gosec // 1 to 127
+				row.RegistrationID, row.IdentityKey})
+		}
+		return err
+	})
+	if err == nil && devices == nil {
+		err = keys.ErrUserUnknown
+	}
+	return version, devices, err
 }
 
 // Get returns one of the user's own devices, or keys.ErrDeviceGone.
@@ -195,6 +224,9 @@ func Erase(ctx context.Context, tx db.DBTX, user core.UserID, id core.DeviceID) 
 	q := storage.Queries
 	if _, err := q.LockPreKeyStock(ctx, tx, id); err != nil {
 		return storage.NoRowsAs(err, keys.ErrDeviceGone)
+	}
+	if err := mailbox.CountDevicesChange(ctx, tx, user); err != nil {
+		return err
 	}
 	if err := q.RetireDeviceNumbers(ctx, tx, id); err != nil {
 		return err

@@ -20,7 +20,7 @@ func handOutSQL(t testing.TB) string {
 	if !found || !ended {
 		t.Fatal("queries/keys.sql has no TakeBundles")
 	}
-	return strings.NewReplacer("@user_ids", "$1", "@counts", "$2").Replace(statement)
+	return strings.NewReplacer("@user_ids", "$1", "@device_ids", "$2", "@counts", "$3").Replace(statement)
 }
 
 // The cost of a hand-out must depend neither on how many keys others have nor on how many were
@@ -48,7 +48,8 @@ func TestAHandOutStartsAtTheFloorAndScansNoTable(t *testing.T) {
 				tt.mode); err != nil {
 				t.Fatal(err)
 			}
-			rows, err := conn.Query(t.Context(), "EXPLAIN "+handOutSQL(t), []uuid.UUID{p.User}, []int32{64})
+			rows, err := conn.Query(t.Context(), "EXPLAIN "+handOutSQL(t), []uuid.UUID{p.User},
+				make([]uuid.UUID, 1), []int32{64})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -139,8 +139,15 @@ func TestAHandOutThatWaitedForAnotherTakesWhatThatOneLeft(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			rows, err := storage.Queries.TakeBundles(t.Context(), tx,
-				db.TakeBundlesParams{UserIds: []core.UserID{p.User}, Counts: []int32{2}})
+			rows, err := storage.Queries.TakeBundles(
+				t.Context(),
+				tx,
+				db.TakeBundlesParams{
+					UserIds:   []core.UserID{p.User},
+					DeviceIds: make([]core.DeviceID, 1),
+					Counts:    []int32{2},
+				},
+			)
 			if err != nil || len(rows) != 1 || !slices.Equal(rows[0].EcIds, []int32{1, 2}) ||
 				!slices.Equal(rows[0].KyberIds, []int32{1, 2}) {
 				t.Fatalf("%v, %v", rows, err)

@@ -46,6 +46,8 @@ type Publication struct {
 
 // Bundle is what somebody needs to start a session with a device.
 type Bundle struct {
+	// DevicesVersion grows with each change of the user's devices.
+	DevicesVersion int64
 	Device         core.DeviceID
 	DeviceNumber   uint8
 	RegistrationID int32
@@ -73,7 +75,7 @@ type Service struct {
 	db      *storage.DB
 	node    core.Announcer
 	dropped func(core.GapReason, int)
-	bundles *batch.Batcher[core.UserID, []Bundle]
+	bundles *batch.Batcher[fetch, []Bundle]
 	txTime  time.Duration // bounds one hand-out
 }
 

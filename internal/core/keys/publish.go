@@ -52,6 +52,9 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 			return ErrIdentityChanged
 		}
 		if takeover {
+			if err := mailbox.CountDevicesChange(ctx, tx, p.User); err != nil {
+				return err
+			}
 			if notices, err = s.takeOver(ctx, tx, p, &u, others, &dropped); err != nil {
 				return err
 			}

@@ -43,8 +43,8 @@ type receiptKey struct {
 // store does the whole work of a transaction.
 func (p *pass) store(ctx context.Context) error {
 	p.answers, p.fresh = make([]sendAnswer, len(p.requests)), make([]bool, len(p.requests))
-	for _, step := range [...]func(*pass, context.Context) error{(*pass).lock, (*pass).insertReceipts,
-		(*pass).insertMessages, (*pass).makeRoom, (*pass).advance, (*pass).answerRepeats} {
+	for _, step := range [...]func(*pass, context.Context) error{(*pass).lock, (*pass).checkAudiences,
+		(*pass).insertReceipts, (*pass).insertMessages, (*pass).makeRoom, (*pass).advance, (*pass).answerRepeats} {
 		if err := step(p, ctx); err != nil {
 			return err
 		}
@@ -105,7 +105,7 @@ func (p *pass) insertReceipts(ctx context.Context) error {
 	arg := db.InsertReceiptsParams{}
 	first := make(map[receiptKey]int, len(p.requests))
 	for i, r := range p.requests {
-		if _, twice := first[r.receipt()]; twice {
+		if _, twice := first[r.receipt()]; twice || p.answers[i].changed != nil {
 			continue
 		}
 		first[r.receipt()] = i
@@ -196,6 +196,7 @@ func (p *pass) answerRepeats(ctx context.Context) error {
 			continue
 		}
 		switch receipt := receipts[r.receipt()]; {
+		case receipt == nil && p.answers[i].changed != nil: // it is new, and is not stored
 		case receipt == nil: // swept in this instant
 			p.answers[i] = sendAnswer{err: core.Busy(nil)}
 		case !bytes.Equal(receipt.Digest, r.batch.Digest[:]):

@@ -27,6 +27,8 @@ type Batch struct {
 	Digest [sha256.Size]byte
 	// Submissions are those whose form is right; there may be none.
 	Submissions []Submission
+	// Audiences are the users whose devices the sender means to reach.
+	Audiences []Audience
 }
 
 // submissionWeight is what a submission costs beside its ciphertext: memory while it waits, a
@@ -34,7 +36,7 @@ type Batch struct {
 const submissionWeight = 512
 
 func (b *Batch) weight() int {
-	weight := submissionWeight * len(b.Submissions)
+	weight := submissionWeight*len(b.Submissions) + audienceWeight*len(b.Audiences)
 	for i := range b.Submissions {
 		weight += len(b.Submissions[i].Message)
 	}
@@ -50,16 +52,18 @@ type sendRequest struct {
 	batch  Batch
 }
 
-// sendAnswer lists the positions of submissions whose device has no mailbox.
+// sendAnswer lists the positions of submissions whose device has no mailbox, or the audiences that
+// have changed.
 type sendAnswer struct {
 	invalid []int16
+	changed []DeviceList
 	err     error // of this request alone
 }
 
 // Send stores a batch durably, exactly once, and returns the positions of the submissions that name
-// no device. Returns ErrKeyReused, or core.Unavailable when too much waits or the database is
-// unavailable; then the batch may have been stored nevertheless, and the same batch sent again gets
-// the first answer.
+// no device. Returns *ChangedError when an audience has other devices (its key may be used again),
+// ErrKeyReused, or core.Unavailable when too much waits or the database is unavailable; then the
+// batch may have been stored nevertheless, and the same batch sent again gets the first answer.
 func (s *Service) Send(ctx context.Context, sender core.Principal, b Batch) (invalid []int16, err error) {
 	var answer sendAnswer
 	if err = s.markSender(ctx, sender.Device); err == nil {
@@ -70,6 +74,9 @@ func (s *Service) Send(ctx context.Context, sender core.Principal, b Batch) (inv
 	}
 	if err != nil {
 		return nil, err
+	}
+	if answer.changed != nil {
+		return nil, &ChangedError{answer.changed}
 	}
 	return answer.invalid, answer.err
 }

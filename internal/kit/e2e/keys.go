@@ -49,7 +49,7 @@ func WantUpload(t testing.TB, d *relaytest.Device, upload client.KeyUpload, stat
 // FetchBundles fetches a user's bundles as a device.
 func FetchBundles(t testing.TB, d *relaytest.Device, user uuid.UUID) []client.PreKeyBundle {
 	t.Helper()
-	got, err := d.GetPreKeyBundlesWithResponse(t.Context(), user)
+	got, err := d.GetPreKeyBundlesWithResponse(t.Context(), user, nil)
 	if err != nil || got.JSON200 == nil {
 		t.Fatalf("bundles: %v, %s", err, got.Body)
 	}

@@ -125,7 +125,14 @@ func (d *Device) Send(t testing.TB, key *uuid.UUID,
 func (d *Device) TrySend(t testing.TB, key *uuid.UUID, submissions ...*obscurapb.Submission) (status int,
 	answer []byte) {
 	t.Helper()
-	request, err := proto.Marshal(&obscurapb.SendMessageRequest{Messages: submissions})
+	return d.TryRequest(t, key, &obscurapb.SendMessageRequest{Messages: submissions})
+}
+
+// TryRequest sends a request and returns status and body of the answer.
+func (d *Device) TryRequest(t testing.TB, key *uuid.UUID, send *obscurapb.SendMessageRequest) (status int,
+	answer []byte) {
+	t.Helper()
+	request, err := proto.Marshal(send)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file obscura.proto.
  */
 export const file_obscura: GenFile = /*@__PURE__*/
-  fileDesc("Cg1vYnNjdXJhLnByb3RvEgpvYnNjdXJhLnYxIj4KElNlbmRNZXNzYWdlUmVxdWVzdBIoCghtZXNzYWdlcxgBIAMoCzIWLm9ic2N1cmEudjEuU3VibWlzc2lvbiJHCgpTdWJtaXNzaW9uEhUKDXN1Ym1pc3Npb25faWQYASABKAwSEQoJZGV2aWNlX2lkGAIgASgMEg8KB21lc3NhZ2UYAyABKAwiTwoTU2VuZE1lc3NhZ2VSZXNwb25zZRI4ChJmYWlsZWRfc3VibWlzc2lvbnMYASADKAsyHC5vYnNjdXJhLnYxLkZhaWxlZFN1Ym1pc3Npb24iawoQRmFpbGVkU3VibWlzc2lvbhIVCg1zdWJtaXNzaW9uX2lkGAEgASgMEikKCmVycm9yX2NvZGUYAiABKA4yFS5vYnNjdXJhLnYxLkVycm9yQ29kZRIVCg1lcnJvcl9tZXNzYWdlGAMgASgJIvMBCg5XZWJTb2NrZXRGcmFtZRIlCgNhY2sYCyABKAsyFi5vYnNjdXJhLnYxLkFja01lc3NhZ2VIABIyCg5wcmVfa2V5X3N0YXR1cxgMIAEoCzIYLm9ic2N1cmEudjEuUHJlS2V5U3RhdHVzSAASMwoOZW52ZWxvcGVfYmF0Y2gYDSABKAsyGS5vYnNjdXJhLnYxLkVudmVsb3BlQmF0Y2hIABIeCgNnYXAYDiABKAsyDy5vYnNjdXJhLnYxLkdhcEgAEiYKB2RyYWluZWQYDyABKAsyEy5vYnNjdXJhLnYxLkRyYWluZWRIAEIJCgdwYXlsb2FkIiEKCkFja01lc3NhZ2USEwoLbWVzc2FnZV9pZHMYASADKAwiYgoMUHJlS2V5U3RhdHVzEh4KFm9uZV90aW1lX3ByZV9rZXlfY291bnQYASABKAUSFQoNbWluX3RocmVzaG9sZBgCIAEoBRIbChNreWJlcl9wcmVfa2V5X2NvdW50GAMgASgFIjgKDUVudmVsb3BlQmF0Y2gSJwoJZW52ZWxvcGVzGAEgAygLMhQub2JzY3VyYS52MS5FbnZlbG9wZSKXAQoIRW52ZWxvcGUSCgoCaWQYASABKAwSEQoJc2VuZGVyX2lkGAIgASgMEhEKCXRpbWVzdGFtcBgDIAEoBBIPCgdtZXNzYWdlGAQgASgMEhgKEHNlbmRlcl9kZXZpY2VfaWQYBSABKAwSEAoIc2VxdWVuY2UYBiABKAQSHAoUc2VuZGVyX2RldmljZV9udW1iZXIYByABKA0iugEKA0dhcBIMCgRmcm9tGAEgASgEEgoKAnRvGAIgASgEEiYKBnJlYXNvbhgDIAEoDjIWLm9ic2N1cmEudjEuR2FwLlJlYXNvbiJxCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASEgoOUkVBU09OX0VYUElSRUQQARIOCgpSRUFTT05fQ0FQEAISEwoPUkVBU09OX1RBS0VPVkVSEAMSFgoSUkVBU09OX1FVQVJBTlRJTkVEEAQiGwoHRHJhaW5lZBIQCghzZXF1ZW5jZRgBIAEoBCrxAQoJRXJyb3JDb2RlEhoKFkVSUk9SX0NPREVfVU5TUEVDSUZJRUQQABIdChlFUlJPUl9DT0RFX0lOVkFMSURfREVWSUNFEAESIgoeRVJST1JfQ09ERV9NQUxGT1JNRURfREVWSUNFX0lEEAISJgoiRVJST1JfQ09ERV9NQUxGT1JNRURfU1VCTUlTU0lPTl9JRBADEh4KGkVSUk9SX0NPREVfTUVTU0FHRV9NSVNTSU5HEAQSIAocRVJST1JfQ09ERV9NRVNTQUdFX1RPT19MQVJHRRAFEhsKF0VSUk9SX0NPREVfTUFJTEJPWF9GVUxMEAZCVgoiaW8uZ2l0aHViLm9ic2N1cmFfcmVsYXkub2JzY3VyYS52MVABWi5naXRodWIuY29tL29ic2N1cmEtcmVsYXkvb2JzY3VyYS9nZW4vb2JzY3VyYXBiYgZwcm90bzM");
+  fileDesc("Cg1vYnNjdXJhLnByb3RvEgpvYnNjdXJhLnYxImcKElNlbmRNZXNzYWdlUmVxdWVzdBIoCghtZXNzYWdlcxgBIAMoCzIWLm9ic2N1cmEudjEuU3VibWlzc2lvbhInCglhdWRpZW5jZXMYAyADKAsyFC5vYnNjdXJhLnYxLkF1ZGllbmNlIjQKCEF1ZGllbmNlEg8KB3VzZXJfaWQYASABKAwSFwoPZGV2aWNlc192ZXJzaW9uGAIgASgEIkcKClN1Ym1pc3Npb24SFQoNc3VibWlzc2lvbl9pZBgBIAEoDBIRCglkZXZpY2VfaWQYAiABKAwSDwoHbWVzc2FnZRgDIAEoDCJ9ChNTZW5kTWVzc2FnZVJlc3BvbnNlEjgKEmZhaWxlZF9zdWJtaXNzaW9ucxgBIAMoCzIcLm9ic2N1cmEudjEuRmFpbGVkU3VibWlzc2lvbhIsCgxkZXZpY2VfbGlzdHMYAiADKAsyFi5vYnNjdXJhLnYxLkRldmljZUxpc3QiswEKCkRldmljZUxpc3QSDwoHdXNlcl9pZBgBIAEoDBIXCg9kZXZpY2VzX3ZlcnNpb24YAiABKAQSLgoHZGV2aWNlcxgDIAMoCzIdLm9ic2N1cmEudjEuRGV2aWNlTGlzdC5EZXZpY2UaSwoGRGV2aWNlEhEKCWRldmljZV9pZBgBIAEoDBIVCg1kZXZpY2VfbnVtYmVyGAIgASgNEhcKD3JlZ2lzdHJhdGlvbl9pZBgDIAEoDSJrChBGYWlsZWRTdWJtaXNzaW9uEhUKDXN1Ym1pc3Npb25faWQYASABKAwSKQoKZXJyb3JfY29kZRgCIAEoDjIVLm9ic2N1cmEudjEuRXJyb3JDb2RlEhUKDWVycm9yX21lc3NhZ2UYAyABKAki8wEKDldlYlNvY2tldEZyYW1lEiUKA2FjaxgLIAEoCzIWLm9ic2N1cmEudjEuQWNrTWVzc2FnZUgAEjIKDnByZV9rZXlfc3RhdHVzGAwgASgLMhgub2JzY3VyYS52MS5QcmVLZXlTdGF0dXNIABIzCg5lbnZlbG9wZV9iYXRjaBgNIAEoCzIZLm9ic2N1cmEudjEuRW52ZWxvcGVCYXRjaEgAEh4KA2dhcBgOIAEoCzIPLm9ic2N1cmEudjEuR2FwSAASJgoHZHJhaW5lZBgPIAEoCzITLm9ic2N1cmEudjEuRHJhaW5lZEgAQgkKB3BheWxvYWQiIQoKQWNrTWVzc2FnZRITCgttZXNzYWdlX2lkcxgBIAMoDCJiCgxQcmVLZXlTdGF0dXMSHgoWb25lX3RpbWVfcHJlX2tleV9jb3VudBgBIAEoBRIVCg1taW5fdGhyZXNob2xkGAIgASgFEhsKE2t5YmVyX3ByZV9rZXlfY291bnQYAyABKAUiOAoNRW52ZWxvcGVCYXRjaBInCgllbnZlbG9wZXMYASADKAsyFC5vYnNjdXJhLnYxLkVudmVsb3BlIpcBCghFbnZlbG9wZRIKCgJpZBgBIAEoDBIRCglzZW5kZXJfaWQYAiABKAwSEQoJdGltZXN0YW1wGAMgASgEEg8KB21lc3NhZ2UYBCABKAwSGAoQc2VuZGVyX2RldmljZV9pZBgFIAEoDBIQCghzZXF1ZW5jZRgGIAEoBBIcChRzZW5kZXJfZGV2aWNlX251bWJlchgHIAEoDSK6AQoDR2FwEgwKBGZyb20YASABKAQSCgoCdG8YAiABKAQSJgoGcmVhc29uGAMgASgOMhYub2JzY3VyYS52MS5HYXAuUmVhc29uInEKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABISCg5SRUFTT05fRVhQSVJFRBABEg4KClJFQVNPTl9DQVAQAhITCg9SRUFTT05fVEFLRU9WRVIQAxIWChJSRUFTT05fUVVBUkFOVElORUQQBCIbCgdEcmFpbmVkEhAKCHNlcXVlbmNlGAEgASgEKpUCCglFcnJvckNvZGUSGgoWRVJST1JfQ09ERV9VTlNQRUNJRklFRBAAEh0KGUVSUk9SX0NPREVfSU5WQUxJRF9ERVZJQ0UQARIiCh5FUlJPUl9DT0RFX01BTEZPUk1FRF9ERVZJQ0VfSUQQAhImCiJFUlJPUl9DT0RFX01BTEZPUk1FRF9TVUJNSVNTSU9OX0lEEAMSHgoaRVJST1JfQ09ERV9NRVNTQUdFX01JU1NJTkcQBBIgChxFUlJPUl9DT0RFX01FU1NBR0VfVE9PX0xBUkdFEAUSGwoXRVJST1JfQ09ERV9NQUlMQk9YX0ZVTEwQBhIiCh5FUlJPUl9DT0RFX0RFVklDRV9MSVNUX0NIQU5HRUQQB0JWCiJpby5naXRodWIub2JzY3VyYV9yZWxheS5vYnNjdXJhLnYxUAFaLmdpdGh1Yi5jb20vb2JzY3VyYS1yZWxheS9vYnNjdXJhL2dlbi9vYnNjdXJhcGJiBnByb3RvMw");
 
 /**
  * SendMessageRequest is the body of POST /v1/messages: at most 100 submissions and 2 MiB.
@@ -28,6 +28,14 @@ export type SendMessageRequest = Message<"obscura.v1.SendMessageRequest"> & {
    * @generated from field: repeated obscura.v1.Submission messages = 1;
    */
   messages: Submission[];
+
+  /**
+   * The users whose devices the submissions are for, at most 100. If the version of one is not the
+   * current one, nothing of the request is stored, and its idempotency key may be used again.
+   *
+   * @generated from field: repeated obscura.v1.Audience audiences = 3;
+   */
+  audiences: Audience[];
 };
 
 /**
@@ -36,6 +44,34 @@ export type SendMessageRequest = Message<"obscura.v1.SendMessageRequest"> & {
  */
 export const SendMessageRequestSchema: GenMessage<SendMessageRequest> = /*@__PURE__*/
   messageDesc(file_obscura, 0);
+
+/**
+ * Audience says which devices of a user the sender knows.
+ *
+ * @generated from message obscura.v1.Audience
+ */
+export type Audience = Message<"obscura.v1.Audience"> & {
+  /**
+   * The user, 16 bytes.
+   *
+   * @generated from field: bytes user_id = 1;
+   */
+  userId: Uint8Array;
+
+  /**
+   * devicesVersion of the bundles or of the list that the sender has; at least 1.
+   *
+   * @generated from field: uint64 devices_version = 2;
+   */
+  devicesVersion: bigint;
+};
+
+/**
+ * Describes the message obscura.v1.Audience.
+ * Use `create(AudienceSchema)` to create a new message.
+ */
+export const AudienceSchema: GenMessage<Audience> = /*@__PURE__*/
+  messageDesc(file_obscura, 1);
 
 /**
  * Submission is one envelope for one device.
@@ -71,7 +107,7 @@ export type Submission = Message<"obscura.v1.Submission"> & {
  * Use `create(SubmissionSchema)` to create a new message.
  */
 export const SubmissionSchema: GenMessage<Submission> = /*@__PURE__*/
-  messageDesc(file_obscura, 1);
+  messageDesc(file_obscura, 2);
 
 /**
  * SendMessageResponse answers POST /v1/messages. An empty list means that every submission was
@@ -84,6 +120,14 @@ export type SendMessageResponse = Message<"obscura.v1.SendMessageResponse"> & {
    * @generated from field: repeated obscura.v1.FailedSubmission failed_submissions = 1;
    */
   failedSubmissions: FailedSubmission[];
+
+  /**
+   * The audiences whose version is not the current one, with the devices that they have now. Nothing
+   * of the request was stored.
+   *
+   * @generated from field: repeated obscura.v1.DeviceList device_lists = 2;
+   */
+  deviceLists: DeviceList[];
 };
 
 /**
@@ -91,7 +135,75 @@ export type SendMessageResponse = Message<"obscura.v1.SendMessageResponse"> & {
  * Use `create(SendMessageResponseSchema)` to create a new message.
  */
 export const SendMessageResponseSchema: GenMessage<SendMessageResponse> = /*@__PURE__*/
-  messageDesc(file_obscura, 2);
+  messageDesc(file_obscura, 3);
+
+/**
+ * DeviceList is the devices of a user.
+ *
+ * @generated from message obscura.v1.DeviceList
+ */
+export type DeviceList = Message<"obscura.v1.DeviceList"> & {
+  /**
+   * The user, 16 bytes.
+   *
+   * @generated from field: bytes user_id = 1;
+   */
+  userId: Uint8Array;
+
+  /**
+   * The current version; 0 when there is no such user, or the user has no device.
+   *
+   * @generated from field: uint64 devices_version = 2;
+   */
+  devicesVersion: bigint;
+
+  /**
+   * In the order of device numbers.
+   *
+   * @generated from field: repeated obscura.v1.DeviceList.Device devices = 3;
+   */
+  devices: DeviceList_Device[];
+};
+
+/**
+ * Describes the message obscura.v1.DeviceList.
+ * Use `create(DeviceListSchema)` to create a new message.
+ */
+export const DeviceListSchema: GenMessage<DeviceList> = /*@__PURE__*/
+  messageDesc(file_obscura, 4);
+
+/**
+ * Device is one of them.
+ *
+ * @generated from message obscura.v1.DeviceList.Device
+ */
+export type DeviceList_Device = Message<"obscura.v1.DeviceList.Device"> & {
+  /**
+   * 16 bytes.
+   *
+   * @generated from field: bytes device_id = 1;
+   */
+  deviceId: Uint8Array;
+
+  /**
+   * 1 to 127: what libsignal calls the device id.
+   *
+   * @generated from field: uint32 device_number = 2;
+   */
+  deviceNumber: number;
+
+  /**
+   * @generated from field: uint32 registration_id = 3;
+   */
+  registrationId: number;
+};
+
+/**
+ * Describes the message obscura.v1.DeviceList.Device.
+ * Use `create(DeviceList_DeviceSchema)` to create a new message.
+ */
+export const DeviceList_DeviceSchema: GenMessage<DeviceList_Device> = /*@__PURE__*/
+  messageDesc(file_obscura, 4, 0);
 
 /**
  * FailedSubmission names one submission that was not stored.
@@ -124,7 +236,7 @@ export type FailedSubmission = Message<"obscura.v1.FailedSubmission"> & {
  * Use `create(FailedSubmissionSchema)` to create a new message.
  */
 export const FailedSubmissionSchema: GenMessage<FailedSubmission> = /*@__PURE__*/
-  messageDesc(file_obscura, 3);
+  messageDesc(file_obscura, 5);
 
 /**
  * WebSocketFrame is one binary message on the gateway, in either direction.
@@ -183,7 +295,7 @@ export type WebSocketFrame = Message<"obscura.v1.WebSocketFrame"> & {
  * Use `create(WebSocketFrameSchema)` to create a new message.
  */
 export const WebSocketFrameSchema: GenMessage<WebSocketFrame> = /*@__PURE__*/
-  messageDesc(file_obscura, 4);
+  messageDesc(file_obscura, 6);
 
 /**
  * AckMessage acknowledges envelopes by id. Unknown ids, ids of other devices and ids that were
@@ -205,7 +317,7 @@ export type AckMessage = Message<"obscura.v1.AckMessage"> & {
  * Use `create(AckMessageSchema)` to create a new message.
  */
 export const AckMessageSchema: GenMessage<AckMessage> = /*@__PURE__*/
-  messageDesc(file_obscura, 5);
+  messageDesc(file_obscura, 7);
 
 /**
  * PreKeyStatus tells a device how many one-time pre-keys the server still holds for it.
@@ -236,7 +348,7 @@ export type PreKeyStatus = Message<"obscura.v1.PreKeyStatus"> & {
  * Use `create(PreKeyStatusSchema)` to create a new message.
  */
 export const PreKeyStatusSchema: GenMessage<PreKeyStatus> = /*@__PURE__*/
-  messageDesc(file_obscura, 6);
+  messageDesc(file_obscura, 8);
 
 /**
  * EnvelopeBatch carries envelopes in the order of their sequence.
@@ -255,7 +367,7 @@ export type EnvelopeBatch = Message<"obscura.v1.EnvelopeBatch"> & {
  * Use `create(EnvelopeBatchSchema)` to create a new message.
  */
 export const EnvelopeBatchSchema: GenMessage<EnvelopeBatch> = /*@__PURE__*/
-  messageDesc(file_obscura, 7);
+  messageDesc(file_obscura, 9);
 
 /**
  * Envelope is one stored message for this device.
@@ -318,7 +430,7 @@ export type Envelope = Message<"obscura.v1.Envelope"> & {
  * Use `create(EnvelopeSchema)` to create a new message.
  */
 export const EnvelopeSchema: GenMessage<Envelope> = /*@__PURE__*/
-  messageDesc(file_obscura, 8);
+  messageDesc(file_obscura, 10);
 
 /**
  * Gap says that the envelopes with the sequences from..to (both included) were dropped and will
@@ -348,7 +460,7 @@ export type Gap = Message<"obscura.v1.Gap"> & {
  * Use `create(GapSchema)` to create a new message.
  */
 export const GapSchema: GenMessage<Gap> = /*@__PURE__*/
-  messageDesc(file_obscura, 9);
+  messageDesc(file_obscura, 11);
 
 /**
  * Reason is why envelopes were dropped.
@@ -394,7 +506,7 @@ export enum Gap_Reason {
  * Describes the enum obscura.v1.Gap.Reason.
  */
 export const Gap_ReasonSchema: GenEnum<Gap_Reason> = /*@__PURE__*/
-  enumDesc(file_obscura, 9, 0);
+  enumDesc(file_obscura, 11, 0);
 
 /**
  * Drained ends the backlog: everything that was pending at connect has been sent.
@@ -415,7 +527,7 @@ export type Drained = Message<"obscura.v1.Drained"> & {
  * Use `create(DrainedSchema)` to create a new message.
  */
 export const DrainedSchema: GenMessage<Drained> = /*@__PURE__*/
-  messageDesc(file_obscura, 10);
+  messageDesc(file_obscura, 12);
 
 /**
  * ErrorCode says why a submission was not stored.
@@ -469,6 +581,13 @@ export enum ErrorCode {
    * @generated from enum value: ERROR_CODE_MAILBOX_FULL = 6;
    */
   MAILBOX_FULL = 6,
+
+  /**
+   * Nothing of the request was stored: an audience has other devices. See device_lists.
+   *
+   * @generated from enum value: ERROR_CODE_DEVICE_LIST_CHANGED = 7;
+   */
+  DEVICE_LIST_CHANGED = 7,
 }
 
 /**

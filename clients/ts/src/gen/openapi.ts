@@ -209,12 +209,35 @@ export interface paths {
         };
         /**
          * Fetch a user's pre-key bundles
-         * @description One bundle per device. Each fetch hands out one one-time key of each kind, lowest id first,
-         *     exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
+         * @description One bundle per device; with `deviceId`, which may be repeated, only of the user's devices that it
+         *     names, and 404 `device_not_found` if there is none of them. Each fetch hands out one one-time key
+         *     of each kind for each bundle, lowest id first, exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
          *     `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
          *     does not exist and one who has no device are both 404 `user_not_found`.
          */
         get: operations["getPreKeyBundles"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/users/{userId}/devices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List another user's devices
+         * @description Uses up no one-time key. `devicesVersion` grows when a device is added, removed or taken over: it
+         *     stands in every pre-key bundle as well, and `SendMessageRequest.audiences` names it. A user who does
+         *     not exist and one who has no device are both 404 `user_not_found`.
+         */
+        get: operations["listDevicesOfUser"];
         put?: never;
         post?: never;
         delete?: never;
@@ -728,6 +751,7 @@ export interface components {
             digest: string;
         };
         PreKeyBundle: {
+            devicesVersion: components["schemas"]["DevicesVersion"];
             /** Format: uuid */
             deviceId: string;
             deviceNumber: components["schemas"]["DeviceNumber"];
@@ -747,6 +771,22 @@ export interface components {
         };
         DeviceList: {
             devices: components["schemas"]["Device"][];
+        };
+        /**
+         * Format: int64
+         * @description Grows when a device of the user is added, removed or taken over.
+         */
+        DevicesVersion: number;
+        UserDevices: {
+            devicesVersion: components["schemas"]["DevicesVersion"];
+            devices: components["schemas"]["UserDevice"][];
+        };
+        UserDevice: {
+            /** Format: uuid */
+            deviceId: string;
+            deviceNumber: components["schemas"]["DeviceNumber"];
+            registrationId: components["schemas"]["RegistrationId"];
+            identityKey: components["schemas"]["ECPublicKey"];
         };
         DeviceUpdate: {
             name: components["schemas"]["DeviceName"];
@@ -1587,7 +1627,10 @@ export interface operations {
     };
     getPreKeyBundles: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Bundles of this device only. Repeat it for more than one. */
+                deviceId?: string[];
+            };
             header?: never;
             path: {
                 /** @description The user to write to. */
@@ -1605,6 +1648,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PreKeyBundle"][];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["Timeout"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    listDevicesOfUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The user to write to. */
+                userId: components["parameters"]["UserId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The devices, in the order of their numbers */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UserDevices"];
                 };
             };
             400: components["responses"]["BadRequest"];

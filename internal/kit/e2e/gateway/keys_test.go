@@ -15,7 +15,7 @@ import (
 func takeKeys(t *testing.T, by *relaytest.Device, of *relaytest.User, n int) {
 	t.Helper()
 	for range n {
-		if got, err := by.GetPreKeyBundlesWithResponse(t.Context(), of.ID); err != nil ||
+		if got, err := by.GetPreKeyBundlesWithResponse(t.Context(), of.ID, nil); err != nil ||
 			got.StatusCode() != http.StatusOK {
 			t.Fatalf("bundles: %v, %v", err, got)
 		}

@@ -29,7 +29,7 @@ func (all *tally) fetchAll(t testing.TB, wg *sync.WaitGroup, n int, d *relaytest
 			lastEC, lastKyber := int32(-1), int32(-1)
 			for {
 				last := exhausted() // before the fetch: what comes later is not waited for
-				got, err := d.GetPreKeyBundlesWithResponse(t.Context(), target.User.ID)
+				got, err := d.GetPreKeyBundlesWithResponse(t.Context(), target.User.ID, nil)
 				if err != nil || got.JSON200 == nil || len(*got.JSON200) != 1 {
 					t.Errorf("bundles: %s, %v", got.Body, err)
 					return

@@ -102,17 +102,17 @@ func TestBundlesOfNobodyAreNotFound(t *testing.T) {
 	caller := relay.Register(t).NewDevice(t)
 	// the last one has no device
 	for _, id := range []uuid.UUID{uuid.New(), uuid.Nil, caller.ID, relay.Register(t).ID} {
-		got, err := caller.GetPreKeyBundlesWithResponse(t.Context(), id)
+		got, err := caller.GetPreKeyBundlesWithResponse(t.Context(), id, nil)
 		if err != nil || e2e.RefusalOf(got.StatusCode(),
 			got.Body) != (e2e.Refusal{Status: http.StatusNotFound, Code: "user_not_found"}) {
 			t.Errorf("bundles of %v: %d %s, %v", id, got.StatusCode(), got.Body, err)
 		}
 	}
-	got, err := caller.User.GetPreKeyBundlesWithResponse(t.Context(), caller.User.ID)
+	got, err := caller.User.GetPreKeyBundlesWithResponse(t.Context(), caller.User.ID, nil)
 	if err != nil || got.StatusCode() != http.StatusForbidden {
 		t.Errorf("with a user-scoped token: %d %s, %v", got.StatusCode(), got.Body, err)
 	}
-	if got, err := relay.Client("").GetPreKeyBundlesWithResponse(t.Context(), caller.User.ID); err != nil ||
+	if got, err := relay.Client("").GetPreKeyBundlesWithResponse(t.Context(), caller.User.ID, nil); err != nil ||
 		got.StatusCode() != http.StatusUnauthorized {
 		t.Errorf("without a token: %d %s, %v", got.StatusCode(), got.Body, err)
 	}
@@ -131,7 +131,7 @@ func TestNobodyDrainsAnothersOneTimeKeys(t *testing.T) {
 		e2e.FetchBundle(t, mallory, target.User.ID)
 	}
 	for range 4 {
-		got, err := mallory.GetPreKeyBundlesWithResponse(t.Context(), target.User.ID)
+		got, err := mallory.GetPreKeyBundlesWithResponse(t.Context(), target.User.ID, nil)
 		if err != nil || e2e.RefusalOf(got.StatusCode(), got.Body) != (e2e.Refusal{Status: http.StatusTooManyRequests,
 			Code: "rate_limited"}) {
 			t.Errorf("fetch %d: %d %s, %v", allowed+1, got.StatusCode(), got.Body, err)
@@ -155,7 +155,7 @@ func TestNobodyDrainsAnothersOneTimeKeys(t *testing.T) {
 	// Another device of the same user takes nothing either: with ten of them an account drained a
 	// hundred keys at once.
 	for range 9 {
-		got, err := mallory.User.NewDevice(t).GetPreKeyBundlesWithResponse(t.Context(), target.User.ID)
+		got, err := mallory.User.NewDevice(t).GetPreKeyBundlesWithResponse(t.Context(), target.User.ID, nil)
 		if err != nil || got.StatusCode() != http.StatusTooManyRequests {
 			t.Errorf("by another device: %d, %v", got.StatusCode(), err)
 		}

@@ -58,7 +58,8 @@ var drivers = map[string]driver{
 	"deleteDevice":        driveDeleteDevice,
 	"uploadKeys":          driveUploadKeys,
 	"getKeyInventory":     nil,
-	"getPreKeyBundles":    func(_ *rapid.T, w *world, c *call) { c.ids["userId"] = w.peer.User.ID.String() },
+	"getPreKeyBundles":    driveGetPreKeyBundles,
+	"listDevicesOfUser":   func(_ *rapid.T, w *world, c *call) { c.ids["userId"] = w.peer.User.ID.String() },
 	"sendMessages":        driveSendMessages,
 	"createGatewayTicket": nil,
 	"connectGateway":      driveConnectGateway,
@@ -96,6 +97,14 @@ func driveCreateSession(t *rapid.T, w *world, c *call) {
 	c.body.put("password", relaytest.Password)
 	if rapid.Bool().Draw(t, "own device") {
 		c.body.put("deviceId", w.self.ID)
+	}
+}
+
+func driveGetPreKeyBundles(t *rapid.T, w *world, c *call) {
+	c.ids["userId"] = w.peer.User.ID.String()
+	c.query.Del("deviceId")
+	for range rapid.IntRange(0, 10).Draw(t, "names of devices") {
+		c.query.Add("deviceId", w.peer.ID.String())
 	}
 }
 
@@ -203,6 +212,10 @@ func driveSendMessages(t *rapid.T, w *world, c *call) {
 			submission.DeviceId = rapid.SliceOf(rapid.Byte()).Draw(t, "device id")
 		}
 		request.Messages = append(request.Messages, submission)
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "audiences") {
+		request.Audiences = append(request.Audiences, &obscurapb.Audience{UserId: w.peer.User.ID[:],
+			DevicesVersion: rapid.Uint64Range(0, 3).Draw(t, "version")})
 	}
 	body, err := proto.Marshal(request)
 	if err != nil {

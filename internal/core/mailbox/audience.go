@@ -1,0 +1,122 @@
+package mailbox
+
+import (
+	"context"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// Audience says which of a user's devices a sender knows.
+type Audience struct {
+	User core.UserID
+	// Version is that of the list of devices that the sender has. No list has version 0.
+	Version uint64
+}
+
+// audienceWeight is what an audience costs: a row to read.
+const audienceWeight = 256
+
+// DeviceList is the devices of a user as they are now.
+type DeviceList struct {
+	User core.UserID
+	// Version is 0 for a user who does not exist or has no device.
+	Version uint64
+	// Devices are in the order of their numbers.
+	Devices []ListedDevice
+}
+
+// ListedDevice is a device in a DeviceList.
+type ListedDevice struct {
+	ID             core.DeviceID
+	Number         uint8
+	RegistrationID int32
+}
+
+// ChangedError says that nothing of a batch was stored, because audiences of it have other devices
+// than the sender knows.
+type ChangedError struct {
+	// Lists are the devices of these audiences now.
+	Lists []DeviceList
+}
+
+// Error implements error.
+func (*ChangedError) Error() string { return "an audience has other devices than the sender knows" }
+
+// CountDevicesChange makes the versions of a user's devices that senders know out of date. It holds
+// the user's mailboxes: a batch for one of them that names the old version was stored before, or is
+// refused. The caller holds the user's lock, and no mailbox.
+func CountDevicesChange(ctx context.Context, tx db.DBTX, user core.UserID) error {
+	q := storage.Queries
+	rows, err := q.DevicesOfUser(ctx, tx, user)
+	if err != nil {
+		return err
+	}
+	devices := make([]core.DeviceID, len(rows))
+	for i, row := range rows {
+		devices[i] = row.ID
+	}
+	if err := q.HoldMailboxes(ctx, tx, devices); err != nil {
+		return err
+	}
+	return q.CountDevicesChange(ctx, tx, user)
+}
+
+// checkAudiences finds the requests that name a version that is not the current one. The mailboxes
+// are locked before: see CountDevicesChange.
+func (p *pass) checkAudiences(ctx context.Context) error {
+	var users []core.UserID
+	for _, r := range p.requests {
+		for _, a := range r.batch.Audiences {
+			users = append(users, a.User)
+		}
+	}
+	if len(users) == 0 {
+		return nil
+	}
+	rows, err := storage.Queries.DevicesVersions(ctx, p.tx, core.LockOrder(users))
+	if err != nil {
+		return err
+	}
+	versions := make(map[core.UserID]uint64, len(rows))
+	for _, row := range rows {
+		versions[row.ID] = uint64(row.DevicesVersion) //nolint:gosec // positive
+	}
+	var changed []core.UserID
+	for i, r := range p.requests {
+		for _, a := range r.batch.Audiences {
+			if a.Version == 0 || a.Version != versions[a.User] {
+				p.answers[i].changed = append(p.answers[i].changed, DeviceList{User: a.User})
+				changed = append(changed, a.User)
+			}
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	lists, err := deviceLists(ctx, p.tx, core.LockOrder(changed))
+	for _, answer := range p.answers {
+		for i := range answer.changed {
+			if now := lists[answer.changed[i].User]; now != nil {
+				answer.changed[i] = *now
+			}
+		}
+	}
+	return err
+}
+
+func deviceLists(ctx context.Context, tx db.DBTX, users []core.UserID) (map[core.UserID]*DeviceList, error) {
+	rows, err := storage.Queries.PublicDevices(ctx, tx, users)
+	lists := make(map[core.UserID]*DeviceList, len(users))
+	for _, row := range rows {
+		list := lists[row.UserID]
+		if list == nil {
+			list = &DeviceList{User: row.UserID, Version: uint64(row.DevicesVersion)} //nolint:gosec // positive
+			lists[row.UserID] = list
+		}
+		list.Devices = append(list.Devices, ListedDevice{row.ID, uint8(row.Number), //nolint:gosec // 1 to 127
+			row.RegistrationID})
+	}
+	return lists, err
+}
