@@ -21,6 +21,6 @@ func checks() []check {
 	return slices.Concat(contractChecks, errorChecks, accountChecks, deletionChecks, tokenChecks, refreshChecks,
 		deviceChecks,
 		uploadChecks, rotationChecks, handOutChecks, takeoverChecks, messageChecks, idempotencyChecks, deliveryChecks,
-		acknowledgeChecks, gatewayChecks, socketChecks, accountingChecks, limitChecks,
+		listChecks, acknowledgeChecks, gatewayChecks, socketChecks, accountingChecks, limitChecks,
 		attachmentChecks, backupChecks, pushChecks)
 }

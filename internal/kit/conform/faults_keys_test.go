@@ -176,7 +176,7 @@ var bundleFaults = []fault{
 			}
 		})(b)
 	}},
-	{"an unknown user has no devices", "keys.unknown-user accounts.delete devices.removed",
+	{"an unknown user has no devices", "keys.unknown-user accounts.delete devices.removed lists.named-bundles",
 		turned("GET /v1/users/{id}", http.StatusNotFound, "", func() *reply {
 			return made(http.StatusOK, []any{})
 		})},

@@ -21,7 +21,11 @@ func mail(to uuid.UUID, message string) *obscurapb.Submission {
 
 // encode writes a batch.
 func encode(batch ...*obscurapb.Submission) []byte {
-	body, err := proto.Marshal(&obscurapb.SendMessageRequest{Messages: batch})
+	return encodeRequest(&obscurapb.SendMessageRequest{Messages: batch})
+}
+
+func encodeRequest(request *obscurapb.SendMessageRequest) []byte {
+	body, err := proto.Marshal(request)
 	if err != nil {
 		panic(err) // bytes always encode
 	}
@@ -37,12 +41,17 @@ func (t *try) submit(from *device, key string, body []byte) *answer {
 	return t.send(r)
 }
 
-// failures reads a SendMessageResponse.
-func (t *try) failures(a *answer) []*obscurapb.FailedSubmission {
+// sent reads a SendMessageResponse.
+func (t *try) sent(a *answer) *obscurapb.SendMessageResponse {
 	a.want(http.StatusOK, "(send)")
 	var response obscurapb.SendMessageResponse
 	t.must(proto.Unmarshal(a.body, &response) == nil, "%s: the answer is not a SendMessageResponse", a.asked)
-	return response.GetFailedSubmissions()
+	return &response
+}
+
+// failures reads the failures of a SendMessageResponse.
+func (t *try) failures(a *answer) []*obscurapb.FailedSubmission {
+	return t.sent(a).GetFailedSubmissions()
 }
 
 // post sends a batch with a key of its own and expects that all is stored.

@@ -1,0 +1,28 @@
+package conform
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"github.com/obscura-relay/obscura/gen/obscurapb"
+)
+
+var listFaults = []fault{
+	{"the version of a list stays", "lists.devices lists.version",
+		answering("GET /v1/users/{id}/devices", func(_ *ask, r *reply) *reply {
+			return r.change(func(m map[string]any) { m["devicesVersion"] = 1 })
+		})},
+	{"all bundles are handed out, whichever were named", "lists.named-bundles",
+		standing("GET /v1/users/{id}", func(a *ask, forward func(*ask) *reply) *reply {
+			a.query = ""
+			return forward(a)
+		})},
+	{"audiences are not looked at", "lists.audience",
+		standing(sending, func(a *ask, forward func(*ask) *reply) *reply {
+			var request obscurapb.SendMessageRequest
+			if proto.Unmarshal(a.body, &request) != nil || len(request.GetAudiences()) == 0 {
+				return forward(a)
+			}
+			request.Audiences = nil
+			return forward(a.with(encodeRequest(&request)))
+		})},
+}
