@@ -21,8 +21,8 @@ import (
 
 // TestAnnouncedBodiesTakeLittleMemoryAndTime keeps five thousand connections open that announce a
 // body, and sends fifty messages a second meanwhile. The bound of memory holds every time. That of
-// time may be missed when something else keeps the machine's processors or its disk: it must hold
-// in one try of three.
+// time is wider on a machine that was slow before, and may be missed when something else keeps its
+// processors or its disk: it must hold in one try of three.
 func TestAnnouncedBodiesTakeLittleMemoryAndTime(t *testing.T) {
 	const connections, mostKiB, slowest, tries = 5000, 64 << 10, 50 * time.Millisecond, 3
 	w := newWorld(t, false)
@@ -43,7 +43,7 @@ func TestAnnouncedBodiesTakeLittleMemoryAndTime(t *testing.T) {
 		switch {
 		case rise > mostKiB:
 			t.Fatalf("they take %d KiB", rise)
-		case p99 < slowest:
+		case p99 < max(slowest, 5*quiet):
 			return
 		case try == tries:
 			t.Fatalf("the p99 of a send is %s, before %s", p99, quiet)
