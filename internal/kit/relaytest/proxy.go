@@ -1,9 +1,7 @@
 package relaytest
 
 import (
-	"bytes"
 	"context"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
-	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // Proxy is a program that docs/operations.md has a configuration for.
@@ -79,7 +76,7 @@ var (
 // For nginx the port is another, and the certificate, which must exist.
 func (p Proxy) Check(t testing.TB, certificate, key string) {
 	t.Helper()
-	config := strings.ReplaceAll(p.documented(t), "listen 443 ", "listen "+freeAddress(t)+" ")
+	config := strings.ReplaceAll(p.documented(t), "listen 443 ", "listen "+testdb.FreeAddress(t)+" ")
 	config = regexp.MustCompile(`(ssl_certificate +)[^;]*;`).ReplaceAllString(config, "${1}"+certificate+";")
 	config = regexp.MustCompile(`(ssl_certificate_key +)[^;]*;`).ReplaceAllString(config, "${1}"+key+";")
 	if out, err := p.command(t, p.check, config).CombinedOutput(); err != nil {
@@ -91,28 +88,10 @@ func (p Proxy) Check(t testing.TB, certificate, key string) {
 // docs/operations.md has for it but without TLS, and returns its URL. See Find.
 func (p Proxy) Start(t testing.TB, server string) string {
 	t.Helper()
-	at := freeAddress(t)
+	at := testdb.FreeAddress(t)
 	_, host, _ := strings.Cut(server, "://")
 	cmd := p.command(t, p.run, strings.ReplaceAll(p.plain(p.documented(t), at), "127.0.0.1:3000", host))
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s: %s", p.Name, &log)
-		}
-	})
-	wait.Eventually(t, p.Name+" listens", func() bool {
-		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", at)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	})
+	testdb.StartProgram(t, p.Name, cmd, at)
 	return "http://" + at
 }
 
@@ -160,17 +139,4 @@ func (p Proxy) documented(t testing.TB) string {
 		t.Fatalf("docs/operations.md has no configuration for %s", p.Name)
 	}
 	return found[1]
-}
-
-// freeAddress is one that a proxy may take.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return listener.Addr().String()
 }

@@ -1,7 +1,6 @@
 package testdb
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -14,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // NewPgBouncer puts a PgBouncer before the database that a URL names, until the test ends, and
@@ -28,7 +26,8 @@ func NewPgBouncer(t testing.TB, database, mode string, settings ...string) strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := freePort(t)
+	address := FreeAddress(t)
+	_, port, _ := net.SplitHostPort(address)
 	folder := t.TempDir()
 	name, account := strings.TrimPrefix(behind.Path, "/"), behind.User.Username()
 	login := ""
@@ -39,7 +38,7 @@ func NewPgBouncer(t testing.TB, database, mode string, settings ...string) strin
 %[1]s = host=%[2]s port=%[3]s dbname=%[1]s user=%[4]s %[5]s
 [pgbouncer]
 listen_addr = 127.0.0.1
-listen_port = %[6]d
+listen_port = %[6]s
 unix_socket_dir =
 auth_type = any
 pool_mode = %[7]s
@@ -62,20 +61,8 @@ pool_mode = %[7]s
 			t.Fatal(err)
 		}
 	}
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("pgbouncer: %s", &log)
-		}
-	})
-	awaitPort(t, port)
-	behind.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	StartProgram(t, "PgBouncer", cmd, address)
+	behind.Host = address
 	return behind.String()
 }
 
@@ -105,32 +92,4 @@ func nobody(t testing.TB) *syscall.Credential {
 		t.Fatal(err1, err2)
 	}
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-func awaitPort(t testing.TB, port int) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(20 * time.Second); ; {
-		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			_ = conn.Close()
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("nothing listens on port %d: %v", port, err)
-		}
-	}
 }
