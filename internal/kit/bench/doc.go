@@ -5,6 +5,11 @@
 // child (`obscura serve`), and the load in this process, so that the CPU time and the memory of the
 // three are told apart.
 //
+// Requests, frames and sockets are its own, not those of clients/go or of the tests: the load
+// shares the processors with what it measures, so it reads and writes the few fields that it needs
+// by hand, into memory that it uses again. Registration, which is not measured, goes through
+// clients/go.
+//
 // Invariants: every submission carries a number of its own, and a ledger knows for each number
 // whether the relay promised to keep it (200, and not in the list of failures) and how often it
 // arrived. What was promised and neither arrived nor was reported in a gap is lost, what arrived
