@@ -92,10 +92,12 @@ tools: need need-chromium ## build or install every tool ahead of time (the othe
 PACKAGES ?= ./...
 test: need test-go test-ts test-signal ## every test: the relay's, with the race detector (PACKAGES=./...), the TypeScript client's, and the one with real Signal clients
 
-# One package at a time, since most start servers of their own. argon2id itself is left out of the race detector, which makes
-# it ten times as slow and every log-in with it; our callers of it are not.
+# Two packages at a time: one links or waits while the other computes. More tests of a package than there are processors go
+# beside each other, since some wait for a timer of the relay. The arithmetic of argon2id and of keys is left out of the race
+# detector, which makes it up to ten times as slow and every log-in and upload with it; our callers of it are not.
+unraced = golang.org/x/crypto/... filippo.io/edwards25519/... $(addprefix crypto/internal/fips140/,mlkem sha3 edwards25519/...)
 test-go: need-go-cc-postgres-pgbouncer ## the relay's tests, with the race detector
-	@PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER; CGO_ENABLED=1 go test -race -p 1 -gcflags='golang.org/x/crypto/...=-race=false' -timeout 20m $(PACKAGES)
+	@PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER; CGO_ENABLED=1 go test -race -p 2 -parallel 4 $(unraced:%=-gcflags=%=-race=false) -timeout 20m $(PACKAGES)
 
 .PHONY: test-databases
 test-databases: need-go-postgres-pgbouncer-node ## the relay on databases as people have them: every PostgreSQL here and npm's newest, a Turkish one, SQL_ASCII, serializable, read-only, PgBouncer
