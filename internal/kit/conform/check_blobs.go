@@ -46,7 +46,8 @@ func missing(status int) bool {
 
 // optional reports whether a relay may do without a path.
 func optional(path string) bool {
-	return path == backupPath || strings.HasPrefix(path, attachmentsPath) || strings.HasPrefix(path, pushTokensPath)
+	return path == backupPath || strings.HasPrefix(path, attachmentsPath) || strings.HasPrefix(path, pushTokensPath) ||
+		strings.HasPrefix(path, certificatesPath)
 }
 
 // attach uploads an attachment and returns its path.

@@ -141,7 +141,8 @@ func TestWhatIsNotOfferedIsNoFailure(t *testing.T) {
 		"offered":     {relay.API, Pass},
 		"not offered": {breakIt(t, relay.API, fault{make: withoutBlobs}), NotOffered},
 	} {
-		results, err := Run(t.Context(), Config{URL: c.url, Only: []string{"blobs", "limits"}, Out: io.Discard})
+		results, err := Run(t.Context(), Config{URL: c.url, Only: []string{"blobs", "certificates", "limits"},
+			Out: io.Discard})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -32,7 +32,7 @@ func faults() []fault {
 	return slices.Concat(contractFaults, accountFaults, sessionFaults, deviceFaults, uploadFaults, bundleFaults,
 		takeoverFaults,
 		messageFaults, idempotencyFaults, deliveryFaults, ackFaults, gatewayFaults, accountingFaults, limitFaults,
-		listFaults, blobFaults)
+		listFaults, blobFaults, certificateFaults)
 }
 
 // asDeployed has the limits of a relay as it is started, but for those per address: all of a test
