@@ -33,6 +33,46 @@ type Batch struct {
 	Key uuid.UUID `json:"key"`
 	// Submissions are sent in this order.
 	Submissions []Submission `json:"submissions"`
+	// Audiences are the users whose devices the submissions are for, at most 100. If one of them
+	// has other devices, nothing is stored: see DevicesChangedError.
+	Audiences []Audience `json:"audiences,omitempty"`
+}
+
+// Audience says which of a user's devices the sender knows.
+type Audience struct {
+	UserID uuid.UUID `json:"userId"`
+	// DevicesVersion is that of the bundles, or of the list, that the sender has.
+	DevicesVersion int64 `json:"devicesVersion"`
+}
+
+// DeviceList is the devices that a user has.
+type DeviceList struct {
+	// Audience has version 0 when there is no such user, or the user has no device.
+	Audience
+	// Devices are in the order of their numbers.
+	Devices []ListedDevice
+}
+
+// ListedDevice is a device in a DeviceList.
+type ListedDevice struct {
+	ID uuid.UUID
+	// Number is 1 to 127: what libsignal calls the device id.
+	Number uint32
+	// RegistrationID changes when the device is taken over.
+	RegistrationID uint32
+}
+
+// DevicesChangedError says that nothing of a batch was stored: audiences have other devices. Drop
+// the libsignal sessions with devices that have gone; fetch the bundles of new ones, and of those
+// whose registration id has changed, by their ids; encrypt for all of them and send a new batch.
+type DevicesChangedError struct {
+	// Lists are the devices of these audiences now.
+	Lists []DeviceList
+}
+
+// Error implements error.
+func (*DevicesChangedError) Error() string {
+	return "nothing was stored: an audience has other devices"
 }
 
 // NewBatch chooses a key for submissions, once and for all, and ids for those that have none.
@@ -58,8 +98,9 @@ type FailedSubmission struct {
 
 // Send sends a batch until there is an answer, or ctx ends. Without an error every submission that
 // is not returned is stored durably. After an error the batch may have been stored or not: Send the
-// same one again, and what was stored is not stored twice. Codes: idempotency_key_reused,
-// too_many_submissions, body_too_large, device_required, rate_limited.
+// same one again, and what was stored is not stored twice. Returns *DevicesChangedError when
+// nothing was stored because an audience has other devices. Codes: idempotency_key_reused,
+// too_many_submissions, too_many_audiences, body_too_large, device_required, rate_limited.
 func (s *Session) Send(ctx context.Context, batch Batch) ([]FailedSubmission, error) {
 	if batch.Key == uuid.Nil {
 		return nil, errors.New("a batch is made by NewBatch: this one has no key")
@@ -68,6 +109,10 @@ func (s *Session) Send(ctx context.Context, batch Batch) ([]FailedSubmission, er
 	for i := range batch.Submissions {
 		m := &batch.Submissions[i]
 		request.Messages[i] = &obscurapb.Submission{SubmissionId: m.ID[:], DeviceId: m.DeviceID[:], Message: m.Message}
+	}
+	for _, a := range batch.Audiences {
+		request.Audiences = append(request.Audiences,
+			&obscurapb.Audience{UserId: a.UserID[:], DevicesVersion: uint64(a.DevicesVersion)}) //nolint:gosec // positive
 	}
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
 	if err != nil {
@@ -80,6 +125,9 @@ func (s *Session) Send(ctx context.Context, batch Batch) ([]FailedSubmission, er
 	if err := read(response, err, &answer); err != nil {
 		return nil, err
 	}
+	if len(answer.GetDeviceLists()) > 0 {
+		return nil, devicesChanged(answer.GetDeviceLists())
+	}
 	failed := make([]FailedSubmission, len(answer.GetFailedSubmissions()))
 	for i, f := range answer.GetFailedSubmissions() {
 		id, err := uuid.FromBytes(f.GetSubmissionId())
@@ -89,4 +137,22 @@ func (s *Session) Send(ctx context.Context, batch Batch) ([]FailedSubmission, er
 		failed[i] = FailedSubmission{ID: id, Code: f.GetErrorCode(), Message: f.GetErrorMessage()}
 	}
 	return failed, nil
+}
+
+func devicesChanged(lists []*obscurapb.DeviceList) error {
+	e := &DevicesChangedError{}
+	for _, l := range lists {
+		user, err := uuid.FromBytes(l.GetUserId())
+		list := DeviceList{Audience: Audience{user, int64(l.GetDevicesVersion())}} //nolint:gosec // small
+		for _, d := range l.GetDevices() {
+			id, bad := uuid.FromBytes(d.GetDeviceId())
+			err = errors.Join(err, bad)
+			list.Devices = append(list.Devices, ListedDevice{id, d.GetDeviceNumber(), d.GetRegistrationId()})
+		}
+		if err != nil {
+			return fmt.Errorf("the relay's answer cannot be read: %w", err)
+		}
+		e.Lists = append(e.Lists, list)
+	}
+	return e
 }

@@ -1,3 +1,5 @@
+import type { DeviceList } from './wire.js';
+
 /** The relay answered, and the answer is not the one that was asked for. */
 export class RelayError extends Error {
   override readonly name = 'RelayError';
@@ -33,6 +35,21 @@ export class RelayError extends Error {
 /** There was no answer, so it is not known whether the relay did what it was asked to. `cause` is what the platform says. */
 export class NetworkError extends Error {
   override readonly name = 'NetworkError';
+}
+
+/**
+ * Nothing of a batch was stored: audiences have other devices. Drop the sessions with devices that have gone; fetch the bundles of new ones, and of
+ * those whose registration id has changed, by their ids; encrypt for all of them and send a new batch.
+ */
+export class DevicesChanged extends Error {
+  override readonly name = 'DevicesChanged';
+
+  constructor(
+    /** The devices of these audiences now. */
+    readonly lists: DeviceList[],
+  ) {
+    super('nothing was stored: an audience has other devices');
+  }
 }
 
 /** The gateway closed, and opening it again would not help. */

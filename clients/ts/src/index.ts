@@ -5,7 +5,7 @@
  * @packageDocumentation
  */
 export { fromBase64, toBase64, uuidFromBytes, uuidToBytes, type Bytes } from './bytes.js';
-export { GatewayEnded, NetworkError, RelayError } from './errors.js';
+export { DevicesChanged, GatewayEnded, NetworkError, RelayError } from './errors.js';
 export { Gateway, type GatewayOptions, type GatewayStatus } from './gateway.js';
 export { Relay, type Credentials, type RelayOptions } from './relay.js';
 export { Session, type CallOptions } from './session.js';
@@ -13,7 +13,9 @@ export type { OpenSocket, Socket, SocketListener } from './socket.js';
 export type { Tokens } from './tokens.js';
 export { newBatch } from './wire.js';
 export type {
+  Audience,
   Batch,
+  DeviceList,
   DrainedEvent,
   Envelope,
   EnvelopeEvent,
@@ -26,4 +28,4 @@ export type {
   Submission,
 } from './wire.js';
 export type { components, operations, paths } from './gen/openapi.js';
-export type { Account, Attachment, Backup, Device, KeyInventory, KeyUpload, NewDevice, PreKeyBundle, PushToken } from './session.js';
+export type { Account, Attachment, Backup, Device, KeyInventory, KeyUpload, NewDevice, PreKeyBundle, PushToken, UserDevices } from './session.js';

@@ -5,8 +5,8 @@ import type { Relay } from './relay.js';
 import { claims, TokenKeeper, type Tokens } from './tokens.js';
 import { apiClient } from './transport.js';
 import type { Bytes } from './bytes.js';
-import { RelayError } from './errors.js';
-import { decodeFailures, encodeSubmissions, type Batch, type FailedSubmission } from './wire.js';
+import { DevicesChanged, RelayError } from './errors.js';
+import { decodeAnswer, encodeSubmissions, type Batch, type FailedSubmission } from './wire.js';
 
 type Schemas = components['schemas'];
 export type Account = Schemas['Account'];
@@ -16,6 +16,7 @@ export type KeyUpload = Schemas['KeyUpload'];
 export type NewDevice = Schemas['NewDevice'];
 export type PreKeyBundle = Schemas['PreKeyBundle'];
 export type PushToken = Schemas['PushToken'];
+export type UserDevices = Schemas['UserDevices'];
 
 /** What the relay says of an upload. */
 export interface Attachment {
@@ -102,25 +103,35 @@ export class Session {
   }
 
   /**
-   * One bundle for each device of a user. Uses up a one-time key of each, and is limited: fetch them to start sessions only. A user without
-   * devices is the same error as one who does not exist, `user_not_found`.
+   * One bundle for each device of a user, or for those that `deviceId` names. Uses up a one-time key of each, and is limited: fetch them to start
+   * sessions only. A user without devices is the same error as one who does not exist, `user_not_found`.
    */
-  async bundles(userId: string, options?: CallOptions): Promise<PreKeyBundle[]> {
-    return (await this.api.GET('/v1/users/{userId}', { params: { path: { userId } }, ...options })).data!;
+  async bundles(userId: string, options?: CallOptions & { deviceId?: string[] }): Promise<PreKeyBundle[]> {
+    const { deviceId, ...others } = options ?? {};
+    const params = { path: { userId }, query: deviceId === undefined ? {} : { deviceId } };
+    return (await this.api.GET('/v1/users/{userId}', { params, ...others })).data!;
+  }
+
+  /** The devices of a user, and the version of this list. Uses up no key. A user without devices is `user_not_found`. */
+  async devicesOf(userId: string, options?: CallOptions): Promise<UserDevices> {
+    return (await this.api.GET('/v1/users/{userId}/devices', { params: { path: { userId } }, ...options })).data!;
   }
 
   /**
    * Sends at most 100 messages, 2 MiB together, and returns those that were not stored; the others are, durably. However often the batch is
-   * repeated, within this call or by calling again after an error, it is stored once.
+   * repeated, within this call or by calling again after an error, it is stored once. Fails with {@link DevicesChanged} when an audience has
+   * other devices.
    */
-  async send({ key, submissions }: Batch, options?: CallOptions): Promise<FailedSubmission[]> {
+  async send({ key, submissions, audiences }: Batch, options?: CallOptions): Promise<FailedSubmission[]> {
     const { data } = await this.api.POST('/v1/messages', {
       params: { header: { 'Idempotency-Key': key } },
-      ...bytes(encodeSubmissions(submissions), 'application/x-protobuf'),
+      ...bytes(encodeSubmissions(submissions, audiences), 'application/x-protobuf'),
       parseAs: 'arrayBuffer',
       ...options,
     });
-    return data instanceof ArrayBuffer ? decodeFailures(new Uint8Array(data)) : [];
+    const { failed, lists } = decodeAnswer(data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array());
+    if (lists.length > 0) throw new DevicesChanged(lists);
+    return failed;
   }
 
   /** Stores 1 byte to 50 MiB of ciphertext. Not repeated after a lost answer: there may be an attachment that nobody knows of, until it expires. */

@@ -20,11 +20,29 @@ export interface Submission {
   message: Uint8Array;
 }
 
+/** Which of a user's devices a batch is meant for. */
+export interface Audience {
+  userId: string;
+  /** Of the bundles, or of the list, that the sender has. */
+  devicesVersion: number;
+}
+
 /** Submissions under one key. The same value may be sent any number of times, also after a restart, and is stored once. */
 export interface Batch {
   /** A UUID, remembered by the relay for a day. */
   key: string;
   submissions: Submission[];
+  /** If one of these users has other devices, nothing is stored: see {@link DevicesChanged}. At most 100. */
+  audiences?: Audience[];
+}
+
+/** The devices that a user has. */
+export interface DeviceList {
+  userId: string;
+  /** 0 when there is no such user, or the user has no device. */
+  devicesVersion: number;
+  /** `number` is what libsignal calls the device id. */
+  devices: { deviceId: string; number: number; registrationId: number }[];
 }
 
 /** Chooses the key, and the ids of submissions that have none. */
@@ -40,6 +58,7 @@ export type FailureReason =
   | 'messageMissing'
   | 'messageTooLarge'
   | 'mailboxFull'
+  | 'deviceListChanged'
   | 'unspecified';
 
 /** A submission that was not stored. */
@@ -99,21 +118,32 @@ export interface PreKeyStatusEvent {
 
 export type GatewayEvent = EnvelopeEvent | GapEvent | DrainedEvent | PreKeyStatusEvent;
 
-export function encodeSubmissions(submissions: Submission[]): Bytes {
+export function encodeSubmissions(submissions: Submission[], audiences: Audience[] = []): Bytes {
   const messages = submissions.map(({ submissionId, deviceId, message }) => ({
     submissionId: uuidToBytes(submissionId),
     deviceId: uuidToBytes(deviceId),
     message,
   }));
-  return toBinary(SendMessageRequestSchema, create(SendMessageRequestSchema, { messages }));
+  return toBinary(SendMessageRequestSchema, create(SendMessageRequestSchema, {
+    messages,
+    audiences: audiences.map((a) => ({ userId: uuidToBytes(a.userId), devicesVersion: BigInt(a.devicesVersion) })),
+  }));
 }
 
-export function decodeFailures(body: Uint8Array): FailedSubmission[] {
-  return fromBinary(SendMessageResponseSchema, body).failedSubmissions.map((f) => ({
-    submissionId: f.submissionId.length === 16 ? uuidFromBytes(f.submissionId) : '',
-    reason: failureReasons[f.errorCode] ?? 'unspecified',
-    message: f.errorMessage,
-  }));
+export function decodeAnswer(body: Uint8Array): { failed: FailedSubmission[]; lists: DeviceList[] } {
+  const { failedSubmissions, deviceLists } = fromBinary(SendMessageResponseSchema, body);
+  return {
+    failed: failedSubmissions.map((f) => ({
+      submissionId: f.submissionId.length === 16 ? uuidFromBytes(f.submissionId) : '',
+      reason: failureReasons[f.errorCode] ?? 'unspecified',
+      message: f.errorMessage,
+    })),
+    lists: deviceLists.map((l) => ({
+      userId: uuidFromBytes(l.userId),
+      devicesVersion: Number(l.devicesVersion),
+      devices: l.devices.map((d) => ({ deviceId: uuidFromBytes(d.deviceId), number: d.deviceNumber, registrationId: d.registrationId })),
+    })),
+  };
 }
 
 export function encodeAck(ids: Iterable<string>): Bytes {
@@ -161,6 +191,7 @@ const failureReasons: Record<ErrorCode, FailureReason> = {
   [ErrorCode.MESSAGE_MISSING]: 'messageMissing',
   [ErrorCode.MESSAGE_TOO_LARGE]: 'messageTooLarge',
   [ErrorCode.MAILBOX_FULL]: 'mailboxFull',
+  [ErrorCode.DEVICE_LIST_CHANGED]: 'deviceListChanged',
 };
 
 const gapReasons: Record<Gap_Reason, GapReason> = {

@@ -1,7 +1,7 @@
 // Every call of a session, on the running relay.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { newBatch, Relay, RelayError, type Tokens } from '@obscura-relay/client';
+import { DevicesChanged, newBatch, Relay, RelayError, type Tokens } from '@obscura-relay/client';
 import { newKeys } from './keys.js';
 import { credentials, person, relayUrl, waiting } from './people.js';
 
@@ -80,6 +80,28 @@ test('messages are stored, or refused one by one', async () => {
   assert.equal(failed[0]?.submissionId, submissionId);
   assert.ok(failed[0]?.message);
   assert.deepEqual(await waiting(bob), ['one', 'two']);
+});
+
+test('a batch for an old list of devices stores nothing', async () => {
+  const [alice, bob] = [await person(), await person()];
+  const old = await alice.devicesOf(bob.userId);
+  const tablet = await bob.addDevice(newKeys());
+  const batch = newBatch({ deviceId: bob.deviceId!, message: Buffer.from('lost') });
+  const { lists } = await alice.send({ ...batch, audiences: [{ userId: bob.userId, devicesVersion: old.devicesVersion }] }).then(
+    () => assert.fail('it was stored'),
+    (failure: unknown) => {
+      assert.ok(failure instanceof DevicesChanged);
+      return failure;
+    },
+  );
+  const [list] = lists;
+  assert.deepEqual(list?.devices.map((d) => [d.deviceId, d.number]), [[bob.deviceId, 1], [tablet.deviceId, 2]]);
+  const bundles = await alice.bundles(bob.userId, { deviceId: [tablet.deviceId!] });
+  assert.deepEqual(bundles.map((b) => [b.deviceId, b.devicesVersion]), [[tablet.deviceId, list?.devicesVersion]]);
+  assert.equal((await bob.keys()).oneTimePreKeyCount, 20);
+  const corrected = newBatch(...list!.devices.map(({ deviceId }) => ({ deviceId, message: Buffer.from('both') })));
+  assert.deepEqual(await alice.send({ ...corrected, audiences: lists }), []);
+  assert.deepEqual([await waiting(bob), await waiting(tablet)], [['both'], ['both']]);
 });
 
 test('what the relay refuses is an error with status and code', async () => {

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fromBase64, toBase64, uuidFromBytes, uuidToBytes } from '@obscura-relay/client';
-import { decodeFailures, decodeFrame, encodeAck, encodeSubmissions } from '../dist/wire.js';
+import { decodeAnswer, decodeFrame, encodeAck, encodeSubmissions } from '../dist/wire.js';
 import { root } from './keys.js';
 
 const protocol = readFileSync(join(root, 'docs/protocol.md'), 'utf8');
@@ -23,9 +23,10 @@ test('what is sent is what the document shows', () => {
 });
 
 test('what the document shows is understood', () => {
-  assert.deepEqual(decodeFailures(dump('send answer')), [
-    { submissionId: '11111111-1111-4111-8111-111111111111', reason: 'invalidDevice', message: 'There is no such device.' },
-  ]);
+  assert.deepEqual(decodeAnswer(dump('send answer')), {
+    failed: [{ submissionId: '11111111-1111-4111-8111-111111111111', reason: 'invalidDevice', message: 'There is no such device.' }],
+    lists: [],
+  });
   assert.deepEqual(decodeFrame(dump('pre-key status')), [{ kind: 'preKeyStatus', oneTime: 5, kyber: 2, threshold: 20 }]);
   assert.deepEqual(decodeFrame(dump('drained')), [{ kind: 'drained', sequence: 1 }]);
   assert.deepEqual(decodeFrame(dump('drained, never any mail')), [{ kind: 'drained', sequence: 0 }]);
