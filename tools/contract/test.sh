@@ -59,7 +59,7 @@ breaks openapi.yaml 's/maxLength: 100$/maxLength: 90/' "POST /v1/devices: the \`
 breaks openapi.yaml 's/operationId: createUser$/operationId: registerUser/' "POST /v1/users: api operation id \`createUser\` removed"
 breaks openapi.yaml 's,^  /v1/account/password:,  /v1/password:,' "PUT /v1/account/password: api path removed without deprecation"
 breaks openapi.yaml '/^    AuthResponse:/,/^    DeviceNumber:/s/expiresAt/expires/' "POST /v1/users: removed the required property \`expiresAt\`"
-breaks openapi.yaml '/operationId: listDevices/a\      x-device-scoped: true' "GET /v1/devices: a device-scoped token became necessary"
+breaks openapi.yaml '/operationId: listDevices$/a\      x-device-scoped: true' "GET /v1/devices: a device-scoped token became necessary"
 breaks obscura.proto 's/uint64 timestamp = 3;/uint64 timestamp = 8;/' 'Previously present field "3" with name "timestamp"'
 breaks obscura.proto 's/uint64 sequence = 6;/bytes sequence = 6;/' 'Field "6" with name "sequence" on message "Envelope" changed type'
 breaks obscura.proto 's/bytes sender_id = 2;/bytes from_id = 2;/' 'Field "2" on message "Envelope" changed name'
