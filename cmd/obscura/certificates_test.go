@@ -120,13 +120,16 @@ func TestOperatorsCertificateComesFromFiles(t *testing.T) {
 		"--server-certificate-key cannot be used: it must be the private key of the server certificate, 32 bytes": settings(own.Root, certificate, file("other", other)),
 		"--server-certificate cannot be used: it is not a server certificate of libsignal":                        settings(own.Root, key, key),
 		"--server-certificate cannot be used: the trust root has not signed it":                                   settings(vectors.Certificates[0].Root, certificate, key),
-		"--server-certificate cannot be used: open /nowhere: no such file or directory":                           settings(own.Root, "/nowhere", key),
+		"--server-certificate cannot be used: the file cannot be opened: no such file or directory":               settings(own.Root, "/nowhere", key),
 		"--trust-root cannot be used: it must be the public key":                                                  settings(own.Key, certificate, key),
-		file("text", "no base64") + " must hold base64":                                                           settings(own.Root, certificate, filepath.Join(folder, "text")),
+		"--server-certificate-key cannot be used: the file must hold base64":                                      settings(own.Root, certificate, file("text", "no base64")),
+		// The key itself, where the name of its file belongs.
+		"--server-certificate-key cannot be used: the file cannot be opened": settings(own.Root, certificate, own.Key),
 		"must be given together": settings(own.Root, certificate, ""),
 	} {
 		out := fails(t, environ, "serve", "--listen=127.0.0.1:0", "--management-listen=127.0.0.1:0")
 		last := regexp.MustCompile(`(?m)^obscura: .*$`).FindString(out)
+		last = regexp.MustCompile(` \(OBSCURA_\w+\)`).ReplaceAllString(last, "")
 		if !strings.Contains(last, want) || strings.Contains(out, own.Key) || strings.Contains(out, other) {
 			t.Errorf("%s, want %s", out, want)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -67,9 +68,13 @@ func (c *Certificates) ownKeys() (*certificate.Keys, error) {
 // maxKeyFile bounds what is read of a file that an operator names.
 const maxKeyFile = 4096
 
-// decodeFile reads a file of base64. Its error does not repeat what is in the file.
+// decodeFile reads a file of base64. Its error repeats neither what is in the file nor its name,
+// which may be the key itself by mistake.
 func decodeFile(name string) ([]byte, error) {
 	file, err := os.Open(name)
+	if failure := (*fs.PathError)(nil); errors.As(err, &failure) {
+		return nil, fmt.Errorf("the file cannot be opened: %w", failure.Err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +85,7 @@ func decodeFile(name string) ([]byte, error) {
 	}
 	content, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(text)))
 	if err != nil || len(content) == 0 {
-		return nil, fmt.Errorf("%s must hold base64", name)
+		return nil, errors.New("the file must hold base64")
 	}
 	return content, nil
 }

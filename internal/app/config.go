@@ -92,6 +92,9 @@ func (c *Config) Validate() error {
 	if err := c.validateCertificates(); err != nil {
 		return err
 	}
+	if _, err := c.ownKeys(); err != nil { // before anything is changed
+		return err
+	}
 	if c.BlobURL != "" {
 		if err := blob.CheckURL(c.BlobURL); err != nil {
 			return err
