@@ -225,13 +225,13 @@ func Erase(ctx context.Context, tx db.DBTX, user core.UserID, id core.DeviceID) 
 	if _, err := q.LockPreKeyStock(ctx, tx, id); err != nil {
 		return storage.NoRowsAs(err, keys.ErrDeviceGone)
 	}
-	if err := mailbox.CountDevicesChange(ctx, tx, user); err != nil {
-		return err
-	}
 	if err := q.RetireDeviceNumbers(ctx, tx, id); err != nil {
 		return err
 	}
 	if err := push.Forget(ctx, tx, id); err != nil {
+		return err
+	}
+	if err := mailbox.CountDevicesChange(ctx, tx, user); err != nil {
 		return err
 	}
 	if _, err := q.DeleteDevice(ctx, tx, db.DeleteDeviceParams{ID: id, UserID: user}); err != nil {

@@ -1,7 +1,6 @@
 package keys
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -12,82 +11,85 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// fetch asks for the bundles of a user's devices: of one, or of all when device is zero.
+// fetch asks for the bundles of a user's devices: of all, or of those that it names.
 type fetch struct {
-	user   core.UserID
-	device core.DeviceID
+	user core.UserID
+	only []core.DeviceID // each once
+}
+
+// handed is the answer to a fetch.
+type handed struct {
+	bundles []Bundle
+	err     error // of this fetch, not of the batch
 }
 
 // Bundles hands out one bundle per device of a user, in the order of device numbers, each with a
 // one-time key of each kind that nobody else gets. When some devices are named, it is these of the
 // user's devices only. Returns ErrUserUnknown, also for a user without devices; ErrDeviceGone when
 // the user has none of those that are named; or core.Unavailable when too many wait.
-func (s *Service) Bundles(ctx context.Context, user core.UserID, only ...core.DeviceID) (bundles []Bundle, err error) {
-	if len(only) == 0 {
-		bundles, err = s.fetch(ctx, fetch{user: user})
-		if err == nil && bundles == nil {
-			err = ErrUserUnknown
-		}
-		return bundles, err
-	}
-	for _, device := range core.LockOrder(only) {
-		if device == (core.DeviceID{}) { // nobody's; it would stand for all
-			continue
-		}
-		one, err := s.fetch(ctx, fetch{user, device})
-		if err != nil {
-			return nil, err
-		}
-		bundles = append(bundles, one...)
-	}
-	if bundles == nil {
-		return nil, ErrDeviceGone
-	}
-	slices.SortFunc(bundles, func(a, b Bundle) int { return cmp.Compare(a.DeviceNumber, b.DeviceNumber) })
-	return bundles, nil
-}
-
-func (s *Service) fetch(ctx context.Context, f fetch) ([]Bundle, error) {
-	bundles, err := s.bundles.Do(ctx, f, 1)
-	if errors.Is(err, batch.ErrFull) || errors.Is(err, batch.ErrStopped) || ctx.Err() != nil {
+func (s *Service) Bundles(ctx context.Context, user core.UserID, only ...core.DeviceID) ([]Bundle, error) {
+	f := fetch{user, core.LockOrder(slices.Clone(only))}
+	answer, err := s.bundles.Do(ctx, f, max(1, len(f.only)))
+	switch {
+	case errors.Is(err, batch.ErrFull) || errors.Is(err, batch.ErrStopped) || ctx.Err() != nil:
 		return nil, core.Busy(err)
+	case err != nil:
+		return nil, err
+	case answer.err != nil:
+		return nil, answer.err
+	case answer.bundles == nil && len(only) > 0:
+		return nil, ErrDeviceGone
+	case answer.bundles == nil:
+		return nil, ErrUserUnknown
 	}
-	return bundles, err
+	return answer.bundles, nil
 }
 
-// handOut serves many fetches with one statement, or with two when some name a device: none may
-// meet a device twice. An answer is nil for a user who has no device.
-func (s *Service) handOut(ctx context.Context, fetches []fetch) ([][]Bundle, error) {
-	answers := make([][]Bundle, len(fetches))
+// handOut serves many fetches with one statement, and those that name devices with another: no
+// statement may meet a device twice.
+func (s *Service) handOut(ctx context.Context, fetches []fetch) ([]handed, error) {
+	answers := make([]handed, len(fetches))
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	for _, named := range []bool{false, true} {
-		if err := s.take(ctx, fetches, named, answers); err != nil {
-			return nil, err
+	named := map[wanted][]int{} // positions in fetches
+	whole := map[wanted][]int{}
+	for i, f := range fetches {
+		for _, device := range f.only {
+			if device != (core.DeviceID{}) { // it is nobody's, and stands for all
+				named[wanted{f.user, device}] = append(named[wanted{f.user, device}], i)
+			}
+		}
+		if len(f.only) == 0 {
+			whole[wanted{user: f.user}] = append(whole[wanted{user: f.user}], i)
+		}
+	}
+	for _, askers := range []map[wanted][]int{whole, named} {
+		if err := s.take(ctx, askers, answers); err != nil {
+			for _, some := range askers {
+				for _, i := range some {
+					answers[i].err = err
+				}
+			}
 		}
 	}
 	return answers, nil
 }
 
-// take serves those fetches that name a device, or those that do not.
-func (s *Service) take(ctx context.Context, fetches []fetch, named bool, answers [][]Bundle) error {
-	askers := map[fetch][]int{} // positions in fetches
-	arg := db.TakeBundlesParams{}
-	for i, f := range fetches {
-		if (f.device != core.DeviceID{}) != named {
-			continue
-		}
-		if askers[f] == nil {
-			arg.UserIds, arg.DeviceIds = append(arg.UserIds, f.user), append(arg.DeviceIds, f.device)
-		}
-		askers[f] = append(askers[f], i)
-	}
+// wanted is one device of a user, or all when device is zero.
+type wanted struct {
+	user   core.UserID
+	device core.DeviceID
+}
+
+// take hands out to those who ask for each.
+func (s *Service) take(ctx context.Context, askers map[wanted][]int, answers []handed) error {
 	if len(askers) == 0 {
 		return nil
 	}
-	for i := range arg.UserIds {
-		n := len(askers[fetch{arg.UserIds[i], arg.DeviceIds[i]}])
-		arg.Counts = append(arg.Counts, int32(n)) //nolint:gosec // at most a batch
+	arg := db.TakeBundlesParams{}
+	for w, some := range askers {
+		arg.UserIds, arg.DeviceIds = append(arg.UserIds, w.user), append(arg.DeviceIds, w.device)
+		arg.Counts = append(arg.Counts, int32(len(some))) //nolint:gosec // at most a batch
 	}
 	var low []core.DeviceID
 	err := s.db.Do(ctx, func(conn db.DBTX) error {
@@ -97,12 +99,12 @@ func (s *Service) take(ctx context.Context, fetches []fetch, named bool, answers
 		}
 		for i := range rows {
 			row := &rows[i]
-			f := fetch{user: row.UserID}
-			if named {
-				f.device = row.ID
+			some := askers[wanted{row.UserID, row.ID}]
+			if some == nil {
+				some = askers[wanted{user: row.UserID}]
 			}
-			for nth, asker := range askers[f] {
-				answers[asker] = append(answers[asker], bundleOf(row, nth))
+			for nth, asker := range some {
+				answers[asker].bundles = append(answers[asker].bundles, bundleOf(row, nth))
 			}
 			if runsLow(len(row.EcIds), row.EcLeft) || runsLow(len(row.KyberIds), row.KyberLeft) {
 				low = append(low, row.ID)

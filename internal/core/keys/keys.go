@@ -75,7 +75,7 @@ type Service struct {
 	db      *storage.DB
 	node    core.Announcer
 	dropped func(core.GapReason, int)
-	bundles *batch.Batcher[fetch, []Bundle]
+	bundles *batch.Batcher[fetch, handed]
 	txTime  time.Duration // bounds one hand-out
 }
 

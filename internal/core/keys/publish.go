@@ -52,9 +52,6 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 			return ErrIdentityChanged
 		}
 		if takeover {
-			if err := mailbox.CountDevicesChange(ctx, tx, p.User); err != nil {
-				return err
-			}
 			if notices, err = s.takeOver(ctx, tx, p, &u, others, &dropped); err != nil {
 				return err
 			}
@@ -101,6 +98,9 @@ func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u 
 		return nil, err
 	}
 	if err := push.Forget(ctx, tx, p.Device); err != nil { // it wakes up the old installation
+		return nil, err
+	}
+	if err := mailbox.CountDevicesChange(ctx, tx, p.User); err != nil {
 		return nil, err
 	}
 	generation, n, err := mailbox.TakeOver(ctx, tx, p.Device)

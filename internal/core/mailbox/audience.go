@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"context"
+	"slices"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -16,7 +17,7 @@ type Audience struct {
 }
 
 // audienceWeight is what an audience costs: a row to read.
-const audienceWeight = 256
+const audienceWeight = 512
 
 // DeviceList is the devices of a user as they are now.
 type DeviceList struct {
@@ -44,9 +45,9 @@ type ChangedError struct {
 // Error implements error.
 func (*ChangedError) Error() string { return "an audience has other devices than the sender knows" }
 
-// CountDevicesChange makes the versions of a user's devices that senders know out of date. It holds
-// the user's mailboxes: a batch for one of them that names the old version was stored before, or is
-// refused. The caller holds the user's lock, and no mailbox.
+// CountDevicesChange advances the version of a user's devices. It locks the user's mailboxes: a
+// batch for one of them that names the old version was stored before, or is refused. The caller
+// holds the user's lock, and locks nothing afterwards that others lock before mailboxes.
 func CountDevicesChange(ctx context.Context, tx db.DBTX, user core.UserID) error {
 	q := storage.Queries
 	rows, err := q.DevicesOfUser(ctx, tx, user)
@@ -86,7 +87,8 @@ func (p *pass) checkAudiences(ctx context.Context) error {
 	var changed []core.UserID
 	for i, r := range p.requests {
 		for _, a := range r.batch.Audiences {
-			if a.Version == 0 || a.Version != versions[a.User] {
+			known := func(l DeviceList) bool { return l.User == a.User }
+			if (a.Version == 0 || a.Version != versions[a.User]) && !slices.ContainsFunc(p.answers[i].changed, known) {
 				p.answers[i].changed = append(p.answers[i].changed, DeviceList{User: a.User})
 				changed = append(changed, a.User)
 			}
