@@ -41,7 +41,8 @@ type Batch struct {
 // Audience says which of a user's devices the sender knows.
 type Audience struct {
 	UserID uuid.UUID `json:"userId"`
-	// DevicesVersion is that of the bundles, or of the list, that the sender has.
+	// DevicesVersion is that of the list of all devices that the sender knows: from Devices, from
+	// Bundles of all devices, or from a DevicesChangedError. Bundles of some do not raise it.
 	DevicesVersion int64 `json:"devicesVersion"`
 }
 

@@ -23,7 +23,7 @@ export interface Submission {
 /** Which of a user's devices a batch is meant for. */
 export interface Audience {
   userId: string;
-  /** Of the bundles, or of the list, that the sender has. */
+  /** Of the list of all devices that the sender knows: `devicesOf`, bundles of all devices, or `DevicesChanged`. Bundles of some do not raise it. */
   devicesVersion: number;
 }
 
