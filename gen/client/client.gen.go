@@ -958,7 +958,8 @@ type ClientInterface interface {
 	// SendMessagesWithBody Send a batch of envelopes
 	//
 	// `SendMessageRequest` in, `SendMessageResponse` out (`obscura.proto`): an empty list means that all
-	// were stored durably. At most 100 submissions, 256 KiB a message, 2 MiB a body.
+	// were stored durably. At most 100 submissions, and 1000 recipients of shared ones; 256 KiB a message,
+	// 2 MiB a body.
 	//
 	// Exactly once per batch: the same `Idempotency-Key` from the same device within 24 hours gets the
 	// first answer again and stores nothing; with another body it is refused (409). Without the header
@@ -1085,11 +1086,12 @@ type ClientInterface interface {
 
 	// GetPreKeyBundles Fetch a user's pre-key bundles
 	//
-	// One bundle per device; with `deviceId`, which may be repeated, only of the user's devices that it
-	// names, and 404 `device_not_found` if there is none of them. Each fetch hands out one one-time key
-	// of each kind for each bundle, lowest id first, exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
-	// `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
-	// does not exist and one who has no device are both 404 `user_not_found`.
+	// One bundle per device; with `deviceId`, which may be repeated, only of the user's devices
+	// that it names, and 404 `device_not_found` if there is none of them. Each fetch hands out one
+	// one-time key of each kind for each bundle, lowest id first, exactly once. Without EC
+	// one-time keys `oneTimePreKey` is null; without Kyber one-time keys `kyberPreKey` is the
+	// last-resort key, and null for a device that never published one. A user who does not exist
+	// and one who has no device are both 404 `user_not_found`.
 	//
 	// Corresponds with GET /v1/users/{userId} (the `GetPreKeyBundles` operationId).
 	GetPreKeyBundles(ctx context.Context, userID UserID, params *GetPreKeyBundlesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1674,7 +1676,8 @@ func (c *Client) CreateGatewayTicket(ctx context.Context, reqEditors ...RequestE
 // SendMessagesWithBody Send a batch of envelopes
 //
 // `SendMessageRequest` in, `SendMessageResponse` out (`obscura.proto`): an empty list means that all
-// were stored durably. At most 100 submissions, 256 KiB a message, 2 MiB a body.
+// were stored durably. At most 100 submissions, and 1000 recipients of shared ones; 256 KiB a message,
+// 2 MiB a body.
 //
 // Exactly once per batch: the same `Idempotency-Key` from the same device within 24 hours gets the
 // first answer again and stores nothing; with another body it is refused (409). Without the header
@@ -1931,11 +1934,12 @@ func (c *Client) CreateUser(ctx context.Context, body CreateUserJSONRequestBody,
 
 // GetPreKeyBundles Fetch a user's pre-key bundles
 //
-// One bundle per device; with `deviceId`, which may be repeated, only of the user's devices that it
-// names, and 404 `device_not_found` if there is none of them. Each fetch hands out one one-time key
-// of each kind for each bundle, lowest id first, exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
-// `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
-// does not exist and one who has no device are both 404 `user_not_found`.
+// One bundle per device; with `deviceId`, which may be repeated, only of the user's devices
+// that it names, and 404 `device_not_found` if there is none of them. Each fetch hands out one
+// one-time key of each kind for each bundle, lowest id first, exactly once. Without EC
+// one-time keys `oneTimePreKey` is null; without Kyber one-time keys `kyberPreKey` is the
+// last-resort key, and null for a device that never published one. A user who does not exist
+// and one who has no device are both 404 `user_not_found`.
 //
 // Corresponds with GET /v1/users/{userId} (the `GetPreKeyBundles` operationId).
 func (c *Client) GetPreKeyBundles(ctx context.Context, userID UserID, params *GetPreKeyBundlesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3596,7 +3600,8 @@ type ClientWithResponsesInterface interface {
 	// SendMessagesWithBodyWithResponse Send a batch of envelopes
 	//
 	// `SendMessageRequest` in, `SendMessageResponse` out (`obscura.proto`): an empty list means that all
-	// were stored durably. At most 100 submissions, 256 KiB a message, 2 MiB a body.
+	// were stored durably. At most 100 submissions, and 1000 recipients of shared ones; 256 KiB a message,
+	// 2 MiB a body.
 	//
 	// Exactly once per batch: the same `Idempotency-Key` from the same device within 24 hours gets the
 	// first answer again and stores nothing; with another body it is refused (409). Without the header
@@ -3727,11 +3732,12 @@ type ClientWithResponsesInterface interface {
 
 	// GetPreKeyBundlesWithResponse Fetch a user's pre-key bundles
 	//
-	// One bundle per device; with `deviceId`, which may be repeated, only of the user's devices that it
-	// names, and 404 `device_not_found` if there is none of them. Each fetch hands out one one-time key
-	// of each kind for each bundle, lowest id first, exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
-	// `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
-	// does not exist and one who has no device are both 404 `user_not_found`.
+	// One bundle per device; with `deviceId`, which may be repeated, only of the user's devices
+	// that it names, and 404 `device_not_found` if there is none of them. Each fetch hands out one
+	// one-time key of each kind for each bundle, lowest id first, exactly once. Without EC
+	// one-time keys `oneTimePreKey` is null; without Kyber one-time keys `kyberPreKey` is the
+	// last-resort key, and null for a device that never published one. A user who does not exist
+	// and one who has no device are both 404 `user_not_found`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -9920,7 +9926,8 @@ func (c *ClientWithResponses) CreateGatewayTicketWithResponse(ctx context.Contex
 // SendMessagesWithBodyWithResponse Send a batch of envelopes
 //
 // `SendMessageRequest` in, `SendMessageResponse` out (`obscura.proto`): an empty list means that all
-// were stored durably. At most 100 submissions, 256 KiB a message, 2 MiB a body.
+// were stored durably. At most 100 submissions, and 1000 recipients of shared ones; 256 KiB a message,
+// 2 MiB a body.
 //
 // Exactly once per batch: the same `Idempotency-Key` from the same device within 24 hours gets the
 // first answer again and stores nothing; with another body it is refused (409). Without the header
@@ -10129,11 +10136,12 @@ func (c *ClientWithResponses) CreateUserWithResponse(ctx context.Context, body C
 
 // GetPreKeyBundlesWithResponse Fetch a user's pre-key bundles
 //
-// One bundle per device; with `deviceId`, which may be repeated, only of the user's devices that it
-// names, and 404 `device_not_found` if there is none of them. Each fetch hands out one one-time key
-// of each kind for each bundle, lowest id first, exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
-// `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
-// does not exist and one who has no device are both 404 `user_not_found`.
+// One bundle per device; with `deviceId`, which may be repeated, only of the user's devices
+// that it names, and 404 `device_not_found` if there is none of them. Each fetch hands out one
+// one-time key of each kind for each bundle, lowest id first, exactly once. Without EC
+// one-time keys `oneTimePreKey` is null; without Kyber one-time keys `kyberPreKey` is the
+// last-resort key, and null for a device that never published one. A user who does not exist
+// and one who has no device are both 404 `user_not_found`.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -156,13 +156,16 @@ func (x Gap_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Gap_Reason.Descriptor instead.
 func (Gap_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{11, 0}
+	return file_obscura_proto_rawDescGZIP(), []int{13, 0}
 }
 
-// SendMessageRequest is the body of POST /v1/messages: at most 100 submissions and 2 MiB.
+// SendMessageRequest is the body of POST /v1/messages: at most 100 submissions, 1000 recipients of
+// shared ones, and 2 MiB.
 type SendMessageRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Messages []*Submission          `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Submissions with one body for many. They come after those in messages, in this order.
+	Shared []*SharedSubmission `protobuf:"bytes,2,rep,name=shared,proto3" json:"shared,omitempty"`
 	// The users whose devices the submissions are for, at most 100. If the version of one is not the
 	// current one, nothing of the request is stored, and its idempotency key may be used again.
 	Audiences     []*Audience `protobuf:"bytes,3,rep,name=audiences,proto3" json:"audiences,omitempty"`
@@ -207,6 +210,13 @@ func (x *SendMessageRequest) GetMessages() []*Submission {
 	return nil
 }
 
+func (x *SendMessageRequest) GetShared() []*SharedSubmission {
+	if x != nil {
+		return x.Shared
+	}
+	return nil
+}
+
 func (x *SendMessageRequest) GetAudiences() []*Audience {
 	if x != nil {
 		return x.Audiences
@@ -219,7 +229,8 @@ type Audience struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user, 16 bytes.
 	UserId []byte `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
-	// devicesVersion of the bundles or of the list that the sender has; at least 1.
+	// devicesVersion of the list of all devices that the sender knows; at least 1. Bundles of some
+	// devices only do not raise it.
 	DevicesVersion uint64 `protobuf:"varint,2,opt,name=devices_version,json=devicesVersion,proto3" json:"devices_version,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -334,6 +345,125 @@ func (x *Submission) GetMessage() []byte {
 	return nil
 }
 
+// SharedSubmission stands for a submission for each recipient. Its ciphertext is the recipient's
+// prefix followed by message; the relay knows nothing of either.
+type SharedSubmission struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Message []byte                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	// All prefixes and messages of a request expand to at most 4 MiB.
+	Recipients    []*SharedRecipient `protobuf:"bytes,2,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharedSubmission) Reset() {
+	*x = SharedSubmission{}
+	mi := &file_obscura_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharedSubmission) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharedSubmission) ProtoMessage() {}
+
+func (x *SharedSubmission) ProtoReflect() protoreflect.Message {
+	mi := &file_obscura_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharedSubmission.ProtoReflect.Descriptor instead.
+func (*SharedSubmission) Descriptor() ([]byte, []int) {
+	return file_obscura_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SharedSubmission) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *SharedSubmission) GetRecipients() []*SharedRecipient {
+	if x != nil {
+		return x.Recipients
+	}
+	return nil
+}
+
+// SharedRecipient is one recipient of a SharedSubmission.
+type SharedRecipient struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Submission, 16 bytes.
+	SubmissionId []byte `protobuf:"bytes,1,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"`
+	// The recipient device, 16 bytes.
+	DeviceId []byte `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// At most 256 bytes. Prefix and message together are 1 byte to 256 KiB.
+	Prefix        []byte `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharedRecipient) Reset() {
+	*x = SharedRecipient{}
+	mi := &file_obscura_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharedRecipient) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharedRecipient) ProtoMessage() {}
+
+func (x *SharedRecipient) ProtoReflect() protoreflect.Message {
+	mi := &file_obscura_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharedRecipient.ProtoReflect.Descriptor instead.
+func (*SharedRecipient) Descriptor() ([]byte, []int) {
+	return file_obscura_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SharedRecipient) GetSubmissionId() []byte {
+	if x != nil {
+		return x.SubmissionId
+	}
+	return nil
+}
+
+func (x *SharedRecipient) GetDeviceId() []byte {
+	if x != nil {
+		return x.DeviceId
+	}
+	return nil
+}
+
+func (x *SharedRecipient) GetPrefix() []byte {
+	if x != nil {
+		return x.Prefix
+	}
+	return nil
+}
+
 // SendMessageResponse answers POST /v1/messages. An empty list means that every submission was
 // stored durably; a submission that is not listed was stored durably.
 type SendMessageResponse struct {
@@ -348,7 +478,7 @@ type SendMessageResponse struct {
 
 func (x *SendMessageResponse) Reset() {
 	*x = SendMessageResponse{}
-	mi := &file_obscura_proto_msgTypes[3]
+	mi := &file_obscura_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +490,7 @@ func (x *SendMessageResponse) String() string {
 func (*SendMessageResponse) ProtoMessage() {}
 
 func (x *SendMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[3]
+	mi := &file_obscura_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +503,7 @@ func (x *SendMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendMessageResponse.ProtoReflect.Descriptor instead.
 func (*SendMessageResponse) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{3}
+	return file_obscura_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SendMessageResponse) GetFailedSubmissions() []*FailedSubmission {
@@ -405,7 +535,7 @@ type DeviceList struct {
 
 func (x *DeviceList) Reset() {
 	*x = DeviceList{}
-	mi := &file_obscura_proto_msgTypes[4]
+	mi := &file_obscura_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +547,7 @@ func (x *DeviceList) String() string {
 func (*DeviceList) ProtoMessage() {}
 
 func (x *DeviceList) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[4]
+	mi := &file_obscura_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +560,7 @@ func (x *DeviceList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceList.ProtoReflect.Descriptor instead.
 func (*DeviceList) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{4}
+	return file_obscura_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DeviceList) GetUserId() []byte {
@@ -468,7 +598,7 @@ type FailedSubmission struct {
 
 func (x *FailedSubmission) Reset() {
 	*x = FailedSubmission{}
-	mi := &file_obscura_proto_msgTypes[5]
+	mi := &file_obscura_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +610,7 @@ func (x *FailedSubmission) String() string {
 func (*FailedSubmission) ProtoMessage() {}
 
 func (x *FailedSubmission) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[5]
+	mi := &file_obscura_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +623,7 @@ func (x *FailedSubmission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailedSubmission.ProtoReflect.Descriptor instead.
 func (*FailedSubmission) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{5}
+	return file_obscura_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FailedSubmission) GetSubmissionId() []byte {
@@ -534,7 +664,7 @@ type WebSocketFrame struct {
 
 func (x *WebSocketFrame) Reset() {
 	*x = WebSocketFrame{}
-	mi := &file_obscura_proto_msgTypes[6]
+	mi := &file_obscura_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -546,7 +676,7 @@ func (x *WebSocketFrame) String() string {
 func (*WebSocketFrame) ProtoMessage() {}
 
 func (x *WebSocketFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[6]
+	mi := &file_obscura_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -559,7 +689,7 @@ func (x *WebSocketFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebSocketFrame.ProtoReflect.Descriptor instead.
 func (*WebSocketFrame) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{6}
+	return file_obscura_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WebSocketFrame) GetPayload() isWebSocketFrame_Payload {
@@ -665,7 +795,7 @@ type AckMessage struct {
 
 func (x *AckMessage) Reset() {
 	*x = AckMessage{}
-	mi := &file_obscura_proto_msgTypes[7]
+	mi := &file_obscura_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -677,7 +807,7 @@ func (x *AckMessage) String() string {
 func (*AckMessage) ProtoMessage() {}
 
 func (x *AckMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[7]
+	mi := &file_obscura_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -690,7 +820,7 @@ func (x *AckMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckMessage.ProtoReflect.Descriptor instead.
 func (*AckMessage) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{7}
+	return file_obscura_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AckMessage) GetMessageIds() [][]byte {
@@ -713,7 +843,7 @@ type PreKeyStatus struct {
 
 func (x *PreKeyStatus) Reset() {
 	*x = PreKeyStatus{}
-	mi := &file_obscura_proto_msgTypes[8]
+	mi := &file_obscura_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +855,7 @@ func (x *PreKeyStatus) String() string {
 func (*PreKeyStatus) ProtoMessage() {}
 
 func (x *PreKeyStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[8]
+	mi := &file_obscura_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +868,7 @@ func (x *PreKeyStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreKeyStatus.ProtoReflect.Descriptor instead.
 func (*PreKeyStatus) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{8}
+	return file_obscura_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PreKeyStatus) GetOneTimePreKeyCount() int32 {
@@ -772,7 +902,7 @@ type EnvelopeBatch struct {
 
 func (x *EnvelopeBatch) Reset() {
 	*x = EnvelopeBatch{}
-	mi := &file_obscura_proto_msgTypes[9]
+	mi := &file_obscura_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +914,7 @@ func (x *EnvelopeBatch) String() string {
 func (*EnvelopeBatch) ProtoMessage() {}
 
 func (x *EnvelopeBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[9]
+	mi := &file_obscura_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +927,7 @@ func (x *EnvelopeBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvelopeBatch.ProtoReflect.Descriptor instead.
 func (*EnvelopeBatch) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{9}
+	return file_obscura_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EnvelopeBatch) GetEnvelopes() []*Envelope {
@@ -830,7 +960,7 @@ type Envelope struct {
 
 func (x *Envelope) Reset() {
 	*x = Envelope{}
-	mi := &file_obscura_proto_msgTypes[10]
+	mi := &file_obscura_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +972,7 @@ func (x *Envelope) String() string {
 func (*Envelope) ProtoMessage() {}
 
 func (x *Envelope) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[10]
+	mi := &file_obscura_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +985,7 @@ func (x *Envelope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envelope.ProtoReflect.Descriptor instead.
 func (*Envelope) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{10}
+	return file_obscura_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Envelope) GetId() []byte {
@@ -920,7 +1050,7 @@ type Gap struct {
 
 func (x *Gap) Reset() {
 	*x = Gap{}
-	mi := &file_obscura_proto_msgTypes[11]
+	mi := &file_obscura_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1062,7 @@ func (x *Gap) String() string {
 func (*Gap) ProtoMessage() {}
 
 func (x *Gap) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[11]
+	mi := &file_obscura_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1075,7 @@ func (x *Gap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gap.ProtoReflect.Descriptor instead.
 func (*Gap) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{11}
+	return file_obscura_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Gap) GetFrom() uint64 {
@@ -980,7 +1110,7 @@ type Drained struct {
 
 func (x *Drained) Reset() {
 	*x = Drained{}
-	mi := &file_obscura_proto_msgTypes[12]
+	mi := &file_obscura_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1122,7 @@ func (x *Drained) String() string {
 func (*Drained) ProtoMessage() {}
 
 func (x *Drained) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[12]
+	mi := &file_obscura_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1135,7 @@ func (x *Drained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drained.ProtoReflect.Descriptor instead.
 func (*Drained) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{12}
+	return file_obscura_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Drained) GetSequence() uint64 {
@@ -1029,7 +1159,7 @@ type DeviceList_Device struct {
 
 func (x *DeviceList_Device) Reset() {
 	*x = DeviceList_Device{}
-	mi := &file_obscura_proto_msgTypes[13]
+	mi := &file_obscura_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1171,7 @@ func (x *DeviceList_Device) String() string {
 func (*DeviceList_Device) ProtoMessage() {}
 
 func (x *DeviceList_Device) ProtoReflect() protoreflect.Message {
-	mi := &file_obscura_proto_msgTypes[13]
+	mi := &file_obscura_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1184,7 @@ func (x *DeviceList_Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceList_Device.ProtoReflect.Descriptor instead.
 func (*DeviceList_Device) Descriptor() ([]byte, []int) {
-	return file_obscura_proto_rawDescGZIP(), []int{4, 0}
+	return file_obscura_proto_rawDescGZIP(), []int{6, 0}
 }
 
 func (x *DeviceList_Device) GetDeviceId() []byte {
@@ -1083,9 +1213,10 @@ var File_obscura_proto protoreflect.FileDescriptor
 const file_obscura_proto_rawDesc = "" +
 	"\n" +
 	"\robscura.proto\x12\n" +
-	"obscura.v1\"|\n" +
+	"obscura.v1\"\xb2\x01\n" +
 	"\x12SendMessageRequest\x122\n" +
-	"\bmessages\x18\x01 \x03(\v2\x16.obscura.v1.SubmissionR\bmessages\x122\n" +
+	"\bmessages\x18\x01 \x03(\v2\x16.obscura.v1.SubmissionR\bmessages\x124\n" +
+	"\x06shared\x18\x02 \x03(\v2\x1c.obscura.v1.SharedSubmissionR\x06shared\x122\n" +
 	"\taudiences\x18\x03 \x03(\v2\x14.obscura.v1.AudienceR\taudiences\"L\n" +
 	"\bAudience\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\fR\x06userId\x12'\n" +
@@ -1094,7 +1225,16 @@ const file_obscura_proto_rawDesc = "" +
 	"Submission\x12#\n" +
 	"\rsubmission_id\x18\x01 \x01(\fR\fsubmissionId\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\fR\bdeviceId\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\fR\amessage\"\x9d\x01\n" +
+	"\amessage\x18\x03 \x01(\fR\amessage\"i\n" +
+	"\x10SharedSubmission\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\fR\amessage\x12;\n" +
+	"\n" +
+	"recipients\x18\x02 \x03(\v2\x1b.obscura.v1.SharedRecipientR\n" +
+	"recipients\"k\n" +
+	"\x0fSharedRecipient\x12#\n" +
+	"\rsubmission_id\x18\x01 \x01(\fR\fsubmissionId\x12\x1b\n" +
+	"\tdevice_id\x18\x02 \x01(\fR\bdeviceId\x12\x16\n" +
+	"\x06prefix\x18\x03 \x01(\fR\x06prefix\"\x9d\x01\n" +
 	"\x13SendMessageResponse\x12K\n" +
 	"\x12failed_submissions\x18\x01 \x03(\v2\x1c.obscura.v1.FailedSubmissionR\x11failedSubmissions\x129\n" +
 	"\fdevice_lists\x18\x02 \x03(\v2\x16.obscura.v1.DeviceListR\vdeviceLists\"\xfc\x01\n" +
@@ -1174,44 +1314,48 @@ func file_obscura_proto_rawDescGZIP() []byte {
 }
 
 var file_obscura_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_obscura_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_obscura_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_obscura_proto_goTypes = []any{
 	(ErrorCode)(0),              // 0: obscura.v1.ErrorCode
 	(Gap_Reason)(0),             // 1: obscura.v1.Gap.Reason
 	(*SendMessageRequest)(nil),  // 2: obscura.v1.SendMessageRequest
 	(*Audience)(nil),            // 3: obscura.v1.Audience
 	(*Submission)(nil),          // 4: obscura.v1.Submission
-	(*SendMessageResponse)(nil), // 5: obscura.v1.SendMessageResponse
-	(*DeviceList)(nil),          // 6: obscura.v1.DeviceList
-	(*FailedSubmission)(nil),    // 7: obscura.v1.FailedSubmission
-	(*WebSocketFrame)(nil),      // 8: obscura.v1.WebSocketFrame
-	(*AckMessage)(nil),          // 9: obscura.v1.AckMessage
-	(*PreKeyStatus)(nil),        // 10: obscura.v1.PreKeyStatus
-	(*EnvelopeBatch)(nil),       // 11: obscura.v1.EnvelopeBatch
-	(*Envelope)(nil),            // 12: obscura.v1.Envelope
-	(*Gap)(nil),                 // 13: obscura.v1.Gap
-	(*Drained)(nil),             // 14: obscura.v1.Drained
-	(*DeviceList_Device)(nil),   // 15: obscura.v1.DeviceList.Device
+	(*SharedSubmission)(nil),    // 5: obscura.v1.SharedSubmission
+	(*SharedRecipient)(nil),     // 6: obscura.v1.SharedRecipient
+	(*SendMessageResponse)(nil), // 7: obscura.v1.SendMessageResponse
+	(*DeviceList)(nil),          // 8: obscura.v1.DeviceList
+	(*FailedSubmission)(nil),    // 9: obscura.v1.FailedSubmission
+	(*WebSocketFrame)(nil),      // 10: obscura.v1.WebSocketFrame
+	(*AckMessage)(nil),          // 11: obscura.v1.AckMessage
+	(*PreKeyStatus)(nil),        // 12: obscura.v1.PreKeyStatus
+	(*EnvelopeBatch)(nil),       // 13: obscura.v1.EnvelopeBatch
+	(*Envelope)(nil),            // 14: obscura.v1.Envelope
+	(*Gap)(nil),                 // 15: obscura.v1.Gap
+	(*Drained)(nil),             // 16: obscura.v1.Drained
+	(*DeviceList_Device)(nil),   // 17: obscura.v1.DeviceList.Device
 }
 var file_obscura_proto_depIdxs = []int32{
 	4,  // 0: obscura.v1.SendMessageRequest.messages:type_name -> obscura.v1.Submission
-	3,  // 1: obscura.v1.SendMessageRequest.audiences:type_name -> obscura.v1.Audience
-	7,  // 2: obscura.v1.SendMessageResponse.failed_submissions:type_name -> obscura.v1.FailedSubmission
-	6,  // 3: obscura.v1.SendMessageResponse.device_lists:type_name -> obscura.v1.DeviceList
-	15, // 4: obscura.v1.DeviceList.devices:type_name -> obscura.v1.DeviceList.Device
-	0,  // 5: obscura.v1.FailedSubmission.error_code:type_name -> obscura.v1.ErrorCode
-	9,  // 6: obscura.v1.WebSocketFrame.ack:type_name -> obscura.v1.AckMessage
-	10, // 7: obscura.v1.WebSocketFrame.pre_key_status:type_name -> obscura.v1.PreKeyStatus
-	11, // 8: obscura.v1.WebSocketFrame.envelope_batch:type_name -> obscura.v1.EnvelopeBatch
-	13, // 9: obscura.v1.WebSocketFrame.gap:type_name -> obscura.v1.Gap
-	14, // 10: obscura.v1.WebSocketFrame.drained:type_name -> obscura.v1.Drained
-	12, // 11: obscura.v1.EnvelopeBatch.envelopes:type_name -> obscura.v1.Envelope
-	1,  // 12: obscura.v1.Gap.reason:type_name -> obscura.v1.Gap.Reason
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	5,  // 1: obscura.v1.SendMessageRequest.shared:type_name -> obscura.v1.SharedSubmission
+	3,  // 2: obscura.v1.SendMessageRequest.audiences:type_name -> obscura.v1.Audience
+	6,  // 3: obscura.v1.SharedSubmission.recipients:type_name -> obscura.v1.SharedRecipient
+	9,  // 4: obscura.v1.SendMessageResponse.failed_submissions:type_name -> obscura.v1.FailedSubmission
+	8,  // 5: obscura.v1.SendMessageResponse.device_lists:type_name -> obscura.v1.DeviceList
+	17, // 6: obscura.v1.DeviceList.devices:type_name -> obscura.v1.DeviceList.Device
+	0,  // 7: obscura.v1.FailedSubmission.error_code:type_name -> obscura.v1.ErrorCode
+	11, // 8: obscura.v1.WebSocketFrame.ack:type_name -> obscura.v1.AckMessage
+	12, // 9: obscura.v1.WebSocketFrame.pre_key_status:type_name -> obscura.v1.PreKeyStatus
+	13, // 10: obscura.v1.WebSocketFrame.envelope_batch:type_name -> obscura.v1.EnvelopeBatch
+	15, // 11: obscura.v1.WebSocketFrame.gap:type_name -> obscura.v1.Gap
+	16, // 12: obscura.v1.WebSocketFrame.drained:type_name -> obscura.v1.Drained
+	14, // 13: obscura.v1.EnvelopeBatch.envelopes:type_name -> obscura.v1.Envelope
+	1,  // 14: obscura.v1.Gap.reason:type_name -> obscura.v1.Gap.Reason
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_obscura_proto_init() }
@@ -1219,7 +1363,7 @@ func file_obscura_proto_init() {
 	if File_obscura_proto != nil {
 		return
 	}
-	file_obscura_proto_msgTypes[6].OneofWrappers = []any{
+	file_obscura_proto_msgTypes[8].OneofWrappers = []any{
 		(*WebSocketFrame_Ack)(nil),
 		(*WebSocketFrame_PreKeyStatus)(nil),
 		(*WebSocketFrame_EnvelopeBatch)(nil),
@@ -1232,7 +1376,7 @@ func file_obscura_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_obscura_proto_rawDesc), len(file_obscura_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

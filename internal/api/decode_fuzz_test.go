@@ -22,6 +22,12 @@ func FuzzDecodeSend(f *testing.F) {
 			{SubmissionId: id, DeviceId: device},
 			{SubmissionId: id, DeviceId: device, Message: make([]byte, core.MaxMessage+1)}}},
 		{Messages: make([]*obscurapb.Submission, core.MaxSubmissions+1)},
+		{Messages: []*obscurapb.Submission{{SubmissionId: id}}, Shared: []*obscurapb.SharedSubmission{{},
+			{Message: []byte("body"), Recipients: []*obscurapb.SharedRecipient{{},
+				{SubmissionId: id, DeviceId: device, Prefix: []byte("own")}, {SubmissionId: id, DeviceId: device}}},
+			{Message: make([]byte, core.MaxMessage), Recipients: []*obscurapb.SharedRecipient{
+				{SubmissionId: id, DeviceId: device, Prefix: make([]byte, core.MaxPrefix+1)}}}},
+			Audiences: []*obscurapb.Audience{{UserId: id, DevicesVersion: 1}}},
 	}
 	for i := range seeds[3].Messages {
 		seeds[3].Messages[i] = &obscurapb.Submission{SubmissionId: id}
@@ -44,14 +50,21 @@ func FuzzDecodeSend(f *testing.F) {
 		if len(request.GetMessages()) > core.MaxSubmissions {
 			t.Fatal("too many submissions")
 		}
-		batch, failed, positions := submissions(request)
-		key := derivedKey(request)
+		all, err := expand(request)
+		if err != nil {
+			return
+		}
+		if len(all) > core.MaxSubmissions+core.MaxRecipients {
+			t.Fatal("too many recipients")
+		}
+		batch, failed, positions := submissions(all)
+		key := derivedKey(all)
 		clear(body) // the buffer is used again: nothing may point into it
-		if len(batch.Submissions) != len(positions) || len(positions)+len(failed) != len(request.GetMessages()) {
-			t.Fatalf("%d stored and %d failed of %d", len(positions), len(failed), len(request.GetMessages()))
+		if len(batch.Submissions) != len(positions) || len(positions)+len(failed) != len(all) {
+			t.Fatalf("%d stored and %d failed of %d", len(positions), len(failed), len(all))
 		}
 		for i, position := range positions {
-			s, m := batch.Submissions[i], request.GetMessages()[position]
+			s, m := batch.Submissions[i], all[position]
 			if failed[position] != nil || !bytes.Equal(s.Device[:], m.GetDeviceId()) ||
 				!bytes.Equal(s.Message, m.GetMessage()) ||
 				len(s.Message) == 0 || len(s.Message) > core.MaxMessage {
@@ -62,7 +75,7 @@ func FuzzDecodeSend(f *testing.F) {
 		if err != nil || !proto.Equal(request, same) {
 			t.Fatal("what was decoded changed with the buffer")
 		}
-		if derivedKey(same) != key || key.Version() != 8 {
+		if all, err = expand(same); err != nil || derivedKey(all) != key || key.Version() != 8 {
 			t.Fatalf("derived key %s", key)
 		}
 	})

@@ -84,6 +84,22 @@ func (s *server) throttle(c *fiber.Ctx, op *operation, p core.Principal) error {
 	return nil
 }
 
+// throttleMany counts a request to send once more for each further hundred of submissions: shared
+// ones may stand for a thousand.
+func (s *server) throttleMany(p core.Principal, submissions int) error {
+	if s.cfg.Limits == nil {
+		return nil
+	}
+	for range (submissions - 1) / core.MaxSubmissions {
+		for _, counter := range s.cfg.Limits.of["sendMessages"] {
+			if wait := counter.Take(s.limitKey(nil, counter.per, p)); wait > 0 {
+				return limited(wait)
+			}
+		}
+	}
+	return nil
+}
+
 func (s *server) limitKey(c *fiber.Ctx, per Per, p core.Principal) (key limitKey) {
 	switch per {
 	case PerAddress:

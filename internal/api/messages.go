@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -22,6 +23,11 @@ var (
 	errProtobuf       = core.NewError(core.Invalid, "invalid_protobuf", "The body is not a valid SendMessageRequest.")
 	errManySubmission = core.NewError(core.TooLarge, "too_many_submissions",
 		"A request carries at most 100 submissions.")
+	errManyRecipients = core.NewError(core.TooLarge, "too_many_recipients",
+		"The shared submissions of a request have at most 1000 recipients.")
+	errExpanded = core.NewError(core.TooLarge, "expanded_too_large",
+		"The shared submissions of a request expand to at most 4 MiB.")
+	errPrefix        = core.NewError(core.Invalid, "prefix_too_large", "A recipient's prefix is at most 256 bytes.")
 	errManyAudiences = core.NewError(core.TooLarge, "too_many_audiences", "A request names at most 100 audiences.")
 	errAudience      = core.NewError(core.Invalid, "invalid_audience", "The user id of an audience is not 16 bytes.")
 )
@@ -38,13 +44,20 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 	if err != nil {
 		return nil, err
 	}
-	key := derivedKey(request)
+	all, err := expand(request)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.throttleMany(principal(ctx), len(all)); err != nil {
+		return nil, err
+	}
+	key := derivedKey(all)
 	if r.Params.IdempotencyKey != nil {
 		if key, err = uuid.Parse(*r.Params.IdempotencyKey); err != nil { // it is empty: the guard has seen the rest
 			return nil, errParameter("Idempotency-Key")
 		}
 	}
-	batch, failed, positions := submissions(request)
+	batch, failed, positions := submissions(all)
 	batch.Key, batch.Digest = key, sha256.Sum256(body)
 	if batch.Audiences, err = audiences(request); err != nil {
 		return nil, err
@@ -58,18 +71,17 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 		invalid, err = s.cfg.Mailbox.Send(ctx, principal(ctx), batch)
 		var changed *mailbox.ChangedError
 		if errors.As(err, &changed) {
-			return sendAnswer(changedResponse(request, changed.Lists))
+			return sendAnswer(changedResponse(all, changed.Lists))
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
 	for _, position := range invalid {
-		submission := request.GetMessages()[positions[position]]
-		failed[positions[position]] = failure(submission, obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE)
+		failed[positions[position]] = failure(all[positions[position]], obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE)
 	}
 	response := &obscurapb.SendMessageResponse{}
-	for i := range request.GetMessages() {
+	for i := range all {
 		if failed[i] != nil {
 			response.FailedSubmissions = append(response.FailedSubmissions, failed[i])
 		}
@@ -100,28 +112,47 @@ func (l *lent) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// The numbers of the repeated fields of SendMessageRequest, and of SharedSubmission.recipients.
+const (
+	submissionsField = 1
+	sharedField      = 2
+	audiencesField   = 3
+	recipientsField  = 2
+)
+
 // decodeSend decodes a request. It counts first: two megabytes hold a million empty submissions,
 // which take fifty times their size when they are decoded.
 func decodeSend(body []byte) (*obscurapb.SendMessageRequest, error) {
-	submissions, audiences := 0, 0
-	for rest := body; len(rest) > 0; {
-		number, _, size := protowire.ConsumeField(rest)
-		if size < 0 {
-			return nil, errProtobuf
-		}
-		rest = rest[size:]
+	var submissions, recipients, audiences int
+	bad := eachField(body, func(number protowire.Number, value []byte) error {
 		switch number {
 		case submissionsField:
 			submissions++
 		case audiencesField:
 			audiences++
+		case sharedField:
+			recipients++ // one without recipients takes memory too
+			if content, size := protowire.ConsumeBytes(value); size >= 0 {
+				_ = eachField(content, func(number protowire.Number, _ []byte) error { // decoding finds what is wrong
+					if number == recipientsField {
+						recipients++
+					}
+					return nil
+				})
+			}
 		}
-		if submissions > core.MaxSubmissions {
-			return nil, errManySubmission
+		switch {
+		case submissions > core.MaxSubmissions:
+			return errManySubmission
+		case recipients > 2*core.MaxRecipients: // with the shared submissions themselves
+			return errManyRecipients
+		case audiences > core.MaxAudiences:
+			return errManyAudiences
 		}
-		if audiences > core.MaxAudiences {
-			return nil, errManyAudiences
-		}
+		return nil
+	})
+	if bad != nil {
+		return nil, bad
 	}
 	var request obscurapb.SendMessageRequest
 	if err := proto.Unmarshal(body, &request); err != nil {
@@ -130,11 +161,55 @@ func decodeSend(body []byte) (*obscurapb.SendMessageRequest, error) {
 	return &request, nil
 }
 
-// The numbers of SendMessageRequest.messages and SendMessageRequest.audiences.
-const (
-	submissionsField = 1
-	audiencesField   = 3
-)
+// eachField calls with the fields of an encoded message, one by one, and their encoded values.
+func eachField(message []byte, call func(number protowire.Number, value []byte) error) error {
+	for len(message) > 0 {
+		number, kind, tag := protowire.ConsumeTag(message)
+		if tag < 0 {
+			return errProtobuf
+		}
+		size := protowire.ConsumeFieldValue(number, kind, message[tag:])
+		if size < 0 {
+			return errProtobuf
+		}
+		if err := call(number, message[tag:tag+size]); err != nil {
+			return err
+		}
+		message = message[tag+size:]
+	}
+	return nil
+}
+
+// expand returns the submissions of a request, with one for each recipient of its shared ones.
+func expand(request *obscurapb.SendMessageRequest) ([]*obscurapb.Submission, error) {
+	all, recipients, size := request.GetMessages(), 0, 0
+	for _, shared := range request.GetShared() {
+		for _, r := range shared.GetRecipients() {
+			if len(r.GetPrefix()) > core.MaxPrefix {
+				return nil, errPrefix
+			}
+			recipients++
+			size += len(r.GetPrefix()) + len(shared.GetMessage())
+		}
+	}
+	switch {
+	case recipients > core.MaxRecipients:
+		return nil, errManyRecipients
+	case size > core.MaxExpanded:
+		return nil, errExpanded
+	}
+	for _, shared := range request.GetShared() {
+		for _, r := range shared.GetRecipients() {
+			message := shared.GetMessage()
+			if len(r.GetPrefix()) > 0 {
+				message = slices.Concat(r.GetPrefix(), message)
+			}
+			all = append(all, &obscurapb.Submission{SubmissionId: r.GetSubmissionId(), DeviceId: r.GetDeviceId(),
+				Message: message})
+		}
+	}
+	return all, nil
+}
 
 func audiences(request *obscurapb.SendMessageRequest) ([]mailbox.Audience, error) {
 	var out []mailbox.Audience
@@ -149,12 +224,9 @@ func audiences(request *obscurapb.SendMessageRequest) ([]mailbox.Audience, error
 
 // changedResponse is the answer to a request of which nothing is stored: some audiences have other
 // devices.
-func changedResponse(
-	request *obscurapb.SendMessageRequest,
-	changed []mailbox.DeviceList,
-) *obscurapb.SendMessageResponse {
+func changedResponse(all []*obscurapb.Submission, changed []mailbox.DeviceList) *obscurapb.SendMessageResponse {
 	response := &obscurapb.SendMessageResponse{}
-	for _, m := range request.GetMessages() {
+	for _, m := range all {
 		response.FailedSubmissions = append(response.FailedSubmissions,
 			failure(m, obscurapb.ErrorCode_ERROR_CODE_DEVICE_LIST_CHANGED))
 	}
@@ -170,10 +242,10 @@ func changedResponse(
 }
 
 // submissions sorts out the submissions whose form is right; positions leads back to the request.
-func submissions(request *obscurapb.SendMessageRequest) (batch mailbox.Batch,
-	failed map[int]*obscurapb.FailedSubmission, positions []int) {
+func submissions(all []*obscurapb.Submission) (batch mailbox.Batch, failed map[int]*obscurapb.FailedSubmission,
+	positions []int) {
 	failed = map[int]*obscurapb.FailedSubmission{}
-	for i, m := range request.GetMessages() {
+	for i, m := range all {
 		code := obscurapb.ErrorCode_ERROR_CODE_UNSPECIFIED
 		switch {
 		case len(m.GetSubmissionId()) != len(uuid.UUID{}):
@@ -215,10 +287,10 @@ func failure(m *obscurapb.Submission, code obscurapb.ErrorCode) *obscurapb.Faile
 
 // derivedKey makes an idempotency key from the submission ids of a batch, as a version 8 UUID
 // (RFC 9562), so that a derived key is never taken for a client's own.
-func derivedKey(request *obscurapb.SendMessageRequest) uuid.UUID {
+func derivedKey(all []*obscurapb.Submission) uuid.UUID {
 	h := sha256.New()
 	var length [4]byte
-	for _, m := range request.GetMessages() {
+	for _, m := range all {
 		binary.BigEndian.PutUint32(length[:], uint32(len(m.GetSubmissionId()))) //nolint:gosec // below 2 MiB
 		h.Write(length[:])
 		h.Write(m.GetSubmissionId())

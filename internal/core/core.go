@@ -36,6 +36,11 @@ const (
 	EnvelopeLifetime = 30 * 24 * time.Hour
 	// MaxMessage is the largest ciphertext of one envelope, in bytes.
 	MaxMessage = 256 << 10
+	// MaxRecipients is how many recipients the shared submissions of a request have, MaxExpanded
+	// how many bytes they expand to, MaxPrefix how many of them are a recipient's own.
+	MaxRecipients = 1000
+	MaxExpanded   = 4 << 20
+	MaxPrefix     = 256
 	// MaxAudiences is how many audiences a request to send names.
 	MaxAudiences = 100
 	// MaxSubmissions is the largest number of submissions in one request.

@@ -56,6 +56,23 @@ var messageChecks = []check{
 			got = len(t.pending(d).envelopes)
 			t.must(got == maxSubmissions, "%d of 100 submissions arrive", got)
 		}},
+	{"messages.shared-body", "A body that is shared comes to each recipient behind the prefix of its own, in order, behind the submissions.",
+		func(t *try) {
+			sender, one, two := t.device(), t.device(), t.device()
+			id := uuid.New()
+			answer := t.sent(t.submit(sender, uuid.NewString(), encodeRequest(&obscurapb.SendMessageRequest{
+				Messages: []*obscurapb.Submission{mail(one.id, "alone")},
+				Shared: []*obscurapb.SharedSubmission{{Message: []byte("body"), Recipients: []*obscurapb.SharedRecipient{
+					{SubmissionId: id[:], DeviceId: two.id[:], Prefix: []byte("two, ")},
+					{SubmissionId: id[:], DeviceId: one.id[:]},
+					{SubmissionId: id[:], DeviceId: one.id[:], Prefix: []byte("one, ")},
+				}}},
+			})))
+			t.must(len(answer.GetFailedSubmissions()) == 0, "%d good submissions were refused",
+				len(answer.GetFailedSubmissions()))
+			t.must(slices.Equal(texts(t.pending(one).envelopes), []string{"alone", "body", "one, body"}) &&
+				slices.Equal(texts(t.pending(two).envelopes), []string{"two, body"}), "other messages arrive")
+		}},
 	{"messages.shared-id", "Two submissions to two devices may share a submission_id: both are stored.", func(t *try) {
 		sender, one, two := t.device(), t.device(), t.device()
 		first, second := mail(one.id, "shared"), mail(two.id, "shared")

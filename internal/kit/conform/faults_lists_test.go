@@ -16,6 +16,19 @@ var listFaults = []fault{
 			a.query = ""
 			return forward(a)
 		})},
+	{"prefixes are not looked at", "messages.shared-body",
+		standing(sending, func(a *ask, forward func(*ask) *reply) *reply {
+			var request obscurapb.SendMessageRequest
+			if proto.Unmarshal(a.body, &request) != nil || len(request.GetShared()) == 0 {
+				return forward(a)
+			}
+			for _, shared := range request.GetShared() {
+				for _, r := range shared.GetRecipients() {
+					r.Prefix = nil
+				}
+			}
+			return forward(a.with(encodeRequest(&request)))
+		})},
 	{"audiences are not looked at", "lists.audience",
 		standing(sending, func(a *ask, forward func(*ask) *reply) *reply {
 			var request obscurapb.SendMessageRequest

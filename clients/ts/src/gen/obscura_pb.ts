@@ -16,10 +16,11 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file obscura.proto.
  */
 export const file_obscura: GenFile = /*@__PURE__*/
-  fileDesc("Cg1vYnNjdXJhLnByb3RvEgpvYnNjdXJhLnYxImcKElNlbmRNZXNzYWdlUmVxdWVzdBIoCghtZXNzYWdlcxgBIAMoCzIWLm9ic2N1cmEudjEuU3VibWlzc2lvbhInCglhdWRpZW5jZXMYAyADKAsyFC5vYnNjdXJhLnYxLkF1ZGllbmNlIjQKCEF1ZGllbmNlEg8KB3VzZXJfaWQYASABKAwSFwoPZGV2aWNlc192ZXJzaW9uGAIgASgEIkcKClN1Ym1pc3Npb24SFQoNc3VibWlzc2lvbl9pZBgBIAEoDBIRCglkZXZpY2VfaWQYAiABKAwSDwoHbWVzc2FnZRgDIAEoDCJ9ChNTZW5kTWVzc2FnZVJlc3BvbnNlEjgKEmZhaWxlZF9zdWJtaXNzaW9ucxgBIAMoCzIcLm9ic2N1cmEudjEuRmFpbGVkU3VibWlzc2lvbhIsCgxkZXZpY2VfbGlzdHMYAiADKAsyFi5vYnNjdXJhLnYxLkRldmljZUxpc3QiswEKCkRldmljZUxpc3QSDwoHdXNlcl9pZBgBIAEoDBIXCg9kZXZpY2VzX3ZlcnNpb24YAiABKAQSLgoHZGV2aWNlcxgDIAMoCzIdLm9ic2N1cmEudjEuRGV2aWNlTGlzdC5EZXZpY2UaSwoGRGV2aWNlEhEKCWRldmljZV9pZBgBIAEoDBIVCg1kZXZpY2VfbnVtYmVyGAIgASgNEhcKD3JlZ2lzdHJhdGlvbl9pZBgDIAEoDSJrChBGYWlsZWRTdWJtaXNzaW9uEhUKDXN1Ym1pc3Npb25faWQYASABKAwSKQoKZXJyb3JfY29kZRgCIAEoDjIVLm9ic2N1cmEudjEuRXJyb3JDb2RlEhUKDWVycm9yX21lc3NhZ2UYAyABKAki8wEKDldlYlNvY2tldEZyYW1lEiUKA2FjaxgLIAEoCzIWLm9ic2N1cmEudjEuQWNrTWVzc2FnZUgAEjIKDnByZV9rZXlfc3RhdHVzGAwgASgLMhgub2JzY3VyYS52MS5QcmVLZXlTdGF0dXNIABIzCg5lbnZlbG9wZV9iYXRjaBgNIAEoCzIZLm9ic2N1cmEudjEuRW52ZWxvcGVCYXRjaEgAEh4KA2dhcBgOIAEoCzIPLm9ic2N1cmEudjEuR2FwSAASJgoHZHJhaW5lZBgPIAEoCzITLm9ic2N1cmEudjEuRHJhaW5lZEgAQgkKB3BheWxvYWQiIQoKQWNrTWVzc2FnZRITCgttZXNzYWdlX2lkcxgBIAMoDCJiCgxQcmVLZXlTdGF0dXMSHgoWb25lX3RpbWVfcHJlX2tleV9jb3VudBgBIAEoBRIVCg1taW5fdGhyZXNob2xkGAIgASgFEhsKE2t5YmVyX3ByZV9rZXlfY291bnQYAyABKAUiOAoNRW52ZWxvcGVCYXRjaBInCgllbnZlbG9wZXMYASADKAsyFC5vYnNjdXJhLnYxLkVudmVsb3BlIpcBCghFbnZlbG9wZRIKCgJpZBgBIAEoDBIRCglzZW5kZXJfaWQYAiABKAwSEQoJdGltZXN0YW1wGAMgASgEEg8KB21lc3NhZ2UYBCABKAwSGAoQc2VuZGVyX2RldmljZV9pZBgFIAEoDBIQCghzZXF1ZW5jZRgGIAEoBBIcChRzZW5kZXJfZGV2aWNlX251bWJlchgHIAEoDSK6AQoDR2FwEgwKBGZyb20YASABKAQSCgoCdG8YAiABKAQSJgoGcmVhc29uGAMgASgOMhYub2JzY3VyYS52MS5HYXAuUmVhc29uInEKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABISCg5SRUFTT05fRVhQSVJFRBABEg4KClJFQVNPTl9DQVAQAhITCg9SRUFTT05fVEFLRU9WRVIQAxIWChJSRUFTT05fUVVBUkFOVElORUQQBCIbCgdEcmFpbmVkEhAKCHNlcXVlbmNlGAEgASgEKpUCCglFcnJvckNvZGUSGgoWRVJST1JfQ09ERV9VTlNQRUNJRklFRBAAEh0KGUVSUk9SX0NPREVfSU5WQUxJRF9ERVZJQ0UQARIiCh5FUlJPUl9DT0RFX01BTEZPUk1FRF9ERVZJQ0VfSUQQAhImCiJFUlJPUl9DT0RFX01BTEZPUk1FRF9TVUJNSVNTSU9OX0lEEAMSHgoaRVJST1JfQ09ERV9NRVNTQUdFX01JU1NJTkcQBBIgChxFUlJPUl9DT0RFX01FU1NBR0VfVE9PX0xBUkdFEAUSGwoXRVJST1JfQ09ERV9NQUlMQk9YX0ZVTEwQBhIiCh5FUlJPUl9DT0RFX0RFVklDRV9MSVNUX0NIQU5HRUQQB0JWCiJpby5naXRodWIub2JzY3VyYV9yZWxheS5vYnNjdXJhLnYxUAFaLmdpdGh1Yi5jb20vb2JzY3VyYS1yZWxheS9vYnNjdXJhL2dlbi9vYnNjdXJhcGJiBnByb3RvMw");
+  fileDesc("Cg1vYnNjdXJhLnByb3RvEgpvYnNjdXJhLnYxIpUBChJTZW5kTWVzc2FnZVJlcXVlc3QSKAoIbWVzc2FnZXMYASADKAsyFi5vYnNjdXJhLnYxLlN1Ym1pc3Npb24SLAoGc2hhcmVkGAIgAygLMhwub2JzY3VyYS52MS5TaGFyZWRTdWJtaXNzaW9uEicKCWF1ZGllbmNlcxgDIAMoCzIULm9ic2N1cmEudjEuQXVkaWVuY2UiNAoIQXVkaWVuY2USDwoHdXNlcl9pZBgBIAEoDBIXCg9kZXZpY2VzX3ZlcnNpb24YAiABKAQiRwoKU3VibWlzc2lvbhIVCg1zdWJtaXNzaW9uX2lkGAEgASgMEhEKCWRldmljZV9pZBgCIAEoDBIPCgdtZXNzYWdlGAMgASgMIlQKEFNoYXJlZFN1Ym1pc3Npb24SDwoHbWVzc2FnZRgBIAEoDBIvCgpyZWNpcGllbnRzGAIgAygLMhsub2JzY3VyYS52MS5TaGFyZWRSZWNpcGllbnQiSwoPU2hhcmVkUmVjaXBpZW50EhUKDXN1Ym1pc3Npb25faWQYASABKAwSEQoJZGV2aWNlX2lkGAIgASgMEg4KBnByZWZpeBgDIAEoDCJ9ChNTZW5kTWVzc2FnZVJlc3BvbnNlEjgKEmZhaWxlZF9zdWJtaXNzaW9ucxgBIAMoCzIcLm9ic2N1cmEudjEuRmFpbGVkU3VibWlzc2lvbhIsCgxkZXZpY2VfbGlzdHMYAiADKAsyFi5vYnNjdXJhLnYxLkRldmljZUxpc3QiswEKCkRldmljZUxpc3QSDwoHdXNlcl9pZBgBIAEoDBIXCg9kZXZpY2VzX3ZlcnNpb24YAiABKAQSLgoHZGV2aWNlcxgDIAMoCzIdLm9ic2N1cmEudjEuRGV2aWNlTGlzdC5EZXZpY2UaSwoGRGV2aWNlEhEKCWRldmljZV9pZBgBIAEoDBIVCg1kZXZpY2VfbnVtYmVyGAIgASgNEhcKD3JlZ2lzdHJhdGlvbl9pZBgDIAEoDSJrChBGYWlsZWRTdWJtaXNzaW9uEhUKDXN1Ym1pc3Npb25faWQYASABKAwSKQoKZXJyb3JfY29kZRgCIAEoDjIVLm9ic2N1cmEudjEuRXJyb3JDb2RlEhUKDWVycm9yX21lc3NhZ2UYAyABKAki8wEKDldlYlNvY2tldEZyYW1lEiUKA2FjaxgLIAEoCzIWLm9ic2N1cmEudjEuQWNrTWVzc2FnZUgAEjIKDnByZV9rZXlfc3RhdHVzGAwgASgLMhgub2JzY3VyYS52MS5QcmVLZXlTdGF0dXNIABIzCg5lbnZlbG9wZV9iYXRjaBgNIAEoCzIZLm9ic2N1cmEudjEuRW52ZWxvcGVCYXRjaEgAEh4KA2dhcBgOIAEoCzIPLm9ic2N1cmEudjEuR2FwSAASJgoHZHJhaW5lZBgPIAEoCzITLm9ic2N1cmEudjEuRHJhaW5lZEgAQgkKB3BheWxvYWQiIQoKQWNrTWVzc2FnZRITCgttZXNzYWdlX2lkcxgBIAMoDCJiCgxQcmVLZXlTdGF0dXMSHgoWb25lX3RpbWVfcHJlX2tleV9jb3VudBgBIAEoBRIVCg1taW5fdGhyZXNob2xkGAIgASgFEhsKE2t5YmVyX3ByZV9rZXlfY291bnQYAyABKAUiOAoNRW52ZWxvcGVCYXRjaBInCgllbnZlbG9wZXMYASADKAsyFC5vYnNjdXJhLnYxLkVudmVsb3BlIpcBCghFbnZlbG9wZRIKCgJpZBgBIAEoDBIRCglzZW5kZXJfaWQYAiABKAwSEQoJdGltZXN0YW1wGAMgASgEEg8KB21lc3NhZ2UYBCABKAwSGAoQc2VuZGVyX2RldmljZV9pZBgFIAEoDBIQCghzZXF1ZW5jZRgGIAEoBBIcChRzZW5kZXJfZGV2aWNlX251bWJlchgHIAEoDSK6AQoDR2FwEgwKBGZyb20YASABKAQSCgoCdG8YAiABKAQSJgoGcmVhc29uGAMgASgOMhYub2JzY3VyYS52MS5HYXAuUmVhc29uInEKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABISCg5SRUFTT05fRVhQSVJFRBABEg4KClJFQVNPTl9DQVAQAhITCg9SRUFTT05fVEFLRU9WRVIQAxIWChJSRUFTT05fUVVBUkFOVElORUQQBCIbCgdEcmFpbmVkEhAKCHNlcXVlbmNlGAEgASgEKpUCCglFcnJvckNvZGUSGgoWRVJST1JfQ09ERV9VTlNQRUNJRklFRBAAEh0KGUVSUk9SX0NPREVfSU5WQUxJRF9ERVZJQ0UQARIiCh5FUlJPUl9DT0RFX01BTEZPUk1FRF9ERVZJQ0VfSUQQAhImCiJFUlJPUl9DT0RFX01BTEZPUk1FRF9TVUJNSVNTSU9OX0lEEAMSHgoaRVJST1JfQ09ERV9NRVNTQUdFX01JU1NJTkcQBBIgChxFUlJPUl9DT0RFX01FU1NBR0VfVE9PX0xBUkdFEAUSGwoXRVJST1JfQ09ERV9NQUlMQk9YX0ZVTEwQBhIiCh5FUlJPUl9DT0RFX0RFVklDRV9MSVNUX0NIQU5HRUQQB0JWCiJpby5naXRodWIub2JzY3VyYV9yZWxheS5vYnNjdXJhLnYxUAFaLmdpdGh1Yi5jb20vb2JzY3VyYS1yZWxheS9vYnNjdXJhL2dlbi9vYnNjdXJhcGJiBnByb3RvMw");
 
 /**
- * SendMessageRequest is the body of POST /v1/messages: at most 100 submissions and 2 MiB.
+ * SendMessageRequest is the body of POST /v1/messages: at most 100 submissions, 1000 recipients of
+ * shared ones, and 2 MiB.
  *
  * @generated from message obscura.v1.SendMessageRequest
  */
@@ -28,6 +29,13 @@ export type SendMessageRequest = Message<"obscura.v1.SendMessageRequest"> & {
    * @generated from field: repeated obscura.v1.Submission messages = 1;
    */
   messages: Submission[];
+
+  /**
+   * Submissions with one body for many. They come after those in messages, in this order.
+   *
+   * @generated from field: repeated obscura.v1.SharedSubmission shared = 2;
+   */
+  shared: SharedSubmission[];
 
   /**
    * The users whose devices the submissions are for, at most 100. If the version of one is not the
@@ -59,7 +67,8 @@ export type Audience = Message<"obscura.v1.Audience"> & {
   userId: Uint8Array;
 
   /**
-   * devicesVersion of the bundles or of the list that the sender has; at least 1.
+   * devicesVersion of the list of all devices that the sender knows; at least 1. Bundles of some
+   * devices only do not raise it.
    *
    * @generated from field: uint64 devices_version = 2;
    */
@@ -110,6 +119,68 @@ export const SubmissionSchema: GenMessage<Submission> = /*@__PURE__*/
   messageDesc(file_obscura, 2);
 
 /**
+ * SharedSubmission stands for a submission for each recipient. Its ciphertext is the recipient's
+ * prefix followed by message; the relay knows nothing of either.
+ *
+ * @generated from message obscura.v1.SharedSubmission
+ */
+export type SharedSubmission = Message<"obscura.v1.SharedSubmission"> & {
+  /**
+   * @generated from field: bytes message = 1;
+   */
+  message: Uint8Array;
+
+  /**
+   * All prefixes and messages of a request expand to at most 4 MiB.
+   *
+   * @generated from field: repeated obscura.v1.SharedRecipient recipients = 2;
+   */
+  recipients: SharedRecipient[];
+};
+
+/**
+ * Describes the message obscura.v1.SharedSubmission.
+ * Use `create(SharedSubmissionSchema)` to create a new message.
+ */
+export const SharedSubmissionSchema: GenMessage<SharedSubmission> = /*@__PURE__*/
+  messageDesc(file_obscura, 3);
+
+/**
+ * SharedRecipient is one recipient of a SharedSubmission.
+ *
+ * @generated from message obscura.v1.SharedRecipient
+ */
+export type SharedRecipient = Message<"obscura.v1.SharedRecipient"> & {
+  /**
+   * As in Submission, 16 bytes.
+   *
+   * @generated from field: bytes submission_id = 1;
+   */
+  submissionId: Uint8Array;
+
+  /**
+   * The recipient device, 16 bytes.
+   *
+   * @generated from field: bytes device_id = 2;
+   */
+  deviceId: Uint8Array;
+
+  /**
+   * At most 256 bytes. Prefix and message together are 1 byte to 256 KiB.
+   *
+   * @generated from field: bytes prefix = 3;
+   */
+  prefix: Uint8Array;
+};
+
+/**
+ * Describes the message obscura.v1.SharedRecipient.
+ * Use `create(SharedRecipientSchema)` to create a new message.
+ */
+export const SharedRecipientSchema: GenMessage<SharedRecipient> = /*@__PURE__*/
+  messageDesc(file_obscura, 4);
+
+/**
  * SendMessageResponse answers POST /v1/messages. An empty list means that every submission was
  * stored durably; a submission that is not listed was stored durably.
  *
@@ -135,7 +206,7 @@ export type SendMessageResponse = Message<"obscura.v1.SendMessageResponse"> & {
  * Use `create(SendMessageResponseSchema)` to create a new message.
  */
 export const SendMessageResponseSchema: GenMessage<SendMessageResponse> = /*@__PURE__*/
-  messageDesc(file_obscura, 3);
+  messageDesc(file_obscura, 5);
 
 /**
  * DeviceList is the devices of a user.
@@ -170,7 +241,7 @@ export type DeviceList = Message<"obscura.v1.DeviceList"> & {
  * Use `create(DeviceListSchema)` to create a new message.
  */
 export const DeviceListSchema: GenMessage<DeviceList> = /*@__PURE__*/
-  messageDesc(file_obscura, 4);
+  messageDesc(file_obscura, 6);
 
 /**
  * Device is one of them.
@@ -203,7 +274,7 @@ export type DeviceList_Device = Message<"obscura.v1.DeviceList.Device"> & {
  * Use `create(DeviceList_DeviceSchema)` to create a new message.
  */
 export const DeviceList_DeviceSchema: GenMessage<DeviceList_Device> = /*@__PURE__*/
-  messageDesc(file_obscura, 4, 0);
+  messageDesc(file_obscura, 6, 0);
 
 /**
  * FailedSubmission names one submission that was not stored.
@@ -236,7 +307,7 @@ export type FailedSubmission = Message<"obscura.v1.FailedSubmission"> & {
  * Use `create(FailedSubmissionSchema)` to create a new message.
  */
 export const FailedSubmissionSchema: GenMessage<FailedSubmission> = /*@__PURE__*/
-  messageDesc(file_obscura, 5);
+  messageDesc(file_obscura, 7);
 
 /**
  * WebSocketFrame is one binary message on the gateway, in either direction.
@@ -295,7 +366,7 @@ export type WebSocketFrame = Message<"obscura.v1.WebSocketFrame"> & {
  * Use `create(WebSocketFrameSchema)` to create a new message.
  */
 export const WebSocketFrameSchema: GenMessage<WebSocketFrame> = /*@__PURE__*/
-  messageDesc(file_obscura, 6);
+  messageDesc(file_obscura, 8);
 
 /**
  * AckMessage acknowledges envelopes by id. Unknown ids, ids of other devices and ids that were
@@ -317,7 +388,7 @@ export type AckMessage = Message<"obscura.v1.AckMessage"> & {
  * Use `create(AckMessageSchema)` to create a new message.
  */
 export const AckMessageSchema: GenMessage<AckMessage> = /*@__PURE__*/
-  messageDesc(file_obscura, 7);
+  messageDesc(file_obscura, 9);
 
 /**
  * PreKeyStatus tells a device how many one-time pre-keys the server still holds for it.
@@ -348,7 +419,7 @@ export type PreKeyStatus = Message<"obscura.v1.PreKeyStatus"> & {
  * Use `create(PreKeyStatusSchema)` to create a new message.
  */
 export const PreKeyStatusSchema: GenMessage<PreKeyStatus> = /*@__PURE__*/
-  messageDesc(file_obscura, 8);
+  messageDesc(file_obscura, 10);
 
 /**
  * EnvelopeBatch carries envelopes in the order of their sequence.
@@ -367,7 +438,7 @@ export type EnvelopeBatch = Message<"obscura.v1.EnvelopeBatch"> & {
  * Use `create(EnvelopeBatchSchema)` to create a new message.
  */
 export const EnvelopeBatchSchema: GenMessage<EnvelopeBatch> = /*@__PURE__*/
-  messageDesc(file_obscura, 9);
+  messageDesc(file_obscura, 11);
 
 /**
  * Envelope is one stored message for this device.
@@ -430,7 +501,7 @@ export type Envelope = Message<"obscura.v1.Envelope"> & {
  * Use `create(EnvelopeSchema)` to create a new message.
  */
 export const EnvelopeSchema: GenMessage<Envelope> = /*@__PURE__*/
-  messageDesc(file_obscura, 10);
+  messageDesc(file_obscura, 12);
 
 /**
  * Gap says that the envelopes with the sequences from..to (both included) were dropped and will
@@ -460,7 +531,7 @@ export type Gap = Message<"obscura.v1.Gap"> & {
  * Use `create(GapSchema)` to create a new message.
  */
 export const GapSchema: GenMessage<Gap> = /*@__PURE__*/
-  messageDesc(file_obscura, 11);
+  messageDesc(file_obscura, 13);
 
 /**
  * Reason is why envelopes were dropped.
@@ -506,7 +577,7 @@ export enum Gap_Reason {
  * Describes the enum obscura.v1.Gap.Reason.
  */
 export const Gap_ReasonSchema: GenEnum<Gap_Reason> = /*@__PURE__*/
-  enumDesc(file_obscura, 11, 0);
+  enumDesc(file_obscura, 13, 0);
 
 /**
  * Drained ends the backlog: everything that was pending at connect has been sent.
@@ -527,7 +598,7 @@ export type Drained = Message<"obscura.v1.Drained"> & {
  * Use `create(DrainedSchema)` to create a new message.
  */
 export const DrainedSchema: GenMessage<Drained> = /*@__PURE__*/
-  messageDesc(file_obscura, 12);
+  messageDesc(file_obscura, 14);
 
 /**
  * ErrorCode says why a submission was not stored.

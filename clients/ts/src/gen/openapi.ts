@@ -209,11 +209,12 @@ export interface paths {
         };
         /**
          * Fetch a user's pre-key bundles
-         * @description One bundle per device; with `deviceId`, which may be repeated, only of the user's devices that it
-         *     names, and 404 `device_not_found` if there is none of them. Each fetch hands out one one-time key
-         *     of each kind for each bundle, lowest id first, exactly once. Without EC one-time keys `oneTimePreKey` is null; without Kyber one-time keys
-         *     `kyberPreKey` is the last-resort key, and null for a device that never published one. A user who
-         *     does not exist and one who has no device are both 404 `user_not_found`.
+         * @description One bundle per device; with `deviceId`, which may be repeated, only of the user's devices
+         *     that it names, and 404 `device_not_found` if there is none of them. Each fetch hands out one
+         *     one-time key of each kind for each bundle, lowest id first, exactly once. Without EC
+         *     one-time keys `oneTimePreKey` is null; without Kyber one-time keys `kyberPreKey` is the
+         *     last-resort key, and null for a device that never published one. A user who does not exist
+         *     and one who has no device are both 404 `user_not_found`.
          */
         get: operations["getPreKeyBundles"];
         put?: never;
@@ -258,7 +259,8 @@ export interface paths {
         /**
          * Send a batch of envelopes
          * @description `SendMessageRequest` in, `SendMessageResponse` out (`obscura.proto`): an empty list means that all
-         *     were stored durably. At most 100 submissions, 256 KiB a message, 2 MiB a body.
+         *     were stored durably. At most 100 submissions, and 1000 recipients of shared ones; 256 KiB a message,
+         *     2 MiB a body.
          *
          *     Exactly once per batch: the same `Idempotency-Key` from the same device within 24 hours gets the
          *     first answer again and stores nothing; with another body it is refused (409). Without the header

@@ -213,6 +213,15 @@ func driveSendMessages(t *rapid.T, w *world, c *call) {
 		}
 		request.Messages = append(request.Messages, submission)
 	}
+	for range rapid.IntRange(0, 2).Draw(t, "shared") {
+		one := &obscurapb.SharedSubmission{Message: rapid.SliceOfN(rapid.Byte(), 0, 50).Draw(t, "shared message")}
+		for range rapid.IntRange(0, 3).Draw(t, "recipients") {
+			id := uuid.New()
+			one.Recipients = append(one.Recipients, &obscurapb.SharedRecipient{SubmissionId: id[:],
+				DeviceId: w.peer.ID[:], Prefix: rapid.SliceOfN(rapid.Byte(), 0, core.MaxPrefix).Draw(t, "prefix")})
+		}
+		request.Shared = append(request.Shared, one)
+	}
 	for range rapid.IntRange(0, 2).Draw(t, "audiences") {
 		request.Audiences = append(request.Audiences, &obscurapb.Audience{UserId: w.peer.User.ID[:],
 			DevicesVersion: rapid.Uint64Range(0, 3).Draw(t, "version")})
