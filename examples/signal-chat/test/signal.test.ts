@@ -19,6 +19,7 @@ function bundle({ self, published }: Awaited<ReturnType<typeof party>>, oneTime:
   const { identityKey, registrationId, signedPreKey, oneTimePreKeys, kyberPreKeys, lastResortKyberPreKey } = published;
   return {
     ...self,
+    devicesVersion: 1,
     registrationId,
     identityKey,
     signedPreKey,

@@ -22,7 +22,7 @@ const person = async (name: string): Promise<Person> => ({ userId: name, deviceI
 
 function bundle({ deviceId, body }: Person, oneTime = true): PreKeyBundle {
   const { identityKey, registrationId, signedPreKey, oneTimePreKeys } = body;
-  return { deviceId, deviceNumber: 1, registrationId, identityKey, signedPreKey, oneTimePreKey: (oneTime && oneTimePreKeys[0]) || null, kyberPreKey: null };
+  return { devicesVersion: 1, deviceId, deviceNumber: 1, registrationId, identityKey, signedPreKey, oneTimePreKey: (oneTime && oneTimePreKeys[0]) || null, kyberPreKey: null };
 }
 
 /** What the recipient makes of a first message, like `Chat` does. */
