@@ -141,8 +141,8 @@ func TestADeletedDeviceStopsWorkingEverywhere(t *testing.T) {
 	if code := socket.CloseCode(); code != 4401 {
 		t.Errorf("the socket was closed with %d, want 4401", code)
 	}
-	if took := time.Since(deleted); took > 5*time.Second {
-		t.Errorf("it took %v: the notice did not arrive within a second, which may be five on a busy machine", took)
+	if took := time.Since(deleted); took > 2*time.Second {
+		t.Errorf("it took %v, more than two seconds", took)
 	}
 	if got := e2e.Refresh(d.Refresh).To(t, one).Status; got != http.StatusUnauthorized {
 		t.Errorf("its refresh token: %d", got)
