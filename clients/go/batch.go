@@ -25,14 +25,35 @@ type Submission struct {
 	Message []byte `json:"message"`
 }
 
-// Batch is what one request sends: at most 100 submissions and 2 MiB. It is plain data. An
-// application that must not lose it nor send it twice, even when it is killed, stores it before it
-// sends it and sends the same one after its restart, within 24 hours.
+// SharedSubmission is one body for many: each recipient gets an envelope with its own prefix and
+// then Message, which travels once. Of a multi-recipient message of libsignal the prefix is 49
+// bytes; a message under a sender key needs none.
+type SharedSubmission struct {
+	Message []byte `json:"message"`
+	// Recipients are at most 1000 in a batch. With prefix and message for each they come to at most
+	// 4 MiB.
+	Recipients []SharedRecipient `json:"recipients"`
+}
+
+// SharedRecipient is one device that gets a SharedSubmission.
+type SharedRecipient struct {
+	// ID names the submission in the answer. NewShared chooses one where it is uuid.Nil.
+	ID       uuid.UUID `json:"id"`
+	DeviceID uuid.UUID `json:"deviceId"`
+	// Prefix has at most 256 bytes; together with the message 1 byte to 256 KiB.
+	Prefix []byte `json:"prefix,omitempty"`
+}
+
+// Batch is what one request sends: at most 100 submissions, 1000 recipients of shared ones, and
+// 2 MiB. It is plain data. An application that must not lose it nor send it twice, even when it is
+// killed, stores it before it sends it and sends the same one after its restart, within 24 hours.
 type Batch struct {
 	// Key is the Idempotency-Key: the relay stores the submissions that come with it once.
 	Key uuid.UUID `json:"key"`
 	// Submissions are sent in this order.
 	Submissions []Submission `json:"submissions"`
+	// Shared come after Submissions, in this order.
+	Shared []SharedSubmission `json:"shared,omitempty"`
 	// Audiences are the users whose devices the submissions are for, at most 100. If one of them
 	// has other devices, nothing is stored: see DevicesChangedError.
 	Audiences []Audience `json:"audiences,omitempty"`
@@ -87,6 +108,18 @@ func NewBatch(submissions ...Submission) Batch {
 	return b
 }
 
+// NewShared makes one body for many, for Batch.Shared, and chooses ids for recipients that have
+// none.
+func NewShared(message []byte, recipients ...SharedRecipient) SharedSubmission {
+	s := SharedSubmission{Message: message, Recipients: slices.Clone(recipients)}
+	for i := range s.Recipients {
+		if s.Recipients[i].ID == uuid.Nil {
+			s.Recipients[i].ID = uuid.New()
+		}
+	}
+	return s
+}
+
 // FailedSubmission is a submission that was not stored.
 type FailedSubmission struct {
 	ID uuid.UUID
@@ -101,21 +134,13 @@ type FailedSubmission struct {
 // is not returned is stored durably. After an error the batch may have been stored or not: Send the
 // same one again, and what was stored is not stored twice. Returns *DevicesChangedError when
 // nothing was stored because an audience has other devices. Codes: idempotency_key_reused,
-// too_many_submissions, too_many_audiences, body_too_large, device_required, rate_limited.
+// too_many_submissions, too_many_recipients, too_many_audiences, prefix_too_large,
+// expanded_too_large, body_too_large, device_required, rate_limited.
 func (s *Session) Send(ctx context.Context, batch Batch) ([]FailedSubmission, error) {
 	if batch.Key == uuid.Nil {
 		return nil, errors.New("a batch is made by NewBatch: this one has no key")
 	}
-	request := &obscurapb.SendMessageRequest{Messages: make([]*obscurapb.Submission, len(batch.Submissions))}
-	for i := range batch.Submissions {
-		m := &batch.Submissions[i]
-		request.Messages[i] = &obscurapb.Submission{SubmissionId: m.ID[:], DeviceId: m.DeviceID[:], Message: m.Message}
-	}
-	for _, a := range batch.Audiences {
-		request.Audiences = append(request.Audiences,
-			&obscurapb.Audience{UserId: a.UserID[:], DevicesVersion: uint64(a.DevicesVersion)}) //nolint:gosec // positive
-	}
-	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(requestOf(batch))
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +163,29 @@ func (s *Session) Send(ctx context.Context, batch Batch) ([]FailedSubmission, er
 		failed[i] = FailedSubmission{ID: id, Code: f.GetErrorCode(), Message: f.GetErrorMessage()}
 	}
 	return failed, nil
+}
+
+func requestOf(batch Batch) *obscurapb.SendMessageRequest {
+	request := &obscurapb.SendMessageRequest{}
+	for i := range batch.Submissions {
+		m := &batch.Submissions[i]
+		request.Messages = append(request.Messages,
+			&obscurapb.Submission{SubmissionId: m.ID[:], DeviceId: m.DeviceID[:], Message: m.Message})
+	}
+	for i := range batch.Shared {
+		shared := &obscurapb.SharedSubmission{Message: batch.Shared[i].Message}
+		for j := range batch.Shared[i].Recipients {
+			r := &batch.Shared[i].Recipients[j]
+			shared.Recipients = append(shared.Recipients,
+				&obscurapb.SharedRecipient{SubmissionId: r.ID[:], DeviceId: r.DeviceID[:], Prefix: r.Prefix})
+		}
+		request.Shared = append(request.Shared, shared)
+	}
+	for _, a := range batch.Audiences {
+		request.Audiences = append(request.Audiences,
+			&obscurapb.Audience{UserId: a.UserID[:], DevicesVersion: uint64(a.DevicesVersion)}) //nolint:gosec // positive
+	}
+	return request
 }
 
 func devicesChanged(lists []*obscurapb.DeviceList) error {

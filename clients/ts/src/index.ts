@@ -11,7 +11,7 @@ export { Relay, type Credentials, type RelayOptions } from './relay.js';
 export { Session, type CallOptions } from './session.js';
 export type { OpenSocket, Socket, SocketListener } from './socket.js';
 export type { Tokens } from './tokens.js';
-export { newBatch } from './wire.js';
+export { newBatch, newShared } from './wire.js';
 export type {
   Audience,
   Batch,
@@ -25,6 +25,8 @@ export type {
   GapReason,
   GatewayEvent,
   PreKeyStatusEvent,
+  SharedRecipient,
+  SharedSubmission,
   Submission,
 } from './wire.js';
 export type { components, operations, paths } from './gen/openapi.js';

@@ -6,7 +6,7 @@ import { claims, TokenKeeper, type Tokens } from './tokens.js';
 import { apiClient } from './transport.js';
 import type { Bytes } from './bytes.js';
 import { DevicesChanged, RelayError } from './errors.js';
-import { decodeAnswer, encodeSubmissions, type Batch, type FailedSubmission } from './wire.js';
+import { decodeAnswer, encodeBatch, type Batch, type FailedSubmission } from './wire.js';
 
 type Schemas = components['schemas'];
 export type Account = Schemas['Account'];
@@ -118,14 +118,14 @@ export class Session {
   }
 
   /**
-   * Sends at most 100 messages, 2 MiB together, and returns those that were not stored; the others are, durably. However often the batch is
-   * repeated, within this call or by calling again after an error, it is stored once. Fails with {@link DevicesChanged} when an audience has
-   * other devices.
+   * Sends at most 100 submissions and 1000 recipients of shared ones, 2 MiB together, and returns those that were not stored; the others are,
+   * durably. However often the batch is repeated, within this call or by calling again after an error, it is stored once. Fails with
+   * {@link DevicesChanged} when an audience has other devices.
    */
-  async send({ key, submissions, audiences }: Batch, options?: CallOptions): Promise<FailedSubmission[]> {
+  async send(batch: Batch, options?: CallOptions): Promise<FailedSubmission[]> {
     const { data } = await this.api.POST('/v1/messages', {
-      params: { header: { 'Idempotency-Key': key } },
-      ...bytes(encodeSubmissions(submissions, audiences), 'application/x-protobuf'),
+      params: { header: { 'Idempotency-Key': batch.key } },
+      ...bytes(encodeBatch(batch), 'application/x-protobuf'),
       parseAs: 'arrayBuffer',
       ...options,
     });

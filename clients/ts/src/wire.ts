@@ -20,6 +20,25 @@ export interface Submission {
   message: Uint8Array;
 }
 
+/**
+ * One body for many: each recipient gets an envelope with its own prefix and then `message`, which travels once. Of a multi-recipient message of
+ * libsignal the prefix is 49 bytes; a message under a sender key needs none.
+ */
+export interface SharedSubmission {
+  message: Uint8Array;
+  /** At most 1000 in a batch. With prefix and message for each they come to at most 4 MiB. */
+  recipients: SharedRecipient[];
+}
+
+/** One device that gets a {@link SharedSubmission}. */
+export interface SharedRecipient {
+  /** Names the submission in the answer, as that of a {@link Submission}. */
+  submissionId: string;
+  deviceId: string;
+  /** At most 256 bytes, none when absent; together with the message 1 byte to 256 KiB. */
+  prefix?: Uint8Array;
+}
+
 /** Which of a user's devices a batch is meant for. */
 export interface Audience {
   userId: string;
@@ -31,7 +50,10 @@ export interface Audience {
 export interface Batch {
   /** A UUID, remembered by the relay for a day. */
   key: string;
+  /** At most 100. */
   submissions: Submission[];
+  /** These come after `submissions`, in this order. */
+  shared?: SharedSubmission[];
   /** If one of these users has other devices, nothing is stored: see {@link DevicesChanged}. At most 100. */
   audiences?: Audience[];
 }
@@ -49,6 +71,12 @@ export interface DeviceList {
 export const newBatch = (...submissions: (Omit<Submission, 'submissionId'> & { submissionId?: string })[]): Batch => ({
   key: randomUUID(),
   submissions: submissions.map((s) => ({ submissionId: randomUUID(), ...s })),
+});
+
+/** One body for many, for the `shared` of a batch. Chooses the ids of recipients that have none. */
+export const newShared = (message: Uint8Array, ...recipients: (Omit<SharedRecipient, 'submissionId'> & { submissionId?: string })[]): SharedSubmission => ({
+  message,
+  recipients: recipients.map((r) => ({ submissionId: randomUUID(), ...r })),
 });
 
 export type FailureReason =
@@ -118,14 +146,14 @@ export interface PreKeyStatusEvent {
 
 export type GatewayEvent = EnvelopeEvent | GapEvent | DrainedEvent | PreKeyStatusEvent;
 
-export function encodeSubmissions(submissions: Submission[], audiences: Audience[] = []): Bytes {
-  const messages = submissions.map(({ submissionId, deviceId, message }) => ({
-    submissionId: uuidToBytes(submissionId),
-    deviceId: uuidToBytes(deviceId),
-    message,
-  }));
+export function encodeBatch({ submissions, shared = [], audiences = [] }: Omit<Batch, 'key'>): Bytes {
+  const to = (r: { submissionId: string; deviceId: string }) => ({ submissionId: uuidToBytes(r.submissionId), deviceId: uuidToBytes(r.deviceId) });
   return toBinary(SendMessageRequestSchema, create(SendMessageRequestSchema, {
-    messages,
+    messages: submissions.map((s) => ({ ...to(s), message: s.message })),
+    shared: shared.map(({ message, recipients }) => ({
+      message,
+      recipients: recipients.map((r) => ({ ...to(r), prefix: r.prefix ?? new Uint8Array() })),
+    })),
     audiences: audiences.map((a) => ({ userId: uuidToBytes(a.userId), devicesVersion: BigInt(a.devicesVersion) })),
   }));
 }

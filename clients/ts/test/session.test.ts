@@ -1,7 +1,7 @@
 // Every call of a session, on the running relay.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DevicesChanged, newBatch, Relay, RelayError, type Tokens } from '@obscura-relay/client';
+import { DevicesChanged, newBatch, newShared, Relay, RelayError, type Tokens } from '@obscura-relay/client';
 import { newKeys } from './keys.js';
 import { credentials, person, relayUrl, waiting } from './people.js';
 
@@ -80,6 +80,24 @@ test('messages are stored, or refused one by one', async () => {
   assert.equal(failed[0]?.submissionId, submissionId);
   assert.ok(failed[0]?.message);
   assert.deepEqual(await waiting(bob), ['one', 'two']);
+});
+
+test('one body goes to many, each with a prefix', async () => {
+  const [alice, bob, carol] = [await person(), await person(), await person()];
+  const nobody = { deviceId: '22222222-2222-4222-8222-222222222222', submissionId: '11111111-1111-4111-8111-111111111111' };
+  const to = (session: typeof bob, prefix: string) => ({ deviceId: session.deviceId!, prefix: Buffer.from(prefix) });
+  const batch = {
+    ...newBatch({ deviceId: bob.deviceId!, message: Buffer.from('first') }),
+    shared: [newShared(Buffer.from(', all'), to(bob, 'Bob'), nobody, to(carol, 'Carol')), newShared(Buffer.from('bye'), { deviceId: bob.deviceId! })],
+  };
+  for (const again of [batch, structuredClone(batch)]) {
+    assert.deepEqual((await alice.send(again)).map((f) => [f.submissionId, f.reason]), [[nobody.submissionId, 'invalidDevice']]);
+  }
+  assert.deepEqual([await waiting(bob), await waiting(carol)], [['first', 'Bob, all', 'bye'], ['Carol, all']]);
+  const large = newBatch();
+  await assert.rejects(alice.send({ ...large, shared: [newShared(Buffer.from('x'), to(bob, 'x'.repeat(257)))] }), status(400, 'prefix_too_large'));
+  const crowd = Array.from({ length: 1001 }, () => to(bob, ''));
+  await assert.rejects(alice.send({ ...large, shared: [newShared(Buffer.from('x'), ...crowd)] }), status(413, 'too_many_recipients'));
 });
 
 test('a batch for an old list of devices stores nothing', async () => {

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fromBase64, toBase64, uuidFromBytes, uuidToBytes } from '@obscura-relay/client';
-import { decodeAnswer, decodeFrame, encodeAck, encodeSubmissions } from '../dist/wire.js';
+import { decodeAnswer, decodeFrame, encodeAck, encodeBatch } from '../dist/wire.js';
 import { root } from './keys.js';
 
 const protocol = readFileSync(join(root, 'docs/protocol.md'), 'utf8');
@@ -18,7 +18,7 @@ function dump(name: string): Uint8Array {
 
 test('what is sent is what the document shows', () => {
   const [submissionId, deviceId] = ['11111111-1111-4111-8111-111111111111', '22222222-2222-4222-8222-222222222222'];
-  assert.deepEqual(encodeSubmissions([{ submissionId, deviceId, message: Buffer.from('hello') }]), dump('send request'));
+  assert.deepEqual(encodeBatch({ submissions: [{ submissionId, deviceId, message: Buffer.from('hello') }] }), dump('send request'));
   assert.deepEqual(encodeAck(['00000000-0000-4001-b963-e82c7f249f67']), dump('acknowledgement'));
 });
 
