@@ -65,9 +65,9 @@ func FuzzDecodeSend(f *testing.F) {
 		}
 		for i, position := range positions {
 			s, m := batch.Submissions[i], all[position]
-			if failed[position] != nil || !bytes.Equal(s.Device[:], m.GetDeviceId()) ||
-				!bytes.Equal(s.Message, m.GetMessage()) ||
-				len(s.Message) == 0 || len(s.Message) > core.MaxMessage {
+			if failed[position] != nil || !bytes.Equal(s.Device[:], m.device) ||
+				!bytes.Equal(s.Prefix, m.prefix) || !bytes.Equal(s.Message, m.message) ||
+				m.size() == 0 || m.size() > core.MaxMessage {
 				t.Fatalf("position %d is wrong", position)
 			}
 		}

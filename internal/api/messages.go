@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"slices"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -78,7 +77,7 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 		}
 	}
 	for _, position := range invalid {
-		failed[positions[position]] = failure(all[positions[position]], obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE)
+		failed[positions[position]] = failure(&all[positions[position]], obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE)
 	}
 	response := &obscurapb.SendMessageResponse{}
 	for i := range all {
@@ -180,9 +179,20 @@ func eachField(message []byte, call func(number protowire.Number, value []byte) 
 	return nil
 }
 
-// expand returns the submissions of a request, with one for each recipient of its shared ones.
-func expand(request *obscurapb.SendMessageRequest) ([]*obscurapb.Submission, error) {
-	all, recipients, size := request.GetMessages(), 0, 0
+// submission is one of a request's own, or that of a recipient of a shared one.
+type submission struct {
+	id, device []byte
+	// prefix comes before message, which the recipients of a shared submission have in common. They
+	// are joined only when they are stored: see mailbox.Submission.
+	prefix, message []byte
+}
+
+func (s *submission) size() int { return len(s.prefix) + len(s.message) }
+
+// expand returns the submissions of a request, with one for each recipient of its shared ones. It
+// copies no message.
+func expand(request *obscurapb.SendMessageRequest) ([]submission, error) {
+	recipients, size := 0, 0
 	for _, shared := range request.GetShared() {
 		for _, r := range shared.GetRecipients() {
 			if len(r.GetPrefix()) > core.MaxPrefix {
@@ -198,14 +208,13 @@ func expand(request *obscurapb.SendMessageRequest) ([]*obscurapb.Submission, err
 	case size > core.MaxExpanded:
 		return nil, errExpanded
 	}
+	all := make([]submission, 0, len(request.GetMessages())+recipients)
+	for _, m := range request.GetMessages() {
+		all = append(all, submission{id: m.GetSubmissionId(), device: m.GetDeviceId(), message: m.GetMessage()})
+	}
 	for _, shared := range request.GetShared() {
 		for _, r := range shared.GetRecipients() {
-			message := shared.GetMessage()
-			if len(r.GetPrefix()) > 0 {
-				message = slices.Concat(r.GetPrefix(), message)
-			}
-			all = append(all, &obscurapb.Submission{SubmissionId: r.GetSubmissionId(), DeviceId: r.GetDeviceId(),
-				Message: message})
+			all = append(all, submission{r.GetSubmissionId(), r.GetDeviceId(), r.GetPrefix(), shared.GetMessage()})
 		}
 	}
 	return all, nil
@@ -224,11 +233,11 @@ func audiences(request *obscurapb.SendMessageRequest) ([]mailbox.Audience, error
 
 // changedResponse is the answer to a request of which nothing is stored: some audiences have other
 // devices.
-func changedResponse(all []*obscurapb.Submission, changed []mailbox.DeviceList) *obscurapb.SendMessageResponse {
+func changedResponse(all []submission, changed []mailbox.DeviceList) *obscurapb.SendMessageResponse {
 	response := &obscurapb.SendMessageResponse{}
-	for _, m := range all {
+	for i := range all {
 		response.FailedSubmissions = append(response.FailedSubmissions,
-			failure(m, obscurapb.ErrorCode_ERROR_CODE_DEVICE_LIST_CHANGED))
+			failure(&all[i], obscurapb.ErrorCode_ERROR_CODE_DEVICE_LIST_CHANGED))
 	}
 	for _, list := range changed {
 		out := &obscurapb.DeviceList{UserId: list.User[:], DevicesVersion: list.Version}
@@ -242,19 +251,20 @@ func changedResponse(all []*obscurapb.Submission, changed []mailbox.DeviceList) 
 }
 
 // submissions sorts out the submissions whose form is right; positions leads back to the request.
-func submissions(all []*obscurapb.Submission) (batch mailbox.Batch, failed map[int]*obscurapb.FailedSubmission,
+func submissions(all []submission) (batch mailbox.Batch, failed map[int]*obscurapb.FailedSubmission,
 	positions []int) {
 	failed = map[int]*obscurapb.FailedSubmission{}
-	for i, m := range all {
+	for i := range all {
+		m := &all[i]
 		code := obscurapb.ErrorCode_ERROR_CODE_UNSPECIFIED
 		switch {
-		case len(m.GetSubmissionId()) != len(uuid.UUID{}):
+		case len(m.id) != len(uuid.UUID{}):
 			code = obscurapb.ErrorCode_ERROR_CODE_MALFORMED_SUBMISSION_ID
-		case len(m.GetDeviceId()) != len(uuid.UUID{}):
+		case len(m.device) != len(uuid.UUID{}):
 			code = obscurapb.ErrorCode_ERROR_CODE_MALFORMED_DEVICE_ID
-		case len(m.GetMessage()) == 0:
+		case m.size() == 0:
 			code = obscurapb.ErrorCode_ERROR_CODE_MESSAGE_MISSING
-		case len(m.GetMessage()) > core.MaxMessage:
+		case m.size() > core.MaxMessage:
 			code = obscurapb.ErrorCode_ERROR_CODE_MESSAGE_TOO_LARGE
 		}
 		if code != obscurapb.ErrorCode_ERROR_CODE_UNSPECIFIED {
@@ -262,7 +272,7 @@ func submissions(all []*obscurapb.Submission) (batch mailbox.Batch, failed map[i
 			continue
 		}
 		batch.Submissions = append(batch.Submissions,
-			mailbox.Submission{Device: uuid.UUID(m.GetDeviceId()), Message: m.GetMessage()})
+			mailbox.Submission{Device: uuid.UUID(m.device), Prefix: m.prefix, Message: m.message})
 		positions = append(positions, i)
 	}
 	return batch, failed, positions
@@ -277,23 +287,23 @@ var failures = map[obscurapb.ErrorCode]string{
 	obscurapb.ErrorCode_ERROR_CODE_DEVICE_LIST_CHANGED:     "An audience has other devices: see device_lists.",
 }
 
-func failure(m *obscurapb.Submission, code obscurapb.ErrorCode) *obscurapb.FailedSubmission {
+func failure(m *submission, code obscurapb.ErrorCode) *obscurapb.FailedSubmission {
 	f := &obscurapb.FailedSubmission{ErrorCode: code, ErrorMessage: failures[code]}
-	if len(m.GetSubmissionId()) == len(uuid.UUID{}) {
-		f.SubmissionId = m.GetSubmissionId()
+	if len(m.id) == len(uuid.UUID{}) {
+		f.SubmissionId = m.id
 	}
 	return f
 }
 
 // derivedKey makes an idempotency key from the submission ids of a batch, as a version 8 UUID
 // (RFC 9562), so that a derived key is never taken for a client's own.
-func derivedKey(all []*obscurapb.Submission) uuid.UUID {
+func derivedKey(all []submission) uuid.UUID {
 	h := sha256.New()
 	var length [4]byte
-	for _, m := range all {
-		binary.BigEndian.PutUint32(length[:], uint32(len(m.GetSubmissionId()))) //nolint:gosec // below 2 MiB
+	for i := range all {
+		binary.BigEndian.PutUint32(length[:], uint32(len(all[i].id))) //nolint:gosec // below 2 MiB
 		h.Write(length[:])
-		h.Write(m.GetSubmissionId())
+		h.Write(all[i].id)
 	}
 	key := uuid.UUID(h.Sum(nil)[:16])
 	key[6], key[8] = 0x80|key[6]&0x0f, 0x80|key[8]&0x3f

@@ -68,7 +68,7 @@ func BenchmarkSend(b *testing.B) {
 		from := newSender()
 		for pb.Next() {
 			k := turn.Add(1)
-			batch := Batch{Key: uuid.New(), Submissions: []Submission{{devices[k%benchDevices], body}}}
+			batch := Batch{Key: uuid.New(), Submissions: []Submission{{Device: devices[k%benchDevices], Message: body}}}
 			binary.BigEndian.PutUint64(batch.Digest[:], uint64(k))
 			if _, err := n.Send(context.Background(), from, batch); err != nil {
 				b.Error(err)

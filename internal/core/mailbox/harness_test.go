@@ -184,7 +184,7 @@ func (n *node) tx(t failer, fn func(tx db.DBTX) error) {
 func to(device core.DeviceID, texts ...string) []Submission {
 	out := make([]Submission, len(texts))
 	for i, text := range texts {
-		out[i] = Submission{device, []byte(text)}
+		out[i] = Submission{Device: device, Message: []byte(text)}
 	}
 	return out
 }
@@ -211,7 +211,7 @@ func (n *node) send(t failer, from sender, submissions ...Submission) {
 func many(device core.DeviceID, n int, text string) []Submission {
 	out := make([]Submission, n)
 	for i := range out {
-		out[i] = Submission{device, []byte(text)}
+		out[i] = Submission{Device: device, Message: []byte(text)}
 	}
 	return out
 }

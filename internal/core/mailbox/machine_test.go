@@ -138,7 +138,7 @@ func (m *machine) index(t *rapid.T) int     { return rapid.IntRange(0, len(m.box
 func (m *machine) sender(t *rapid.T) sender { return rapid.SampledFrom(m.senders).Draw(t, "sender") }
 func (m *machine) submission(i int) Submission {
 	m.n++
-	return Submission{m.boxes[i].device, fmt.Appendf(nil, "letter %d", m.n)}
+	return Submission{Device: m.boxes[i].device, Message: fmt.Appendf(nil, "letter %d", m.n)}
 }
 
 // book writes down what a stored batch did.
@@ -164,7 +164,7 @@ func (m *machine) send(t *rapid.T) {
 	var invalid []int16
 	for i, to := range rapid.SliceOfN(rapid.IntRange(0, len(m.boxes)), 0, 20).Draw(t, "to") {
 		if to == len(m.boxes) { // nobody
-			submissions, invalid = append(submissions, Submission{newSender().Device, []byte("lost")}),
+			submissions, invalid = append(submissions, Submission{Device: newSender().Device, Message: []byte("lost")}),
 				append(invalid, int16(i))
 			continue
 		}

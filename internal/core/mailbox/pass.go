@@ -146,10 +146,11 @@ func (p *pass) insertMessages(ctx context.Context) error {
 			insert.SenderIds = append(insert.SenderIds, r.sender.User)
 			insert.SenderDeviceIds = append(insert.SenderDeviceIds, r.sender.Device)
 			insert.SenderNumbers = append(insert.SenderNumbers, int16(r.sender.DeviceNumber))
-			insert.Bodies = append(insert.Bodies, sub.Message)
+			message := sub.ciphertext()
+			insert.Bodies = append(insert.Bodies, message)
 			m.added = append(m.added, core.Envelope{Sequence: m.next, Sender: r.sender.User,
 				SenderDevice: r.sender.Device, SenderNumber: r.sender.DeviceNumber, AcceptedAt: insert.AcceptedAt,
-				Message: sub.Message})
+				Message: message})
 			m.next++
 			m.pending++
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -14,9 +15,21 @@ import (
 // Submission is one envelope for one device, checked for its form.
 type Submission struct {
 	Device core.DeviceID
-	// Message is 1 byte to core.MaxMessage of ciphertext. It is kept until the batch is stored: it
-	// must not point into a buffer that is used again.
-	Message []byte
+	// Prefix and Message are the ciphertext, 1 byte to core.MaxMessage together. Submissions may
+	// share a message: it is joined with the prefix only when it is stored, so that what waits
+	// takes no more memory than what came. Both are kept until then: they must not point into a
+	// buffer that is used again.
+	Prefix, Message []byte
+}
+
+func (s *Submission) size() int { return len(s.Prefix) + len(s.Message) }
+
+// ciphertext is prefix and message in one.
+func (s *Submission) ciphertext() []byte {
+	if len(s.Prefix) == 0 {
+		return s.Message
+	}
+	return slices.Concat(s.Prefix, s.Message)
 }
 
 // Batch is one request to send.
@@ -32,13 +45,13 @@ type Batch struct {
 }
 
 // submissionWeight is what a submission costs beside its ciphertext: memory while it waits, a
-// mailbox to lock and a row.
+// mailbox to lock and a row. A shared message counts for each: that is what a batch joins.
 const submissionWeight = 512
 
 func (b *Batch) weight() int {
 	weight := submissionWeight*len(b.Submissions) + audienceWeight*len(b.Audiences)
 	for i := range b.Submissions {
-		weight += len(b.Submissions[i].Message)
+		weight += b.Submissions[i].size()
 	}
 	return weight
 }

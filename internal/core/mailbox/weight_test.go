@@ -34,3 +34,18 @@ func TestSmallSubmissionsCountForMoreThanTheirBytes(t *testing.T) {
 	cancel()
 	wg.Wait()
 }
+
+// A message that many submissions share is counted for each of them, with its prefix: a batch joins
+// them all.
+func TestASharedMessageCountsForEachRecipient(t *testing.T) {
+	t.Parallel()
+	message, alone := make([]byte, 1000), Batch{}
+	shared := Batch{Submissions: make([]Submission, 16)}
+	for i := range shared.Submissions {
+		shared.Submissions[i] = Submission{Prefix: make([]byte, 24), Message: message}
+		alone.Submissions = append(alone.Submissions, Submission{Message: make([]byte, 1024)})
+	}
+	if got, want := shared.weight(), alone.weight(); got != want {
+		t.Errorf("16 recipients of one message weigh %d, of a message each %d", got, want)
+	}
+}

@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +11,11 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
@@ -65,6 +71,69 @@ func TestUploadsAreNeverWholeInMemory(t *testing.T) {
 		t.Logf("%d uploads of 50 MiB: from %d KiB by %d KiB", c.uploads, before, rise)
 		if rise > c.most {
 			t.Errorf("%d uploads take %d KiB, more than %d", c.uploads, rise, c.most)
+		}
+	}
+}
+
+// TestSharedBodiesWaitAsTheyCame sends as many requests at once as one account may, each of which
+// stands for sixteen times its size, while the database holds them up.
+func TestSharedBodiesWaitAsTheyCame(t *testing.T) {
+	const requests, recipients, most = 64, 16, 64 << 10
+	w := newWorld(t, false)
+	n := w.nodes[0]
+	client := &http.Client{Transport: &http.Transport{}, Timeout: patience}
+	devices := newDevices(t, w.nodes[1].url(), client, 3) // on the other node, as above
+	send := func(d *device) int {
+		shared := &obscurapb.SharedSubmission{Message: make([]byte, core.MaxMessage-2<<10)}
+		for range recipients {
+			id := uuid.New()
+			shared.Recipients = append(shared.Recipients, &obscurapb.SharedRecipient{SubmissionId: id[:],
+				DeviceId: devices[0].id[:], Prefix: []byte("prefix")})
+		}
+		body, err := proto.Marshal(&obscurapb.SendMessageRequest{Shared: []*obscurapb.SharedSubmission{shared}})
+		if err != nil {
+			t.Error(err)
+		}
+		return d.call(t.Context(), http.MethodPost, n.url()+"/v1/messages", "application/x-protobuf", body, nil).status
+	}
+	for _, d := range devices[:2] { // what is made once
+		if status := send(d); status != http.StatusOK {
+			t.Fatalf("status %d", status)
+		}
+	}
+	conn, err := w.server.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	for _, c := range []struct {
+		what, hold string
+		sender     *device
+	}{
+		{"for the mark of a new sender", `SELECT FROM pre_key_stocks FOR UPDATE`, devices[2]},
+		{"in the queue", `SELECT FROM mailboxes FOR UPDATE`, devices[1]},
+	} {
+		if _, err := conn.Exec(t.Context(), "BEGIN; "+c.hold); err != nil {
+			t.Fatal(err)
+		}
+		before := n.memory(t, "VmRSS")
+		n.resetPeak(t)
+		var wg sync.WaitGroup
+		for range requests {
+			wg.Go(func() {
+				if status := send(c.sender); status != http.StatusServiceUnavailable {
+					t.Errorf("waiting %s: status %d", c.what, status)
+				}
+			})
+		}
+		wg.Wait()
+		rise := n.memory(t, "VmHWM") - before
+		if _, err := conn.Exec(t.Context(), "ROLLBACK"); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d requests that wait %s: from %d KiB by %d KiB", requests, c.what, before, rise)
+		if rise > most {
+			t.Errorf("they take %d KiB, more than %d", rise, most)
 		}
 	}
 }
