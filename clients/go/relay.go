@@ -110,7 +110,7 @@ func (r *Relay) begin(ctx context.Context, tokens Tokens) (*Session, error) {
 }
 
 func (r *Relay) session(tokens Tokens, c claims, life time.Duration) (*Session, error) {
-	s := &Session{relay: r, user: c.User, tokens: newKeeper(r, tokens, life)}
+	s := &Session{relay: r, user: c.User, tokens: newKeeper(r, tokens, life), certificates: newCertificates()}
 	s.gateway = newGateway(s)
 	patient := *r.options.HTTPClient
 	patient.Timeout = 0

@@ -19,6 +19,8 @@ type Session struct {
 	api     *client.Client
 	blobs   *client.Client // without a time for a try: what is large takes long
 	gateway *Gateway
+	// certificates of the device's identity key
+	certificates *certificates
 }
 
 // UserID is the user for whom the session acts.
@@ -49,7 +51,8 @@ func (s *Session) AccessToken(ctx context.Context) (string, error) { return s.to
 
 // API returns the generated client: every call of the contract, with this session's tokens, and
 // repeated as the package says. What it cannot do is replace the session's pair: refresh, log out
-// and change passwords with the methods of this package.
+// and change passwords with the methods of this package. Nor does a takeover by it drop what
+// SenderCertificate has kept.
 func (s *Session) API() *client.ClientWithResponses {
 	return &client.ClientWithResponses{ClientInterface: s.api}
 }
@@ -72,6 +75,9 @@ func (s *Session) AddDevice(ctx context.Context, device client.NewDevice) (*Sess
 // key_id_conflict, key_id_not_higher, invalid_signature and others.
 func (s *Session) UploadKeys(ctx context.Context, keys client.KeyUpload) error {
 	response, err := s.api.UploadKeys(ctx, keys)
+	if keys.IdentityKey != nil { // also after an error: it may have been done
+		s.certificates.drop()
+	}
 	return read(response, err, nil)
 }
 

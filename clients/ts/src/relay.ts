@@ -1,7 +1,8 @@
 import type { Client } from 'openapi-fetch';
 import { openSocket } from '#socket';
+import { fromBase64, type Bytes } from './bytes.js';
 import type { paths } from './gen/openapi.js';
-import { Session } from './session.js';
+import { Session, type CallOptions } from './session.js';
 import type { OpenSocket } from './socket.js';
 import type { Tokens } from './tokens.js';
 import { apiClient } from './transport.js';
@@ -69,6 +70,14 @@ export class Relay {
   /** The session of tokens that were stored. Asks the relay nothing. */
   resume(tokens: Tokens): Session {
     return new Session(this, tokens);
+  }
+
+  /**
+   * The public key, 33 bytes, that sender certificates of this relay descend from. Pin it: put it into the application, or keep the first one and
+   * refuse another. Whoever can exchange it can put a false sender on the first message of a conversation.
+   */
+  async trustRoot(options?: CallOptions): Promise<Bytes> {
+    return fromBase64((await this.api.GET('/v1/certificates/root', { ...options })).data!.publicKey);
   }
 
   /** @internal */

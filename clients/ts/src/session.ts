@@ -4,7 +4,9 @@ import type { components, paths } from './gen/openapi.js';
 import type { Relay } from './relay.js';
 import { claims, TokenKeeper, type Tokens } from './tokens.js';
 import { apiClient } from './transport.js';
-import type { Bytes } from './bytes.js';
+import { unless } from './waiting.js';
+import { fromBase64, type Bytes } from './bytes.js';
+import { CertificateKeeper, type SenderCertificate } from './certificate.js';
 import { DevicesChanged, RelayError } from './errors.js';
 import { decodeAnswer, encodeBatch, type Batch, type FailedSubmission } from './wire.js';
 
@@ -54,6 +56,7 @@ export class Session {
   readonly api: Client<paths>;
   /** @internal */
   readonly keeper: TokenKeeper;
+  readonly #certificates = new CertificateKeeper(() => this.#certify());
 
   /** @internal Sessions come from a Relay. */
   constructor(
@@ -94,7 +97,11 @@ export class Session {
 
   /** Adds one-time keys, rotates signed ones, or, with another identity key, takes the device over. May be repeated: no key is handed out twice. */
   async uploadKeys(body: KeyUpload, options?: CallOptions): Promise<void> {
-    await this.api.POST('/v1/devices/keys', { body, ...options });
+    try {
+      await this.api.POST('/v1/devices/keys', { body, ...options });
+    } finally {
+      if (body.identityKey !== undefined) this.#certificates.drop(); // also after an error: it may have been done
+    }
   }
 
   /** What the relay offers for this device. */
@@ -115,6 +122,19 @@ export class Session {
   /** The devices of a user, and the version of this list. Uses up no key. A user without devices is `user_not_found`. */
   async devicesOf(userId: string, options?: CallOptions): Promise<UserDevices> {
     return (await this.api.GET('/v1/users/{userId}/devices', { params: { path: { userId } }, ...options })).data!;
+  }
+
+  /**
+   * A certificate of this device for libsignal to seal messages with. It is kept until 2 to 4 hours before it expires, never beyond this Session,
+   * and dropped by `uploadKeys` with an identity key and by `logOut`; a takeover by `api` does not drop it.
+   */
+  senderCertificate({ signal }: CallOptions = {}): Promise<SenderCertificate> {
+    return unless(signal, this.#certificates.get());
+  }
+
+  async #certify(): Promise<SenderCertificate> {
+    const { data } = await this.api.GET('/v1/certificates/sender');
+    return { certificate: fromBase64(data!.certificate), expiresAt: new Date(data!.expiresAt * 1000) };
   }
 
   /**
@@ -220,6 +240,7 @@ export class Session {
     await this.keeper.alone(async ({ token, refreshToken }) => {
       await this.api.DELETE('/v1/sessions', { body: { refreshToken }, headers: { Authorization: `Bearer ${token}` }, ...options });
     });
+    this.#certificates.drop();
   }
 }
 

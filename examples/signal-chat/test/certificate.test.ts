@@ -1,20 +1,15 @@
 // Sender certificates as libsignal sees them: those of a real relay, under its trust root.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { fromBase64 } from '@obscura-relay/client';
+import { Relay } from '@obscura-relay/client';
 import * as signal from '@signalapp/libsignal-client';
 import type { Device } from '../src/device.js';
 import { Person } from '../src/person.js';
 import { testRelay } from './relay.js';
 
-async function trustRoot({ session }: Device) {
-  const { data } = await session.api.GET('/v1/certificates/root');
-  return signal.PublicKey.deserialize(fromBase64(data!.publicKey));
-}
-
 async function certify({ session }: Device) {
-  const { data } = await session.api.GET('/v1/certificates/sender');
-  return { certificate: signal.SenderCertificate.deserialize(fromBase64(data!.certificate)), expires: data!.expiresAt * 1000 };
+  const { certificate, expiresAt } = await session.senderCertificate();
+  return { certificate: signal.SenderCertificate.deserialize(certificate), expires: expiresAt.getTime() };
 }
 
 test('a sealed message names its sender by the certificate of the relay', async (t) => {
@@ -24,7 +19,7 @@ test('a sealed message names its sender by the certificate of the relay', async 
   t.after(() => Promise.all([alice.leave(), bob.leave()]));
   const [laptop, phone] = [await alice.addDevice('laptop'), await bob.addDevice('phone')];
   const { certificate, expires } = await certify(laptop);
-  const root = await trustRoot(phone);
+  const root = signal.PublicKey.deserialize(await new Relay(relay.url).trustRoot());
   const otherRoot = signal.PrivateKey.generate().getPublicKey();
 
   await t.test('libsignal holds it for valid until it expires, and under no other root', () => {
