@@ -22,14 +22,16 @@ type Envelope struct {
 	// Sequence counts 1, 2, 3 and so on for this device, without holes: every number comes in an
 	// envelope or in a gap.
 	Sequence uint64
-	// SenderID is the sending user.
+	// SenderID is the sending user. When the relay was not told who writes, this and the other two
+	// that name the sender are zero: the certificate inside the message says it.
 	SenderID uuid.UUID
 	// SenderDeviceNumber is 1 to 127.
 	SenderDeviceNumber uint32
 	// SenderDeviceID is the mailbox to answer to; with SenderDeviceNumber, libsignal's
 	// ProtocolAddress.
 	SenderDeviceID uuid.UUID
-	// Accepted is when the relay accepted it, to the millisecond.
+	// Accepted is when the relay accepted it, to the millisecond. It is the time for which a sender
+	// certificate inside is checked.
 	Accepted time.Time
 	// Message is the ciphertext.
 	Message []byte
@@ -100,12 +102,20 @@ func decode(data []byte) ([]Event, error) {
 
 func envelopeOf(e *obscurapb.Envelope) (*Envelope, error) {
 	id, err1 := uuid.FromBytes(e.GetId())
-	sender, err2 := uuid.FromBytes(e.GetSenderId())
-	device, err3 := uuid.FromBytes(e.GetSenderDeviceId())
+	sender, err2 := senderOf(e.GetSenderId())
+	device, err3 := senderOf(e.GetSenderDeviceId())
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, fmt.Errorf("the relay's envelope cannot be read: %w", err)
 	}
 	return &Envelope{ID: id, Sequence: e.GetSequence(), SenderID: sender, SenderDeviceNumber: e.GetSenderDeviceNumber(),
 		SenderDeviceID: device,
 		Accepted:       time.UnixMilli(int64(e.GetTimestamp())), Message: e.GetMessage()}, nil //nolint:gosec // milliseconds
+}
+
+// senderOf reads an id that an envelope need not have.
+func senderOf(id []byte) (uuid.UUID, error) {
+	if len(id) == 0 {
+		return uuid.Nil, nil
+	}
+	return uuid.FromBytes(id)
 }

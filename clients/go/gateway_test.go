@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/google/uuid"
 
 	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
@@ -439,6 +440,33 @@ func TestWhatThisPackageDoesNotKnowIsPassedOver(t *testing.T) {
 		}
 		if event, err := next(); err == nil {
 			t.Errorf("%v; want the error of a frame that is not one", event)
+		}
+	})
+}
+
+func TestEnvelopeNeedNotSayWhoWroteIt(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
+		f.gateway(func(c *fakeSocket) {
+			sealed := mail(1, 2)
+			for _, e := range sealed.GetEnvelopeBatch().GetEnvelopes() {
+				e.SenderId, e.SenderDeviceId = nil, nil
+			}
+			sealed.GetEnvelopeBatch().GetEnvelopes()[1].SenderId = []byte("short")
+			for _, e := range sealed.GetEnvelopeBatch().GetEnvelopes() {
+				if err := c.send(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_EnvelopeBatch{
+					EnvelopeBatch: &obscurapb.EnvelopeBatch{Envelopes: []*obscurapb.Envelope{e}}}}); err != nil {
+					return
+				}
+			}
+			_, _ = c.acks()
+		})
+		next := listen(t, t.Context(), s.Gateway())
+		if e := nextEnvelope(t, next); e.Sequence != 1 || e.SenderID != uuid.Nil || e.SenderDeviceID != uuid.Nil {
+			t.Errorf("%+v", e)
+		}
+		if event, err := next(); err == nil {
+			t.Errorf("an id of five bytes: %+v", event)
 		}
 	})
 }

@@ -104,12 +104,12 @@ export interface Envelope {
   id: string;
   /** Counts 1, 2, 3 and so on for this device; what is missing is in a gap. */
   sequence: number;
-  /** A user. */
+  /** A user. Empty when the relay was not told who writes, like `senderDeviceId`: the certificate inside the message says it. */
   senderId: string;
   senderDeviceId: string;
-  /** What libsignal calls the device id, 1 to 127. */
+  /** What libsignal calls the device id, 1 to 127; 0 when the others are empty. */
   senderDeviceNumber: number;
-  /** When the relay accepted it. */
+  /** When the relay accepted it: the time for which a sender certificate inside is checked. */
   acceptedAt: Date;
   message: Bytes;
 }
@@ -204,12 +204,14 @@ export function decodeFrame(bytes: Uint8Array): GatewayEvent[] {
 const envelope = (e: RawEnvelope): Envelope => ({
   id: uuidFromBytes(e.id),
   sequence: Number(e.sequence),
-  senderId: uuidFromBytes(e.senderId),
-  senderDeviceId: uuidFromBytes(e.senderDeviceId),
+  senderId: sender(e.senderId),
+  senderDeviceId: sender(e.senderDeviceId),
   senderDeviceNumber: e.senderDeviceNumber,
   acceptedAt: new Date(Number(e.timestamp)),
   message: new Uint8Array(e.message),
 });
+
+const sender = (id: Uint8Array): string => (id.length === 0 ? '' : uuidFromBytes(id));
 
 const failureReasons: Record<ErrorCode, FailureReason> = {
   [ErrorCode.UNSPECIFIED]: 'unspecified',

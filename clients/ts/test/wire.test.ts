@@ -47,6 +47,14 @@ test('what the document shows is understood', () => {
   ]);
 });
 
+test('an envelope need not say who wrote it', () => {
+  const id = Uint8Array.from({ length: 16 }, (_, i) => i);
+  const [event] = decodeFrame(Uint8Array.of(0x6a, 0x18, 0x0a, 0x16, 0x0a, 16, ...id, 0x30, 7, 0x22, 0)); // an envelope with id, sequence and message
+  assert.ok(event?.kind === 'envelope');
+  const { sequence, senderId, senderDeviceId, senderDeviceNumber } = event.envelope;
+  assert.deepEqual([sequence, senderId, senderDeviceId, senderDeviceNumber], [7, '', '', 0]);
+});
+
 test('what may be added later is no mistake', () => {
   assert.deepEqual(decodeFrame(Uint8Array.of(0xfa, 0x01, 0x00)), []); // field 31
   assert.deepEqual(decodeFrame(new Uint8Array()), []);
