@@ -56,7 +56,7 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 			return nil, errParameter("Idempotency-Key")
 		}
 	}
-	batch, failed, positions := submissions(all)
+	batch, outcomes, positions := submissions(all)
 	batch.Key, batch.Digest = key, sha256.Sum256(body)
 	if batch.Audiences, err = audiences(request); err != nil {
 		return nil, err
@@ -70,19 +70,19 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 		invalid, err = s.cfg.Mailbox.Send(ctx, principal(ctx), batch)
 		var changed *mailbox.ChangedError
 		if errors.As(err, &changed) {
-			return sendAnswer(changedResponse(all, changed.Lists))
+			return sendAnswer(changedResponse(outcomes, changed.Lists))
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
 	for _, position := range invalid {
-		failed[positions[position]] = failure(&all[positions[position]], obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE)
+		outcomes[positions[position]].code = obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE
 	}
 	response := &obscurapb.SendMessageResponse{}
-	for i := range all {
-		if failed[i] != nil {
-			response.FailedSubmissions = append(response.FailedSubmissions, failed[i])
+	for _, o := range outcomes {
+		if o.code != obscurapb.ErrorCode_ERROR_CODE_UNSPECIFIED {
+			response.FailedSubmissions = append(response.FailedSubmissions, failure(o))
 		}
 	}
 	return sendAnswer(response)
@@ -233,11 +233,11 @@ func audiences(request *obscurapb.SendMessageRequest) ([]mailbox.Audience, error
 
 // changedResponse is the answer to a request of which nothing is stored: some audiences have other
 // devices.
-func changedResponse(all []submission, changed []mailbox.DeviceList) *obscurapb.SendMessageResponse {
+func changedResponse(outcomes []outcome, changed []mailbox.DeviceList) *obscurapb.SendMessageResponse {
 	response := &obscurapb.SendMessageResponse{}
-	for i := range all {
+	for _, o := range outcomes {
 		response.FailedSubmissions = append(response.FailedSubmissions,
-			failure(&all[i], obscurapb.ErrorCode_ERROR_CODE_DEVICE_LIST_CHANGED))
+			failure(outcome{o.id, obscurapb.ErrorCode_ERROR_CODE_DEVICE_LIST_CHANGED}))
 	}
 	for _, list := range changed {
 		out := &obscurapb.DeviceList{UserId: list.User[:], DevicesVersion: list.Version}
@@ -250,10 +250,16 @@ func changedResponse(all []submission, changed []mailbox.DeviceList) *obscurapb.
 	return response
 }
 
+// outcome says what became of a submission; UNSPECIFIED: it is stored. This is all that is kept of
+// one whose form is wrong while the others wait: it may have come in two bytes.
+type outcome struct {
+	id   []byte
+	code obscurapb.ErrorCode
+}
+
 // submissions sorts out the submissions whose form is right; positions leads back to the request.
-func submissions(all []submission) (batch mailbox.Batch, failed map[int]*obscurapb.FailedSubmission,
-	positions []int) {
-	failed = map[int]*obscurapb.FailedSubmission{}
+func submissions(all []submission) (batch mailbox.Batch, outcomes []outcome, positions []int) {
+	outcomes = make([]outcome, len(all))
 	for i := range all {
 		m := &all[i]
 		code := obscurapb.ErrorCode_ERROR_CODE_UNSPECIFIED
@@ -267,15 +273,15 @@ func submissions(all []submission) (batch mailbox.Batch, failed map[int]*obscura
 		case m.size() > core.MaxMessage:
 			code = obscurapb.ErrorCode_ERROR_CODE_MESSAGE_TOO_LARGE
 		}
+		outcomes[i] = outcome{m.id, code}
 		if code != obscurapb.ErrorCode_ERROR_CODE_UNSPECIFIED {
-			failed[i] = failure(m, code)
 			continue
 		}
 		batch.Submissions = append(batch.Submissions,
 			mailbox.Submission{Device: uuid.UUID(m.device), Prefix: m.prefix, Message: m.message})
 		positions = append(positions, i)
 	}
-	return batch, failed, positions
+	return batch, outcomes, positions
 }
 
 var failures = map[obscurapb.ErrorCode]string{
@@ -287,10 +293,10 @@ var failures = map[obscurapb.ErrorCode]string{
 	obscurapb.ErrorCode_ERROR_CODE_DEVICE_LIST_CHANGED:     "An audience has other devices: see device_lists.",
 }
 
-func failure(m *submission, code obscurapb.ErrorCode) *obscurapb.FailedSubmission {
-	f := &obscurapb.FailedSubmission{ErrorCode: code, ErrorMessage: failures[code]}
-	if len(m.id) == len(uuid.UUID{}) {
-		f.SubmissionId = m.id
+func failure(o outcome) *obscurapb.FailedSubmission {
+	f := &obscurapb.FailedSubmission{ErrorCode: o.code, ErrorMessage: failures[o.code]}
+	if len(o.id) == len(uuid.UUID{}) {
+		f.SubmissionId = o.id
 	}
 	return f
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -75,29 +76,35 @@ func TestUploadsAreNeverWholeInMemory(t *testing.T) {
 	}
 }
 
-// TestSharedBodiesWaitAsTheyCame sends as many requests at once as one account may, each of which
-// stands for sixteen times its size, while the database holds them up.
+// TestSharedBodiesWaitAsTheyCame sends as many requests at once as one account may while the
+// database holds them up: each stands for sixteen times its size, or for a thousand recipients in
+// two thousand bytes.
 func TestSharedBodiesWaitAsTheyCame(t *testing.T) {
-	const requests, recipients, most = 64, 16, 64 << 10
+	const most = 48 << 10
 	w := newWorld(t, false)
 	n := w.nodes[0]
 	client := &http.Client{Transport: &http.Transport{}, Timeout: patience}
-	devices := newDevices(t, w.nodes[1].url(), client, 3) // on the other node, as above
-	send := func(d *device) int {
-		shared := &obscurapb.SharedSubmission{Message: make([]byte, core.MaxMessage-2<<10)}
-		for range recipients {
-			id := uuid.New()
-			shared.Recipients = append(shared.Recipients, &obscurapb.SharedRecipient{SubmissionId: id[:],
-				DeviceId: devices[0].id[:], Prefix: []byte("prefix")})
-		}
+	devices := newDevices(t, w.nodes[1].url(), client, 4) // on the other node, as above
+	recipient := func() *obscurapb.SharedRecipient {
+		id := uuid.New()
+		return &obscurapb.SharedRecipient{SubmissionId: id[:], DeviceId: devices[0].id[:], Prefix: []byte("prefix")}
+	}
+	large := &obscurapb.SharedSubmission{Message: make([]byte, core.MaxMessage-2<<10)}
+	for range 16 {
+		large.Recipients = append(large.Recipients, recipient())
+	}
+	lost := &obscurapb.SharedSubmission{Message: []byte("x"), Recipients: append(
+		slices.Repeat([]*obscurapb.SharedRecipient{{}}, core.MaxRecipients-1), recipient())}
+	send := func(d *device, shared *obscurapb.SharedSubmission) int {
 		body, err := proto.Marshal(&obscurapb.SendMessageRequest{Shared: []*obscurapb.SharedSubmission{shared}})
 		if err != nil {
 			t.Error(err)
 		}
-		return d.call(t.Context(), http.MethodPost, n.url()+"/v1/messages", "application/x-protobuf", body, nil).status
+		key := uuid.New()
+		return d.call(t.Context(), http.MethodPost, n.url()+"/v1/messages", "application/x-protobuf", body, &key).status
 	}
 	for _, d := range devices[:2] { // what is made once
-		if status := send(d); status != http.StatusOK {
+		if status := send(d, large); status != http.StatusOK {
 			t.Fatalf("status %d", status)
 		}
 	}
@@ -109,9 +116,12 @@ func TestSharedBodiesWaitAsTheyCame(t *testing.T) {
 	for _, c := range []struct {
 		what, hold string
 		sender     *device
+		requests   int
+		shared     *obscurapb.SharedSubmission
 	}{
-		{"for the mark of a new sender", `SELECT FROM pre_key_stocks FOR UPDATE`, devices[2]},
-		{"in the queue", `SELECT FROM mailboxes FOR UPDATE`, devices[1]},
+		{"many without ids wait for a mark", `SELECT FROM pre_key_stocks FOR UPDATE`, devices[2], 300, lost},
+		{"large ones wait for a mark", `SELECT FROM pre_key_stocks FOR UPDATE`, devices[3], 64, large},
+		{"large ones wait in the queue", `SELECT FROM mailboxes FOR UPDATE`, devices[1], 64, large},
 	} {
 		if _, err := conn.Exec(t.Context(), "BEGIN; "+c.hold); err != nil {
 			t.Fatal(err)
@@ -119,10 +129,10 @@ func TestSharedBodiesWaitAsTheyCame(t *testing.T) {
 		before := n.memory(t, "VmRSS")
 		n.resetPeak(t)
 		var wg sync.WaitGroup
-		for range requests {
+		for range c.requests {
 			wg.Go(func() {
-				if status := send(c.sender); status != http.StatusServiceUnavailable {
-					t.Errorf("waiting %s: status %d", c.what, status)
+				if status := send(c.sender, c.shared); status != http.StatusServiceUnavailable {
+					t.Errorf("%s: status %d", c.what, status)
 				}
 			})
 		}
@@ -131,9 +141,9 @@ func TestSharedBodiesWaitAsTheyCame(t *testing.T) {
 		if _, err := conn.Exec(t.Context(), "ROLLBACK"); err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%d requests that wait %s: from %d KiB by %d KiB", requests, c.what, before, rise)
+		t.Logf("%s, %d: from %d KiB by %d KiB", c.what, c.requests, before, rise)
 		if rise > most {
-			t.Errorf("they take %d KiB, more than %d", rise, most)
+			t.Errorf("%s: they take %d KiB, more than %d", c.what, rise, most)
 		}
 	}
 }
