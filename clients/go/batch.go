@@ -80,13 +80,14 @@ type ListedDevice struct {
 	ID uuid.UUID
 	// Number is 1 to 127: what libsignal calls the device id.
 	Number uint32
-	// RegistrationID changes when the device is taken over.
+	// RegistrationID changes when the device is taken over, unless its new owner wants the old one.
 	RegistrationID uint32
+	// IdentityKey is nil in a DevicesChangedError: the relay does not say it there.
+	IdentityKey []byte
 }
 
-// DevicesChangedError says that nothing of a batch was stored: audiences have other devices. Drop
-// the libsignal sessions with devices that have gone; fetch the bundles of new ones, and of those
-// whose registration id has changed, by their ids; encrypt for all of them and send a new batch.
+// DevicesChangedError says that nothing of a batch was stored: audiences have other devices.
+// Session.Correct finds out what to do about it.
 type DevicesChangedError struct {
 	// Lists are the devices of these audiences now.
 	Lists []DeviceList
@@ -196,7 +197,8 @@ func devicesChanged(lists []*obscurapb.DeviceList) error {
 		for _, d := range l.GetDevices() {
 			id, bad := uuid.FromBytes(d.GetDeviceId())
 			err = errors.Join(err, bad)
-			list.Devices = append(list.Devices, ListedDevice{id, d.GetDeviceNumber(), d.GetRegistrationId()})
+			list.Devices = append(list.Devices, ListedDevice{ID: id, Number: d.GetDeviceNumber(),
+				RegistrationID: d.GetRegistrationId()})
 		}
 		if err != nil {
 			return fmt.Errorf("the relay's answer cannot be read: %w", err)

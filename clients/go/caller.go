@@ -114,7 +114,7 @@ func repeatable(request *http.Request) bool {
 	path := request.URL.Path
 	switch request.Method {
 	case http.MethodGet, http.MethodHead:
-		return !strings.Contains(path, "/v1/users/")
+		return !strings.Contains(path, "/v1/users/") || strings.HasSuffix(path, "/devices")
 	case http.MethodPut, http.MethodDelete:
 		return strings.HasSuffix(path, "/v1/push-tokens")
 	case http.MethodPost:

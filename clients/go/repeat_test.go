@@ -101,6 +101,23 @@ func TestWhatIsNotHarmlessIsNotRepeated(t *testing.T) {
 	})
 }
 
+func TestListOfDevicesIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
+		var tries atomic.Int64
+		f.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+			if tries.Add(1) < 3 {
+				refuse(w, 503, "unavailable", "1")
+				return
+			}
+			_, _ = io.WriteString(w, `{"devicesVersion":3,"devices":[]}`)
+		})
+		if list, err := s.Devices(t.Context(), uuid.New()); err != nil || list.DevicesVersion != 3 {
+			t.Errorf("%+v, %v, %d tries", list, err, tries.Load())
+		}
+	})
+}
+
 // A stream is empty after the first try, and an empty body is another request.
 func TestAStreamIsSentOnce(t *testing.T) {
 	t.Parallel()

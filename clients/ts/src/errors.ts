@@ -37,10 +37,7 @@ export class NetworkError extends Error {
   override readonly name = 'NetworkError';
 }
 
-/**
- * Nothing of a batch was stored: audiences have other devices. Drop the sessions with devices that have gone; fetch the bundles of new ones, and of
- * those whose registration id has changed, by their ids; encrypt for all of them and send a new batch.
- */
+/** Nothing of a batch was stored: audiences have other devices. What to do about it is what `Session.correct` finds out. */
 export class DevicesChanged extends Error {
   override readonly name = 'DevicesChanged';
 

@@ -7,6 +7,7 @@ import { apiClient } from './transport.js';
 import { unless } from './waiting.js';
 import { fromBase64, type Bytes } from './bytes.js';
 import { CertificateKeeper, type SenderCertificate } from './certificate.js';
+import { correct, type Correction, type KnownDevices } from './correction.js';
 import { DevicesChanged, RelayError } from './errors.js';
 import { decodeAnswer, encodeBatch, type Batch, type FailedSubmission } from './wire.js';
 
@@ -152,6 +153,20 @@ export class Session {
     const { failed, lists } = decodeAnswer(data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array());
     if (lists.length > 0) throw new DevicesChanged(lists);
     return failed;
+  }
+
+  /**
+   * What to do about a batch that `send` refused with {@link DevicesChanged}. For each audience that has other devices it fetches the list of them,
+   * and the bundles of those that `known` does not have with the same registration id and identity key; `known` are the devices with which you have
+   * sessions, for each of these users. The device of this session is left out. A list is at least as new as the refusal; when devices change once
+   * more, the next `send` says so. After an error call it again. Bundles are limited: 30 fetches in 10 minutes for a user.
+   */
+  correct(batch: Batch, changed: DevicesChanged, known: KnownDevices[], options?: CallOptions): Promise<Correction> {
+    return correct(batch, changed.lists.map((l) => l.userId), known, {
+      own: this.deviceId,
+      list: (userId) => this.devicesOf(userId, options),
+      bundles: (userId, deviceId) => this.bundles(userId, { ...options, deviceId }),
+    });
   }
 
   /** Stores 1 byte to 50 MiB of ciphertext. Not repeated after a lost answer: there may be an attachment that nobody knows of, until it expires. */

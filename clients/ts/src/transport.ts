@@ -24,7 +24,7 @@ export interface Authority {
  * one-time keys.
  */
 const repeatable =
-  /^(GET (?!\/v1\/users\/)|HEAD |PUT \/v1\/(devices\/|push-tokens$)|DELETE \/v1\/push-tokens$|POST \/v1\/(messages|devices\/keys|gateway\/ticket|sessions|sessions\/refresh)$)/;
+  /^(GET (?!\/v1\/users\/[^/]*$)|HEAD |PUT \/v1\/(devices\/|push-tokens$)|DELETE \/v1\/push-tokens$|POST \/v1\/(messages|devices\/keys|gateway\/ticket|sessions|sessions\/refresh)$)/;
 
 /** Bytes a millisecond (32 KiB/s): one try may take longer by what its body needs at this speed, which is the relay's own measure. */
 const slowest = 32;

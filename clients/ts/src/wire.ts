@@ -63,8 +63,8 @@ export interface DeviceList {
   userId: string;
   /** 0 when there is no such user, or the user has no device. */
   devicesVersion: number;
-  /** `number` is what libsignal calls the device id. */
-  devices: { deviceId: string; number: number; registrationId: number }[];
+  /** `number` is what libsignal calls the device id. `identityKey`, base64, is absent in `DevicesChanged`: the relay does not say it there. */
+  devices: { deviceId: string; number: number; registrationId: number; identityKey?: string }[];
 }
 
 /** Chooses the key, and the ids of submissions that have none. */
