@@ -12,7 +12,11 @@ func TestWhatMakesNoSenseIsRefused(t *testing.T) {
 	for _, args := range [][]string{
 		{"relay", "--devices=0"}, {"relay", "--senders=0"}, {"relay", "--size=31"}, {"relay", "--size=262145"},
 		{"relay", "--batch=0"}, {"relay", "--batch=101"}, {"relay", "--batch=100", "--size=40000"},
-		{"relay", "--rate=-1"},
+		{"relay", "--rate=-1"}, {"relay", "--shared", "--rate=1"}, {"relay", "--shared", "--floor"},
+		{"relay", "--shared", "--batch=2"}, {"relay", "--shared", "--recipients=0"},
+		{"relay", "--shared", "--recipients=11", "--devices=10"}, {"relay", "--shared", "--prefix=257"},
+		{"relay", "--shared", "--prefix=-1"}, {"relay", "--shared", "--size=262144"},
+		{"relay", "--shared", "--size=14000"},
 		{"relay", "--duration=1ms"}, {"relay", "--warmup=-1s"}, {"relay", "--floor", "--url=http://127.0.0.1:1"},
 		{"relay", "--floor", "--peer=http://127.0.0.1:1"}, {"bundles", "--callers=0"}, {"bundles", "--targets=0"},
 		{"bundles", "--duration=1ms"},

@@ -33,6 +33,7 @@ type load struct {
 	batch    int
 	noKey    bool    // requests carry no Idempotency-Key
 	rate     float64 // requests a second; 0 for as fast as answers come
+	shared   sharing // of `obscura bench relay --shared`
 	turn     atomic.Int64
 	errors   kinds
 	send     histogram
@@ -59,7 +60,7 @@ func (l *load) take(r *receiver, f *frame) {
 	}
 	now := l.window.now()
 	for i := range f.envelopes {
-		p, ok := readPayload(f.envelopes[i].message)
+		p, ok := l.shared.read(l, r, f.envelopes[i].message)
 		if !ok || p.run != l.run {
 			l.ledger.alien.Add(1)
 			continue

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"text/tabwriter"
 )
@@ -60,12 +61,13 @@ func versus[R result](ctx context.Context, cfg Common, conns int,
 		last = pairs[i].Relay
 	}
 	found := compare(pairs)
-	printComparisons(cfg, found)
+	printComparisons(cfg.Out, fmt.Sprintf("in turns with the peer at %s: medians of %d pairs; a ratio above 1 is in favour "+
+		"of the relay", cfg.Peer, cfg.Rounds), "relay\tpeer", found)
 	return last, save(cfg.JSON, map[string]any{"pairs": pairs, "ratios": found})
 }
 
 // compare leaves out what is not known of both in every pair.
-func compare[R result](pairs []pair[R]) (found []comparison) {
+func compare[R interface{ figures() []figure }](pairs []pair[R]) (found []comparison) {
 	for f, figure := range pairs[0].Relay.figures() {
 		var ours, theirs, ratios []float64
 		for _, p := range pairs {
@@ -94,13 +96,13 @@ func median(values []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-func printComparisons(cfg Common, found []comparison) {
-	if cfg.Out == nil {
+func printComparisons(out io.Writer, title, columns string, found []comparison) {
+	if out == nil {
 		return
 	}
-	fmt.Fprintf(cfg.Out, "\nin turns with the peer at %s: medians of %d pairs; a ratio above 1 is in favour of the relay\n", cfg.Peer, cfg.Rounds)
-	w := tabwriter.NewWriter(cfg.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "  figure\trelay\tpeer\tratio\tleast\tmost")
+	fmt.Fprintf(out, "\n%s\n", title)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "  figure\t%s\tratio\tleast\tmost\n", columns)
 	for _, c := range found {
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\n", c.Name, short(c.Relay), short(c.Peer), short(c.Ratio),
 			short(c.Least), short(c.Most))

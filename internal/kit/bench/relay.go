@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/obscura-relay/obscura/internal/core"
 )
 
 // RelayConfig is `obscura bench relay`.
@@ -20,7 +22,11 @@ type RelayConfig struct {
 	Warmup   time.Duration `env:"-" default:"2s" placeholder:"TIME" help:"How long to run before."`
 	NoKey    bool          `name:"without-key" env:"-" help:"Send no Idempotency-Key: the relay derives one from the submission ids. Not every relay does."`
 	Floor    bool          `env:"-" help:"Afterwards write the same rows through the same statements, without HTTP and WebSocket, and compare."`
-	Picture  string        `env:"-" type:"path" placeholder:"FILE.svg" help:"Draw the latencies."`
+	Shared   bool          `env:"-" help:"Compare, in turns, one request with a shared body and the same mail as submissions, 100 a request. One sender, whatever --senders says."`
+	// Recipients and Prefix are of --shared.
+	Recipients int    `env:"-" default:"300" placeholder:"N" help:"With --shared: devices that a body goes to, 1 to 1000."`
+	Prefix     int    `env:"-" default:"49" placeholder:"BYTES" help:"With --shared: what each recipient has of its own before the body, 0 to 256."`
+	Picture    string `env:"-" type:"path" placeholder:"FILE.svg" help:"Draw the latencies."`
 }
 
 // Validate returns one exact sentence for what is wrong. kong calls it.
@@ -38,6 +44,15 @@ func (c *RelayConfig) Validate() error {
 		return errors.New("--rate must not be negative")
 	case c.Duration < 100*time.Millisecond || c.Warmup < 0:
 		return errors.New("--duration must be at least 100ms and --warmup not negative")
+	case c.Shared && (c.Floor || c.Picture != "" || c.Peer != "" || c.Rate != 0 || c.Batch != 1):
+		return errors.New("--shared is a measurement of its own; leave out --floor, --picture, --peer, --rate and --batch")
+	case c.Shared && (c.Recipients < 1 || c.Recipients > min(c.Devices, core.MaxRecipients)):
+		return errors.New("--recipients must be from 1 to 1000, and not more than --devices")
+	case c.Shared && (c.Prefix < 0 || c.Prefix > core.MaxPrefix):
+		return errors.New("--prefix must be from 0 to 256 bytes")
+	case c.Shared && (c.Prefix+c.Size > core.MaxMessage || c.Recipients*(c.Prefix+c.Size) > core.MaxExpanded):
+		return errors.New("--size, --prefix and --recipients make a message larger than 256 KiB or a request " +
+			"larger than 4 MiB")
 	case (c.Floor || c.Picture != "") && c.Peer != "":
 		return errors.New("--floor and --picture are of one relay; leave out --peer")
 	case c.Floor && c.URL != "" && c.DatabaseURL == "":

@@ -97,6 +97,29 @@ func TestAnOfferedRateIsKept(t *testing.T) {
 	}
 }
 
+func TestASharedBodyIsComparedWithSubmissions(t *testing.T) {
+	t.Parallel()
+	common, out := beside(t)
+	for _, prefix := range []int{49, 0} {
+		r, err := Shared(t.Context(), RelayConfig{Common: common, Devices: 120, Recipients: 110, Size: 512,
+			Prefix: prefix, Batch: 1, Shared: true, Duration: 2 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Pairs != 2 || r.Sends == 0 || r.AcceptedAll != 110*r.Sends || r.Lost != 0 || r.Duplicated != 0 ||
+			len(r.Errors) != 0 {
+			t.Errorf("the ledger does not balance: %+v", r)
+		}
+		if bytes := r.Figures[0]; len(r.Figures) < 3 || bytes.Ratio < 5 || prefix == 0 && bytes.Ratio < 10 {
+			t.Errorf("prefixes of %d: %+v", prefix, r.Figures)
+		}
+	}
+	figures(t, common.JSON, "figures", "sends", "lost", "duplicated", "errors")
+	if !strings.Contains(out.String(), "bytes of requests") || !strings.Contains(out.String(), "submissions") {
+		t.Errorf("the table: %s", out)
+	}
+}
+
 func TestBundlesAreFetchedAndNoKeyIsHandedOutTwice(t *testing.T) {
 	t.Parallel()
 	common, _ := beside(t)

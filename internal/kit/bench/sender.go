@@ -69,6 +69,29 @@ func (s *sender) once(ctx context.Context, due time.Duration) (pause time.Durati
 	l := s.load
 	first := l.ledger.claim(l.batch)
 	s.fill(first, due)
+	err := s.post(ctx, first)
+	now := l.window.now()
+	if err != nil {
+		l.errors.add(kindOf(err))
+		if after, asked := comeBack(err); asked {
+			return after
+		}
+		return 100 * time.Millisecond
+	}
+	failed := s.account(first, l.batch)
+	if l.window.holds(due) {
+		l.send.record(now - due)
+	}
+	l.acceptedAll.Add(int64(l.batch - failed))
+	if l.window.holds(now) {
+		l.accepted.Add(int64(l.batch - failed))
+	}
+	return 0
+}
+
+// post sends the body, under a key that is made of the first of its numbers.
+func (s *sender) post(ctx context.Context, first uint64) error {
+	l := s.load
 	if time.Since(s.asked) > time.Minute { // it may have been renewed
 		s.asked = time.Now()
 		s.request.Header.Set("Authorization", "Bearer "+s.device.token(ctx))
@@ -78,26 +101,10 @@ func (s *sender) once(ctx context.Context, due time.Duration) (pause time.Durati
 	}
 	s.request.SetBodyRaw(s.body)
 	err := l.api.client.DoTimeout(s.request, s.response, httpTimeout)
-	now := l.window.now()
 	if err == nil && s.response.StatusCode() != fasthttp.StatusOK {
 		err = refused(s.response)
 	}
-	if err != nil {
-		l.errors.add(kindOf(err))
-		if after, asked := comeBack(err); asked {
-			return after
-		}
-		return 100 * time.Millisecond
-	}
-	failed := s.account(first)
-	if l.window.holds(due) {
-		l.send.record(now - due)
-	}
-	l.acceptedAll.Add(int64(l.batch - failed))
-	if l.window.holds(now) {
-		l.accepted.Add(int64(l.batch - failed))
-	}
-	return 0
+	return err
 }
 
 // fill makes the body of a request.
@@ -120,8 +127,8 @@ func (l *load) submissionID(number uint64) (id uuid.UUID) {
 	return id
 }
 
-// account notes what the answer promises and returns how many submissions it does not.
-func (s *sender) account(first uint64) (failed int) {
+// account notes what the answer to n submissions promises and returns how many it does not.
+func (s *sender) account(first uint64, n int) (failed int) {
 	l := s.load
 	var not map[uint64]bool
 	err := failedSubmissions(s.response.Body(), func(id []byte, code uint64) {
@@ -135,9 +142,9 @@ func (s *sender) account(first uint64) (failed int) {
 	})
 	if err != nil {
 		l.errors.add("an answer that is not a SendMessageResponse")
-		return l.batch
+		return n
 	}
-	for i := range uint64(l.batch) {
+	for i := range uint64(n) {
 		if !not[first+i] {
 			l.ledger.accept(first + i)
 		}
