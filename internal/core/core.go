@@ -21,12 +21,15 @@ type (
 	SessionID = uuid.UUID
 )
 
-// LockOrder sorts devices into the order in which everybody locks rows of several, each once. It
-// changes the slice.
-func LockOrder(devices []DeviceID) []DeviceID {
-	slices.SortFunc(devices, func(a, b DeviceID) int { return bytes.Compare(a[:], b[:]) })
-	return slices.Compact(devices)
+// Distinct sorts identifiers and leaves each once. It changes the slice.
+func Distinct(ids []uuid.UUID) []uuid.UUID {
+	slices.SortFunc(ids, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	return slices.Compact(ids)
 }
+
+// LockOrder brings devices, each once, into the order in which everybody locks rows of several. It
+// changes the slice.
+func LockOrder(devices []DeviceID) []DeviceID { return Distinct(devices) }
 
 // Limits of the contract. They are not configurable: clients rely on them.
 const (

@@ -28,7 +28,7 @@ type handed struct {
 // user's devices only. Returns ErrUserUnknown, also for a user without devices; ErrDeviceGone when
 // the user has none of those that are named; or core.Unavailable when too many wait.
 func (s *Service) Bundles(ctx context.Context, user core.UserID, only ...core.DeviceID) ([]Bundle, error) {
-	f := fetch{user, core.LockOrder(slices.Clone(only))}
+	f := fetch{user, core.Distinct(slices.Clone(only))}
 	answer, err := s.bundles.Do(ctx, f, max(1, len(f.only)))
 	switch {
 	case errors.Is(err, batch.ErrFull) || errors.Is(err, batch.ErrStopped) || ctx.Err() != nil:

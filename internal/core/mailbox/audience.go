@@ -76,7 +76,7 @@ func (p *pass) checkAudiences(ctx context.Context) error {
 	if len(users) == 0 {
 		return nil
 	}
-	rows, err := storage.Queries.DevicesVersions(ctx, p.tx, core.LockOrder(users))
+	rows, err := storage.Queries.DevicesVersions(ctx, p.tx, core.Distinct(users))
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (p *pass) checkAudiences(ctx context.Context) error {
 	if len(changed) == 0 {
 		return nil
 	}
-	lists, err := deviceLists(ctx, p.tx, core.LockOrder(changed))
+	lists, err := deviceLists(ctx, p.tx, core.Distinct(changed))
 	for _, answer := range p.answers {
 		for i := range answer.changed {
 			if now := lists[answer.changed[i].User]; now != nil {
