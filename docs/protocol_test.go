@@ -57,6 +57,8 @@ func documented(t *testing.T) map[string][]byte {
 	}
 	add("send request", &obscurapb.SendMessageRequest{Messages: []*obscurapb.Submission{
 		{SubmissionId: submission[:], DeviceId: recipient[:], Message: []byte("hello")}}})
+	add("send sealed", &obscurapb.SendMessageRequest{Messages: []*obscurapb.Submission{{SubmissionId: submission[:],
+		DeviceId: recipient[:], Message: []byte("hello"), DeliveryToken: bytes.Repeat([]byte{0x33}, 32)}}})
 	add("send answer", &obscurapb.SendMessageResponse{
 		FailedSubmissions: []*obscurapb.FailedSubmission{{SubmissionId: submission[:],
 			ErrorCode: obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE, ErrorMessage: "There is no such device."}}})

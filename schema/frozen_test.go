@@ -24,6 +24,7 @@ var frozen = map[string]string{
 	"00011_remembered_devices.sql": "de52f090b9e293d7433e47370325a004b2ae294a10f22b0963566f9a7808edbe",
 	"00012_certificates.sql":       "7955f66116ea23475aefb9ed8034329bb5a3783d45a2247a5ee83590ac8d5e34",
 	"00013_devices_version.sql":    "fd1d22f02222729e71e547622bdd6aa2de116148677e2406455470ff42dea5ef",
+	"00015_delivery_tokens.sql":    "da62ecc52b0e85c6e915cc98dae010fce1e4ff67d4cf6cdd015da4a4269b7cd3",
 }
 
 func TestMigrationsStayAsTheyAre(t *testing.T) {

@@ -69,7 +69,10 @@ type Account struct {
 	// Attachments Those that the account has uploaded and that have not been deleted yet.
 	Attachments []AccountAttachment `json:"attachments"`
 	CreatedAt   time.Time           `json:"createdAt"`
-	Devices     []AccountDevice     `json:"devices"`
+
+	// DeliveryTokens Those that have not expired.
+	DeliveryTokens []DeliveryToken `json:"deliveryTokens"`
+	Devices        []AccountDevice `json:"devices"`
 
 	// PasswordHash How the password is kept, without salt and hash, for example `argon2id v=19 m=19456 t=2 p=1`.
 	PasswordHash string `json:"passwordHash"`
@@ -220,6 +223,29 @@ type DeleteAccount struct {
 	Password GivenPassword `json:"password"`
 }
 
+// DeliveryToken defines model for DeliveryToken.
+type DeliveryToken struct {
+	CreatedAt time.Time  `json:"createdAt"`
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+
+	// Hash SHA-256 of a delivery token.
+	Hash DeliveryTokenHash `json:"hash"`
+}
+
+// DeliveryTokenChange A hash is named once.
+type DeliveryTokenChange struct {
+	Add    []NewDeliveryToken  `json:"add,omitempty"`
+	Remove []DeliveryTokenHash `json:"remove,omitempty"`
+}
+
+// DeliveryTokenHash SHA-256 of a delivery token.
+type DeliveryTokenHash = []byte
+
+// DeliveryTokens defines model for DeliveryTokens.
+type DeliveryTokens struct {
+	Tokens []DeliveryToken `json:"tokens"`
+}
+
 // Device defines model for Device.
 type Device struct {
 	CreatedAt time.Time          `json:"createdAt"`
@@ -323,6 +349,15 @@ type LogIn struct {
 	// Password A password to compare, so of any length up to the longest.
 	Password GivenPassword `json:"password"`
 	Username string        `json:"username"`
+}
+
+// NewDeliveryToken defines model for NewDeliveryToken.
+type NewDeliveryToken struct {
+	// ExpiresAt In the future. Without it the token does not expire.
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+
+	// Hash SHA-256 of a delivery token.
+	Hash DeliveryTokenHash `json:"hash"`
 }
 
 // NewDevice defines model for NewDevice.
@@ -481,6 +516,9 @@ type IfRange = string
 // NoVersion defines model for NoVersion.
 type NoVersion = string
 
+// RandomKey defines model for RandomKey.
+type RandomKey = string
+
 // Range defines model for Range.
 type Range = string
 
@@ -580,6 +618,12 @@ type SendMessagesParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// SendSealedMessagesParams defines parameters for SendSealedMessages.
+type SendSealedMessagesParams struct {
+	// IdempotencyKey A random UUID (version 4). It is all that ties a repetition to its first try.
+	IdempotencyKey RandomKey `json:"Idempotency-Key"`
+}
+
 // GetPreKeyBundlesParams defines parameters for GetPreKeyBundles.
 type GetPreKeyBundlesParams struct {
 	// DeviceID Bundles of this device only. Repeat it for more than one.
@@ -591,6 +635,9 @@ type DeleteAccountJSONRequestBody = DeleteAccount
 
 // ChangePasswordJSONRequestBody defines body for ChangePassword for application/json ContentType.
 type ChangePasswordJSONRequestBody = ChangePassword
+
+// ChangeDeliveryTokensJSONRequestBody defines body for ChangeDeliveryTokens for application/json ContentType.
+type ChangeDeliveryTokensJSONRequestBody = DeliveryTokenChange
 
 // CreateDeviceJSONRequestBody defines body for CreateDevice for application/json ContentType.
 type CreateDeviceJSONRequestBody = NewDevice
@@ -666,6 +713,12 @@ type ServerInterface interface {
 	// GetSenderCertificate Get a certificate that says who this device is
 	// (GET /v1/certificates/sender)
 	GetSenderCertificate(c *fiber.Ctx) error
+	// ListDeliveryTokens List the user's delivery tokens
+	// (GET /v1/delivery-tokens)
+	ListDeliveryTokens(c *fiber.Ctx) error
+	// ChangeDeliveryTokens Add and remove delivery tokens
+	// (POST /v1/delivery-tokens)
+	ChangeDeliveryTokens(c *fiber.Ctx) error
 	// ListDevices The user's devices
 	// (GET /v1/devices)
 	ListDevices(c *fiber.Ctx) error
@@ -696,6 +749,9 @@ type ServerInterface interface {
 	// SendMessages Send a batch of envelopes
 	// (POST /v1/messages)
 	SendMessages(c *fiber.Ctx, params SendMessagesParams) error
+	// SendSealedMessages Send a batch of envelopes without saying who writes
+	// (POST /v1/messages/sealed)
+	SendSealedMessages(c *fiber.Ctx, params SendSealedMessagesParams) error
 	// DeletePushToken No more wake-ups for this device
 	// (DELETE /v1/push-tokens)
 	DeletePushToken(c *fiber.Ctx) error
@@ -1167,6 +1223,42 @@ func (siw *ServerInterfaceWrapper) GetSenderCertificate(c *fiber.Ctx) error {
 	return handler(c)
 }
 
+// ListDeliveryTokens operation middleware
+func (siw *ServerInterfaceWrapper) ListDeliveryTokens(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.ListDeliveryTokens(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// ChangeDeliveryTokens operation middleware
+func (siw *ServerInterfaceWrapper) ChangeDeliveryTokens(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.ChangeDeliveryTokens(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
 // ListDevices operation middleware
 func (siw *ServerInterfaceWrapper) ListDevices(c *fiber.Ctx) error {
 
@@ -1411,6 +1503,51 @@ func (siw *ServerInterfaceWrapper) SendMessages(c *fiber.Ctx) error {
 
 	handler := func(c *fiber.Ctx) error {
 		return siw.Handler.SendMessages(c, params)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
+// SendSealedMessages operation middleware
+func (siw *ServerInterfaceWrapper) SendSealedMessages(c *fiber.Ctx) error {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params SendSealedMessagesParams
+
+	headers := c.GetReqHeaders()
+
+	// ------------- Required header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey RandomKey
+		n := len(valueList)
+		if n != 1 {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Sprintf("Too many values for ParamName Idempotency-Key, 1 is required, but %d found", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""})
+		if err != nil {
+			return fiber.NewError(fiber.StatusBadRequest, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err).Error())
+		}
+
+		params.IdempotencyKey = IdempotencyKey
+
+	} else {
+		return fiber.NewError(fiber.StatusBadRequest, "Header parameter Idempotency-Key is required, but not found")
+	}
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.SendSealedMessages(c, params)
 	}
 
 	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
@@ -1681,6 +1818,8 @@ func RegisterHandlersWithOptions(router fiber.Router, si ServerInterface, option
 
 	router.Post(options.BaseURL+"/v1/messages", wrapper.SendMessages)
 
+	router.Post(options.BaseURL+"/v1/messages/sealed", wrapper.SendSealedMessages)
+
 	router.Post(options.BaseURL+"/v1/gateway/ticket", wrapper.CreateGatewayTicket)
 
 	router.Get(options.BaseURL+"/v1/gateway", wrapper.ConnectGateway)
@@ -1712,6 +1851,10 @@ func RegisterHandlersWithOptions(router fiber.Router, si ServerInterface, option
 	router.Get(options.BaseURL+"/docs", wrapper.GetDocs)
 
 	router.Get(options.BaseURL+"/docs/:name", wrapper.GetDocsFile)
+
+	router.Get(options.BaseURL+"/v1/delivery-tokens", wrapper.ListDeliveryTokens)
+
+	router.Post(options.BaseURL+"/v1/delivery-tokens", wrapper.ChangeDeliveryTokens)
 
 	router.Get(options.BaseURL+"/v1/certificates/sender", wrapper.GetSenderCertificate)
 
@@ -4300,6 +4443,286 @@ func (response GetSenderCertificate503JSONResponse) VisitGetSenderCertificateRes
 	return ctx.JSON(&response.Body)
 }
 
+type ListDeliveryTokensRequestObject struct {
+}
+
+type ListDeliveryTokensResponseObject interface {
+	VisitListDeliveryTokensResponse(ctx *fiber.Ctx) error
+}
+
+type ListDeliveryTokens200ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type ListDeliveryTokens200JSONResponse struct {
+	Body    DeliveryTokens
+	Headers ListDeliveryTokens200ResponseHeaders
+}
+
+func (response ListDeliveryTokens200JSONResponse) VisitListDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(200)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDeliveryTokens401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ListDeliveryTokens401JSONResponse) VisitListDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(401)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDeliveryTokens403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ListDeliveryTokens403JSONResponse) VisitListDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(403)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDeliveryTokens408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response ListDeliveryTokens408JSONResponse) VisitListDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDeliveryTokens429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response ListDeliveryTokens429JSONResponse) VisitListDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDeliveryTokens431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response ListDeliveryTokens431JSONResponse) VisitListDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDeliveryTokens500JSONResponse struct{ InternalJSONResponse }
+
+func (response ListDeliveryTokens500JSONResponse) VisitListDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ListDeliveryTokens503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response ListDeliveryTokens503JSONResponse) VisitListDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ChangeDeliveryTokensRequestObject struct {
+	Body *ChangeDeliveryTokensJSONRequestBody
+}
+
+type ChangeDeliveryTokensResponseObject interface {
+	VisitChangeDeliveryTokensResponse(ctx *fiber.Ctx) error
+}
+
+type ChangeDeliveryTokens200ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type ChangeDeliveryTokens200Response struct {
+	Headers ChangeDeliveryTokens200ResponseHeaders
+}
+
+func (response ChangeDeliveryTokens200Response) VisitChangeDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Status(200)
+	return nil
+}
+
+type ChangeDeliveryTokens400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response ChangeDeliveryTokens400JSONResponse) VisitChangeDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(400)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ChangeDeliveryTokens401JSONResponse struct{ UnauthorizedJSONResponse }
+
+func (response ChangeDeliveryTokens401JSONResponse) VisitChangeDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(401)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ChangeDeliveryTokens403JSONResponse struct{ ForbiddenJSONResponse }
+
+func (response ChangeDeliveryTokens403JSONResponse) VisitChangeDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(403)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ChangeDeliveryTokens408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response ChangeDeliveryTokens408JSONResponse) VisitChangeDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ChangeDeliveryTokens409JSONResponse struct{ ConflictJSONResponse }
+
+func (response ChangeDeliveryTokens409JSONResponse) VisitChangeDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(409)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ChangeDeliveryTokens413JSONResponse struct{ TooLargeJSONResponse }
+
+func (response ChangeDeliveryTokens413JSONResponse) VisitChangeDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(413)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ChangeDeliveryTokens415JSONResponse struct {
+	UnsupportedMediaTypeJSONResponse
+}
+
+func (response ChangeDeliveryTokens415JSONResponse) VisitChangeDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(415)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ChangeDeliveryTokens429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response ChangeDeliveryTokens429JSONResponse) VisitChangeDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ChangeDeliveryTokens431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response ChangeDeliveryTokens431JSONResponse) VisitChangeDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ChangeDeliveryTokens500JSONResponse struct{ InternalJSONResponse }
+
+func (response ChangeDeliveryTokens500JSONResponse) VisitChangeDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type ChangeDeliveryTokens503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response ChangeDeliveryTokens503JSONResponse) VisitChangeDeliveryTokensResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
 type ListDevicesRequestObject struct {
 }
 
@@ -5692,6 +6115,158 @@ func (response SendMessages503JSONResponse) VisitSendMessagesResponse(ctx *fiber
 	return ctx.JSON(&response.Body)
 }
 
+type SendSealedMessagesRequestObject struct {
+	Params SendSealedMessagesParams
+	Body   io.Reader
+}
+
+type SendSealedMessagesResponseObject interface {
+	VisitSendSealedMessagesResponse(ctx *fiber.Ctx) error
+}
+
+type SendSealedMessages200ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type SendSealedMessages200ApplicationXProtobufResponse struct {
+	Body          io.Reader
+	Headers       SendSealedMessages200ResponseHeaders
+	ContentLength int64
+}
+
+func (response SendSealedMessages200ApplicationXProtobufResponse) VisitSendSealedMessagesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/x-protobuf")
+	if response.ContentLength != 0 {
+		ctx.Response().Header.Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	ctx.Status(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(ctx.Response().BodyWriter(), response.Body)
+	return err
+}
+
+type SendSealedMessages400JSONResponse struct{ BadRequestJSONResponse }
+
+func (response SendSealedMessages400JSONResponse) VisitSendSealedMessagesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(400)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SendSealedMessages408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response SendSealedMessages408JSONResponse) VisitSendSealedMessagesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SendSealedMessages409JSONResponse struct{ ConflictJSONResponse }
+
+func (response SendSealedMessages409JSONResponse) VisitSendSealedMessagesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(409)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SendSealedMessages413JSONResponse struct{ TooLargeJSONResponse }
+
+func (response SendSealedMessages413JSONResponse) VisitSendSealedMessagesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(413)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SendSealedMessages415JSONResponse struct {
+	UnsupportedMediaTypeJSONResponse
+}
+
+func (response SendSealedMessages415JSONResponse) VisitSendSealedMessagesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(415)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SendSealedMessages429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response SendSealedMessages429JSONResponse) VisitSendSealedMessagesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SendSealedMessages431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response SendSealedMessages431JSONResponse) VisitSendSealedMessagesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SendSealedMessages500JSONResponse struct{ InternalJSONResponse }
+
+func (response SendSealedMessages500JSONResponse) VisitSendSealedMessagesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type SendSealedMessages503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response SendSealedMessages503JSONResponse) VisitSendSealedMessagesResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
 type DeletePushTokenRequestObject struct {
 }
 
@@ -6975,6 +7550,12 @@ type StrictServerInterface interface {
 	// GetSenderCertificate Get a certificate that says who this device is
 	// (GET /v1/certificates/sender)
 	GetSenderCertificate(ctx context.Context, request GetSenderCertificateRequestObject) (GetSenderCertificateResponseObject, error)
+	// ListDeliveryTokens List the user's delivery tokens
+	// (GET /v1/delivery-tokens)
+	ListDeliveryTokens(ctx context.Context, request ListDeliveryTokensRequestObject) (ListDeliveryTokensResponseObject, error)
+	// ChangeDeliveryTokens Add and remove delivery tokens
+	// (POST /v1/delivery-tokens)
+	ChangeDeliveryTokens(ctx context.Context, request ChangeDeliveryTokensRequestObject) (ChangeDeliveryTokensResponseObject, error)
 	// ListDevices The user's devices
 	// (GET /v1/devices)
 	ListDevices(ctx context.Context, request ListDevicesRequestObject) (ListDevicesResponseObject, error)
@@ -7005,6 +7586,9 @@ type StrictServerInterface interface {
 	// SendMessages Send a batch of envelopes
 	// (POST /v1/messages)
 	SendMessages(ctx context.Context, request SendMessagesRequestObject) (SendMessagesResponseObject, error)
+	// SendSealedMessages Send a batch of envelopes without saying who writes
+	// (POST /v1/messages/sealed)
+	SendSealedMessages(ctx context.Context, request SendSealedMessagesRequestObject) (SendSealedMessagesResponseObject, error)
 	// DeletePushToken No more wake-ups for this device
 	// (DELETE /v1/push-tokens)
 	DeletePushToken(ctx context.Context, request DeletePushTokenRequestObject) (DeletePushTokenResponseObject, error)
@@ -7493,6 +8077,70 @@ func (sh *strictHandler) GetSenderCertificate(ctx *fiber.Ctx) error {
 	return nil
 }
 
+// ListDeliveryTokens operation middleware
+func (sh *strictHandler) ListDeliveryTokens(ctx *fiber.Ctx) error {
+	var request ListDeliveryTokensRequestObject
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.ListDeliveryTokens(ctx.UserContext(), request.(ListDeliveryTokensRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListDeliveryTokens")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListDeliveryTokensResponseObject); ok {
+		if err := validResponse.VisitListDeliveryTokensResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ChangeDeliveryTokens operation middleware
+func (sh *strictHandler) ChangeDeliveryTokens(ctx *fiber.Ctx) error {
+	var request ChangeDeliveryTokensRequestObject
+
+	var body ChangeDeliveryTokensJSONRequestBody
+	var err error
+	// The validation middleware stores the value a kin-openapi validator
+	// validated in the Fiber context. Bind that value, matching member
+	// names exactly, so the handler receives what was validated instead
+	// of a second, case-insensitive decode.
+	if v := ctx.Locals(validatedBodyLocalsKey); v == nil || runtime.BindJSONValue(v, &body) != nil {
+		err = ctx.BodyParser(&body)
+	}
+	if err != nil {
+		return fiber.NewError(fiber.StatusBadRequest, err.Error())
+	}
+	request.Body = &body
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.ChangeDeliveryTokens(ctx.UserContext(), request.(ChangeDeliveryTokensRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ChangeDeliveryTokens")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ChangeDeliveryTokensResponseObject); ok {
+		if err := validResponse.VisitChangeDeliveryTokensResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ListDevices operation middleware
 func (sh *strictHandler) ListDevices(ctx *fiber.Ctx) error {
 	var request ListDevicesRequestObject
@@ -7789,6 +8437,35 @@ func (sh *strictHandler) SendMessages(ctx *fiber.Ctx, params SendMessagesParams)
 		return err
 	} else if validResponse, ok := response.(SendMessagesResponseObject); ok {
 		if err := validResponse.VisitSendMessagesResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// SendSealedMessages operation middleware
+func (sh *strictHandler) SendSealedMessages(ctx *fiber.Ctx, params SendSealedMessagesParams) error {
+	var request SendSealedMessagesRequestObject
+
+	request.Params = params
+
+	request.Body = bytes.NewReader(ctx.Request().Body())
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.SendSealedMessages(ctx.UserContext(), request.(SendSealedMessagesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "SendSealedMessages")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(SendSealedMessagesResponseObject); ok {
+		if err := validResponse.VisitSendSealedMessagesResponse(ctx); err != nil {
 			return err
 		}
 	} else if response != nil {
@@ -8102,175 +8779,193 @@ func (sh *strictHandler) ListDevicesOfUser(ctx *fiber.Ctx, userID UserID) error 
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7L1td9u2sij8V7D0nLWadFOyZDtuYq9+cBKn9U7i+IntZt9T+VQQOZJwTAEsAFpRc/3f78IAJEGKlGTH",
-	"dtNWXxJLAokBMDOY9/nSCsU0ERy4Vq39L60J0Agk/nkYhpDoj5SPAT9HoELJEs0Eb+23TqnUioSUkyEQ",
-	"qq4gIiMhO62gpcIJTKl5Ang6be3/2hrONajWZdDS8wRa+y2lJePj1s1N0HpFwwm8ElxLES9OcqzJlM7N",
-	"DFeQ6IBQHpFpqnRpTkLHlBkwRkICYZowRVIFUT0sXLRDM2cDOIJr4PqIhyIy3y1A9InpCQljZvaL6AnV",
-	"hOI2Eabr5xv/wZKlc+EG10w0YeGEJFRqoidMEaYCIkZkImZkmoaT8mQJ1Rqkeex/cK/Jk1+77ReX/2rb",
-	"//5vv//90y3793+1lsByBmEqmZ6fipiF80WgzidAEjoGPJVY0IiMpJjisWgaXxEtLLASYjonNBYc7KHJ",
-	"lCvCBWE8ZhyIfWd5DY1Anc8T+IAQqHqI3Li2GWgOfwqUa0KVw4UxuwbehAyKs9Go/nyOzmkNApzQKSi7",
-	"ymuQiglujkVPgIQWjAOiwE4/OB61TwSH9nuqw8kgMPCMQSuy090lswmLwWIQU/g8hxko3Xiw/dav/9Nv",
-	"Xf6r36o/wo/wewpKH0f1m2Rx9jtFxIyTwee2tMPbLBqQ2QS4Ac4CTi4ujl8HBGIFhJKRBDUhgkMZsJGQ",
-	"U6pb+600ZVEDPFrOD0caZB1yixiIglDwSBmsmVGmMwq2e/FZEy3n5UmnjLOpOblePiHjGsYgccZfqGzA",
-	"WcrVDCSJIAEzoeBmEgXEcbvsBN2eLMfLm6CVUEmnoDM+qTUNJ1PgtXv/xhDI4PTD2TnZuu5t0XywGph5",
-	"mBmTUD1pBS1Op2Ym6r8vaBmgmISota9lCrc7g9dwzUKoA+sDhxxvaRyDdJgR4ROqAbQoe99XgiVC9YbF",
-	"NVzv0JIC8hiOlGb5ag0s+N8yOBbnPY5gmggNPJy/hRpUOUTUt0TJCzofGvIldCr4mOiJUG7nmHK7lQNo",
-	"0akA0ZuvbSZsoGzDmGl7dNh+c/nl+U3b/7h7m4+97Zt61nA8MmwIudDion+xXMzdZjpnFWRCVUAYJ7+n",
-	"wlwpho0rMKivISLDOQnFdErVARGSDL4f2JuYzzvkkM/1hPGx5SDm6hpzIe19XL9NPptccSccjxruS0Pm",
-	"M2QrTFlGhlzN3Z2EC7s2w9SXAWLfvhyGE+H2bBGKwfeDfTOPBDspGdLwKk3IHPQdlu9z//73DWy/fjve",
-	"CEngM50mMZABygQ/9rrdbrv34sWLQSMo66z+IyQxDSFq3ANzEtnVmN9vwohs0j3qodWyXVm+ISuuw3MW",
-	"XoFeyY/HVMOMzrc0Di925vcU5LyAxv68YmcuFMim6zdVIPGik0wD0aKBqaX2FV/DXm/MwyoRXFmx/SWN",
-	"nGhgPjkhxfxJkyRmITVAbv2vsidZTPNfEkat/db/t1XoB1v2V7V1JKWQL0U0t9MtrtZdpCiM0dhADAZU",
-	"T7nwBZCm6dzwrUKyuXFi4Shm4SMt51ijYCdpxEKtyCxjklbEnYg4Uve2sjdCDlkUAX+8kwolRMA1o7E5",
-	"rGsaswg5fSTAMk0ax2KGbPTelvmz/fpciHdUWub1uGiZiX3USJtCkBjBuK/lHXPDo2j8mOsyuDiiLL5H",
-	"MnsHfKwnH3M+9BiLOcx1OTs7QV3SQXBfCzsR+o1I+SMt6UQQlYYTgiLRfa7hvYjYiMFSdc/IcJ5umV/L",
-	"NJZAo3kZHDTFtD1bzDJ4SnYbT1le9gyOuQla/2n7Gnvb0+2XzrhoDbgJvmYPTyXqn8y8642lncdju9nE",
-	"BaM1V8m94QcKcidCn1HN1IjRYfx4bDaXfRHvEyp1Bc/c4eeS6xqnbsd+3XmfsymI9E+QgiIW2atUSnYN",
-	"RvbVbHp/980j36P3fl+eC/Ge8rn7Vj3eMqaUz7NDqkg3aLxq59ar5avJ7Vxfh58XnKZ6IiT7Ax7vbrIS",
-	"XyEF3tupXnB6TVn8qJzHCUJMEXENMhY0gogISZhWJKKaDqk1SKQFbAd4PSo6LcjVeRysMXRMGf8WUEOl",
-	"SSKkhug9RIyeo873KBIZF3oCcsHGzgGie5TJLpKxpBE8trT5CYZnwmj2JLUA3PvSbjLVPXOpidSuKZEi",
-	"AamZVdI9s3CdPCcUFOY5al+Csl2aOCxHF4wZMaHXgLfNEICTCGLQEOX2Jw1TtWrPHJCFWdsgr7MyUCnp",
-	"3HwOJVAN0aEumSQiqqHtLreKXSJwxmOc/jZwWBt2HQwJVWomZPQzVTV2zZ9RbQWSjTJHa72IM6YnItVE",
-	"0Vjjxk2omgRowMxNZlSOBd9mEbn+sfeCTH/svdh9tkf0j9sk+bGHZqKF9UlQmvGxhfcknQ4d7lR4rv2B",
-	"iBGRMBXXEGU29wCPDb1VxIBn3ZpoVrXeorVP0AehbuMUKJWJ3Lc5ijP7XN0rM0Q8FxGtsay/RK+kGBEP",
-	"0S2+WlzWYkZlZHWV31OhaeaciOj8gAANJ3agwv3Y2yVv2UtCNYmBWn9NjoKM673d1qJ/KMhsa6tNaHao",
-	"tcjV2fkK29yvhcEuf8SnjQqOejtfkEMD4gQlnlDd4MJhKYb/CyGS6CLdLrCZO1AtfE6YBHWbR9h6m6zY",
-	"H1Aa2HR0lS3Ht+HD5a0uIF2yOy/RHr+4M2sDE7SUFvJ2e3hdmMpvu9js0XzF+exLFulY5sIih/niaRx/",
-	"GLX2f12L7N2e3VwGLZ7GTqTTMoWcqa/HkAyEVzBfyW3ewvyYXwPXQiJvmVIWD8XnNZnUezfaXBCpmpyL",
-	"K2tPvdWST/Mna1ZdOSK3BW5tBbhBtt8+IEtO7Sdag5cjKaZr4qUE6mSjLLzh6D+nxx+PXreC1qvD01bQ",
-	"Oj98e/Thl6OPraD1/18cfjw8OT8+OXpdE/0QtLS4C7YitPhwDs6SBb8vzrUiDWFITZ1p64hfQywSUASu",
-	"QZJsIN4KeF3kDtk1NoyGV1zMYojGTVa0CRtPjEqgjEjHQ08IsxOhDOa/Zs2ZxzRRdVERVJMZVSSSIkmc",
-	"UGdkgjloIsHK/zbGJgfADBmJOBYz65Sl3IfH3AK3lfsMGtYJW8CziCh/gTvbtQt0o/HaXxt9Q2BJnfxr",
-	"JDnU1dERD3m4RrYF0uhuUzD3JkQBUcIFZpk9w+uBCA4EGSea2iaMj9c8KIXagfqQAK/DEQOZGGn0M5dw",
-	"IhScQ+gdl/MzGm3UnLCmV0bKuwa5FiAVMsvpo4LDxSlVTsBhnLfJ1aUtIdNTn4uWCfWKWTN6xnDOP7w9",
-	"OmkFrU9HL387vTj7uZa1SBgzpeGWd+jMQHCo66jGbX9MlSGfK2inCW6ycthfO0GZpwcrxDxcaAX0AqYl",
-	"m5eJzPchikVeNE9VulqxnDvJcU5YXUtmruxX8WjgBw3dQlxbIsWWllKDDDbsz6m+Abk4Of5PFmu2Jtmz",
-	"qC44SFIeiakLj5thfCaNlcji97LQktvtFA5Zdy9eFTaRMnCvWDIBqeGzDkiPDOcYY0Cedcl79hIjdKwm",
-	"LLXhnUxbBmlopBS5m0M+ZJxi+MOUfraeuNb+s+3d7efPu92gNWU8+7JXgzaHqZ58dBEIi4cXLQlJi+eo",
-	"mxPqWGlbhSJBHnplIzhX6hSRr/neUktehVbO9gJKWYCIe+BOGCYBAytzvlrZioT+nsIB2ekaBVgdkJmQ",
-	"V4oIbmWbGmmt9jXnFYgDQsm/P513ViKlfV8FylVoatWEtVB0Z5vYOGUtyLbB0ZXYt9198UPv2XYJ+Xa2",
-	"a7bi1YTyMZw6tbuG76ZSAtf+gGVI8hO7Bp4PvglaHGbrPnviDa3ucBWM8ovrthedrTTUr0WYZnyRRtaL",
-	"SONTb5H2BqjacYm56Q9Pj8lOp0si9xIPFbyZcm+AWty/5C6LL1tUlj12kY2rM7Q4+0qybJteI9tvNLQm",
-	"dzv3CjArIKjXvu/5xr9X3pcdze2kIu9mL00etBYsYc0b9Y4p3XRNrG+hbLIS10KsloBz4nbC4z29NS69",
-	"15XNX2TEdurvFOE4CG86xtE3ZXD7wIaWxWyo2JjTGMOyla9XsAXtEpWvKf3sguK3fwiWhshnUF4kBukW",
-	"93wd+vQ2qbq3+HjzxqrGgNGfpJgpG66b3fyZiodhk0wRGkVGlMss5kagWa5BLd+Ho1en6TBmYW0U+M6O",
-	"u5wYJ0OqYG/XOglHTNqQxu7n7rPyhTXXli8VId2H7f+m7T+67Rf/2rr8srtbF5gdtArv1CKzEFFNVO+Z",
-	"tj7LkZAkkWIs6RQFDn9m2v7j8lc792+X39fOC2beOgnXaExo57BehwSkEny1uGDfF1ig6zDgJ6v9FjG5",
-	"5cXq/PsVYokdVztDiV/XLC13A2lBDF5TCWgqECNC+ZzENt4sTTKFPRZ87HJBfDHk2V7Nfr6FeYVHLxDn",
-	"dm/3h93nO3u7Po1263CzZP1c5Its7CJ5K5jx82HbAFeIVjn2BkglGJZOGF7sek6uYO5c32zMISKJhHb+",
-	"ndGk2xKUkLrP384Nt7qCeUAY7pUdc/SKCG5vLvOjQuOTCq3VgbDIjrIPVwf2uT+yQ84rkJGxsAvAHC5F",
-	"MooM0Oo3J9YlbQa6ASwiT3b73A0asnHbvJ3ypyXbGC4XJKMxU2bJyALMazp9XkPONX4NC6LjGkv9zh6D",
-	"uQlaV2YbTiW8hfmrTC5Zw4rmPXYcrX8XWnREw/nnY/sAXmFVk5455o94ym/9ieoR2cPZBiHBA1xwOGdT",
-	"uP2KSw8+xJqtBUdiLMHxSinwY3k0Oq0MufhbtQZUFTZWgaGMWAtTNJ9T7T7X7GEN/i3gVpBxljrm+hbm",
-	"F+h+XORH90ITtzjm4qG7Ivgtpyjt5vqAfvAfe2S8XPX0mT/25qbuwMvbVTH63gLzg1biC1qr993HEBSE",
-	"dSphnQXZgQt2W0coBRT+ay8bl94sHfae7b1YLR8+J0/wRe1ed3v3aZ2wWLZtlA0b9osmcfJftTLdOzE+",
-	"5svNbbe2GSd3NZL42r5vQuwGa4RTrKPln8CsSc3+23Ok26pp/wweVrap+/fpwnVbmmdhdxrQzdctXJSY",
-	"WTvqCYVyIUZkYqN3qkqDbz+os1uWN/uxmG6JAlbyzrqtsQC/THkUw+3Yz70asKIFG8Pqp/PR9yXbrx9m",
-	"UiLpurgaUUWH9d5bIdm6N38zVNpsPbyFgFyl37Jk21pAjHoUFloM01EJSXMnxAKalvzhlfCUzzTU8Rzj",
-	"DZwFS88w15cLa7Dnc3eKlfhIobGkS50TZgZDM2Xr8iZYCCYFZlTh2gkWX4Uv8L8u3nx5c3Np+EbZLFO/",
-	"SFejgSYJGQtNmLZFYN68ek+EJIenJ6piNNntvthbaUDNYFmBUZ/ssLN0WIBUK8J+9FxX9Sa2qguuJJGt",
-	"svguqHTeuy5rwalS3RJD7t7O851VJswz4BHIV2Y5IxbW2nPD8o/lU8wNzd8pMlh42cCGQy/+0InAmVD+",
-	"MIPQXevsKtcgiTclYVyxCPb7nA5FqslOt2vl5nprS6O0++OXbrBdbz9dIxCg1kcbEEpGaRyTiUiRePIL",
-	"vffDi+c/7PX2zPnfNirH3+5VvtIzX7UpQ763u2jA+89R9PrsMLNhlUxlwmx7xbKFxjozp40EYDyM06gS",
-	"nLbKZv187+bHH2t3/axyATy+oPInqYbnMlX6oxB1bsX7ELiWC1oXCmSTzvNoYtbdxaSvEzvuR3RYvq3q",
-	"672Q3hlV1CVk59mnRdXp68TXeifnL3no+DKv54Wnqlf8YC6ESIzIYfu/A0LbfwSk236BMae/HZCUs99T",
-	"yLNpJIypc69QBSWu2gqpFHETt/nt8stO8Kxbz+J/oQmLahlN0myjOeQk5WbfJCi09AvGMfLptL39bK9g",
-	"rKmMO41QtS+/PP+hoaDS+lRbJ68sBrTxCEGsXclE60SRi4/vgjweWIwIJYlk1+aa5aBnQl6RlMcY6DMB",
-	"Yt5NtZC2eIdNtKk6srq7z8siTrdm97No/Up4dqon9T5uZZc5xHJiCkIJOiC9veqFtmrftxvu+2T72V60",
-	"ztSFa8ds2trIQJ58fPOKPN9+0Xt6D3hhgQ3sdi3iRtWHmuGA2/XaB5Srz3hmGIHL6QAqQR66I7Gf3mRX",
-	"wL8/nbeCFUFh+6T3jEwZT41oRl7FlE3VPhmodDhw7vcoIAPLQn5j0YA8qQnOU0TweP406POBMmNc/GdA",
-	"BozqQUAG8DkZWMEPmZhZl4W12EeD6DZNk/GRqA3AtHVOXDjjmY2TQO0tFHGHHGtyBZD4x6+KcPAERBID",
-	"VixVmkqdwahscl2fI+WgZ9HIrRh1MKNzS3WhF7yWcs1iUhk9QU9kp8/7RttgYIvL/Pvsw4nBsJBOIX5F",
-	"FQQFKegJTA0kPDJs0+KglacTGkWMjwMCn7G06EjIPi9KVk1BKToGNXBJn0BGEovVOY3ThZrnIaoSSOI0",
-	"XPJkIIYqTCXt4FeDp50+P0KfKvrwzaIHX/rWod9v7ZN+q592uzshzUMD8DP0WwHpo7/fH6UwPOE3xekV",
-	"/GZugWzwzaBD7DRZaSoSUikZqD4v16LskPeQJ0hSMhTRPEu6YMpVYgp1UTXDXF24RFdk7oBQYlMBstpj",
-	"fc6NqO/SB6kidIiB4eQDcknEgCmVVxCRwed2CbcHmAts1XiM+ESYXI4JInPMQnBhrq6C12GCZVS2O91W",
-	"0Epl7BBb7W9tzWazDsWfO0KOt9yzauvd8aujk7MjfMaoskzjpfnBnlTLyx9rdTu9rh0lEuA0Yeae7nQ7",
-	"O5ZdTZAlbJl/xrXFz7ywDjKbCHNTcFXUs/oOI20Mo9xHv7qb2NLAzJb20N4xMIVUxxT5+fz9u6DPZxOq",
-	"MTOH+aHFuFUi224j/RnwzrQtDVKqVrbd7VaSvw3RbU30NC5nfdeUPVsM+ahWqfiqEjdZCnxWJLddVMld",
-	"o4JJpbTuX7Nkzk53t+mJ/BS3/NpEN0Frt/t89TNZbRYzfvvFGuMrNUPMczu91c9VS4/dBK1nFuOWP5fX",
-	"9MIHdlY/4Je/8G/u1v6vl0FLpdMpFqt1WGp5laLzvMAcVq00dyMdKzQuOJJrXZq3bUUiVI1U/o4prbJQ",
-	"mYzq7DVGOdFyTpjLLlfaq9fcIScAUZ4hlZV2nlu6h1hBAyG/NsBs6HhDx/9gOj4viSdGyrCEjZGaKHku",
-	"J+atL0Z+uGmkaSO1c1/KG7EYFNaqCTHjwYqOlujdtb2EXLH6crmQdYNnqRiylT94c7ketYdKLSf2wI77",
-	"X3pN7WLXGp7ElPFbcpFzt2UPwEf8ZgFrUHE+/JasI6tuvmwsjvmrs5k1yNiraYuPrDeNrfq4YWUrWNmn",
-	"LMcdGVgsaLREECmpk0u51yjvd1CUz51RRYYpi60L0SrHyDLNHw3s6w0qu2vKG3dhFeUl/aNLZG7khPuX",
-	"E3JzTWa9GVp7kRiRzLKzhNys1t/JqqA1avlZdoiluEigsUQCjcj/OXz/roG0shTDf599OFlNYHevyraQ",
-	"ylhHhW6lczqNjTxlYLJxlkJGIO12WUtRXt6fal862pDuhnQfVMR3ZLKCVA0CP8rFmFHV7Sg3A+82F6S/",
-	"sg2RbYjsoYismbiue1u0SPG2pT4Wqet1VlgR886weRxlMRkLqywzfYDmbFcJB90IYSwURB2CQnDWEksL",
-	"6+pRRGk6R3s5k6qODKNS9rn18IHSWQDavdye5Qz3m7IjMQ/yXGQA1b3B8ij3VsH1Tnpbby3EKaoi34V8",
-	"ejtrkU+O/7u9Z+tAVVOQ9+9LrDl5Wqzxy9B6NOq+Ua3Lm6D5ulMQj9oKJKZ5w2eziR1SFAchSP8px9I9",
-	"RqzLotf2yQh0OLHVa6RIxxPf29khh4SLCMiUXoEiI5gRqvtc8BAOyLPuDjYFdNIws7VzgduXCCMeI0Ow",
-	"RN5wvfpE/UBycYmmF3fObtY9UuxjkN/fnCDQq239JZWuQMSGva4klfJ1tuXnXCVpXUhQHGeBB1kAg18s",
-	"AXhUh8BhuSzOw9xMldo7619N90M9ft2pGhKy0GGEAIcZSSiTLpYEO8YpFyy3uQ431+G61G9RqlRmfDmR",
-	"l8u8J6KulEO1fpshbz/+6MrFBGXVwTK/La02T3qy2+s9DYrS8LaGJobgk08TgXEaV1zMlI19cp2/sKRp",
-	"VoYlpJxEYsax1y/T+0RDHGOBPY6BNmiv8tIArmDeIbbYN0rT9iInia3Vaj4FhKo+t1WMcT6/ij2+FUt+",
-	"06G4Bq8cuC66uDJFdrdf1DE5+x6vdOC6bE6EGnRbaQl0eguGs1CXby2O17s/jueV6F/kd2e4x39BjrYG",
-	"SRad8u7EA9cAq9L+bMM675l12oISWK/Yp9eMdw5jMcQg2EpIXlGCu8JPt774fZOXO9JtDKZtjTYnM5CQ",
-	"s6AD+x1H5miFpg75wIFI5PRi5B52TWKKJvQYOvyi1+sGpLf79MCMVOYlNA7MK/u84F46a1VrlBavaHBv",
-	"L+e1ilCN5R4ti+R504+93cD1lFV5R2KYHhRNs5u5Y/buEn+8XQRAqdX1TbByvN94eI3hWZevNd7rhl7e",
-	"Sp68VzZfE1Xtb6zHdA+xXLPtd7bSRmkHu7E3wT/OpLrd3ftzTvAwr4+rv8mz/Kq2ef8Y2/q3K6M8dIxK",
-	"b2/1+Lq2kP8Eq2WmwXydtFG0T2kO0Sv1We2Qs1Res2sjbGDBSnEN0ipkWOEuV5v8lIL6S/tl3krkVhd2",
-	"6QJ+jMuyXAS64aLM+6JsXIe3ZG9/E171N+c3b9BRgXbFvOpvjvNr8hxLHLXVN346Oi+a2OlMn+kQLCer",
-	"sg6ANnfKFQip4Szm9TlXWe0vzBv7Cg4HNW260ZFqW1T9g6naUejjtVl11P1tNPZ3jKO5I3Qd4/+q+Z7X",
-	"L/6ROi87PvbNdxZ2fLN5n9xzaLPV997g+VkDP8nyeW3v9fubbWfZbLdpDvxnn1zpUjlUV3nqc97Hn0fI",
-	"dK3W+nXXTb0zYqFTR9kbsdz3gPCBVxOraHv/ZLfbfbpPBsejtpFQ2yii7pPvB9ka+xzraQY4xP2a5Rm7",
-	"5WfZxQMDnIQkplmHtlz+/pBb4ZyFrzCsGXhmjKuDIpVb9fkEqCS73Rc2KZwwTWTKbezQbm/bFql38QMz",
-	"M4FBLBFH+YnYACEJNDII5OWKc5jhlEzZTmRRswPjjrL+R7sDUVHVbuUjJyIffPmwvpIaveAOQUvWpXGQ",
-	"t1vKrKlmc4tOmR7N3kaE2PhGcPwaovkrwUcxC7/OmbK9+rFTCTnHeGNviY0f5p51FSSpr7w8nH3EK4Cm",
-	"tqSrk9VoKimKdOSlEmWqNDEPBjb52BawsDmNCivRlQrMZZeevdjNDMAj1SGn2FZlnySpJkz3OeOup0MY",
-	"M+A6MLf+FUDiVW02nNnweAmjVJk/8T4o3OQh5QQ+u0xLpvGzeT0lIxoryKAT3Lu6Mve4rRoRCm44FPLQ",
-	"hgizor7YA0bJFJM0GGeusBLavQrom1jn2ljnn0BnQROuF7pHQDZ+YgLhFUSo7HvkqIAaXnhZS3gWFRtJ",
-	"75DYp3PsdIVYbFCHYhEUJXOKZkQWsf2CNxg4gjVEZlJoQxRYCsTmKBc2zT5/4mjj4uL49dMAxW3XASn7",
-	"xY58GhRBbE8sZUIckaNOb2/3aZ4slfMovwiiNaky1edWzzUi5PYuVne0optt62KIfCok7Bvd1/WIlUCm",
-	"NIKsGxPl+JQrG0m0GINZcpDPj21MMh26zzEcpty5CF3CHfLWMBimrbHXHTQ6aJHVYICqhW8II4F1VbJa",
-	"lR2CmoNnMsYXYNRanwtuDojZZsSVWpAs632Z8a+GwisLpUMfkN8sTlbreysXz/xTA1wfXMT6m0sUPyGy",
-	"+he1X91E+LJGucZJxtZWiBleUcZaDnfMy2mCmK3heE5tcHfMlM5KQD4gJXjt7hqu3igHYhPh/c2g87m7",
-	"lL5T3vlkKJtX1mw0oHwEnUqu6nva5gYdo8A6JyBGGw0pVvF18qgXMuTMGLUh3ths0ZUffZgA76LtxmNH",
-	"Oq6I7f6YN+bexDveh06/0bDvj4FkuFmIiC77UGFeYi03KV91W1kd1vpyX5i76JRbqzJU04knlEeKZO5C",
-	"zIZ0RkwMXXeVZBMqtSJi1CA2lhoTPuA9WZqn4aZkHiAbYfEvTByfKoiKmVN5Vk6UXWYLFHJbP4aXp8UU",
-	"EYntmr1PqLliWRzbSlpUynmlWyWNBcdAXf/rCn31ucv4iiXQaI4GJkNchuwgMnQXoFaG4YAu7cHakvJq",
-	"e/tOc7OBx8WDRM9YCIGZYYY/iZEG1FOtIEDQ/pVgm+UOOeSERUZQUBbMWQmILGg5VQaGMWUcOVGfO3XR",
-	"Zm8cVlqCEvg9pXHWFtUlbqAzp7yCLK/K/MSdU2jCxhOQfZ41+VR0CqUzLvUaJXmrUayj+/33507/3f/+",
-	"e7PigVfLfeAKm7DRCKSy5sIKfM4jpDItPJIiUU71hz7PLQl5cnjiWpJikvgTCfaussXcxjR5GtjscOUl",
-	"jVsPl2Gu5rtyWl6nzw8LFX6aKk2G0ryfkoHfwmZwgB1oUYGPyMwgYySavUNv7Z3xEOJd0efx6xw0Gxls",
-	"I4N9azIYMnkhPT+x7/FoEsTWM0VsfckaUtwsK0dxrNWKShSuljq69V1RCqVFQmZCXjE+bq44kWt9t6zo",
-	"mPXRaIoNrWpZ2H79L0jem4DGryQfc/C5AtNgAKnVTj7wUjP/7xQRM36QWaiz71wJr5E5gKaypQ+E4vdo",
-	"21tu19uQzT+NbAzuL6WY2gIPH3hs+3xhbwMnZdfLgxG9L9b/EGWKzAQXCONjl4LYkOOmNsSff2fa3iTL",
-	"OIATI10No0YL30UyljSyQZiUfILhGQqHHfISm5TmdUMDAjScoPI7yEdhvdxBTeeXLHSzzzUzA9FsUXVT",
-	"2CY9zlthu9aQ1IKTRQ9bj0XMriFTipPcqY+K/CujNZNQRKD2Sa/b7XkGH8yDojM6PzC/PCeUYBEoIUnK",
-	"IwiFDaPEiqk44gWh9pOrELG3S96ylwd93uv2ehiOk8Z5EqdtSnlAdnfdnM7+6qJ+naKOVhIJ1+LKBgQb",
-	"lZ1jkDA++cLaNYxib1dXjrWt9cQIziHUP7ljvS1rPsfjWBRYenXJBWczpkNbf8haaPKDt11/QhFv1PEa",
-	"yWONbElHdqWwxX9UgNKHBLhfZM3jYdk3VR62ZXlJc3WbN0I6V4WrxhZSbkR/BTzK8xBQKUYbJ54A9mrC",
-	"HmM5i3HxOjvdrKdrs0fUkaGjqgd0UpYnahA+dAbGxm3xl49xsWeZm7KXUMkKO1Je+LuRbLAT83s7zG3Y",
-	"gDAekPIPFvIBWvsXbvx9Q1IwTfScxAzjU/OSiDSO+xwLoTgDepRKOoznHXKoyVQobe5eotLhlFnjto2I",
-	"63W7XSIhZIklaDEiakKdAV4dkO1ne+Z69kpF9bnNIrGt3VA8KJqmh4Ciw9Bme+jMYTA4jmCaCA08nLfR",
-	"9l+Y+83vnleV8SLwbwzIYvJwXFeAxTo+0MRmlur5LxzXsYYJzJ60PhkbhBGRJ7vdF0875JOXeWmp0tbP",
-	"QgO+EQsku4bIgzHfNcLq+ZQqjlDdPsW72Jys5/966tznduI1vl+PxeWt8r9aofv62es8D37PxMrmK0T6",
-	"jXNi45z45lIwjOhDLdszLBT4NcQiKQWa5TfEqqskSdWkbf0IS0tji4Lz2QBm7eXp4vPN3obTVE3OzZC1",
-	"MsffCDkWWgPfCD1/bTw9ERg+T2b0CtppsixOw2Dh0iCNOsPnJ4OG6BebUaOfjzx7RNbNFd0ETr827J5p",
-	"e8/TDKp9g7/uzgnM3zbJICA0ntF5XivXCA59rtgf0CFHWCMBvx4g5g/yKlBJgt2k1YRkFaufvHn1nghJ",
-	"Dk9P1FNrMRnMbJPvQdaEOrEprthMurvTPSAXHGt4mEFPO31+rIvgBDMNUBkzTB9y4Z95eEk2a0jjWBHm",
-	"8hsY7o0lqnp5QpdJ9P6tu8X77xoq8BYSvbmLN0bYh71aMaZsVsk5IDM0Z5ZSHJdzrMXLdeuaJhZNGzMc",
-	"s5bKXqZj1mB+22U7DTwKPENrJeo3YkQGhsLeU07HIDt5c/tBg3P0FwPMW3jQuMx8jkdJHNzc8H+SWaOU",
-	"kYjeBnKKF6B/tzFl0+ZGQt6WhrLwuGXS6RGPlLv/rOLsxVuOJKiJc0gMIRZ8rIgWQRFUTcMQVF0sTbNA",
-	"e5ZXf3+Iu/KjhRmvS3zxXa/Md2I8tqGcmzr1m2vwFnT9Towd1tT2aqk3OaK12vr9VMUriArjIAt6G7iy",
-	"YItxPlnGVIDtw/EH94pOnx9ykvIrboZZTylqwTMp+Divpo8JutjcT8QRoQmVutnQ/7BU/E6Mj/m31tPC",
-	"cQS2aVyxYQh39/MZ9oAo1Ny5Iru1t9wF3OypOKzc0TMhrxQa9zvkVIIC7AhRpB8wTnq5F89m/jtL/Ywq",
-	"Eguln2ZafpGp4AJisYlLYJ5nnNA4xspAvKZZBPmUfV8GTow8xqUA36ewkoCWNILISOlC5ZzNdYEDHi2u",
-	"JabazKdtOoAnvNQxLAfFNyt3PArzOiz68HhWGYIXxIafbfjZ3ZtIYngSrdC6NSdmKLeU2xlBZYkztsjp",
-	"9iQaO8u+11ZOLiR+YhURLA9Jx6Uues1CzYUC+VDtuvISoWqTz13PCDZ+tL8sE/DSrlNLQyvofeuL+W9Z",
-	"7xiszJDyKAYvxNHFDRTaUODqlrlsyyw7MyCCx/OKjuT0oz7PGlNi/SQbXLHb3c3e+hsX+jdMjhgQNvJd",
-	"dbnwMu2QIxpOXJPMIuFbcMCiQUXuqhjZMNErxm2pJPxk1xWQWGAFexYRV38TvPCMIvjh6FX5rYoMBAdD",
-	"Cy6pEcFLjUiWVaq22Z2Vh67Ml94jGK/h54Tm5Z3My2pcQjZhFk2samIDTzrk0JaRmk1EUe8YPjOljQRp",
-	"s0PNbxOK3s6MOUsgQ6EnduPNC7xtb7C7Wshf4t7dPnTjAvENC3WWEc29sBJqigjUIR8RoQyymN2Y2vJ9",
-	"lOPKW0ELPiexiMDy8KDFzPt+TwFT5Q12odHLxf4HHrtmGqbIY0dCTqlu7bfSlGE7u3I/8KA1pZ+P7eBe",
-	"N2hNGc8+5WOplHRuhio9j80X5p1fn4GTg7g8SKQ4kkVoywA2tCewux9k8c55JSF3DK6U0D/CebXJALqH",
-	"TgA0Y/dZSv0wZxi3zTgt31Qra2FdKFAkTQyX8xlvJ7tYlKv/OyBjaev5+aXsmCI0Qi1Y2szPcnj8PlbX",
-	"VBrvGsZdoc7yGglVZAZxbHl4TRRjh6YRAx6CGrjigUwvMPA+zzk4uUcG7hX++jBygvbdOPhD5haaObLy",
-	"ZMsLhy1yrFLtsw3D2jCslZ4CS2Kl5NwlZc8auVVZMP/SsnlERu0zcrqhF5ucY6msqVi/LRxoBiorCI0Y",
-	"VuVPZdzab20h3TmYajifK/6ZOxxz+SdXABYlL0doWb1P5ouWrkhASYiqe8eZqyPix/G5h/IwvsWnPkII",
-	"7Lr0HHJZP+OreFEWWb74nqLZnV2F6xYZGE5cFO4v3mRrOy++55Mf5eUWWxRNLYVhFS9DD3DzjuRNayCO",
-	"yy3TbSFZpv3NcvUgF193blDB8FZJQx0ggIkUY0mndsn4BYgEccW9LBveurm8+X8BAAD//w==",
+	"7H37Vxu3tv+/ouXvWatJz2BsIDSB1R9IQlpOXtwAzbm35sbyjGzrMJamkgbHzZf//S7tLc3LM34QoGnr",
+	"X9oAM6PXfmk/PvtLK5STRAomjG4dfGmNGY2Ygn8ehSFLzAcqRgx+jpgOFU8Ml6J10DqlymgSUkEGjFB9",
+	"xSIylKrdClo6HLMJtW8wkU5aB7+2BjPDdOsyaJlZwloHLW0UF6PWzU3QekHDMXshhVEynh/kxJAJndkR",
+	"rlhiAkJFRCapNqUxCR1RbqcxlIoRbgjXJNUsqp+LkFuhHbNhOlIYJsyxCGVkfzc3o4/cjEkYc7tfxIyp",
+	"IRS2iXBTP97od54sHAs2uGagMQ/HJKHKEDPmmnAdEDkkYzklkzQclwdLqDFM2df+F/aaPPq1s/Xs8p9b",
+	"+L//3+t9/3gb//2P1oK5nLEwVdzMTmXMw9n8pM7HjCR0xOBUYkkjMlRyAsdiaHxFjMTJKhbTGaGxFAwP",
+	"TaVCEyEJFzEXjOA3y2tonNT5LGHvYQa6fkbuuS37oD38CaPCEKodLYz4NRNNxKAFHw7rz+f4nNYQwDs6",
+	"YRpXec2U5lLYYzFjRkKcxiHRDIfvnwy33knBtt5SE477gZ3PiBlNdjt7ZDrmMUMK4hreF2zKtGk82F7r",
+	"1//ttS7/2WvVH+EH9lvKtDmJ6jcJafY7TeRUkP7nLYWPb/GoT6ZjJuzkcOLk4uLkZUBYrBmhZKiYHhMp",
+	"WHliQ6km1LQOWmnKo4b5GDU7Ghqm6ohbxoxoFkoRaUs1U8qN52Dci8+GGDUrDzrhgk/syXWzAbkwbMQU",
+	"jPgLVQ00S4WeMkUiljA7oBR2EM2Ik3b+BN2eLKbLm6CVUEUnzHg5aQwNxxMmavf+lWWQ/un7s3Oyfd3d",
+	"ptnDum/H4faZhJpxK2gJOrEj0eL3gpadFFcsah0YlbL1zuAlu+Yhq5vWe8EyuqVxzJSjjAje0A1Ti/z3",
+	"vnJaMtSveFwj9Y6QFUDGCOA0lKs1c4H/LZrH/LgnEZsk0jARzl6zGlI5AtJHphQ5nw8s+xI6kWJEzFhq",
+	"t3Ncu93KJojklE+xMN6WHbCBs61gplvDo61Xl1+e3mwVf9xb58fuzk29aDgZWjEEUmh+0b+gFHPazGSi",
+	"goypDggX5LdUWpVixbhmlvQNi8hgRkI5mVB9SKQi/e/7qInFrE2OxMyMuRihBLGqaySkQn1cv01FMblE",
+	"J5wMG/SlZfMpiBWuUZCBVHO6kwiJa7NCfdFE8OuL5/BOuj2bn0X/+/6BHUcxHJQMaHiVJmTGzC2WX5T+",
+	"ve8bxD4VkZw0kLOCPyJVP/Lqau9xm5yA1qFx7E6d2wMmiiXMcPu2lcncaDLkSmeCeEUab+bIh6T5BjJ5",
+	"JRVhn+kkiRnpg630Y7fT6Wx1nz171m9c5CpU8YElMQ1Z1EgblkL9GWR6X1pTVrlXC+y2iFoWE8oSM+Gc",
+	"h1fMLNVTI2rYlM62DTye78xvKVOzfDb45yU7c6GZajJLUs0UGACKG0aMbBD2KX7ia9TOjX1ZJ1JovM48",
+	"p5EzmexPzniz/6RJEvOQ2klu/0fjSebD/EOxYeug9f+283vTNv5Vbx8rJdVzGc1wuPnVOgMDjFQa2xkz",
+	"O9XCpatomDUN5x7fzi2+G2cuD2MePtByTgwYvIpGPDSaTL3yQNN/LONI39nKXkk14FHExMOdVKhYxITh",
+	"NLaHdU1jHoEGjCRDZULjWE5BvdzZMn/GX59L+YYqFF4PS5beHKbWCpeSxDCNu1reibAyisYPuS5Li0PK",
+	"4ztkszdMjMz4QyaHHmIxR9kdF0cncMd2M7irhb2T5pVMxQMt6Z0kOg3HBEzFu1zDWxnxIWcLr8HWti3c",
+	"uTO1TGPFaDQrTwdcVFsFH9Wi+ZT8WQUnwqJ34JmboPXvraInY6vg81g44ryX5Cb4mj08VXAvBzvwFfLO",
+	"w4ldP3AuaK0quTP6AEPunTRn1HA95HQQP5yYze4EQPcJVaZCZ+7wM8t1hVPHZ7/uvM/5hMn0D7CCIh6h",
+	"KlWKXzNr+xo+uTt988B69M715bmUb6mYud/qh1vGhIqZP6SKdQNOva3Mq7d4NZn/7+vo80LQ1Iyl4r+z",
+	"h9NNaPHlVuCdneqFoNeUxw8qeZwhxDWR10zFkkYsIlLBDT+ihg4oOmrSfG6HoB41neTs6iIx6CQeUS6+",
+	"BdLQaZJIZVj0lkWcnsOd70EsMiHNmKm52INgLLpDm+wiGSkasYe2Nj+ywZm0N3uS4gTufGk3/uruQ40y",
+	"xTUlSiZMGY6X9IK7vM6ek5rlbkuKHwHbLk0clUNoyj4xptcMtM2AMUEiFjPDoswvZ9hEL9szN8nc3W+J",
+	"13kZqFJ0Zn8OFaOGRUem5JKIqGFbTrlV/BJ282N+zdTsXF4xsXiZ2SLY54R7l+oqc39ZHKNu3s7vb7+z",
+	"zmZggKHugwnVeipV9DPVNU7nn+HuzIh/ytIXhnin3IxlaoimsYHTG1M9DsC7nPntqBpJscMjcv1j9xmZ",
+	"/Nh9tvdkn5gfd0jyYxd8VXObrJg2XIxwvu/SycARcEXw4x+IHBLFJvKaRT4gEsC2QyiR2OlhzBl83hjK",
+	"W+Mo8inUbZxmWnu7f52jOMP36j7pueFcRrTGT/wcQsZySArchvSGDGXklKoIL0y/pdJQHzmK6OyQMBqO",
+	"8UEN+7G/R17z54QaEjOKwbSMD7gw+3ut+eBd4B18y/14+Ci6BeucjbmD8Nfca5i9UmTQCo0Wdj5nhwbC",
+	"CUqCqbrBcyydh5fl4D8sBMExL03mhN8tZAnKBb3OK3y1Xdf8d1Z6sOksK2cAX4OXy3ufz3TB7jyH6Mn8",
+	"zqw8maCljVTr7eF17sBfd7H+1WzF2egLFulk6NwiB9niaRy/H7YOfl1JDrg9u7kMWiKNnaFpVMoyKb+a",
+	"hLIzvGKzpeLnNZudiGsmjFQgbCaUxwP5eUWp9dY9bTVGqseon9Zd8mn2Zs2qK0fktsCtLZ9u4Pe7OJEF",
+	"p/YTraHLoZKTFelSMeosNp+Mcvzv05MPxy9bQevF0WkraJ0fvT5+/8vxh1bQ+q+Low9H785P3h2/rMlV",
+	"CVpG3oZaYbbwcjadBQt+m59rxUaDBKg6h9uxuGaxTJgm7Jop4h8ENQH6Iwufr7BhNLwSchqzaNTk2xvz",
+	"0dheVLQ1NEVYMA1xILAMi59ZceQRTXRdDgs1ZEo1iZRMEmdqWiNhxgxRDG8lmBGVTcA+MpRxLKcYQqei",
+	"OB+rBda1Ri0Z1llfTPj8teICd3dqF+ieBjtgZfINGU/qrHJr2oEHAdImWJZc47dA2RvlhFlFyqKAaOnS",
+	"6CD6DLkFUjACghMcgGMuRiselIY7i36fMFFHI3ZmcmggK6BEE6EUgoWF43LRT3tHtids6JU1+66ZWmki",
+	"FTbL+KNCw/kpVU7AUVxhk6tLW8Cmp0UpWmbUK47OfS9wzt+/Pn7XClofj59/Or04+7lWtCg24tqwNXXo",
+	"1M7gyNRxjdv+mGrLPldsK01gk7Wj/toByjI9WGL3wUIrU8/ntGDzvA19F6ZYVMi9qlpXS5ZzKzvOWa8r",
+	"GdGV/cpfDYopXmuYawus2NJSaogBkzTdhTwgF+9O/u0zA1dkex4tyX0J7BUtHBMaa+mzLX0i0Ho7BY+s",
+	"uhcvck9NeXIveDJmyrDPJiBdMphB5gN50iFv+XPIp8KrsTJWdnKDAtLySCnPOpv5gAsKSRkT+hnjg62D",
+	"Jzt7O0+fdjpBa8KF/2W3hmyOUjP+4PIi5g8vWpBAGM/gsk6oE6VbOpQJyNArzLddeqeIilfhNa/Ny8jK",
+	"eYSY1jgh5zLRt6IwxSANNpOrla1I6G8pOyS7HXsj1odkKtWVJlKgbVNjrdV+5rwy44BQ8q+P5+2lRInf",
+	"q8xyGZniNWElEt3dIZhVbiTZsTS6lPp2Os9+6D7ZKRHf7k7NVrwYUzFip+4eXiN3U6WYMMUHFhHJT/ya",
+	"iezhm6Al2HTVd98VHq3ucHUa5Q/XbS+EgGloXsow9XKRRhjbpPFpYZGoAareZWI1/dHpCdltd0jkPlIg",
+	"hcJIWYxCz+9fcpvFl10si1678M/VeV6cwyVZtE0vQew3un+T2517ZTLLZlDwjP5BPpixc5Ku7MIFj1V1",
+	"nWN0Y+VTXrpeZL867Wm/BU5/OgGLHEVZ5eIXRSs7Kd+x6ZwPekI/n+C7O08683cY9MCuPELN/hSH6HY6",
+	"c2PcLNufeuf12c9HWztP9sFjSryrr0btWaEJDJBnvR5t/Q/d+r2z9eyf25df9nZufj06Pnn7Xxf/HY6u",
+	"pJ529p5e/viPOgJ5ORcjKB+FyX5/F+GAOv2iG6ip3nd1x/bynVoOXrCtd6co2MWlwYPWnGO5eaPecG2a",
+	"jKx1Tq8+6FI740Xn9s7tREFzd1cwGV9WNn/ejMGhv9NEwENgJ3IB8WarGQ4xXTTmA81HgsZQgqKLt3I+",
+	"55sB18WEfnYFQDs/BAvLgfwsLxJLdPN7vop2K2xSdW/h9eaN1Y1J4D8pOdVYmuDtZu8ggVRorgmNInsR",
+	"8gEoex1Y7H9YvA/HL07TQczD2hKB3V1n2nFBBlSz/T0M/GPeP9ek87nzZD2htndTK8HyiPO8sJBRjQ46",
+	"M5iHMJSKJEqOFJ2AuV4cmW79fvkrjv3p8vvacZkdt07DaWZN35C5IF7ClJZiubGN3wtw0nUU8BP6jvI8",
+	"+4qkzn6/xKjH52pHKFk7NUvLoqpGEkvXVDFwtFmFJWYkxhzSNPHurliKkat7KxrxT/Zr9vM1m1Vk9Bxz",
+	"7nT3fth7uru/V+TRTh1tlmIH83KRj1x2fq3+LVxMMuoNgEugBIdwMIvNjFyxmUtn4SPBIpIotpX9Lqba",
+	"bCmmpTI98XpmpdUVmwWEw17hM8cviBSouewfNbhudYg+O8IjfApfrj7YE8Un2+S8MjMykrgAqFfVxHNk",
+	"AD7zGcE0E/uge4BH5NFeT7iHBny0Zb9OxeOSZxmWyxSnMdd2ySAC7GfaPVHDzjVRQZyikxoLc0kKAuYm",
+	"aF3ZbThV7DWbvfBW/Qo+6MJrJ9HquhDJsWrpzRuT9pg/wCm/Lg5UT8gFmm0wEgoTl4Kd8wlbf8WlF+9j",
+	"zej/VJAfdLL0DvWh/DSEfC27FLdqhVlVxFhlDmXCmhui+Zxq97lmD2vob462Ai9Z6oTraza7gGj+vDy6",
+	"E55Y45jzl25L4GsOUdrN1Sf6vvjaA9PlsrfPis/WXvgq21UJmaxB+UErKRpay/e9SCFgCJtUsVUWhA/O",
+	"RT0co+SzKH72snHpzdZh98n+s+X24VPyCD601e3s7D2uMxbLnsGyWxB/0WRO/rPWpnsjRydisbN67YhL",
+	"clsXY9FXVnTAd4IVspNW8ZHNuU7WCbGcoCd8mFoiaJOPLruOY1wcPeNZqQV+pzEId59uq8aF1/sX/vKi",
+	"eN376d9DeJdDcUVDYs7OKI0ztzsN5Fa8VLlsU7t2uCDltyo5JGPMAqzeloqOk7pwR3mzH0rblDhgqdKo",
+	"2xqc8PNURDFbT+7eqecumnOuLH87e/quLjWrZ6eVWLouHU9WyWG171ZYtu7L3wyXNrtN17gZVPm3bNK3",
+	"5gijnoSlkYN0WCLSLHY5R6alNJpKVttnGpp4BmlKznVnpgBcICTG+cTMnWIlz1oawO2qi91O2cAO2bq8",
+	"CeaS0hk3Y3T9zQ0w/yn4QPHX+Zcvb24ub4K6yEEjEA9NEjKSYC8A0terF2+JVOTo9J2ueIv2Os/2l3qO",
+	"/VyWUNRHfOwsHeRTqrXdPxQi3vW+xWrkvmSKLnN1z91lC9+6rJ1OlesWeLD3d5/uLvPdnjERMfXCLmfI",
+	"w1pHdlj+Y/kUMw/7d5r05z7Wx7KK+T+0I+Z8R7/bhyDLwzmUrpkihSEJF5pH7KAn6MDalbudDl4Y6t1M",
+	"jWb+j186wU6943iF/KHa1I6AUDJM45iMZQrMkyn07g/Pnv6w3923579uMl9xu5elWJwV73Tlme/vzXsu",
+	"/30cvTw78s67ko9Q2m2vuPTAS2nHxAQiLsI4jSo5rcuc9U/3b36sDzieVRTAwxsqf9Cd+Fyl2nyQsi4b",
+	"4S4MrsWG1oVmqunO82Bm1u3NpK8zO+7GdFi8rfrrw6+FM6pcl0Cc+58aa+xuab7WR3d/ySpOFoV7Lwo+",
+	"ikoA0GUeyiE52vqfgNCt3wPS2XoGqeqfDkkq+G8py6ryFBtRF1eimpWkaiukSsZN0ubT5Zfd4EmnXsT/",
+	"QhMe1QqapNk5dSRIKuy+KaYhxCG5gITJU0jOyARrquJ246y2Lr88/aEBQWx1rq2zV+adNCKCKdauZGxM",
+	"osnFhzdBVkYA2SWJ4tdWzQpmplJdkVTEkB84ZsR+mxqpEIkIC/aqEbzO3tOyidOp2X1f5FNJ7knNuD64",
+	"r3GZA8CM1CxUzASku19VaMv2fadB3yc7T/ajVYbOY1p201YmBvLow6sX5OnOs+7jO6ALnGyA2zVPG9Xg",
+	"sacBt+u1L2gHwntmBYErBWNUMXXkjgR/euVVwL8+nreCJbmkB6T7hEy4SK1pRl7ElE/0AenrdNB3eQdR",
+	"QPooQj7xqE8e1eT0aiJFPHsc9ERf22dc2nhA+pyafkD67HPSR8MPhJhdF84130dL6HNFz3Ux7HJeVTlH",
+	"QrgEaTMOykfrxVRCo4iLEfwVoPXs+/0jByMBeqN/QKZjya6Z6glMP9GGzjRJBaS8tYm9rREjRwwCsFi2",
+	"MkwtcYE9vNfpkD7qnSFn0SdXB99vkyMyVQAVikm87ppIHWCAXUFPWCanuJrpWBY9sFwDSHAOv7DX6bbJ",
+	"BWDxujoVhznMDUC24obXYgV63+uWTwn2GinhaJpYZS+GsjZ9HrGzXDL6GebpwCU6lDEASF4xlhS5UOfF",
+	"PAmTScwAHVwbqownFY210j0BAgz2w14fIOtlSmco/MJC6nEqDI9J5ekxRMLbPdGzlz6ArlSM/Ovs/Tt7",
+	"3iGdsPgF1SzIJZIZs4mdiYis9kJ6wWPMKIV9BhjvoVQ9kcMgTpjWdMR03wEJMDJUAAzr6NEVCmUFBoqR",
+	"xDkayKO+HOgwVbQNv+o/bvfEMZA05JDYRfe/9DChpNc6IL1WL+10dkOapabAz6zXCkgP8k2KT2lIj/mk",
+	"Bb1in6wy9g/f9NsEh/FwhySkSnGme6KM+9wmb1lW707JQEYzXzLHtUP3C01OnJaqYIkO0PWQUIKFXB7P",
+	"sieEvXG5anCqCR1AWQ95D8oKKGBC1RWLSP/zVknE9AFfohCVcNmVUCEIJB7zkLkiBUffRwlAc+20O62g",
+	"larYyRd9sL09nU7bFP7clmq07d7V229OXhy/OzuGd26CluEGbJf3eFKtQvVvq9PudvApmTBBE27NpXan",
+	"vYtaYwySedv+Z1QLqFlIKwImt1/ROUbid5DpZfXVAbCyGxh5YIpwUaZwDFx72Nafz9++CXpiOqYG6ip5",
+	"sTAEtkr67bZGuJ3emUG4qRIC5k6nUwEUsUy3PTaTuIwkUgOlOZ9yVEU++irYNA+r4gHpt3JE+hVQsSow",
+	"9n9OGLbdzl7TG9kpbhfx7m6C1l7n6fJ3PN6XfX7n2QrPV3Co7Hu73eXvVeEsb4LWE6S4xe9lOJHwwu7y",
+	"F4qQSkUDqnXw62XQ0ulkAsDwjkpRVmmr66eZsAMUT0NHGnw8juVal/Zr25EMdSOXv+HaaJ+q5bkO1RgV",
+	"xKgZ4Q4sRJtCb4Q2ecdYlNW3+jYKM+R7FmvWwMgv7WQ2fLzh478xH5+XzBNrZSBjQ6YwWJ6LmXn7i7Uf",
+	"bhp52l6eRNHKG/KYacA/C6FgBk1HZHqnthewK3Q6KDeNaAjw5Y9sZy/eXK7G7aHWi5k9wOf+Q68pLnal",
+	"x5OYcrGmFDl3W3YPcqTYmGcFLs4eX1N0+E4ii56FZ/7sYmYFNi7gpMMrqw2DSMIbUbZElH30CCUgwGJJ",
+	"owWGSOk6uVB6DbPeQjkk+5RqMkh5jJFcvByDyLT/aBBfr+Cyu6K9cRtRUV7S3xp2eWMn3L2dkLlrvPdm",
+	"gP4iOSTes7OA3fDW3/bImo23fF+dhBwXSXCWKEYj8t9Hb980sJYvEP/X2ft3yxns9kifc4XodVzoVjqj",
+	"k9jaU3ZOmOcrVcQUbhd6irJWOtQUraMN625Y915NfMcmS1jVEvCDKEbPVetxrp/eOgqyuLINk22Y7L6Y",
+	"rJm5rrvbNAfoQKCmee566XFyoe4RGrVSHpORxMsyN4fgznY4ZhBGCGOpWdQmYAT79pNGYqjHx+PMmHGl",
+	"69gwKmGHYKCVaePzAO9Ee5bxSW7K8dws13ZeAFT3BsCt7gwV/Fb3tu5KhJMj7d+Gfbq7K7FPRv973Ser",
+	"zKoG5P2vy6wZeyLVFKHNCzzqfqNblzdBs7rTLB5uaaYAZoB9tpvYJjm0EwH+TwUAr1mzzicRHpAhM+EY",
+	"y4SUTEfjYrSzTY6IkBEjE3rFNBmyKaGmJ6QI2SF50tmFBrzOGuaIx84EfkRa8xgEAjJ5g3otMvU92cUl",
+	"np7fOdysO+TYh2C/vzhDQFQb4yWVTnMEs4+XskpZnW0Xa/6StC4zK4594oFPYCgmojAR1RFwWAY1ux/N",
+	"VEFOW1013Q33FFEDa1gIZwcZAoJNSUK5crkk0J1Vu5zFjTrcqMNVuR9JqtQ1YjGTl1uHJLIOSqSKvmnZ",
+	"u5h/dOVygjy2o4/b0mpDvkd73e7jIG83ggjIUAlBPmKeGbkScqox98l1kwRAag8DFFJBIjkV0FefmwNi",
+	"WBwDPKqARBvwVxWqMa7YrE2wdwNY06jISYJI2/angFDdE4hBD+MVO6PAV6GDAx3Ia1bo7mDyjulck72d",
+	"Z3VCDr9TAH5dVczJ0DCzpY1idLKGwJlDVV1J4nXvTuIV2r7My7sz2OM/oURbgSXz7qu3koErTKvSUnMj",
+	"Ou9YdCKgCaDNF/nVy85BLAeQi1xJycsbKFTk6faX/IeTaHEgHXMwsd3mjEyZYpkIOsTfCRCOaDS1yXvB",
+	"iAJJL4fuZdd4LMtxwwzuZ91uJyDdvceH9kltP0LjwH6yJ3LpZXxbeHtpKUC+d/czWasJNYBwiSJSZI2k",
+	"9vcC179dZ93/2eTQNQ7F61ODdPTfLsnH9TIAjgpb3LoJlj5fbPK/wuO+c+QK33WPXq5lT96pmK9Jbi9u",
+	"bEHoHgHYPvbQXOqjxIfdszfB386lutPZ/2NO8ChDNzff5Fl+VSvWv41v/du1Ue47R6W7v/z5ulbDfwev",
+	"pb/BfJ21kTe/ak7RK/XubpOzVF3za2tsAGCqvGYKL2SAsJhdm4olBfVK+3nWCGothV1SwA+hLMsQ/g2K",
+	"MutqtQkdrine/iKy6i8ub15BoAL8ihnqdEbzK8ocZI5aEJSfjs/znqTG32faBOCMtW/IirVTDqelRrLY",
+	"z2dSZXm8MGsWLwU7rHqaOMLAugaDf2Oudhz6cK27HXfPy9h8LHs6OL5VPFnlHJRoA5He4WT2FhCOJcka",
+	"wf9V4z2tX/wDdfN3cuyb71bv5GbzPrn3wGdrpCQxSM672qYnDfLE1/NSHt+hn/JJE0es33D+jz65klI5",
+	"0ldZ6bOzL4GhrdDFW+vXqZv6YMRcn6VyNGJx7AHmxwrQZKEU2G6IPNrrdB4fkP7JcMtaqFtgoh6Q7/t+",
+	"jT0BeK4BPOL+6uuM3fJ9dXHfTk4xLKqHSEdmf7/PvHDOw5c71ux8plzow7yUW/fEmFFF9jrPsCiccENU",
+	"KjB3aK+7g00SXP7A1A5gCUvGUXYimCCkGI0sARVqxQWbwpBcYx/JqDmAcUtb/wPuQJSDCy595Z3MHr68",
+	"31hJzb3gFklLGNI4zJrleW+q3dy8z3GBZ9cxITaxEXh+BdP8hRTDmIdfF0zZWf7aqWKZxHiFWmITh7nj",
+	"uwqw1FcqD+cfKeDQ6W3l4MoaXSU5SEeGWKlSbYh9McDiYwSwwJpGDYCAJZw/r/RQsdsRmIh0m5xCW58D",
+	"kgCodE9w4XqKhDFnwgRW618xlhRQw61ktjIe4VQ8MEoeJg+pIOyzq7TkBn62n6dkSGPN/OykKKguHx5H",
+	"1IhQCiuhQIY2ZJjlMG/3mCWTD9LgnLkCQLo7NdA3uc61uc4/OUgdywJgthQZCPMnxiy8cug+BXbUjFpZ",
+	"eFnLeEiKjax3RPDtjDodEAsmdWgesRwyJ2+GhYRdBLyBxBHAEJkqaSxTABQI1ijnPs2eeOR44+Li5OXj",
+	"AMxt14HL/wWffBzkSWyPkDNZHJHjdnd/73FWLJXJqCIWJbpUue4JvOdaE3JnD0A20XTDtkKWySdSsQN7",
+	"93UdvhUjExox3w2MCnjLoXdmUEtBNj600fF36J6AdJhy5ywICbfJaytguEFnrztoCNCCqIEEVZzfgA0l",
+	"4Kp4yNA2gZtDwWUMH4CstZ6Qwh4Qx1byFUhO7jsXe/nVALwyh+B6j/JmfrDa2FsZw/QPTXC9dxPrL25R",
+	"/ATEWlTURXQTWbQ1yhgnXqwtMTM8CttW3mCywciQGpVvHLvxXAK485B6josClwvCFfQYZRpFkYwjpg1a",
+	"CHWsFHNtKk0w75GRKiM1aG/j57FhoT8xC73h2mTa8DtdAR5ch2ea/DpzYIZck90d36DeuXx8TaKbBZrP",
+	"rsIC9BqENo1E89YAIhiYEFaPMhGqWWJY1BPO1DgA3TdEeFD/hgZz3P6B0XCcW9x6bO0LbiDTyhoKvjFg",
+	"tiXI0HYeQxdvsQxsmRKxDAfQGkJnkRJNZ1yMnAhiM6v70X+D9weEDiz00XVwfpBvby147yy10gu0sFQe",
+	"K6lNzqVrjglLcdBzriw5938Drt4h7FgUlZ6Ep3oCbxg68zPlJkHWexOPSxuZaGjqbtcEVyTEafKGjIMc",
+	"b5MjQyZSG9LtdDoO3/EAzKCeqAGQfEb6RspPEypmnzyFfEKq6zfXFdRIwXupe5vrEn3r6jcp2CYz9i68",
+	"PxtfzN2J/aMocl4IkCS3l/qZpZShiNdaSK4RVwaogBIUb2e62eLBj96rqZM1pm4wc6JsEptauG+GfM/n",
+	"tHOBZDMo+EaT5AMzqRJ58UkJ5zkLfQk29elSkJc9oNB2wumxQnK1C/jUKi1oi+7w8u9HWeV94h66JmRJ",
+	"FRw2OGCbypCN/vvmBIinzdyZ5nAaNCA41EqTsqrb9o0D6oFRAeXB32PAuVoFXhlTEWniE6sAN8KFe6HI",
+	"z7U+SKgymshhg4Ot1EL8HvVkaZwGTckLE9n4BP7EzPGxQqhQY57VL0demc1xyLqegUJFO9dEwq9pfAAX",
+	"4CGPY8QcpUrNKn3laSwFlDQVf13hr55wtfGxYjSawR3aMpdlOxZZvgvAfw2FE65A1N+J3V37wPm4sUQr",
+	"f5GYKQ9ZYEeYwp/k0DDw6KMhQCBSmFjNb2/FgvDIGgoapzktTcKXd8HNGJCSQRL1hO+YAHWuR5Xm/YT9",
+	"ltLY+ylciSukvZRX4CvQ7Z+ES58Z89GYqZ7w7fihzULxjBmJqTZbCnq4ur7+2Dq/J77//txFCg6+/96u",
+	"uF9oPtR3EHB8OGRKY2C1Mj+XO6N9vCJSMtEuSMJ6Iou5ZDA6CRORJRCA03mkGOoqhL0d0eRxgDg6ugCv",
+	"g7lAVrhCj4gSgEG7J47yYMck1YYMlP0+Jf1iz8X+IaHChToiMrXEGMnmPJrXqDPuw7zLO7J/XSrLxgbb",
+	"2GDfmg0GQl6qQkZdMTekyRBbzRWx/cV3ULtZBNx1YvQSzC7X/AcSIB18lzYy8R7RZmyu7Na3Jva1b/zW",
+	"VEVTvWWBs/ZPyN6b0o+vZB9w3dEFBlkTONb7vHev86LIqTgsNWn6LgM7HdoDaAJ4vycSv0Pf3mK/3oZt",
+	"/m5sY2l/IcfUQmG9FzE2poUuUM7KrrcHI3pXov8+Alt2gAuY40ODZm3YcYOi9cfrTOzitkgCODPSoT02",
+	"evgukpGikU9K+MgGZ2Actslz6KqfIawHkG0Al99+9hR0FujX9MjzRS49Ybh9ENwW1TAFdpX02RQYWUtx",
+	"Oj51ACMWMb9m/lKcZOmPcJF/YW/NJJQR0wek2+l0Cw4fqBinUzo7tH95SigBuEypSCoiFkosOAFseXji",
+	"GaH4k8PS2t8jr/nzw57odrpdSFxO4wzuAruoH5K9PTem87+6+ih3UQcviWLX8gpLp+yVXUA5Fbz5DP0a",
+	"9mKPqytXJdVGYrB75E/uWNcVzedwHPMGS7euDPNsyk2ISI3oockOHvsjhjLeXMdrLI8VcCUc25UKPP5W",
+	"qdzvEyaKcLQFGeZ/U5Vh2yhLmnEAX0nlQhUuFSukwpr+kAzlKzbhUgw+TjgB6GoJTXEzEeMSgnY7LiNI",
+	"N0dEHRs6rrrHIGV5oKZURj+NTdjiT58NjGeZubIXcMkSP1LWIqWRbfpnTERv8TG3YX3CRUDKf8CZ98Hb",
+	"P6fxDyCBcZKYGeQTFsGjaRz3BEDGOQd6lCo6iGelRDui08GEo3Mbawcg+06xkCfI0HJI9Jg6B7w+JDtP",
+	"9q16LoBq9gTW22ITXDAPjrNS2pCB6TDAutisL3P/JGKTRBomwtkW+P5zd7/9eyGqykVeIjFiIGKywiUH",
+	"VYeBD3Cx2aUW4hdO6qBjAnAmMCbjkwkf7XWePW6TjwWMCuRKRBoFB741CxS/ZlFhjtmuEV4vp3R+hHp9",
+	"MJx8c6DV9MrXuc9bvoHy6iLu1L/x1Re6rx+9LvJQ7C5d2XwNRL8JTmyCE99csSqDHvUg9qwIZeKaxTIp",
+	"JZplGmJVVbLtsikbNYqVDg6HE+Ui9G+vach+iLfKghiDoKf9XSb6XWK75bh+OcG677sT6J6AKrgx1ZBi",
+	"L6ySmuvhX/EL++oz2CD3g+v9VerjTxWmqA8pj1Nl1Uz/w/Gri7Pjl33IYqeC0DTizKoYDI/DXITMW6Cb",
+	"AnLIgMVSjLS/UhVBTrEbF2acQ9a9nUlPZFPBQHd2hB6kxafr97E68BOP+kH2Ay7M/g5WWvk1Zq72QVcW",
+	"YWf6R05MgEDtH+aZ96GETmx2DUX95ZLhOz6QPuQs+uSW3EeF7rsk8wzNuk0uNMNSCHuntccPVQTgx7+t",
+	"/s4g4pz+LmUENypyrFnKMGe/WpEf5SyHNdl+9VPq4SzIhM56YsCwY06eM5FPHrMValX6GXDgrRX7B6ha",
+	"2ej0b16nb5Ttn9bD0ah66+qrpoobphdUrCepHhfqNxsbeMlcWGFNVLGaCt5vjvSfpnoMtUIr4du9kmok",
+	"jWFi43D4c9uI7yRUt5EpvWJbabIoR9JS4cIEybqg40dLhpCTMqVWuQ8LsYBS4Z+zA6xY5gZVM/WzOrD0",
+	"63RDYP+NhkxAaDyls6yjj9WbPaH576xNjgHJEQ1HZy96rOok+U4Tuxji+2o9evXiLZGKHJ2+048xWtGf",
+	"soFlib7VCtmCELf+aWe3c0guBBg69qHH7Z44MXlioB2GURVzADlxpRdZaqcfNaRxbG1jRGHgsDfIVPWK",
+	"35RZ9O4jq/n3b5um95olZnMP3gRA7/daC/nc0woyApnChasExLRYYs0r1+1rmiCZNuIwQXQR5EeGx4Qy",
+	"YefZjsNk6Rc48AwihXA3kUPStxz2lgo6Yqrt5MqA9RsSk36xk3nN7rUmIhvjQeCNNhr+DwoplHCTINJP",
+	"TkEBFnUb1wjuM5RqXR7yqemLrNNjEWmn/9DbU6h1GCqmx85lkvtIgrygiYYh03V5rM0G7VnWo+4+dOUH",
+	"nDOoS/jwbVXmGzkaYRnFppveRg2ug3oiR45qajvK1jtnM9AbkulOn5EDF8a+TzjvO/Dy+RxbX60cEBY7",
+	"f6f7RLsnjgRJxZWwj2GWElyD0RPre/6BUxWwPmQcEZpQZZqD7PfLxW/k6ER8a503nUTgm/aaG4Fwew+U",
+	"FQ9AQs39Nb3W3nYKuDmmc1TR0VOprjQ45tvkVDHNoG9l7sbmgnSzDBrEJ3TO9SnVJJbaPPa3/LxK0MPz",
+	"JJSrwL7PBaFxDPjFoqalJfnof1+enBwWBJdm8D0NkQejaMQia6U7rLMcyxo6Ac+tJabGjmewFK9gvNQJ",
+	"LDeLb9bueBDhdZR3Cy54ZQgoiI0828izW8uzc0gNphVeR3eiJ7mF0s4aKgsSoXI8lYJFg6McFJrfqznQ",
+	"BYpgaxO41hcbmDcbNReaqftqKp41MtEbLJVNWO0vJgQKkCcp8tASft/+Yv+3qMMtoCIB9mGhvMCF+vPb",
+	"UOAi+Q7pwCMjBESKeFa5I7n7UU+4BBVEecY8iL3Onv/qJyHNJyhM7BM+LIbqMuNl0ibHNBw7xMYcbEUK",
+	"BtDGOW6EHGLizBUXCOgMP+G6AhJL6LPHI+K6hLBCakWeeHj8ovxVTfpSMMsLDlAAppdak8xHMRFZofLS",
+	"lf1l4RXIlSziMWQg1PZjNSEhBKsAF6seY9JnmxyVU2PyJB3Er4QGJWMJaUBCZsJZMTKQkJ6yR/r2A4Vt",
+	"b/C74syfIx7m2tkVF0Bv0E6kkhflADbLZR5AQG3yAQjKEovdjQk2GaACVt4KWuxzEsuIoQwPWtx+77eU",
+	"AUyNpS5werm6u6AgrrlhE5CxQ6km1LQOWmnKoem+FR8HLW0UF9DOY0I/n+DD3U7QmnDhf8qepUrRmX1U",
+	"m1lsf2G/+fXVr9kUFydz5EcyP9vyBBuaKOLuB77WKEPxc8fgYPz+FsGrTfXt16mkLy2sXrMGj9VQyOsF",
+	"uFX45eV8j0PqVYSHwBlkQmZdhIiydluKXXmhmSZpYiVjUVi3vTLSrrNRn4wUdioogvRzTWgEN2cPq1sq",
+	"ZzuAviHagH7iwrUgKa+RUE2mLI5R7tdUHbR9HqXuu7YI3MwJ/UI+JLlDoV8A6nw/dMb57aT+fWIB2DE8",
+	"nOhioM95KVfCKt0IuY2Quw8h9wbZsibRej0Jt2QidkwIqyNnNrUuxDYK9kGNBteQQ4/CVMWtg9Y28Kqb",
+	"U420dK1QssBmZmdlF415C+9lAWQdGS43YR0QUMlYq/vGmcMKK+bqu5eyVP35tz6wkPHr0nsgmYtV3fmH",
+	"fPXY/Hfy1v+4CmxtpaHjQ97GMP8Sdrqa/87HYjZZqZmEj/1k6V75xyDS3LwjWQtfFsdQlpyddCmH0n3M",
+	"pVDOf+7ckoKVx4qGJoAJJkqOFJ04dHz7CyYToBX3Mf946+by5v8CAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

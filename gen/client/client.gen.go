@@ -67,7 +67,10 @@ type Account struct {
 	// Attachments Those that the account has uploaded and that have not been deleted yet.
 	Attachments []AccountAttachment `json:"attachments"`
 	CreatedAt   time.Time           `json:"createdAt"`
-	Devices     []AccountDevice     `json:"devices"`
+
+	// DeliveryTokens Those that have not expired.
+	DeliveryTokens []DeliveryToken `json:"deliveryTokens"`
+	Devices        []AccountDevice `json:"devices"`
 
 	// PasswordHash How the password is kept, without salt and hash, for example `argon2id v=19 m=19456 t=2 p=1`.
 	PasswordHash string `json:"passwordHash"`
@@ -218,6 +221,29 @@ type DeleteAccount struct {
 	Password GivenPassword `json:"password"`
 }
 
+// DeliveryToken defines model for DeliveryToken.
+type DeliveryToken struct {
+	CreatedAt time.Time  `json:"createdAt"`
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+
+	// Hash SHA-256 of a delivery token.
+	Hash DeliveryTokenHash `json:"hash"`
+}
+
+// DeliveryTokenChange A hash is named once.
+type DeliveryTokenChange struct {
+	Add    []NewDeliveryToken  `json:"add,omitempty"`
+	Remove []DeliveryTokenHash `json:"remove,omitempty"`
+}
+
+// DeliveryTokenHash SHA-256 of a delivery token.
+type DeliveryTokenHash = []byte
+
+// DeliveryTokens defines model for DeliveryTokens.
+type DeliveryTokens struct {
+	Tokens []DeliveryToken `json:"tokens"`
+}
+
 // Device defines model for Device.
 type Device struct {
 	CreatedAt time.Time          `json:"createdAt"`
@@ -321,6 +347,15 @@ type LogIn struct {
 	// Password A password to compare, so of any length up to the longest.
 	Password GivenPassword `json:"password"`
 	Username string        `json:"username"`
+}
+
+// NewDeliveryToken defines model for NewDeliveryToken.
+type NewDeliveryToken struct {
+	// ExpiresAt In the future. Without it the token does not expire.
+	ExpiresAt *time.Time `json:"expiresAt,omitempty"`
+
+	// Hash SHA-256 of a delivery token.
+	Hash DeliveryTokenHash `json:"hash"`
 }
 
 // NewDevice defines model for NewDevice.
@@ -479,6 +514,9 @@ type IfRange = string
 // NoVersion defines model for NoVersion.
 type NoVersion = string
 
+// RandomKey defines model for RandomKey.
+type RandomKey = string
+
 // Range defines model for Range.
 type Range = string
 
@@ -578,6 +616,12 @@ type SendMessagesParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// SendSealedMessagesParams defines parameters for SendSealedMessages.
+type SendSealedMessagesParams struct {
+	// IdempotencyKey A random UUID (version 4). It is all that ties a repetition to its first try.
+	IdempotencyKey RandomKey `json:"Idempotency-Key"`
+}
+
 // GetPreKeyBundlesParams defines parameters for GetPreKeyBundles.
 type GetPreKeyBundlesParams struct {
 	// DeviceID Bundles of this device only. Repeat it for more than one.
@@ -589,6 +633,9 @@ type DeleteAccountJSONRequestBody = DeleteAccount
 
 // ChangePasswordJSONRequestBody defines body for ChangePassword for application/json ContentType.
 type ChangePasswordJSONRequestBody = ChangePassword
+
+// ChangeDeliveryTokensJSONRequestBody defines body for ChangeDeliveryTokens for application/json ContentType.
+type ChangeDeliveryTokensJSONRequestBody = DeliveryTokenChange
 
 // CreateDeviceJSONRequestBody defines body for CreateDevice for application/json ContentType.
 type CreateDeviceJSONRequestBody = NewDevice
@@ -839,6 +886,43 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/certificates/sender (the `GetSenderCertificate` operationId).
 	GetSenderCertificate(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListDeliveryTokens List the user's delivery tokens
+	//
+	// Those of all devices that have not expired, as their hashes, the oldest first.
+	//
+	// Corresponds with GET /v1/delivery-tokens (the `ListDeliveryTokens` operationId).
+	ListDeliveryTokens(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeDeliveryTokensWithBody Add and remove delivery tokens
+	//
+	// A delivery token is 32 random bytes that the user's client makes and gives to a contact inside an encrypted
+	// message: one for all contacts, or one each. Whoever shows it may send to the user's devices and fetch their list
+	// and bundles without saying who they are. The relay keeps SHA-256 of it.
+	//
+	// All of a request is done, or nothing. To remove one that is not there is no error; to add one that is there
+	// changes when it expires. A removed token stops working everywhere within a second. At most 1000 a user: more
+	// are refused with 409 `too_many_delivery_tokens`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/delivery-tokens (the `ChangeDeliveryTokens` operationId).
+	ChangeDeliveryTokensWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeDeliveryTokens Add and remove delivery tokens
+	//
+	// A delivery token is 32 random bytes that the user's client makes and gives to a contact inside an encrypted
+	// message: one for all contacts, or one each. Whoever shows it may send to the user's devices and fetch their list
+	// and bundles without saying who they are. The relay keeps SHA-256 of it.
+	//
+	// All of a request is done, or nothing. To remove one that is not there is no error; to add one that is there
+	// changes when it expires. A removed token stops working everywhere within a second. At most 1000 a user: more
+	// are refused with 409 `too_many_delivery_tokens`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/delivery-tokens (the `ChangeDeliveryTokens` operationId).
+	ChangeDeliveryTokens(ctx context.Context, body ChangeDeliveryTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListDevices The user's devices
 	//
 	// In the order of their numbers.
@@ -969,6 +1053,25 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/messages (the `SendMessages` operationId).
 	SendMessagesWithBody(ctx context.Context, params *SendMessagesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SendSealedMessagesWithBody Send a batch of envelopes without saying who writes
+	//
+	// Body and answer as in `POST /v1/messages`; each submission and each recipient shows the `delivery_token` that its
+	// user has given out. A wrong token, another user's device and a device that does not exist are one failure,
+	// `REFUSED`. To an audience whose user no token of the request belongs to the answer is that of a user who does
+	// not exist. The envelopes arrive without `sender_id`, `sender_device_id` and `sender_device_number`.
+	//
+	// There is no `Authorization`; one that comes along is refused with 400 `identified_request`, and nothing is
+	// stored. Use a connection of its own.
+	//
+	// Exactly once per batch: the same `Idempotency-Key` with the same delivery tokens within 24 hours gets the first
+	// answer again and stores nothing; with another body it is refused (409). A batch of which nothing was stored may
+	// be sent again with the same key.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/messages/sealed (the `SendSealedMessages` operationId).
+	SendSealedMessagesWithBody(ctx context.Context, params *SendSealedMessagesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeletePushToken No more wake-ups for this device
 	//
@@ -1437,6 +1540,73 @@ func (c *Client) GetSenderCertificate(ctx context.Context, reqEditors ...Request
 	return c.Client.Do(req)
 }
 
+// ListDeliveryTokens List the user's delivery tokens
+//
+// Those of all devices that have not expired, as their hashes, the oldest first.
+//
+// Corresponds with GET /v1/delivery-tokens (the `ListDeliveryTokens` operationId).
+func (c *Client) ListDeliveryTokens(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDeliveryTokensRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeDeliveryTokensWithBody Add and remove delivery tokens
+//
+// A delivery token is 32 random bytes that the user's client makes and gives to a contact inside an encrypted
+// message: one for all contacts, or one each. Whoever shows it may send to the user's devices and fetch their list
+// and bundles without saying who they are. The relay keeps SHA-256 of it.
+//
+// All of a request is done, or nothing. To remove one that is not there is no error; to add one that is there
+// changes when it expires. A removed token stops working everywhere within a second. At most 1000 a user: more
+// are refused with 409 `too_many_delivery_tokens`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/delivery-tokens (the `ChangeDeliveryTokens` operationId).
+func (c *Client) ChangeDeliveryTokensWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeDeliveryTokensRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeDeliveryTokens Add and remove delivery tokens
+//
+// A delivery token is 32 random bytes that the user's client makes and gives to a contact inside an encrypted
+// message: one for all contacts, or one each. Whoever shows it may send to the user's devices and fetch their list
+// and bundles without saying who they are. The relay keeps SHA-256 of it.
+//
+// All of a request is done, or nothing. To remove one that is not there is no error; to add one that is there
+// changes when it expires. A removed token stops working everywhere within a second. At most 1000 a user: more
+// are refused with 409 `too_many_delivery_tokens`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/delivery-tokens (the `ChangeDeliveryTokens` operationId).
+func (c *Client) ChangeDeliveryTokens(ctx context.Context, body ChangeDeliveryTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeDeliveryTokensRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListDevices The user's devices
 //
 // In the order of their numbers.
@@ -1688,6 +1858,35 @@ func (c *Client) CreateGatewayTicket(ctx context.Context, reqEditors ...RequestE
 // Corresponds with POST /v1/messages (the `SendMessages` operationId).
 func (c *Client) SendMessagesWithBody(ctx context.Context, params *SendMessagesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSendMessagesRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SendSealedMessagesWithBody Send a batch of envelopes without saying who writes
+//
+// Body and answer as in `POST /v1/messages`; each submission and each recipient shows the `delivery_token` that its
+// user has given out. A wrong token, another user's device and a device that does not exist are one failure,
+// `REFUSED`. To an audience whose user no token of the request belongs to the answer is that of a user who does
+// not exist. The envelopes arrive without `sender_id`, `sender_device_id` and `sender_device_number`.
+//
+// There is no `Authorization`; one that comes along is refused with 400 `identified_request`, and nothing is
+// stored. Use a connection of its own.
+//
+// Exactly once per batch: the same `Idempotency-Key` with the same delivery tokens within 24 hours gets the first
+// answer again and stores nothing; with another body it is refused (409). A batch of which nothing was stored may
+// be sent again with the same key.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/messages/sealed (the `SendSealedMessages` operationId).
+func (c *Client) SendSealedMessagesWithBody(ctx context.Context, params *SendSealedMessagesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendSealedMessagesRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2527,6 +2726,73 @@ func NewGetSenderCertificateRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListDeliveryTokensRequest constructs an http.Request for the ListDeliveryTokens method
+func NewListDeliveryTokensRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/delivery-tokens")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewChangeDeliveryTokensRequest calls the generic ChangeDeliveryTokens builder with application/json body
+func NewChangeDeliveryTokensRequest(server string, body ChangeDeliveryTokensJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewChangeDeliveryTokensRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewChangeDeliveryTokensRequestWithBody constructs an http.Request for the ChangeDeliveryTokens method, with any body, and a specified content type
+func NewChangeDeliveryTokensRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/delivery-tokens")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListDevicesRequest constructs an http.Request for the ListDevices method
 func NewListDevicesRequest(server string) (*http.Request, error) {
 	var err error
@@ -2895,6 +3161,48 @@ func NewSendMessagesRequestWithBody(server string, params *SendMessagesParams, c
 
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
+
+	}
+
+	return req, nil
+}
+
+// NewSendSealedMessagesRequestWithBody constructs an http.Request for the SendSealedMessages method, with any body, and a specified content type
+func NewSendSealedMessagesRequestWithBody(server string, params *SendSealedMessagesParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/messages/sealed")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Idempotency-Key", headerParam0)
 
 	}
 
@@ -3469,6 +3777,45 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/certificates/sender (the `GetSenderCertificate` operationId).
 	GetSenderCertificateWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSenderCertificateHTTPResponse, error)
 
+	// ListDeliveryTokensWithResponse List the user's delivery tokens
+	//
+	// Those of all devices that have not expired, as their hashes, the oldest first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/delivery-tokens (the `ListDeliveryTokens` operationId).
+	ListDeliveryTokensWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListDeliveryTokensHTTPResponse, error)
+
+	// ChangeDeliveryTokensWithBodyWithResponse Add and remove delivery tokens
+	//
+	// A delivery token is 32 random bytes that the user's client makes and gives to a contact inside an encrypted
+	// message: one for all contacts, or one each. Whoever shows it may send to the user's devices and fetch their list
+	// and bundles without saying who they are. The relay keeps SHA-256 of it.
+	//
+	// All of a request is done, or nothing. To remove one that is not there is no error; to add one that is there
+	// changes when it expires. A removed token stops working everywhere within a second. At most 1000 a user: more
+	// are refused with 409 `too_many_delivery_tokens`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/delivery-tokens (the `ChangeDeliveryTokens` operationId).
+	ChangeDeliveryTokensWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangeDeliveryTokensHTTPResponse, error)
+
+	// ChangeDeliveryTokensWithResponse Add and remove delivery tokens
+	//
+	// A delivery token is 32 random bytes that the user's client makes and gives to a contact inside an encrypted
+	// message: one for all contacts, or one each. Whoever shows it may send to the user's devices and fetch their list
+	// and bundles without saying who they are. The relay keeps SHA-256 of it.
+	//
+	// All of a request is done, or nothing. To remove one that is not there is no error; to add one that is there
+	// changes when it expires. A removed token stops working everywhere within a second. At most 1000 a user: more
+	// are refused with 409 `too_many_delivery_tokens`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/delivery-tokens (the `ChangeDeliveryTokens` operationId).
+	ChangeDeliveryTokensWithResponse(ctx context.Context, body ChangeDeliveryTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeDeliveryTokensHTTPResponse, error)
+
 	// ListDevicesWithResponse The user's devices
 	//
 	// In the order of their numbers.
@@ -3611,6 +3958,25 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/messages (the `SendMessages` operationId).
 	SendMessagesWithBodyWithResponse(ctx context.Context, params *SendMessagesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendMessagesHTTPResponse, error)
+
+	// SendSealedMessagesWithBodyWithResponse Send a batch of envelopes without saying who writes
+	//
+	// Body and answer as in `POST /v1/messages`; each submission and each recipient shows the `delivery_token` that its
+	// user has given out. A wrong token, another user's device and a device that does not exist are one failure,
+	// `REFUSED`. To an audience whose user no token of the request belongs to the answer is that of a user who does
+	// not exist. The envelopes arrive without `sender_id`, `sender_device_id` and `sender_device_number`.
+	//
+	// There is no `Authorization`; one that comes along is refused with 400 `identified_request`, and nothing is
+	// stored. Use a connection of its own.
+	//
+	// Exactly once per batch: the same `Idempotency-Key` with the same delivery tokens within 24 hours gets the first
+	// answer again and stores nothing; with another body it is refused (409). A batch of which nothing was stored may
+	// be sent again with the same key.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/messages/sealed (the `SendSealedMessages` operationId).
+	SendSealedMessagesWithBodyWithResponse(ctx context.Context, params *SendSealedMessagesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendSealedMessagesHTTPResponse, error)
 
 	// DeletePushTokenWithResponse No more wake-ups for this device
 	//
@@ -6215,6 +6581,351 @@ func (r GetSenderCertificateHTTPResponse) ContentType() string {
 	return ""
 }
 
+// ListDeliveryTokensHTTPResponse200Headers the declared response headers of an HTTP 200 response for ListDeliveryTokens
+type ListDeliveryTokensHTTPResponse200Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDeliveryTokensHTTPResponse401Headers the declared response headers of an HTTP 401 response for ListDeliveryTokens
+type ListDeliveryTokensHTTPResponse401Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDeliveryTokensHTTPResponse403Headers the declared response headers of an HTTP 403 response for ListDeliveryTokens
+type ListDeliveryTokensHTTPResponse403Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDeliveryTokensHTTPResponse408Headers the declared response headers of an HTTP 408 response for ListDeliveryTokens
+type ListDeliveryTokensHTTPResponse408Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDeliveryTokensHTTPResponse429Headers the declared response headers of an HTTP 429 response for ListDeliveryTokens
+type ListDeliveryTokensHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+// ListDeliveryTokensHTTPResponse431Headers the declared response headers of an HTTP 431 response for ListDeliveryTokens
+type ListDeliveryTokensHTTPResponse431Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDeliveryTokensHTTPResponse500Headers the declared response headers of an HTTP 500 response for ListDeliveryTokens
+type ListDeliveryTokensHTTPResponse500Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ListDeliveryTokensHTTPResponse503Headers the declared response headers of an HTTP 503 response for ListDeliveryTokens
+type ListDeliveryTokensHTTPResponse503Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+type ListDeliveryTokensHTTPResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeliveryTokens
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Unauthorized
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeadersTooLarge
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Internal
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListDeliveryTokensHTTPResponse200Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListDeliveryTokensHTTPResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListDeliveryTokensHTTPResponse403Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *ListDeliveryTokensHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ListDeliveryTokensHTTPResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ListDeliveryTokensHTTPResponse431Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListDeliveryTokensHTTPResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListDeliveryTokensHTTPResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListDeliveryTokensHTTPResponse) GetJSON200() *DeliveryTokens {
+	return r.JSON200
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListDeliveryTokensHTTPResponse) GetJSON401() *Unauthorized {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListDeliveryTokensHTTPResponse) GetJSON403() *Forbidden {
+	return r.JSON403
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r ListDeliveryTokensHTTPResponse) GetJSON408() *Timeout {
+	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r ListDeliveryTokensHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ListDeliveryTokensHTTPResponse) GetJSON431() *HeadersTooLarge {
+	return r.JSON431
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListDeliveryTokensHTTPResponse) GetJSON500() *Internal {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListDeliveryTokensHTTPResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListDeliveryTokensHTTPResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListDeliveryTokensHTTPResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListDeliveryTokensHTTPResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListDeliveryTokensHTTPResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ChangeDeliveryTokensHTTPResponse200Headers the declared response headers of an HTTP 200 response for ChangeDeliveryTokens
+type ChangeDeliveryTokensHTTPResponse200Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ChangeDeliveryTokensHTTPResponse400Headers the declared response headers of an HTTP 400 response for ChangeDeliveryTokens
+type ChangeDeliveryTokensHTTPResponse400Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ChangeDeliveryTokensHTTPResponse401Headers the declared response headers of an HTTP 401 response for ChangeDeliveryTokens
+type ChangeDeliveryTokensHTTPResponse401Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ChangeDeliveryTokensHTTPResponse403Headers the declared response headers of an HTTP 403 response for ChangeDeliveryTokens
+type ChangeDeliveryTokensHTTPResponse403Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ChangeDeliveryTokensHTTPResponse408Headers the declared response headers of an HTTP 408 response for ChangeDeliveryTokens
+type ChangeDeliveryTokensHTTPResponse408Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ChangeDeliveryTokensHTTPResponse409Headers the declared response headers of an HTTP 409 response for ChangeDeliveryTokens
+type ChangeDeliveryTokensHTTPResponse409Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ChangeDeliveryTokensHTTPResponse413Headers the declared response headers of an HTTP 413 response for ChangeDeliveryTokens
+type ChangeDeliveryTokensHTTPResponse413Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ChangeDeliveryTokensHTTPResponse415Headers the declared response headers of an HTTP 415 response for ChangeDeliveryTokens
+type ChangeDeliveryTokensHTTPResponse415Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ChangeDeliveryTokensHTTPResponse429Headers the declared response headers of an HTTP 429 response for ChangeDeliveryTokens
+type ChangeDeliveryTokensHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+// ChangeDeliveryTokensHTTPResponse431Headers the declared response headers of an HTTP 431 response for ChangeDeliveryTokens
+type ChangeDeliveryTokensHTTPResponse431Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ChangeDeliveryTokensHTTPResponse500Headers the declared response headers of an HTTP 500 response for ChangeDeliveryTokens
+type ChangeDeliveryTokensHTTPResponse500Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// ChangeDeliveryTokensHTTPResponse503Headers the declared response headers of an HTTP 503 response for ChangeDeliveryTokens
+type ChangeDeliveryTokensHTTPResponse503Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+type ChangeDeliveryTokensHTTPResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *Unauthorized
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *Timeout
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Conflict
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *TooLarge
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaType
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeadersTooLarge
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Internal
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ChangeDeliveryTokensHTTPResponse200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ChangeDeliveryTokensHTTPResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ChangeDeliveryTokensHTTPResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ChangeDeliveryTokensHTTPResponse403Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *ChangeDeliveryTokensHTTPResponse408Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *ChangeDeliveryTokensHTTPResponse409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ChangeDeliveryTokensHTTPResponse413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *ChangeDeliveryTokensHTTPResponse415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ChangeDeliveryTokensHTTPResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *ChangeDeliveryTokensHTTPResponse431Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ChangeDeliveryTokensHTTPResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ChangeDeliveryTokensHTTPResponse503Headers
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ChangeDeliveryTokensHTTPResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ChangeDeliveryTokensHTTPResponse) GetJSON401() *Unauthorized {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ChangeDeliveryTokensHTTPResponse) GetJSON403() *Forbidden {
+	return r.JSON403
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r ChangeDeliveryTokensHTTPResponse) GetJSON408() *Timeout {
+	return r.JSON408
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ChangeDeliveryTokensHTTPResponse) GetJSON409() *Conflict {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ChangeDeliveryTokensHTTPResponse) GetJSON413() *TooLarge {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r ChangeDeliveryTokensHTTPResponse) GetJSON415() *UnsupportedMediaType {
+	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r ChangeDeliveryTokensHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r ChangeDeliveryTokensHTTPResponse) GetJSON431() *HeadersTooLarge {
+	return r.JSON431
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ChangeDeliveryTokensHTTPResponse) GetJSON500() *Internal {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ChangeDeliveryTokensHTTPResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ChangeDeliveryTokensHTTPResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ChangeDeliveryTokensHTTPResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ChangeDeliveryTokensHTTPResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ChangeDeliveryTokensHTTPResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListDevicesHTTPResponse200Headers the declared response headers of an HTTP 200 response for ListDevices
 type ListDevicesHTTPResponse200Headers struct {
 	XRequestID *openapi_types.UUID
@@ -7913,6 +8624,175 @@ func (r SendMessagesHTTPResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r SendMessagesHTTPResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SendSealedMessagesHTTPResponse200Headers the declared response headers of an HTTP 200 response for SendSealedMessages
+type SendSealedMessagesHTTPResponse200Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// SendSealedMessagesHTTPResponse400Headers the declared response headers of an HTTP 400 response for SendSealedMessages
+type SendSealedMessagesHTTPResponse400Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// SendSealedMessagesHTTPResponse408Headers the declared response headers of an HTTP 408 response for SendSealedMessages
+type SendSealedMessagesHTTPResponse408Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// SendSealedMessagesHTTPResponse409Headers the declared response headers of an HTTP 409 response for SendSealedMessages
+type SendSealedMessagesHTTPResponse409Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// SendSealedMessagesHTTPResponse413Headers the declared response headers of an HTTP 413 response for SendSealedMessages
+type SendSealedMessagesHTTPResponse413Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// SendSealedMessagesHTTPResponse415Headers the declared response headers of an HTTP 415 response for SendSealedMessages
+type SendSealedMessagesHTTPResponse415Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// SendSealedMessagesHTTPResponse429Headers the declared response headers of an HTTP 429 response for SendSealedMessages
+type SendSealedMessagesHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+// SendSealedMessagesHTTPResponse431Headers the declared response headers of an HTTP 431 response for SendSealedMessages
+type SendSealedMessagesHTTPResponse431Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// SendSealedMessagesHTTPResponse500Headers the declared response headers of an HTTP 500 response for SendSealedMessages
+type SendSealedMessagesHTTPResponse500Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// SendSealedMessagesHTTPResponse503Headers the declared response headers of an HTTP 503 response for SendSealedMessages
+type SendSealedMessagesHTTPResponse503Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+type SendSealedMessagesHTTPResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequest
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *Timeout
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *Conflict
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *TooLarge
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaType
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeadersTooLarge
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Internal
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SendSealedMessagesHTTPResponse200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *SendSealedMessagesHTTPResponse400Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *SendSealedMessagesHTTPResponse408Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *SendSealedMessagesHTTPResponse409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *SendSealedMessagesHTTPResponse413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *SendSealedMessagesHTTPResponse415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *SendSealedMessagesHTTPResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *SendSealedMessagesHTTPResponse431Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *SendSealedMessagesHTTPResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *SendSealedMessagesHTTPResponse503Headers
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r SendSealedMessagesHTTPResponse) GetJSON400() *BadRequest {
+	return r.JSON400
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r SendSealedMessagesHTTPResponse) GetJSON408() *Timeout {
+	return r.JSON408
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r SendSealedMessagesHTTPResponse) GetJSON409() *Conflict {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r SendSealedMessagesHTTPResponse) GetJSON413() *TooLarge {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r SendSealedMessagesHTTPResponse) GetJSON415() *UnsupportedMediaType {
+	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r SendSealedMessagesHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r SendSealedMessagesHTTPResponse) GetJSON431() *HeadersTooLarge {
+	return r.JSON431
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r SendSealedMessagesHTTPResponse) GetJSON500() *Internal {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r SendSealedMessagesHTTPResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r SendSealedMessagesHTTPResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SendSealedMessagesHTTPResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SendSealedMessagesHTTPResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SendSealedMessagesHTTPResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -9723,6 +10603,63 @@ func (c *ClientWithResponses) GetSenderCertificateWithResponse(ctx context.Conte
 	return ParseGetSenderCertificateHTTPResponse(rsp)
 }
 
+// ListDeliveryTokensWithResponse List the user's delivery tokens
+//
+// Those of all devices that have not expired, as their hashes, the oldest first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/delivery-tokens (the `ListDeliveryTokens` operationId).
+func (c *ClientWithResponses) ListDeliveryTokensWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListDeliveryTokensHTTPResponse, error) {
+	rsp, err := c.ListDeliveryTokens(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListDeliveryTokensHTTPResponse(rsp)
+}
+
+// ChangeDeliveryTokensWithBodyWithResponse Add and remove delivery tokens
+//
+// A delivery token is 32 random bytes that the user's client makes and gives to a contact inside an encrypted
+// message: one for all contacts, or one each. Whoever shows it may send to the user's devices and fetch their list
+// and bundles without saying who they are. The relay keeps SHA-256 of it.
+//
+// All of a request is done, or nothing. To remove one that is not there is no error; to add one that is there
+// changes when it expires. A removed token stops working everywhere within a second. At most 1000 a user: more
+// are refused with 409 `too_many_delivery_tokens`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/delivery-tokens (the `ChangeDeliveryTokens` operationId).
+func (c *ClientWithResponses) ChangeDeliveryTokensWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangeDeliveryTokensHTTPResponse, error) {
+	rsp, err := c.ChangeDeliveryTokensWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangeDeliveryTokensHTTPResponse(rsp)
+}
+
+// ChangeDeliveryTokensWithResponse Add and remove delivery tokens
+//
+// A delivery token is 32 random bytes that the user's client makes and gives to a contact inside an encrypted
+// message: one for all contacts, or one each. Whoever shows it may send to the user's devices and fetch their list
+// and bundles without saying who they are. The relay keeps SHA-256 of it.
+//
+// All of a request is done, or nothing. To remove one that is not there is no error; to add one that is there
+// changes when it expires. A removed token stops working everywhere within a second. At most 1000 a user: more
+// are refused with 409 `too_many_delivery_tokens`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/delivery-tokens (the `ChangeDeliveryTokens` operationId).
+func (c *ClientWithResponses) ChangeDeliveryTokensWithResponse(ctx context.Context, body ChangeDeliveryTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeDeliveryTokensHTTPResponse, error) {
+	rsp, err := c.ChangeDeliveryTokens(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangeDeliveryTokensHTTPResponse(rsp)
+}
+
 // ListDevicesWithResponse The user's devices
 //
 // In the order of their numbers.
@@ -9942,6 +10879,31 @@ func (c *ClientWithResponses) SendMessagesWithBodyWithResponse(ctx context.Conte
 		return nil, err
 	}
 	return ParseSendMessagesHTTPResponse(rsp)
+}
+
+// SendSealedMessagesWithBodyWithResponse Send a batch of envelopes without saying who writes
+//
+// Body and answer as in `POST /v1/messages`; each submission and each recipient shows the `delivery_token` that its
+// user has given out. A wrong token, another user's device and a device that does not exist are one failure,
+// `REFUSED`. To an audience whose user no token of the request belongs to the answer is that of a user who does
+// not exist. The envelopes arrive without `sender_id`, `sender_device_id` and `sender_device_number`.
+//
+// There is no `Authorization`; one that comes along is refused with 400 `identified_request`, and nothing is
+// stored. Use a connection of its own.
+//
+// Exactly once per batch: the same `Idempotency-Key` with the same delivery tokens within 24 hours gets the first
+// answer again and stores nothing; with another body it is refused (409). A batch of which nothing was stored may
+// be sent again with the same key.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/messages/sealed (the `SendSealedMessages` operationId).
+func (c *ClientWithResponses) SendSealedMessagesWithBodyWithResponse(ctx context.Context, params *SendSealedMessagesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendSealedMessagesHTTPResponse, error) {
+	rsp, err := c.SendSealedMessagesWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSendSealedMessagesHTTPResponse(rsp)
 }
 
 // DeletePushTokenWithResponse No more wake-ups for this device
@@ -13464,6 +14426,414 @@ func ParseGetSenderCertificateHTTPResponse(rsp *http.Response) (*GetSenderCertif
 	return response, nil
 }
 
+// ParseListDeliveryTokensHTTPResponse parses an HTTP response from a ListDeliveryTokensWithResponse call
+func ParseListDeliveryTokensHTTPResponse(rsp *http.Response) (*ListDeliveryTokensHTTPResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListDeliveryTokensHTTPResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeliveryTokens
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest Timeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeadersTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListDeliveryTokensHTTPResponse200Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListDeliveryTokensHTTPResponse401Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListDeliveryTokensHTTPResponse403Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 408:
+		var headers ListDeliveryTokensHTTPResponse408Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers ListDeliveryTokensHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ListDeliveryTokensHTTPResponse431Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers431 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListDeliveryTokensHTTPResponse500Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListDeliveryTokensHTTPResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseChangeDeliveryTokensHTTPResponse parses an HTTP response from a ChangeDeliveryTokensWithResponse call
+func ParseChangeDeliveryTokensHTTPResponse(rsp *http.Response) (*ChangeDeliveryTokensHTTPResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ChangeDeliveryTokensHTTPResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthorized
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest Timeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest TooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeadersTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ChangeDeliveryTokensHTTPResponse200Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers ChangeDeliveryTokensHTTPResponse400Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ChangeDeliveryTokensHTTPResponse401Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ChangeDeliveryTokensHTTPResponse403Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 408:
+		var headers ChangeDeliveryTokensHTTPResponse408Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 409:
+		var headers ChangeDeliveryTokensHTTPResponse409Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers ChangeDeliveryTokensHTTPResponse413Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers ChangeDeliveryTokensHTTPResponse415Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers ChangeDeliveryTokensHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers ChangeDeliveryTokensHTTPResponse431Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers431 = &headers
+	case rsp.StatusCode == 500:
+		var headers ChangeDeliveryTokensHTTPResponse500Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ChangeDeliveryTokensHTTPResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListDevicesHTTPResponse parses an HTTP response from a ListDevicesWithResponse call
 func ParseListDevicesHTTPResponse(rsp *http.Response) (*ListDevicesHTTPResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -15451,6 +16821,205 @@ func ParseSendMessagesHTTPResponse(rsp *http.Response) (*SendMessagesHTTPRespons
 		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers SendMessagesHTTPResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSendSealedMessagesHTTPResponse parses an HTTP response from a SendSealedMessagesWithResponse call
+func ParseSendSealedMessagesHTTPResponse(rsp *http.Response) (*SendSealedMessagesHTTPResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SendSealedMessagesHTTPResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest Timeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Conflict
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest TooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeadersTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SendSealedMessagesHTTPResponse200Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers SendSealedMessagesHTTPResponse400Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 408:
+		var headers SendSealedMessagesHTTPResponse408Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 409:
+		var headers SendSealedMessagesHTTPResponse409Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers SendSealedMessagesHTTPResponse413Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers SendSealedMessagesHTTPResponse415Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers SendSealedMessagesHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers SendSealedMessagesHTTPResponse431Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers431 = &headers
+	case rsp.StatusCode == 500:
+		var headers SendSealedMessagesHTTPResponse500Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers SendSealedMessagesHTTPResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

@@ -52,6 +52,13 @@ type CertificateKey struct {
 	CreatedAt         time.Time
 }
 
+type DeliveryToken struct {
+	Hash      []byte
+	UserID    uuid.UUID
+	CreatedAt time.Time
+	ExpiresAt *time.Time
+}
+
 type Device struct {
 	ID              uuid.UUID
 	UserID          uuid.UUID
@@ -114,9 +121,11 @@ type Mailbox struct {
 }
 
 type Message struct {
-	DeviceID       uuid.UUID
-	Seq            int64
-	SenderID       uuid.UUID
+	DeviceID uuid.UUID
+	Seq      int64
+	// A user; in a sealed envelope (sender_number 0) a name made of the delivery token, for the fair cap
+	SenderID uuid.UUID
+	// A device; the nil UUID in a sealed envelope
 	SenderDeviceID uuid.UUID
 	SenderNumber   int16
 	AcceptedAt     time.Time
@@ -155,6 +164,7 @@ type PushWakeup struct {
 }
 
 type Receipt struct {
+	// A device; of a sealed batch a hash of its key and its delivery tokens, as is key
 	SenderDeviceID uuid.UUID
 	Key            uuid.UUID
 	Slot           int16
@@ -163,6 +173,7 @@ type Receipt struct {
 }
 
 type Receipts0 struct {
+	// A device; of a sealed batch a hash of its key and its delivery tokens, as is key
 	SenderDeviceID uuid.UUID
 	Key            uuid.UUID
 	Slot           int16
@@ -171,6 +182,7 @@ type Receipts0 struct {
 }
 
 type Receipts1 struct {
+	// A device; of a sealed batch a hash of its key and its delivery tokens, as is key
 	SenderDeviceID uuid.UUID
 	Key            uuid.UUID
 	Slot           int16
@@ -179,6 +191,7 @@ type Receipts1 struct {
 }
 
 type Receipts2 struct {
+	// A device; of a sealed batch a hash of its key and its delivery tokens, as is key
 	SenderDeviceID uuid.UUID
 	Key            uuid.UUID
 	Slot           int16

@@ -1,6 +1,6 @@
-// The binary half of the Obscura contract: the bodies of POST /v1/messages and the frames of the
-// gateway. The other half is openapi.yaml; docs/protocol.md says the same in prose. Field numbers
-// never change and are never reused.
+// The binary half of the Obscura contract: the bodies of POST /v1/messages and POST
+// /v1/messages/sealed, and the frames of the gateway. The other half is openapi.yaml;
+// docs/protocol.md says the same in prose. Field numbers never change and are never reused.
 //
 // Every identifier is a UUID as 16 raw bytes. Messages are ciphertext: the relay never looks inside.
 
@@ -46,6 +46,9 @@ const (
 	ErrorCode_ERROR_CODE_MAILBOX_FULL ErrorCode = 6
 	// Nothing of the request was stored: an audience has other devices. See device_lists.
 	ErrorCode_ERROR_CODE_DEVICE_LIST_CHANGED ErrorCode = 7
+	// The delivery token does not open this device, or there is no such device: sealed requests do
+	// not learn which.
+	ErrorCode_ERROR_CODE_REFUSED ErrorCode = 8
 )
 
 // Enum value maps for ErrorCode.
@@ -59,6 +62,7 @@ var (
 		5: "ERROR_CODE_MESSAGE_TOO_LARGE",
 		6: "ERROR_CODE_MAILBOX_FULL",
 		7: "ERROR_CODE_DEVICE_LIST_CHANGED",
+		8: "ERROR_CODE_REFUSED",
 	}
 	ErrorCode_value = map[string]int32{
 		"ERROR_CODE_UNSPECIFIED":             0,
@@ -69,6 +73,7 @@ var (
 		"ERROR_CODE_MESSAGE_TOO_LARGE":       5,
 		"ERROR_CODE_MAILBOX_FULL":            6,
 		"ERROR_CODE_DEVICE_LIST_CHANGED":     7,
+		"ERROR_CODE_REFUSED":                 8,
 	}
 )
 
@@ -159,8 +164,8 @@ func (Gap_Reason) EnumDescriptor() ([]byte, []int) {
 	return file_obscura_proto_rawDescGZIP(), []int{13, 0}
 }
 
-// SendMessageRequest is the body of POST /v1/messages: at most 100 submissions, 1000 recipients of
-// shared ones, and 2 MiB.
+// SendMessageRequest is the body of POST /v1/messages and POST /v1/messages/sealed: at most 100
+// submissions, 1000 recipients of shared ones, and 2 MiB.
 type SendMessageRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Messages []*Submission          `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
@@ -289,7 +294,9 @@ type Submission struct {
 	// The recipient device, 16 bytes.
 	DeviceId []byte `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
 	// The ciphertext, 1 byte to 256 KiB.
-	Message       []byte `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	Message []byte `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	// The delivery token of the device's user, 32 bytes: in POST /v1/messages/sealed, and only there.
+	DeliveryToken []byte `protobuf:"bytes,4,opt,name=delivery_token,json=deliveryToken,proto3" json:"delivery_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -341,6 +348,13 @@ func (x *Submission) GetDeviceId() []byte {
 func (x *Submission) GetMessage() []byte {
 	if x != nil {
 		return x.Message
+	}
+	return nil
+}
+
+func (x *Submission) GetDeliveryToken() []byte {
+	if x != nil {
+		return x.DeliveryToken
 	}
 	return nil
 }
@@ -408,7 +422,9 @@ type SharedRecipient struct {
 	// The recipient device, 16 bytes.
 	DeviceId []byte `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
 	// At most 256 bytes. Prefix and message together are 1 byte to 256 KiB.
-	Prefix        []byte `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Prefix []byte `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// As in Submission.
+	DeliveryToken []byte `protobuf:"bytes,4,opt,name=delivery_token,json=deliveryToken,proto3" json:"delivery_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -464,7 +480,14 @@ func (x *SharedRecipient) GetPrefix() []byte {
 	return nil
 }
 
-// SendMessageResponse answers POST /v1/messages. An empty list means that every submission was
+func (x *SharedRecipient) GetDeliveryToken() []byte {
+	if x != nil {
+		return x.DeliveryToken
+	}
+	return nil
+}
+
+// SendMessageResponse answers a SendMessageRequest. An empty list means that every submission was
 // stored durably; a submission that is not listed was stored durably.
 type SendMessageResponse struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
@@ -942,7 +965,8 @@ type Envelope struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Acknowledge with this. 16 bytes; the same whenever the envelope is sent again.
 	Id []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The sending user, 16 bytes.
+	// The sending user, 16 bytes. Like the other two that name the sender it is absent in an envelope
+	// that came by POST /v1/messages/sealed.
 	SenderId []byte `protobuf:"bytes,2,opt,name=sender_id,json=senderId,proto3" json:"sender_id,omitempty"`
 	// When the relay accepted it, milliseconds since the UNIX epoch.
 	Timestamp uint64 `protobuf:"varint,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
@@ -1220,21 +1244,23 @@ const file_obscura_proto_rawDesc = "" +
 	"\taudiences\x18\x03 \x03(\v2\x14.obscura.v1.AudienceR\taudiences\"L\n" +
 	"\bAudience\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\fR\x06userId\x12'\n" +
-	"\x0fdevices_version\x18\x02 \x01(\x04R\x0edevicesVersion\"h\n" +
+	"\x0fdevices_version\x18\x02 \x01(\x04R\x0edevicesVersion\"\x8f\x01\n" +
 	"\n" +
 	"Submission\x12#\n" +
 	"\rsubmission_id\x18\x01 \x01(\fR\fsubmissionId\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\fR\bdeviceId\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\fR\amessage\"i\n" +
+	"\amessage\x18\x03 \x01(\fR\amessage\x12%\n" +
+	"\x0edelivery_token\x18\x04 \x01(\fR\rdeliveryToken\"i\n" +
 	"\x10SharedSubmission\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\fR\amessage\x12;\n" +
 	"\n" +
 	"recipients\x18\x02 \x03(\v2\x1b.obscura.v1.SharedRecipientR\n" +
-	"recipients\"k\n" +
+	"recipients\"\x92\x01\n" +
 	"\x0fSharedRecipient\x12#\n" +
 	"\rsubmission_id\x18\x01 \x01(\fR\fsubmissionId\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\fR\bdeviceId\x12\x16\n" +
-	"\x06prefix\x18\x03 \x01(\fR\x06prefix\"\x9d\x01\n" +
+	"\x06prefix\x18\x03 \x01(\fR\x06prefix\x12%\n" +
+	"\x0edelivery_token\x18\x04 \x01(\fR\rdeliveryToken\"\x9d\x01\n" +
 	"\x13SendMessageResponse\x12K\n" +
 	"\x12failed_submissions\x18\x01 \x03(\v2\x1c.obscura.v1.FailedSubmissionR\x11failedSubmissions\x129\n" +
 	"\fdevice_lists\x18\x02 \x03(\v2\x16.obscura.v1.DeviceListR\vdeviceLists\"\xfc\x01\n" +
@@ -1289,7 +1315,7 @@ const file_obscura_proto_rawDesc = "" +
 	"\x0fREASON_TAKEOVER\x10\x03\x12\x16\n" +
 	"\x12REASON_QUARANTINED\x10\x04\"%\n" +
 	"\aDrained\x12\x1a\n" +
-	"\bsequence\x18\x01 \x01(\x04R\bsequence*\x95\x02\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence*\xad\x02\n" +
 	"\tErrorCode\x12\x1a\n" +
 	"\x16ERROR_CODE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19ERROR_CODE_INVALID_DEVICE\x10\x01\x12\"\n" +
@@ -1298,7 +1324,8 @@ const file_obscura_proto_rawDesc = "" +
 	"\x1aERROR_CODE_MESSAGE_MISSING\x10\x04\x12 \n" +
 	"\x1cERROR_CODE_MESSAGE_TOO_LARGE\x10\x05\x12\x1b\n" +
 	"\x17ERROR_CODE_MAILBOX_FULL\x10\x06\x12\"\n" +
-	"\x1eERROR_CODE_DEVICE_LIST_CHANGED\x10\aBV\n" +
+	"\x1eERROR_CODE_DEVICE_LIST_CHANGED\x10\a\x12\x16\n" +
+	"\x12ERROR_CODE_REFUSED\x10\bBV\n" +
 	"\"io.github.obscura_relay.obscura.v1P\x01Z.github.com/obscura-relay/obscura/gen/obscurapbb\x06proto3"
 
 var (

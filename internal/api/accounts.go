@@ -82,11 +82,16 @@ func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) 
 	if err != nil {
 		return nil, err
 	}
+	tokens, err := s.cfg.DeliveryTokens.List(ctx, user)
+	if err != nil {
+		return nil, err
+	}
 	out := api.Account{UserID: own.User, Username: own.Username, CreatedAt: own.CreatedAt,
 		PasswordHash: account.PasswordScheme,
 		Sessions:     []api.AccountSession{}, Devices: []api.AccountDevice{},
 		RestingDeviceNumbers: []api.DeviceNumber{},
-		Attachments:          []api.AccountAttachment{}, UploadedToday: blobs.UploadedToday}
+		Attachments:          []api.AccountAttachment{}, UploadedToday: blobs.UploadedToday,
+		DeliveryTokens: tokensResponse(tokens)}
 	for _, n := range own.Resting {
 		out.RestingDeviceNumbers = append(out.RestingDeviceNumbers, int32(n))
 	}

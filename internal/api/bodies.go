@@ -31,6 +31,9 @@ const (
 	// account's part.
 	maxBodies       = 128 << 20
 	maxBodiesOfUser = 16 << 20
+	// maxSealedBodies bounds those of which nobody knows who sends them, beside the others: they
+	// cannot take their place. A client address has the part of an account.
+	maxSealedBodies = 64 << 20
 )
 
 // The two ways in which a request asks for admit: the client waits, or it does not. The server
@@ -120,8 +123,14 @@ func (s *server) refuses(request *fasthttp.RequestCtx, op *operation, length int
 		return nil
 	case length > op.largest():
 		return errBodySize
-	case op.public:
+	case op.public && !op.sealed():
 		return nil
+	}
+	if length == chunked {
+		length = op.largest()
+	}
+	if op.sealed() {
+		return s.sealed.admit(conn, addressKey(s.clientAddr(request)), length)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Request)
 	defer cancel()
@@ -132,13 +141,15 @@ func (s *server) refuses(request *fasthttp.RequestCtx, op *operation, length int
 	if op.deviceScoped && !p.DeviceScoped() {
 		return errDeviceNeeded
 	}
-	if length == chunked {
-		length = op.largest()
-	}
+	return s.bodies.admit(conn, userKey(p.User), length)
+}
+
+// admit takes a place for a body that its connection gives back; a small one needs none.
+func (b *bodies) admit(conn *connection, whose limitKey, length int) error {
 	if length <= smallBody || conn == nil {
 		return nil
 	}
-	place, err := s.bodies.take(p.User, length)
+	place, err := b.take(whose, length)
 	conn.body.Store(place)
 	return err
 }
@@ -149,10 +160,10 @@ func (o *operation) upload() bool { return o.media == mediaOctets }
 // largest is the longest body that an operation takes.
 func (o *operation) largest() int {
 	switch {
-	case o.public:
-		return smallBody
 	case o.media == mediaProtobuf:
 		return core.MaxSendBody
+	case o.public:
+		return smallBody
 	}
 	return maxJSONBody
 }
@@ -200,33 +211,34 @@ func matches(route, path string) bool {
 
 // bodies counts what bodies take, from when they are let in until they are answered.
 type bodies struct {
+	most  int
 	mu    sync.Mutex
-	bytes int                 // guarded by mu
-	of    map[core.UserID]int // guarded by mu: the part of an account
+	bytes int              // guarded by mu
+	of    map[limitKey]int // guarded by mu: the part of an account or a client address
 }
 
 // place is the part of one body.
 type place struct {
 	bodies *bodies
-	user   core.UserID
+	whose  limitKey
 	size   int
 }
 
 var errBodies = errors.New("too many bytes of bodies are in memory")
 
 // take counts a body, or says why it is not taken.
-func (b *bodies) take(user core.UserID, size int) (*place, error) {
+func (b *bodies) take(whose limitKey, size int) (*place, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case b.bytes+size > maxBodies:
+	case b.bytes+size > b.most:
 		return nil, core.Busy(errBodies)
-	case b.of[user]+size > maxBodiesOfUser:
+	case b.of[whose]+size > maxBodiesOfUser:
 		return nil, limited(time.Second)
 	}
 	b.bytes += size
-	b.of[user] += size
-	return &place{b, user, size}, nil
+	b.of[whose] += size
+	return &place{b, whose, size}, nil
 }
 
 // free gives a place back. There may be none.
@@ -238,8 +250,8 @@ func (p *place) free() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.bytes -= p.size
-	if b.of[p.user] -= p.size; b.of[p.user] == 0 {
-		delete(b.of, p.user)
+	if b.of[p.whose] -= p.size; b.of[p.whose] == 0 {
+		delete(b.of, p.whose)
 	}
 }
 

@@ -57,7 +57,7 @@ func FuzzDecodeSend(f *testing.F) {
 		if len(all) > core.MaxSubmissions+core.MaxRecipients {
 			t.Fatal("too many recipients")
 		}
-		batch, outcomes, positions := submissions(all)
+		batch, outcomes, positions := submissions(all, false)
 		key := derivedKey(all)
 		clear(body) // the buffer is used again: nothing may point into it
 		const stored = obscurapb.ErrorCode_ERROR_CODE_UNSPECIFIED

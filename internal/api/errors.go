@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -73,6 +74,10 @@ func writeError(answer *fasthttp.Response, err error) {
 	answer.SetBody(text)
 }
 
+// missingHeader ends what the generated code says of a header that must not be absent; before it is
+// the header's name in the contract.
+const missingHeader = " is required, but not found"
+
 func answerTo(err error) (status int, body api.ErrorBody, retry time.Duration) {
 	var ours *core.Error
 	if errors.As(err, &ours) {
@@ -90,6 +95,9 @@ func answerTo(err error) (status int, body api.ErrorBody, retry time.Duration) {
 		switch {
 		case theirs.Code == http.StatusBadGateway: // Fiber's name for a connection that broke
 			return http.StatusBadRequest, ofFramework[http.StatusBadRequest], 0
+		case strings.HasSuffix(theirs.Message, missingHeader):
+			name := strings.TrimSuffix(strings.TrimPrefix(theirs.Message, "Header parameter "), missingHeader)
+			return http.StatusBadRequest, api.ErrorBody{Code: "invalid_request", Error: "The header " + name + " is missing."}, 0
 		case ofFramework[theirs.Code].Code != "":
 			return theirs.Code, ofFramework[theirs.Code], 0
 		}

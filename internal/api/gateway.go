@@ -53,7 +53,7 @@ func (s *server) connecting(c *fiber.Ctx, params api.ConnectGatewayParams) (core
 		return p, err
 	}
 	op, _ := c.Locals(operationKey).(*operation)
-	return p, s.throttle(c, op, p)
+	return p, s.throttle(c, op, caller{Principal: p})
 }
 
 // clone copies a text out of Fiber's buffers.

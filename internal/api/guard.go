@@ -2,14 +2,25 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/url"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
 	"github.com/valyala/fasthttp"
 
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/account"
 )
+
+// headerDeliveryToken shows a delivery token in place of an access token.
+const headerDeliveryToken = "Delivery-Token"
+
+// errIdentified is the answer to a request that should not say who makes it, and does.
+var errIdentified = core.NewError(core.Invalid, "identified_request",
+	"A delivery token and an access token do not go together: this request says who makes it.")
 
 // errDeviceNeeded is the answer to a user-scoped token where a device must act.
 var errDeviceNeeded = core.NewError(core.Forbidden, "device_required", "This needs a device-scoped token.")
@@ -17,10 +28,19 @@ var errDeviceNeeded = core.NewError(core.Forbidden, "device_required", "This nee
 type contextKey int
 
 const (
-	principalKey contextKey = iota
+	callerKey contextKey = iota
 	operationKey
 	requestIDKey
 )
+
+// caller is who makes a request, as far as it says.
+type caller struct {
+	core.Principal
+	// token is of a delivery token that was shown in place of an access token.
+	token core.DeliveryTokenHash
+	// address is where a sealed request comes from, for limits.
+	address limitKey
+}
 
 // guard stands before every handler of the contract: authentication, limits, then the body. The
 // generated code has parsed the parameters before it, and is generous: a UUID may have braces, or
@@ -31,21 +51,12 @@ func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 		return fiber.ErrMethodNotAllowed
 	}
 	c.Locals(operationKey, op)
-	var p core.Principal
-	if !op.public {
-		if body, ok := c.Locals(asideKey).(aside); ok && core.KindOf(body.refused) == core.Unauthorized {
-			return body.refused // admit has looked at the token, and counted it
-		}
-		var err error
-		if p, err = s.authenticate(c.UserContext(), c.Context()); err != nil {
-			return err
-		}
-		if op.deviceScoped && !p.DeviceScoped() {
-			return errDeviceNeeded
-		}
-		c.SetUserContext(context.WithValue(c.UserContext(), principalKey, p))
+	who, err := s.identify(c, op)
+	if err != nil {
+		return err
 	}
-	if err := s.throttle(c, op, p); err != nil {
+	c.SetUserContext(context.WithValue(c.UserContext(), callerKey, who))
+	if err := s.throttle(c, op, who); err != nil {
 		return err
 	}
 	if err := validateParameters(c, op); err != nil {
@@ -55,6 +66,57 @@ func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 		return err
 	}
 	return next(c)
+}
+
+// identify finds out who makes a request: a principal, somebody with a delivery token, or anybody.
+func (s *server) identify(c *fiber.Ctx, op *operation) (who caller, err error) {
+	named := len(c.Request().Header.Peek(fiber.HeaderAuthorization)) > 0
+	token := c.Request().Header.Peek(headerDeliveryToken)
+	unnamed := op.unnamed && len(token) > 0
+	switch {
+	case named && (unnamed || op.sealed()):
+		return who, errIdentified
+	case unnamed:
+		return s.opens(c, string(token))
+	case op.sealed():
+		who.address = addressKey(s.clientAddr(c.Context()))
+		return who, nil
+	case op.public:
+		return who, nil
+	}
+	if body, ok := c.Locals(asideKey).(aside); ok && core.KindOf(body.refused) == core.Unauthorized {
+		return who, body.refused // admit has looked at the token, and counted it
+	}
+	who.Principal, err = s.authenticate(c.UserContext(), c.Context())
+	if err == nil && op.deviceScoped && !who.DeviceScoped() {
+		err = errDeviceNeeded
+	}
+	return who, err
+}
+
+// opens lets a delivery token of the user in the path through. For any other the same is looked up.
+func (s *server) opens(c *fiber.Ctx, token string) (who caller, err error) {
+	secret, err := base64.RawURLEncoding.Strict().DecodeString(token)
+	if err != nil || len(secret) != deliveryTokenBytes {
+		return who, account.ErrUnauthorized
+	}
+	who.token = sha256.Sum256(secret)
+	_, err = s.prove(c.Context(), func() (core.Principal, error) {
+		opens, err := s.cfg.DeliveryTokens.Opens(c.UserContext(), who.token, targetUser(c))
+		if err == nil && !opens {
+			err = account.ErrUnauthorized
+		}
+		return core.Principal{}, err
+	})
+	return who, err
+}
+
+// targetUser is the user in the path; the nil UUID when that is none. The generated code has
+// unescaped it as well, and has refused what is no UUID then.
+func targetUser(c *fiber.Ctx) core.UserID {
+	text, _ := url.PathUnescape(c.Params("userId"))
+	user, _ := uuid.Parse(text)
+	return user
 }
 
 // authenticate returns the principal of the request's bearer token (RFC 6750).
@@ -71,6 +133,10 @@ func (s *server) authenticate(ctx context.Context, request *fasthttp.RequestCtx)
 
 // principal is who makes the request, in a handler behind the guard.
 func principal(ctx context.Context) core.Principal {
-	p, _ := ctx.Value(principalKey).(core.Principal)
-	return p
+	return callerOf(ctx).Principal
+}
+
+func callerOf(ctx context.Context) caller {
+	who, _ := ctx.Value(callerKey).(caller)
+	return who
 }

@@ -16,6 +16,9 @@ const (
 	PerUser    Per = "user"
 	PerDevice  Per = "device"
 	PerTarget  Per = "calling user and target user"
+	// Those of requests that show a delivery token.
+	PerToken        Per = "delivery token"
+	PerTokenAddress Per = "client address, with a delivery token"
 )
 
 // Limit is a row of the table of rate limits.
@@ -32,6 +35,9 @@ type Limit struct {
 
 // credentialsLimit is the limit that counts requests by how they end, and not by their operation.
 const credentialsLimit = "credentials"
+
+// sealedSends is the operation whose body shows delivery tokens.
+const sealedSends = "sendSealedMessages"
 
 // LimitTable states every rate limit. An operation counts against each row that names it, and the
 // server does not start with an operation that no row names. The table in the README is written
@@ -73,6 +79,20 @@ var LimitTable = []Limit{
 		[]string{"downloadAttachment", "downloadBackup", "headBackup"}},
 	{"push-tokens", limit.Rate{Events: 30, Per: time.Minute}, PerDevice, "requests about push tokens",
 		[]string{"setPushToken", "deletePushToken", "getVapidKey"}},
+	{"delivery-tokens", limit.Rate{Events: 60, Per: time.Minute}, PerUser, "requests about delivery tokens",
+		[]string{"listDeliveryTokens", "changeDeliveryTokens"}},
+	{"sealed-sends", limit.Rate{Events: 3000, Per: time.Minute}, PerAddress,
+		"sealed requests to send, once more for each further hundred of submissions", []string{sealedSends}},
+	{"token-sends", limit.Rate{Events: 3000, Per: time.Minute}, PerToken, "sealed requests to send", []string{sealedSends}},
+	{"daily-token-sends", limit.Rate{Events: 200_000, Per: 24 * time.Hour}, PerToken,
+		"sealed requests to send, each of which leaves a receipt", []string{sealedSends}},
+	{"token-bundles", limit.Rate{Events: 120, Per: 10 * time.Minute}, PerToken, "bundle fetches",
+		[]string{"getPreKeyBundles"}},
+	{"token-device-lists", limit.Rate{Events: 600, Per: 10 * time.Minute}, PerToken, "lists of a user's devices",
+		[]string{"listDevicesOfUser"}},
+	{"unnamed-lookups", limit.Rate{Events: 3000, Per: 10 * time.Minute}, PerTokenAddress,
+		"bundle fetches and lists of a user's devices, whoever the target",
+		[]string{"getPreKeyBundles", "listDevicesOfUser"}},
 	{"certificates", limit.Rate{Events: 60, Per: time.Minute}, PerDevice, "sender certificates",
 		[]string{"getSenderCertificate"}},
 }

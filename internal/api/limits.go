@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -14,10 +13,11 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/mailbox"
 	"github.com/obscura-relay/obscura/internal/limit"
 )
 
-// limitKey is an address, a user, a device, or two users.
+// limitKey is an address, a user, a device, a delivery token's hash, or two users.
 type limitKey [2 * len(uuid.UUID{})]byte
 
 // counter counts for one row of the table.
@@ -72,27 +72,41 @@ func (l *Limits) Sweep() {
 
 // throttle counts a request and refuses it when its caller makes too many. The guard does not know
 // the caller of a public operation: its handler finds out, and counts again by user or device.
-func (s *server) throttle(c *fiber.Ctx, op *operation, p core.Principal) error {
+func (s *server) throttle(c *fiber.Ctx, op *operation, who caller) error {
 	for _, counter := range op.limits {
-		if counter.per != PerAddress && p.User == uuid.Nil {
+		if !counter.per.counts(who) {
 			continue
 		}
-		if wait := counter.Take(s.limitKey(c, counter.per, p)); wait > 0 {
+		if wait := counter.Take(s.limitKey(c, counter.per, who)); wait > 0 {
 			return limited(wait)
 		}
 	}
 	return nil
 }
 
+// counts reports whether a limit counts the requests of a caller.
+func (p Per) counts(who caller) bool {
+	switch p {
+	case PerUser, PerDevice, PerTarget:
+		return who.User != uuid.Nil
+	case PerToken, PerTokenAddress:
+		return who.token != core.DeliveryTokenHash{}
+	}
+	return true
+}
+
 // throttleMany counts a request to send once more for each further hundred of submissions: shared
 // ones may stand for a thousand.
-func (s *server) throttleMany(p core.Principal, submissions int) error {
+func (s *server) throttleMany(who caller, operation string, submissions int) error {
 	if s.cfg.Limits == nil {
 		return nil
 	}
 	for range (submissions - 1) / core.MaxSubmissions {
-		for _, counter := range s.cfg.Limits.of["sendMessages"] {
-			if wait := counter.Take(s.limitKey(nil, counter.per, p)); wait > 0 {
+		for _, counter := range s.cfg.Limits.of[operation] {
+			if !counter.per.counts(who) {
+				continue
+			}
+			if wait := counter.Take(s.limitKey(nil, counter.per, who)); wait > 0 {
 				return limited(wait)
 			}
 		}
@@ -100,20 +114,53 @@ func (s *server) throttleMany(p core.Principal, submissions int) error {
 	return nil
 }
 
-func (s *server) limitKey(c *fiber.Ctx, per Per, p core.Principal) (key limitKey) {
+// throttleTokens counts a sealed request by each of its tokens.
+func (s *server) throttleTokens(batch *mailbox.Batch) error {
+	if s.cfg.Limits == nil {
+		return nil
+	}
+	counted := map[core.DeliveryTokenHash]bool{}
+	for i := range batch.Submissions {
+		token := batch.Submissions[i].Token
+		if counted[token] {
+			continue
+		}
+		counted[token] = true
+		for _, counter := range s.cfg.Limits.of[sealedSends] {
+			if counter.per != PerToken {
+				continue
+			}
+			if wait := counter.Take(limitKey(token)); wait > 0 {
+				return limited(wait)
+			}
+		}
+	}
+	return nil
+}
+
+// limitKey is what a limit counts by. Without c the caller's address must be known.
+func (s *server) limitKey(c *fiber.Ctx, per Per, who caller) (key limitKey) {
 	switch per {
-	case PerAddress:
+	case PerAddress, PerTokenAddress:
+		if c == nil {
+			return who.address
+		}
 		return addressKey(s.clientAddr(c.Context()))
 	case PerUser:
-		copy(key[:], p.User[:])
+		return userKey(who.User)
 	case PerDevice:
-		copy(key[:], p.Device[:])
+		copy(key[:], who.Device[:])
 	case PerTarget:
-		// The generated code has unescaped it as well, and has refused what is no UUID then.
-		text, _ := url.PathUnescape(c.Params("userId"))
-		target, _ := uuid.Parse(text)
-		copy(key[copy(key[:], p.User[:]):], target[:])
+		target := targetUser(c)
+		copy(key[copy(key[:], who.User[:]):], target[:])
+	case PerToken:
+		return limitKey(who.token)
 	}
+	return key
+}
+
+func userKey(user core.UserID) (key limitKey) {
+	copy(key[:], user[:])
 	return key
 }
 

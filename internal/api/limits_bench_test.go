@@ -21,16 +21,16 @@ func BenchmarkThrottle(b *testing.B) {
 	var request fasthttp.RequestCtx
 	request.Init(&fasthttp.Request{}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}, nil)
 	c := fiber.New().AcquireCtx(&request)
-	principals := make([]core.Principal, 1000)
-	for i := range principals {
-		principals[i] = core.Principal{User: uuid.New(), Device: uuid.New()}
+	callers := make([]caller, 1000)
+	for i := range callers {
+		callers[i].Principal = core.Principal{User: uuid.New(), Device: uuid.New()}
 	}
 	for _, id := range []string{"sendMessages", "createGatewayTicket", "createSession"} {
 		b.Run(id, func(b *testing.B) {
 			op := &operation{id: id, limits: limits.of[id]}
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				_ = s.throttle(c, op, principals[i%len(principals)])
+				_ = s.throttle(c, op, callers[i%len(callers)])
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -28,15 +29,32 @@ var (
 		"The shared submissions of a request expand to at most 4 MiB.")
 	errPrefix        = core.NewError(core.Invalid, "prefix_too_large", "A recipient's prefix is at most 256 bytes.")
 	errManyAudiences = core.NewError(core.TooLarge, "too_many_audiences", "A request names at most 100 audiences.")
-	errAudience      = core.NewError(core.Invalid, "invalid_audience", "The user id of an audience is not 16 bytes.")
+	errNamedToken    = core.NewError(core.Invalid, "identified_request",
+		"A submission with a delivery token goes to POST /v1/messages/sealed, without an access token.")
+	errAudience = core.NewError(core.Invalid, "invalid_audience", "The user id of an audience is not 16 bytes.")
 )
 
 // SendMessages stores a batch of envelopes.
 func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObject) (api.SendMessagesResponseObject,
 	error) {
+	out, err := s.send(ctx, r.Body, r.Params.IdempotencyKey, false)
+	return api.SendMessages200ApplicationXProtobufResponse{Body: bytes.NewReader(out), ContentLength: int64(len(out))},
+		err
+}
+
+// SendSealedMessages stores a batch of envelopes without knowing who sends it.
+func (s *server) SendSealedMessages(ctx context.Context,
+	r api.SendSealedMessagesRequestObject) (api.SendSealedMessagesResponseObject, error) {
+	out, err := s.send(ctx, r.Body, &r.Params.IdempotencyKey, true)
+	return api.SendSealedMessages200ApplicationXProtobufResponse{Body: bytes.NewReader(out),
+		ContentLength: int64(len(out))}, err
+}
+
+// send stores a request and returns its encoded answer.
+func (s *server) send(ctx context.Context, in io.Reader, idempotencyKey *string, sealed bool) ([]byte, error) {
 	// The body points into a buffer that is used again; decoding copies what is kept.
 	var body lent
-	if _, err := io.Copy(&body, r.Body); err != nil {
+	if _, err := io.Copy(&body, in); err != nil {
 		return nil, err
 	}
 	request, err := decodeSend(body)
@@ -47,37 +65,49 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 	if err != nil {
 		return nil, err
 	}
-	if err := s.throttleMany(principal(ctx), len(all)); err != nil {
+	operation := "sendMessages"
+	if sealed {
+		operation = sealedSends
+	} else if shows(all) {
+		return nil, errNamedToken
+	}
+	if err := s.throttleMany(callerOf(ctx), operation, len(all)); err != nil {
 		return nil, err
 	}
 	key := derivedKey(all)
-	if r.Params.IdempotencyKey != nil {
-		if key, err = uuid.Parse(*r.Params.IdempotencyKey); err != nil { // it is empty: the guard has seen the rest
+	if idempotencyKey != nil {
+		if key, err = uuid.Parse(*idempotencyKey); err != nil { // it is empty: the guard has seen the rest
 			return nil, errParameter("Idempotency-Key")
 		}
 	}
-	batch, outcomes, positions := submissions(all)
+	batch, outcomes, positions := submissions(all, sealed)
 	batch.Key, batch.Digest = key, sha256.Sum256(body)
 	if batch.Audiences, err = audiences(request); err != nil {
 		return nil, err
 	}
 	// All batches whose submission ids are missing have the same derived key.
-	if len(batch.Submissions) == 0 && r.Params.IdempotencyKey == nil {
+	if len(batch.Submissions) == 0 && idempotencyKey == nil {
 		batch.Key = uuid.New()
 	}
 	var invalid []int16
-	if len(batch.Submissions) > 0 || r.Params.IdempotencyKey != nil || len(batch.Audiences) > 0 {
-		invalid, err = s.cfg.Mailbox.Send(ctx, principal(ctx), batch)
+	missing := obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE
+	if len(batch.Submissions) > 0 || idempotencyKey != nil || len(batch.Audiences) > 0 {
+		if sealed {
+			missing = obscurapb.ErrorCode_ERROR_CODE_REFUSED
+			invalid, err = s.sendSealed(ctx, batch)
+		} else {
+			invalid, err = s.cfg.Mailbox.Send(ctx, principal(ctx), batch)
+		}
 		var changed *mailbox.ChangedError
 		if errors.As(err, &changed) {
-			return sendAnswer(changedResponse(outcomes, changed.Lists))
+			return proto.Marshal(changedResponse(outcomes, changed.Lists))
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
 	for _, position := range invalid {
-		outcomes[positions[position]].code = obscurapb.ErrorCode_ERROR_CODE_INVALID_DEVICE
+		outcomes[positions[position]].code = missing
 	}
 	response := &obscurapb.SendMessageResponse{}
 	for _, o := range outcomes {
@@ -85,16 +115,32 @@ func (s *server) SendMessages(ctx context.Context, r api.SendMessagesRequestObje
 			response.FailedSubmissions = append(response.FailedSubmissions, failure(o))
 		}
 	}
-	return sendAnswer(response)
+	return proto.Marshal(response)
 }
 
-func sendAnswer(response *obscurapb.SendMessageResponse) (api.SendMessagesResponseObject, error) {
-	out, err := proto.Marshal(response)
-	if err != nil {
-		return nil, errors.Join(errors.New("cannot encode the answer"), err)
+// sendSealed stores a batch of an unknown sender. A request with a submission that is refused
+// counts among those whose credential is not valid.
+func (s *server) sendSealed(ctx context.Context, batch mailbox.Batch) (refused []int16, err error) {
+	if err := s.throttleTokens(&batch); err != nil {
+		return nil, err
 	}
-	return api.SendMessages200ApplicationXProtobufResponse{Body: bytes.NewReader(out), ContentLength: int64(len(out))},
-		nil
+	address := callerOf(ctx).address
+	if s.cfg.Limits != nil {
+		if wait := s.cfg.Limits.credentials.Take(address); wait > 0 {
+			return nil, limited(wait)
+		}
+		defer func() {
+			if len(refused) == 0 {
+				s.cfg.Limits.credentials.GiveBack(address)
+			}
+		}()
+	}
+	return s.cfg.Mailbox.SendSealed(ctx, batch)
+}
+
+// shows reports whether a submission shows a delivery token.
+func shows(all []submission) bool {
+	return slices.ContainsFunc(all, func(m submission) bool { return len(m.token) > 0 })
 }
 
 // lent takes the bytes of a bytes.Reader, which writes all of them at once, without a copy. They
@@ -185,6 +231,8 @@ type submission struct {
 	// prefix comes before message, which the recipients of a shared submission have in common. They
 	// are joined only when they are stored: see mailbox.Submission.
 	prefix, message []byte
+	// token is a delivery token, in a sealed request.
+	token []byte
 }
 
 func (s *submission) size() int { return len(s.prefix) + len(s.message) }
@@ -210,11 +258,13 @@ func expand(request *obscurapb.SendMessageRequest) ([]submission, error) {
 	}
 	all := make([]submission, 0, len(request.GetMessages())+recipients)
 	for _, m := range request.GetMessages() {
-		all = append(all, submission{id: m.GetSubmissionId(), device: m.GetDeviceId(), message: m.GetMessage()})
+		all = append(all, submission{id: m.GetSubmissionId(), device: m.GetDeviceId(), message: m.GetMessage(),
+			token: m.GetDeliveryToken()})
 	}
 	for _, shared := range request.GetShared() {
 		for _, r := range shared.GetRecipients() {
-			all = append(all, submission{r.GetSubmissionId(), r.GetDeviceId(), r.GetPrefix(), shared.GetMessage()})
+			all = append(all, submission{r.GetSubmissionId(), r.GetDeviceId(), r.GetPrefix(), shared.GetMessage(),
+				r.GetDeliveryToken()})
 		}
 	}
 	return all, nil
@@ -257,8 +307,11 @@ type outcome struct {
 	code obscurapb.ErrorCode
 }
 
+// deliveryTokenBytes is the length of a delivery token.
+const deliveryTokenBytes = 32
+
 // submissions sorts out the submissions whose form is right; positions leads back to the request.
-func submissions(all []submission) (batch mailbox.Batch, outcomes []outcome, positions []int) {
+func submissions(all []submission, sealed bool) (batch mailbox.Batch, outcomes []outcome, positions []int) {
 	outcomes = make([]outcome, len(all))
 	for i := range all {
 		m := &all[i]
@@ -268,6 +321,8 @@ func submissions(all []submission) (batch mailbox.Batch, outcomes []outcome, pos
 			code = obscurapb.ErrorCode_ERROR_CODE_MALFORMED_SUBMISSION_ID
 		case len(m.device) != len(uuid.UUID{}):
 			code = obscurapb.ErrorCode_ERROR_CODE_MALFORMED_DEVICE_ID
+		case sealed && len(m.token) != deliveryTokenBytes:
+			code = obscurapb.ErrorCode_ERROR_CODE_REFUSED
 		case m.size() == 0:
 			code = obscurapb.ErrorCode_ERROR_CODE_MESSAGE_MISSING
 		case m.size() > core.MaxMessage:
@@ -277,8 +332,11 @@ func submissions(all []submission) (batch mailbox.Batch, outcomes []outcome, pos
 		if code != obscurapb.ErrorCode_ERROR_CODE_UNSPECIFIED {
 			continue
 		}
-		batch.Submissions = append(batch.Submissions,
-			mailbox.Submission{Device: uuid.UUID(m.device), Prefix: m.prefix, Message: m.message})
+		submission := mailbox.Submission{Device: uuid.UUID(m.device), Prefix: m.prefix, Message: m.message}
+		if sealed {
+			submission.Token = sha256.Sum256(m.token)
+		}
+		batch.Submissions = append(batch.Submissions, submission)
 		positions = append(positions, i)
 	}
 	return batch, outcomes, positions
@@ -290,6 +348,7 @@ var failures = map[obscurapb.ErrorCode]string{
 	obscurapb.ErrorCode_ERROR_CODE_MALFORMED_SUBMISSION_ID: "The submission id is not 16 bytes.",
 	obscurapb.ErrorCode_ERROR_CODE_MESSAGE_MISSING:         "The message is empty.",
 	obscurapb.ErrorCode_ERROR_CODE_MESSAGE_TOO_LARGE:       "The message is longer than 256 KiB.",
+	obscurapb.ErrorCode_ERROR_CODE_REFUSED:                 "The delivery token does not open a device of this id.",
 	obscurapb.ErrorCode_ERROR_CODE_DEVICE_LIST_CHANGED:     "An audience has other devices: see device_lists.",
 }
 

@@ -17,6 +17,8 @@ type operation struct {
 	id string
 	// public operations need no token; deviceScoped ones need one of a device.
 	public, deviceScoped bool
+	// unnamed operations take a delivery token in the header of that name as well.
+	unnamed bool
 	// limits count its requests; none when rate limits are off.
 	limits []*counter
 	// media is the Content-Type of the body, "" when there is none; schema validates a JSON body,
@@ -32,6 +34,9 @@ const (
 	mediaProtobuf = "application/x-protobuf"
 	mediaOctets   = "application/octet-stream"
 )
+
+// sealed reports that the delivery tokens in the body are all that tells who may do it.
+func (o *operation) sealed() bool { return o.public && o.media == mediaProtobuf }
 
 var pathParameter = regexp.MustCompile(`\{(\w+)\}`)
 
@@ -50,6 +55,12 @@ func loadOperations() (map[string]*operation, error) {
 		route := pathParameter.ReplaceAllString(path, ":$1")
 		for method, op := range item.Operations() {
 			o := &operation{id: op.OperationID, public: op.Security != nil && len(*op.Security) == 0}
+			if op.Security != nil {
+				for _, way := range *op.Security {
+					_, takes := way["deliveryToken"]
+					o.unnamed = o.unnamed || takes
+				}
+			}
 			o.deviceScoped, _ = op.Extensions["x-device-scoped"].(bool)
 			for _, list := range []openapi3.Parameters{item.Parameters, op.Parameters} {
 				for _, p := range list {

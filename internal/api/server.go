@@ -27,6 +27,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/core/blob"
 	"github.com/obscura-relay/obscura/internal/core/certificate"
+	"github.com/obscura-relay/obscura/internal/core/deliverytoken"
 	"github.com/obscura-relay/obscura/internal/core/device"
 	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
@@ -51,6 +52,8 @@ type Config struct {
 	Push    *push.Service
 	// Certificates are those of senders.
 	Certificates *certificate.Service
+	// DeliveryTokens are shown in place of an access token.
+	DeliveryTokens *deliverytoken.Service
 	// IsUpgrade reports whether a request asks for a WebSocket; Upgrade opens one for a device.
 	IsUpgrade func(*fiber.Ctx) bool
 	Upgrade   func(*fiber.Ctx, core.Principal) error
@@ -88,11 +91,13 @@ type server struct {
 	operations map[string]*operation
 	parametric map[string]*operation // those with parameters in their paths
 	literals   map[string][]string   // the methods of paths without parameters
-	bodies     bodies
-	exports    *limit.Pool
-	downloads  downloads
-	documents  *documents
-	unreadHop  sync.Once // the log has been told of an X-Forwarded-For that cannot be read
+	// bodies are those of requests with an access token, by user, and sealed those of requests that
+	// show delivery tokens in them, by client address.
+	bodies, sealed bodies
+	exports        *limit.Pool
+	downloads      downloads
+	documents      *documents
+	unreadHop      sync.Once // the log has been told of an X-Forwarded-For that cannot be read
 }
 
 var _ api.StrictServerInterface = (*server)(nil)
@@ -116,7 +121,9 @@ func New(cfg Config) (*fiber.App, error) {
 	s := &server{cfg: cfg, operations: operations, parametric: map[string]*operation{}, documents: documents,
 		literals: map[string][]string{},
 		exports:  limit.NewPool(exportsAtOnce, exportsWaiting)}
-	s.bodies.of, s.downloads.of = map[core.UserID]int{}, map[uuid.UUID]int{}
+	s.bodies = bodies{most: maxBodies, of: map[limitKey]int{}}
+	s.sealed = bodies{most: maxSealedBodies, of: map[limitKey]int{}}
+	s.downloads.of = map[uuid.UUID]int{}
 	for key, op := range operations {
 		if !isLimited(op.id) {
 			return nil, fmt.Errorf("no row of LimitTable names the operation %s", op.id)
@@ -187,8 +194,9 @@ const exposedHeaders = "X-Request-Id,Retry-After,ETag,Accept-Ranges,Content-Rang
 // cookies, so they are not allowed along.
 func crossOrigin(origins []string) fiber.Handler {
 	cfg := cors.Config{
-		AllowMethods:  "GET,POST,PUT,DELETE,HEAD",
-		AllowHeaders:  "Authorization,Content-Type,Idempotency-Key,X-Request-Id,If-Match,If-None-Match,Range,If-Range",
+		AllowMethods: "GET,POST,PUT,DELETE,HEAD",
+		AllowHeaders: "Authorization,Content-Type,Delivery-Token,Idempotency-Key,X-Request-Id,If-Match,If-None-Match," +
+			"Range,If-Range",
 		ExposeHeaders: exposedHeaders,
 		MaxAge:        600,
 	}

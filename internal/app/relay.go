@@ -20,6 +20,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/core/blob"
 	"github.com/obscura-relay/obscura/internal/core/certificate"
+	"github.com/obscura-relay/obscura/internal/core/deliverytoken"
 	"github.com/obscura-relay/obscura/internal/core/device"
 	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
@@ -40,6 +41,7 @@ type relay struct {
 	keys         *keys.Service
 	mailbox      *mailbox.Service
 	certificates *certificate.Service
+	delivery     *deliverytoken.Service
 	store        *blob.Store
 	blobs        *blob.Service
 	uploads      *api.RunningUploads
@@ -97,6 +99,7 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 		EraseDevice: device.Erase, EraseUser: blob.EraseUser})
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Node: r})
 	r.certificates = certificate.New(certificate.Config{DB: db.main, Keys: ownKeys})
+	r.delivery = deliverytoken.New(db.main)
 	r.keys = keys.New(keys.Config{DB: db.main, Node: r, Dropped: r.metrics.Dropped})
 	r.mailbox = mailbox.New(mailbox.Config{DB: db.main, Async: db.async, Sockets: r, Counters: r.metrics})
 	r.blobs = blob.New(blob.Config{DB: db.main, Store: r.store, Quota: int64(cfg.AttachmentQuota),
@@ -112,7 +115,7 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 		Times: r.pushServices.Times, Counters: r.metrics, Logger: logger})
 	r.metrics.Queue("wakeups", r.push.Waiting)
 	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox,
-		Blobs: r.blobs, Uploads: r.uploads, Push: r.push, Certificates: r.certificates,
+		Blobs: r.blobs, Uploads: r.uploads, Push: r.push, Certificates: r.certificates, DeliveryTokens: r.delivery,
 		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,
 		Version: Version(), Contract: obscura.OpenAPI, Frames: obscura.Proto, Limits: r.limits,
 		TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
@@ -241,7 +244,7 @@ func (r *relay) sweep(ctx context.Context) error {
 		r.limits.Sweep()
 		_, err := r.db.async.WithLock(ctx, storage.LockSweep, func() error {
 			for _, sweep := range []func(context.Context) error{r.accounts.Sweep, r.mailbox.Sweep, r.blobs.Sweep,
-				r.push.Sweep} {
+				r.push.Sweep, r.delivery.Sweep} {
 				if err := sweep(ctx); err != nil {
 					return err
 				}

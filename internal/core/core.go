@@ -5,6 +5,7 @@ package core
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"slices"
 	"time"
 
@@ -46,6 +47,8 @@ const (
 	MaxPrefix     = 256
 	// MaxAudiences is how many audiences a request to send names.
 	MaxAudiences = 100
+	// MaxDeliveryTokens is how many delivery tokens a user has at once.
+	MaxDeliveryTokens = 1000
 	// MaxSubmissions is the largest number of submissions in one request.
 	MaxSubmissions = 100
 	// MaxSendBody is the largest body of a send request, in bytes.
@@ -64,6 +67,10 @@ const (
 	LowPreKeys = 20
 )
 
+// DeliveryTokenHash is SHA-256 of a delivery token, which a user gives to those who may write
+// unnamed. Only the hash of a token is kept.
+type DeliveryTokenHash [sha256.Size]byte
+
 // Principal is who makes a request: proven by an access token or a gateway ticket.
 type Principal struct {
 	User    UserID
@@ -80,10 +87,11 @@ func (p Principal) DeviceScoped() bool { return p.Device != uuid.Nil }
 // Envelope is one stored message as its recipient gets it.
 type Envelope struct {
 	// Sequence counts 1, 2, 3 and so on per recipient device, in commit order, without holes.
-	Sequence     int64
+	Sequence int64
+	// Sender and SenderDevice are the nil UUID in a sealed envelope.
 	Sender       UserID
 	SenderDevice DeviceID
-	// SenderNumber is the sending device's number, 1 to 127.
+	// SenderNumber is the sending device's number, 1 to 127; 0 in a sealed envelope.
 	SenderNumber uint8
 	// AcceptedAt is the database's time, to the microsecond.
 	AcceptedAt time.Time

@@ -189,11 +189,16 @@ func (d *delivery) sending(envelopes []core.Envelope) {
 
 func (d *delivery) envelope(e *core.Envelope) *obscurapb.Envelope {
 	id := d.ids.Name(e.Sequence)
-	return &obscurapb.Envelope{
-		Id: id[:], SenderId: e.Sender[:], SenderDeviceId: e.SenderDevice[:], SenderDeviceNumber: uint32(e.SenderNumber),
+	out := &obscurapb.Envelope{
+		Id:        id[:],
 		Timestamp: uint64(e.AcceptedAt.UnixMilli()), Sequence: uint64(e.Sequence), //nolint:gosec // positive
 		Message: e.Message,
 	}
+	if e.SenderNumber > 0 { // else it is sealed
+		out.SenderId, out.SenderDeviceId = e.Sender[:], e.SenderDevice[:]
+		out.SenderDeviceNumber = uint32(e.SenderNumber)
+	}
+	return out
 }
 
 // sendDrained tells, once, that the backlog at connect has been sent.

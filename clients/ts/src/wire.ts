@@ -87,6 +87,7 @@ export type FailureReason =
   | 'messageTooLarge'
   | 'mailboxFull'
   | 'deviceListChanged'
+  | 'refused'
   | 'unspecified';
 
 /** A submission that was not stored. */
@@ -222,6 +223,7 @@ const failureReasons: Record<ErrorCode, FailureReason> = {
   [ErrorCode.MESSAGE_TOO_LARGE]: 'messageTooLarge',
   [ErrorCode.MAILBOX_FULL]: 'mailboxFull',
   [ErrorCode.DEVICE_LIST_CHANGED]: 'deviceListChanged',
+  [ErrorCode.REFUSED]: 'refused',
 };
 
 const gapReasons: Record<Gap_Reason, GapReason> = {

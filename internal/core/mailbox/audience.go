@@ -76,6 +76,9 @@ func (p *pass) checkAudiences(ctx context.Context) error {
 	if len(users) == 0 {
 		return nil
 	}
+	if err := p.openUsers(ctx); err != nil {
+		return err
+	}
 	rows, err := storage.Queries.DevicesVersions(ctx, p.tx, core.Distinct(users))
 	if err != nil {
 		return err
@@ -88,7 +91,8 @@ func (p *pass) checkAudiences(ctx context.Context) error {
 	for i, r := range p.requests {
 		for _, a := range r.batch.Audiences {
 			known := func(l DeviceList) bool { return l.User == a.User }
-			if (a.Version == 0 || a.Version != versions[a.User]) && !slices.ContainsFunc(p.answers[i].changed, known) {
+			current := a.Version != 0 && a.Version == versions[a.User] && p.mayAsk(r, a.User)
+			if !current && !slices.ContainsFunc(p.answers[i].changed, known) {
 				p.answers[i].changed = append(p.answers[i].changed, DeviceList{User: a.User})
 				changed = append(changed, a.User)
 			}
@@ -98,9 +102,10 @@ func (p *pass) checkAudiences(ctx context.Context) error {
 		return nil
 	}
 	lists, err := deviceLists(ctx, p.tx, core.Distinct(changed))
-	for _, answer := range p.answers {
+	for n, answer := range p.answers {
 		for i := range answer.changed {
-			if now := lists[answer.changed[i].User]; now != nil {
+			user := answer.changed[i].User
+			if now := lists[user]; now != nil && p.mayAsk(p.requests[n], user) {
 				answer.changed[i] = *now
 			}
 		}

@@ -18,8 +18,10 @@ import (
 type pass struct {
 	tx        db.DBTX
 	requests  []*sendRequest
-	answers   []sendAnswer // of each request
-	fresh     []bool       // of each request: it was not made before
+	answers   []sendAnswer     // of each request
+	fresh     []bool           // of each request: it was not made before
+	opened    map[opening]bool // what the tokens of sealed requests open
+	openedAt  time.Time
 	mailboxes map[core.DeviceID]*lockedMailbox
 	insert    db.InsertMessagesParams
 	dropped   int // envelopes, to make room
@@ -43,8 +45,9 @@ type receiptKey struct {
 // store does the whole work of a transaction.
 func (p *pass) store(ctx context.Context) error {
 	p.answers, p.fresh = make([]sendAnswer, len(p.requests)), make([]bool, len(p.requests))
-	for _, step := range [...]func(*pass, context.Context) error{(*pass).lock, (*pass).checkAudiences,
-		(*pass).insertReceipts, (*pass).insertMessages, (*pass).makeRoom, (*pass).advance, (*pass).answerRepeats} {
+	for _, step := range [...]func(*pass, context.Context) error{(*pass).open, (*pass).lock, (*pass).openAgain,
+		(*pass).findInvalid, (*pass).checkAudiences, (*pass).insertReceipts, (*pass).insertMessages,
+		(*pass).makeRoom, (*pass).advance, (*pass).answerRepeats} {
 		if err := step(p, ctx); err != nil {
 			return err
 		}
@@ -52,20 +55,29 @@ func (p *pass) store(ctx context.Context) error {
 	return nil
 }
 
-// lock locks the mailboxes of a batch, and notes the submissions whose device has none.
+// lock locks the mailboxes of a batch, and notes the submissions whose device has none. What a
+// sealed request may not write to is not touched.
 func (p *pass) lock(ctx context.Context) (err error) {
 	var devices []core.DeviceID
 	for _, r := range p.requests {
 		for i := range r.batch.Submissions {
-			devices = append(devices, r.batch.Submissions[i].Device)
+			if p.opens(r, &r.batch.Submissions[i]) {
+				devices = append(devices, r.batch.Submissions[i].Device)
+			}
 		}
 	}
 	if p.mailboxes, err = lockMailboxes(ctx, p.tx, core.LockOrder(devices)); err != nil {
 		return err
 	}
+	return nil
+}
+
+// findInvalid notes the submissions that cannot be stored: their device has no mailbox, or is not
+// opened.
+func (p *pass) findInvalid(context.Context) error {
 	for n, r := range p.requests {
 		for i := range r.batch.Submissions {
-			if p.mailboxes[r.batch.Submissions[i].Device] == nil {
+			if sub := &r.batch.Submissions[i]; p.mailboxes[sub.Device] == nil || !p.opens(r, sub) {
 				p.answers[n].invalid = append(p.answers[n].invalid, int16(i))
 			}
 		}
@@ -105,12 +117,12 @@ func (p *pass) insertReceipts(ctx context.Context) error {
 	arg := db.InsertReceiptsParams{}
 	first := make(map[receiptKey]int, len(p.requests))
 	for i, r := range p.requests {
-		if _, twice := first[r.receipt()]; twice || p.answers[i].changed != nil {
+		if _, twice := first[r.receipt]; twice || p.storesNothing(i) {
 			continue
 		}
-		first[r.receipt()] = i
-		arg.SenderDeviceIds = append(arg.SenderDeviceIds, r.sender.Device)
-		arg.Keys = append(arg.Keys, r.batch.Key)
+		first[r.receipt] = i
+		arg.SenderDeviceIds = append(arg.SenderDeviceIds, r.receipt.device)
+		arg.Keys = append(arg.Keys, r.receipt.key)
 		arg.Digests = append(arg.Digests, r.batch.Digest[:])
 		arg.Invalids = append(arg.Invalids, joinPositions(p.answers[i].invalid))
 	}
@@ -122,7 +134,12 @@ func (p *pass) insertReceipts(ctx context.Context) error {
 	return err
 }
 
-func (r *sendRequest) receipt() receiptKey { return receiptKey{r.sender.Device, r.batch.Key} }
+// storesNothing reports a request that leaves no trace, if it was not made before: its key may be
+// used again.
+func (p *pass) storesNothing(i int) bool {
+	r := p.requests[i]
+	return p.answers[i].changed != nil || r.sealed() && len(p.answers[i].invalid) == len(r.batch.Submissions)
+}
 
 func joinPositions(positions []int16) string {
 	texts := make([]string, len(positions))
@@ -139,11 +156,15 @@ func (p *pass) insertMessages(ctx context.Context) error {
 		for i := range r.batch.Submissions {
 			sub := &r.batch.Submissions[i]
 			m := p.mailboxes[sub.Device]
-			if m == nil || !p.fresh[n] {
+			if m == nil || !p.fresh[n] || !p.opens(r, sub) {
 				continue
 			}
+			sender := r.sender.User
+			if r.sealed() {
+				sender = tokenName(sub.Token)
+			}
 			insert.DeviceIds, insert.Seqs = append(insert.DeviceIds, sub.Device), append(insert.Seqs, m.next)
-			insert.SenderIds = append(insert.SenderIds, r.sender.User)
+			insert.SenderIds = append(insert.SenderIds, sender)
 			insert.SenderDeviceIds = append(insert.SenderDeviceIds, r.sender.Device)
 			insert.SenderNumbers = append(insert.SenderNumbers, int16(r.sender.DeviceNumber))
 			message := sub.ciphertext()
@@ -181,7 +202,8 @@ func (p *pass) answerRepeats(ctx context.Context) error {
 	arg := db.ReceiptsByKeyParams{}
 	for i, r := range p.requests {
 		if !p.fresh[i] {
-			arg.SenderDeviceIds, arg.Keys = append(arg.SenderDeviceIds, r.sender.Device), append(arg.Keys, r.batch.Key)
+			arg.SenderDeviceIds = append(arg.SenderDeviceIds, r.receipt.device)
+			arg.Keys = append(arg.Keys, r.receipt.key)
 		}
 	}
 	if len(arg.Keys) == 0 {
@@ -196,8 +218,8 @@ func (p *pass) answerRepeats(ctx context.Context) error {
 		if p.fresh[i] {
 			continue
 		}
-		switch receipt := receipts[r.receipt()]; {
-		case receipt == nil && p.answers[i].changed != nil: // it is new, and is not stored
+		switch receipt := receipts[r.receipt]; {
+		case receipt == nil && p.storesNothing(i): // it is new
 		case receipt == nil: // swept in this instant
 			p.answers[i] = sendAnswer{err: core.Busy(nil)}
 		case !bytes.Equal(receipt.Digest, r.batch.Digest[:]):

@@ -72,11 +72,12 @@ func (s *Service) Read(ctx context.Context, device core.DeviceID, after int64) (
 			break
 		}
 		size += len(row.Body)
-		page.Envelopes = append(page.Envelopes, core.Envelope{
-			Sequence: row.Seq, Sender: row.SenderID, SenderDevice: row.SenderDeviceID,
-			SenderNumber: uint8(row.SenderNumber), //nolint:gosec // 1 to 127
-			AcceptedAt:   row.AcceptedAt, Message: row.Body,
-		})
+		envelope := core.Envelope{Sequence: row.Seq, AcceptedAt: row.AcceptedAt, Message: row.Body}
+		if row.SenderNumber > 0 { // else it is sealed
+			envelope.Sender, envelope.SenderDevice = row.SenderID, row.SenderDeviceID
+			envelope.SenderNumber = uint8(row.SenderNumber) //nolint:gosec // 1 to 127
+		}
+		page.Envelopes = append(page.Envelopes, envelope)
 	}
 	page.More = page.More || size >= pageBytes
 	return page, err

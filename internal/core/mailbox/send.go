@@ -20,6 +20,8 @@ type Submission struct {
 	// takes no more memory than what came. Both are kept until then: they must not point into a
 	// buffer that is used again.
 	Prefix, Message []byte
+	// Token is shown in place of a sender, in a sealed batch.
+	Token core.DeliveryTokenHash
 }
 
 func (s *Submission) size() int { return len(s.Prefix) + len(s.Message) }
@@ -34,7 +36,8 @@ func (s *Submission) ciphertext() []byte {
 
 // Batch is one request to send.
 type Batch struct {
-	// Key names the batch among those of the sending device.
+	// Key names the batch among those of the sending device, or among the sealed ones that show the
+	// same delivery tokens.
 	Key uuid.UUID
 	// Digest is SHA-256 of the request's body.
 	Digest [sha256.Size]byte
@@ -61,8 +64,9 @@ var ErrKeyReused = core.NewError(core.Conflict, "idempotency_key_reused",
 	"This idempotency key was used for a different request.")
 
 type sendRequest struct {
-	sender core.Principal
-	batch  Batch
+	sender  core.Principal // nobody in a sealed request
+	batch   Batch
+	receipt receiptKey
 }
 
 // sendAnswer lists the positions of submissions whose device has no mailbox, or the audiences that
@@ -80,8 +84,20 @@ type sendAnswer struct {
 func (s *Service) Send(ctx context.Context, sender core.Principal, b Batch) (invalid []int16, err error) {
 	var answer sendAnswer
 	if err = s.markSender(ctx, sender.Device); err == nil {
-		answer, err = s.sends.Do(ctx, &sendRequest{sender, b}, b.weight())
+		answer, err = s.sends.Do(ctx, &sendRequest{sender, b, receiptKey{sender.Device, b.Key}}, b.weight())
 	}
+	return answered(ctx, answer, err)
+}
+
+// SendSealed stores a batch of which it does not know the sender, as Send does. The positions are
+// those of the submissions whose device does not exist or is not opened by their token. An audience
+// is taken for a user who does not exist unless a token of the batch opens it.
+func (s *Service) SendSealed(ctx context.Context, b Batch) (refused []int16, err error) {
+	answer, err := s.sends.Do(ctx, &sendRequest{batch: b, receipt: b.sealedReceipt()}, b.weight())
+	return answered(ctx, answer, err)
+}
+
+func answered(ctx context.Context, answer sendAnswer, err error) (invalid []int16, _ error) {
 	if errors.Is(err, batch.ErrFull) || errors.Is(err, batch.ErrStopped) || (err != nil && ctx.Err() != nil) {
 		return nil, core.Busy(err)
 	}

@@ -79,7 +79,8 @@ var canonicalUUID = openapi3.NewRegexpFormatValidator(
 	`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
 
 // protobufBodies are the messages in the protobuf answers of operations.
-var protobufBodies = map[string]proto.Message{"sendMessages": (*obscurapb.SendMessageResponse)(nil)}
+var protobufBodies = map[string]proto.Message{"sendMessages": (*obscurapb.SendMessageResponse)(nil),
+	"sendSealedMessages": (*obscurapb.SendMessageResponse)(nil)}
 
 // Undeclared reports whether a message holds fields that obscura.proto does not name.
 func Undeclared(m proto.Message) bool { return undeclared(m.ProtoReflect()) }

@@ -19,6 +19,9 @@ type Proxy struct {
 	// pool that is closed before waits for its dead connections.
 	Close func()
 
+	// Heard gets what goes to the database, if it is not nil. Set it before the first connection.
+	Heard func(part []byte)
+
 	dead   atomic.Bool
 	target atomic.Pointer[net.UnixAddr] // any network
 }
@@ -58,8 +61,8 @@ func NewProxy(t testing.TB, database string) *Proxy {
 			}
 			end := func() { _, _ = client.Close(), server.Close() }
 			forget := context.AfterFunc(ctx, end)
-			running.Go(func() { p.forward(server, client); end(); forget() })
-			running.Go(func() { p.forward(client, server); end() })
+			running.Go(func() { p.forward(server, client, p.Heard); end(); forget() })
+			running.Go(func() { p.forward(client, server, nil); end() })
 		}
 	})
 	return p
@@ -87,7 +90,7 @@ func (p *Proxy) Die() { p.dead.Store(true) }
 // Revive makes the proxy forward again.
 func (p *Proxy) Revive() { p.dead.Store(false) }
 
-func (p *Proxy) forward(to io.Writer, from io.Reader) {
+func (p *Proxy) forward(to io.Writer, from io.Reader, heard func([]byte)) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
@@ -96,6 +99,9 @@ func (p *Proxy) forward(to io.Writer, from io.Reader) {
 		}
 		if p.dead.Load() {
 			continue
+		}
+		if heard != nil {
+			heard(buf[:n])
 		}
 		if _, err := to.Write(buf[:n]); err != nil {
 			return

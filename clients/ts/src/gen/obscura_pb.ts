@@ -1,6 +1,6 @@
-// The binary half of the Obscura contract: the bodies of POST /v1/messages and the frames of the
-// gateway. The other half is openapi.yaml; docs/protocol.md says the same in prose. Field numbers
-// never change and are never reused.
+// The binary half of the Obscura contract: the bodies of POST /v1/messages and POST
+// /v1/messages/sealed, and the frames of the gateway. The other half is openapi.yaml;
+// docs/protocol.md says the same in prose. Field numbers never change and are never reused.
 //
 // Every identifier is a UUID as 16 raw bytes. Messages are ciphertext: the relay never looks inside.
 
@@ -16,11 +16,11 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file obscura.proto.
  */
 export const file_obscura: GenFile = /*@__PURE__*/
-  fileDesc("Cg1vYnNjdXJhLnByb3RvEgpvYnNjdXJhLnYxIpUBChJTZW5kTWVzc2FnZVJlcXVlc3QSKAoIbWVzc2FnZXMYASADKAsyFi5vYnNjdXJhLnYxLlN1Ym1pc3Npb24SLAoGc2hhcmVkGAIgAygLMhwub2JzY3VyYS52MS5TaGFyZWRTdWJtaXNzaW9uEicKCWF1ZGllbmNlcxgDIAMoCzIULm9ic2N1cmEudjEuQXVkaWVuY2UiNAoIQXVkaWVuY2USDwoHdXNlcl9pZBgBIAEoDBIXCg9kZXZpY2VzX3ZlcnNpb24YAiABKAQiRwoKU3VibWlzc2lvbhIVCg1zdWJtaXNzaW9uX2lkGAEgASgMEhEKCWRldmljZV9pZBgCIAEoDBIPCgdtZXNzYWdlGAMgASgMIlQKEFNoYXJlZFN1Ym1pc3Npb24SDwoHbWVzc2FnZRgBIAEoDBIvCgpyZWNpcGllbnRzGAIgAygLMhsub2JzY3VyYS52MS5TaGFyZWRSZWNpcGllbnQiSwoPU2hhcmVkUmVjaXBpZW50EhUKDXN1Ym1pc3Npb25faWQYASABKAwSEQoJZGV2aWNlX2lkGAIgASgMEg4KBnByZWZpeBgDIAEoDCJ9ChNTZW5kTWVzc2FnZVJlc3BvbnNlEjgKEmZhaWxlZF9zdWJtaXNzaW9ucxgBIAMoCzIcLm9ic2N1cmEudjEuRmFpbGVkU3VibWlzc2lvbhIsCgxkZXZpY2VfbGlzdHMYAiADKAsyFi5vYnNjdXJhLnYxLkRldmljZUxpc3QiswEKCkRldmljZUxpc3QSDwoHdXNlcl9pZBgBIAEoDBIXCg9kZXZpY2VzX3ZlcnNpb24YAiABKAQSLgoHZGV2aWNlcxgDIAMoCzIdLm9ic2N1cmEudjEuRGV2aWNlTGlzdC5EZXZpY2UaSwoGRGV2aWNlEhEKCWRldmljZV9pZBgBIAEoDBIVCg1kZXZpY2VfbnVtYmVyGAIgASgNEhcKD3JlZ2lzdHJhdGlvbl9pZBgDIAEoDSJrChBGYWlsZWRTdWJtaXNzaW9uEhUKDXN1Ym1pc3Npb25faWQYASABKAwSKQoKZXJyb3JfY29kZRgCIAEoDjIVLm9ic2N1cmEudjEuRXJyb3JDb2RlEhUKDWVycm9yX21lc3NhZ2UYAyABKAki8wEKDldlYlNvY2tldEZyYW1lEiUKA2FjaxgLIAEoCzIWLm9ic2N1cmEudjEuQWNrTWVzc2FnZUgAEjIKDnByZV9rZXlfc3RhdHVzGAwgASgLMhgub2JzY3VyYS52MS5QcmVLZXlTdGF0dXNIABIzCg5lbnZlbG9wZV9iYXRjaBgNIAEoCzIZLm9ic2N1cmEudjEuRW52ZWxvcGVCYXRjaEgAEh4KA2dhcBgOIAEoCzIPLm9ic2N1cmEudjEuR2FwSAASJgoHZHJhaW5lZBgPIAEoCzITLm9ic2N1cmEudjEuRHJhaW5lZEgAQgkKB3BheWxvYWQiIQoKQWNrTWVzc2FnZRITCgttZXNzYWdlX2lkcxgBIAMoDCJiCgxQcmVLZXlTdGF0dXMSHgoWb25lX3RpbWVfcHJlX2tleV9jb3VudBgBIAEoBRIVCg1taW5fdGhyZXNob2xkGAIgASgFEhsKE2t5YmVyX3ByZV9rZXlfY291bnQYAyABKAUiOAoNRW52ZWxvcGVCYXRjaBInCgllbnZlbG9wZXMYASADKAsyFC5vYnNjdXJhLnYxLkVudmVsb3BlIpcBCghFbnZlbG9wZRIKCgJpZBgBIAEoDBIRCglzZW5kZXJfaWQYAiABKAwSEQoJdGltZXN0YW1wGAMgASgEEg8KB21lc3NhZ2UYBCABKAwSGAoQc2VuZGVyX2RldmljZV9pZBgFIAEoDBIQCghzZXF1ZW5jZRgGIAEoBBIcChRzZW5kZXJfZGV2aWNlX251bWJlchgHIAEoDSK6AQoDR2FwEgwKBGZyb20YASABKAQSCgoCdG8YAiABKAQSJgoGcmVhc29uGAMgASgOMhYub2JzY3VyYS52MS5HYXAuUmVhc29uInEKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABISCg5SRUFTT05fRVhQSVJFRBABEg4KClJFQVNPTl9DQVAQAhITCg9SRUFTT05fVEFLRU9WRVIQAxIWChJSRUFTT05fUVVBUkFOVElORUQQBCIbCgdEcmFpbmVkEhAKCHNlcXVlbmNlGAEgASgEKpUCCglFcnJvckNvZGUSGgoWRVJST1JfQ09ERV9VTlNQRUNJRklFRBAAEh0KGUVSUk9SX0NPREVfSU5WQUxJRF9ERVZJQ0UQARIiCh5FUlJPUl9DT0RFX01BTEZPUk1FRF9ERVZJQ0VfSUQQAhImCiJFUlJPUl9DT0RFX01BTEZPUk1FRF9TVUJNSVNTSU9OX0lEEAMSHgoaRVJST1JfQ09ERV9NRVNTQUdFX01JU1NJTkcQBBIgChxFUlJPUl9DT0RFX01FU1NBR0VfVE9PX0xBUkdFEAUSGwoXRVJST1JfQ09ERV9NQUlMQk9YX0ZVTEwQBhIiCh5FUlJPUl9DT0RFX0RFVklDRV9MSVNUX0NIQU5HRUQQB0JWCiJpby5naXRodWIub2JzY3VyYV9yZWxheS5vYnNjdXJhLnYxUAFaLmdpdGh1Yi5jb20vb2JzY3VyYS1yZWxheS9vYnNjdXJhL2dlbi9vYnNjdXJhcGJiBnByb3RvMw");
+  fileDesc("Cg1vYnNjdXJhLnByb3RvEgpvYnNjdXJhLnYxIpUBChJTZW5kTWVzc2FnZVJlcXVlc3QSKAoIbWVzc2FnZXMYASADKAsyFi5vYnNjdXJhLnYxLlN1Ym1pc3Npb24SLAoGc2hhcmVkGAIgAygLMhwub2JzY3VyYS52MS5TaGFyZWRTdWJtaXNzaW9uEicKCWF1ZGllbmNlcxgDIAMoCzIULm9ic2N1cmEudjEuQXVkaWVuY2UiNAoIQXVkaWVuY2USDwoHdXNlcl9pZBgBIAEoDBIXCg9kZXZpY2VzX3ZlcnNpb24YAiABKAQiXwoKU3VibWlzc2lvbhIVCg1zdWJtaXNzaW9uX2lkGAEgASgMEhEKCWRldmljZV9pZBgCIAEoDBIPCgdtZXNzYWdlGAMgASgMEhYKDmRlbGl2ZXJ5X3Rva2VuGAQgASgMIlQKEFNoYXJlZFN1Ym1pc3Npb24SDwoHbWVzc2FnZRgBIAEoDBIvCgpyZWNpcGllbnRzGAIgAygLMhsub2JzY3VyYS52MS5TaGFyZWRSZWNpcGllbnQiYwoPU2hhcmVkUmVjaXBpZW50EhUKDXN1Ym1pc3Npb25faWQYASABKAwSEQoJZGV2aWNlX2lkGAIgASgMEg4KBnByZWZpeBgDIAEoDBIWCg5kZWxpdmVyeV90b2tlbhgEIAEoDCJ9ChNTZW5kTWVzc2FnZVJlc3BvbnNlEjgKEmZhaWxlZF9zdWJtaXNzaW9ucxgBIAMoCzIcLm9ic2N1cmEudjEuRmFpbGVkU3VibWlzc2lvbhIsCgxkZXZpY2VfbGlzdHMYAiADKAsyFi5vYnNjdXJhLnYxLkRldmljZUxpc3QiswEKCkRldmljZUxpc3QSDwoHdXNlcl9pZBgBIAEoDBIXCg9kZXZpY2VzX3ZlcnNpb24YAiABKAQSLgoHZGV2aWNlcxgDIAMoCzIdLm9ic2N1cmEudjEuRGV2aWNlTGlzdC5EZXZpY2UaSwoGRGV2aWNlEhEKCWRldmljZV9pZBgBIAEoDBIVCg1kZXZpY2VfbnVtYmVyGAIgASgNEhcKD3JlZ2lzdHJhdGlvbl9pZBgDIAEoDSJrChBGYWlsZWRTdWJtaXNzaW9uEhUKDXN1Ym1pc3Npb25faWQYASABKAwSKQoKZXJyb3JfY29kZRgCIAEoDjIVLm9ic2N1cmEudjEuRXJyb3JDb2RlEhUKDWVycm9yX21lc3NhZ2UYAyABKAki8wEKDldlYlNvY2tldEZyYW1lEiUKA2FjaxgLIAEoCzIWLm9ic2N1cmEudjEuQWNrTWVzc2FnZUgAEjIKDnByZV9rZXlfc3RhdHVzGAwgASgLMhgub2JzY3VyYS52MS5QcmVLZXlTdGF0dXNIABIzCg5lbnZlbG9wZV9iYXRjaBgNIAEoCzIZLm9ic2N1cmEudjEuRW52ZWxvcGVCYXRjaEgAEh4KA2dhcBgOIAEoCzIPLm9ic2N1cmEudjEuR2FwSAASJgoHZHJhaW5lZBgPIAEoCzITLm9ic2N1cmEudjEuRHJhaW5lZEgAQgkKB3BheWxvYWQiIQoKQWNrTWVzc2FnZRITCgttZXNzYWdlX2lkcxgBIAMoDCJiCgxQcmVLZXlTdGF0dXMSHgoWb25lX3RpbWVfcHJlX2tleV9jb3VudBgBIAEoBRIVCg1taW5fdGhyZXNob2xkGAIgASgFEhsKE2t5YmVyX3ByZV9rZXlfY291bnQYAyABKAUiOAoNRW52ZWxvcGVCYXRjaBInCgllbnZlbG9wZXMYASADKAsyFC5vYnNjdXJhLnYxLkVudmVsb3BlIpcBCghFbnZlbG9wZRIKCgJpZBgBIAEoDBIRCglzZW5kZXJfaWQYAiABKAwSEQoJdGltZXN0YW1wGAMgASgEEg8KB21lc3NhZ2UYBCABKAwSGAoQc2VuZGVyX2RldmljZV9pZBgFIAEoDBIQCghzZXF1ZW5jZRgGIAEoBBIcChRzZW5kZXJfZGV2aWNlX251bWJlchgHIAEoDSK6AQoDR2FwEgwKBGZyb20YASABKAQSCgoCdG8YAiABKAQSJgoGcmVhc29uGAMgASgOMhYub2JzY3VyYS52MS5HYXAuUmVhc29uInEKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABISCg5SRUFTT05fRVhQSVJFRBABEg4KClJFQVNPTl9DQVAQAhITCg9SRUFTT05fVEFLRU9WRVIQAxIWChJSRUFTT05fUVVBUkFOVElORUQQBCIbCgdEcmFpbmVkEhAKCHNlcXVlbmNlGAEgASgEKq0CCglFcnJvckNvZGUSGgoWRVJST1JfQ09ERV9VTlNQRUNJRklFRBAAEh0KGUVSUk9SX0NPREVfSU5WQUxJRF9ERVZJQ0UQARIiCh5FUlJPUl9DT0RFX01BTEZPUk1FRF9ERVZJQ0VfSUQQAhImCiJFUlJPUl9DT0RFX01BTEZPUk1FRF9TVUJNSVNTSU9OX0lEEAMSHgoaRVJST1JfQ09ERV9NRVNTQUdFX01JU1NJTkcQBBIgChxFUlJPUl9DT0RFX01FU1NBR0VfVE9PX0xBUkdFEAUSGwoXRVJST1JfQ09ERV9NQUlMQk9YX0ZVTEwQBhIiCh5FUlJPUl9DT0RFX0RFVklDRV9MSVNUX0NIQU5HRUQQBxIWChJFUlJPUl9DT0RFX1JFRlVTRUQQCEJWCiJpby5naXRodWIub2JzY3VyYV9yZWxheS5vYnNjdXJhLnYxUAFaLmdpdGh1Yi5jb20vb2JzY3VyYS1yZWxheS9vYnNjdXJhL2dlbi9vYnNjdXJhcGJiBnByb3RvMw");
 
 /**
- * SendMessageRequest is the body of POST /v1/messages: at most 100 submissions, 1000 recipients of
- * shared ones, and 2 MiB.
+ * SendMessageRequest is the body of POST /v1/messages and POST /v1/messages/sealed: at most 100
+ * submissions, 1000 recipients of shared ones, and 2 MiB.
  *
  * @generated from message obscura.v1.SendMessageRequest
  */
@@ -109,6 +109,13 @@ export type Submission = Message<"obscura.v1.Submission"> & {
    * @generated from field: bytes message = 3;
    */
   message: Uint8Array;
+
+  /**
+   * The delivery token of the device's user, 32 bytes: in POST /v1/messages/sealed, and only there.
+   *
+   * @generated from field: bytes delivery_token = 4;
+   */
+  deliveryToken: Uint8Array;
 };
 
 /**
@@ -171,6 +178,13 @@ export type SharedRecipient = Message<"obscura.v1.SharedRecipient"> & {
    * @generated from field: bytes prefix = 3;
    */
   prefix: Uint8Array;
+
+  /**
+   * As in Submission.
+   *
+   * @generated from field: bytes delivery_token = 4;
+   */
+  deliveryToken: Uint8Array;
 };
 
 /**
@@ -181,7 +195,7 @@ export const SharedRecipientSchema: GenMessage<SharedRecipient> = /*@__PURE__*/
   messageDesc(file_obscura, 4);
 
 /**
- * SendMessageResponse answers POST /v1/messages. An empty list means that every submission was
+ * SendMessageResponse answers a SendMessageRequest. An empty list means that every submission was
  * stored durably; a submission that is not listed was stored durably.
  *
  * @generated from message obscura.v1.SendMessageResponse
@@ -454,7 +468,8 @@ export type Envelope = Message<"obscura.v1.Envelope"> & {
   id: Uint8Array;
 
   /**
-   * The sending user, 16 bytes.
+   * The sending user, 16 bytes. Like the other two that name the sender it is absent in an envelope
+   * that came by POST /v1/messages/sealed.
    *
    * @generated from field: bytes sender_id = 2;
    */
@@ -659,6 +674,14 @@ export enum ErrorCode {
    * @generated from enum value: ERROR_CODE_DEVICE_LIST_CHANGED = 7;
    */
   DEVICE_LIST_CHANGED = 7,
+
+  /**
+   * The delivery token does not open this device, or there is no such device: sealed requests do
+   * not learn which.
+   *
+   * @generated from enum value: ERROR_CODE_REFUSED = 8;
+   */
+  REFUSED = 8,
 }
 
 /**

@@ -273,6 +273,36 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/messages/sealed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a batch of envelopes without saying who writes
+         * @description Body and answer as in `POST /v1/messages`; each submission and each recipient shows the `delivery_token` that its
+         *     user has given out. A wrong token, another user's device and a device that does not exist are one failure,
+         *     `REFUSED`. To an audience whose user no token of the request belongs to the answer is that of a user who does
+         *     not exist. The envelopes arrive without `sender_id`, `sender_device_id` and `sender_device_number`.
+         *
+         *     There is no `Authorization`; one that comes along is refused with 400 `identified_request`, and nothing is
+         *     stored. Use a connection of its own.
+         *
+         *     Exactly once per batch: the same `Idempotency-Key` with the same delivery tokens within 24 hours gets the first
+         *     answer again and stores nothing; with another body it is refused (409). A batch of which nothing was stored may
+         *     be sent again with the same key.
+         */
+        post: operations["sendSealedMessages"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/gateway/ticket": {
         parameters: {
             query?: never;
@@ -551,6 +581,36 @@ export interface paths {
         get: operations["getDocsFile"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/delivery-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the user's delivery tokens
+         * @description Those of all devices that have not expired, as their hashes, the oldest first.
+         */
+        get: operations["listDeliveryTokens"];
+        put?: never;
+        /**
+         * Add and remove delivery tokens
+         * @description A delivery token is 32 random bytes that the user's client makes and gives to a contact inside an encrypted
+         *     message: one for all contacts, or one each. Whoever shows it may send to the user's devices and fetch their list
+         *     and bundles without saying who they are. The relay keeps SHA-256 of it.
+         *
+         *     All of a request is done, or nothing. To remove one that is not there is no error; to add one that is there
+         *     changes when it expires. A removed token stops working everywhere within a second. At most 1000 a user: more
+         *     are refused with 409 `too_many_delivery_tokens`.
+         */
+        post: operations["changeDeliveryTokens"];
         delete?: never;
         options?: never;
         head?: never;
@@ -847,6 +907,36 @@ export interface components {
              * @description Bytes of attachments that count towards the quota of the day; each counts for 64 KiB at least.
              */
             uploadedToday: number;
+            /** @description Those that have not expired. */
+            deliveryTokens: components["schemas"]["DeliveryToken"][];
+        };
+        /**
+         * Format: byte
+         * @description SHA-256 of a delivery token.
+         */
+        DeliveryTokenHash: string;
+        NewDeliveryToken: {
+            hash: components["schemas"]["DeliveryTokenHash"];
+            /**
+             * Format: date-time
+             * @description In the future. Without it the token does not expire.
+             */
+            expiresAt?: string;
+        };
+        /** @description A hash is named once. */
+        DeliveryTokenChange: {
+            add?: components["schemas"]["NewDeliveryToken"][];
+            remove?: components["schemas"]["DeliveryTokenHash"][];
+        };
+        DeliveryToken: {
+            hash: components["schemas"]["DeliveryTokenHash"];
+            /** Format: date-time */
+            createdAt: string;
+            /** Format: date-time */
+            expiresAt?: string;
+        };
+        DeliveryTokens: {
+            tokens: components["schemas"]["DeliveryToken"][];
         };
         AccountAttachment: {
             /** Format: uuid */
@@ -1143,6 +1233,8 @@ export interface components {
         UserId: string;
         /** @description A UUID that names this batch among those of this device. */
         IdempotencyKey: string;
+        /** @description A random UUID (version 4). It is all that ties a repetition to its first try. */
+        RandomKey: string;
         /** @description From `POST /v1/gateway/ticket`. */
         Ticket: string;
         /** @description As the page names it. */
@@ -1725,6 +1817,43 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            408: components["responses"]["Timeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    sendSealedMessages: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description A random UUID (version 4). It is all that ties a repetition to its first try. */
+                "Idempotency-Key": components["parameters"]["RandomKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/x-protobuf": components["schemas"]["Protobuf"];
+            };
+        };
+        responses: {
+            /** @description Stored, except for the submissions listed */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-protobuf": components["schemas"]["Protobuf"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
             408: components["responses"]["Timeout"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["TooLarge"];
@@ -2329,6 +2458,68 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             404: components["responses"]["NotFound"];
             408: components["responses"]["Timeout"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    listDeliveryTokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The tokens */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeliveryTokens"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["Timeout"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    changeDeliveryTokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DeliveryTokenChange"];
+            };
+        };
+        responses: {
+            /** @description Done */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["Timeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
             429: components["responses"]["TooManyRequests"];
             431: components["responses"]["HeadersTooLarge"];
             500: components["responses"]["Internal"];

@@ -21,7 +21,8 @@ import (
 
 // notOfTheAccount are the operations that ask with a token and change nothing of the account that
 // asks.
-var notOfTheAccount = map[string]string{"sendMessages": "it changes the mailboxes of others"}
+var notOfTheAccount = map[string]string{"sendMessages": "it changes the mailboxes of others",
+	"sendSealedMessages": "it knows of no account"}
 
 // actsOf makes one request, or several, for every operation that changes the account of a device.
 func actsOf(d *relaytest.Device) map[string][]e2e.Ask {
@@ -46,7 +47,9 @@ func actsOf(d *relaytest.Device) map[string][]e2e.Ask {
 			Body: blob}},
 		"uploadBackup": {{Method: "POST", Path: "/v1/backup", Media: "application/octet-stream", Body: blob,
 			Header: map[string]string{"If-None-Match": "*"}}},
-		"setPushToken":    {{Method: "PUT", Path: "/v1/push-tokens", Body: e2e.Object("token", "some-token")}},
+		"setPushToken": {{Method: "PUT", Path: "/v1/push-tokens", Body: e2e.Object("token", "some-token")}},
+		"changeDeliveryTokens": {{Method: "POST", Path: "/v1/delivery-tokens",
+			Body: asJSON(client.DeliveryTokenChange{Add: []client.NewDeliveryToken{{Hash: relaytest.HashOf(nil)}}})}},
 		"deletePushToken": {{Method: "DELETE", Path: "/v1/push-tokens"}},
 	}
 }

@@ -31,6 +31,7 @@ var kept = map[string]string{
 	"receipts":               "sender_device_id=deviceId key=receipts slot=receipts digest=receipts invalid=receipts",
 	"push_tokens":            "device_id=deviceId kind address=-a-secret-of-the-service p256dh=-with-the-address auth=-a-secret registered_at=registeredAt woken_at=wokenAt woken_seq=-a-hint",
 	"push_wakeups":           "device_id=deviceId kind seq=-a-hint due_at=-seconds attempts=-seconds scheduled_at=-seconds",
+	"delivery_tokens":        "hash user_id=userId created_at=createdAt expires_at=expiresAt",
 	"vapid_keys":             "one=-nobody's secret=-nobody's created_at=-nobody's",
 	"signing_keys":           "id=-nobody's secret=-nobody's created_at=-nobody's",
 	"certificate_keys":       "one=-nobody's root_secret=-nobody's server_id=-nobody's server_secret=-nobody's server_certificate=-nobody's created_at=-nobody's",
@@ -48,6 +49,7 @@ func TestNothingIsKeptThatTheExportDoesNotAccountFor(t *testing.T) {
 	e2e.BackUp(t, device, 0, e2e.Random(t, 32)).Want(t, 200, "")
 	e2e.Ask{Method: "PUT", Path: "/v1/push-tokens", Token: device.Token,
 		Body: e2e.Object("token", "an-app-token")}.To(t, relay).Want(t, 200, "")
+	device.NewDeliveryToken(t)
 	rows, err := e2e.Database(t, relay).Query(t.Context(), `SELECT table_name, column_name FROM information_schema.columns
 		WHERE table_schema = 'public' AND table_name !~ '^receipts_\d$'`)
 	if err != nil {

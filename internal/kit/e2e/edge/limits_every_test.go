@@ -51,6 +51,10 @@ func TestEachOperationStopsAtItsLimit(t *testing.T) {
 			if op.RequestBody != nil {
 				a.Body = "{}"
 			}
+			if op.OperationID == "sendSealedMessages" {
+				a.Token = "" // it would be refused before it is counted
+				a.Header = map[string]string{"Idempotency-Key": uuid.NewString()}
+			}
 			most := allowedEvents(narrow)
 			if narrow.Name == "keys" { // the caller's own device was one of them
 				most--

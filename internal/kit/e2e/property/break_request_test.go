@@ -55,10 +55,10 @@ var faultsOfRequests = []fault{
 	{"a JSON body that is too large", 413, hasJSON, func(_ *rapid.T, _ *world, c *call) {
 		c.raw = append(c.bytes(), bytes.Repeat([]byte(" "), 512<<10)...)
 	}},
-	{"a body that is no protobuf", 400, operationsOf("sendMessages"),
+	{"a body that is no protobuf", 400, operationsOf("sendMessages", "sendSealedMessages"),
 		oneOf([]string{"\xff\xff\xff", "\x0a\x7f\x0a", "\x0a\x02\x0a\x7f", "\x0b", "{}", marker},
 			func(_ *world, c *call, end string) { c.raw = append(c.raw, end...) })},
-	{"too many submissions", 413, operationsOf("sendMessages"), func(_ *rapid.T, _ *world, c *call) {
+	{"too many submissions", 413, operationsOf("sendMessages", "sendSealedMessages"), func(_ *rapid.T, _ *world, c *call) {
 		c.raw = bytes.Repeat([]byte("\x0a\x00"), 101)
 	}},
 	{"another media type", 415, hasBody,

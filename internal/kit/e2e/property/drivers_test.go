@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
@@ -61,6 +62,7 @@ var drivers = map[string]driver{
 	"getPreKeyBundles":    driveGetPreKeyBundles,
 	"listDevicesOfUser":   func(_ *rapid.T, w *world, c *call) { c.ids["userId"] = w.peer.User.ID.String() },
 	"sendMessages":        driveSendMessages,
+	"sendSealedMessages":  driveSendMessages,
 	"createGatewayTicket": nil,
 	"connectGateway":      driveConnectGateway,
 	"uploadAttachment":    func(t *rapid.T, _ *world, c *call) { c.raw = drawBlob(t, 1) },
@@ -74,6 +76,8 @@ var drivers = map[string]driver{
 	"setPushToken":         driveSetPushToken,
 	"deletePushToken":      nil,
 	"getVapidKey":          nil,
+	"listDeliveryTokens":   nil,
+	"changeDeliveryTokens": driveChangeDeliveryTokens,
 	"getSenderCertificate": nil,
 	"getTrustRoot":         nil,
 	"getStart":             nil,
@@ -198,6 +202,7 @@ func fitKeys(w *world, body *node, identity *prekeytest.Identity) {
 // answer of its own.
 func driveSendMessages(t *rapid.T, w *world, c *call) {
 	request := &obscurapb.SendMessageRequest{}
+	sealed := c.OperationID == "sendSealedMessages"
 	most := 4
 	if rapid.IntRange(0, 9).Draw(t, "many") == 0 {
 		most = core.MaxSubmissions
@@ -205,6 +210,9 @@ func driveSendMessages(t *rapid.T, w *world, c *call) {
 	for range rapid.IntRange(0, most).Draw(t, "submissions") {
 		to := rapid.SampledFrom([]uuid.UUID{w.self.ID, w.peer.ID, w.self.User.ID, uuid.Nil}).Draw(t, "to")
 		submission := relaytest.To(to, rapid.StringN(0, 50, -1).Draw(t, "message"))
+		if sealed {
+			submission.DeliveryToken = rapid.SampledFrom([][]byte{w.token, w.token[1:], w.self.ID[:], nil}).Draw(t, "token")
+		}
 		switch rapid.IntRange(0, 7).Draw(t, "malformed") {
 		case 0:
 			submission.SubmissionId = rapid.SliceOf(rapid.Byte()).Draw(t, "submission id")
@@ -217,8 +225,12 @@ func driveSendMessages(t *rapid.T, w *world, c *call) {
 		one := &obscurapb.SharedSubmission{Message: rapid.SliceOfN(rapid.Byte(), 0, 50).Draw(t, "shared message")}
 		for range rapid.IntRange(0, 3).Draw(t, "recipients") {
 			id := uuid.New()
-			one.Recipients = append(one.Recipients, &obscurapb.SharedRecipient{SubmissionId: id[:],
-				DeviceId: w.peer.ID[:], Prefix: rapid.SliceOfN(rapid.Byte(), 0, core.MaxPrefix).Draw(t, "prefix")})
+			recipient := &obscurapb.SharedRecipient{SubmissionId: id[:], DeviceId: w.peer.ID[:],
+				Prefix: rapid.SliceOfN(rapid.Byte(), 0, core.MaxPrefix).Draw(t, "prefix")}
+			if sealed {
+				recipient.DeliveryToken = w.token
+			}
+			one.Recipients = append(one.Recipients, recipient)
 		}
 		request.Shared = append(request.Shared, one)
 	}
@@ -233,6 +245,26 @@ func driveSendMessages(t *rapid.T, w *world, c *call) {
 	c.raw = body
 	if c.header.Get("Idempotency-Key") != "" {
 		c.header.Set("Idempotency-Key", uuid.NewString()) // one that was used for another body is refused
+	}
+}
+
+// driveChangeDeliveryTokens names each token once, and lets it expire in the future.
+func driveChangeDeliveryTokens(t *rapid.T, _ *world, c *call) {
+	add, remove := []any{}, []any{}
+	for i := range rapid.IntRange(1, 4).Draw(t, "added") {
+		token := map[string]any{"hash": relaytest.HashOf([]byte{byte(i)})}
+		if rapid.Bool().Draw(t, "expires") {
+			token["expiresAt"] = time.Now().Add(time.Hour)
+		}
+		add = append(add, token)
+	}
+	for i := range rapid.IntRange(1, 4).Draw(t, "removed") {
+		remove = append(remove, relaytest.HashOf([]byte{byte(100 + i)}))
+	}
+	for name, value := range map[string][]any{"add": add, "remove": remove} {
+		if c.body.get(name) != nil {
+			c.body.put(name, value)
+		}
 	}
 }
 

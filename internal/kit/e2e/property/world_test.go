@@ -27,6 +27,8 @@ type world struct {
 	// ended.
 	self, peer *relaytest.Device
 	past       string
+	// token is a delivery token of peer.
+	token []byte
 	// refresh is the newest refresh token of self.
 	refresh string
 	// spare is for requests that end something; whoever uses it up sets it to nil. owner may have
@@ -55,7 +57,7 @@ func newWorld(t testing.TB, relay *relaytest.Relay, database *pgxpool.Pool) *wor
 		got.StatusCode() != http.StatusOK {
 		t.Fatalf("delete: %v", err)
 	}
-	w.past = gone.Token
+	w.past, w.token = gone.Token, w.peer.NewDeliveryToken(t)
 	return w
 }
 
