@@ -1,0 +1,132 @@
+package sealed_test
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
+)
+
+// statements hears the statements that a relay sends to its database.
+type statements struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func (s *statements) hear(part []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text.Write(part)
+}
+
+var (
+	named      = regexp.MustCompile(`-- name: (\w+) `)
+	background = []string{"Ping", "Notify", "NotifyProbe", "MailboxHeads", "TryLock", "PushTokensAfter", "TakeWakeups", "LeasedWakeups"}
+)
+
+// of returns the names of the statements while do runs.
+func (s *statements) of(do func()) (names []string) {
+	s.mu.Lock()
+	s.text.Reset()
+	s.mu.Unlock()
+	do()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range named.FindAllStringSubmatch(s.text.String(), -1) {
+		if !slices.Contains(background, m[1]) {
+			names = append(names, m[1])
+		}
+	}
+	return names
+}
+
+// What is refused costs the same look-ups, whatever is wrong: nobody learns by the time which
+// users, devices and tokens there are.
+func TestARefusalLooksUpTheSame(t *testing.T) {
+	t.Parallel()
+	heard := &statements{}
+	relay := relaytest.Start(t)
+	bob, carol := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	good, carols, removed := bob.NewDeliveryToken(t), carol.NewDeliveryToken(t), bob.NewDeliveryToken(t)
+	bob.RemoveDeliveryToken(t, removed)
+	proxy := testdb.NewProxy(t, relay.DatabaseURL)
+	proxy.Heard = heard.hear
+	// Without prepared statements the text of each travels each time.
+	watched := relaytest.StartOn(t, proxy.URL+"&default_query_exec_mode=cache_describe", e2e.SlowPoll)
+	for range 2 { // each statement is described at its first use
+		watched.SendSealed(t, uuid.New(), relaytest.Sealed(bob.ID, "x", removed))
+		unnamedFetch(t, watched, "/v1/users/"+bob.User.ID.String(), removed).Want(t, 401, "unauthorized")
+	}
+	sends := map[string]*obscurapb.Submission{
+		"a wrong token":                    relaytest.Sealed(bob.ID, "x", relaytest.DeliveryToken()),
+		"another user's token":             relaytest.Sealed(bob.ID, "x", carols),
+		"a removed token":                  relaytest.Sealed(bob.ID, "x", removed),
+		"an unknown device":                relaytest.Sealed(uuid.New(), "x", good),
+		"an unknown device, a wrong token": relaytest.Sealed(uuid.New(), "x", relaytest.DeliveryToken()),
+	}
+	var want []string
+	for what, submission := range sends {
+		got := heard.of(func() {
+			if failed := watched.SendSealed(t, uuid.New(), submission); len(failed) != 1 {
+				t.Errorf("%s: %v", what, failed)
+			}
+		})
+		if want == nil {
+			want = got
+		}
+		if !slices.Contains(got, "OpenedDevices") || !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	opened := heard.of(func() { watched.SendSealed(t, uuid.New(), relaytest.Sealed(bob.ID, "x", good)) })
+	if slices.Equal(opened, want) {
+		t.Errorf("a good one looks up the same, %v: the comparison sees nothing", opened)
+	}
+	for what, path := range map[string]string{"another user": carol.User.ID.String(), "nobody": uuid.NewString()} {
+		got := heard.of(func() { unnamedFetch(t, watched, "/v1/users/"+path, good).Want(t, 401, "unauthorized") })
+		if !slices.Equal(got, []string{"OpensUser"}) {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+}
+
+// A token that was removed while its batch waited for the locks of mailboxes does not open them any
+// more.
+func TestATokenRemovedWhileMailboxesAreLockedOpensNothing(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	bob := relay.Register(t).NewDevice(t)
+	token := bob.NewDeliveryToken(t)
+	db := e2e.Database(t, relay)
+	tx, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "SELECT FROM mailboxes WHERE device_id = $1 FOR UPDATE", bob.ID); err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan []*obscurapb.FailedSubmission, 1)
+	go func() { answer <- relay.SendSealed(t, uuid.New(), relaytest.Sealed(bob.ID, "late", token)) }()
+	testdb.AwaitWaiting(t, db, 1)
+	bob.RemoveDeliveryToken(t, token)
+	<-time.After(600 * time.Millisecond) // longer than a look-up is good for
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if failed := <-answer; len(failed) != 1 ||
+		failed[0].GetErrorCode() != obscurapb.ErrorCode_ERROR_CODE_REFUSED {
+		t.Errorf("failed: %v", failed)
+	}
+	if n := e2e.Count(t, db, "SELECT count(*) FROM messages"); n != 0 {
+		t.Errorf("%d envelopes are stored", n)
+	}
+}
