@@ -22,5 +22,5 @@ func checks() []check {
 		deviceChecks,
 		uploadChecks, rotationChecks, handOutChecks, takeoverChecks, messageChecks, idempotencyChecks, deliveryChecks,
 		listChecks, acknowledgeChecks, gatewayChecks, socketChecks, accountingChecks, limitChecks,
-		attachmentChecks, backupChecks, pushChecks, certificateChecks)
+		attachmentChecks, backupChecks, pushChecks, certificateChecks, sealedChecks)
 }

@@ -32,7 +32,7 @@ func faults() []fault {
 	return slices.Concat(contractFaults, accountFaults, sessionFaults, deviceFaults, uploadFaults, bundleFaults,
 		takeoverFaults,
 		messageFaults, idempotencyFaults, deliveryFaults, ackFaults, gatewayFaults, accountingFaults, limitFaults,
-		listFaults, blobFaults, certificateFaults)
+		listFaults, blobFaults, certificateFaults, sealedFaults)
 }
 
 // asDeployed has the limits of a relay as it is started, but for those per address: all of a test
@@ -54,7 +54,7 @@ func asDeployed(t testing.TB) func(*app.Config) {
 			c.BlobURL
 		wide := limit.Rate{Events: 1_000_000, Per: time.Minute}
 		cfg.Limits = map[string]limit.Rate{"register": wide, "log-in": wide, "refresh": wide, "credentials": wide,
-			"documents": wide}
+			"documents": wide, "sealed-sends": wide, "unnamed-lookups": wide}
 		*c = cfg
 	}
 }
