@@ -73,14 +73,26 @@ func (s *sender) pack(n int) *request {
 	return s.packFor(n, to)
 }
 
+// packFor makes a request for given devices: submissions, or one body for all of them.
 func (s *sender) packFor(n int, to []*recipient) *request {
 	r := &request{key: uuid.New(), began: time.Now()}
-	message := &obscurapb.SendMessageRequest{}
+	message, shared := &obscurapb.SendMessageRequest{}, &obscurapb.SharedSubmission{}
+	share := rand.N(2) == 0
+	if share {
+		shared.Message = fill(s.filling/2 + rand.N(s.filling))
+		message.Shared = append(message.Shared, shared)
+	}
 	for _, recipient := range to {
 		p := &parcel{id: uuid.New(), from: s.device, to: recipient.device, n: n}
 		r.parcels = append(r.parcels, p)
+		if share {
+			shared.Recipients = append(shared.Recipients, &obscurapb.SharedRecipient{SubmissionId: p.id[:],
+				DeviceId: p.to.id[:], Prefix: p.label(shared.GetMessage())})
+			continue
+		}
+		filling := fill(s.filling/2 + rand.N(s.filling))
 		message.Messages = append(message.Messages, &obscurapb.Submission{SubmissionId: p.id[:], DeviceId: p.to.id[:],
-			Message: p.wrap(s.filling/2 + rand.N(s.filling))})
+			Message: append(p.label(filling), filling...)})
 	}
 	var err error
 	if r.body, err = proto.Marshal(message); err != nil {
