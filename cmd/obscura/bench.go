@@ -28,6 +28,9 @@ func drive[C, R any](ctx context.Context, scenario func(context.Context, C) (R, 
 type relayBench struct{ bench.RelayConfig }
 
 func (c *relayBench) Run(ctx context.Context) error {
+	if c.Sealed {
+		return drive(ctx, bench.Sealed, &c.RelayConfig, &c.Common)
+	}
 	if c.Shared {
 		return drive(ctx, bench.Shared, &c.RelayConfig, &c.Common)
 	}

@@ -70,15 +70,18 @@ func TestTheLoadWritesAndReadsTheContractsMessages(t *testing.T) {
 	id, dev := uuid.New(), uuid.New()
 	for _, size := range []int{payloadHeader, 127, 128, 512, 70000} {
 		sent := payload{run: 7, number: 9, due: time.Second, device: 3, sender: 4}
-		body := appendSubmission(nil, id, dev, sent, size, bytes.Repeat([]byte{1}, 1000))
+		body := appendSubmission(nil, id, dev, nil, sent, size, bytes.Repeat([]byte{1}, 1000))
+		token := bytes.Repeat([]byte{7}, 32)
+		body = appendSubmission(body, id, dev, token, sent, size, []byte{1, 2})
 		var request obscurapb.SendMessageRequest
-		if err := proto.Unmarshal(appendSubmission(body, id, dev, sent, size, []byte{1, 2}), &request); err != nil {
+		if err := proto.Unmarshal(body, &request); err != nil {
 			t.Fatal(err)
 		}
 		m := request.GetMessages()[0]
 		got, ok := readPayload(m.GetMessage())
 		if len(request.GetMessages()) != 2 || len(m.GetMessage()) != size || !ok || got != sent ||
-			!bytes.Equal(m.GetSubmissionId(), id[:]) || !bytes.Equal(m.GetDeviceId(), dev[:]) {
+			!bytes.Equal(m.GetSubmissionId(), id[:]) || !bytes.Equal(m.GetDeviceId(), dev[:]) ||
+			m.GetDeliveryToken() != nil || !bytes.Equal(request.GetMessages()[1].GetDeliveryToken(), token) {
 			t.Errorf("size %d: %+v, %v, %d bytes", size, got, ok, len(m.GetMessage()))
 		}
 	}

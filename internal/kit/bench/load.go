@@ -23,15 +23,17 @@ func (w *window) holds(t time.Duration) bool { return t >= w.from && t < w.to }
 
 // load is what a relay run shares: the ledger, the clock and the counts.
 type load struct {
-	window   window
-	api      *api
-	people   *people
-	ledger   ledger
-	run      uint64
-	filler   []byte
-	size     int
-	batch    int
-	noKey    bool    // requests carry no Idempotency-Key
+	window window
+	api    *api
+	people *people
+	ledger ledger
+	run    uint64
+	filler []byte
+	size   int
+	batch  int
+	noKey  bool // requests carry no Idempotency-Key
+	// sealed requests show delivery tokens, and no access token.
+	sealed   bool
 	rate     float64 // requests a second; 0 for as fast as answers come
 	shared   sharing // of `obscura bench relay --shared`
 	turn     atomic.Int64

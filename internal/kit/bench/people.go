@@ -27,6 +27,8 @@ type user struct {
 	id       uuid.UUID
 	name     string
 	password string
+	// delivery is a delivery token, in a run that needs them.
+	delivery []byte
 	session  *obscura.Session
 }
 

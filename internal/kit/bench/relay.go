@@ -22,6 +22,7 @@ type RelayConfig struct {
 	Warmup   time.Duration `env:"-" default:"2s" placeholder:"TIME" help:"How long to run before."`
 	NoKey    bool          `name:"without-key" env:"-" help:"Send no Idempotency-Key: the relay derives one from the submission ids. Not every relay does."`
 	Floor    bool          `env:"-" help:"Afterwards write the same rows through the same statements, without HTTP and WebSocket, and compare."`
+	Sealed   bool          `env:"-" help:"Compare, in turns, sealed requests with named ones: as many pairs as --rounds says."`
 	Shared   bool          `env:"-" help:"Compare, in turns, one request with a shared body and the same mail as submissions, 100 a request. One sender, whatever --senders says."`
 	// Recipients and Prefix are of --shared.
 	Recipients int    `env:"-" default:"300" placeholder:"N" help:"With --shared: devices that a body goes to, 1 to 1000."`
@@ -44,6 +45,11 @@ func (c *RelayConfig) Validate() error {
 		return errors.New("--rate must not be negative")
 	case c.Duration < 100*time.Millisecond || c.Warmup < 0:
 		return errors.New("--duration must be at least 100ms and --warmup not negative")
+	case c.Sealed && (c.Shared || c.Floor || c.Picture != "" || c.Peer != "" || c.NoKey):
+		return errors.New("--sealed is a measurement of its own; leave out --shared, --floor, --picture, --peer and " +
+			"--without-key")
+	case c.Sealed && c.Rounds < 1:
+		return errors.New("--rounds must be at least 1")
 	case c.Shared && (c.Floor || c.Picture != "" || c.Peer != "" || c.Rate != 0 || c.Batch != 1):
 		return errors.New("--shared is a measurement of its own; leave out --floor, --picture, --peer, --rate and --batch")
 	case c.Shared && (c.Recipients < 1 || c.Recipients > min(c.Devices, core.MaxRecipients)):

@@ -120,6 +120,28 @@ func TestASharedBodyIsComparedWithSubmissions(t *testing.T) {
 	}
 }
 
+func TestSealedRequestsAreComparedWithNamedOnes(t *testing.T) {
+	t.Parallel()
+	common, out := beside(t)
+	common.Rounds = 2
+	r, err := Sealed(t.Context(), RelayConfig{Common: common, Devices: 25, Senders: 8, Size: 512, Batch: 1,
+		Sealed: true, Duration: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range r.Turns {
+		for _, way := range []*RelayResult{p.Relay, p.Peer} {
+			if way.AcceptedAll == 0 || way.DeliveredOf != way.AcceptedAll || way.Lost != 0 ||
+				way.Duplicated != 0 || len(way.Errors) != 0 {
+				t.Errorf("the ledger does not balance: %+v", way)
+			}
+		}
+	}
+	if len(r.Turns) != 2 || len(r.Ratios) == 0 || !strings.Contains(out.String(), "sealed requests") {
+		t.Errorf("%+v, %s", r.Ratios, out)
+	}
+}
+
 func TestBundlesAreFetchedAndNoKeyIsHandedOutTwice(t *testing.T) {
 	t.Parallel()
 	common, _ := beside(t)

@@ -32,7 +32,11 @@ func (l *load) sender(number int, pick func() int) *sender {
 	s := &sender{load: l, number: uint32(number), device: l.people.devices[number%len(l.people.devices)],
 		request: &fasthttp.Request{}, response: &fasthttp.Response{}, pick: pick}
 	s.request.Header.SetMethod("POST")
-	s.request.SetRequestURI(l.api.base.Scheme + "://" + l.api.base.Host + "/v1/messages")
+	path := "/v1/messages"
+	if l.sealed {
+		path += "/sealed"
+	}
+	s.request.SetRequestURI(l.api.base.Scheme + "://" + l.api.base.Host + path)
 	s.request.Header.SetContentType(protobufBody)
 	return s
 }
@@ -92,7 +96,7 @@ func (s *sender) once(ctx context.Context, due time.Duration) (pause time.Durati
 // post sends the body, under a key that is made of the first of its numbers.
 func (s *sender) post(ctx context.Context, first uint64) error {
 	l := s.load
-	if time.Since(s.asked) > time.Minute { // it may have been renewed
+	if !l.sealed && time.Since(s.asked) > time.Minute { // it may have been renewed
 		s.asked = time.Now()
 		s.request.Header.Set("Authorization", "Bearer "+s.device.token(ctx))
 	}
@@ -115,7 +119,11 @@ func (s *sender) fill(first uint64, due time.Duration) {
 		to := s.pick()
 		number := first + uint64(i)
 		offset := int(number*61) % (len(l.filler) / 2)
-		s.body = appendSubmission(s.body, l.submissionID(number), l.people.devices[to].id,
+		var token []byte
+		if l.sealed {
+			token = l.people.devices[to].user.delivery
+		}
+		s.body = appendSubmission(s.body, l.submissionID(number), l.people.devices[to].id, token,
 			payload{run: l.run, number: number, due: due, device: uint32(to), sender: s.number}, l.size,
 			l.filler[offset:])
 	}

@@ -24,7 +24,7 @@ type Common struct {
 	PostgresBin string `env:"OBSCURA_POSTGRES_BIN" placeholder:"FOLDER" help:"Folder of the PostgreSQL programs, when they are not found by themselves."`
 	Peer        string `env:"-" placeholder:"URL" help:"Another relay: the two are measured in turns, and the table says how many times better the first one is."`
 	PeerPID     int    `name:"peer-pid" env:"-" placeholder:"N" help:"Process of the peer, on this machine. Its database is taken to be on the server of --database-url."`
-	Rounds      int    `env:"-" default:"3" placeholder:"N" help:"How many pairs --peer measures."`
+	Rounds      int    `env:"-" default:"3" placeholder:"N" help:"How many pairs --peer and --sealed measure."`
 	JSON        string `name:"json" env:"-" type:"path" placeholder:"FILE" help:"Write the figures there as well."`
 
 	// Out gets the table; Progress the line that changes, on a terminal.

@@ -45,14 +45,22 @@ func readPayload(b []byte) (p payload, ok bool) {
 	return p, true
 }
 
-// appendSubmission appends one Submission to a SendMessageRequest.
-func appendSubmission(dst []byte, id, device uuid.UUID, p payload, size int, filler []byte) []byte {
+// appendSubmission appends one Submission to a SendMessageRequest; token is nil in a named one.
+func appendSubmission(dst []byte, id, device uuid.UUID, token []byte, p payload, size int, filler []byte) []byte {
+	length := 2*(2+16) + 1 + protowire.SizeBytes(size)
+	if len(token) > 0 {
+		length += 1 + protowire.SizeBytes(len(token))
+	}
 	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
-	dst = protowire.AppendVarint(dst, uint64(2*(2+16)+1+protowire.SizeBytes(size)))
+	dst = protowire.AppendVarint(dst, uint64(length))
 	dst = protowire.AppendTag(dst, 1, protowire.BytesType)
 	dst = protowire.AppendBytes(dst, id[:])
 	dst = protowire.AppendTag(dst, 2, protowire.BytesType)
 	dst = protowire.AppendBytes(dst, device[:])
+	if len(token) > 0 {
+		dst = protowire.AppendTag(dst, 4, protowire.BytesType)
+		dst = protowire.AppendBytes(dst, token)
+	}
 	dst = protowire.AppendTag(dst, 3, protowire.BytesType)
 	dst = protowire.AppendVarint(dst, uint64(size))
 	return p.append(dst, size, filler)
