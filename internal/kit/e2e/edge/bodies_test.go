@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -251,5 +252,41 @@ func TestBodiesOfAllAreBounded(t *testing.T) {
 	}
 	if took := time.Since(begun); took > 5*time.Second {
 		t.Errorf("the answer took %s", took)
+	}
+}
+
+// Nobody knows who sends a sealed request: its body counts by client address, and all of them
+// together leave the room of named ones alone.
+func TestSealedBodiesAreBoundedByAddressAndInAll(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, func(c *app.Config) {
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	device := relay.Register(t).NewDevice(t)
+	const goesOn = "HTTP/1.1 100 Continue\r\n"
+	begin := func(path, token string, address int) *e2e.Wire {
+		w := e2e.DialWire(t, relay)
+		w.Send(announce("POST "+path+" HTTP/1.1", token, "Content-Length: 2097152", "Expect: 100-continue",
+			"Idempotency-Key: "+uuid.NewString(), "X-Forwarded-For: 192.0.2."+strconv.Itoa(address)))
+		return w
+	}
+	const sealed = "/v1/messages/sealed"
+	for address := range 4 {
+		for range 8 {
+			w := begin(sealed, "", address)
+			if line, err := w.Reader.ReadString('\n'); err != nil || line != goesOn {
+				t.Fatalf("address %d: %q, %v", address, line, err)
+			}
+		}
+		if address == 0 { // there is room for others
+			begin(sealed, "", address).ReplyTo("POST", sealed).Want(t, 429, "rate_limited")
+		}
+	}
+	got := begin(sealed, "", 5).ReplyTo("POST", sealed).Want(t, 503, "unavailable")
+	if got.Header.Get("Retry-After") != "1" {
+		t.Errorf("headers %v", got.Header)
+	}
+	if line, err := begin("/v1/messages", device.Token, 5).Reader.ReadString('\n'); err != nil || line != goesOn {
+		t.Errorf("a named request: %q, %v", line, err)
 	}
 }
