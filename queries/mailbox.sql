@@ -5,7 +5,7 @@
 INSERT INTO mailboxes (device_id) VALUES (@device_id);
 
 -- name: LockMailboxes :many
-SELECT device_id, next_seq, floor_seq, pending
+SELECT device_id, next_seq, floor_seq, pending, quiet_from, quiet_to
 FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[])
 ORDER BY device_id FOR NO KEY UPDATE;
 
@@ -15,9 +15,10 @@ SELECT device_id FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[])
 ORDER BY device_id FOR NO KEY UPDATE;
 
 -- name: AdvanceMailboxes :exec
-UPDATE mailboxes m SET next_seq = a.next_seq, pending = a.pending
+UPDATE mailboxes m SET next_seq = a.next_seq, pending = a.pending, quiet_from = a.quiet_from, quiet_to = a.quiet_to
 FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@next_seqs::bigint[]) AS next_seq,
-             unnest(@pendings::integer[]) AS pending) a
+             unnest(@pendings::integer[]) AS pending, unnest(@quiet_froms::bigint[]) AS quiet_from,
+             unnest(@quiet_tos::bigint[]) AS quiet_to) a
 WHERE m.device_id = a.device_id;
 
 -- name: SerialiseReceipts :exec

@@ -23,6 +23,8 @@ type Submission struct {
 	DeviceID uuid.UUID `json:"deviceId"`
 	// Message is the ciphertext, 1 byte to 256 KiB.
 	Message []byte `json:"message"`
+	// Quiet: the device is not woken up for it. It is delivered all the same.
+	Quiet bool `json:"quiet,omitempty"`
 }
 
 // SharedSubmission is one body for many: each recipient gets an envelope with its own prefix and
@@ -33,6 +35,8 @@ type SharedSubmission struct {
 	// Recipients are at most 1000 in a batch. With prefix and message for each they come to at most
 	// 4 MiB.
 	Recipients []SharedRecipient `json:"recipients"`
+	// Quiet: no recipient is woken up for it, as in Submission.
+	Quiet bool `json:"quiet,omitempty"`
 }
 
 // SharedRecipient is one device that gets a SharedSubmission.
@@ -171,10 +175,11 @@ func requestOf(batch Batch) *obscurapb.SendMessageRequest {
 	for i := range batch.Submissions {
 		m := &batch.Submissions[i]
 		request.Messages = append(request.Messages,
-			&obscurapb.Submission{SubmissionId: m.ID[:], DeviceId: m.DeviceID[:], Message: m.Message})
+			&obscurapb.Submission{SubmissionId: m.ID[:], DeviceId: m.DeviceID[:], Message: m.Message,
+				Quiet: m.Quiet})
 	}
 	for i := range batch.Shared {
-		shared := &obscurapb.SharedSubmission{Message: batch.Shared[i].Message}
+		shared := &obscurapb.SharedSubmission{Message: batch.Shared[i].Message, Quiet: batch.Shared[i].Quiet}
 		for j := range batch.Shared[i].Recipients {
 			r := &batch.Shared[i].Recipients[j]
 			shared.Recipients = append(shared.Recipients,

@@ -3,12 +3,14 @@ package obscura_test
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
 	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/gen/client"
@@ -94,6 +96,42 @@ func TestASubmissionThatFailsDoesNotStopTheOthers(t *testing.T) {
 	}
 	if got := inbox(t, bob); !slices.Equal(got, []string{"hello"}) {
 		t.Errorf("the other received %q", got)
+	}
+}
+
+func TestQuietMailArrivesAsAnyOther(t *testing.T) {
+	t.Parallel()
+	relay, network := join(t, relaytest.Start(t), obscura.Options{})
+	alice, bob := newDevice(t, relay), newDevice(t, relay)
+	var request obscurapb.SendMessageRequest
+	network.failing(func(r *http.Request) verdict {
+		if r.URL.Path == "/v1/messages" {
+			body, err := r.GetBody()
+			if err != nil {
+				t.Error(err)
+				return passed
+			}
+			if sent, err := io.ReadAll(body); err != nil || proto.Unmarshal(sent, &request) != nil {
+				t.Error("the request cannot be read")
+			}
+		}
+		return passed
+	})
+	batch := obscura.NewBatch(obscura.Submission{DeviceID: bob.DeviceID(), Message: []byte("typing"), Quiet: true},
+		obscura.Submission{DeviceID: bob.DeviceID(), Message: []byte("hello")})
+	shared := obscura.NewShared([]byte("read"), obscura.SharedRecipient{DeviceID: bob.DeviceID()})
+	shared.Quiet = true
+	batch.Shared = []obscura.SharedSubmission{shared}
+	failed, err := alice.Send(t.Context(), batch)
+	if err != nil || len(failed) != 0 {
+		t.Fatalf("send: %v, %v", failed, err)
+	}
+	if m := request.GetMessages(); len(m) != 2 || !m[0].GetQuiet() || m[1].GetQuiet() ||
+		!request.GetShared()[0].GetQuiet() {
+		t.Errorf("%v", &request)
+	}
+	if got := inbox(t, bob); !slices.Equal(got, []string{"typing", "hello", "read"}) {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -14,20 +14,29 @@ import (
 )
 
 const advanceMailboxes = `-- name: AdvanceMailboxes :exec
-UPDATE mailboxes m SET next_seq = a.next_seq, pending = a.pending
+UPDATE mailboxes m SET next_seq = a.next_seq, pending = a.pending, quiet_from = a.quiet_from, quiet_to = a.quiet_to
 FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS next_seq,
-             unnest($3::integer[]) AS pending) a
+             unnest($3::integer[]) AS pending, unnest($4::bigint[]) AS quiet_from,
+             unnest($5::bigint[]) AS quiet_to) a
 WHERE m.device_id = a.device_id
 `
 
 type AdvanceMailboxesParams struct {
-	DeviceIds []uuid.UUID
-	NextSeqs  []int64
-	Pendings  []int32
+	DeviceIds  []uuid.UUID
+	NextSeqs   []int64
+	Pendings   []int32
+	QuietFroms []int64
+	QuietTos   []int64
 }
 
 func (q *Queries) AdvanceMailboxes(ctx context.Context, db DBTX, arg AdvanceMailboxesParams) error {
-	_, err := db.Exec(ctx, advanceMailboxes, arg.DeviceIds, arg.NextSeqs, arg.Pendings)
+	_, err := db.Exec(ctx, advanceMailboxes,
+		arg.DeviceIds,
+		arg.NextSeqs,
+		arg.Pendings,
+		arg.QuietFroms,
+		arg.QuietTos,
+	)
 	return err
 }
 
@@ -511,16 +520,18 @@ func (q *Queries) InsertReceipts(ctx context.Context, db DBTX, arg InsertReceipt
 }
 
 const lockMailboxes = `-- name: LockMailboxes :many
-SELECT device_id, next_seq, floor_seq, pending
+SELECT device_id, next_seq, floor_seq, pending, quiet_from, quiet_to
 FROM mailboxes WHERE device_id = ANY($1::uuid[])
 ORDER BY device_id FOR NO KEY UPDATE
 `
 
 type LockMailboxesRow struct {
-	DeviceID uuid.UUID
-	NextSeq  int64
-	FloorSeq int64
-	Pending  int32
+	DeviceID  uuid.UUID
+	NextSeq   int64
+	FloorSeq  int64
+	Pending   int32
+	QuietFrom int64
+	QuietTo   int64
 }
 
 func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.UUID) ([]LockMailboxesRow, error) {
@@ -537,6 +548,8 @@ func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.U
 			&i.NextSeq,
 			&i.FloorSeq,
 			&i.Pending,
+			&i.QuietFrom,
+			&i.QuietTo,
 		); err != nil {
 			return nil, err
 		}

@@ -118,6 +118,8 @@ type Mailbox struct {
 	Pending       int32
 	Generation    int64
 	SocketSession *uuid.UUID
+	QuietFrom     int64
+	QuietTo       int64
 }
 
 type Message struct {

@@ -94,13 +94,16 @@ const leasedWakeups = `-- name: LeasedWakeups :many
 SELECT w.device_id, w.attempts, coalesce(t.address, '')::text AS address, t.p256dh, t.auth,
        coalesce(t.registered_at, now())::timestamptz AS registered_at,
        coalesce(m.next_seq - 1, 9223372036854775807)::bigint AS seq,
-       coalesce(m.pending > 0 AND m.next_seq - 1 > t.woken_seq, false)::boolean AS wanted,
+       coalesce(m.pending > 0 AND loud.seq > t.woken_seq AND (loud.seq = m.next_seq - 1 OR EXISTS (
+           SELECT FROM messages x WHERE x.device_id = m.device_id AND x.seq > m.floor_seq AND x.seq <= loud.seq
+       )), false)::boolean AS wanted,
        (w.scheduled_at < now() - $1::interval)::boolean AS late,
        coalesce(t.woken_at > t.registered_at, false)::boolean AS answered
 FROM (SELECT unnest($2::uuid[]) AS device_id, unnest($3::integer[]) AS attempts) a
 JOIN push_wakeups w ON w.device_id = a.device_id AND w.attempts = a.attempts
 LEFT JOIN push_tokens t ON t.device_id = w.device_id AND t.kind = w.kind
 LEFT JOIN mailboxes m ON m.device_id = w.device_id
+CROSS JOIN LATERAL (SELECT CASE WHEN m.quiet_to = m.next_seq - 1 THEN m.quiet_from - 1 ELSE m.next_seq - 1 END AS seq) loud
 `
 
 type LeasedWakeupsParams struct {
@@ -122,8 +125,9 @@ type LeasedWakeupsRow struct {
 	Answered     bool
 }
 
-// Those of these leases that still hold, with what is needed to send, whether there still is a reason to,
-// whether they have been tried for too long, and whether their endpoint has answered before.
+// Those of these leases that still hold, with what is needed to send, whether there still is a reason to
+// (as in ScheduleWakeups), whether they have been tried for too long, and whether their endpoint has
+// answered before. seq is that of the newest envelope, quiet or not: whoever is woken up fetches all.
 func (q *Queries) LeasedWakeups(ctx context.Context, db DBTX, arg LeasedWakeupsParams) ([]LeasedWakeupsRow, error) {
 	rows, err := db.Query(ctx, leasedWakeups, arg.Patience, arg.DeviceIds, arg.Attempts)
 	if err != nil {
@@ -279,12 +283,15 @@ func (q *Queries) PushTokensAfter(ctx context.Context, db DBTX, arg PushTokensAf
 
 const scheduleWakeups = `-- name: ScheduleWakeups :execrows
 INSERT INTO push_wakeups (device_id, kind, seq, due_at)
-SELECT t.device_id, t.kind, m.next_seq - 1,
+SELECT t.device_id, t.kind, loud.seq,
        greatest(now() + $1::interval, t.woken_at + $2::interval) + random() * $3::interval
 FROM (SELECT unnest($4::uuid[]) AS device_id) d
 JOIN push_tokens t ON t.device_id = d.device_id
 JOIN mailboxes m ON m.device_id = t.device_id
-WHERE t.kind = ANY($5::smallint[]) AND m.pending > 0 AND m.next_seq - 1 > t.woken_seq
+CROSS JOIN LATERAL (SELECT CASE WHEN m.quiet_to = m.next_seq - 1 THEN m.quiet_from - 1 ELSE m.next_seq - 1 END AS seq) loud
+WHERE t.kind = ANY($5::smallint[]) AND m.pending > 0 AND loud.seq > t.woken_seq
+  AND (loud.seq = m.next_seq - 1 OR EXISTS (
+      SELECT FROM messages x WHERE x.device_id = m.device_id AND x.seq > m.floor_seq AND x.seq <= loud.seq))
   AND NOT EXISTS (SELECT FROM push_wakeups w WHERE w.device_id = t.device_id AND w.attempts = 0)
 ORDER BY t.device_id
 ON CONFLICT (device_id) DO UPDATE SET seq = greatest(push_wakeups.seq, excluded.seq)
@@ -298,8 +305,10 @@ type ScheduleWakeupsParams struct {
 	Kinds     []int16
 }
 
-// For those of these devices that can be woken up and have mail of which no wake-up has told. One that
-// waits is left as it is; one that is being worked on learns of the newer mail. In the order of devices.
+// For those of these devices that can be woken up and have mail of which no wake-up has told. Quiet
+// envelopes at the end of a mailbox (quiet_to = next_seq - 1) count as if they were not there: others must
+// be pending before them. One that waits is left as it is; one that is being worked on learns of the newer
+// mail. In the order of devices.
 func (q *Queries) ScheduleWakeups(ctx context.Context, db DBTX, arg ScheduleWakeupsParams) (int64, error) {
 	result, err := db.Exec(ctx, scheduleWakeups,
 		arg.Grace,

@@ -297,6 +297,9 @@ type Submission struct {
 	Message []byte `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	// The delivery token of the device's user, 32 bytes: in POST /v1/messages/sealed, and only there.
 	DeliveryToken []byte `protobuf:"bytes,4,opt,name=delivery_token,json=deliveryToken,proto3" json:"delivery_token,omitempty"`
+	// Nobody is woken up for this envelope: it says that somebody types, or has read. It is delivered
+	// all the same.
+	Quiet         bool `protobuf:"varint,5,opt,name=quiet,proto3" json:"quiet,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -359,13 +362,22 @@ func (x *Submission) GetDeliveryToken() []byte {
 	return nil
 }
 
+func (x *Submission) GetQuiet() bool {
+	if x != nil {
+		return x.Quiet
+	}
+	return false
+}
+
 // SharedSubmission stands for a submission for each recipient. Its ciphertext is the recipient's
 // prefix followed by message; the relay knows nothing of either.
 type SharedSubmission struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Message []byte                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
 	// All prefixes and messages of a request expand to at most 4 MiB.
-	Recipients    []*SharedRecipient `protobuf:"bytes,2,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	Recipients []*SharedRecipient `protobuf:"bytes,2,rep,name=recipients,proto3" json:"recipients,omitempty"`
+	// As in Submission, for all recipients.
+	Quiet         bool `protobuf:"varint,3,opt,name=quiet,proto3" json:"quiet,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -412,6 +424,13 @@ func (x *SharedSubmission) GetRecipients() []*SharedRecipient {
 		return x.Recipients
 	}
 	return nil
+}
+
+func (x *SharedSubmission) GetQuiet() bool {
+	if x != nil {
+		return x.Quiet
+	}
+	return false
 }
 
 // SharedRecipient is one recipient of a SharedSubmission.
@@ -1244,18 +1263,20 @@ const file_obscura_proto_rawDesc = "" +
 	"\taudiences\x18\x03 \x03(\v2\x14.obscura.v1.AudienceR\taudiences\"L\n" +
 	"\bAudience\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\fR\x06userId\x12'\n" +
-	"\x0fdevices_version\x18\x02 \x01(\x04R\x0edevicesVersion\"\x8f\x01\n" +
+	"\x0fdevices_version\x18\x02 \x01(\x04R\x0edevicesVersion\"\xa5\x01\n" +
 	"\n" +
 	"Submission\x12#\n" +
 	"\rsubmission_id\x18\x01 \x01(\fR\fsubmissionId\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\fR\bdeviceId\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\fR\amessage\x12%\n" +
-	"\x0edelivery_token\x18\x04 \x01(\fR\rdeliveryToken\"i\n" +
+	"\x0edelivery_token\x18\x04 \x01(\fR\rdeliveryToken\x12\x14\n" +
+	"\x05quiet\x18\x05 \x01(\bR\x05quiet\"\x7f\n" +
 	"\x10SharedSubmission\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\fR\amessage\x12;\n" +
 	"\n" +
 	"recipients\x18\x02 \x03(\v2\x1b.obscura.v1.SharedRecipientR\n" +
-	"recipients\"\x92\x01\n" +
+	"recipients\x12\x14\n" +
+	"\x05quiet\x18\x03 \x01(\bR\x05quiet\"\x92\x01\n" +
 	"\x0fSharedRecipient\x12#\n" +
 	"\rsubmission_id\x18\x01 \x01(\fR\fsubmissionId\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\fR\bdeviceId\x12\x16\n" +

@@ -17,7 +17,7 @@ func FuzzDecodeSend(f *testing.F) {
 	id, device := bytes.Repeat([]byte{1}, 16), bytes.Repeat([]byte{2}, 16)
 	seeds := []*obscurapb.SendMessageRequest{
 		{},
-		{Messages: []*obscurapb.Submission{{SubmissionId: id, DeviceId: device, Message: []byte("m")}}},
+		{Messages: []*obscurapb.Submission{{SubmissionId: id, DeviceId: device, Message: []byte("m"), Quiet: true}}},
 		{Messages: []*obscurapb.Submission{{}, {SubmissionId: id[:15]}, {SubmissionId: id, DeviceId: device[:3]},
 			{SubmissionId: id, DeviceId: device},
 			{SubmissionId: id, DeviceId: device, Message: make([]byte, core.MaxMessage+1)}}},
@@ -73,7 +73,7 @@ func FuzzDecodeSend(f *testing.F) {
 		for i, position := range positions {
 			s, m := batch.Submissions[i], all[position]
 			if outcomes[position].code != stored || !bytes.Equal(s.Device[:], m.device) ||
-				!bytes.Equal(s.Prefix, m.prefix) || !bytes.Equal(s.Message, m.message) ||
+				!bytes.Equal(s.Prefix, m.prefix) || !bytes.Equal(s.Message, m.message) || s.Quiet != m.quiet ||
 				m.size() == 0 || m.size() > core.MaxMessage {
 				t.Fatalf("position %d is wrong", position)
 			}

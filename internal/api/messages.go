@@ -233,6 +233,7 @@ type submission struct {
 	prefix, message []byte
 	// token is a delivery token, in a sealed request.
 	token []byte
+	quiet bool
 }
 
 func (s *submission) size() int { return len(s.prefix) + len(s.message) }
@@ -259,12 +260,12 @@ func expand(request *obscurapb.SendMessageRequest) ([]submission, error) {
 	all := make([]submission, 0, len(request.GetMessages())+recipients)
 	for _, m := range request.GetMessages() {
 		all = append(all, submission{id: m.GetSubmissionId(), device: m.GetDeviceId(), message: m.GetMessage(),
-			token: m.GetDeliveryToken()})
+			token: m.GetDeliveryToken(), quiet: m.GetQuiet()})
 	}
 	for _, shared := range request.GetShared() {
 		for _, r := range shared.GetRecipients() {
 			all = append(all, submission{r.GetSubmissionId(), r.GetDeviceId(), r.GetPrefix(), shared.GetMessage(),
-				r.GetDeliveryToken()})
+				r.GetDeliveryToken(), shared.GetQuiet()})
 		}
 	}
 	return all, nil
@@ -332,7 +333,8 @@ func submissions(all []submission, sealed bool) (batch mailbox.Batch, outcomes [
 		if code != obscurapb.ErrorCode_ERROR_CODE_UNSPECIFIED {
 			continue
 		}
-		submission := mailbox.Submission{Device: uuid.UUID(m.device), Prefix: m.prefix, Message: m.message}
+		submission := mailbox.Submission{Device: uuid.UUID(m.device), Prefix: m.prefix, Message: m.message,
+			Quiet: m.quiet}
 		if sealed {
 			submission.Token = sha256.Sum256(m.token)
 		}

@@ -18,6 +18,8 @@ export interface Submission {
   deviceId: string;
   /** 1 byte to 256 KiB. */
   message: Uint8Array;
+  /** The device is not woken up for it. It is delivered all the same. */
+  quiet?: boolean;
 }
 
 /**
@@ -28,6 +30,8 @@ export interface SharedSubmission {
   message: Uint8Array;
   /** At most 1000 in a batch. With prefix and message for each they come to at most 4 MiB. */
   recipients: SharedRecipient[];
+  /** No recipient is woken up for it, as in {@link Submission}. */
+  quiet?: boolean;
 }
 
 /** One device that gets a {@link SharedSubmission}. */
@@ -150,9 +154,10 @@ export type GatewayEvent = EnvelopeEvent | GapEvent | DrainedEvent | PreKeyStatu
 export function encodeBatch({ submissions, shared = [], audiences = [] }: Omit<Batch, 'key'>): Bytes {
   const to = (r: { submissionId: string; deviceId: string }) => ({ submissionId: uuidToBytes(r.submissionId), deviceId: uuidToBytes(r.deviceId) });
   return toBinary(SendMessageRequestSchema, create(SendMessageRequestSchema, {
-    messages: submissions.map((s) => ({ ...to(s), message: s.message })),
-    shared: shared.map(({ message, recipients }) => ({
+    messages: submissions.map((s) => ({ ...to(s), message: s.message, quiet: s.quiet ?? false })),
+    shared: shared.map(({ message, recipients, quiet = false }) => ({
       message,
+      quiet,
       recipients: recipients.map((r) => ({ ...to(r), prefix: r.prefix ?? new Uint8Array() })),
     })),
     audiences: audiences.map((a) => ({ userId: uuidToBytes(a.userId), devicesVersion: BigInt(a.devicesVersion) })),

@@ -19,6 +19,10 @@ function dump(name: string): Uint8Array {
 test('what is sent is what the document shows', () => {
   const [submissionId, deviceId] = ['11111111-1111-4111-8111-111111111111', '22222222-2222-4222-8222-222222222222'];
   assert.deepEqual(encodeBatch({ submissions: [{ submissionId, deviceId, message: Buffer.from('hello') }] }), dump('send request'));
+  const quiet = encodeBatch({ submissions: [{ submissionId, deviceId, message: Buffer.from('hello'), quiet: true }] });
+  assert.deepEqual([...quiet.slice(-2)], [0x28, 1]); // field 5: true
+  const shared = encodeBatch({ submissions: [], shared: [{ message: Buffer.from('hello'), recipients: [], quiet: true }] });
+  assert.deepEqual([...shared.slice(-2)], [0x18, 1]); // field 3: true
   assert.deepEqual(encodeAck(['00000000-0000-4001-b963-e82c7f249f67']), dump('acknowledgement'));
 });
 

@@ -83,8 +83,8 @@ func TestEveryAcceptedEnvelopeIsAcknowledgedPendingOrInAGap(t *testing.T) {
 func (m *machine) check(t *rapid.T) {
 	for i, l := range m.boxes {
 		var row struct {
-			next, floor, acked int64
-			pending            int
+			next, floor, acked, loud int64
+			pending                  int
 		}
 		var sequences []int64
 		var texts []string
@@ -92,8 +92,10 @@ func (m *machine) check(t *rapid.T) {
 		m.nodes[0].tx(t, func(tx db.DBTX) error { // nothing runs beside a check
 			ctx := context.Background()
 			err := tx.QueryRow(ctx,
-				"SELECT next_seq, floor_seq, acked_seq, pending FROM mailboxes WHERE device_id = $1", l.device).
-				Scan(&row.next, &row.floor, &row.acked, &row.pending)
+				`SELECT next_seq, floor_seq, acked_seq, pending,
+					greatest(0, CASE WHEN quiet_to = next_seq - 1 THEN quiet_from - 1 ELSE next_seq - 1 END)
+				FROM mailboxes WHERE device_id = $1`, l.device).
+				Scan(&row.next, &row.floor, &row.acked, &row.pending, &row.loud)
 			if err != nil {
 				return err
 			}
@@ -112,6 +114,9 @@ func (m *machine) check(t *rapid.T) {
 		gaps = m.nodes[0].gaps(t, l.device)
 		if row.next != int64(len(l.letters))+1 {
 			t.Fatalf("box %d: %d were accepted, the next sequence is %d", i, len(l.letters), row.next)
+		}
+		if want := l.loud(); row.loud != want {
+			t.Fatalf("box %d: quiet above %d, want %d", i, row.loud, want)
 		}
 		if want := l.pending(0); !slices.Equal(sequences, want) {
 			t.Fatalf("box %d: pending %v, want %v", i, sequences, want)
@@ -138,6 +143,9 @@ func (m *machine) index(t *rapid.T) int     { return rapid.IntRange(0, len(m.box
 func (m *machine) sender(t *rapid.T) sender { return rapid.SampledFrom(m.senders).Draw(t, "sender") }
 func (m *machine) submission(i int) Submission {
 	m.n++
+	if m.n%3 > 0 {
+		return Submission{Device: m.boxes[i].device, Message: fmt.Appendf(nil, "%s%d", whisper, m.n), Quiet: true}
+	}
 	return Submission{Device: m.boxes[i].device, Message: fmt.Appendf(nil, "letter %d", m.n)}
 }
 

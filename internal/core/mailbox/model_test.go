@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -39,6 +40,19 @@ type ledger struct {
 
 func (l *ledger) accept(from core.UserID, text string) {
 	l.letters = append(l.letters, letter{from: from, text: text})
+}
+
+// whisper is how quiet letters begin.
+const whisper = "whisper "
+
+// loud is the sequence of the last letter that is not quiet, 0 for none.
+func (l *ledger) loud() (seq int64) {
+	for i := range l.letters {
+		if !strings.HasPrefix(l.letters[i].text, whisper) {
+			seq = int64(i) + 1
+		}
+	}
+	return seq
 }
 
 // makeRoom drops from the sender who holds most, oldest first, and of two who hold the same from

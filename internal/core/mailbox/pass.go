@@ -31,6 +31,8 @@ type pass struct {
 type lockedMailbox struct {
 	next, floor int64
 	pending     int32
+	// quietFrom to quietTo is the run of quiet envelopes at the end, if quietTo is next-1.
+	quietFrom, quietTo int64
 	// added is what this transaction adds, dropped what it drops.
 	added   []core.Envelope
 	dropped []int64
@@ -94,7 +96,8 @@ func lockMailboxes(ctx context.Context, tx db.DBTX, devices []core.DeviceID) (ma
 	rows, err := storage.Queries.LockMailboxes(ctx, tx, devices)
 	mailboxes := make(map[core.DeviceID]*lockedMailbox, len(devices))
 	for _, row := range rows {
-		mailboxes[row.DeviceID] = &lockedMailbox{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending}
+		mailboxes[row.DeviceID] = &lockedMailbox{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending,
+			quietFrom: row.QuietFrom, quietTo: row.QuietTo}
 	}
 	return mailboxes, err
 }
@@ -172,6 +175,9 @@ func (p *pass) insertMessages(ctx context.Context) error {
 			m.added = append(m.added, core.Envelope{Sequence: m.next, Sender: r.sender.User,
 				SenderDevice: r.sender.Device, SenderNumber: r.sender.DeviceNumber, AcceptedAt: insert.AcceptedAt,
 				Message: message})
+			if sub.Quiet {
+				m.addQuiet()
+			}
 			m.next++
 			m.pending++
 		}
@@ -182,6 +188,14 @@ func (p *pass) insertMessages(ctx context.Context) error {
 	return storage.Queries.InsertMessages(ctx, p.tx, *insert)
 }
 
+// addQuiet makes the next envelope part of the quiet run at the end, or the first of a new one.
+func (m *lockedMailbox) addQuiet() {
+	if m.quietTo == 0 || m.quietTo != m.next-1 {
+		m.quietFrom = m.next
+	}
+	m.quietTo = m.next
+}
+
 // advance writes the new state of the mailboxes.
 func (p *pass) advance(ctx context.Context) error {
 	arg := db.AdvanceMailboxesParams{}
@@ -189,6 +203,7 @@ func (p *pass) advance(ctx context.Context) error {
 		if len(m.added) > 0 {
 			arg.DeviceIds = append(arg.DeviceIds, device)
 			arg.NextSeqs, arg.Pendings = append(arg.NextSeqs, m.next), append(arg.Pendings, m.pending)
+			arg.QuietFroms, arg.QuietTos = append(arg.QuietFroms, m.quietFrom), append(arg.QuietTos, m.quietTo)
 		}
 	}
 	if len(arg.DeviceIds) == 0 {

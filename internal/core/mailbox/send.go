@@ -22,6 +22,8 @@ type Submission struct {
 	Prefix, Message []byte
 	// Token is shown in place of a sender, in a sealed batch.
 	Token core.DeliveryTokenHash
+	// Quiet: nobody is woken up for it.
+	Quiet bool
 }
 
 func (s *Submission) size() int { return len(s.Prefix) + len(s.Message) }

@@ -73,6 +73,8 @@ var messageChecks = []check{
 			t.must(slices.Equal(texts(t.pending(one).envelopes), []string{"alone", "body", "one, body"}) &&
 				slices.Equal(texts(t.pending(two).envelopes), []string{"two, body"}), "other messages arrive")
 		}},
+	{"messages.quiet", "Quiet mail is delivered in its place, to a device that is connected and to one that comes later.",
+		quietMail},
 	{"messages.shared-id", "Two submissions to two devices may share a submission_id: both are stored.", func(t *try) {
 		sender, one, two := t.device(), t.device(), t.device()
 		first, second := mail(one.id, "shared"), mail(two.id, "shared")
@@ -124,4 +126,29 @@ func batchFailures(t *try) {
 	got := texts(t.pending(d).envelopes)
 	t.must(slices.Equal(got, []string{"good 1", "good 2"}),
 		"%d envelopes arrive, want the two good ones in their order", len(got))
+}
+
+func quietMail(t *try) {
+	sender, here, later := t.device(), t.device(), t.device()
+	s := t.connect(here)
+	s.drain(false)
+	quiet := func(to *device) *obscurapb.Submission {
+		m := mail(to.id, "quiet")
+		m.Quiet = true
+		return m
+	}
+	id := uuid.New()
+	shared := func(to *device) *obscurapb.SharedRecipient {
+		return &obscurapb.SharedRecipient{SubmissionId: id[:], DeviceId: to.id[:]}
+	}
+	answer := t.sent(t.submit(sender, uuid.NewString(), encodeRequest(&obscurapb.SendMessageRequest{
+		Messages: []*obscurapb.Submission{quiet(here), quiet(later), mail(here.id, "loud"), mail(later.id, "loud")},
+		Shared: []*obscurapb.SharedSubmission{{Message: []byte("shared"), Quiet: true,
+			Recipients: []*obscurapb.SharedRecipient{shared(here), shared(later)}}},
+	})))
+	t.must(len(answer.GetFailedSubmissions()) == 0, "%d good submissions were refused",
+		len(answer.GetFailedSubmissions()))
+	want := []string{"quiet", "loud", "shared"}
+	t.must(slices.Equal(texts(s.envelopes(len(want), "quiet mail")), want) &&
+		slices.Equal(texts(t.pending(later).envelopes), want), "other messages arrive")
 }

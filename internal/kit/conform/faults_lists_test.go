@@ -1,6 +1,8 @@
 package conform
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
@@ -26,6 +28,19 @@ var listFaults = []fault{
 				for _, r := range shared.GetRecipients() {
 					r.Prefix = nil
 				}
+			}
+			return forward(a.with(encodeRequest(&request)))
+		})},
+	{"quiet mail is not kept", "messages.quiet",
+		standing(sending, func(a *ask, forward func(*ask) *reply) *reply {
+			var request obscurapb.SendMessageRequest
+			if proto.Unmarshal(a.body, &request) != nil {
+				return forward(a)
+			}
+			all := len(request.GetMessages())
+			request.Messages = slices.DeleteFunc(request.GetMessages(), (*obscurapb.Submission).GetQuiet)
+			if len(request.GetMessages()) == all {
+				return forward(a)
 			}
 			return forward(a.with(encodeRequest(&request)))
 		})},

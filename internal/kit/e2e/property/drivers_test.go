@@ -210,6 +210,7 @@ func driveSendMessages(t *rapid.T, w *world, c *call) {
 	for range rapid.IntRange(0, most).Draw(t, "submissions") {
 		to := rapid.SampledFrom([]uuid.UUID{w.self.ID, w.peer.ID, w.self.User.ID, uuid.Nil}).Draw(t, "to")
 		submission := relaytest.To(to, rapid.StringN(0, 50, -1).Draw(t, "message"))
+		submission.Quiet = rapid.Bool().Draw(t, "quiet")
 		if sealed {
 			submission.DeliveryToken = rapid.SampledFrom([][]byte{w.token, w.token[1:], w.self.ID[:], nil}).Draw(t, "token")
 		}
@@ -222,7 +223,8 @@ func driveSendMessages(t *rapid.T, w *world, c *call) {
 		request.Messages = append(request.Messages, submission)
 	}
 	for range rapid.IntRange(0, 2).Draw(t, "shared") {
-		one := &obscurapb.SharedSubmission{Message: rapid.SliceOfN(rapid.Byte(), 0, 50).Draw(t, "shared message")}
+		one := &obscurapb.SharedSubmission{Message: rapid.SliceOfN(rapid.Byte(), 0, 50).Draw(t, "shared message"),
+			Quiet: rapid.Bool().Draw(t, "shared quiet")}
 		for range rapid.IntRange(0, 3).Draw(t, "recipients") {
 			id := uuid.New()
 			recipient := &obscurapb.SharedRecipient{SubmissionId: id[:], DeviceId: w.peer.ID[:],
