@@ -160,8 +160,8 @@ conform: need-go-postgres-node build ## hold the relay against the contract from
 test-conform: need-go-postgres ## that obscura conform finds a hundred broken promises, each by its own checks and by no others
 	@go test ./internal/kit/conform -run TestEachFault -whole -timeout 40m
 
-.PHONY: lint lint-format lint-vet lint-go lint-proto lint-openapi
-lint: lint-format lint-vet lint-go lint-proto lint-openapi ## formatting, widths and links, go vet, golangci-lint, and the two files of the contract
+.PHONY: lint lint-format lint-vet lint-go lint-proto lint-openapi lint-ts
+lint: lint-format lint-vet lint-go lint-proto lint-openapi lint-ts ## formatting, widths and links, go vet, golangci-lint, the two files of the contract, and the types of all TypeScript
 
 lint-format: need-go
 	@unformatted="$$(find . \( -name node_modules -o -name .tools -o -name .git \) -prune -o -name '*.go' -print0 | xargs -0r gofmt -l)"; \
@@ -179,6 +179,12 @@ lint-proto: need-node
 
 lint-openapi: need-node
 	@tools/lint-openapi.sh
+
+# The client is built, and its tests and the examples are compiled against it, so that a change of its types is noticed before any test.
+lint-ts: need-node
+	@$(with_client); tools/npm-ci.sh examples/signal-chat examples/web-chat; \
+	printf '%s\n' 'clients/ts -p tsconfig.test.json --skipLibCheck' 'examples/signal-chat' 'examples/web-chat' 'examples/web-chat -p tsconfig.test.json' | \
+	xargs -P "$$(nproc)" -L 1 bash -c 'cd "$$0" && node_modules/.bin/tsc --noEmit --pretty false "$$@" || { echo "in $$0"; exit 1; }'
 
 .PHONY: contract test-contract
 contract: need-git-go ## what would break a client of the last release or, without one, of main (BASE=a-commit: of that one); tools/contract says more
