@@ -14,6 +14,10 @@ import (
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 )
 
+const protobuf = "application/x-protobuf"
+
+var errNoKey = errors.New("a batch is made by NewBatch: this one has no key")
+
 // Submission is one ciphertext for one device. A message to a user with three devices is three of
 // them.
 type Submission struct {
@@ -25,6 +29,8 @@ type Submission struct {
 	Message []byte `json:"message"`
 	// Quiet: the device is not woken up for it. It is delivered all the same.
 	Quiet bool `json:"quiet,omitempty"`
+	// DeliveryToken is for SendSealed, and only for that: one of the device's user.
+	DeliveryToken DeliveryToken `json:"deliveryToken,omitempty"`
 }
 
 // SharedSubmission is one body for many: each recipient gets an envelope with its own prefix and
@@ -46,6 +52,8 @@ type SharedRecipient struct {
 	DeviceID uuid.UUID `json:"deviceId"`
 	// Prefix has at most 256 bytes; together with the message 1 byte to 256 KiB.
 	Prefix []byte `json:"prefix,omitempty"`
+	// DeliveryToken is as in Submission.
+	DeliveryToken DeliveryToken `json:"deliveryToken,omitempty"`
 }
 
 // Batch is what one request sends: at most 100 submissions, 1000 recipients of shared ones, and
@@ -143,19 +151,27 @@ type FailedSubmission struct {
 // expanded_too_large, body_too_large, device_required, rate_limited.
 func (s *Session) Send(ctx context.Context, batch Batch) ([]FailedSubmission, error) {
 	if batch.Key == uuid.Nil {
-		return nil, errors.New("a batch is made by NewBatch: this one has no key")
+		return nil, errNoKey
 	}
-	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(requestOf(batch))
+	if !batch.eachToken(func(token DeliveryToken) bool { return len(token) == 0 }) {
+		return nil, errSealed
+	}
+	body, err := encode(batch)
 	if err != nil {
 		return nil, err
 	}
 	key := batch.Key.String()
-	response, err := s.api.SendMessagesWithBody(ctx, &client.SendMessagesParams{IdempotencyKey: &key},
-		"application/x-protobuf", bytes.NewReader(body))
+	response, err := s.api.SendMessagesWithBody(ctx, &client.SendMessagesParams{IdempotencyKey: &key}, protobuf,
+		bytes.NewReader(body))
 	var answer obscurapb.SendMessageResponse
 	if err := read(response, err, &answer); err != nil {
 		return nil, err
 	}
+	return failures(&answer)
+}
+
+// failures are what the answer to a batch says.
+func failures(answer *obscurapb.SendMessageResponse) ([]FailedSubmission, error) {
 	if len(answer.GetDeviceLists()) > 0 {
 		return nil, devicesChanged(answer.GetDeviceLists())
 	}
@@ -170,20 +186,22 @@ func (s *Session) Send(ctx context.Context, batch Batch) ([]FailedSubmission, er
 	return failed, nil
 }
 
-func requestOf(batch Batch) *obscurapb.SendMessageRequest {
+// encode makes the same bytes of the same batch.
+func encode(batch Batch) ([]byte, error) {
 	request := &obscurapb.SendMessageRequest{}
 	for i := range batch.Submissions {
 		m := &batch.Submissions[i]
 		request.Messages = append(request.Messages,
 			&obscurapb.Submission{SubmissionId: m.ID[:], DeviceId: m.DeviceID[:], Message: m.Message,
-				Quiet: m.Quiet})
+				Quiet: m.Quiet, DeliveryToken: m.DeliveryToken})
 	}
 	for i := range batch.Shared {
 		shared := &obscurapb.SharedSubmission{Message: batch.Shared[i].Message, Quiet: batch.Shared[i].Quiet}
 		for j := range batch.Shared[i].Recipients {
 			r := &batch.Shared[i].Recipients[j]
 			shared.Recipients = append(shared.Recipients,
-				&obscurapb.SharedRecipient{SubmissionId: r.ID[:], DeviceId: r.DeviceID[:], Prefix: r.Prefix})
+				&obscurapb.SharedRecipient{SubmissionId: r.ID[:], DeviceId: r.DeviceID[:], Prefix: r.Prefix,
+					DeliveryToken: r.DeliveryToken})
 		}
 		request.Shared = append(request.Shared, shared)
 	}
@@ -191,7 +209,7 @@ func requestOf(batch Batch) *obscurapb.SendMessageRequest {
 		request.Audiences = append(request.Audiences,
 			&obscurapb.Audience{UserId: a.UserID[:], DevicesVersion: uint64(a.DevicesVersion)}) //nolint:gosec // positive
 	}
-	return request
+	return proto.MarshalOptions{Deterministic: true}.Marshal(request)
 }
 
 func devicesChanged(lists []*obscurapb.DeviceList) error {

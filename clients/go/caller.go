@@ -42,6 +42,8 @@ type caller struct {
 	tokens *keeper
 	// streams leaves the body of an answer to be read by whoever asked.
 	streams bool
+	// sealed calls are repeated without tokens.
+	sealed bool
 }
 
 // Do implements client.HttpRequestDoer. The body of the response has been read already, unless the
@@ -65,7 +67,7 @@ func (c *caller) Do(request *http.Request) (*http.Response, error) {
 			return nil, err
 		case stale(err) && token != "" && refused == "":
 			refused = token
-		case token != "" && passes(err) && repeatable(request):
+		case (token != "" || c.sealed) && passes(err) && repeatable(request):
 			if err := wait.pause(request.Context(), err); err != nil {
 				return nil, err
 			}
@@ -118,7 +120,8 @@ func repeatable(request *http.Request) bool {
 	case http.MethodPut, http.MethodDelete:
 		return strings.HasSuffix(path, "/v1/push-tokens")
 	case http.MethodPost:
-		return strings.HasSuffix(path, "/v1/messages") || strings.HasSuffix(path, "/v1/devices/keys") ||
+		return strings.HasSuffix(path, "/v1/messages") || strings.HasSuffix(path, "/v1/messages/sealed") ||
+			strings.HasSuffix(path, "/v1/delivery-tokens") || strings.HasSuffix(path, "/v1/devices/keys") ||
 			strings.HasSuffix(path, "/v1/gateway/ticket")
 	}
 	return false
@@ -134,7 +137,7 @@ func read(response *http.Response, err error, out any) error {
 	if err != nil {
 		return err
 	}
-	if response.StatusCode >= http.StatusBadRequest {
+	if response.StatusCode >= http.StatusMultipleChoices {
 		return failure(response, body)
 	}
 	switch out := out.(type) {

@@ -58,6 +58,15 @@ func DeviceListOf(user uuid.UUID, bundles []client.PreKeyBundle) DeviceList {
 // minutes for a user).
 func (s *Session) Correct(ctx context.Context, batch Batch, changed *DevicesChangedError,
 	known ...DeviceList) (Correction, error) {
+	return correct(batch, changed, known, func(k DeviceList) (DevicesChange, error) {
+		return devicesChange(k, s.DeviceID(), func() (client.UserDevices, error) { return s.Devices(ctx, k.UserID) },
+			func(devices []uuid.UUID) ([]client.PreKeyBundle, error) { return s.Bundles(ctx, k.UserID, devices...) })
+	})
+}
+
+// correct takes a batch apart by what became of the devices that are known.
+func correct(batch Batch, changed *DevicesChangedError, known []DeviceList,
+	changeOf func(known DeviceList) (DevicesChange, error)) (Correction, error) {
 	c := Correction{Rest: batch}
 	c.Rest.Submissions, c.Rest.Shared = slices.Clip(batch.Submissions), slices.Clip(batch.Shared)
 	for i := range changed.Lists {
@@ -66,7 +75,7 @@ func (s *Session) Correct(ctx context.Context, batch Batch, changed *DevicesChan
 		if k < 0 {
 			return Correction{}, errors.New("a user whose devices have changed is not among those that are known")
 		}
-		change, err := s.devicesChange(ctx, user, known[k].Devices)
+		change, err := changeOf(known[k])
 		if err != nil {
 			return Correction{}, err
 		}
@@ -81,9 +90,12 @@ func (s *Session) Correct(ctx context.Context, batch Batch, changed *DevicesChan
 	return c, nil
 }
 
-func (s *Session) devicesChange(ctx context.Context, user uuid.UUID, known []ListedDevice) (DevicesChange, error) {
-	change := DevicesChange{DeviceList: DeviceList{Audience: Audience{UserID: user}}}
-	now, err := s.Devices(ctx, user)
+// devicesChange compares the devices of a user with those that are known, and fetches bundles for
+// the difference, except for the caller's own device.
+func devicesChange(known DeviceList, own uuid.UUID, list func() (client.UserDevices, error),
+	bundles func(devices []uuid.UUID) ([]client.PreKeyBundle, error)) (DevicesChange, error) {
+	change := DevicesChange{DeviceList: DeviceList{Audience: Audience{UserID: known.UserID}}}
+	now, err := list()
 	if err != nil && !notFound(err) {
 		return change, err
 	}
@@ -93,18 +105,18 @@ func (s *Session) devicesChange(ctx context.Context, user uuid.UUID, known []Lis
 		n := &now.Devices[i]
 		d := listed(n.DeviceID, n.DeviceNumber, n.RegistrationID, n.IdentityKey)
 		change.Devices = append(change.Devices, d)
-		if d.ID != s.DeviceID() && !d.isKnown(find(known, d.ID)) {
+		if d.ID != own && !d.isKnown(find(known.Devices, d.ID)) {
 			fresh = append(fresh, d.ID)
 		}
 	}
-	for _, d := range known {
+	for _, d := range known.Devices {
 		if find(change.Devices, d.ID) == nil {
 			change.Gone = append(change.Gone, d.ID)
 		}
 	}
 	if len(fresh) > 0 {
 		// Those of a device that has gone meanwhile are missing; the next Send says so.
-		if change.Bundles, err = s.Bundles(ctx, user, fresh...); err != nil && !notFound(err) {
+		if change.Bundles, err = bundles(fresh); err != nil && !notFound(err) {
 			return change, err
 		}
 	}
@@ -165,7 +177,7 @@ func split(b Batch, out func(device uuid.UUID) bool) (rest Batch, ids []uuid.UUI
 		}
 	}
 	for _, shared := range b.Shared {
-		left := SharedSubmission{Message: shared.Message}
+		left := SharedSubmission{Message: shared.Message, Quiet: shared.Quiet}
 		for _, r := range shared.Recipients {
 			if !take(r.DeviceID, r.ID) {
 				left.Recipients = append(left.Recipients, r)

@@ -101,6 +101,7 @@ func TestBatchForOldDevicesIsCorrected(t *testing.T) {
 		to(carol, "alone"))
 	shared := obscura.NewShared([]byte("body"), obscura.SharedRecipient{DeviceID: watch.DeviceID(), Prefix: []byte("old ")},
 		obscura.SharedRecipient{DeviceID: carol.DeviceID()})
+	shared.Quiet = true
 	batch.Shared = []obscura.SharedSubmission{shared,
 		obscura.NewShared([]byte("his"), obscura.SharedRecipient{ID: hello.ID, DeviceID: phone.DeviceID()})}
 	batch.Audiences = []obscura.Audience{carols.Audience, bobs.Audience}
@@ -124,7 +125,8 @@ func TestBatchForOldDevicesIsCorrected(t *testing.T) {
 	if oneTimeKeys(t, watch) != keysOfWatch || oneTimeKeys(t, carol) != keysOfCarol {
 		t.Error("a device that is known lost a one-time key")
 	}
-	if len(batch.Submissions) != 3 || len(batch.Shared[0].Recipients) != 2 || got.Rest.Key != batch.Key {
+	if len(batch.Submissions) != 3 || len(batch.Shared[0].Recipients) != 2 || got.Rest.Key != batch.Key ||
+		len(got.Rest.Shared) != 1 || !got.Rest.Shared[0].Quiet {
 		t.Errorf("the batch itself: %+v", batch)
 	}
 	for _, d := range change.Devices {

@@ -17,12 +17,13 @@
 // # Repeating
 //
 // What does no harm when it arrives twice is repeated until it is answered or its context ends:
-// Send, with the key of its batch; key uploads; tickets; push tokens; and what only reads.
-// Everything else is tried once, except that every call is repeated after a 401, with a fresh
-// token. What Session.API sends from a stream, such as a file, is sent once: its reader cannot be
-// read again. Waits are random between 0 and d, where d begins at 1 s and doubles up to 60 s; on
-// 429 and 503 they are what Retry-After says plus a random part of it. When that is later than the
-// deadline of the context, the answer comes back as an error at once.
+// Send and SendSealed, with the key of their batch; key uploads; tickets; push and delivery tokens;
+// and what only reads. Everything else is tried once, except that every call of a session is
+// repeated after a 401, with a fresh token. What Session.API sends from a stream, such as a file,
+// is sent once: its reader cannot be read again. Waits are random between 0 and d, where d begins
+// at 1 s and doubles up to 60 s; on 429 and 503 they are what Retry-After says plus a random part
+// of it. When that is later than the deadline of the context, the answer comes back as an error at
+// once.
 //
 // A context without an end is a call without an end while the relay is unavailable. A call that is
 // renewing the tokens when its context ends returns up to 10 s later if the answer to that got

@@ -37,6 +37,7 @@ func join(t *testing.T, r *relaytest.Relay, options obscura.Options) (*obscura.R
 	t.Helper()
 	n := &network{next: r.HTTP().Transport, sockets: make(map[*wire]bool)}
 	options.HTTPClient = &http.Client{Transport: n, Timeout: relaytest.Patience}
+	options.SealedTransport = n // it does not tell connections apart: TestSealedCallsAreUnlinked does
 	relay, err := obscura.New(r.API, options)
 	if err != nil {
 		t.Fatal(err)

@@ -31,6 +31,11 @@ type Options struct {
 	// UseTicket opens the gateway with a ticket in place of the access token, for proxies that drop
 	// the Authorization header.
 	UseTicket bool
+	// SealedTransport makes the connections of sealed calls: SendSealed, SealedBundles and others.
+	// By default a copy of HTTPClient's transport that makes a connection for every call, of
+	// HTTP/1, and shows no client certificate. Where HTTPClient has a RoundTripper that is no
+	// *http.Transport, sealed calls fail without this one. It adds no credentials and no cookies.
+	SealedTransport http.RoundTripper
 }
 
 // Relay is a relay to talk to. It may be used by many goroutines.
@@ -38,6 +43,9 @@ type Relay struct {
 	url     string
 	options Options
 	api     *client.Client
+	// sealed is nil when there is errSealed.
+	sealed    *client.Client
+	errSealed error
 }
 
 // New returns the relay at a URL such as https://relay.example. It makes no request.
@@ -50,6 +58,7 @@ func New(relayURL string, options Options) (*Relay, error) {
 		options.HTTPClient = &http.Client{Timeout: 30 * time.Second}
 	}
 	r := &Relay{url: strings.TrimSuffix(relayURL, "/"), options: options}
+	r.sealed, r.errSealed = r.options.sealed(u)
 	r.api, err = client.NewClient(r.url, client.WithHTTPClient(&caller{http: options.HTTPClient}))
 	return r, err
 }

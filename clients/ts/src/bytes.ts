@@ -10,6 +10,9 @@ export function toBase64(bytes: Uint8Array): string {
   return btoa(text);
 }
 
+/** Base64 as URLs have it, without padding. */
+export const toBase64Url = (bytes: Uint8Array): string => toBase64(bytes).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+
 /** Throws when the text is not base64. */
 export const fromBase64 = (text: string): Bytes => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 

@@ -33,20 +33,22 @@ export interface DevicesChange extends DeviceList {
   again: string[];
 }
 
+/** Where the devices of a user and their bundles come from. */
 export interface DeviceSource {
   /** The sender's own device, which is left out. */
-  own: string | undefined;
-  list(userId: string): Promise<UserDevices>;
-  bundles(userId: string, deviceId: string[]): Promise<PreKeyBundle[]>;
+  own?: string | undefined;
+  list(): Promise<UserDevices>;
+  bundles(deviceId: string[]): Promise<PreKeyBundle[]>;
 }
 
-export async function correct(batch: Batch, userIds: string[], known: KnownDevices[], source: DeviceSource): Promise<Correction> {
+export async function correct(batch: Batch, userIds: string[], known: KnownDevices[], sourceOf: (known: KnownDevices) => DeviceSource): Promise<Correction> {
   let rest: Batch = { ...batch, submissions: [...batch.submissions] };
   const changes: DevicesChange[] = [];
   for (const userId of userIds) {
-    const before = known.find((k) => k.userId === userId)?.devices;
-    if (!before) throw new TypeError('a user whose devices have changed is not among those that are known');
-    const change = await devicesChange(userId, before, source);
+    const theirKnown = known.find((k) => k.userId === userId);
+    if (!theirKnown) throw new TypeError('a user whose devices have changed is not among those that are known');
+    const before = theirKnown.devices;
+    const change = await devicesChange(userId, before, sourceOf(theirKnown));
     rest = { ...rest, audiences: audiencesNow(rest.audiences ?? [], change) };
     if (change.bundles.length + change.gone.length > 0) {
       const theirs = new Set([...before, ...change.devices].map((d) => d.deviceId));
@@ -58,14 +60,14 @@ export async function correct(batch: Batch, userIds: string[], known: KnownDevic
 }
 
 async function devicesChange(userId: string, before: KnownDevices['devices'], source: DeviceSource): Promise<DevicesChange> {
-  const now = await source.list(userId).catch(unless404({ devicesVersion: 0, devices: [] }));
+  const now = await source.list().catch(unless404({ devicesVersion: 0, devices: [] }));
   const devices = now.devices.map(({ deviceId, deviceNumber: number, registrationId, identityKey }) => ({ deviceId, number, registrationId, identityKey }));
   const isKnown = (d: (typeof devices)[number]) =>
     before.some((k) => k.deviceId === d.deviceId && k.registrationId === d.registrationId && (k.identityKey ?? d.identityKey) === d.identityKey);
   const fresh = devices.filter((d) => d.deviceId !== source.own && !isKnown(d)).map((d) => d.deviceId);
   const gone = before.map((k) => k.deviceId).filter((id) => !devices.some((d) => d.deviceId === id));
   // Those of a device that has gone meanwhile are missing; the next `send` says so.
-  const bundles = fresh.length > 0 ? await source.bundles(userId, fresh).catch(unless404([])) : [];
+  const bundles = fresh.length > 0 ? await source.bundles(fresh).catch(unless404([])) : [];
   return { userId, devicesVersion: now.devicesVersion, devices, bundles, gone, again: [] };
 }
 
@@ -89,7 +91,7 @@ function split({ submissions, shared, ...others }: Batch, devices: Set<string>):
     return false;
   };
   const rest: Batch = { ...others, submissions: submissions.filter(stays) };
-  const left = (s: SharedSubmission) => ({ message: s.message, recipients: s.recipients.filter(stays) });
+  const left = (s: SharedSubmission) => ({ ...s, recipients: s.recipients.filter(stays) });
   if (shared) rest.shared = shared.map(left).filter((s) => s.recipients.length > 0);
   return [rest, [...ids]];
 }

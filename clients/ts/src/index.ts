@@ -7,6 +7,7 @@
 export { fromBase64, toBase64, uuidFromBytes, uuidToBytes, type Bytes } from './bytes.js';
 export type { SenderCertificate } from './certificate.js';
 export type { Correction, DevicesChange, KnownDevices } from './correction.js';
+export { deliveryTokenHash, newDeliveryToken, type ListedDeliveryToken } from './delivery.js';
 export { DevicesChanged, GatewayEnded, NetworkError, RelayError } from './errors.js';
 export { Gateway, type GatewayOptions, type GatewayStatus } from './gateway.js';
 export { Relay, type Credentials, type RelayOptions } from './relay.js';

@@ -1,11 +1,16 @@
 import type { Client } from 'openapi-fetch';
+import { sealedFetch } from '#sealed';
 import { openSocket } from '#socket';
-import { fromBase64, type Bytes } from './bytes.js';
+import { fromBase64, toBase64Url, type Bytes } from './bytes.js';
+import { correct, type Correction, type KnownDevices } from './correction.js';
+import { isDeliveryToken } from './delivery.js';
+import type { DevicesChanged } from './errors.js';
 import type { paths } from './gen/openapi.js';
-import { Session, type CallOptions } from './session.js';
+import { bytes, failedOf, Session, type CallOptions, type PreKeyBundle, type UserDevices } from './session.js';
 import type { OpenSocket } from './socket.js';
 import type { Tokens } from './tokens.js';
 import { apiClient } from './transport.js';
+import { encodeBatch, recipientsOf, type Batch, type FailedSubmission } from './wire.js';
 
 export interface Credentials {
   /** 3 to 50 of A-Z, a-z, 0-9 and _. */
@@ -28,6 +33,12 @@ export interface RelayOptions {
   fetch?: typeof globalThis.fetch;
   /** In place of the platform's WebSocket. */
   openSocket?: OpenSocket;
+  /**
+   * In place of the platform's way to make a sealed call: on Node.js a connection of its own for each; in a browser `fetch` without credentials and
+   * referrer, whose connections may be those of calls by name. Beside a `fetch` of yours, sealed calls need this one too. It adds nothing that says
+   * who calls, shares no connection with `fetch`, and follows no redirect.
+   */
+  sealedFetch?: typeof globalThis.fetch;
 }
 
 /** A relay, for those who have no session with it yet. */
@@ -37,7 +48,8 @@ export class Relay {
   /** All operations of the contract, typed, without a token. What fails is thrown. */
   readonly api: Client<paths>;
   /** @internal */
-  readonly options: Required<RelayOptions>;
+  readonly options: Required<Omit<RelayOptions, 'sealedFetch'>>;
+  readonly #unnamed: Client<paths> | undefined;
 
   constructor(url: string | URL, options: RelayOptions = {}) {
     const { protocol, origin, pathname } = new URL(url);
@@ -53,6 +65,8 @@ export class Relay {
       openSocket: options.openSocket ?? openSocket,
     };
     this.api = apiClient(this.url, this.options);
+    const apart = options.sealedFetch ?? (fetch ? undefined : sealedFetch);
+    if (apart) this.#unnamed = apiClient(this.url, { ...this.options, fetch: (input, init) => apart(input, init) });
   }
 
   /** Makes a user. The session manages the account; `addDevice` gives one that sends and receives. */
@@ -80,9 +94,67 @@ export class Relay {
     return fromBase64((await this.api.GET('/v1/certificates/root', { ...options })).data!.publicKey);
   }
 
+  /**
+   * Sends a batch as `Session.send` does, and does not say who sends it: each submission and each recipient of a shared one shows the `deliveryToken`
+   * that its user has given out. What remains to the relay is the address, the time, and that all of a batch comes from one sender: send to several
+   * contacts in several batches if it should not see that.
+   *
+   * What a token does not open comes back as `refused`, whether the token or the device is gone. Nothing is ever sent by name in its place. After
+   * {@link DevicesChanged} call `correctSealed`. An audience whose user no token of the batch opens is told as one without devices.
+   */
+  async sendSealed(batch: Batch, options?: CallOptions): Promise<FailedSubmission[]> {
+    if (!recipientsOf(batch).every((r) => isDeliveryToken(r.deliveryToken))) {
+      throw new TypeError('each submission of a sealed batch needs a delivery token of 32 bytes');
+    }
+    const { data } = await this.#sealed.POST('/v1/messages/sealed', {
+      params: { header: { 'Idempotency-Key': batch.key } },
+      ...bytes(encodeBatch(batch), 'application/x-protobuf'),
+      parseAs: 'arrayBuffer',
+      ...options,
+    });
+    return failedOf(data);
+  }
+
+  /** Bundles as `Session.bundles` gives them, without saying who asks. 401 when the token is not one of this user. */
+  async sealedBundles(userId: string, deliveryToken: Uint8Array, options?: CallOptions & { deviceId?: string[] }): Promise<PreKeyBundle[]> {
+    const { deviceId, ...others } = options ?? {};
+    const params = { path: { userId }, query: deviceId === undefined ? {} : { deviceId } };
+    return (await this.#sealed.GET('/v1/users/{userId}', { params, ...show(deliveryToken), ...others })).data!;
+  }
+
+  /** The devices of a user as `Session.devicesOf` gives them, without saying who asks. 401 when the token is not one of this user. */
+  async sealedDevices(userId: string, deliveryToken: Uint8Array, options?: CallOptions): Promise<UserDevices> {
+    return (await this.#sealed.GET('/v1/users/{userId}/devices', { params: { path: { userId } }, ...show(deliveryToken), ...options })).data!;
+  }
+
+  /**
+   * What to do about a batch that `sendSealed` refused with {@link DevicesChanged}, as `Session.correct` finds it out, without saying who asks: with
+   * the tokens of the batch. When the batch is for other devices of the sender's own user too, `known` has the sender's device. 401 when a token is
+   * not one of its user any more.
+   */
+  async correctSealed(batch: Batch, changed: DevicesChanged, known: KnownDevices[], options?: CallOptions): Promise<Correction> {
+    return correct(batch, changed.lists.map((l) => l.userId), known, ({ userId, devices }) => {
+      const token = recipientsOf(batch).find((r) => devices.some((d) => d.deviceId === r.deviceId))?.deliveryToken;
+      if (!token) throw new TypeError('no submission of the batch has a delivery token of a user whose devices have changed');
+      return {
+        list: () => this.sealedDevices(userId, token, options),
+        bundles: (deviceId) => this.sealedBundles(userId, token, { ...options, deviceId }),
+      };
+    });
+  }
+
+  /** For calls that do not say who makes them. */
+  get #sealed(): Client<paths> {
+    if (!this.#unnamed) throw new TypeError('sealed calls need a sealedFetch beside a fetch of yours');
+    return this.#unnamed;
+  }
+
   /** @internal */
   async begin(tokens: Tokens): Promise<Session> {
     await this.options.onTokens(tokens);
     return this.resume(tokens);
   }
 }
+
+/** A delivery token, where an access token would be. */
+const show = (token: Uint8Array) => ({ headers: { 'Delivery-Token': toBase64Url(token) } });

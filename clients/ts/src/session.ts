@@ -5,11 +5,12 @@ import type { Relay } from './relay.js';
 import { claims, TokenKeeper, type Tokens } from './tokens.js';
 import { apiClient } from './transport.js';
 import { unless } from './waiting.js';
-import { fromBase64, type Bytes } from './bytes.js';
+import { fromBase64, toBase64, type Bytes } from './bytes.js';
 import { CertificateKeeper, type SenderCertificate } from './certificate.js';
 import { correct, type Correction, type KnownDevices } from './correction.js';
+import { deliveryTokenHash, type ListedDeliveryToken } from './delivery.js';
 import { DevicesChanged, RelayError } from './errors.js';
-import { decodeAnswer, encodeBatch, type Batch, type FailedSubmission } from './wire.js';
+import { decodeAnswer, encodeBatch, recipientsOf, type Batch, type FailedSubmission } from './wire.js';
 
 type Schemas = components['schemas'];
 export type Account = Schemas['Account'];
@@ -133,6 +134,33 @@ export class Session {
     return unless(signal, this.#certificates.get());
   }
 
+  /**
+   * Makes delivery tokens work until they expire, or for good without `expiresAt`; at most 250 at once and 1000 a user. The relay gets their hashes.
+   * For one that is there it changes when it expires. To add and remove in one step, use `api`.
+   */
+  async addDeliveryTokens(tokens: Uint8Array[], { expiresAt, ...options }: CallOptions & { expiresAt?: Date } = {}): Promise<void> {
+    const until = expiresAt ? { expiresAt: expiresAt.toISOString() } : {};
+    const add = await Promise.all(tokens.map(async (token) => ({ hash: toBase64(await deliveryTokenHash(token)), ...until })));
+    await this.api.POST('/v1/delivery-tokens', { body: { add }, ...options });
+  }
+
+  /**
+   * Makes the tokens with these hashes stop working, everywhere within a second; at most 1000 at once. One that is not there is no error. Do it when
+   * you block somebody who knows a token, and give another to the others.
+   */
+  async removeDeliveryTokens(hashes: Uint8Array[], options?: CallOptions): Promise<void> {
+    await this.api.POST('/v1/delivery-tokens', { body: { remove: hashes.map(toBase64) }, ...options });
+  }
+
+  /** The delivery tokens of the user that work, the oldest first. Look through it after a takeover, which leaves them. */
+  async deliveryTokens(options?: CallOptions): Promise<ListedDeliveryToken[]> {
+    return (await this.api.GET('/v1/delivery-tokens', { ...options })).data!.tokens.map((t) => ({
+      hash: fromBase64(t.hash),
+      createdAt: new Date(t.createdAt),
+      expiresAt: t.expiresAt === undefined ? undefined : new Date(t.expiresAt),
+    }));
+  }
+
   async #certify(): Promise<SenderCertificate> {
     const { data } = await this.api.GET('/v1/certificates/sender');
     return { certificate: fromBase64(data!.certificate), expiresAt: new Date(data!.expiresAt * 1000) };
@@ -144,15 +172,14 @@ export class Session {
    * {@link DevicesChanged} when an audience has other devices.
    */
   async send(batch: Batch, options?: CallOptions): Promise<FailedSubmission[]> {
+    if (recipientsOf(batch).some((r) => r.deliveryToken)) throw new TypeError('a batch with delivery tokens is for sendSealed: this would say who sends it');
     const { data } = await this.api.POST('/v1/messages', {
       params: { header: { 'Idempotency-Key': batch.key } },
       ...bytes(encodeBatch(batch), 'application/x-protobuf'),
       parseAs: 'arrayBuffer',
       ...options,
     });
-    const { failed, lists } = decodeAnswer(data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array());
-    if (lists.length > 0) throw new DevicesChanged(lists);
-    return failed;
+    return failedOf(data);
   }
 
   /**
@@ -162,11 +189,11 @@ export class Session {
    * more, the next `send` says so. After an error call it again. Bundles are limited: 30 fetches in 10 minutes for a user.
    */
   correct(batch: Batch, changed: DevicesChanged, known: KnownDevices[], options?: CallOptions): Promise<Correction> {
-    return correct(batch, changed.lists.map((l) => l.userId), known, {
+    return correct(batch, changed.lists.map((l) => l.userId), known, ({ userId }) => ({
       own: this.deviceId,
-      list: (userId) => this.devicesOf(userId, options),
-      bundles: (userId, deviceId) => this.bundles(userId, { ...options, deviceId }),
-    });
+      list: () => this.devicesOf(userId, options),
+      bundles: (deviceId) => this.bundles(userId, { ...options, deviceId }),
+    }));
   }
 
   /** Stores 1 byte to 50 MiB of ciphertext. Not repeated after a lost answer: there may be an attachment that nobody knows of, until it expires. */
@@ -259,8 +286,15 @@ export class Session {
   }
 }
 
+/** The answer to a batch. */
+export function failedOf(data: unknown): FailedSubmission[] {
+  const { failed, lists } = decodeAnswer(data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array());
+  if (lists.length > 0) throw new DevicesChanged(lists);
+  return failed;
+}
+
 /** A binary body. The contract says binary, which the generated types call a string. */
-function bytes(content: Bytes, media = 'application/octet-stream') {
+export function bytes(content: Bytes, media = 'application/octet-stream') {
   return { headers: { 'Content-Type': media }, body: '', bodySerializer: () => content };
 }
 

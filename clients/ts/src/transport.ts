@@ -24,7 +24,7 @@ export interface Authority {
  * one-time keys.
  */
 const repeatable =
-  /^(GET (?!\/v1\/users\/[^/]*$)|HEAD |PUT \/v1\/(devices\/|push-tokens$)|DELETE \/v1\/push-tokens$|POST \/v1\/(messages|devices\/keys|gateway\/ticket|sessions|sessions\/refresh)$)/;
+  /^(GET (?!\/v1\/users\/[^/]*$)|HEAD |PUT \/v1\/(devices\/|push-tokens$)|DELETE \/v1\/push-tokens$|POST \/v1\/(messages(\/sealed)?|delivery-tokens|devices\/keys|gateway\/ticket|sessions|sessions\/refresh)$)/;
 
 /** Bytes a millisecond (32 KiB/s): one try may take longer by what its body needs at this speed, which is the relay's own measure. */
 const slowest = 32;
@@ -88,7 +88,7 @@ async function once(
     });
     clearTimeout(timer);
     timer = allow(Number(response.headers.get('Content-Length') ?? 0));
-    if (response.status >= 400) return await RelayError.from(response);
+    if (response.status >= 300 && response.status !== 304) return await RelayError.from(response);
     if (response.headers.get('Content-Type')?.startsWith('text/html')) return new NetworkError('somebody else answered for the relay');
     // To the end, here: a connection that breaks within the answer is a lost answer like any other.
     const content = await response.arrayBuffer();

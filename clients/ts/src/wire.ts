@@ -20,6 +20,8 @@ export interface Submission {
   message: Uint8Array;
   /** The device is not woken up for it. It is delivered all the same. */
   quiet?: boolean;
+  /** For `sendSealed`, and only for that: one of the device's user. */
+  deliveryToken?: Uint8Array;
 }
 
 /**
@@ -41,6 +43,8 @@ export interface SharedRecipient {
   deviceId: string;
   /** At most 256 bytes, none when absent; together with the message 1 byte to 256 KiB. */
   prefix?: Uint8Array;
+  /** As in {@link Submission}. */
+  deliveryToken?: Uint8Array;
 }
 
 /** Which of a user's devices a batch is meant for. */
@@ -152,17 +156,28 @@ export interface PreKeyStatusEvent {
 export type GatewayEvent = EnvelopeEvent | GapEvent | DrainedEvent | PreKeyStatusEvent;
 
 export function encodeBatch({ submissions, shared = [], audiences = [] }: Omit<Batch, 'key'>): Bytes {
-  const to = (r: { submissionId: string; deviceId: string }) => ({ submissionId: uuidToBytes(r.submissionId), deviceId: uuidToBytes(r.deviceId) });
+  const none = new Uint8Array();
+  const to = (r: { submissionId: string; deviceId: string; deliveryToken?: Uint8Array }) => ({
+    submissionId: uuidToBytes(r.submissionId),
+    deviceId: uuidToBytes(r.deviceId),
+    deliveryToken: r.deliveryToken ?? none,
+  });
   return toBinary(SendMessageRequestSchema, create(SendMessageRequestSchema, {
     messages: submissions.map((s) => ({ ...to(s), message: s.message, quiet: s.quiet ?? false })),
     shared: shared.map(({ message, recipients, quiet = false }) => ({
       message,
       quiet,
-      recipients: recipients.map((r) => ({ ...to(r), prefix: r.prefix ?? new Uint8Array() })),
+      recipients: recipients.map((r) => ({ ...to(r), prefix: r.prefix ?? none })),
     })),
     audiences: audiences.map((a) => ({ userId: uuidToBytes(a.userId), devicesVersion: BigInt(a.devicesVersion) })),
   }));
 }
+
+/** Where a batch goes: its submissions, and the recipients of shared ones. */
+export const recipientsOf = ({ submissions, shared = [] }: Batch): { deviceId: string; deliveryToken?: Uint8Array }[] => [
+  ...submissions,
+  ...shared.flatMap((s) => s.recipients),
+];
 
 export function decodeAnswer(body: Uint8Array): { failed: FailedSubmission[]; lists: DeviceList[] } {
   const { failedSubmissions, deviceLists } = fromBinary(SendMessageResponseSchema, body);

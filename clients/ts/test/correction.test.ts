@@ -39,7 +39,7 @@ test('a batch for old devices is corrected and sent', async () => {
   const before = await untouched();
 
   const submissionId = '11111111-1111-4111-8111-111111111111';
-  const shared = newShared(Buffer.from('body'), { deviceId: watch.deviceId!, prefix: Buffer.from('old ') }, { deviceId: carol.deviceId! });
+  const shared = { ...newShared(Buffer.from('body'), { deviceId: watch.deviceId!, prefix: Buffer.from('old ') }, { deviceId: carol.deviceId! }), quiet: true };
   const batch: Batch = {
     ...newBatch({ ...to(phone, 'old'), submissionId }, { ...to(tablet, 'old'), submissionId }, to(carol, 'alone')),
     shared: [shared, newShared(Buffer.from('his'), { submissionId, deviceId: phone.deviceId! })],
@@ -57,6 +57,7 @@ test('a batch for old devices is corrected and sent', async () => {
   assert.deepEqual(await untouched(), before);
   assert.deepEqual([batch.submissions.length, batch.shared![0]!.recipients.length, rest.key], [3, 2, batch.key]);
 
+  assert.deepEqual(rest.shared?.map((s) => [s.quiet, s.recipients.length]), [[true, 1]]);
   rest.submissions.push(...change.devices.map(({ deviceId }) => ({ submissionId, deviceId, message: Buffer.from('new') })));
   assert.deepEqual(await alice.send(rest), []);
   assert.deepEqual([await waiting(phone), await waiting(watch), await waiting(desk)], [['new'], ['new'], ['new']]);

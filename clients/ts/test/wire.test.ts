@@ -23,6 +23,8 @@ test('what is sent is what the document shows', () => {
   assert.deepEqual([...quiet.slice(-2)], [0x28, 1]); // field 5: true
   const shared = encodeBatch({ submissions: [], shared: [{ message: Buffer.from('hello'), recipients: [], quiet: true }] });
   assert.deepEqual([...shared.slice(-2)], [0x18, 1]); // field 3: true
+  const deliveryToken = new Uint8Array(32).fill(0x33);
+  assert.deepEqual(encodeBatch({ submissions: [{ submissionId, deviceId, message: Buffer.from('hello'), deliveryToken }] }), dump('send sealed'));
   assert.deepEqual(encodeAck(['00000000-0000-4001-b963-e82c7f249f67']), dump('acknowledgement'));
 });
 
