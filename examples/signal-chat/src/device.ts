@@ -1,9 +1,20 @@
 // One device: its keys and sessions, its token, its gateway, and the devices of others that it knows.
-import { newBatch, type Bytes, type Envelope, type Gateway, type GatewayEvent, type Session } from '@obscura-relay/client';
+import {
+  newBatch,
+  type Bytes,
+  type Envelope,
+  type Gateway,
+  type GatewayEvent,
+  type PreKeyBundle,
+  type Relay,
+  type Session,
+} from '@obscura-relay/client';
+import { PublicKey, SenderCertificate } from '@signalapp/libsignal-client';
 import { randomUUID } from 'node:crypto';
 import { Keys } from './keys.js';
 import { seal, unseal } from './sealed.js';
 import { Cipher, type Kind } from './signal.js';
+import { Unnamed, type Writer } from './unnamed.js';
 import { within } from './wait.js';
 
 export interface Sent {
@@ -17,6 +28,8 @@ export interface Received {
   envelope: Envelope;
   text: string;
   kind: Kind;
+  /** Of a sealed message: whom the certificate inside it names. */
+  from?: Writer;
 }
 
 /** The one-time keys in one fetched bundle. `session`: they were needed, there was no session yet. */
@@ -41,6 +54,7 @@ export class Device {
   readonly #seen = new Set<string>();
   readonly #peers = new Map<string, Map<string, number>>(); // user id to device id to device number
   #gateway: Gateway | undefined;
+  #unnamed: Unnamed | undefined;
 
   private constructor(
     readonly owner: string,
@@ -59,6 +73,19 @@ export class Device {
     const { deviceId, deviceNumber } = session;
     if (!deviceId || !deviceNumber) throw new Error('the relay registered a device and did not say its id and number');
     return new Device(owner, name, deviceId, deviceNumber, keys, session);
+  }
+
+  /** Gets what a sealed message needs: a certificate, and the key that the certificates of others descend from. */
+  async certify(relay: Relay): Promise<Unnamed> {
+    const certificate = SenderCertificate.deserialize((await this.session.senderCertificate()).certificate);
+    const { deviceId, deviceNumber } = this;
+    this.#unnamed = new Unnamed({ deviceId, deviceNumber }, this.keys, certificate, PublicKey.deserialize(await relay.trustRoot()));
+    return this.#unnamed;
+  }
+
+  /** Starts a session with a device whose bundle somebody has fetched. */
+  async meetOne(bundle: PreKeyBundle): Promise<void> {
+    await this.#cipher.meet(bundle);
   }
 
   /** Fetches a user's bundles and starts a session with each device that there is none with yet. */
@@ -137,6 +164,11 @@ export class Device {
     return { version, restored: unseal(key, stored.content) };
   }
 
+  get unnamed(): Unnamed {
+    if (!this.#unnamed) throw new Error(`${this} has no certificate`);
+    return this.#unnamed;
+  }
+
   async goAway(): Promise<void> {
     await this.#gateway?.close();
     this.#gateway = undefined;
@@ -169,15 +201,20 @@ export class Device {
       this.redelivered++;
     } else {
       const sender = { deviceId: senderDeviceId, deviceNumber: senderDeviceNumber };
-      const opened = await this.#cipher.decrypt(sender, message).catch((failure: Error) => {
+      const opening = senderId ? this.#cipher.decrypt(sender, message) : this.#openUnnamed(envelope);
+      const opened = await opening.catch((failure: Error) => {
         throw new Error(`${this} could not read message ${envelope.sequence}: ${failure.message}`);
       });
       this.#seen.add(id);
-      this.#remember(senderId, senderDeviceId, senderDeviceNumber); // hence an answer needs no bundle
+      if (senderId) this.#remember(senderId, senderDeviceId, senderDeviceNumber); // hence an answer needs no bundle
       messages.push({ envelope, ...opened });
     }
     this.#gateway?.acknowledge(id);
     return messages;
+  }
+
+  async #openUnnamed(envelope: Envelope): Promise<{ from: Writer; kind: Kind; text: string }> {
+    return this.unnamed.open(envelope);
   }
 
   #remember(userId: string, deviceId: string, deviceNumber: number): void {

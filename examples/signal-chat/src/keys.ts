@@ -2,7 +2,7 @@
 import { toBase64, type Bytes, type KeyInventory, type KeyUpload, type NewDevice } from '@obscura-relay/client';
 import * as signal from '@signalapp/libsignal-client';
 import { createHash, randomInt } from 'node:crypto';
-import { Identities, KyberPreKeys, PreKeys, Sessions, SignedPreKeys } from './stores.js';
+import { Identities, KyberPreKeys, PreKeys, SenderKeys, Sessions, SignedPreKeys } from './stores.js';
 
 /** As many as the relay's threshold, so that the first bundle handed out already asks for a refill. */
 const batch = 20;
@@ -10,6 +10,7 @@ const batch = 20;
 export class Keys {
   readonly identities = new Identities(signal.IdentityKeyPair.generate(), randomInt(1, 16384));
   readonly sessions = new Sessions();
+  readonly senderKeys = new SenderKeys();
   readonly preKeys = new PreKeys();
   readonly signedPreKeys = new SignedPreKeys();
   readonly kyberPreKeys = new KyberPreKeys();

@@ -15,7 +15,7 @@ export interface Address {
   deviceNumber: number;
 }
 
-export type Kind = 'PreKey' | 'Whisper';
+export type Kind = 'PreKey' | 'Whisper' | 'SenderKey';
 
 export class Cipher {
   readonly #self: signal.ProtocolAddress;
@@ -79,7 +79,7 @@ export class Cipher {
   }
 }
 
-const protocolAddress = ({ deviceId, deviceNumber }: Address) => signal.ProtocolAddress.new(deviceId, deviceNumber);
+export const protocolAddress = ({ deviceId, deviceNumber }: Address) => signal.ProtocolAddress.new(deviceId, deviceNumber);
 
 function kindOf(type: number): Kind {
   if (type === CiphertextMessageType.PreKey) return 'PreKey';

@@ -103,6 +103,20 @@ export class KyberPreKeys extends signal.KyberPreKeyStore {
   }
 }
 
+/** Of each sender and each of its groups: what its messages to many are decrypted with. */
+export class SenderKeys extends signal.SenderKeyStore {
+  readonly #records = new Map<string, Bytes>();
+
+  override async saveSenderKey(sender: signal.ProtocolAddress, group: string, record: signal.SenderKeyRecord): Promise<void> {
+    this.#records.set(`${sender.toString()} ${group}`, record.serialize());
+  }
+
+  override async getSenderKey(sender: signal.ProtocolAddress, group: string): Promise<signal.SenderKeyRecord | null> {
+    const record = this.#records.get(`${sender.toString()} ${group}`);
+    return record ? signal.SenderKeyRecord.deserialize(record) : null;
+  }
+}
+
 function fail(sentence: string): never {
   throw new Error(sentence);
 }

@@ -1,6 +1,7 @@
 // The conversation as text: what was said, and what of it the relay saw.
 import type { Delivery, Event, Outcome } from './chat.js';
 import type { Device } from './device.js';
+import type { SecretOutcome } from './secret.js';
 
 /** Prints as it happens; what is said stands apart from what is done. */
 export function transcript(print: (text: string) => void): (event: Event) => void {
@@ -28,6 +29,20 @@ export function summary({ devices, deliveries, handouts }: Outcome): string {
     '',
     `The relay stored and delivered ${deliveries.length} envelopes: ${bytes} bytes of ciphertext for ${plain} bytes of text.`,
     'It saw who wrote to whom, when, and how much. It saw no word of what.',
+  ].join('\n');
+}
+
+/** What the relay had of each sealed message, which is all that it hands over. */
+export function secretSummary({ deliveries }: SecretOutcome): string {
+  const rows = deliveries.map(({ to, kind, text, envelope }) => {
+    const { sequence, acceptedAt, message, senderId, senderDeviceId } = envelope;
+    const kept = [senderId || 'nobody', senderDeviceId || 'none', sequence, acceptedAt.toISOString().slice(11, 19), `${message.length} B`];
+    return [`${to}`, ...kept.map(String), `${kind}: ${text}`];
+  });
+  return [
+    table([['to', 'from', 'device', 'sequence', 'time', 'stored', 'what only the recipient sees'], ...rows]),
+    '',
+    'Of each the relay stored to whom, when, and how much, and by which delivery token it was let in. It was not told from whom.',
   ].join('\n');
 }
 
