@@ -63,6 +63,17 @@ func New(relayURL string, options Options) (*Relay, error) {
 	return r, err
 }
 
+// Info is what a relay takes: who may register, and its limits.
+type Info = client.Info
+
+// Info asks who may register, and what fits. Codes: rate_limited.
+func (r *Relay) Info(ctx context.Context) (Info, error) {
+	var info Info
+	response, err := r.api.GetInfo(ctx)
+	err = read(response, err, &info)
+	return info, err
+}
+
 // Register registers a user and returns a user-scoped session: one that may add devices and manage
 // the account. After a lost answer the name may be taken, by this very user: log in. Codes:
 // username_taken, invalid_request, rate_limited.

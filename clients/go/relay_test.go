@@ -19,6 +19,15 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
+func TestARelayTellsWhoMayRegister(t *testing.T) {
+	t.Parallel()
+	relay, _ := join(t, relaytest.Start(t), obscura.Options{})
+	info, err := relay.Info(t.Context())
+	if err != nil || info.Registration != client.RegistrationOpen || info.Limits.MessageBytes != 256<<10 {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
+
 func TestFromRegistrationToAnAcknowledgedMessage(t *testing.T) {
 	t.Parallel()
 	for name, ticket := range map[string]bool{"by token": false, "by ticket": true} {

@@ -64,6 +64,27 @@ func (e AccountPushTokenKind) Valid() bool {
 	}
 }
 
+// Defines values for InfoRegistration.
+const (
+	RegistrationClosed InfoRegistration = "closed"
+	RegistrationInvite InfoRegistration = "invite"
+	RegistrationOpen   InfoRegistration = "open"
+)
+
+// Valid indicates whether the value is a known member of the InfoRegistration enum.
+func (e InfoRegistration) Valid() bool {
+	switch e {
+	case RegistrationClosed:
+		return true
+	case RegistrationInvite:
+		return true
+	case RegistrationOpen:
+		return true
+	default:
+		return false
+	}
+}
+
 // Account defines model for Account.
 type Account struct {
 	// Attachments Those that the account has uploaded and that have not been deleted yet.
@@ -294,6 +315,99 @@ type GatewayTicket struct {
 
 // GivenPassword A password to compare, so of any length up to the longest.
 type GivenPassword = string
+
+// Info defines model for Info.
+type Info struct {
+	// APIVersion The version of this contract.
+	//
+	// Example: 0.10.0
+	APIVersion string     `json:"apiVersion"`
+	Limits     InfoLimits `json:"limits"`
+
+	// Registration Who may register. Anybody, those who have an invitation, or nobody.
+	Registration InfoRegistration `json:"registration"`
+}
+
+// InfoRegistration Who may register. Anybody, those who have an invitation, or nobody.
+type InfoRegistration string
+
+// InfoLimits defines model for InfoLimits.
+type InfoLimits struct {
+	// AttachmentBytes The largest attachment.
+	//
+	// Example: 52428800
+	AttachmentBytes int32 `json:"attachmentBytes"`
+
+	// AttachmentSeconds How long an attachment is kept.
+	//
+	// Example: 2592000
+	AttachmentSeconds int32 `json:"attachmentSeconds"`
+
+	// Audiences How many audiences a request to send names.
+	//
+	// Example: 100
+	Audiences int32 `json:"audiences"`
+
+	// BackupBytes The largest backup.
+	//
+	// Example: 2097152
+	BackupBytes int32 `json:"backupBytes"`
+
+	// DeliveryTokens How many delivery tokens a user has at once.
+	//
+	// Example: 1000
+	DeliveryTokens int32 `json:"deliveryTokens"`
+
+	// Devices How many devices a user has at once.
+	//
+	// Example: 10
+	Devices int32 `json:"devices"`
+
+	// EnvelopeSeconds How long an envelope waits.
+	//
+	// Example: 2592000
+	EnvelopeSeconds int32 `json:"envelopeSeconds"`
+
+	// ExpandedBytes How many bytes they expand to.
+	//
+	// Example: 4194304
+	ExpandedBytes int32 `json:"expandedBytes"`
+
+	// MailboxEnvelopes How many envelopes wait for a device.
+	//
+	// Example: 1000
+	MailboxEnvelopes int32 `json:"mailboxEnvelopes"`
+
+	// MessageBytes The largest message of an envelope, a prefix included.
+	//
+	// Example: 262144
+	MessageBytes int32 `json:"messageBytes"`
+
+	// PreKeys How many one-time pre-keys of a kind a device has, and an upload brings.
+	//
+	// Example: 100
+	PreKeys int32 `json:"preKeys"`
+
+	// PrefixBytes How many bytes of a shared message are the own ones of a recipient.
+	//
+	// Example: 256
+	PrefixBytes int32 `json:"prefixBytes"`
+
+	// Recipients How many recipients the shared submissions of a request have.
+	//
+	// Example: 1000
+	Recipients int32 `json:"recipients"`
+
+	// SendBytes The largest body of a request to send.
+	//
+	// Example: 2097152
+	SendBytes int32 `json:"sendBytes"`
+
+	// Submissions How many submissions a request has.
+	//
+	// Example: 100
+	Submissions int32 `json:"submissions"`
+}
 
 // KeyID defines model for KeyId.
 type KeyID = int32
@@ -746,6 +860,9 @@ type ServerInterface interface {
 	// CreateGatewayTicket Get a ticket for the gateway
 	// (POST /v1/gateway/ticket)
 	CreateGatewayTicket(c *fiber.Ctx) error
+	// GetInfo Ask who may register, and what fits
+	// (GET /v1/info)
+	GetInfo(c *fiber.Ctx) error
 	// SendMessages Send a batch of envelopes
 	// (POST /v1/messages)
 	SendMessages(c *fiber.Ctx, params SendMessagesParams) error
@@ -1473,6 +1590,24 @@ func (siw *ServerInterfaceWrapper) CreateGatewayTicket(c *fiber.Ctx) error {
 	return handler(c)
 }
 
+// GetInfo operation middleware
+func (siw *ServerInterfaceWrapper) GetInfo(c *fiber.Ctx) error {
+
+	handler := func(c *fiber.Ctx) error {
+		return siw.Handler.GetInfo(c)
+	}
+
+	for i := len(siw.HandlerMiddlewares) - 1; i >= 0; i-- {
+		m := siw.HandlerMiddlewares[i]
+		next := handler
+		handler = func(c *fiber.Ctx) error {
+			return m(c, next)
+		}
+	}
+
+	return handler(c)
+}
+
 // SendMessages operation middleware
 func (siw *ServerInterfaceWrapper) SendMessages(c *fiber.Ctx) error {
 
@@ -1859,6 +1994,8 @@ func RegisterHandlersWithOptions(router fiber.Router, si ServerInterface, option
 	router.Get(options.BaseURL+"/v1/certificates/sender", wrapper.GetSenderCertificate)
 
 	router.Get(options.BaseURL+"/v1/certificates/root", wrapper.GetTrustRoot)
+
+	router.Get(options.BaseURL+"/v1/info", wrapper.GetInfo)
 
 }
 
@@ -5939,6 +6076,98 @@ func (response CreateGatewayTicket503JSONResponse) VisitCreateGatewayTicketRespo
 	return ctx.JSON(&response.Body)
 }
 
+type GetInfoRequestObject struct {
+}
+
+type GetInfoResponseObject interface {
+	VisitGetInfoResponse(ctx *fiber.Ctx) error
+}
+
+type GetInfo200ResponseHeaders struct {
+	XRequestID *openapi_types.UUID
+}
+
+type GetInfo200JSONResponse struct {
+	Body    Info
+	Headers GetInfo200ResponseHeaders
+}
+
+func (response GetInfo200JSONResponse) VisitGetInfoResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(200)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetInfo408JSONResponse struct{ TimeoutJSONResponse }
+
+func (response GetInfo408JSONResponse) VisitGetInfoResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(408)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetInfo429JSONResponse struct{ TooManyRequestsJSONResponse }
+
+func (response GetInfo429JSONResponse) VisitGetInfoResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(429)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetInfo431JSONResponse struct{ HeadersTooLargeJSONResponse }
+
+func (response GetInfo431JSONResponse) VisitGetInfoResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(431)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetInfo500JSONResponse struct{ InternalJSONResponse }
+
+func (response GetInfo500JSONResponse) VisitGetInfoResponse(ctx *fiber.Ctx) error {
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(500)
+
+	return ctx.JSON(&response.Body)
+}
+
+type GetInfo503JSONResponse struct{ UnavailableJSONResponse }
+
+func (response GetInfo503JSONResponse) VisitGetInfoResponse(ctx *fiber.Ctx) error {
+	if response.Headers.RetryAfter != nil {
+		ctx.Response().Header.Set("Retry-After", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.XRequestID != nil {
+		ctx.Response().Header.Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	ctx.Response().Header.Set("Content-Type", "application/json")
+	ctx.Status(503)
+
+	return ctx.JSON(&response.Body)
+}
+
 type SendMessagesRequestObject struct {
 	Params SendMessagesParams
 	Body   io.Reader
@@ -7583,6 +7812,9 @@ type StrictServerInterface interface {
 	// CreateGatewayTicket Get a ticket for the gateway
 	// (POST /v1/gateway/ticket)
 	CreateGatewayTicket(ctx context.Context, request CreateGatewayTicketRequestObject) (CreateGatewayTicketResponseObject, error)
+	// GetInfo Ask who may register, and what fits
+	// (GET /v1/info)
+	GetInfo(ctx context.Context, request GetInfoRequestObject) (GetInfoResponseObject, error)
 	// SendMessages Send a batch of envelopes
 	// (POST /v1/messages)
 	SendMessages(ctx context.Context, request SendMessagesRequestObject) (SendMessagesResponseObject, error)
@@ -8416,6 +8648,31 @@ func (sh *strictHandler) CreateGatewayTicket(ctx *fiber.Ctx) error {
 	return nil
 }
 
+// GetInfo operation middleware
+func (sh *strictHandler) GetInfo(ctx *fiber.Ctx) error {
+	var request GetInfoRequestObject
+
+	handler := func(ctx *fiber.Ctx, request interface{}) (interface{}, error) {
+		return sh.ssi.GetInfo(ctx.UserContext(), request.(GetInfoRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetInfo")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetInfoResponseObject); ok {
+		if err := validResponse.VisitGetInfoResponse(ctx); err != nil {
+			return err
+		}
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // SendMessages operation middleware
 func (sh *strictHandler) SendMessages(ctx *fiber.Ctx, params SendMessagesParams) error {
 	var request SendMessagesRequestObject
@@ -8779,193 +9036,206 @@ func (sh *strictHandler) ListDevicesOfUser(ctx *fiber.Ctx, userID UserID) error 
 // const string: with thousands of chunks the chained `+` fold is several
 // times slower for the Go compiler than parsing a slice literal.
 var swaggerSpec = []string{
-	"7H37Vxu3tv+/ouXvWatJz2BsIDSB1R9IQlpOXtwAzbm35sbyjGzrMJamkgbHzZf//S7tLc3LM34QoGnr",
-	"X9oAM6PXfmk/PvtLK5STRAomjG4dfGmNGY2Ygn8ehSFLzAcqRgx+jpgOFU8Ml6J10DqlymgSUkEGjFB9",
-	"xSIylKrdClo6HLMJtW8wkU5aB7+2BjPDdOsyaJlZwloHLW0UF6PWzU3QekHDMXshhVEynh/kxJAJndkR",
-	"rlhiAkJFRCapNqUxCR1RbqcxlIoRbgjXJNUsqp+LkFuhHbNhOlIYJsyxCGVkfzc3o4/cjEkYc7tfxIyp",
-	"IRS2iXBTP97od54sHAs2uGagMQ/HJKHKEDPmmnAdEDkkYzklkzQclwdLqDFM2df+F/aaPPq1s/Xs8p9b",
-	"+L//3+t9/3gb//2P1oK5nLEwVdzMTmXMw9n8pM7HjCR0xOBUYkkjMlRyAsdiaHxFjMTJKhbTGaGxFAwP",
-	"TaVCEyEJFzEXjOA3y2tonNT5LGHvYQa6fkbuuS37oD38CaPCEKodLYz4NRNNxKAFHw7rz+f4nNYQwDs6",
-	"YRpXec2U5lLYYzFjRkKcxiHRDIfvnwy33knBtt5SE477gZ3PiBlNdjt7ZDrmMUMK4hreF2zKtGk82F7r",
-	"1//ttS7/2WvVH+EH9lvKtDmJ6jcJafY7TeRUkP7nLYWPb/GoT6ZjJuzkcOLk4uLkZUBYrBmhZKiYHhMp",
-	"WHliQ6km1LQOWmnKo4b5GDU7Ghqm6ohbxoxoFkoRaUs1U8qN52Dci8+GGDUrDzrhgk/syXWzAbkwbMQU",
-	"jPgLVQ00S4WeMkUiljA7oBR2EM2Ik3b+BN2eLKbLm6CVUEUnzHg5aQwNxxMmavf+lWWQ/un7s3Oyfd3d",
-	"ptnDum/H4faZhJpxK2gJOrEj0eL3gpadFFcsah0YlbL1zuAlu+Yhq5vWe8EyuqVxzJSjjAje0A1Ti/z3",
-	"vnJaMtSveFwj9Y6QFUDGCOA0lKs1c4H/LZrH/LgnEZsk0jARzl6zGlI5AtJHphQ5nw8s+xI6kWJEzFhq",
-	"t3Ncu93KJojklE+xMN6WHbCBs61gplvDo61Xl1+e3mwVf9xb58fuzk29aDgZWjEEUmh+0b+gFHPazGSi",
-	"goypDggX5LdUWpVixbhmlvQNi8hgRkI5mVB9SKQi/e/7qInFrE2OxMyMuRihBLGqaySkQn1cv01FMblE",
-	"J5wMG/SlZfMpiBWuUZCBVHO6kwiJa7NCfdFE8OuL5/BOuj2bn0X/+/6BHUcxHJQMaHiVJmTGzC2WX5T+",
-	"ve8bxD4VkZw0kLOCPyJVP/Lqau9xm5yA1qFx7E6d2wMmiiXMcPu2lcncaDLkSmeCeEUab+bIh6T5BjJ5",
-	"JRVhn+kkiRnpg630Y7fT6Wx1nz171m9c5CpU8YElMQ1Z1EgblkL9GWR6X1pTVrlXC+y2iFoWE8oSM+Gc",
-	"h1fMLNVTI2rYlM62DTye78xvKVOzfDb45yU7c6GZajJLUs0UGACKG0aMbBD2KX7ia9TOjX1ZJ1JovM48",
-	"p5EzmexPzniz/6RJEvOQ2klu/0fjSebD/EOxYeug9f+283vTNv5Vbx8rJdVzGc1wuPnVOgMDjFQa2xkz",
-	"O9XCpatomDUN5x7fzi2+G2cuD2MePtByTgwYvIpGPDSaTL3yQNN/LONI39nKXkk14FHExMOdVKhYxITh",
-	"NLaHdU1jHoEGjCRDZULjWE5BvdzZMn/GX59L+YYqFF4PS5beHKbWCpeSxDCNu1reibAyisYPuS5Li0PK",
-	"4ztkszdMjMz4QyaHHmIxR9kdF0cncMd2M7irhb2T5pVMxQMt6Z0kOg3HBEzFu1zDWxnxIWcLr8HWti3c",
-	"uTO1TGPFaDQrTwdcVFsFH9Wi+ZT8WQUnwqJ34JmboPXvraInY6vg81g44ryX5Cb4mj08VXAvBzvwFfLO",
-	"w4ldP3AuaK0quTP6AEPunTRn1HA95HQQP5yYze4EQPcJVaZCZ+7wM8t1hVPHZ7/uvM/5hMn0D7CCIh6h",
-	"KlWKXzNr+xo+uTt988B69M715bmUb6mYud/qh1vGhIqZP6SKdQNOva3Mq7d4NZn/7+vo80LQ1Iyl4r+z",
-	"h9NNaPHlVuCdneqFoNeUxw8qeZwhxDWR10zFkkYsIlLBDT+ihg4oOmrSfG6HoB41neTs6iIx6CQeUS6+",
-	"BdLQaZJIZVj0lkWcnsOd70EsMiHNmKm52INgLLpDm+wiGSkasYe2Nj+ywZm0N3uS4gTufGk3/uruQ40y",
-	"xTUlSiZMGY6X9IK7vM6ek5rlbkuKHwHbLk0clUNoyj4xptcMtM2AMUEiFjPDoswvZ9hEL9szN8nc3W+J",
-	"13kZqFJ0Zn8OFaOGRUem5JKIqGFbTrlV/BJ282N+zdTsXF4xsXiZ2SLY54R7l+oqc39ZHKNu3s7vb7+z",
-	"zmZggKHugwnVeipV9DPVNU7nn+HuzIh/ytIXhnin3IxlaoimsYHTG1M9DsC7nPntqBpJscMjcv1j9xmZ",
-	"/Nh9tvdkn5gfd0jyYxd8VXObrJg2XIxwvu/SycARcEXw4x+IHBLFJvKaRT4gEsC2QyiR2OlhzBl83hjK",
-	"W+Mo8inUbZxmWnu7f52jOMP36j7pueFcRrTGT/wcQsZySArchvSGDGXklKoIL0y/pdJQHzmK6OyQMBqO",
-	"8UEN+7G/R17z54QaEjOKwbSMD7gw+3ut+eBd4B18y/14+Ci6BeucjbmD8Nfca5i9UmTQCo0Wdj5nhwbC",
-	"CUqCqbrBcyydh5fl4D8sBMExL03mhN8tZAnKBb3OK3y1Xdf8d1Z6sOksK2cAX4OXy3ufz3TB7jyH6Mn8",
-	"zqw8maCljVTr7eF17sBfd7H+1WzF2egLFulk6NwiB9niaRy/H7YOfl1JDrg9u7kMWiKNnaFpVMoyKb+a",
-	"hLIzvGKzpeLnNZudiGsmjFQgbCaUxwP5eUWp9dY9bTVGqseon9Zd8mn2Zs2qK0fktsCtLZ9u4Pe7OJEF",
-	"p/YTraHLoZKTFelSMeosNp+Mcvzv05MPxy9bQevF0WkraJ0fvT5+/8vxh1bQ+q+Low9H785P3h2/rMlV",
-	"CVpG3oZaYbbwcjadBQt+m59rxUaDBKg6h9uxuGaxTJgm7Jop4h8ENQH6Iwufr7BhNLwSchqzaNTk2xvz",
-	"0dheVLQ1NEVYMA1xILAMi59ZceQRTXRdDgs1ZEo1iZRMEmdqWiNhxgxRDG8lmBGVTcA+MpRxLKcYQqei",
-	"OB+rBda1Ri0Z1llfTPj8teICd3dqF+ieBjtgZfINGU/qrHJr2oEHAdImWJZc47dA2RvlhFlFyqKAaOnS",
-	"6CD6DLkFUjACghMcgGMuRiselIY7i36fMFFHI3ZmcmggK6BEE6EUgoWF43LRT3tHtids6JU1+66ZWmki",
-	"FTbL+KNCw/kpVU7AUVxhk6tLW8Cmp0UpWmbUK47OfS9wzt+/Pn7XClofj59/Or04+7lWtCg24tqwNXXo",
-	"1M7gyNRxjdv+mGrLPldsK01gk7Wj/toByjI9WGL3wUIrU8/ntGDzvA19F6ZYVMi9qlpXS5ZzKzvOWa8r",
-	"GdGV/cpfDYopXmuYawus2NJSaogBkzTdhTwgF+9O/u0zA1dkex4tyX0J7BUtHBMaa+mzLX0i0Ho7BY+s",
-	"uhcvck9NeXIveDJmyrDPJiBdMphB5gN50iFv+XPIp8KrsTJWdnKDAtLySCnPOpv5gAsKSRkT+hnjg62D",
-	"Jzt7O0+fdjpBa8KF/2W3hmyOUjP+4PIi5g8vWpBAGM/gsk6oE6VbOpQJyNArzLddeqeIilfhNa/Ny8jK",
-	"eYSY1jgh5zLRt6IwxSANNpOrla1I6G8pOyS7HXsj1odkKtWVJlKgbVNjrdV+5rwy44BQ8q+P5+2lRInf",
-	"q8xyGZniNWElEt3dIZhVbiTZsTS6lPp2Os9+6D7ZKRHf7k7NVrwYUzFip+4eXiN3U6WYMMUHFhHJT/ya",
-	"iezhm6Al2HTVd98VHq3ucHUa5Q/XbS+EgGloXsow9XKRRhjbpPFpYZGoAareZWI1/dHpCdltd0jkPlIg",
-	"hcJIWYxCz+9fcpvFl10si1678M/VeV6cwyVZtE0vQew3un+T2517ZTLLZlDwjP5BPpixc5Ku7MIFj1V1",
-	"nWN0Y+VTXrpeZL867Wm/BU5/OgGLHEVZ5eIXRSs7Kd+x6ZwPekI/n+C7O08683cY9MCuPELN/hSH6HY6",
-	"c2PcLNufeuf12c9HWztP9sFjSryrr0btWaEJDJBnvR5t/Q/d+r2z9eyf25df9nZufj06Pnn7Xxf/HY6u",
-	"pJ529p5e/viPOgJ5ORcjKB+FyX5/F+GAOv2iG6ip3nd1x/bynVoOXrCtd6co2MWlwYPWnGO5eaPecG2a",
-	"jKx1Tq8+6FI740Xn9s7tREFzd1cwGV9WNn/ejMGhv9NEwENgJ3IB8WarGQ4xXTTmA81HgsZQgqKLt3I+",
-	"55sB18WEfnYFQDs/BAvLgfwsLxJLdPN7vop2K2xSdW/h9eaN1Y1J4D8pOdVYmuDtZu8ggVRorgmNInsR",
-	"8gEoex1Y7H9YvA/HL07TQczD2hKB3V1n2nFBBlSz/T0M/GPeP9ek87nzZD2htndTK8HyiPO8sJBRjQ46",
-	"M5iHMJSKJEqOFJ2AuV4cmW79fvkrjv3p8vvacZkdt07DaWZN35C5IF7ClJZiubGN3wtw0nUU8BP6jvI8",
-	"+4qkzn6/xKjH52pHKFk7NUvLoqpGEkvXVDFwtFmFJWYkxhzSNPHurliKkat7KxrxT/Zr9vM1m1Vk9Bxz",
-	"7nT3fth7uru/V+TRTh1tlmIH83KRj1x2fq3+LVxMMuoNgEugBIdwMIvNjFyxmUtn4SPBIpIotpX9Lqba",
-	"bCmmpTI98XpmpdUVmwWEw17hM8cviBSouewfNbhudYg+O8IjfApfrj7YE8Un2+S8MjMykrgAqFfVxHNk",
-	"AD7zGcE0E/uge4BH5NFeT7iHBny0Zb9OxeOSZxmWyxSnMdd2ySAC7GfaPVHDzjVRQZyikxoLc0kKAuYm",
-	"aF3ZbThV7DWbvfBW/Qo+6MJrJ9HquhDJsWrpzRuT9pg/wCm/Lg5UT8gFmm0wEgoTl4Kd8wlbf8WlF+9j",
-	"zej/VJAfdLL0DvWh/DSEfC27FLdqhVlVxFhlDmXCmhui+Zxq97lmD2vob462Ai9Z6oTraza7gGj+vDy6",
-	"E55Y45jzl25L4GsOUdrN1Sf6vvjaA9PlsrfPis/WXvgq21UJmaxB+UErKRpay/e9SCFgCJtUsVUWhA/O",
-	"RT0co+SzKH72snHpzdZh98n+s+X24VPyCD601e3s7D2uMxbLnsGyWxB/0WRO/rPWpnsjRydisbN67YhL",
-	"clsXY9FXVnTAd4IVspNW8ZHNuU7WCbGcoCd8mFoiaJOPLruOY1wcPeNZqQV+pzEId59uq8aF1/sX/vKi",
-	"eN376d9DeJdDcUVDYs7OKI0ztzsN5Fa8VLlsU7t2uCDltyo5JGPMAqzeloqOk7pwR3mzH0rblDhgqdKo",
-	"2xqc8PNURDFbT+7eqecumnOuLH87e/quLjWrZ6eVWLouHU9WyWG171ZYtu7L3wyXNrtN17gZVPm3bNK3",
-	"5gijnoSlkYN0WCLSLHY5R6alNJpKVttnGpp4BmlKznVnpgBcICTG+cTMnWIlz1oawO2qi91O2cAO2bq8",
-	"CeaS0hk3Y3T9zQ0w/yn4QPHX+Zcvb24ub4K6yEEjEA9NEjKSYC8A0terF2+JVOTo9J2ueIv2Os/2l3qO",
-	"/VyWUNRHfOwsHeRTqrXdPxQi3vW+xWrkvmSKLnN1z91lC9+6rJ1OlesWeLD3d5/uLvPdnjERMfXCLmfI",
-	"w1pHdlj+Y/kUMw/7d5r05z7Wx7KK+T+0I+Z8R7/bhyDLwzmUrpkihSEJF5pH7KAn6MDalbudDl4Y6t1M",
-	"jWb+j186wU6943iF/KHa1I6AUDJM45iMZQrMkyn07g/Pnv6w3923579uMl9xu5elWJwV73Tlme/vzXsu",
-	"/30cvTw78s67ko9Q2m2vuPTAS2nHxAQiLsI4jSo5rcuc9U/3b36sDzieVRTAwxsqf9Cd+Fyl2nyQsi4b",
-	"4S4MrsWG1oVmqunO82Bm1u3NpK8zO+7GdFi8rfrrw6+FM6pcl0Cc+58aa+xuab7WR3d/ySpOFoV7Lwo+",
-	"ikoA0GUeyiE52vqfgNCt3wPS2XoGqeqfDkkq+G8py6ryFBtRF1eimpWkaiukSsZN0ubT5Zfd4EmnXsT/",
-	"QhMe1QqapNk5dSRIKuy+KaYhxCG5gITJU0jOyARrquJ246y2Lr88/aEBQWx1rq2zV+adNCKCKdauZGxM",
-	"osnFhzdBVkYA2SWJ4tdWzQpmplJdkVTEkB84ZsR+mxqpEIkIC/aqEbzO3tOyidOp2X1f5FNJ7knNuD64",
-	"r3GZA8CM1CxUzASku19VaMv2fadB3yc7T/ajVYbOY1p201YmBvLow6sX5OnOs+7jO6ALnGyA2zVPG9Xg",
-	"sacBt+u1L2gHwntmBYErBWNUMXXkjgR/euVVwL8+nreCJbmkB6T7hEy4SK1pRl7ElE/0AenrdNB3eQdR",
-	"QPooQj7xqE8e1eT0aiJFPHsc9ERf22dc2nhA+pyafkD67HPSR8MPhJhdF84130dL6HNFz3Ux7HJeVTlH",
-	"QrgEaTMOykfrxVRCo4iLEfwVoPXs+/0jByMBeqN/QKZjya6Z6glMP9GGzjRJBaS8tYm9rREjRwwCsFi2",
-	"MkwtcYE9vNfpkD7qnSFn0SdXB99vkyMyVQAVikm87ppIHWCAXUFPWCanuJrpWBY9sFwDSHAOv7DX6bbJ",
-	"BWDxujoVhznMDUC24obXYgV63+uWTwn2GinhaJpYZS+GsjZ9HrGzXDL6GebpwCU6lDEASF4xlhS5UOfF",
-	"PAmTScwAHVwbqownFY210j0BAgz2w14fIOtlSmco/MJC6nEqDI9J5ekxRMLbPdGzlz6ArlSM/Ovs/Tt7",
-	"3iGdsPgF1SzIJZIZs4mdiYis9kJ6wWPMKIV9BhjvoVQ9kcMgTpjWdMR03wEJMDJUAAzr6NEVCmUFBoqR",
-	"xDkayKO+HOgwVbQNv+o/bvfEMZA05JDYRfe/9DChpNc6IL1WL+10dkOapabAz6zXCkgP8k2KT2lIj/mk",
-	"Bb1in6wy9g/f9NsEh/FwhySkSnGme6KM+9wmb1lW707JQEYzXzLHtUP3C01OnJaqYIkO0PWQUIKFXB7P",
-	"sieEvXG5anCqCR1AWQ95D8oKKGBC1RWLSP/zVknE9AFfohCVcNmVUCEIJB7zkLkiBUffRwlAc+20O62g",
-	"larYyRd9sL09nU7bFP7clmq07d7V229OXhy/OzuGd26CluEGbJf3eFKtQvVvq9PudvApmTBBE27NpXan",
-	"vYtaYwySedv+Z1QLqFlIKwImt1/ROUbid5DpZfXVAbCyGxh5YIpwUaZwDFx72Nafz9++CXpiOqYG6ip5",
-	"sTAEtkr67bZGuJ3emUG4qRIC5k6nUwEUsUy3PTaTuIwkUgOlOZ9yVEU++irYNA+r4gHpt3JE+hVQsSow",
-	"9n9OGLbdzl7TG9kpbhfx7m6C1l7n6fJ3PN6XfX7n2QrPV3Co7Hu73eXvVeEsb4LWE6S4xe9lOJHwwu7y",
-	"F4qQSkUDqnXw62XQ0ulkAsDwjkpRVmmr66eZsAMUT0NHGnw8juVal/Zr25EMdSOXv+HaaJ+q5bkO1RgV",
-	"xKgZ4Q4sRJtCb4Q2ecdYlNW3+jYKM+R7FmvWwMgv7WQ2fLzh478xH5+XzBNrZSBjQ6YwWJ6LmXn7i7Uf",
-	"bhp52l6eRNHKG/KYacA/C6FgBk1HZHqnthewK3Q6KDeNaAjw5Y9sZy/eXK7G7aHWi5k9wOf+Q68pLnal",
-	"x5OYcrGmFDl3W3YPcqTYmGcFLs4eX1N0+E4ii56FZ/7sYmYFNi7gpMMrqw2DSMIbUbZElH30CCUgwGJJ",
-	"owWGSOk6uVB6DbPeQjkk+5RqMkh5jJFcvByDyLT/aBBfr+Cyu6K9cRtRUV7S3xp2eWMn3L2dkLlrvPdm",
-	"gP4iOSTes7OA3fDW3/bImo23fF+dhBwXSXCWKEYj8t9Hb980sJYvEP/X2ft3yxns9kifc4XodVzoVjqj",
-	"k9jaU3ZOmOcrVcQUbhd6irJWOtQUraMN625Y915NfMcmS1jVEvCDKEbPVetxrp/eOgqyuLINk22Y7L6Y",
-	"rJm5rrvbNAfoQKCmee566XFyoe4RGrVSHpORxMsyN4fgznY4ZhBGCGOpWdQmYAT79pNGYqjHx+PMmHGl",
-	"69gwKmGHYKCVaePzAO9Ee5bxSW7K8dws13ZeAFT3BsCt7gwV/Fb3tu5KhJMj7d+Gfbq7K7FPRv973Ser",
-	"zKoG5P2vy6wZeyLVFKHNCzzqfqNblzdBs7rTLB5uaaYAZoB9tpvYJjm0EwH+TwUAr1mzzicRHpAhM+EY",
-	"y4SUTEfjYrSzTY6IkBEjE3rFNBmyKaGmJ6QI2SF50tmFBrzOGuaIx84EfkRa8xgEAjJ5g3otMvU92cUl",
-	"np7fOdysO+TYh2C/vzhDQFQb4yWVTnMEs4+XskpZnW0Xa/6StC4zK4594oFPYCgmojAR1RFwWAY1ux/N",
-	"VEFOW1013Q33FFEDa1gIZwcZAoJNSUK5crkk0J1Vu5zFjTrcqMNVuR9JqtQ1YjGTl1uHJLIOSqSKvmnZ",
-	"u5h/dOVygjy2o4/b0mpDvkd73e7jIG83ggjIUAlBPmKeGbkScqox98l1kwRAag8DFFJBIjkV0FefmwNi",
-	"WBwDPKqARBvwVxWqMa7YrE2wdwNY06jISYJI2/angFDdE4hBD+MVO6PAV6GDAx3Ia1bo7mDyjulck72d",
-	"Z3VCDr9TAH5dVczJ0DCzpY1idLKGwJlDVV1J4nXvTuIV2r7My7sz2OM/oURbgSXz7qu3koErTKvSUnMj",
-	"Ou9YdCKgCaDNF/nVy85BLAeQi1xJycsbKFTk6faX/IeTaHEgHXMwsd3mjEyZYpkIOsTfCRCOaDS1yXvB",
-	"iAJJL4fuZdd4LMtxwwzuZ91uJyDdvceH9kltP0LjwH6yJ3LpZXxbeHtpKUC+d/czWasJNYBwiSJSZI2k",
-	"9vcC179dZ93/2eTQNQ7F61ODdPTfLsnH9TIAjgpb3LoJlj5fbPK/wuO+c+QK33WPXq5lT96pmK9Jbi9u",
-	"bEHoHgHYPvbQXOqjxIfdszfB386lutPZ/2NO8ChDNzff5Fl+VSvWv41v/du1Ue47R6W7v/z5ulbDfwev",
-	"pb/BfJ21kTe/ak7RK/XubpOzVF3za2tsAGCqvGYKL2SAsJhdm4olBfVK+3nWCGothV1SwA+hLMsQ/g2K",
-	"MutqtQkdrine/iKy6i8ub15BoAL8ihnqdEbzK8ocZI5aEJSfjs/znqTG32faBOCMtW/IirVTDqelRrLY",
-	"z2dSZXm8MGsWLwU7rHqaOMLAugaDf2Oudhz6cK27HXfPy9h8LHs6OL5VPFnlHJRoA5He4WT2FhCOJcka",
-	"wf9V4z2tX/wDdfN3cuyb71bv5GbzPrn3wGdrpCQxSM672qYnDfLE1/NSHt+hn/JJE0es33D+jz65klI5",
-	"0ldZ6bOzL4GhrdDFW+vXqZv6YMRcn6VyNGJx7AHmxwrQZKEU2G6IPNrrdB4fkP7JcMtaqFtgoh6Q7/t+",
-	"jT0BeK4BPOL+6uuM3fJ9dXHfTk4xLKqHSEdmf7/PvHDOw5c71ux8plzow7yUW/fEmFFF9jrPsCiccENU",
-	"KjB3aK+7g00SXP7A1A5gCUvGUXYimCCkGI0sARVqxQWbwpBcYx/JqDmAcUtb/wPuQJSDCy595Z3MHr68",
-	"31hJzb3gFklLGNI4zJrleW+q3dy8z3GBZ9cxITaxEXh+BdP8hRTDmIdfF0zZWf7aqWKZxHiFWmITh7nj",
-	"uwqw1FcqD+cfKeDQ6W3l4MoaXSU5SEeGWKlSbYh9McDiYwSwwJpGDYCAJZw/r/RQsdsRmIh0m5xCW58D",
-	"kgCodE9w4XqKhDFnwgRW618xlhRQw61ktjIe4VQ8MEoeJg+pIOyzq7TkBn62n6dkSGPN/OykKKguHx5H",
-	"1IhQCiuhQIY2ZJjlMG/3mCWTD9LgnLkCQLo7NdA3uc61uc4/OUgdywJgthQZCPMnxiy8cug+BXbUjFpZ",
-	"eFnLeEiKjax3RPDtjDodEAsmdWgesRwyJ2+GhYRdBLyBxBHAEJkqaSxTABQI1ijnPs2eeOR44+Li5OXj",
-	"AMxt14HL/wWffBzkSWyPkDNZHJHjdnd/73FWLJXJqCIWJbpUue4JvOdaE3JnD0A20XTDtkKWySdSsQN7",
-	"93UdvhUjExox3w2MCnjLoXdmUEtBNj600fF36J6AdJhy5ywICbfJaytguEFnrztoCNCCqIEEVZzfgA0l",
-	"4Kp4yNA2gZtDwWUMH4CstZ6Qwh4Qx1byFUhO7jsXe/nVALwyh+B6j/JmfrDa2FsZw/QPTXC9dxPrL25R",
-	"/ATEWlTURXQTWbQ1yhgnXqwtMTM8CttW3mCywciQGpVvHLvxXAK485B6josClwvCFfQYZRpFkYwjpg1a",
-	"CHWsFHNtKk0w75GRKiM1aG/j57FhoT8xC73h2mTa8DtdAR5ch2ea/DpzYIZck90d36DeuXx8TaKbBZrP",
-	"rsIC9BqENo1E89YAIhiYEFaPMhGqWWJY1BPO1DgA3TdEeFD/hgZz3P6B0XCcW9x6bO0LbiDTyhoKvjFg",
-	"tiXI0HYeQxdvsQxsmRKxDAfQGkJnkRJNZ1yMnAhiM6v70X+D9weEDiz00XVwfpBvby147yy10gu0sFQe",
-	"K6lNzqVrjglLcdBzriw5938Drt4h7FgUlZ6Ep3oCbxg68zPlJkHWexOPSxuZaGjqbtcEVyTEafKGjIMc",
-	"b5MjQyZSG9LtdDoO3/EAzKCeqAGQfEb6RspPEypmnzyFfEKq6zfXFdRIwXupe5vrEn3r6jcp2CYz9i68",
-	"PxtfzN2J/aMocl4IkCS3l/qZpZShiNdaSK4RVwaogBIUb2e62eLBj96rqZM1pm4wc6JsEptauG+GfM/n",
-	"tHOBZDMo+EaT5AMzqRJ58UkJ5zkLfQk29elSkJc9oNB2wumxQnK1C/jUKi1oi+7w8u9HWeV94h66JmRJ",
-	"FRw2OGCbypCN/vvmBIinzdyZ5nAaNCA41EqTsqrb9o0D6oFRAeXB32PAuVoFXhlTEWniE6sAN8KFe6HI",
-	"z7U+SKgymshhg4Ot1EL8HvVkaZwGTckLE9n4BP7EzPGxQqhQY57VL0demc1xyLqegUJFO9dEwq9pfAAX",
-	"4CGPY8QcpUrNKn3laSwFlDQVf13hr55wtfGxYjSawR3aMpdlOxZZvgvAfw2FE65A1N+J3V37wPm4sUQr",
-	"f5GYKQ9ZYEeYwp/k0DDw6KMhQCBSmFjNb2/FgvDIGgoapzktTcKXd8HNGJCSQRL1hO+YAHWuR5Xm/YT9",
-	"ltLY+ylciSukvZRX4CvQ7Z+ES58Z89GYqZ7w7fihzULxjBmJqTZbCnq4ur7+2Dq/J77//txFCg6+/96u",
-	"uF9oPtR3EHB8OGRKY2C1Mj+XO6N9vCJSMtEuSMJ6Iou5ZDA6CRORJRCA03mkGOoqhL0d0eRxgDg6ugCv",
-	"g7lAVrhCj4gSgEG7J47yYMck1YYMlP0+Jf1iz8X+IaHChToiMrXEGMnmPJrXqDPuw7zLO7J/XSrLxgbb",
-	"2GDfmg0GQl6qQkZdMTekyRBbzRWx/cV3ULtZBNx1YvQSzC7X/AcSIB18lzYy8R7RZmyu7Na3Jva1b/zW",
-	"VEVTvWWBs/ZPyN6b0o+vZB9w3dEFBlkTONb7vHev86LIqTgsNWn6LgM7HdoDaAJ4vycSv0Pf3mK/3oZt",
-	"/m5sY2l/IcfUQmG9FzE2poUuUM7KrrcHI3pXov8+Alt2gAuY40ODZm3YcYOi9cfrTOzitkgCODPSoT02",
-	"evgukpGikU9K+MgGZ2Actslz6KqfIawHkG0Al99+9hR0FujX9MjzRS49Ybh9ENwW1TAFdpX02RQYWUtx",
-	"Oj51ACMWMb9m/lKcZOmPcJF/YW/NJJQR0wek2+l0Cw4fqBinUzo7tH95SigBuEypSCoiFkosOAFseXji",
-	"GaH4k8PS2t8jr/nzw57odrpdSFxO4wzuAruoH5K9PTem87+6+ih3UQcviWLX8gpLp+yVXUA5Fbz5DP0a",
-	"9mKPqytXJdVGYrB75E/uWNcVzedwHPMGS7euDPNsyk2ISI3oockOHvsjhjLeXMdrLI8VcCUc25UKPP5W",
-	"qdzvEyaKcLQFGeZ/U5Vh2yhLmnEAX0nlQhUuFSukwpr+kAzlKzbhUgw+TjgB6GoJTXEzEeMSgnY7LiNI",
-	"N0dEHRs6rrrHIGV5oKZURj+NTdjiT58NjGeZubIXcMkSP1LWIqWRbfpnTERv8TG3YX3CRUDKf8CZ98Hb",
-	"P6fxDyCBcZKYGeQTFsGjaRz3BEDGOQd6lCo6iGelRDui08GEo3Mbawcg+06xkCfI0HJI9Jg6B7w+JDtP",
-	"9q16LoBq9gTW22ITXDAPjrNS2pCB6TDAutisL3P/JGKTRBomwtkW+P5zd7/9eyGqykVeIjFiIGKywiUH",
-	"VYeBD3Cx2aUW4hdO6qBjAnAmMCbjkwkf7XWePW6TjwWMCuRKRBoFB741CxS/ZlFhjtmuEV4vp3R+hHp9",
-	"MJx8c6DV9MrXuc9bvoHy6iLu1L/x1Re6rx+9LvJQ7C5d2XwNRL8JTmyCE99csSqDHvUg9qwIZeKaxTIp",
-	"JZplGmJVVbLtsikbNYqVDg6HE+Ui9G+vach+iLfKghiDoKf9XSb6XWK75bh+OcG677sT6J6AKrgx1ZBi",
-	"L6ySmuvhX/EL++oz2CD3g+v9VerjTxWmqA8pj1Nl1Uz/w/Gri7Pjl33IYqeC0DTizKoYDI/DXITMW6Cb",
-	"AnLIgMVSjLS/UhVBTrEbF2acQ9a9nUlPZFPBQHd2hB6kxafr97E68BOP+kH2Ay7M/g5WWvk1Zq72QVcW",
-	"YWf6R05MgEDtH+aZ96GETmx2DUX95ZLhOz6QPuQs+uSW3EeF7rsk8wzNuk0uNMNSCHuntccPVQTgx7+t",
-	"/s4g4pz+LmUENypyrFnKMGe/WpEf5SyHNdl+9VPq4SzIhM56YsCwY06eM5FPHrMValX6GXDgrRX7B6ha",
-	"2ej0b16nb5Ttn9bD0ah66+qrpoobphdUrCepHhfqNxsbeMlcWGFNVLGaCt5vjvSfpnoMtUIr4du9kmok",
-	"jWFi43D4c9uI7yRUt5EpvWJbabIoR9JS4cIEybqg40dLhpCTMqVWuQ8LsYBS4Z+zA6xY5gZVM/WzOrD0",
-	"63RDYP+NhkxAaDyls6yjj9WbPaH576xNjgHJEQ1HZy96rOok+U4Tuxji+2o9evXiLZGKHJ2+048xWtGf",
-	"soFlib7VCtmCELf+aWe3c0guBBg69qHH7Z44MXlioB2GURVzADlxpRdZaqcfNaRxbG1jRGHgsDfIVPWK",
-	"35RZ9O4jq/n3b5um95olZnMP3gRA7/daC/nc0woyApnChasExLRYYs0r1+1rmiCZNuIwQXQR5EeGx4Qy",
-	"YefZjsNk6Rc48AwihXA3kUPStxz2lgo6Yqrt5MqA9RsSk36xk3nN7rUmIhvjQeCNNhr+DwoplHCTINJP",
-	"TkEBFnUb1wjuM5RqXR7yqemLrNNjEWmn/9DbU6h1GCqmx85lkvtIgrygiYYh03V5rM0G7VnWo+4+dOUH",
-	"nDOoS/jwbVXmGzkaYRnFppveRg2ug3oiR45qajvK1jtnM9AbkulOn5EDF8a+TzjvO/Dy+RxbX60cEBY7",
-	"f6f7RLsnjgRJxZWwj2GWElyD0RPre/6BUxWwPmQcEZpQZZqD7PfLxW/k6ER8a503nUTgm/aaG4Fwew+U",
-	"FQ9AQs39Nb3W3nYKuDmmc1TR0VOprjQ45tvkVDHNoG9l7sbmgnSzDBrEJ3TO9SnVJJbaPPa3/LxK0MPz",
-	"JJSrwL7PBaFxDPjFoqalJfnof1+enBwWBJdm8D0NkQejaMQia6U7rLMcyxo6Ac+tJabGjmewFK9gvNQJ",
-	"LDeLb9bueBDhdZR3Cy54ZQgoiI0828izW8uzc0gNphVeR3eiJ7mF0s4aKgsSoXI8lYJFg6McFJrfqznQ",
-	"BYpgaxO41hcbmDcbNReaqftqKp41MtEbLJVNWO0vJgQKkCcp8tASft/+Yv+3qMMtoCIB9mGhvMCF+vPb",
-	"UOAi+Q7pwCMjBESKeFa5I7n7UU+4BBVEecY8iL3Onv/qJyHNJyhM7BM+LIbqMuNl0ibHNBw7xMYcbEUK",
-	"BtDGOW6EHGLizBUXCOgMP+G6AhJL6LPHI+K6hLBCakWeeHj8ovxVTfpSMMsLDlAAppdak8xHMRFZofLS",
-	"lf1l4RXIlSziMWQg1PZjNSEhBKsAF6seY9JnmxyVU2PyJB3Er4QGJWMJaUBCZsJZMTKQkJ6yR/r2A4Vt",
-	"b/C74syfIx7m2tkVF0Bv0E6kkhflADbLZR5AQG3yAQjKEovdjQk2GaACVt4KWuxzEsuIoQwPWtx+77eU",
-	"AUyNpS5werm6u6AgrrlhE5CxQ6km1LQOWmnKoem+FR8HLW0UF9DOY0I/n+DD3U7QmnDhf8qepUrRmX1U",
-	"m1lsf2G/+fXVr9kUFydz5EcyP9vyBBuaKOLuB77WKEPxc8fgYPz+FsGrTfXt16mkLy2sXrMGj9VQyOsF",
-	"uFX45eV8j0PqVYSHwBlkQmZdhIiydluKXXmhmSZpYiVjUVi3vTLSrrNRn4wUdioogvRzTWgEN2cPq1sq",
-	"ZzuAviHagH7iwrUgKa+RUE2mLI5R7tdUHbR9HqXuu7YI3MwJ/UI+JLlDoV8A6nw/dMb57aT+fWIB2DE8",
-	"nOhioM95KVfCKt0IuY2Quw8h9wbZsibRej0Jt2QidkwIqyNnNrUuxDYK9kGNBteQQ4/CVMWtg9Y28Kqb",
-	"U420dK1QssBmZmdlF415C+9lAWQdGS43YR0QUMlYq/vGmcMKK+bqu5eyVP35tz6wkPHr0nsgmYtV3fmH",
-	"fPXY/Hfy1v+4CmxtpaHjQ97GMP8Sdrqa/87HYjZZqZmEj/1k6V75xyDS3LwjWQtfFsdQlpyddCmH0n3M",
-	"pVDOf+7ckoKVx4qGJoAJJkqOFJ04dHz7CyYToBX3Mf946+by5v8CAAD//w==",
+	"7L1tVxu3tjj+VbT8v2s16RkbGwgNsPqCJKTlJCHcACfn3jo3lj2yrcNYmkoyjps/3/23tLc0oxnP2IYA",
+	"ffKbNoBG2pL2k/bj18ZATlIpmDC6cfC1MWY0Zgr+eTQYsNR8oGLE4OeY6YHiqeFSNA4aZ1QZTQZUkD4j",
+	"VF+xmAylajWihh6M2YTaL5iYThoHvzT6c8N041PUMPOUNQ4a2iguRo2bm6jxkg7G7KUURslkcZETQyZ0",
+	"ble4YqmJCBUxmUy1KaxJ6IhyC8ZQKka4IVyTqWZxNSxCNgd2zRpwpDBMmGMxkLH93QJEH7kZk0HC7XkR",
+	"M6aGUDgmwk31eqPfeLp0LTjgioXGfDAmKVWGmDHXhOuIyCEZyxmZTAfj4mIpNYYp+9n/wVmTJ7+0m/uf",
+	"/tHE//3/3e73T7fw3//VWALLORtMFTfzM5nwwXwRqIsxIykdMbiVRNKYDJWcwLUYmlwRIxFYxRI6JzSR",
+	"guGlqanQREjCRcIFIzhncQ+1QF3MU/YeINDVELlxTTvQXv6EUWEI1Q4XRvyaiTpk0IIPh9X3c3xBKxDg",
+	"lE6Yxl1eM6W5FPZazJiRAYJxSDTD5Xsnw+apFKz5jprBuBdZeEbMaLLT3iWzMU8YYhDX8L1gM6ZN7cV2",
+	"G7/8X7fx6R/dRvUVfmC/Tpk2J3H1ISHOfqeJnAnS+9JUOLzJ4x6ZjZmwwCHg5PLy5FVEWKIZoWSomB4T",
+	"KVgRsKFUE2oaB43plMc18Bg1PxoapqqQWyaMaDaQItYWa2aUG0/BeBZfDDFqXlx0wgWf2JvrZAtyYdiI",
+	"KVjxX1TV4CwVesYUiVnK7IJS2EU0I47b+Rt0Z7IcL2+iRkoVnTDj+aQxdDCeMFF59q8tgfTO3p9fkK3r",
+	"zhbNBuueXYfbMSk140bUEHRiV6LhfFHDAsUVixsHRk3Z7e7gFbvmA1YF1nvBMrylScKUw4wYvtA1oMV+",
+	"vm8ESw70a55UcL0jJAXgMQIoDflqBSzwv2VwLK57ErNJKg0Tg/kbVoEqR4D6SJQip/O+JV9CJ1KMiBlL",
+	"7U6Oa3daGYCITjmIwXpNu2ANZVvGTJvDo+brT1+f3zTDH3dv82Nn+6aaNZwMLRsCLrS46X8hF3PSzGSs",
+	"goypjggX5NeptCLFsnHNLOobFpP+nAzkZEL1IZGK9L7voSQW8xY5EnMz5mKEHMSKrpGQCuVx9TGFbHKF",
+	"TDgZ1shLS+YzYCtcIyMDruZkJxES92aZ+jJAcPblMJxKd2aLUPS+7x3YdRTDRUmfDq6mKZkzc4fth9y/",
+	"+30N26cilpMadFbwR8TqJ15c7T5tkROQOjRJ3K1ze8FEsZQZbr+2PJkbTYZc6YwRr4nj9RT5mDhfgyav",
+	"pSLsC52kCSM90JV+7LTb7WZnf3+/V7vJdbDiA0sTOmBxLW5YDPV3kMl9aVVZ5T4NyG0ZtixHlBVqwgUf",
+	"XDGzUk6NqGEzOt8yMDw/mV+nTM1zaPDPK07mUjNVp5ZMNVOgAChuGDGyhtlPcYpvETs39mOdSqHxOfOC",
+	"xk5lsj855c3+k6ZpwgfUArn1H403mS/zX4oNGweN/28rfzdt4V/11rFSUr2Q8RyXW9ytUzBASaWJhZhZ",
+	"UINHV6iY1S3nhm/lGt+NU5eHCR880nZODCi8isZ8YDSZeeGBqv9YJrG+t529lqrP45iJx7upgWIxE4bT",
+	"xF7WNU14DBIwlgyFCU0SOQPxcm/b/Bl/fSHlW6qQeT0uWnp1mFotXEqSABj3tb0TYXkUTR5zXxYXh5Qn",
+	"90hmb5kYmfGHjA89xmaOsjcurk7gje0guK+NnUrzWk7FI23pVBI9HYwJqIr3uYd3MuZDzpY+g61uG7y5",
+	"M7FME8VoPC+CAyaqZmCjWgZPwZ4VGBGWfQNjbqLGv5uhJaMZ2DyWrrhoJbmJvuUMzxS8y0EPfI2083hs",
+	"1y+cM1orSu4NP0CRO5XmnBquh5z2k8djs9mbAPA+pcqU8Mxdfqa5rnHrOPbb7vuCT5ic/g5aUMxjFKVK",
+	"8WtmdV/DJ/cnbx5Zjt67vLyQ8h0Vc/db/XjbmFAx95dU0m7AqNfMrHrLd5PZ/74NPy8FnZqxVPw39niy",
+	"CTW+XAu8t1u9FPSa8uRROY9ThLgm8pqpRNKYxUQqeOHH1NA+RUPNNIftEMSjppOcXJ0nBo3EI8rFHwE1",
+	"9DRNpTIsfsdiTi/gzfcoGpmQZszUgu9BMBbfo052mY4Ujdlja5sfWf9c2pc9mSIA9761G/90965GOcU9",
+	"pUqmTBmOj/TAXF6lz0nNcrMlxUlAt5umDsvBNWVHjOk1A2nTZ0yQmCXMsDizyxk20avOzAGZm/st8jor",
+	"A1WKzu3PA8WoYfGRKZgkYmpY0wm3kl3CHn7Cr5maX8grJpZvM9sE+5Jyb1JdB/ZX4RpVcDu7v53nNoeB",
+	"DoaqCVOq9Uyq+GeqK4zOP8PbmRE/yuIXunhn3Izl1BBNEwO3N6Z6HIF1ObPbUTWSYpvH5PrHzj6Z/NjZ",
+	"3322R8yP2yT9sQO2qoVDVkwbLkYI7+l00ncIXGL8+Acih0SxibxmsXeIRHDs4EokFjz0OYPNG115t7iK",
+	"HISqg9NMa6/33+YqzvG7qik9NVzImFbYiV+Ay1gOSUBtiG9IUEbOqIrxwfTrVBrqPUcxnR8SRgdjHKjh",
+	"PPZ2yRv+glBDEkbRmZbRARdmb7ex6LyLvIFvtR0Ph6JZsMrYmBsIf8mthtknIYGWcDQ4+ZwcahAnKjCm",
+	"8gEvkHTuXpb9/7ABMI5FbrLA/O7AS5Av6Nt8wtc7dc1/Y4WBdXdZugOYDT4unn0O6ZLTeQHek8WTWRuY",
+	"qKGNVLc7w+vcgH/bzfpPsx1nqy/ZpOOhC5vsZ5unSfJ+2Dj4ZS0+4M7s5lPUENPEKZpGTVnG5dfjUBbC",
+	"KzZfyX7esPmJuGbCSAXMZkJ50pdf1uRa79xoKzGmeozy6bZbPsu+rNh16YrcEbi95eBG/rxDQJbc2k+0",
+	"Ai+HSk7WxEvFqNPYfDDK8b/PTj4cv2pEjZdHZ42ocXH05vj9v44/NKLGf18efTg6vTg5PX5VEasSNYy8",
+	"C7YCtPBxBs6SDb/L77Wko0EAVJXB7Vhcs0SmTBN2zRTxA0FMgPzI3OdrHBgdXAk5S1g8qrPtjflobB8q",
+	"2iqaYhCohrgQaIbhNGuuPKKprophoYbMqCaxkmnqVE2rJMyZIYrhqwQjojIA7JChTBI5Qxc6FSE8Vgrc",
+	"Vhu1aFilfTHh49fCDe5sV27QjQY9YG30HTCeVmnlVrUDCwKETbAsuMYfgbIvygmzgpTFEdHShdGB9xli",
+	"C6RgBBgnGADHXIzWvCgNbxb9PmWiCkcsZHJoICqggBMDKQQbBNflvJ/2jWxv2NArq/ZdM7UWICUyy+ij",
+	"hMP5LZVuwGFccMjlrS0h07OQixYJ9Yqjcd8znIv3b45PG1Hj4/GLz2eX5z9XshbFRlwbdksZOrMQHJkq",
+	"qnHHn1BtyeeKNacpHLJ22F+5QJGnRyv0PthoCfQcpiWH53Xo+1DF4iD2qqxdrdjOnfQ4p72upUSXziv/",
+	"NApDvG6hri3RYgtbqUAGDNJ0D/KIXJ6e/NtHBq5J9jxeEfsS2SfaYExooqWPtvSBQLc7KRiy7lm8zC01",
+	"ReBe8nTMlGFfTEQ6pD+HyAfyrE3e8RcQT4VPY2Us7+QGGaSlkUKcdQZ5nwsKQRkT+gX9g42DZ9u728+f",
+	"t9tRY8KF/2WnAm2Opmb8wcVFLF5evCSAMJnDY51Qx0qbeiBT4KFXGG+78k0Rh0/hWz6bV6GVswgxrREg",
+	"ZzLRd8IwxSAMNuOrpaNI6a9Tdkh22vZFrA/JTKorTaRA3aZCW6uc5qIEcUQo+efHi9ZKpMT5SlCuQlN8",
+	"JqyFojvbBKPKjSTbFkdXYt92e/+HzrPtAvLtbFccxcsxFSN25t7hFXx3qhQTJhywDEl+4tdMZINvooZg",
+	"s3W/PQ2Glk+4DEZx4qrjBRcwHZhXcjD1fJHG6NukyVmwSZQAZesysZL+6OyE7LTaJHaTBKgQrJT5KPTi",
+	"+aV32XzRxLLss0s/rsry4gwu6bJjegVsv9b8m97t3kvArIIgsIz+TjaYsTOSrm3CBYtVeZ9jNGPlIK/c",
+	"L5JflfS0c4HRn05AI0dWVnr4xfHaRspTNluwQU/olxP8dvtZe/ENgxbYtVeoOJ9wiU67vbDGzarzqTZe",
+	"n/981Nx+tgcWU+JNfRVizzJNIIA86vWo+b+0+Vu7uf+PrU9fd7dvfjk6Pnn335f/MxhdST1r7z7/9ON/",
+	"VSHIqwUfQfEqTPb7+3AHVMkXXYNN1bare9aX71Vz8Iztdm+KQC8uLB41FgzL9Qf1lmtTp2Td5vaqnS6V",
+	"EC+7t1N3EoHk7qyhMr4qHf6iGoNLf6eJgEGgJ3IB/mYrGQ4xXDThfc1HgiaQgqLDVzlfsM2A6WJCv7gE",
+	"oO0foqXpQB7Ky9Qi3eKZryPdgkMqny18Xn+wujYI/CclZxpTE7ze7A0kEArNNaFxbB9C3gFlnwPL7Q/L",
+	"z+H45dm0n/BBZYrAzo5T7bggfarZ3i46/jHun2vS/tJ+djumtntTycFyj/Mis5BxhQw6NxiHMJSKpEqO",
+	"FJ2Auh6uTJu/ffoF1/786fvKdZldt0rCaWZV3wFzTryUKS3FamUb54sQ6CoM+AltR3mcfYlTZ79fodTj",
+	"uMoVCtpOxdYyr6qRxOI1VQwMbVZgiTlJMIZ0mnpzVyLFyOW9hUr8s72K8zwRQ1lhA075WnkPPnFq4NTj",
+	"FrxTwK3bOGi0W512q111iwmfcLOSMVrY3uLIzHKlqKmE6uNYQkSLNxJB3lJfxvPI5XjNxhL97VQQLq65",
+	"gYkiS49C2oEAuzOlyRSeXDAOhEEidcFO57YSNb407TfNawr6sbYffwgAfY8Thb868ZOGv3zpFiijTWHT",
+	"UXgv2SFWoVRwcktiMDID8eIFQ+ibNoELuXC1uTliDXN0Psc5vtKrTbkWa8GCng33UQSFpbef7W+31115",
+	"GnPLE5aZtbMxYLLG0CgjLTuJMWmwsHpnzZXR+bTGAePA4g79a3uNdVYFm2TbLOq1drMgn8CFYrIHQbjP",
+	"9poAZMpO7cowYvWKa63HnA9qLVTygyEfWd8ZjdiXlIqYxTXXmXtI0KoyZnOCn7gEqGzR3c7+7k57d61F",
+	"nSMz87ktWZdlfjnIu0YBmDvjbn+pE6Y1HbE10NeNRFGUARJZAazYkH8hXAySaYy+ufzw97Y7u+sdQ6rY",
+	"G+e1rtm9FPgIsSs2r9gcQ1/IFRdxrpNB8qu9ESpcMBnpWw5+N+rGva2HDgCMHlPF4uy0qEuLlzNhwXeD",
+	"FBvwlJdZLYjtNWDKvl4GUj4I40ERLD3tTzjGynhIXAIRvb4jBln2uQ73k/G8uKRjvXdmiMFelpxDuONw",
+	"u3dBh5LELtBOEZ7wWAoXVmYxRQwL5VgFX1jkiWG8k6efBVERLSgCVZK6KMmqVI03bF565C+87rY7uz/s",
+	"Pt/Z2w0fee2q2ysEnyw+rPnIpXdWGnACy3b2/IngmQU53ISDXdXMyRWbu3hoPhIs9ozjMHNkNhXTUpmu",
+	"eDO3z90rNo8IB2Ubxxy/zLkOcJz+nFA9QKcv4TGOwo/LA7siHNkiFyXIyEjiBqDgiSb+SRdB0MWcYJyy",
+	"HegG8Jg82e0KN6jPR007OxVPC6EJsF2mOE24tluGN6SdptUVFe/BirAyBNE9O5cGIwcv1JuocWWP4QzQ",
+	"8KU3C69ByMFnJ/H6xhREx7KpcNEaaa/5A9zym3ChakQOcLbGyhQALgW74BN2+x0XPnyIPYePiZOVRvgP",
+	"xdEQM2jJJTyqNaBa8qAB61uIWAtL1N9T5TlXnGEF/i3gVuQ5Sw1/uwSFYZEf3QtN3OKa84/uiuC3XKJw",
+	"musD+j787JHxctXX5+HYSo9B6bhKMTe3wPyokYaWutXnHmIIWFLNVLF1NoQDF8JmHKHkUITTfqrder15",
+	"sfNsb3+1gfE5eQITNTvt7d2nVdbGomu56FfGX9TZI/9RaRR8K0cnYnm0w61DdtK7+qhDZ2sYwdGO1ghv",
+	"X8fJuuB7u02MzgmGUgynFgla5KNLz+AYWImhFVmuLs5TG8X1kH7P2o1XO6j+8qz4tg6OvwfzLsZyhYrE",
+	"gp5RWGfhdGrQLbTK53ZtigamzCwvh2SMaSRlc3voeauKlyke9mNJmwIFrBQaVUeDAL+Yijhht+O79+r6",
+	"jRe8c6u/zkbf16Nm/fSGAklX5XPIMjqsN2+JZKtm/sNQab3f/RYvgzL9FlX6xgJiVKOwNLI/HRaQNAt+",
+	"W0DTQhx2KS3iCx2YBAyR3vdrZmD4FRIDxcTc3WIpUU8aKPxaFfw3Y327ZOPTTbSQ1ci4GaPveGGBxalg",
+	"gvDX+cyfbm4+3URVoSe1lRxpmpKRBH0BSsW+fvmOSEWOzk51yd24297fWxl64GFZgVEfcdj5tJ+DVKm7",
+	"fwhCJqud0+XQz4IquipWYuEtG8z1qRKcMtUtCYHY23m+s8r5f85EzNRLu50hH1RGQgyKfyzeYhai8Z0m",
+	"vYXJepiXu/iHVsyc7eg3OwjChJ1B6ZopEixJuNA8ZgddQftWr9xpt/HBUG1mqlXzf/zajrarIw/WCECv",
+	"jA2OCCXDaZKQsZyqop33h/3nP+x19srm3nWyQcLjXhWjex6+6YqQ7+0uWi7/fRy/Oj/yxruCjVDaYy+Z",
+	"9MBKadfECPTQ8bJ2tMfzvZsfqyPWzksC4PEVld/pTXyhptp8kLIqnPU+FK7litalZqruzfNoatbd1aRv",
+	"UzvuR3VYfqz62+P3gjsqPZeAnfufaos03FF9rQ4PzMNDlsULXgY2ilIEmUtdkUNy1PzfiNDmbxFpN/fB",
+	"efr5kEwF/3XKsrIOio2oC0yiuugrbAyokkkdt/n86etO9KxdzeL/RVMeVzKatN44dSTIVNhzU0yDi0Ny",
+	"ARk3ZxDdmzHWqUpatVA1P319/kNNCdr1qbZKX1k00ogYQKzcydiYVJPLD2+jLA8V3KSp4tdWzApmZlJd",
+	"kalIIMFkzIidmxqpsJQlVnwoh4C1d58XVZx2xen7LPFS2NDUjKuduRq32Yei45oNFDMR6eyVBdqqc9+u",
+	"kffp9rO9eJ2lc59WBG7+NZGBPPnw+iV5vr3feXoPeIHARnhci7hRjj70OOBOvfID7bo4nFtG4GoJMKqY",
+	"OnJXgj+99iLgnx8vGtGKZKQD0nlGJlxMrWpGXiaUT/QB6elpv+cCV+OI9JCFfOZxjzypSArTRIpk/jTq",
+	"ip62Y1zeYUR6nJpeRHrsS9pDxQ+YmN0Xwpqfo0X0hUCmqiDIYgBTMchWuAw7M46KV+vZVErjmIsR/BVq",
+	"M9vve0euDhnIjd4BmY0lu2aqKzB+WRs612QqIGeiRexrjRg5YuCAxbzn4dQiF+jDu+026aHcGXIWf3ZB",
+	"Bb0WOSIzBbXmMQvMPROpqzhld9AVEJqCu5mNZWiB5Rq6TOT1u3bbnRa5hGYOLtHZRWJyAzX/8cAri017",
+	"22vT55R5iZRyVE2ssHcBoQv5l1h81WUznmOgNzyiBzKBCuRXjKUhFeo8GzxlMk0YtJfRhirjUUVjsZ2u",
+	"AAYG52GfDxA2PaNzZH6DIHdtKgxPSGn0GDzhra7o2kcf1D5XjPzz/P2pve8BnbDkJdUsyjmSGbOJhUTE",
+	"VnohvuA1ZpjCvkAfmKFUXZHX0XbRHbrnKlExMlTQWcDho8s0zzJUFSOpMzSQJz3Z14Opoi34Ve9pqyuO",
+	"AaUhCNluuve1ixHJ3cYB6Ta603Z7Z0Cz2Gb4mXUbEelCwHI4SkN89Wct6BX7bIWxH3zTaxFcxtfLJgOq",
+	"FGe6K4qNQ1rkHcsKJlEMznE1F4IY3xw5LVbBFl1HgENCCVYC8AXRu0LYF5crJ0Q1oX3ICyfvQVgBBkyo",
+	"umIx6X1pFlhMDwqUBV4Jl54DUW1djH8dMJfl6vD7KIXartsQdDxVieMv+mBrazabtSj8uSXVaMt9q7fe",
+	"nrw8Pj0/hm9uoobhBnSX93hTjaB8jA9nvokgPJim3KpLrXZrB6XGGDjzlv3PqLIiexCXDkRuZ9F5ke3v",
+	"IFXAyqsDIGW3MNLADOuNmuAauPZ1/3++ePc26orZmBoozMHDzGI4KumP2yrhFrxzg/VKCyXUt9vtUkU6",
+	"S3RbYzNJiqXoKmqxL8asl0tnflPdXV+Xz3c0auYtjdYoq1rqg/TnrOO7096t+yK7xa2wYPJN1NhtP1/9",
+	"jS8Ya8dv768xvlTI1H6301n9Xbke+k3UeIYYt/y7rNA4fLCz+oOwJmeoQDUOfvkUNfR0MoHOQg5LkVdp",
+	"K+tnGbODMvCGjiCg35MchudvxXKga6n8LddG+1AtT3UoxqggRs0Jd9XmtAmaa7XIKWNxViDF9+GaI92z",
+	"RLMaQn5lgdnQ8YaO/8Z0fFFQT6yWgYQNqWageS4n5q2vVn+4qaVp+3gSoZY35AnTkG40gIxrVB2R6J3Y",
+	"XkKu0Cqr2HWsxsGXD9nKPrz5tB61D7ReTuwRjvsPvaa42bWGpwnl4pZc5MId2QPwkbCz4xpUnA2/Jevw",
+	"reiWjYUxf3Y2swYZB4124JP1lsFWFBtWtoKVffQl7oCBJZLGSxSRwnNyKfcaZs0p854+M6pJf8oT9OTi",
+	"4xhYpv1HDft6DY/dNfWNu7CK4pb+1n07NnrC/esJmbnGW2/6aC+SQ5+btYzc8NXf8qXZa1/5Pr0dKS6W",
+	"YCxRjMbkf47eva0hLV9h6J/n709XE9jdS8UvVDKqokK30zmdJFafsjBhnK9UMVN4XGgpynoxUhNqRxvS",
+	"3ZDug6r4jkxWkKpF4EcRjJ6qbke5HrzbCMhwZxsi2xDZQxFZPXFdd7ZoXuENK30uUtcr32gB8h6h0z/l",
+	"CRlJfCxzcwjmbFcIF9wIWGWjRUAJ9v3LjURXj/fHmTHjSleRYVwoPoeOVqaNjwO8F+lZLHB3U/TnZrG2",
+	"iwygfDZQHfXe2src6d3WWQtx8lZNdyGfzs5a5JPh/27n2TpQVXQJ+usSa0aeiDVhb5yARt1vdOPTTVQv",
+	"7jRLhk3NFNREYF/sIbZIXhuUAP1PBVTutWqdDyI8IENmBmNME1JyOhqH3s4WOSJCxoxM6BXTZMhmhJqu",
+	"kGLADsmz9g6ZMOobknNs6MMETiKtegwMAYm8RryGRP1AenGBphdPDg/rHin2McjvL04Q4NVGf0mpVTHB",
+	"6OOVpFIUZ1thzl86rYrMShIfeMDyghlZIAoTcRUCD4pVcR9GMpVK764vmu6HesKy0xUkhNBBhIBgM5JS",
+	"rlwsCbT31y5mcSMON+JwXepHlCq0HVtO5MXec6msKiVSLt9uyTuMP7pyMUG+OLj329JyR+cnu53O0yjv",
+	"V5dXBLL6LcSZkSshZxpjn1w7ciiO5WsWDaggsZwJqFbEzQExLEmgvr6AQBuwVwXZGFds3iLY/Au0aRTk",
+	"JMVWLfaniFDdFdjECKshBa31YFZoAUb78poF7cGAjQo9w9CS3e39KiaH8wSdA9Zlc3JgmGlqoxid3ILh",
+	"LJTlX4vjde6P4wV9Axf53Tmc8Z+Qo61Bknn7/jvxwDXAKvVk37DOe2adWNCkWGwx4J39RPYhFrkUkpd3",
+	"4Crx062v+Q8n8XJHOsZgUlcnb8YUy1jQIf5OAHNEpalF3gtGFHB6OXQfu861WYwbRnDvdzrtiHR2nx7a",
+	"kdpOQpPITtkVOfeyvGw2lgmzj5agZ1BnL+O1WX1CXzDOdyLd241cvUZN6ESi2jk5dJ3n8flUwx393AX+",
+	"eLsIgKPgiBs30crxJ8NTKdg7agbjdYb71uNrzOuGfrqVPnmvbL4iuD082IDpHkG3JmzCvtJGiYPd2Jvo",
+	"b2dS3W7v/T43eJS1xzF/yLv8pl7+fxvb+h9XR3noGJXO3urxgA+n0pxTw/WQo1j+G1gt/Qvm27SNvHtq",
+	"fYgemzFtsgA8cj5V1/waKg8besXkNVP4IIMKi9mzKUwpqBbaL7JOorcS2AUB/BjCstgDqkZQZm1RN67D",
+	"W7K3vwiv+ovzm9fgqAC7Yta2JMP5NXkOEkdlEZSfji/ypvbGv2daBPphaN/RH3OnXJ2WCs5ip8+4ymp/",
+	"4QVm/2giBTssW5o4loF1Har/xlTtKLRULEeSa5rwmAyyvmr3aJXZqZZE+Vr2dnB9K3iyzDlI0QYkvUdg",
+	"dpcgjkXJCsb/Tes9r968r6Ydc8xbp0rxawZZl1g28J7WRz5WWl9KX+jcca7Cch+YUfPm0dDU18DIVzNq",
+	"jiO/ESt3OsvPyX2HReGlxNro93ZMz2r4ic/npTy5RzvlszqKwNUsB7tmyhmcpQLGFVND+1QDmk4Dtv47",
+	"31xBqBzpqyz12fe+sQRtmW7WBOcbxE21M2KhUWfRG7Hc9wDwsaA02UAK7FdJnuy2208PSO9k2LQaahNU",
+	"1APyfc/vsSugnmsEQ9xffZ6x277PLu5Z4BTDpHrwdGT69/vMCucsfLlhzcIz40If5qncuivGjCqy297H",
+	"pHDCDVFTgbFDu51t7LLl4gdmdgGLWDKJsxvBACHFaGwRKMgVF2wGS3KNjcjjegfGHXX9D3gCcV5ccOUn",
+	"pzIb/OlhfSUV74I7BC2hS+Mw67bsran2cK+zqjMBzd5Ghdj4RmD8Gqr5SymGCR98mzNle/VnZ4plHOM1",
+	"SomNH+ae3ypAUt8oPJx9JKhDp7eUK1dWayrJi3RkFSvVVBtiP4ww+RgLWGBOo4aCgIU6f17ooWC3KzAR",
+	"6xY5g76QBySFotJdwYVrSjdIOBMG+q1dMZYGVcMtZ7Y8Hsup+MIouZt8QAVhX1ymJTfws52ekiFNNPPQ",
+	"SRGIrkJjIiv6LIcCHloTYZaXeXvAKJl8kRrjzBUUpLtXBX0T61wZ6/yTK6ljSQDUlpCAMH5izAZXrrpP",
+	"QI6a0cR36lsgPETFWtI7Ivh1hp2uEAsGdWges7xkTt5NFRE7LHgDgSNQQ2SmpLFEAaVAMEc5t2l2xRNH",
+	"G5eXJ6+eRqBuuxau/i848mmUB7E9QcpkSUyOW5293adZslTGo8JalGhS5bor8J1rVcjtXSiyiaob9qW0",
+	"RD6Rih3Yty/u0B7yhMbMt5OlAr5y1TuzUktRtj600fFv6K6AcJhi61VwCbfIG8tguEFjr7tocNACq4EA",
+	"VYSvz4YS6qr4kqEtAi+HwGQME0DUWldIYS+IiwFbLMkJfA9Krzj+VVN4ZaGC6wPym8XFKn1vxRqmv2uA",
+	"64OrWH9xjeInQNZQUIfVTWSoaxRrnHi2tkLN8FXYmnmH8holQ2oUvkmSdYAEUJyF1FNcHLlYEA6tIcdM",
+	"IyuSScy0QQ2hipQSrs2rckezByOk0ko10tt4ODYk9Ccmobdcm0wafqfLnVNvQTN1dp2FYoZck51toqiI",
+	"5STrIkoLUKD67DIsQK6Ba9NIVG8NVAQDFQIbcQ7UPDUs7gqnahyA7BtieVD/hQZ13P6B0cE417j12OoX",
+	"3ECkFXTCdUp8diSupauIXWIIErAlSqxl2IfWEDrzlGg652LkWBCbW9mP9ht8P2DpQNfHD2sZQjk/iLcP",
+	"20Na7gVSGNo2Q+x/i1xI110dtuJKz7m05Nz+DXX1DuHE4rgwEkZ1Bb4wdGZnylWCrHk7Xpc2MtVkJtWV",
+	"3RM8kbBOk1dkXMnxFjkyZCK1IZ12u+3qOx6AGtQVFQUk90nPSPl5QsX8s8eQz4h1vfq8ggou+CB5b/ki",
+	"GHl99+w3KdgmMvY+rD8bW8z9sf2jOHZWCOAkd+f6maaUVRGv1JBcI66soAJyUHyd6XqNx/d1fUBVxy5h",
+	"hWCdmpM3l93kwv1h0PdiQToHKJuVgq9VST4wM1UiTz4p1HnOXF+CzXy4FMRl9ym0nXByLAiudg6fSqGl",
+	"GDXM1ct/GGGV94l77JyQFVlw2OCAbTJDNvLvD8dAPG7mxjRXp0FDBYdKblIUdVu+cUB1YVSo8uDfMWBc",
+	"LRdeGVMRa+IDq6BuhHP3QpKfa32QUmU0kcMaA1uhhfgDysnCOjWSkgeAbGwCf2Li+FhCVMgxz/KXYy/M",
+	"FijktpaBIKOdayLh1zQ5gAfwkCcJ1hylSs1LfeVpIgWkNIW/LtFXV7jc+EQxGs/hDW2Jy5Idiy3dRWC/",
+	"hsQJlyDq38TurX3gbNyYopV/SMyMD1hkV5jBn+TQMLDooyJAwFOYWslvX8WC8NgqChrBnBWA8Old8DKG",
+	"SsnAibrCd0yAPNejUvN+wn6d0sTbKVyKK4S9FHfgM9Dtn4QLnxnz0ZiprvDt+KHNQnjHjCRUm6aCHq6u",
+	"rz+2zu+K77+/cJ6Cg++/tzvuBc2Heq4EHB8OmdLoWC3B52JntPdXxEqm2jlJWFdkPpesjE7KRGwRBMrp",
+	"PFEMZRWWvR3R9GmEdXR0UF4HY4Esc4UeEYUCBq2uOMqdHZOpNqSv7PyU9MKei71DQoVzdcRkZpExlvVx",
+	"NG9QZjyEepd3ZP+2UJaNDrbRwf5oOhgweamCiLowNqROEVvPFLH11XdQu1lWuOvE6BU1u1zzHwiAdOW7",
+	"tJGpt4jW1+bKXn23rH3tG7/VZdGUX1lgrP0Tkvcm9eMbyQdMd3SJQlZXHOt93rvXWVHkTBwWmjR9lxU7",
+	"HdoLqCvw/kAofo+2veV2vQ3Z/N3IxuL+UoqpLIX1XiTYmBa6QDktu1ofjOl9sf6HcGzZBS4BxscumrUh",
+	"x00Vrd9fZmIXt2UcwKmRrtpjrYXvMh0pGvughI+sfw7KYYu8gK76WYX1CKIN4PHby0ZBZ4FeRY88n+TS",
+	"FYbbgWC2KLspsKukj6ZAz9oUwfGhA+ixSPg184/iNAt/hIf8S/tqJgMZM31AOu12JzD4QMY4ndH5of3L",
+	"c0IJlMuUikxFzAYSE06gtjyM2CcUf3K1tPZ2yRv+4rArOu1OBwKXp0lW7gK7qB+S3V23prO/uvwo91AH",
+	"K4li1/IKU6fsk11AOhV8uY92Dfuwx90Vs5IqPTHYPfInd623Zc0XcB2LCkunKg3zfMbNACs1ooUmu3js",
+	"jziQyeY5XqF5rFFXwpFdIcHjbxXK/T5lIixHG/Aw/5syD9tCXlJfB/C1VM5V4UKxBlRY1R+CoXzGJjyK",
+	"wcYJNwBdLaEpbsZiXEDQTttFBOl6j6gjQ0dVD+ikLC5UF8rowdi4Lf700cB4l5kpewmVrLAj+dbAldIf",
+	"XCSZf4/qqyC6XmNmQSytaJ2NsYNyoWd5woz2XYKV80Tmgf8Jn4DhGkVaV/iC9Giud3+F/GlvvZfCpS6h",
+	"/PbCcHlzthO7vwfU92H+CoL7mLWdRGitaNebPKDH6QGqryAqdULnJcSDZqBDbvTSTghZ26BaUdI7ZyJ+",
+	"h8PcefUIFxEp/gEB74EHbEELPoCg3klq5hBjGxZUp0nSFVBG0TmV4qmi/WReCD4letqfcHT44O4gIlWx",
+	"AU9RyMkh0WPqnFL6kGw/27Mqa1BotiswBx0bQ4PKfJyllw8YqNN9zBXPyLB3ErNJKg0Tg3kT/GG5C8z+",
+	"PYg04CJPGxoxELtZMp8r34jOQDA7260GPj0nidFYB7VX0E/pA2yf7Lb3n7bIx6BuC1ILVt8Fp5ZVlRW/",
+	"ZnEAY3ZqhFfLbp1fob59gaj8cKD9+tomji9N31R8feZz5r/4ZiPHt69e5Y0LO66XDl8D0m8cdhuH3R8u",
+	"gds+ByiyPctCmbhmiUwLwZeZhFilXvmBWy7CuFaiWO7gatMiX9SEC9I7e39+QcKJeodoaQnYGAQC2N9l",
+	"rN8le1iK6xWTDnq+Y4fuCtDfxlRD2omwQqpFjshMQRFcOzgq+0p8RiYckPvB9cNzRZDYFyvKrNoGqSmU",
+	"J1NlxUzvw/Hry/PjVz3I7KCC0GnMmRUxGDICsAjprD3OiOITRPoskWKkvZkhLPyLHeowCwNkvoWkKzJQ",
+	"UJvMrtAXLvIpLD3MmP3M416U/YAbs7+DnZZ+jdHcPZCVYSmm3pFjE8BQe4d5NspAQndCu4dQfrkEkbYP",
+	"LhlyFn92W+6hQPedw3lW4b1FLjXD9CDBBlD5BTJrwLd1V/mdlU108rsQJV8ryDGPL6vD/M2C/CgnOaxT",
+	"4Hc/o77Ei9XouqLPsItUHkeUA48RPJUi/Rwo8M6C/QNkcm1k+h9epm+E7Z/24VYreqtyDmeKG6aXVHFI",
+	"p3oc5DTXNrWTObPCPMEwwxC+r49+OZvqMeTPrVXz8bVUI2kMExsj3J9bRzyVkPFJZvSKNafpsrhhi4VL",
+	"g4anlYY3JjBOa0atcB8G/rFCMqzTAyxb5gZFM/VQHVj8dbIhsv9GRSYiNJnRedblysrNrtD8N9Yixzwz",
+	"4/Wcvujrt6fpd5rYzRDfa+7J65fviFTk6OxUP0UPXm/G+pYkelYqZBvCXg7P2zvtQ3IpQNGxg562uuLE",
+	"5MGydhlGVcKh8I9LR8rCnf2qA5okVjfGyiQczgaJqlrwmyKJ3n+0QT7/XUNX37DUbN7Bm6CAh33WQo7D",
+	"rFQthMzgwVUoTracYy0K161rmiKa1tYmAxs48I+sRhnyhO39bVenqBdQ4Dl4z+FtIoekZynsHRV0xFTL",
+	"8ZU+69UY/P9lgXnDHjRPKFvjUUp+bST87+RmK9QSg+gXcgYCMJRtXGPBq6FUt6Uhn66xTDs9FrF28g+t",
+	"PUH+z1AxPXYmk9xGEuVJfnQwYLoqtrteoT3P+jY+hKz8gDCDuISJ7yoy38rRCFOLNh0mN2LwNpWA5Mhh",
+	"TWWX5WrjbFYIimSy00epwYOx55Mweq6g/2Lcuc/gjwhLnL3TTdHqiiNBpuJK2GEYuQfPYLTE+j6YYFSF",
+	"+jcyiQlNqTL1gScPS8Vv5ehE/NG60TqOwDctZzcM4e4WKMseAIXqe856qb3lBHC9T+eoJKNnUl1pMMy3",
+	"yJlimkEv19yMzQXpZFFlWLPTGddnVJNEavPUv/LzzFlfsiqlXEX2ey4ITRKo6S0q2rySj/73ReDkMGBc",
+	"msF8GjwPRtGYxVZLd/X/8vru0B17YS8JNXY9g+mpgfJSxbAcFH9YveNRmNdR3kE7sMoQEBAbfrbhZ3fm",
+	"ZxcQLk9LtI7mRI9yS7mdVVSWBELlNYYCjQZXOSBMyOlojM0kyoVIKBYgnMCzPmzqX6/UXGqmHqrRftbc",
+	"R2/qC23can8xJhCUAZoiDa2g962v9n/Luj5DpTCoBxqk3DhXf/4aipwn31X/8NVCIiJFMi+9kdz7qCtc",
+	"gApWPsc4iN32rp/1s5DmMyTr9ggfhq66THmZtMgxHYxdFdO8AJEUDMp957VU5BADZ664wCLn8BPuKyKJ",
+	"hN6TPCaucw4LQivywMPjl8VZNelJwSwtuCIbAN7UqmTei4nVRkofXdlfBp9ArGRYoyQrzG4nq3AJYQEX",
+	"MLHqMQZ9tshRMTQmD9LBmq7QtGcsIQxIyIw5K0b6EsJTdknPThAce43dFSF/gTVibx1dcQn4Bi12SnFR",
+	"ruhsMfUJEKhFPgBCWWSxpzHBxhtUwM4bUYN9SRMZM+ThUYPb+X6dMijdZLELjF4uFzUK2DU3bAI8dijV",
+	"hJrGQWM65XaIsezjoKGN4gJa3EzolxMc3GlHjQkX/qdsLFWKzu1QbeaJ/YWd89szwjMQlwdz5FeyCG0R",
+	"wJrGonj6kc+/yypbumtwpS3/Fs6rTUb6t4mkrw3M6LQKj5VQSOtBCWL45afFvp/UiwhfFqqfMZnbVk0p",
+	"SreV9VwvNdNkmlrOGDLrlhdG2nX76pGRwu4dYeMKrgmN4eXsS00XUjwPoJeONiCfuM9tKe6RUE1mLEmQ",
+	"71dkHbR8HKXuuVYh3Cww/SAektwj0w+K174fOuX8blz/Ietj2DV8id3lxW8XuVyhfu+GyW2Y3EMwubdI",
+	"lhWB1rfjcCsAsWuCWx0ps66dJ7YWsQM1KlxDDn07pyppHDS2gFYdTBXc0rUHyhybmZ6VPTQWNbxXQeMB",
+	"JLhchXXFsQrKWtUc565+Xhir7z7KQvUXv/rABoxfF74DzhxWOsgn8hmVi/McZS3wcRfY7k1DF5S8tWc+",
+	"E3Z/W5znYxhNVmiw4n0/WbhXPhl4mutPJGtrzZIEUvWzmy7EULrJXAjl4nQXFhV8plwEAKZKjhSduI4R",
+	"9heQ6plPliXW3Xy6+X8BAAD//w==",
 }
 
 // decodeSpec returns the embedded OpenAPI spec as raw JSON bytes,

@@ -62,6 +62,27 @@ func (e AccountPushTokenKind) Valid() bool {
 	}
 }
 
+// Defines values for InfoRegistration.
+const (
+	RegistrationClosed InfoRegistration = "closed"
+	RegistrationInvite InfoRegistration = "invite"
+	RegistrationOpen   InfoRegistration = "open"
+)
+
+// Valid indicates whether the value is a known member of the InfoRegistration enum.
+func (e InfoRegistration) Valid() bool {
+	switch e {
+	case RegistrationClosed:
+		return true
+	case RegistrationInvite:
+		return true
+	case RegistrationOpen:
+		return true
+	default:
+		return false
+	}
+}
+
 // Account defines model for Account.
 type Account struct {
 	// Attachments Those that the account has uploaded and that have not been deleted yet.
@@ -292,6 +313,99 @@ type GatewayTicket struct {
 
 // GivenPassword A password to compare, so of any length up to the longest.
 type GivenPassword = string
+
+// Info defines model for Info.
+type Info struct {
+	// APIVersion The version of this contract.
+	//
+	// Example: 0.10.0
+	APIVersion string     `json:"apiVersion"`
+	Limits     InfoLimits `json:"limits"`
+
+	// Registration Who may register. Anybody, those who have an invitation, or nobody.
+	Registration InfoRegistration `json:"registration"`
+}
+
+// InfoRegistration Who may register. Anybody, those who have an invitation, or nobody.
+type InfoRegistration string
+
+// InfoLimits defines model for InfoLimits.
+type InfoLimits struct {
+	// AttachmentBytes The largest attachment.
+	//
+	// Example: 52428800
+	AttachmentBytes int32 `json:"attachmentBytes"`
+
+	// AttachmentSeconds How long an attachment is kept.
+	//
+	// Example: 2592000
+	AttachmentSeconds int32 `json:"attachmentSeconds"`
+
+	// Audiences How many audiences a request to send names.
+	//
+	// Example: 100
+	Audiences int32 `json:"audiences"`
+
+	// BackupBytes The largest backup.
+	//
+	// Example: 2097152
+	BackupBytes int32 `json:"backupBytes"`
+
+	// DeliveryTokens How many delivery tokens a user has at once.
+	//
+	// Example: 1000
+	DeliveryTokens int32 `json:"deliveryTokens"`
+
+	// Devices How many devices a user has at once.
+	//
+	// Example: 10
+	Devices int32 `json:"devices"`
+
+	// EnvelopeSeconds How long an envelope waits.
+	//
+	// Example: 2592000
+	EnvelopeSeconds int32 `json:"envelopeSeconds"`
+
+	// ExpandedBytes How many bytes they expand to.
+	//
+	// Example: 4194304
+	ExpandedBytes int32 `json:"expandedBytes"`
+
+	// MailboxEnvelopes How many envelopes wait for a device.
+	//
+	// Example: 1000
+	MailboxEnvelopes int32 `json:"mailboxEnvelopes"`
+
+	// MessageBytes The largest message of an envelope, a prefix included.
+	//
+	// Example: 262144
+	MessageBytes int32 `json:"messageBytes"`
+
+	// PreKeys How many one-time pre-keys of a kind a device has, and an upload brings.
+	//
+	// Example: 100
+	PreKeys int32 `json:"preKeys"`
+
+	// PrefixBytes How many bytes of a shared message are the own ones of a recipient.
+	//
+	// Example: 256
+	PrefixBytes int32 `json:"prefixBytes"`
+
+	// Recipients How many recipients the shared submissions of a request have.
+	//
+	// Example: 1000
+	Recipients int32 `json:"recipients"`
+
+	// SendBytes The largest body of a request to send.
+	//
+	// Example: 2097152
+	SendBytes int32 `json:"sendBytes"`
+
+	// Submissions How many submissions a request has.
+	//
+	// Example: 100
+	Submissions int32 `json:"submissions"`
+}
 
 // KeyID defines model for KeyId.
 type KeyID = int32
@@ -1038,6 +1152,14 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/gateway/ticket (the `CreateGatewayTicket` operationId).
 	CreateGatewayTicket(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetInfo Ask who may register, and what fits
+	//
+	// What a client asks before its user does: whether the operator lets people register, and the limits of this
+	// contract. The limits are the same on every relay of this version.
+	//
+	// Corresponds with GET /v1/info (the `GetInfo` operationId).
+	GetInfo(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SendMessagesWithBody Send a batch of envelopes
 	//
@@ -1833,6 +1955,24 @@ func (c *Client) ConnectGateway(ctx context.Context, params *ConnectGatewayParam
 // Corresponds with POST /v1/gateway/ticket (the `CreateGatewayTicket` operationId).
 func (c *Client) CreateGatewayTicket(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateGatewayTicketRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetInfo Ask who may register, and what fits
+//
+// What a client asks before its user does: whether the operator lets people register, and the limits of this
+// contract. The limits are the same on every relay of this version.
+//
+// Corresponds with GET /v1/info (the `GetInfo` operationId).
+func (c *Client) GetInfo(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetInfoRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -3123,6 +3263,33 @@ func NewCreateGatewayTicketRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewGetInfoRequest constructs an http.Request for the GetInfo method
+func NewGetInfoRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/info")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewSendMessagesRequestWithBody constructs an http.Request for the SendMessages method, with any body, and a specified content type
 func NewSendMessagesRequestWithBody(server string, params *SendMessagesParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
@@ -3943,6 +4110,16 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/gateway/ticket (the `CreateGatewayTicket` operationId).
 	CreateGatewayTicketWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*CreateGatewayTicketHTTPResponse, error)
+
+	// GetInfoWithResponse Ask who may register, and what fits
+	//
+	// What a client asks before its user does: whether the operator lets people register, and the limits of this
+	// contract. The limits are the same on every relay of this version.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/info (the `GetInfo` operationId).
+	GetInfoWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetInfoHTTPResponse, error)
 
 	// SendMessagesWithBodyWithResponse Send a batch of envelopes
 	//
@@ -8433,6 +8610,126 @@ func (r CreateGatewayTicketHTTPResponse) ContentType() string {
 	return ""
 }
 
+// GetInfoHTTPResponse200Headers the declared response headers of an HTTP 200 response for GetInfo
+type GetInfoHTTPResponse200Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetInfoHTTPResponse408Headers the declared response headers of an HTTP 408 response for GetInfo
+type GetInfoHTTPResponse408Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetInfoHTTPResponse429Headers the declared response headers of an HTTP 429 response for GetInfo
+type GetInfoHTTPResponse429Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+// GetInfoHTTPResponse431Headers the declared response headers of an HTTP 431 response for GetInfo
+type GetInfoHTTPResponse431Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetInfoHTTPResponse500Headers the declared response headers of an HTTP 500 response for GetInfo
+type GetInfoHTTPResponse500Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
+// GetInfoHTTPResponse503Headers the declared response headers of an HTTP 503 response for GetInfo
+type GetInfoHTTPResponse503Headers struct {
+	RetryAfter *int
+	XRequestID *openapi_types.UUID
+}
+
+type GetInfoHTTPResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Info
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *Timeout
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequests
+	// JSON431 the response for an HTTP 431 `application/json` response
+	JSON431 *HeadersTooLarge
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *Internal
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetInfoHTTPResponse200Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *GetInfoHTTPResponse408Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *GetInfoHTTPResponse429Headers
+	// Headers431 the parsed response headers for an HTTP 431 response
+	Headers431 *GetInfoHTTPResponse431Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetInfoHTTPResponse500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetInfoHTTPResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetInfoHTTPResponse) GetJSON200() *Info {
+	return r.JSON200
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r GetInfoHTTPResponse) GetJSON408() *Timeout {
+	return r.JSON408
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r GetInfoHTTPResponse) GetJSON429() *TooManyRequests {
+	return r.JSON429
+}
+
+// GetJSON431 returns the response for an HTTP 431 `application/json` response
+func (r GetInfoHTTPResponse) GetJSON431() *HeadersTooLarge {
+	return r.JSON431
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetInfoHTTPResponse) GetJSON500() *Internal {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetInfoHTTPResponse) GetJSON503() *Unavailable {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetInfoHTTPResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetInfoHTTPResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetInfoHTTPResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetInfoHTTPResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // SendMessagesHTTPResponse200Headers the declared response headers of an HTTP 200 response for SendMessages
 type SendMessagesHTTPResponse200Headers struct {
 	XRequestID *openapi_types.UUID
@@ -10858,6 +11155,22 @@ func (c *ClientWithResponses) CreateGatewayTicketWithResponse(ctx context.Contex
 		return nil, err
 	}
 	return ParseCreateGatewayTicketHTTPResponse(rsp)
+}
+
+// GetInfoWithResponse Ask who may register, and what fits
+//
+// What a client asks before its user does: whether the operator lets people register, and the limits of this
+// contract. The limits are the same on every relay of this version.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/info (the `GetInfo` operationId).
+func (c *ClientWithResponses) GetInfoWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetInfoHTTPResponse, error) {
+	rsp, err := c.GetInfo(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetInfoHTTPResponse(rsp)
 }
 
 // SendMessagesWithBodyWithResponse Send a batch of envelopes
@@ -16588,6 +16901,144 @@ func ParseCreateGatewayTicketHTTPResponse(rsp *http.Response) (*CreateGatewayTic
 		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers CreateGatewayTicketHTTPResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetInfoHTTPResponse parses an HTTP response from a GetInfoWithResponse call
+func ParseGetInfoHTTPResponse(rsp *http.Response) (*GetInfoHTTPResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetInfoHTTPResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Info
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest Timeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequests
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 431:
+		var dest HeadersTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON431 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest Internal
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetInfoHTTPResponse200Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 408:
+		var headers GetInfoHTTPResponse408Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 429:
+		var headers GetInfoHTTPResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 431:
+		var headers GetInfoHTTPResponse431Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers431 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetInfoHTTPResponse500Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetInfoHTTPResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

@@ -97,6 +97,7 @@ type server struct {
 	exports        *limit.Pool
 	downloads      downloads
 	documents      *documents
+	info           api.Info
 	unreadHop      sync.Once // the log has been told of an X-Forwarded-For that cannot be read
 }
 
@@ -118,9 +119,13 @@ func New(cfg Config) (*fiber.App, error) {
 	if err != nil {
 		return nil, err
 	}
+	info, err := newInfo()
+	if err != nil {
+		return nil, err
+	}
 	s := &server{cfg: cfg, operations: operations, parametric: map[string]*operation{}, documents: documents,
-		literals: map[string][]string{},
-		exports:  limit.NewPool(exportsAtOnce, exportsWaiting)}
+		info: info, literals: map[string][]string{},
+		exports: limit.NewPool(exportsAtOnce, exportsWaiting)}
 	s.bodies = bodies{most: maxBodies, of: map[limitKey]int{}}
 	s.sealed = bodies{most: maxSealedBodies, of: map[limitKey]int{}}
 	s.downloads.of = map[uuid.UUID]int{}

@@ -10,7 +10,7 @@ export type { Correction, DevicesChange, KnownDevices } from './correction.js';
 export { deliveryTokenHash, newDeliveryToken, type ListedDeliveryToken } from './delivery.js';
 export { DevicesChanged, GatewayEnded, NetworkError, RelayError } from './errors.js';
 export { Gateway, type GatewayOptions, type GatewayStatus } from './gateway.js';
-export { Relay, type Credentials, type RelayOptions } from './relay.js';
+export { Relay, type Credentials, type Info, type RelayOptions } from './relay.js';
 export { Session, type CallOptions } from './session.js';
 export type { OpenSocket, Socket, SocketListener } from './socket.js';
 export type { Tokens } from './tokens.js';

@@ -5,7 +5,7 @@ import { fromBase64, toBase64Url, type Bytes } from './bytes.js';
 import { correct, type Correction, type KnownDevices } from './correction.js';
 import { isDeliveryToken } from './delivery.js';
 import type { DevicesChanged } from './errors.js';
-import type { paths } from './gen/openapi.js';
+import type { components, paths } from './gen/openapi.js';
 import { bytes, failedOf, Session, type CallOptions, type PreKeyBundle, type UserDevices } from './session.js';
 import type { OpenSocket } from './socket.js';
 import type { Tokens } from './tokens.js';
@@ -18,6 +18,9 @@ export interface Credentials {
   /** 12 to 256 characters. */
   password: string;
 }
+
+/** What a relay takes: who may register, and its limits. */
+export type Info = components['schemas']['Info'];
 
 export interface RelayOptions {
   /**
@@ -67,6 +70,11 @@ export class Relay {
     this.api = apiClient(this.url, this.options);
     const apart = options.sealedFetch ?? (fetch ? undefined : sealedFetch);
     if (apart) this.#unnamed = apiClient(this.url, { ...this.options, fetch: (input, init) => apart(input, init) });
+  }
+
+  /** Who may register, and what fits. */
+  async info(options?: CallOptions): Promise<Info> {
+    return (await this.api.GET('/v1/info', { ...options })).data!;
   }
 
   /** Makes a user. The session manages the account; `addDevice` gives one that sends and receives. */

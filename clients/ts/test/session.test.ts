@@ -8,6 +8,11 @@ import { credentials, person, relayUrl, waiting } from './people.js';
 const status = (status: number, code?: string) => (failure: unknown) =>
   failure instanceof RelayError && failure.status === status && (code === undefined || failure.code === code);
 
+test('a relay tells who may register', async () => {
+  const { registration, limits } = await new Relay(relayUrl).info();
+  assert.deepEqual([registration, limits.messageBytes], ['open', 262_144]);
+});
+
 test('a user registers, adds a device, and is gone', async () => {
   const stored: Tokens[] = [];
   const relay = new Relay(`${relayUrl}/`, { onTokens: (tokens) => void stored.push(tokens) });

@@ -47,7 +47,7 @@ func missing(status int) bool {
 // optional reports whether a relay may do without a path.
 func optional(path string) bool {
 	return path == backupPath || strings.HasPrefix(path, attachmentsPath) || strings.HasPrefix(path, pushTokensPath) ||
-		strings.HasPrefix(path, certificatesPath)
+		strings.HasPrefix(path, certificatesPath) || path == infoPath
 }
 
 // attach uploads an attachment and returns its path.

@@ -7,8 +7,17 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/uuid"
 
+	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/internal/kit/contract"
 )
+
+const infoPath = "/v1/info"
+
+// limitsOfContract are what clients rely on.
+var limitsOfContract = client.InfoLimits{MessageBytes: 256 << 10, Submissions: 100, SendBytes: 2 << 20,
+	Recipients: 1000, ExpandedBytes: 4 << 20, PrefixBytes: 256, Audiences: 100, MailboxEnvelopes: 1000,
+	EnvelopeSeconds: 30 * 24 * 3600, Devices: 10, PreKeys: 100, DeliveryTokens: 1000, AttachmentBytes: 50 << 20,
+	AttachmentSeconds: 30 * 24 * 3600, BackupBytes: 2 << 20}
 
 var contractChecks = []check{
 	{"contract.served", "GET /openapi.yaml serves the contract, without a token, and it names every operation of the service.", func(t *try) {
@@ -27,6 +36,14 @@ var contractChecks = []check{
 					"the contract that is served does not name %s %s", method, path)
 			}
 		}
+	}},
+	{"contract.info", "GET /v1/info says who may register, the version of the contract and its limits, without a token.", func(t *try) {
+		a := t.call("GET", infoPath, "", nil)
+		t.offered(a)
+		info := into[client.Info](a.want(http.StatusOK, ""))
+		t.must(info.Registration.Valid(), "registration is none of open, invite, closed")
+		t.must(info.APIVersion != "", "there is no apiVersion")
+		t.must(info.Limits == limitsOfContract, "the limits are not those of the contract: %+v", info.Limits)
 	}},
 	{answersCheck, "Every answer that the other checks got is one that the contract declares: status, form, x-request-id.", nil},
 }

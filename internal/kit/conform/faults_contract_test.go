@@ -13,6 +13,16 @@ var contractFaults = []fault{
 		r.body = bytes.ReplaceAll(r.body, []byte("/v1/messages:"), []byte("/v1/mail:"))
 		return r
 	})},
+	{"another limit is told", "contract.info", answering("GET "+infoPath, func(_ *ask, r *reply) *reply {
+		return r.change(func(m map[string]any) {
+			limits, _ := m["limits"].(map[string]any)
+			limits["messageBytes"] = 1 << 20
+		})
+	})},
+	{"nobody knows who may register", "contract.info contract.answers",
+		answering("GET "+infoPath, func(_ *ask, r *reply) *reply {
+			return r.change(func(m map[string]any) { m["registration"] = "sometimes" })
+		})},
 	{"a 409 lacks its code", "contract.answers accounts.name-taken keys.conflict keys.rotation keys.rotation-last-resort idempotency.other-body", func(*broken) spoil {
 		return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {
 			r := forward(a)

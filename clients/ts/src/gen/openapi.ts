@@ -663,6 +663,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/info": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Ask who may register, and what fits
+         * @description What a client asks before its user does: whether the operator lets people register, and the limits of this
+         *     contract. The limits are the same on every relay of this version.
+         */
+        get: operations["getInfo"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1036,6 +1057,111 @@ export interface components {
         };
         TrustRoot: {
             publicKey: components["schemas"]["ECPublicKey"];
+        };
+        Info: {
+            /**
+             * @description Who may register. Anybody, those who have an invitation, or nobody.
+             * @enum {string}
+             */
+            registration: "open" | "invite" | "closed";
+            /**
+             * @description The version of this contract.
+             * @example 0.10.0
+             */
+            apiVersion: string;
+            limits: components["schemas"]["InfoLimits"];
+        };
+        InfoLimits: {
+            /**
+             * Format: int32
+             * @description The largest message of an envelope, a prefix included.
+             * @example 262144
+             */
+            messageBytes: number;
+            /**
+             * Format: int32
+             * @description How many submissions a request has.
+             * @example 100
+             */
+            submissions: number;
+            /**
+             * Format: int32
+             * @description The largest body of a request to send.
+             * @example 2097152
+             */
+            sendBytes: number;
+            /**
+             * Format: int32
+             * @description How many recipients the shared submissions of a request have.
+             * @example 1000
+             */
+            recipients: number;
+            /**
+             * Format: int32
+             * @description How many bytes they expand to.
+             * @example 4194304
+             */
+            expandedBytes: number;
+            /**
+             * Format: int32
+             * @description How many bytes of a shared message are the own ones of a recipient.
+             * @example 256
+             */
+            prefixBytes: number;
+            /**
+             * Format: int32
+             * @description How many audiences a request to send names.
+             * @example 100
+             */
+            audiences: number;
+            /**
+             * Format: int32
+             * @description How many envelopes wait for a device.
+             * @example 1000
+             */
+            mailboxEnvelopes: number;
+            /**
+             * Format: int32
+             * @description How long an envelope waits.
+             * @example 2592000
+             */
+            envelopeSeconds: number;
+            /**
+             * Format: int32
+             * @description How many devices a user has at once.
+             * @example 10
+             */
+            devices: number;
+            /**
+             * Format: int32
+             * @description How many one-time pre-keys of a kind a device has, and an upload brings.
+             * @example 100
+             */
+            preKeys: number;
+            /**
+             * Format: int32
+             * @description How many delivery tokens a user has at once.
+             * @example 1000
+             */
+            deliveryTokens: number;
+            /**
+             * Format: int32
+             * @description The largest attachment.
+             * @example 52428800
+             */
+            attachmentBytes: number;
+            /**
+             * Format: int32
+             * @description How long an attachment is kept.
+             * @example 2592000
+             */
+            attachmentSeconds: number;
+            /**
+             * Format: int32
+             * @description The largest backup.
+             * @example 2097152
+             */
+            backupBytes: number;
         };
     };
     responses: {
@@ -2571,6 +2697,32 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TrustRoot"];
+                };
+            };
+            408: components["responses"]["Timeout"];
+            429: components["responses"]["TooManyRequests"];
+            431: components["responses"]["HeadersTooLarge"];
+            500: components["responses"]["Internal"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    getInfo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What this relay takes */
+            200: {
+                headers: {
+                    "x-request-id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Info"];
                 };
             };
             408: components["responses"]["Timeout"];

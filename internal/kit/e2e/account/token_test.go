@@ -208,7 +208,7 @@ func TestADeviceIsNeededWhereTheContractSaysSo(t *testing.T) {
 			}
 		}
 	}
-	if needed != 18 || public != 11 {
+	if needed != 18 || public != 12 {
 		t.Errorf("%d operations need a device, %d are open to all", needed, public)
 	}
 }

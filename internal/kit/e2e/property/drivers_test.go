@@ -80,6 +80,7 @@ var drivers = map[string]driver{
 	"changeDeliveryTokens": driveChangeDeliveryTokens,
 	"getSenderCertificate": nil,
 	"getTrustRoot":         nil,
+	"getInfo":              nil,
 	"getStart":             nil,
 	"getContract":          nil,
 	"getContractJSON":      nil,
