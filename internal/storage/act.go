@@ -29,8 +29,8 @@ func (d *DB) ActInPipeline(ctx context.Context, p core.Principal, fn func(tx db.
 	return d.InPipeline(ctx, func(tx db.DBTX) error { return held(ctx, tx, p, fn) })
 }
 
-// ActAlone is Act for what changes the user's set of devices, sessions or keys: no other such
-// change, and nothing else on behalf of this session, goes on beside it.
+// ActAlone is Act for what changes the user's set of devices, sessions, keys or delivery tokens: no
+// other such change, and nothing else on behalf of this session, goes on beside it.
 func (d *DB) ActAlone(ctx context.Context, p core.Principal, fn func(tx db.DBTX) error) error {
 	return d.InTx(ctx, func(tx db.DBTX) error {
 		if _, err := Queries.LockUser(ctx, tx, p.User); err != nil {

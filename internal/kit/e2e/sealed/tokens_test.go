@@ -16,6 +16,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 func change(t *testing.T, d *relaytest.Device, add []client.NewDeliveryToken, remove ...[]byte) e2e.Reply {
@@ -158,6 +159,41 @@ func TestATakeoverKeepsTokensAndADeletionDoesNot(t *testing.T) {
 	}
 	if n := e2e.Count(t, e2e.Database(t, relay), "SELECT count(*) FROM delivery_tokens"); n != 0 {
 		t.Errorf("%d tokens outlive their user", n)
+	}
+}
+
+// Locks are taken in the order of storage.Act: a change of tokens that waits for its user holds no
+// session, which the one that it waits for may want next.
+func TestAChangeOfTokensLocksTheUserFirst(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	bob := relay.Register(t).NewDevice(t)
+	db := e2e.Database(t, relay)
+	tx, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE", bob.User.ID); err != nil {
+		t.Fatal(err)
+	}
+	changed := make(chan int, 1)
+	go func() {
+		got, err := bob.ChangeDeliveryTokensWithResponse(t.Context(), client.DeliveryTokenChange{
+			Add: []client.NewDeliveryToken{{Hash: relaytest.HashOf(nil)}}})
+		if err != nil {
+			t.Error(err)
+		}
+		changed <- got.StatusCode()
+	}()
+	testdb.AwaitWaiting(t, db, 1)
+	if _, err := tx.Exec(t.Context(), "SELECT FROM sessions WHERE user_id = $1 FOR UPDATE NOWAIT", bob.User.ID); err != nil {
+		t.Error(err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-changed; got != http.StatusOK {
+		t.Errorf("the change: %d", got)
 	}
 }
 
