@@ -65,27 +65,23 @@ func CountDevicesChange(ctx context.Context, tx db.DBTX, user core.UserID) error
 }
 
 // checkAudiences finds the requests that name a version that is not the current one. The mailboxes
-// are locked before: see CountDevicesChange.
+// are locked before: see CountDevicesChange. A user whom a request may not ask about is not looked
+// up for it: the time must not tell whether there is one.
 func (p *pass) checkAudiences(ctx context.Context) error {
-	var users []core.UserID
-	for _, r := range p.requests {
-		for _, a := range r.batch.Audiences {
-			users = append(users, a.User)
-		}
-	}
-	if len(users) == 0 {
-		return nil
-	}
 	if err := p.openUsers(ctx); err != nil {
 		return err
 	}
-	rows, err := storage.Queries.DevicesVersions(ctx, p.tx, core.Distinct(users))
+	var users []core.UserID
+	for _, r := range p.requests {
+		for _, a := range r.batch.Audiences {
+			if p.mayAsk(r, a.User) {
+				users = append(users, a.User)
+			}
+		}
+	}
+	versions, err := devicesVersions(ctx, p.tx, users)
 	if err != nil {
 		return err
-	}
-	versions := make(map[core.UserID]uint64, len(rows))
-	for _, row := range rows {
-		versions[row.ID] = uint64(row.DevicesVersion) //nolint:gosec // positive
 	}
 	var changed []core.UserID
 	for i, r := range p.requests {
@@ -94,7 +90,9 @@ func (p *pass) checkAudiences(ctx context.Context) error {
 			current := a.Version != 0 && a.Version == versions[a.User] && p.mayAsk(r, a.User)
 			if !current && !slices.ContainsFunc(p.answers[i].changed, known) {
 				p.answers[i].changed = append(p.answers[i].changed, DeviceList{User: a.User})
-				changed = append(changed, a.User)
+				if p.mayAsk(r, a.User) {
+					changed = append(changed, a.User)
+				}
 			}
 		}
 	}
@@ -111,6 +109,18 @@ func (p *pass) checkAudiences(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+func devicesVersions(ctx context.Context, tx db.DBTX, users []core.UserID) (map[core.UserID]uint64, error) {
+	if len(users) == 0 {
+		return nil, nil
+	}
+	rows, err := storage.Queries.DevicesVersions(ctx, tx, core.Distinct(users))
+	versions := make(map[core.UserID]uint64, len(rows))
+	for _, row := range rows {
+		versions[row.ID] = uint64(row.DevicesVersion) //nolint:gosec // positive
+	}
+	return versions, err
 }
 
 func deviceLists(ctx context.Context, tx db.DBTX, users []core.UserID) (map[core.UserID]*DeviceList, error) {

@@ -20,7 +20,8 @@ type pass struct {
 	requests  []*sendRequest
 	answers   []sendAnswer     // of each request
 	fresh     []bool           // of each request: it was not made before
-	opened    map[opening]bool // what the tokens of sealed requests open
+	opened    map[opening]bool // which devices the tokens of sealed requests open
+	askable   map[asking]bool  // which audiences they open
 	openedAt  time.Time
 	mailboxes map[core.DeviceID]*lockedMailbox
 	insert    db.InsertMessagesParams

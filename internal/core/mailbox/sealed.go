@@ -20,10 +20,10 @@ import (
 // sealed reports that nobody knows who makes the request.
 func (r *sendRequest) sealed() bool { return r.sender.Device == uuid.Nil }
 
-// opening is a token and what it is to open: a device or a user.
+// opening is a token and the device that it is to open.
 type opening struct {
 	token  core.DeliveryTokenHash
-	target uuid.UUID
+	device core.DeviceID
 }
 
 // tokenRevocation is how long a token may be used after it was looked up: half of the second within
@@ -71,6 +71,7 @@ func (p *pass) opens(r *sendRequest, sub *Submission) bool {
 // openUsers finds out which audiences the tokens of sealed requests open.
 func (p *pass) openUsers(ctx context.Context) error {
 	arg := db.OpenedUsersParams{}
+	shown := map[*sendRequest]map[core.DeliveryTokenHash]bool{}
 	for _, r := range p.requests {
 		if !r.sealed() || len(r.batch.Audiences) == 0 {
 			continue
@@ -78,24 +79,37 @@ func (p *pass) openUsers(ctx context.Context) error {
 		for _, a := range r.batch.Audiences {
 			arg.UserIds = append(arg.UserIds, a.User)
 		}
+		shown[r] = map[core.DeliveryTokenHash]bool{}
 		for i := range r.batch.Submissions {
-			arg.Hashes = append(arg.Hashes, r.batch.Submissions[i].Token[:])
+			token := r.batch.Submissions[i].Token
+			shown[r][token] = true
+			arg.Hashes = append(arg.Hashes, token[:])
 		}
 	}
 	if len(arg.Hashes) == 0 {
 		return nil
 	}
 	rows, err := storage.Queries.OpenedUsers(ctx, p.tx, arg)
-	for _, row := range rows {
-		p.opened[opening{core.DeliveryTokenHash(row.Hash), row.UserID}] = true
+	p.askable = map[asking]bool{}
+	for r, tokens := range shown {
+		for _, row := range rows {
+			if tokens[core.DeliveryTokenHash(row.Hash)] {
+				p.askable[asking{r, row.UserID}] = true
+			}
+		}
 	}
 	return err
 }
 
+// asking is a sealed request and a user it asks about.
+type asking struct {
+	request *sendRequest
+	user    core.UserID
+}
+
 // mayAsk reports whether a request may hear of a user's devices.
 func (p *pass) mayAsk(r *sendRequest, user core.UserID) bool {
-	return !r.sealed() || slices.ContainsFunc(r.batch.Submissions,
-		func(sub Submission) bool { return p.opened[opening{sub.Token, user}] })
+	return !r.sealed() || p.askable[asking{r, user}]
 }
 
 // tokenName is what stands for the sender in a sealed envelope: each token is one sender to the

@@ -91,6 +91,15 @@ func TestARefusalLooksUpTheSame(t *testing.T) {
 	if slices.Equal(opened, want) {
 		t.Errorf("a good one looks up the same, %v: the comparison sees nothing", opened)
 	}
+	for what, user := range map[string]uuid.UUID{"another user": carol.User.ID, "nobody": uuid.New()} {
+		request := &obscurapb.SendMessageRequest{Audiences: []*obscurapb.Audience{{UserId: user[:], DevicesVersion: 2}},
+			Messages: []*obscurapb.Submission{relaytest.Sealed(bob.ID, "x", good)}}
+		got := heard.of(func() { watched.TrySealed(t, uuid.New(), request) })
+		if !slices.Contains(got, "OpenedUsers") || slices.Contains(got, "DevicesVersions") ||
+			slices.Contains(got, "PublicDevices") {
+			t.Errorf("an audience, %s: %v", what, got)
+		}
+	}
 	for what, path := range map[string]string{"another user": carol.User.ID.String(), "nobody": uuid.NewString()} {
 		got := heard.of(func() { unnamedFetch(t, watched, "/v1/users/"+path, good).Want(t, 401, "unauthorized") })
 		if !slices.Equal(got, []string{"OpensUser"}) {
