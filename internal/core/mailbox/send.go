@@ -107,7 +107,7 @@ func answered(ctx context.Context, answer sendAnswer, err error) (invalid []int1
 		return nil, err
 	}
 	if answer.changed != nil {
-		return nil, &ChangedError{answer.changed}
+		return answer.invalid, &ChangedError{answer.changed}
 	}
 	return answer.invalid, answer.err
 }

@@ -305,3 +305,19 @@ func TestAFloodThroughTokensEvictsItself(t *testing.T) {
 		}
 	}
 }
+
+// A wrong token counts among the credentials that are not valid, also when the answer speaks of an
+// audience.
+func TestAGuessBesideAnAudienceCounts(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, e2e.Limits(3, "credentials"))
+	bob := relay.Register(t).NewDevice(t)
+	guess := &obscurapb.SendMessageRequest{
+		Audiences: []*obscurapb.Audience{{UserId: bob.User.ID[:], DevicesVersion: 2}},
+		Messages:  []*obscurapb.Submission{relaytest.Sealed(bob.ID, "x", relaytest.DeliveryToken())}}
+	for i, want := range []int{200, 200, 200, 429} {
+		if got, answer := relay.TrySealed(t, uuid.New(), guess); got != want {
+			t.Fatalf("guess %d: status %d, %s", i+1, got, answer)
+		}
+	}
+}
