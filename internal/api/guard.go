@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -70,7 +71,8 @@ func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 
 // identify finds out who makes a request: a principal, somebody with a delivery token, or anybody.
 func (s *server) identify(c *fiber.Ctx, op *operation) (who caller, err error) {
-	named := len(c.Request().Header.Peek(fiber.HeaderAuthorization)) > 0
+	named := slices.ContainsFunc(c.Request().Header.PeekAll(fiber.HeaderAuthorization), // an empty line may come first
+		func(line []byte) bool { return len(line) > 0 })
 	token := c.Request().Header.Peek(headerDeliveryToken)
 	unnamed := op.unnamed && len(token) > 0
 	switch {

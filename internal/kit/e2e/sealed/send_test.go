@@ -2,6 +2,7 @@ package sealed_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"slices"
@@ -109,6 +110,24 @@ func TestAnIdentifiedRequestIsRefused(t *testing.T) {
 	named.To(t, relay).Want(t, 400, "identified_request")
 	named.Token = "not even a token"
 	named.To(t, relay).Want(t, 400, "identified_request")
+	// The header may be there twice, and its first line empty.
+	for path, method := range map[string]string{"/v1/messages/sealed": "POST", "/v1/users/" + bob.User.ID.String(): "GET"} {
+		request, err := http.NewRequestWithContext(t.Context(), method, relay.API+path, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header = http.Header{"Authorization": {"", "Bearer " + alice.Token},
+			"Content-Type": {"application/x-protobuf"}, "Idempotency-Key": {uuid.NewString()},
+			"Delivery-Token": {base64.RawURLEncoding.EncodeToString(token)}}
+		answer, err := relay.HTTP().Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s with an empty and a full Authorization: %d", path, answer.StatusCode)
+		}
+	}
 	// The other way round: a careless client that names itself and shows a token.
 	named = ask
 	named.Path, named.Token = "/v1/messages", alice.Token
