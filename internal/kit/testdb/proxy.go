@@ -19,10 +19,8 @@ type Proxy struct {
 	// pool that is closed before waits for its dead connections.
 	Close func()
 
-	// Heard gets what goes to the database, if it is not nil. Set it before the first connection.
-	Heard func(part []byte)
-
 	dead   atomic.Bool
+	heard  atomic.Pointer[func(part []byte)]
 	target atomic.Pointer[net.UnixAddr] // any network
 }
 
@@ -61,7 +59,7 @@ func NewProxy(t testing.TB, database string) *Proxy {
 			}
 			end := func() { _, _ = client.Close(), server.Close() }
 			forget := context.AfterFunc(ctx, end)
-			running.Go(func() { p.forward(server, client, p.Heard); end(); forget() })
+			running.Go(func() { p.forward(server, client, p.heard.Load()); end(); forget() })
 			running.Go(func() { p.forward(client, server, nil); end() })
 		}
 	})
@@ -90,7 +88,10 @@ func (p *Proxy) Die() { p.dead.Store(true) }
 // Revive makes the proxy forward again.
 func (p *Proxy) Revive() { p.dead.Store(false) }
 
-func (p *Proxy) forward(to io.Writer, from io.Reader, heard func([]byte)) {
+// Hear gives what goes to the database on connections that are made from now on to a function.
+func (p *Proxy) Hear(heard func(part []byte)) { p.heard.Store(&heard) }
+
+func (p *Proxy) forward(to io.Writer, from io.Reader, heard *func([]byte)) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
@@ -101,7 +102,7 @@ func (p *Proxy) forward(to io.Writer, from io.Reader, heard func([]byte)) {
 			continue
 		}
 		if heard != nil {
-			heard(buf[:n])
+			(*heard)(buf[:n])
 		}
 		if _, err := to.Write(buf[:n]); err != nil {
 			return

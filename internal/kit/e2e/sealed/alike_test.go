@@ -33,7 +33,8 @@ var (
 	background = []string{"Ping", "Notify", "NotifyProbe", "MailboxHeads", "TryLock", "PushTokensAfter", "TakeWakeups", "LeasedWakeups"}
 )
 
-// of returns the names of the statements while do runs.
+// of returns the names of the statements while do runs. A connection describes a statement before
+// its first use of it: then its text travels twice.
 func (s *statements) of(do func()) (names []string) {
 	s.mu.Lock()
 	s.text.Reset()
@@ -46,7 +47,7 @@ func (s *statements) of(do func()) (names []string) {
 			names = append(names, m[1])
 		}
 	}
-	return names
+	return slices.Compact(names)
 }
 
 // What is refused costs the same look-ups, whatever is wrong: nobody learns by the time which
@@ -59,13 +60,9 @@ func TestARefusalLooksUpTheSame(t *testing.T) {
 	good, carols, removed := bob.NewDeliveryToken(t), carol.NewDeliveryToken(t), bob.NewDeliveryToken(t)
 	bob.RemoveDeliveryToken(t, removed)
 	proxy := testdb.NewProxy(t, relay.DatabaseURL)
-	proxy.Heard = heard.hear
+	proxy.Hear(heard.hear)
 	// Without prepared statements the text of each travels each time.
 	watched := relaytest.StartOn(t, proxy.URL+"&default_query_exec_mode=cache_describe", e2e.SlowPoll)
-	for range 2 { // each statement is described at its first use
-		watched.SendSealed(t, uuid.New(), relaytest.Sealed(bob.ID, "x", removed))
-		unnamedFetch(t, watched, "/v1/users/"+bob.User.ID.String(), removed).Want(t, 401, "unauthorized")
-	}
 	sends := map[string]*obscurapb.Submission{
 		"a wrong token":                    relaytest.Sealed(bob.ID, "x", relaytest.DeliveryToken()),
 		"another user's token":             relaytest.Sealed(bob.ID, "x", carols),
