@@ -145,6 +145,10 @@ func read(response *http.Response, err error, out any) error {
 	case *[]byte:
 		*out = body
 	case proto.Message:
+		// An empty answer says that all is stored, so it must be one of the relay.
+		if !strings.HasPrefix(response.Header.Get("Content-Type"), protobuf) {
+			return errors.New("something other than the relay has answered")
+		}
 		err = proto.Unmarshal(body, out)
 	default:
 		err = json.Unmarshal(body, out)

@@ -42,7 +42,11 @@ func inFakeTime(t *testing.T, options obscura.Options, test func(*testing.T, *fa
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{ServeMux: http.NewServeMux(), user: uuid.New(), device: uuid.New(), accept: make(chan net.Conn),
 			closed: make(chan struct{})}
-		server := &http.Server{Handler: f, ReadHeaderTimeout: time.Hour}
+		answer := func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/x-protobuf") // nobody looks at that of JSON
+			f.ServeHTTP(w, r)
+		}
+		server := &http.Server{Handler: http.HandlerFunc(answer), ReadHeaderTimeout: time.Hour}
 		go func() { _ = server.Serve(f) }()
 		transport := &http.Transport{DialContext: f.dial}
 		options.HTTPClient = &http.Client{Transport: transport, Timeout: 30 * time.Second}

@@ -78,6 +78,25 @@ func TestARefusalIsNotRepeated(t *testing.T) {
 	})
 }
 
+// A page of somebody else, or of nobody: an empty answer of the relay says that all is stored.
+func TestAnswerOfSomebodyElseStoresNothing(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, obscura.Options{}, func(t *testing.T, f *fake, s *obscura.Session) {
+		for _, kind := range []string{"", "text/html"} {
+			for _, status := range []int{200, 204, 302} {
+				f.ServeMux = http.NewServeMux()
+				f.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", kind)
+					w.WriteHeader(status)
+				})
+				if failed, err := s.Send(t.Context(), batch()); err == nil {
+					t.Errorf("%d of kind %q: %v", status, kind, failed)
+				}
+			}
+		}
+	})
+}
+
 // What would do its work twice is tried once.
 func TestWhatIsNotHarmlessIsNotRepeated(t *testing.T) {
 	t.Parallel()

@@ -63,6 +63,7 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	defer r.mu.Unlock()
 	r.seen = append(r.seen,
 		seen{request.URL.Path, request.RemoteAddr, request.ProtoMajor, request.Header.Clone(), request.TLS})
+	w.Header().Set("Content-Type", "application/x-protobuf")
 	http.SetCookie(w, &http.Cookie{Name: "who", Value: "alice", Path: "/"})
 	if len(r.script) > 0 {
 		answer := r.script[0]

@@ -6,7 +6,7 @@ import { correct, type Correction, type KnownDevices } from './correction.js';
 import { isDeliveryToken } from './delivery.js';
 import type { DevicesChanged } from './errors.js';
 import type { components, paths } from './gen/openapi.js';
-import { bytes, failedOf, Session, type CallOptions, type PreKeyBundle, type UserDevices } from './session.js';
+import { bytes, failedOf, protobuf, Session, type CallOptions, type PreKeyBundle, type UserDevices } from './session.js';
 import type { OpenSocket } from './socket.js';
 import type { Tokens } from './tokens.js';
 import { apiClient } from './transport.js';
@@ -114,13 +114,14 @@ export class Relay {
     if (!recipientsOf(batch).every((r) => isDeliveryToken(r.deliveryToken))) {
       throw new TypeError('each submission of a sealed batch needs a delivery token of 32 bytes');
     }
-    const { data } = await this.#sealed.POST('/v1/messages/sealed', {
-      params: { header: { 'Idempotency-Key': batch.key } },
-      ...bytes(encodeBatch(batch), 'application/x-protobuf'),
-      parseAs: 'arrayBuffer',
-      ...options,
-    });
-    return failedOf(data);
+    return failedOf(
+      await this.#sealed.POST('/v1/messages/sealed', {
+        params: { header: { 'Idempotency-Key': batch.key } },
+        ...bytes(encodeBatch(batch), protobuf),
+        parseAs: 'arrayBuffer',
+        ...options,
+      }),
+    );
   }
 
   /** Bundles as `Session.bundles` gives them, without saying who asks. 401 when the token is not one of this user. */

@@ -9,7 +9,7 @@ import { fromBase64, toBase64, type Bytes } from './bytes.js';
 import { CertificateKeeper, type SenderCertificate } from './certificate.js';
 import { correct, type Correction, type KnownDevices } from './correction.js';
 import { deliveryTokenHash, type ListedDeliveryToken } from './delivery.js';
-import { DevicesChanged, RelayError } from './errors.js';
+import { DevicesChanged, NetworkError, RelayError } from './errors.js';
 import { decodeAnswer, encodeBatch, recipientsOf, type Batch, type FailedSubmission } from './wire.js';
 
 type Schemas = components['schemas'];
@@ -173,13 +173,14 @@ export class Session {
    */
   async send(batch: Batch, options?: CallOptions): Promise<FailedSubmission[]> {
     if (recipientsOf(batch).some((r) => r.deliveryToken)) throw new TypeError('a batch with delivery tokens is for sendSealed: this would say who sends it');
-    const { data } = await this.api.POST('/v1/messages', {
-      params: { header: { 'Idempotency-Key': batch.key } },
-      ...bytes(encodeBatch(batch), 'application/x-protobuf'),
-      parseAs: 'arrayBuffer',
-      ...options,
-    });
-    return failedOf(data);
+    return failedOf(
+      await this.api.POST('/v1/messages', {
+        params: { header: { 'Idempotency-Key': batch.key } },
+        ...bytes(encodeBatch(batch), protobuf),
+        parseAs: 'arrayBuffer',
+        ...options,
+      }),
+    );
   }
 
   /**
@@ -286,8 +287,12 @@ export class Session {
   }
 }
 
+export const protobuf = 'application/x-protobuf';
+
 /** The answer to a batch. */
-export function failedOf(data: unknown): FailedSubmission[] {
+export function failedOf({ data, response }: { data?: unknown; response: Response }): FailedSubmission[] {
+  // An empty answer says that all is stored, so it must be one of the relay.
+  if (!response.headers.get('Content-Type')?.startsWith(protobuf)) throw new NetworkError('somebody else answered for the relay');
   const { failed, lists } = decodeAnswer(data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array());
   if (lists.length > 0) throw new DevicesChanged(lists);
   return failed;

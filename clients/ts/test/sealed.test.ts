@@ -177,7 +177,7 @@ test('a browser is told to leave out what would say who calls', async (t) => {
   const asked: (RequestInit | undefined)[] = [];
   t.mock.method(globalThis, 'fetch', async (_: unknown, init?: RequestInit) => {
     asked.push(init);
-    return new Response();
+    return new Response(null, { headers: { 'Content-Type': 'application/x-protobuf' } });
   });
   const { relay } = at('http://127.0.0.1:1', { sealedFetch: browsersFetch });
   await relay.sendSealed(sealed());

@@ -109,3 +109,10 @@ test('a page of somebody else is no answer of the relay', async () => {
   const impatient = new Relay(relayUrl, { ...scripted({ '/v1/devices': [bad] }), patience: 0 }).resume(alice.tokens);
   await assert.rejects(impatient.devices(), (f: unknown) => f instanceof RelayError && f.status === 502 && f.code === 'unknown');
 });
+
+test('an empty answer of somebody else stores nothing', async () => {
+  const empty = [200, 204, 302].map((code) => () => new Response(null, { status: code }));
+  const alice = await person({ ...scripted({ [messages]: empty }), patience: 0 });
+  const batch = newBatch({ deviceId: alice.deviceId!, message: Buffer.from('hello') });
+  for (const _ of empty) await assert.rejects(alice.send(batch), (f: unknown) => f instanceof NetworkError || isRelayError(302)(f));
+});
