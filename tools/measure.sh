@@ -26,6 +26,7 @@ relay() {
   take relay-senders-1024 relay --senders 1024
   local rate
   for rate in 500 2000 5000 8000 40000; do take "relay-rate-$rate" relay --rate "$rate"; done
+  take sealed relay --sealed
   take shared relay --shared --duration 30s
   take shared-without-prefix relay --shared --prefix 0 --duration 30s
 }

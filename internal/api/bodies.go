@@ -23,14 +23,15 @@ import (
 // never another request.
 
 const (
-	// smallBody is the largest body that is read for anybody; it is less than its connection costs.
+	// smallBody is the largest body that is read for anybody without counting; it is less than its
+	// connection costs.
 	// The largest honest body without a token, a registration whose password is all escapes, takes
 	// 3.2 kB.
 	smallBody = 4 << 10
-	// maxBodies bounds the bodies above that which a node has in memory, maxBodiesOfUser one
-	// account's part.
-	maxBodies       = 128 << 20
-	maxBodiesOfUser = 16 << 20
+	// maxBodies bounds the bodies above that which a node has in memory, maxBodiesOfOne the part of
+	// an account.
+	maxBodies      = 128 << 20
+	maxBodiesOfOne = 16 << 20
 	// maxSealedBodies bounds those of which nobody knows who sends them, beside the others: they
 	// cannot take their place. A client address has the part of an account.
 	maxSealedBodies = 64 << 20
@@ -233,7 +234,7 @@ func (b *bodies) take(whose limitKey, size int) (*place, error) {
 	switch {
 	case b.bytes+size > b.most:
 		return nil, core.Busy(errBodies)
-	case b.of[whose]+size > maxBodiesOfUser:
+	case b.of[whose]+size > maxBodiesOfOne:
 		return nil, limited(time.Second)
 	}
 	b.bytes += size

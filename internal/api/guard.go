@@ -37,7 +37,7 @@ const (
 // caller is who makes a request, as far as it says.
 type caller struct {
 	core.Principal
-	// token is of a delivery token that was shown in place of an access token.
+	// token is the hash of a delivery token that was shown in place of an access token.
 	token core.DeliveryTokenHash
 	// address is where a sealed request comes from, for limits.
 	address limitKey
@@ -60,6 +60,9 @@ func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 	if err := s.throttle(c, op, who); err != nil {
 		return err
 	}
+	if err := s.open(c, who); err != nil {
+		return err
+	}
 	if err := validateParameters(c, op); err != nil {
 		return err
 	}
@@ -69,7 +72,8 @@ func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 	return next(c)
 }
 
-// identify finds out who makes a request: a principal, somebody with a delivery token, or anybody.
+// identify finds out who makes a request: a principal, somebody with a delivery token, which is not
+// looked up yet, or anybody.
 func (s *server) identify(c *fiber.Ctx, op *operation) (who caller, err error) {
 	named := slices.ContainsFunc(c.Request().Header.PeekAll(fiber.HeaderAuthorization), // an empty line may come first
 		func(line []byte) bool { return len(line) > 0 })
@@ -79,7 +83,12 @@ func (s *server) identify(c *fiber.Ctx, op *operation) (who caller, err error) {
 	case named && (unnamed || op.sealed()):
 		return who, errIdentified
 	case unnamed:
-		return s.opens(c, string(token))
+		secret, err := base64.RawURLEncoding.Strict().DecodeString(string(token))
+		if err != nil || len(secret) != core.DeliveryTokenBytes {
+			return who, account.ErrUnauthorized
+		}
+		who.token = sha256.Sum256(secret)
+		return who, nil
 	case op.sealed():
 		who.address = addressKey(s.clientAddr(c.Context()))
 		return who, nil
@@ -96,21 +105,19 @@ func (s *server) identify(c *fiber.Ctx, op *operation) (who caller, err error) {
 	return who, err
 }
 
-// opens lets a delivery token of the user in the path through. For any other the same is looked up.
-func (s *server) opens(c *fiber.Ctx, token string) (who caller, err error) {
-	secret, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(secret) != deliveryTokenBytes {
-		return who, account.ErrUnauthorized
+// open lets a delivery token of the user in the path through. For any other the same is looked up.
+func (s *server) open(c *fiber.Ctx, who caller) error {
+	if who.token == (core.DeliveryTokenHash{}) {
+		return nil
 	}
-	who.token = sha256.Sum256(secret)
-	_, err = s.prove(c.Context(), func() (core.Principal, error) {
+	_, err := s.prove(c.Context(), func() (core.Principal, error) {
 		opens, err := s.cfg.DeliveryTokens.Opens(c.UserContext(), who.token, targetUser(c))
 		if err == nil && !opens {
 			err = account.ErrUnauthorized
 		}
 		return core.Principal{}, err
 	})
-	return who, err
+	return err
 }
 
 // targetUser is the user in the path; the nil UUID when that is none. The generated code has

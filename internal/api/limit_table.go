@@ -86,7 +86,7 @@ var LimitTable = []Limit{
 		"sealed requests to send, once more for each further hundred of submissions", []string{sealedSends}},
 	{"token-sends", limit.Rate{Events: 3000, Per: time.Minute}, PerToken, "sealed requests to send", []string{sealedSends}},
 	{"daily-token-sends", limit.Rate{Events: 200_000, Per: 24 * time.Hour}, PerToken,
-		"sealed requests to send, each of which leaves a receipt", []string{sealedSends}},
+		"sealed requests to send, stored or not", []string{sealedSends}},
 	{"token-bundles", limit.Rate{Events: 120, Per: 10 * time.Minute}, PerToken, "bundle fetches",
 		[]string{"getPreKeyBundles"}},
 	{"token-device-lists", limit.Rate{Events: 600, Per: 10 * time.Minute}, PerToken, "lists of a user's devices",

@@ -71,7 +71,8 @@ func (l *Limits) Sweep() {
 }
 
 // throttle counts a request and refuses it when its caller makes too many. The guard does not know
-// the caller of a public operation: its handler finds out, and counts again by user or device.
+// the caller of a public operation: its handler finds out, and counts again by user, device or
+// delivery token.
 func (s *server) throttle(c *fiber.Ctx, op *operation, who caller) error {
 	for _, counter := range op.limits {
 		if !counter.per.counts(who) {
@@ -114,25 +115,28 @@ func (s *server) throttleMany(who caller, operation string, submissions int) err
 	return nil
 }
 
-// throttleTokens counts a sealed request by each of its tokens.
+// throttleTokens counts a sealed request by each of its tokens. When one has no more, none counts.
 func (s *server) throttleTokens(batch *mailbox.Batch) error {
 	if s.cfg.Limits == nil {
 		return nil
 	}
-	counted := map[core.DeliveryTokenHash]bool{}
+	tokens := map[limitKey]bool{}
 	for i := range batch.Submissions {
-		token := batch.Submissions[i].Token
-		if counted[token] {
+		tokens[limitKey(batch.Submissions[i].Token)] = true
+	}
+	var giveBack []func()
+	for _, counter := range s.cfg.Limits.of[sealedSends] {
+		if counter.per != PerToken {
 			continue
 		}
-		counted[token] = true
-		for _, counter := range s.cfg.Limits.of[sealedSends] {
-			if counter.per != PerToken {
-				continue
-			}
-			if wait := counter.Take(limitKey(token)); wait > 0 {
+		for token := range tokens {
+			if wait := counter.Take(token); wait > 0 {
+				for _, back := range giveBack {
+					back()
+				}
 				return limited(wait)
 			}
+			giveBack = append(giveBack, func() { counter.GiveBack(token) })
 		}
 	}
 	return nil

@@ -118,8 +118,8 @@ func (s *server) send(ctx context.Context, in io.Reader, idempotencyKey *string,
 	return proto.Marshal(response)
 }
 
-// sendSealed stores a batch of an unknown sender. A request with a submission that is refused
-// counts among those whose credential is not valid.
+// sendSealed stores a batch of an unknown sender. A request of which something is refused counts
+// among those whose credential is not valid, once.
 func (s *server) sendSealed(ctx context.Context, batch mailbox.Batch) (refused []int16, err error) {
 	if err := s.throttleTokens(&batch); err != nil {
 		return nil, err
@@ -308,9 +308,6 @@ type outcome struct {
 	code obscurapb.ErrorCode
 }
 
-// deliveryTokenBytes is the length of a delivery token.
-const deliveryTokenBytes = 32
-
 // submissions sorts out the submissions whose form is right; positions leads back to the request.
 func submissions(all []submission, sealed bool) (batch mailbox.Batch, outcomes []outcome, positions []int) {
 	outcomes = make([]outcome, len(all))
@@ -322,7 +319,7 @@ func submissions(all []submission, sealed bool) (batch mailbox.Batch, outcomes [
 			code = obscurapb.ErrorCode_ERROR_CODE_MALFORMED_SUBMISSION_ID
 		case len(m.device) != len(uuid.UUID{}):
 			code = obscurapb.ErrorCode_ERROR_CODE_MALFORMED_DEVICE_ID
-		case sealed && len(m.token) != deliveryTokenBytes:
+		case sealed && len(m.token) != core.DeliveryTokenBytes:
 			code = obscurapb.ErrorCode_ERROR_CODE_REFUSED
 		case m.size() == 0:
 			code = obscurapb.ErrorCode_ERROR_CODE_MESSAGE_MISSING

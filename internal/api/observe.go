@@ -33,6 +33,10 @@ func setRequestID(c *fiber.Ctx) {
 	c.Response().Header.SetBytesV(headerRequestID, id)
 }
 
+func requestIDOf(answer *fasthttp.Response) string {
+	return string(answer.Header.Peek(headerRequestID))
+}
+
 // observe surrounds every request: request id, deadline, one log line, one count.
 func (s *server) observe(c *fiber.Ctx) error {
 	start := time.Now()
@@ -50,11 +54,14 @@ func (s *server) observe(c *fiber.Ctx) error {
 	if c.Response().StatusCode() == fiber.StatusMethodNotAllowed {
 		c.Set(fiber.HeaderAllow, s.allowed(c.Path()))
 	}
-	id := noOperation
+	id, requestID := noOperation, requestIDOf(c.Response())
 	if op, ok := c.Locals(operationKey).(*operation); ok {
 		id = op.id
+		if op.sealed() || op.unnamed && len(c.Request().Header.Peek(headerDeliveryToken)) > 0 {
+			requestID = uuid.NewString() // a client's own that repeats would tell who makes the request
+		}
 	}
-	s.finish(id, c.Response(), time.Since(start), max(0, c.Request().Header.ContentLength()), err)
+	s.finish(id, requestID, c.Response(), time.Since(start), max(0, c.Request().Header.ContentLength()), err)
 	return nil
 }
 
@@ -66,7 +73,7 @@ func (s *server) refuseUnread(c *fiber.Ctx, err error) error {
 	if conn, ok := c.Context().Conn().(*connection); ok && status != fiber.StatusRequestTimeout {
 		conn.linger.Store(true)
 	}
-	s.finish(noOperation, c.Response(), 0, max(0, c.Request().Header.ContentLength()), err)
+	s.finish(noOperation, requestIDOf(c.Response()), c.Response(), 0, max(0, c.Request().Header.ContentLength()), err)
 	return nil
 }
 
@@ -108,7 +115,8 @@ func next(c *fiber.Ctx) (err error) {
 }
 
 // finish counts a request and writes its one line. It names neither user nor device nor address.
-func (s *server) finish(operation string, answer *fasthttp.Response, took time.Duration, bytesIn int, err error) {
+func (s *server) finish(operation, requestID string, answer *fasthttp.Response, took time.Duration, bytesIn int,
+	err error) {
 	status, bytesOut := answer.StatusCode(), 0
 	switch {
 	case answer.IsBodyStream():
@@ -122,7 +130,7 @@ func (s *server) finish(operation string, answer *fasthttp.Response, took time.D
 		slog.String("operation", operation),
 		slog.Int("status", status),
 		slog.Duration("took", took),
-		slog.String("request_id", string(answer.Header.Peek(headerRequestID))),
+		slog.String("request_id", requestID),
 		slog.Int("bytes_in", bytesIn),
 		slog.Int("bytes_out", bytesOut),
 	}

@@ -79,7 +79,7 @@ func (u *upload) run(conn net.Conn) {
 	if err != nil {
 		writeError(u.answer, err)
 	}
-	u.server.finish(u.operation, u.answer, time.Since(u.start), int(u.read), err)
+	u.server.finish(u.operation, requestIDOf(u.answer), u.answer, time.Since(u.start), int(u.read), err)
 	u.answer.SetConnectionClose()
 	_ = conn.SetWriteDeadline(time.Now().Add(u.server.cfg.Timeouts.Write))
 	w := bufio.NewWriterSize(conn, 1<<10)

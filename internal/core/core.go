@@ -67,6 +67,9 @@ const (
 	LowPreKeys = 20
 )
 
+// DeliveryTokenBytes is the length of a delivery token.
+const DeliveryTokenBytes = 32
+
 // DeliveryTokenHash is SHA-256 of a delivery token, which a user gives to those who may write
 // unnamed. Only the hash of a token is kept.
 type DeliveryTokenHash [sha256.Size]byte

@@ -2,9 +2,9 @@
 // user's devices, and fetch their list and bundles, without saying who they are.
 //
 // Invariants: the relay has SHA-256 of a token and nothing else of it. It is looked up whenever it
-// is shown, and never remembered: a token that was removed opens nothing from then on, on any node.
-// For a wrong token, another user's and an unknown user the same is looked up and answered.
-// On failure nothing has changed.
+// is shown, and not remembered for longer than half a second: what is asked for a second after its
+// removal is refused, on any node. For a wrong token, another user's and an unknown user the same
+// is looked up and answered. On failure nothing has changed.
 package deliverytoken
 
 import (

@@ -68,13 +68,10 @@ func CountDevicesChange(ctx context.Context, tx db.DBTX, user core.UserID) error
 // are locked before: see CountDevicesChange. A user whom a request may not ask about is not looked
 // up for it: the time must not tell whether there is one.
 func (p *pass) checkAudiences(ctx context.Context) error {
-	if err := p.openUsers(ctx); err != nil {
-		return err
-	}
 	var users []core.UserID
 	for _, r := range p.requests {
 		for _, a := range r.batch.Audiences {
-			if p.mayAsk(r, a.User) {
+			if r.mayAsk(a.User) {
 				users = append(users, a.User)
 			}
 		}
@@ -87,10 +84,10 @@ func (p *pass) checkAudiences(ctx context.Context) error {
 	for i, r := range p.requests {
 		for _, a := range r.batch.Audiences {
 			known := func(l DeviceList) bool { return l.User == a.User }
-			current := a.Version != 0 && a.Version == versions[a.User] && p.mayAsk(r, a.User)
+			current := a.Version != 0 && a.Version == versions[a.User] && r.mayAsk(a.User)
 			if !current && !slices.ContainsFunc(p.answers[i].changed, known) {
 				p.answers[i].changed = append(p.answers[i].changed, DeviceList{User: a.User})
-				if p.mayAsk(r, a.User) {
+				if r.mayAsk(a.User) {
 					changed = append(changed, a.User)
 				}
 			}
@@ -103,7 +100,7 @@ func (p *pass) checkAudiences(ctx context.Context) error {
 	for n, answer := range p.answers {
 		for i := range answer.changed {
 			user := answer.changed[i].User
-			if now := lists[user]; now != nil && p.mayAsk(p.requests[n], user) {
+			if now := lists[user]; now != nil && p.requests[n].mayAsk(user) {
 				answer.changed[i] = *now
 			}
 		}

@@ -50,15 +50,17 @@ type Sockets interface {
 
 // Service is the use cases of mailboxes. Make it with New; its Run does the work.
 type Service struct {
-	cfg     Config
-	sends   *batch.Batcher[*sendRequest, sendAnswer]
-	marks   *batch.Batcher[core.DeviceID, struct{}]
-	senders senders
-	acks    *ackQueue
-	acked   chan struct{}   // holds one token after acknowledgements were worked on
-	givenUp context.Context // ends when acknowledgements are to be forgotten
-	giveUp  context.CancelFunc
-	txTime  time.Duration // bounds one transaction
+	cfg   Config
+	sends *batch.Batcher[*sendRequest, sendAnswer]
+	marks *batch.Batcher[core.DeviceID, struct{}]
+	// openings looks up delivery tokens.
+	openings *batch.Batcher[*sendRequest, struct{}]
+	senders  senders
+	acks     *ackQueue
+	acked    chan struct{}   // holds one token after acknowledgements were worked on
+	givenUp  context.Context // ends when acknowledgements are to be forgotten
+	giveUp   context.CancelFunc
+	txTime   time.Duration // bounds one transaction
 }
 
 // sendLimits: the queue of sends holds at most 64 MiB by Batch.weight, and a batch at most 8192
@@ -77,6 +79,7 @@ func New(cfg Config) *Service {
 	s.givenUp, s.giveUp = context.WithCancel(context.Background())
 	s.sends = batch.New(sendLimits, s.store)
 	s.marks = batch.New(senderLimits, s.mark)
+	s.openings = batch.New(openingLimits, s.open)
 	s.acks = newAckQueue(s.forget)
 	return s
 }
@@ -85,6 +88,7 @@ func New(cfg Config) *Service {
 func (s *Service) RunSends(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { return s.marks.Run(ctx) })
+	g.Go(func() error { return s.openings.Run(ctx) })
 	g.Go(func() error { return s.sends.Run(ctx) })
 	return g.Wait()
 }

@@ -18,11 +18,8 @@ import (
 type pass struct {
 	tx        db.DBTX
 	requests  []*sendRequest
-	answers   []sendAnswer     // of each request
-	fresh     []bool           // of each request: it was not made before
-	opened    map[opening]bool // which devices the tokens of sealed requests open
-	askable   map[asking]bool  // which audiences they open
-	openedAt  time.Time
+	answers   []sendAnswer // of each request
+	fresh     []bool       // of each request: it was not made before
 	mailboxes map[core.DeviceID]*lockedMailbox
 	insert    db.InsertMessagesParams
 	dropped   int // envelopes, to make room
@@ -48,7 +45,7 @@ type receiptKey struct {
 // store does the whole work of a transaction.
 func (p *pass) store(ctx context.Context) error {
 	p.answers, p.fresh = make([]sendAnswer, len(p.requests)), make([]bool, len(p.requests))
-	for _, step := range [...]func(*pass, context.Context) error{(*pass).open, (*pass).lock, (*pass).openAgain,
+	for _, step := range [...]func(*pass, context.Context) error{(*pass).lock, (*pass).openAgain,
 		(*pass).findInvalid, (*pass).checkAudiences, (*pass).insertReceipts, (*pass).insertMessages,
 		(*pass).makeRoom, (*pass).advance, (*pass).answerRepeats} {
 		if err := step(p, ctx); err != nil {
@@ -58,21 +55,18 @@ func (p *pass) store(ctx context.Context) error {
 	return nil
 }
 
-// lock locks the mailboxes of a batch, and notes the submissions whose device has none. What a
-// sealed request may not write to is not touched.
+// lock locks the mailboxes of a batch, but for those that a sealed request may not write to.
 func (p *pass) lock(ctx context.Context) (err error) {
 	var devices []core.DeviceID
 	for _, r := range p.requests {
 		for i := range r.batch.Submissions {
-			if p.opens(r, &r.batch.Submissions[i]) {
+			if r.mayWrite(i) {
 				devices = append(devices, r.batch.Submissions[i].Device)
 			}
 		}
 	}
-	if p.mailboxes, err = lockMailboxes(ctx, p.tx, core.LockOrder(devices)); err != nil {
-		return err
-	}
-	return nil
+	p.mailboxes, err = lockMailboxes(ctx, p.tx, core.LockOrder(devices))
+	return err
 }
 
 // findInvalid notes the submissions that cannot be stored: their device has no mailbox, or is not
@@ -80,7 +74,7 @@ func (p *pass) lock(ctx context.Context) (err error) {
 func (p *pass) findInvalid(context.Context) error {
 	for n, r := range p.requests {
 		for i := range r.batch.Submissions {
-			if sub := &r.batch.Submissions[i]; p.mailboxes[sub.Device] == nil || !p.opens(r, sub) {
+			if p.mailboxes[r.batch.Submissions[i].Device] == nil || !r.mayWrite(i) {
 				p.answers[n].invalid = append(p.answers[n].invalid, int16(i))
 			}
 		}
@@ -160,7 +154,7 @@ func (p *pass) insertMessages(ctx context.Context) error {
 		for i := range r.batch.Submissions {
 			sub := &r.batch.Submissions[i]
 			m := p.mailboxes[sub.Device]
-			if m == nil || !p.fresh[n] || !p.opens(r, sub) {
+			if m == nil || !p.fresh[n] || !r.mayWrite(i) {
 				continue
 			}
 			sender := r.sender.User

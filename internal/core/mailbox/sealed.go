@@ -10,12 +10,27 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/batch"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
 // A sealed request does not say who makes it: each of its submissions shows a delivery token of its
-// device's user. Tokens are looked up in the transaction that stores.
+// device's user. Tokens are looked up for many requests at once, before their requests wait to be
+// stored: what is refused takes no room there and locks no mailbox.
+
+// SendSealed stores a batch of which it does not know the sender, as Send does. The positions are
+// those of the submissions whose device does not exist or is not opened by their token. An audience
+// is taken for a user who does not exist unless a token of the batch opens it.
+func (s *Service) SendSealed(ctx context.Context, b Batch) (refused []int16, err error) {
+	r := &sendRequest{batch: b, receipt: b.sealedReceipt()}
+	answer := sendAnswer{}
+	if _, err = s.openings.Do(ctx, r, len(b.Submissions)+len(b.Audiences)+1); err == nil {
+		// Also when nothing is opened: it may have been stored before.
+		answer, err = s.sends.Do(ctx, r, r.keepOpened())
+	}
+	return answered(ctx, answer, err)
+}
 
 // sealed reports that nobody knows who makes the request.
 func (r *sendRequest) sealed() bool { return r.sender.Device == uuid.Nil }
@@ -26,91 +41,107 @@ type opening struct {
 	device core.DeviceID
 }
 
+// openingLimits: a batch looks up some 8192 tokens.
+var openingLimits = batch.Limits{BatchItems: 512, BatchWeight: 8192, QueueItems: 8192, QueueWeight: 1 << 17}
+
 // tokenRevocation is how long a token may be used after it was looked up: half of the second within
 // which a removed one stops working.
 const tokenRevocation = time.Second / 2
 
-// open finds out which devices the tokens of a batch open.
-func (p *pass) open(ctx context.Context) error {
-	arg := db.OpenedDevicesParams{}
-	asked := map[opening]bool{}
+// open looks up what the tokens of sealed requests open.
+func (s *Service) open(ctx context.Context, requests []*sendRequest) ([]struct{}, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.txTime)
+	defer cancel()
+	err := s.cfg.DB.Do(ctx, func(conn db.DBTX) error { return lookUp(ctx, conn, requests) })
+	return make([]struct{}, len(requests)), err
+}
+
+// openAgain looks again when a request has waited for its turn or for locks of mailboxes.
+func (p *pass) openAgain(ctx context.Context) error {
+	var old []*sendRequest
 	for _, r := range p.requests {
+		if r.sealed() && time.Since(r.openedAt) > tokenRevocation {
+			old = append(old, r)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	return lookUp(ctx, p.tx, old)
+}
+
+// lookUp notes which submissions their tokens open, and which audiences may be told of.
+func lookUp(ctx context.Context, conn db.DBTX, requests []*sendRequest) error {
+	now := time.Now()
+	devices, users := db.OpenedDevicesParams{}, db.OpenedUsersParams{}
+	asked, opened := map[opening]bool{}, map[opening]bool{}
+	for _, r := range requests {
 		for i := range r.batch.Submissions {
 			sub := &r.batch.Submissions[i]
-			if pair := (opening{sub.Token, sub.Device}); r.sealed() && !asked[pair] {
-				asked[pair] = true
-				arg.Hashes, arg.DeviceIds = append(arg.Hashes, sub.Token[:]), append(arg.DeviceIds, sub.Device)
+			pair := opening{sub.Token, sub.Device}
+			if len(r.batch.Audiences) > 0 {
+				users.Hashes = append(users.Hashes, sub.Token[:])
 			}
-		}
-	}
-	if len(asked) == 0 {
-		return nil
-	}
-	p.openedAt, p.opened = time.Now(), asked
-	clear(asked)
-	rows, err := storage.Queries.OpenedDevices(ctx, p.tx, arg)
-	for _, row := range rows {
-		p.opened[opening{core.DeliveryTokenHash(row.Hash), row.DeviceID}] = true
-	}
-	return err
-}
-
-// openAgain looks again when the locks of the mailboxes were long in coming.
-func (p *pass) openAgain(ctx context.Context) error {
-	if p.opened == nil || time.Since(p.openedAt) < tokenRevocation {
-		return nil
-	}
-	return p.open(ctx)
-}
-
-// opens reports whether a request may write to the device of its submission.
-func (p *pass) opens(r *sendRequest, sub *Submission) bool {
-	return !r.sealed() || p.opened[opening{sub.Token, sub.Device}]
-}
-
-// openUsers finds out which audiences the tokens of sealed requests open.
-func (p *pass) openUsers(ctx context.Context) error {
-	arg := db.OpenedUsersParams{}
-	shown := map[*sendRequest]map[core.DeliveryTokenHash]bool{}
-	for _, r := range p.requests {
-		if !r.sealed() || len(r.batch.Audiences) == 0 {
-			continue
+			if !asked[pair] {
+				asked[pair] = true
+				devices.Hashes = append(devices.Hashes, sub.Token[:])
+				devices.DeviceIds = append(devices.DeviceIds, sub.Device)
+			}
 		}
 		for _, a := range r.batch.Audiences {
-			arg.UserIds = append(arg.UserIds, a.User)
-		}
-		shown[r] = map[core.DeliveryTokenHash]bool{}
-		for i := range r.batch.Submissions {
-			token := r.batch.Submissions[i].Token
-			shown[r][token] = true
-			arg.Hashes = append(arg.Hashes, token[:])
+			users.UserIds = append(users.UserIds, a.User)
 		}
 	}
-	if len(arg.Hashes) == 0 {
-		return nil
+	rows, err := storage.Queries.OpenedDevices(ctx, conn, devices)
+	if err != nil {
+		return err
 	}
-	rows, err := storage.Queries.OpenedUsers(ctx, p.tx, arg)
-	p.askable = map[asking]bool{}
-	for r, tokens := range shown {
+	for _, row := range rows {
+		opened[opening{core.DeliveryTokenHash(row.Hash), row.DeviceID}] = true
+	}
+	owners := map[core.DeliveryTokenHash][]core.UserID{}
+	if len(users.UserIds) > 0 {
+		rows, err := storage.Queries.OpenedUsers(ctx, conn, users)
+		if err != nil {
+			return err
+		}
 		for _, row := range rows {
-			if tokens[core.DeliveryTokenHash(row.Hash)] {
-				p.askable[asking{r, row.UserID}] = true
+			hash := core.DeliveryTokenHash(row.Hash)
+			owners[hash] = append(owners[hash], row.UserID)
+		}
+	}
+	for _, r := range requests {
+		before := r.opened // what was not opened then has no ciphertext any more, and no lock
+		r.openedAt, r.opened, r.audiences = now, make([]bool, len(r.batch.Submissions)), map[core.UserID]bool{}
+		for i := range r.batch.Submissions {
+			sub := &r.batch.Submissions[i]
+			r.opened[i] = opened[opening{sub.Token, sub.Device}] && (before == nil || before[i])
+			for _, user := range owners[sub.Token] {
+				r.audiences[user] = true
 			}
 		}
 	}
-	return err
+	return nil
 }
 
-// asking is a sealed request and a user it asks about.
-type asking struct {
-	request *sendRequest
-	user    core.UserID
+// keepOpened forgets the ciphertext that will not be stored, and returns what the rest weighs.
+func (r *sendRequest) keepOpened() int {
+	weight := audienceWeight * len(r.batch.Audiences)
+	for i := range r.batch.Submissions {
+		if sub := &r.batch.Submissions[i]; r.opened[i] {
+			weight += submissionWeight + sub.size()
+		} else {
+			sub.Prefix, sub.Message = nil, nil
+		}
+	}
+	return weight
 }
+
+// mayWrite reports whether a request may write to the device of a submission.
+func (r *sendRequest) mayWrite(i int) bool { return !r.sealed() || r.opened[i] }
 
 // mayAsk reports whether a request may hear of a user's devices.
-func (p *pass) mayAsk(r *sendRequest, user core.UserID) bool {
-	return !r.sealed() || p.askable[asking{r, user}]
-}
+func (r *sendRequest) mayAsk(user core.UserID) bool { return !r.sealed() || r.audiences[user] }
 
 // tokenName is what stands for the sender in a sealed envelope: each token is one sender to the
 // fair cap. It is a version 8 UUID (RFC 9562), which no user has.

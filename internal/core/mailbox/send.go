@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -69,6 +70,11 @@ type sendRequest struct {
 	sender  core.Principal // nobody in a sealed request
 	batch   Batch
 	receipt receiptKey
+	// Of a sealed request: which submissions their tokens open, which audiences it may hear of, and
+	// since when that is known.
+	opened    []bool
+	audiences map[core.UserID]bool
+	openedAt  time.Time
 }
 
 // sendAnswer lists the positions of submissions whose device has no mailbox, or the audiences that
@@ -86,16 +92,9 @@ type sendAnswer struct {
 func (s *Service) Send(ctx context.Context, sender core.Principal, b Batch) (invalid []int16, err error) {
 	var answer sendAnswer
 	if err = s.markSender(ctx, sender.Device); err == nil {
-		answer, err = s.sends.Do(ctx, &sendRequest{sender, b, receiptKey{sender.Device, b.Key}}, b.weight())
+		r := &sendRequest{sender: sender, batch: b, receipt: receiptKey{sender.Device, b.Key}}
+		answer, err = s.sends.Do(ctx, r, b.weight())
 	}
-	return answered(ctx, answer, err)
-}
-
-// SendSealed stores a batch of which it does not know the sender, as Send does. The positions are
-// those of the submissions whose device does not exist or is not opened by their token. An audience
-// is taken for a user who does not exist unless a token of the batch opens it.
-func (s *Service) SendSealed(ctx context.Context, b Batch) (refused []int16, err error) {
-	answer, err := s.sends.Do(ctx, &sendRequest{batch: b, receipt: b.sealedReceipt()}, b.weight())
 	return answered(ctx, answer, err)
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
@@ -88,19 +89,41 @@ func TestARefusalLooksUpTheSame(t *testing.T) {
 	if slices.Equal(opened, want) {
 		t.Errorf("a good one looks up the same, %v: the comparison sees nothing", opened)
 	}
-	for what, user := range map[string]uuid.UUID{"another user": carol.User.ID, "nobody": uuid.New()} {
-		request := &obscurapb.SendMessageRequest{Audiences: []*obscurapb.Audience{{UserId: user[:], DevicesVersion: 2}},
-			Messages: []*obscurapb.Submission{relaytest.Sealed(bob.ID, "x", good)}}
-		got := heard.of(func() { watched.TrySealed(t, uuid.New(), request) })
-		if !slices.Contains(got, "OpenedUsers") || slices.Contains(got, "DevicesVersions") ||
-			slices.Contains(got, "PublicDevices") {
-			t.Errorf("an audience, %s: %v", what, got)
+	for what, f := range map[string]struct {
+		user  uuid.UUID
+		token []byte
+	}{"another user": {carol.User.ID, good}, "nobody": {uuid.New(), good}, "a removed token": {bob.User.ID, removed},
+		"a wrong token": {bob.User.ID, relaytest.DeliveryToken()}} {
+		for _, rest := range []string{"", "/devices"} {
+			got := heard.of(func() {
+				unnamedFetch(t, watched, "/v1/users/"+f.user.String()+rest, f.token).Want(t, 401, "unauthorized")
+			})
+			if !slices.Equal(got, []string{"OpensUser"}) {
+				t.Errorf("%s: %v", what, got)
+			}
 		}
 	}
-	for what, path := range map[string]string{"another user": carol.User.ID.String(), "nobody": uuid.NewString()} {
-		got := heard.of(func() { unnamedFetch(t, watched, "/v1/users/"+path, good).Want(t, 401, "unauthorized") })
-		if !slices.Equal(got, []string{"OpensUser"}) {
-			t.Errorf("%s: %v", what, got)
+	// An audience that no token opens: its devices are not looked up.
+	want = nil
+	for what, user := range map[string]uuid.UUID{"another user": carol.User.ID, "nobody": uuid.New(), "his": bob.User.ID} {
+		request := &obscurapb.SendMessageRequest{Audiences: []*obscurapb.Audience{{UserId: user[:], DevicesVersion: 7}},
+			Messages: []*obscurapb.Submission{relaytest.Sealed(bob.ID, "x", good)}}
+		got := heard.of(func() {
+			if status, answer := watched.TrySealed(t, uuid.New(), request); status != 200 || len(answer) == 0 {
+				t.Errorf("%d %s", status, answer)
+			}
+		})
+		if what == "his" {
+			if !slices.Contains(got, "PublicDevices") {
+				t.Errorf("his own devices are not looked up: %v", got)
+			}
+			continue
+		}
+		if want == nil {
+			want = got
+		}
+		if slices.Contains(got, "PublicDevices") || !slices.Equal(got, want) {
+			t.Errorf("an audience, %s: %v, want %v", what, got, want)
 		}
 	}
 }
@@ -120,17 +143,22 @@ func TestATokenRemovedWhileMailboxesAreLockedOpensNothing(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), "SELECT FROM mailboxes WHERE device_id = $1 FOR UPDATE", bob.ID); err != nil {
 		t.Fatal(err)
 	}
-	answer := make(chan []*obscurapb.FailedSubmission, 1)
-	go func() { answer <- relay.SendSealed(t, uuid.New(), relaytest.Sealed(bob.ID, "late", token)) }()
+	answer := make(chan []byte, 1)
+	go func() {
+		_, body := relay.TrySealed(t, uuid.New(), &obscurapb.SendMessageRequest{
+			Messages: []*obscurapb.Submission{relaytest.Sealed(bob.ID, "late", token)}})
+		answer <- body
+	}()
 	testdb.AwaitWaiting(t, db, 1)
 	bob.RemoveDeliveryToken(t, token)
 	<-time.After(600 * time.Millisecond) // longer than a look-up is good for
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if failed := <-answer; len(failed) != 1 ||
-		failed[0].GetErrorCode() != obscurapb.ErrorCode_ERROR_CODE_REFUSED {
-		t.Errorf("failed: %v", failed)
+	var response obscurapb.SendMessageResponse
+	if err := proto.Unmarshal(<-answer, &response); err != nil || len(response.GetFailedSubmissions()) != 1 ||
+		response.GetFailedSubmissions()[0].GetErrorCode() != obscurapb.ErrorCode_ERROR_CODE_REFUSED {
+		t.Errorf("failed: %v %v", response.GetFailedSubmissions(), err)
 	}
 	if n := e2e.Count(t, db, "SELECT count(*) FROM messages"); n != 0 {
 		t.Errorf("%d envelopes are stored", n)

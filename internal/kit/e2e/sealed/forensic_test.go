@@ -2,6 +2,7 @@ package sealed_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -57,7 +58,18 @@ func TestNothingThatIsWrittenNamesASealedSender(t *testing.T) {
 			}
 			relay.SendSealed(t, uuid.New(), relaytest.Sealed(bob.ID, "x", relaytest.DeliveryToken()))
 		}
-		_, _ = relay.TrySealed(t, uuid.New(), nil)
+		for _, d := range senders { // careless ones
+			ask := e2e.Ask{Method: "POST", Path: "/v1/messages/sealed", Media: "application/x-protobuf", Token: d.Token,
+				Header: map[string]string{"Idempotency-Key": uuid.NewString(), "X-Request-Id": d.ID.String()}}
+			ask.To(t, relay).Want(t, 400, "identified_request")
+			ask.Token = ""
+			ask.To(t, relay).Want(t, 200, "")
+			fetch := e2e.Ask{Method: "GET", Path: path, Header: map[string]string{"X-Request-Id": d.ID.String(),
+				"Delivery-Token": base64.RawURLEncoding.EncodeToString(token)}}
+			if got := fetch.To(t, relay).Want(t, 200, ""); got.Header.Get("X-Request-Id") != d.ID.String() {
+				t.Errorf("the request id is %q", got.Header.Get("X-Request-Id"))
+			}
+		}
 	}
 	if found := writtenOf(t, relay, db, folder, senders, sealedDay); len(found) != 0 {
 		t.Errorf("sealed mail left its sender in %v", found)

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func unnamed(e *obscurapb.Envelope) bool {
@@ -265,23 +268,70 @@ func TestARemovedTokenStopsWorkingOnAllNodes(t *testing.T) {
 	nodes := []*relaytest.Relay{relay, relaytest.StartOn(t, relay.DatabaseURL)}
 	bob := relay.Register(t).NewDevice(t)
 	token := bob.NewDeliveryToken(t)
-	var gone time.Time
-	for i := 0; ; i++ {
-		if i == 20 {
-			bob.RemoveDeliveryToken(t, token)
-			gone = time.Now()
+	var gone atomic.Pointer[time.Time]
+	var before, within, after atomic.Int32 // stored, by when they were asked for; after: refused
+	var senders sync.WaitGroup
+	for i := range 8 {
+		senders.Go(func() {
+			for !t.Failed() {
+				asked, removed := time.Now(), gone.Load()
+				request := &obscurapb.SendMessageRequest{
+					Messages: []*obscurapb.Submission{relaytest.Sealed(bob.ID, "x", token)}}
+				status, answer := nodes[i%2].TrySealed(t, uuid.New(), request)
+				switch stored := status == http.StatusOK && len(answer) == 0; {
+				case status != http.StatusOK:
+					t.Errorf("status %d %s", status, answer)
+				case removed == nil && stored:
+					before.Add(1)
+				case stored && asked.Sub(*removed) > time.Second:
+					t.Errorf("stored, asked for %v after the removal", asked.Sub(*removed))
+				case stored:
+					within.Add(1)
+				case removed != nil && asked.Sub(*removed) > time.Second:
+					if after.Add(1) > 20 {
+						return
+					}
+				}
+			}
+		})
+	}
+	wait.Eventually(t, "some are stored", func() bool { return before.Load() > 50 })
+	bob.RemoveDeliveryToken(t, token)
+	now := time.Now()
+	gone.Store(&now)
+	senders.Wait()
+	t.Logf("%d stored before, %d within a second, then %d refused", before.Load(), within.Load(), after.Load())
+}
+
+// One key, many tries at once on two nodes: one of them is stored.
+func TestASealedBatchIsStoredOnceByManyAtOnce(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	nodes := []*relaytest.Relay{relay, relaytest.StartOn(t, relay.DatabaseURL)}
+	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	token := bob.NewDeliveryToken(t)
+	var all sync.WaitGroup
+	for n := range 5 {
+		key := uuid.New()
+		request := &obscurapb.SendMessageRequest{
+			Messages: []*obscurapb.Submission{relaytest.Sealed(bob.ID, fmt.Sprint(n), token)}}
+		for i := range 10 {
+			all.Go(func() {
+				status, answer := nodes[i%2].TrySealed(t, key, request)
+				if status != http.StatusOK || len(answer) != 0 {
+					t.Errorf("%d %s", status, answer)
+				}
+			})
 		}
-		asked := time.Now()
-		failed := nodes[i%2].SendSealed(t, uuid.New(), relaytest.Sealed(bob.ID, fmt.Sprint(i), token))
-		if i < 20 && len(failed) != 0 {
-			t.Fatalf("before the removal: %v", failed)
-		}
-		if i >= 20 && len(failed) == 0 && asked.Sub(gone) > time.Second {
-			t.Fatalf("stored %v after the removal", asked.Sub(gone))
-		}
-		if i > 24 {
-			return
-		}
+		all.Go(func() { // in the same batches
+			if status, answer := alice.TrySend(t, nil, relaytest.To(bob.ID, "named")); status != http.StatusOK {
+				t.Errorf("%d %s", status, answer)
+			}
+		})
+	}
+	all.Wait()
+	if envelopes, _, _ := bob.Connect(t).Drain(); len(envelopes) != 10 {
+		t.Errorf("%d envelopes, want 5 sealed and 5 named", len(envelopes))
 	}
 }
 

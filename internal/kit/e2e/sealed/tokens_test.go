@@ -240,3 +240,29 @@ func TestATokenOpensBundlesAndDeviceList(t *testing.T) {
 		unnamedFetch(t, relay, path, token).Want(t, 401, "unauthorized")
 	}
 }
+
+// Changes of tokens beside uploads of keys, both of one session: each takes its locks in the order
+// of the others.
+func TestTokensAndKeysOfASessionChangeAtOnce(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	bob := relay.Register(t).NewDevice(t)
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for n := range 15 {
+				change(t, bob, []client.NewDeliveryToken{{Hash: relaytest.HashOf([]byte{byte(i), byte(n)})}}).
+					Want(t, 200, "")
+			}
+		})
+		all.Go(func() {
+			for n := range 15 {
+				upload := client.KeyUpload{OneTimePreKeys: prekeytest.PreKeys(100+20*i+n, 1)}
+				if got, err := bob.UploadKeysWithResponse(t.Context(), upload); err != nil || got.StatusCode() != 200 {
+					t.Errorf("upload: %v %s", err, got.Body)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
