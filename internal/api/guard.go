@@ -83,6 +83,9 @@ func (s *server) identify(c *fiber.Ctx, op *operation) (who caller, err error) {
 	case named && (unnamed || op.sealed()):
 		return who, errIdentified
 	case unnamed:
+		// No shared cache keeps the answer to a request with Authorization (RFC 9111, 3.5). This
+		// has none, and must not go to the next one who asks for its path.
+		c.Set(fiber.HeaderCacheControl, "no-store")
 		secret, err := base64.RawURLEncoding.Strict().DecodeString(string(token))
 		if err != nil || len(secret) != core.DeliveryTokenBytes {
 			return who, account.ErrUnauthorized

@@ -203,6 +203,21 @@ func unnamedFetch(t *testing.T, relay *relaytest.Relay, path string, token []byt
 		"Delivery-Token": base64.RawURLEncoding.EncodeToString(token)}}.To(t, relay)
 }
 
+// A cache that keeps answers by their path must not give one to somebody without the token.
+func TestAnAnswerToATokenIsNotKept(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	bob := relay.Register(t).NewDevice(t)
+	for _, token := range [][]byte{bob.NewDeliveryToken(t), relaytest.DeliveryToken()} {
+		for _, rest := range []string{"", "/devices"} {
+			got := unnamedFetch(t, relay, "/v1/users/"+bob.User.ID.String()+rest, token)
+			if kept := got.Header.Get("Cache-Control"); kept != "no-store" {
+				t.Errorf("status %d of %q: Cache-Control %q", got.Status, rest, kept)
+			}
+		}
+	}
+}
+
 func TestATokenOpensBundlesAndDeviceList(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
