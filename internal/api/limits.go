@@ -115,21 +115,27 @@ func (s *server) throttleMany(who caller, operation string, submissions int) err
 	return nil
 }
 
-// throttleTokens counts a sealed request by each of its tokens. When one has no more, none counts.
+// throttleTokens counts a sealed request by each of its tokens, once more for each further hundred
+// of submissions with it. When one has no more, none counts.
 func (s *server) throttleTokens(batch *mailbox.Batch) error {
 	if s.cfg.Limits == nil {
 		return nil
 	}
-	tokens := map[limitKey]bool{}
+	shown := map[limitKey]int{}
+	var tokens []limitKey
 	for i := range batch.Submissions {
-		tokens[limitKey(batch.Submissions[i].Token)] = true
+		token := limitKey(batch.Submissions[i].Token)
+		if shown[token]%core.MaxSubmissions == 0 {
+			tokens = append(tokens, token)
+		}
+		shown[token]++
 	}
 	var giveBack []func()
 	for _, counter := range s.cfg.Limits.of[sealedSends] {
 		if counter.per != PerToken {
 			continue
 		}
-		for token := range tokens {
+		for _, token := range tokens {
 			if wait := counter.Take(token); wait > 0 {
 				for _, back := range giveBack {
 					back()

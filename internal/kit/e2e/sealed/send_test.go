@@ -390,3 +390,25 @@ func TestAGuessBesideAnAudienceCounts(t *testing.T) {
 		}
 	}
 }
+
+// Who has a token sends no more with it by putting a thousand submissions into a request.
+func TestAManifoldRequestCountsManyTimesByItsToken(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, e2e.Limits(4, "token-sends"))
+	bob := relay.Register(t).NewDevice(t)
+	token := bob.NewDeliveryToken(t)
+	to := func(n int) *obscurapb.SendMessageRequest {
+		shared := &obscurapb.SharedSubmission{Message: []byte("x")}
+		for range n {
+			id := uuid.New()
+			shared.Recipients = append(shared.Recipients,
+				&obscurapb.SharedRecipient{SubmissionId: id[:], DeviceId: bob.ID[:], DeliveryToken: token})
+		}
+		return &obscurapb.SendMessageRequest{Shared: []*obscurapb.SharedSubmission{shared}}
+	}
+	for _, step := range []struct{ submissions, want int }{{250, 200}, {100, 200}, {1, 429}} {
+		if got, answer := relay.TrySealed(t, uuid.New(), to(step.submissions)); got != step.want {
+			t.Errorf("%d submissions: status %d, %s", step.submissions, got, answer)
+		}
+	}
+}
