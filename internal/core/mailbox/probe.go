@@ -14,9 +14,10 @@ import (
 // mailbox, puts an envelope into it by the statements of a send, deletes that as an acknowledgement
 // does, and removes what is left. Nobody else ever sees any of it.
 func (s *Service) Probe(ctx context.Context) error {
-	device := uuid.New()
+	device, key := uuid.New(), uuid.New()
 	requests := []*sendRequest{{sender: core.Principal{User: device, Device: device, DeviceNumber: 1},
-		batch: Batch{Key: uuid.New(), Submissions: []Submission{{Device: device, Message: []byte("probe")}}}}}
+		batch:   Batch{Key: key, Submissions: []Submission{{Device: device, Message: []byte("probe")}}},
+		receipt: receiptKey{device, key}}}
 	return s.cfg.DB.InPipeline(ctx, func(tx db.DBTX) error {
 		if err := Create(ctx, tx, device); err != nil {
 			return err
