@@ -36,7 +36,8 @@ type lockedMailbox struct {
 	dropped []int64
 }
 
-// receiptKey is the primary key of a receipt.
+// receiptKey is the primary key of a receipt. Of a sealed request both are made of its key and its
+// tokens.
 type receiptKey struct {
 	device core.DeviceID
 	key    uuid.UUID
@@ -229,7 +230,7 @@ func (p *pass) answerRepeats(ctx context.Context) error {
 			continue
 		}
 		switch receipt := receipts[r.receipt]; {
-		case receipt == nil && p.storesNothing(i): // it is new
+		case receipt == nil && p.storesNothing(i): // and has not stored anything before
 		case receipt == nil: // swept in this instant
 			p.answers[i] = sendAnswer{err: core.Busy(nil)}
 		case !bytes.Equal(receipt.Digest, r.batch.Digest[:]):
