@@ -10,6 +10,7 @@ package mailbox
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -55,6 +56,7 @@ type Service struct {
 	marks *batch.Batcher[core.DeviceID, struct{}]
 	// openings looks up delivery tokens.
 	openings *batch.Batcher[*sendRequest, struct{}]
+	sealed   atomic.Int64 // what sealed requests weigh that wait or are being stored
 	senders  senders
 	acks     *ackQueue
 	acked    chan struct{}   // holds one token after acknowledgements were worked on

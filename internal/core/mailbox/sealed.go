@@ -27,9 +27,22 @@ func (s *Service) SendSealed(ctx context.Context, b Batch) (refused []int16, err
 	answer := sendAnswer{}
 	if _, err = s.openings.Do(ctx, r, len(b.Submissions)+len(b.Audiences)+1); err == nil {
 		// Also when nothing is opened: it may have been stored before.
-		answer, err = s.sends.Do(ctx, r, r.keepOpened())
+		answer, err = s.storeSealed(ctx, r)
 	}
 	return answered(ctx, answer, err)
+}
+
+// maxSealed is how much of the queue sealed requests take, by what they weigh: a flood of them,
+// which nobody can be blamed for, leaves the rest to those with a name.
+const maxSealed = 8 << 20
+
+func (s *Service) storeSealed(ctx context.Context, r *sendRequest) (sendAnswer, error) {
+	weight := r.keepOpened()
+	defer s.sealed.Add(-int64(weight))
+	if s.sealed.Add(int64(weight)) > maxSealed {
+		return sendAnswer{}, batch.ErrFull
+	}
+	return s.sends.Do(ctx, r, weight)
 }
 
 // sealed reports that nobody knows who makes the request.

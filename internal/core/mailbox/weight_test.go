@@ -2,11 +2,14 @@ package mailbox
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/obscura-relay/obscura/internal/batch"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
@@ -47,5 +50,37 @@ func TestASharedMessageCountsForEachRecipient(t *testing.T) {
 	}
 	if got, want := shared.weight(), alone.weight(); got != want {
 		t.Errorf("16 recipients of one message weigh %d, of a message each %d", got, want)
+	}
+}
+
+// Sealed requests have a part of the queue and no more: what is beyond it is refused at once, and
+// named requests still find room.
+func TestSealedRequestsLeaveRoomToNamedOnes(t *testing.T) {
+	t.Parallel()
+	s := New(Config{}) // nothing works on the queue
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	message := make([]byte, core.MaxMessage)
+	var waiting sync.WaitGroup
+	refused := make(chan error, 64)
+	for range cap(refused) { // 16 MiB
+		waiting.Go(func() {
+			r := &sendRequest{batch: Batch{Submissions: []Submission{{Message: message}}}, opened: []bool{true}}
+			_, err := s.storeSealed(ctx, r)
+			refused <- err
+		})
+	}
+	waiting.Wait()
+	full := 0
+	for range cap(refused) {
+		if err := <-refused; errors.Is(err, batch.ErrFull) {
+			full++
+		}
+	}
+	if full < 32 || full > 34 {
+		t.Errorf("%d of 64 were refused, want half", full)
+	}
+	if left := s.sealed.Load(); left != 0 {
+		t.Errorf("%d bytes are counted for ever", left)
 	}
 }
