@@ -76,9 +76,19 @@ func (r *Relay) Info(ctx context.Context) (Info, error) {
 
 // Register registers a user and returns a user-scoped session: one that may add devices and manage
 // the account. After a lost answer the name may be taken, by this very user: log in. Codes:
-// username_taken, invalid_request, rate_limited.
+// username_taken, registration_closed, invitation_required, invalid_request, rate_limited.
 func (r *Relay) Register(ctx context.Context, username, password string) (*Session, error) {
-	response, err := r.api.CreateUser(ctx, client.Credentials{Username: username, Password: password})
+	return r.register(ctx, client.Credentials{Username: username, Password: password})
+}
+
+// RegisterInvited is Register with an invitation, for a relay whose Info says RegistrationInvite.
+// Codes: invitation_required, and those of Register.
+func (r *Relay) RegisterInvited(ctx context.Context, username, password, invitation string) (*Session, error) {
+	return r.register(ctx, client.Credentials{Username: username, Password: password, Invitation: &invitation})
+}
+
+func (r *Relay) register(ctx context.Context, credentials client.Credentials) (*Session, error) {
+	response, err := r.api.CreateUser(ctx, credentials)
 	var tokens Tokens
 	if err := read(response, err, &tokens); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
@@ -25,6 +28,25 @@ func TestARelayTellsWhoMayRegister(t *testing.T) {
 	info, err := relay.Info(t.Context())
 	if err != nil || info.Registration != client.RegistrationOpen || info.Limits.MessageBytes != 256<<10 {
 		t.Errorf("%+v, %v", info, err)
+	}
+}
+
+func TestWhoIsNotInvitedDoesNotRegister(t *testing.T) {
+	t.Parallel()
+	server := relaytest.Start(t, func(cfg *app.Config) { cfg.Registration = core.RegistrationInvite })
+	relay, _ := join(t, server, obscura.Options{})
+	_, err := relay.RegisterInvited(t.Context(), "somebody", relaytest.Password, "made up")
+	if refused := (*obscura.Error)(nil); !errors.As(err, &refused) || refused.Code != "invitation_required" {
+		t.Errorf("with one that is made up: %v", err)
+	}
+	var invitation strings.Builder
+	if err := app.CreateInvitation(t.Context(), app.Database{DatabaseURL: server.DatabaseURL}, 1, 0, false,
+		&invitation, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := relay.RegisterInvited(t.Context(), "somebody", relaytest.Password,
+		strings.TrimSpace(invitation.String())); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -20,6 +20,7 @@ type cli struct {
 	Serve        serveCmd        `cmd:"" help:"Run the relay."`
 	Migrate      migrateCmd      `cmd:"" help:"Bring the database schema up to date and exit."`
 	Certificates certificatesCmd `cmd:"" help:"The keys that sign sender certificates."`
+	Admin        adminCmd        `cmd:"" help:"What the operator decides, in the database. Opens no port."`
 	Bench        BenchCmd        `cmd:"" help:"Load a relay and say what it did."`
 	Conform      conformCmd      `cmd:"" help:"Hold any relay against the contract, from outside."`
 	Version      versionCmd      `cmd:"" help:"Print the version and exit."`

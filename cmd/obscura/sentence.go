@@ -113,6 +113,8 @@ func form(flag *kong.Flag) string {
 	switch t {
 	case reflect.TypeFor[time.Duration]():
 		return "a time, for example 250ms, 20s or 10m"
+	case reflect.TypeFor[app.Lifetime]():
+		return "a time of at most 36500 days, for example 7d, 12h or never"
 	case reflect.TypeFor[slog.Level]():
 		return "debug, info, warn or error"
 	case reflect.TypeFor[[]netip.Prefix]():

@@ -227,6 +227,9 @@ type ContractDocument map[string]interface{}
 
 // Credentials defines model for Credentials.
 type Credentials struct {
+	// Invitation What the operator gave to whoever may register. Ignored and not spent where anybody may.
+	Invitation *string `json:"invitation,omitempty"`
+
 	// Password Example: a long password of hers
 	Password NewPassword `json:"password"`
 
@@ -1293,7 +1296,10 @@ type ClientInterface interface {
 
 	// CreateUserWithBody Register a user
 	//
-	// Returns a user-scoped token: enough to register a device and to manage the account.
+	// Returns a user-scoped token: enough to register a device and to manage the account. The operator decides who may
+	// register (`GET /v1/info`): without an invitation that is needed, and with one that is spent, expired, revoked or
+	// made up, the answer is 403 `invitation_required`; where nobody may, 403 `registration_closed`. A registration that
+	// fails spends no invitation.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1302,7 +1308,10 @@ type ClientInterface interface {
 
 	// CreateUser Register a user
 	//
-	// Returns a user-scoped token: enough to register a device and to manage the account.
+	// Returns a user-scoped token: enough to register a device and to manage the account. The operator decides who may
+	// register (`GET /v1/info`): without an invitation that is needed, and with one that is spent, expired, revoked or
+	// made up, the answer is 403 `invitation_required`; where nobody may, 403 `registration_closed`. A registration that
+	// fails spends no invitation.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2235,7 +2244,10 @@ func (c *Client) RefreshSession(ctx context.Context, body RefreshSessionJSONRequ
 
 // CreateUserWithBody Register a user
 //
-// Returns a user-scoped token: enough to register a device and to manage the account.
+// Returns a user-scoped token: enough to register a device and to manage the account. The operator decides who may
+// register (`GET /v1/info`): without an invitation that is needed, and with one that is spent, expired, revoked or
+// made up, the answer is 403 `invitation_required`; where nobody may, 403 `registration_closed`. A registration that
+// fails spends no invitation.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2254,7 +2266,10 @@ func (c *Client) CreateUserWithBody(ctx context.Context, contentType string, bod
 
 // CreateUser Register a user
 //
-// Returns a user-scoped token: enough to register a device and to manage the account.
+// Returns a user-scoped token: enough to register a device and to manage the account. The operator decides who may
+// register (`GET /v1/info`): without an invitation that is needed, and with one that is spent, expired, revoked or
+// made up, the answer is 403 `invitation_required`; where nobody may, 403 `registration_closed`. A registration that
+// fails spends no invitation.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4257,7 +4272,10 @@ type ClientWithResponsesInterface interface {
 
 	// CreateUserWithBodyWithResponse Register a user
 	//
-	// Returns a user-scoped token: enough to register a device and to manage the account.
+	// Returns a user-scoped token: enough to register a device and to manage the account. The operator decides who may
+	// register (`GET /v1/info`): without an invitation that is needed, and with one that is spent, expired, revoked or
+	// made up, the answer is 403 `invitation_required`; where nobody may, 403 `registration_closed`. A registration that
+	// fails spends no invitation.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -4266,7 +4284,10 @@ type ClientWithResponsesInterface interface {
 
 	// CreateUserWithResponse Register a user
 	//
-	// Returns a user-scoped token: enough to register a device and to manage the account.
+	// Returns a user-scoped token: enough to register a device and to manage the account. The operator decides who may
+	// register (`GET /v1/info`): without an invitation that is needed, and with one that is spent, expired, revoked or
+	// made up, the answer is 403 `invitation_required`; where nobody may, 403 `registration_closed`. A registration that
+	// fails spends no invitation.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10099,6 +10120,11 @@ type CreateUserHTTPResponse400Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// CreateUserHTTPResponse403Headers the declared response headers of an HTTP 403 response for CreateUser
+type CreateUserHTTPResponse403Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
 // CreateUserHTTPResponse408Headers the declared response headers of an HTTP 408 response for CreateUser
 type CreateUserHTTPResponse408Headers struct {
 	XRequestID *openapi_types.UUID
@@ -10148,6 +10174,8 @@ type CreateUserHTTPResponse struct {
 	JSON201 *AuthResponse
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequest
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
 	// JSON409 the response for an HTTP 409 `application/json` response
@@ -10168,6 +10196,8 @@ type CreateUserHTTPResponse struct {
 	Headers201 *CreateUserHTTPResponse201Headers
 	// Headers400 the parsed response headers for an HTTP 400 response
 	Headers400 *CreateUserHTTPResponse400Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *CreateUserHTTPResponse403Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *CreateUserHTTPResponse408Headers
 	// Headers409 the parsed response headers for an HTTP 409 response
@@ -10194,6 +10224,11 @@ func (r CreateUserHTTPResponse) GetJSON201() *AuthResponse {
 // GetJSON400 returns the response for an HTTP 400 `application/json` response
 func (r CreateUserHTTPResponse) GetJSON400() *BadRequest {
 	return r.JSON400
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r CreateUserHTTPResponse) GetJSON403() *Forbidden {
+	return r.JSON403
 }
 
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
@@ -11381,7 +11416,10 @@ func (c *ClientWithResponses) RefreshSessionWithResponse(ctx context.Context, bo
 
 // CreateUserWithBodyWithResponse Register a user
 //
-// Returns a user-scoped token: enough to register a device and to manage the account.
+// Returns a user-scoped token: enough to register a device and to manage the account. The operator decides who may
+// register (`GET /v1/info`): without an invitation that is needed, and with one that is spent, expired, revoked or
+// made up, the answer is 403 `invitation_required`; where nobody may, 403 `registration_closed`. A registration that
+// fails spends no invitation.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11396,7 +11434,10 @@ func (c *ClientWithResponses) CreateUserWithBodyWithResponse(ctx context.Context
 
 // CreateUserWithResponse Register a user
 //
-// Returns a user-scoped token: enough to register a device and to manage the account.
+// Returns a user-scoped token: enough to register a device and to manage the account. The operator decides who may
+// register (`GET /v1/info`): without an invitation that is needed, and with one that is spent, expired, revoked or
+// made up, the answer is 403 `invitation_required`; where nobody may, 403 `registration_closed`. A registration that
+// fails spends no invitation.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18692,6 +18733,13 @@ func ParseCreateUserHTTPResponse(rsp *http.Response) (*CreateUserHTTPResponse, e
 		}
 		response.JSON400 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
 		var dest Timeout
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -18771,6 +18819,16 @@ func ParseCreateUserHTTPResponse(rsp *http.Response) (*CreateUserHTTPResponse, e
 			headers.XRequestID = &value
 		}
 		response.Headers400 = &headers
+	case rsp.StatusCode == 403:
+		var headers CreateUserHTTPResponse403Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
 	case rsp.StatusCode == 408:
 		var headers CreateUserHTTPResponse408Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {

@@ -95,6 +95,13 @@ type GatewayTicket struct {
 	ExpiresAt time.Time
 }
 
+type Invitation struct {
+	Hash      []byte
+	UsesLeft  int32
+	CreatedAt time.Time
+	ExpiresAt *time.Time
+}
+
 type KnownPreKey struct {
 	UserID   uuid.UUID
 	DeviceID uuid.UUID

@@ -16,7 +16,11 @@ import (
 
 // CreateUser registers a user.
 func (s *server) CreateUser(ctx context.Context, r api.CreateUserRequestObject) (api.CreateUserResponseObject, error) {
-	tokens, err := s.cfg.Accounts.Register(ctx, clone(r.Body.Username), clone(r.Body.Password))
+	invitation := ""
+	if r.Body.Invitation != nil {
+		invitation = clone(*r.Body.Invitation)
+	}
+	tokens, err := s.cfg.Accounts.Register(ctx, clone(r.Body.Username), clone(r.Body.Password), invitation)
 	return api.CreateUser201JSONResponse{Body: authResponse(tokens)}, err
 }
 

@@ -29,12 +29,13 @@ var limitsOfContract = api.InfoLimits{
 }
 
 // newInfo is the answer to everybody: who may register, and what fits.
-func newInfo() (api.Info, error) {
+func newInfo(registration core.Registration) (api.Info, error) {
 	spec, err := api.GetSpec()
 	if err != nil {
 		return api.Info{}, fmt.Errorf("the embedded contract cannot be read: %w", err)
 	}
-	return api.Info{Registration: api.RegistrationOpen, APIVersion: spec.Info.Version, Limits: limitsOfContract}, nil
+	return api.Info{Registration: api.InfoRegistration(registration), APIVersion: spec.Info.Version,
+		Limits: limitsOfContract}, nil
 }
 
 // GetInfo says who may register, and what fits.

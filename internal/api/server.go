@@ -43,10 +43,12 @@ type Observer interface {
 // Config is what a Server needs.
 type Config struct {
 	Accounts *account.Service
-	Devices  *device.Service
-	Keys     *keys.Service
-	Mailbox  *mailbox.Service
-	Blobs    *blob.Service
+	// Registration is who may register, for those who ask.
+	Registration core.Registration
+	Devices      *device.Service
+	Keys         *keys.Service
+	Mailbox      *mailbox.Service
+	Blobs        *blob.Service
 	// Uploads are those that run; whoever stops the server stops them too.
 	Uploads *RunningUploads
 	Push    *push.Service
@@ -119,7 +121,7 @@ func New(cfg Config) (*fiber.App, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := newInfo()
+	info, err := newInfo(cfg.Registration)
 	if err != nil {
 		return nil, err
 	}

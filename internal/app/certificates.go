@@ -127,21 +127,31 @@ func printKeys(out io.Writer, keys *certificate.Keys, err error) error {
 // storedKeys asks the database, a private one also while its relay runs.
 func storedKeys(ctx context.Context, cfg Database, logOutput io.Writer,
 	ask func(context.Context, *storage.DB) (*certificate.Keys, error)) (keys *certificate.Keys, err error) {
+	err = withDatabase(ctx, cfg, logOutput, func(db *storage.DB) (err error) {
+		keys, err = ask(ctx, db)
+		return err
+	})
+	return keys, err
+}
+
+// withDatabase does something with the database, a private one also while its relay runs. It opens
+// no port.
+func withDatabase(ctx context.Context, cfg Database, logOutput io.Writer, do func(*storage.DB) error) (err error) {
 	if cfg.DatabaseURL == "" {
 		exists, url := postgres.Find(filepath.Join(cfg.DataDir, "postgres"))
 		if !exists {
-			return nil, fmt.Errorf("the data folder %s has no database: name another with --data-dir (OBSCURA_DATA_DIR), "+
+			return fmt.Errorf("the data folder %s has no database: name another with --data-dir (OBSCURA_DATA_DIR), "+
 				"or a database with --database-url (OBSCURA_DATABASE_URL)", cfg.DataDir)
 		}
 		cfg.DatabaseURL = url
 	}
 	db, err := openDatabase(ctx, cfg, asyncConns, newLogger(Config{LogFormat: "auto"}, logOutput))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, db.close(startTimeout)) }()
 	if err := db.main.CheckSchema(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	return ask(ctx, db.main)
+	return do(db.main)
 }

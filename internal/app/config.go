@@ -34,6 +34,8 @@ type Config struct {
 
 	NATSURL string `name:"nats-url" placeholder:"URL" help:"NATS server that carries notices between nodes. Without it PostgreSQL does."`
 
+	Registration core.Registration `enum:"open,invite,closed" default:"open" help:"Who may register: anybody, those who have an invitation (obscura admin invite create), or nobody. Users who are there stay."`
+
 	TokenKey string `placeholder:"BASE64" help:"Key that signs access tokens, at least 32 bytes in base64. Without it keys are kept in the database and rotate."`
 
 	Certificates

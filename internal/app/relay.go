@@ -95,7 +95,8 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	}
 	r.bus = notice.New(notice.Config{URL: db.url, Requests: db.main, DB: db.async, NATSURL: cfg.NATSURL,
 		Receive: r.receive, Resync: r.resync, Logger: logger})
-	r.accounts = account.New(account.Config{DB: db.main, TokenKey: tokenKey, Fresh: r.bus.Fresh, Node: r,
+	r.accounts = account.New(account.Config{DB: db.main, Registration: cfg.Registration, TokenKey: tokenKey,
+		Fresh: r.bus.Fresh, Node: r,
 		EraseDevice: device.Erase, EraseUser: blob.EraseUser})
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Node: r})
 	r.certificates = certificate.New(certificate.Config{DB: db.main, Keys: ownKeys})
@@ -114,8 +115,9 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 		PrivateNetworks: cfg.PushPrivateNetworks, Live: r.gateway.Live, Ask: r.askForSockets,
 		Times: r.pushServices.Times, Counters: r.metrics, Logger: logger})
 	r.metrics.Queue("wakeups", r.push.Waiting)
-	r.http, err = api.New(api.Config{Accounts: r.accounts, Devices: devices, Keys: r.keys, Mailbox: r.mailbox,
-		Blobs: r.blobs, Uploads: r.uploads, Push: r.push, Certificates: r.certificates, DeliveryTokens: r.delivery,
+	r.http, err = api.New(api.Config{Accounts: r.accounts, Registration: cfg.Registration,
+		Devices: devices, Keys: r.keys, Mailbox: r.mailbox, Blobs: r.blobs,
+		Uploads: r.uploads, Push: r.push, Certificates: r.certificates, DeliveryTokens: r.delivery,
 		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,
 		Version: Version(), Contract: obscura.OpenAPI, Frames: obscura.Proto, Limits: r.limits,
 		TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,

@@ -70,6 +70,16 @@ const (
 // DeliveryTokenBytes is the length of a delivery token.
 const DeliveryTokenBytes = 32
 
+// Registration is who may register.
+type Registration string
+
+// The words of the contract: anybody, those who have an invitation, nobody.
+const (
+	RegistrationOpen   Registration = "open"
+	RegistrationInvite Registration = "invite"
+	RegistrationClosed Registration = "closed"
+)
+
 // DeliveryTokenHash is SHA-256 of a delivery token, which a user gives to those who may write
 // unnamed. Only the hash of a token is kept.
 type DeliveryTokenHash [sha256.Size]byte

@@ -77,8 +77,10 @@ export class Relay {
     return (await this.api.GET('/v1/info', { ...options })).data!;
   }
 
-  /** Makes a user. The session manages the account; `addDevice` gives one that sends and receives. */
-  async register(credentials: Credentials): Promise<Session> {
+  /**
+   * Makes a user. The session manages the account; `addDevice` gives one that sends and receives. An `invitation` is needed where `info` says so.
+   */
+  async register(credentials: Credentials & { invitation?: string }): Promise<Session> {
     const { data } = await this.api.POST('/v1/users', { body: credentials });
     return this.begin(data!);
   }

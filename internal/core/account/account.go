@@ -22,6 +22,8 @@ var (
 	ErrNameTaken     = core.NewError(core.Conflict, "username_taken", "This username is taken.")
 	ErrWrongPassword = core.NewError(core.Unauthorized, "wrong_credentials", "The username or the password is wrong.")
 	ErrRefreshToken  = core.NewError(core.Unauthorized, "invalid_refresh_token", "The refresh token is not valid.")
+	ErrClosed        = core.NewError(core.Forbidden, "registration_closed", "This relay takes no new users.")
+	ErrInvitation    = core.NewError(core.Forbidden, "invitation_required", "To register here takes a valid invitation.")
 	ErrTicket        = core.NewError(core.Unauthorized, "invalid_ticket", "The ticket is not valid.")
 )
 
@@ -35,6 +37,8 @@ type Eraser func(ctx context.Context, tx db.DBTX, user core.UserID, device core.
 // Config is what a Service needs.
 type Config struct {
 	DB *storage.DB
+	// Registration is who may register. The zero value is nobody.
+	Registration core.Registration
 	// TokenKey is the operator's own HS256 key, at least 32 bytes; nil for keys in the database.
 	TokenKey []byte
 	// Fresh reports that this node has heard of every revocation up to a second ago.
@@ -48,27 +52,29 @@ type Config struct {
 
 // Service is the use cases of accounts. Make it with New, then call Load.
 type Service struct {
-	db       *storage.DB
-	hasher   *hasher
-	signer   *signer
-	verified *verified
-	fresh    func() bool
-	node     core.Announcer
-	erase    Eraser
-	eraseAll func(ctx context.Context, tx db.DBTX, user core.UserID) error
+	db           *storage.DB
+	hasher       *hasher
+	signer       *signer
+	verified     *verified
+	fresh        func() bool
+	node         core.Announcer
+	registration core.Registration
+	erase        Eraser
+	eraseAll     func(ctx context.Context, tx db.DBTX, user core.UserID) error
 }
 
 // New makes a Service.
 func New(cfg Config) *Service {
 	return &Service{
-		db:       cfg.DB,
-		hasher:   newHasher(),
-		signer:   &signer{db: cfg.DB, supplied: cfg.TokenKey},
-		verified: newVerified(),
-		fresh:    cfg.Fresh,
-		node:     cfg.Node,
-		erase:    cfg.EraseDevice,
-		eraseAll: cfg.EraseUser,
+		db:           cfg.DB,
+		hasher:       newHasher(),
+		signer:       &signer{db: cfg.DB, supplied: cfg.TokenKey},
+		verified:     newVerified(),
+		fresh:        cfg.Fresh,
+		node:         cfg.Node,
+		registration: cfg.Registration,
+		erase:        cfg.EraseDevice,
+		eraseAll:     cfg.EraseUser,
 	}
 }
 
@@ -86,8 +92,12 @@ type Tokens struct {
 }
 
 // Register makes a user and a user-scoped session. The name and password have been checked against
-// the contract's schema. Returns ErrNameTaken.
-func (s *Service) Register(ctx context.Context, username, password string) (Tokens, error) {
+// the contract's schema. Where an invitation is needed one of its uses is spent with the user that
+// is made, and with no other. Returns ErrNameTaken, ErrClosed or ErrInvitation.
+func (s *Service) Register(ctx context.Context, username, password, invitation string) (Tokens, error) {
+	if err := s.mayRegister(ctx, invitation); err != nil {
+		return Tokens{}, err
+	}
 	hash, err := s.hasher.hash(ctx, password)
 	if err != nil {
 		return Tokens{}, err
@@ -102,6 +112,11 @@ func (s *Service) Register(ctx context.Context, username, password string) (Toke
 		}
 		if rows == 0 {
 			return ErrNameTaken
+		}
+		if s.registration == core.RegistrationInvite {
+			if err := takeInvitation(ctx, tx, invitation); err != nil {
+				return err
+			}
 		}
 		tokens, err = s.NewSession(ctx, tx, core.Principal{User: user})
 		return err

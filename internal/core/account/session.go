@@ -218,13 +218,16 @@ func (s *Service) LiveSessions(ctx context.Context, ids []core.SessionID) (live 
 	return live, err
 }
 
-// Sweep deletes expired tickets and sessions, in bounded steps.
+// Sweep deletes expired tickets, invitations and sessions, in bounded steps.
 func (s *Service) Sweep(ctx context.Context) error {
 	return s.db.Do(ctx, func(conn db.DBTX) error {
 		if _, err := storage.Queries.DeleteExpiredTickets(ctx, conn); err != nil {
 			return err
 		}
 		const step = 1000
+		if _, err := storage.Queries.DeleteExpiredInvitations(ctx, conn, step); err != nil {
+			return err
+		}
 		for {
 			if n, err := storage.Queries.DeleteExpiredSessions(ctx, conn, step); err != nil || n < step {
 				return err

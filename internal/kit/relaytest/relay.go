@@ -20,6 +20,7 @@ import (
 	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
@@ -60,6 +61,7 @@ func Config(t testing.TB, databaseURL string) app.Config {
 		Listen: "127.0.0.1:0", ManagementListen: "127.0.0.1:0",
 		Database:        app.Database{DatabaseURL: databaseURL},
 		BlobURL:         folderURL(t.TempDir()),
+		Registration:    core.RegistrationOpen,
 		AttachmentQuota: 10 << 30, AttachmentDailyQuota: 2 << 30,
 		DatabaseConnections: 8, Migrate: true, RateLimits: "off",
 		Push:        app.Push{PushContact: "mailto:push@example.org"},

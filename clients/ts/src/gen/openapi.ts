@@ -15,7 +15,10 @@ export interface paths {
         put?: never;
         /**
          * Register a user
-         * @description Returns a user-scoped token: enough to register a device and to manage the account.
+         * @description Returns a user-scoped token: enough to register a device and to manage the account. The operator decides who may
+         *     register (`GET /v1/info`): without an invitation that is needed, and with one that is spent, expired, revoked or
+         *     made up, the answer is 403 `invitation_required`; where nobody may, 403 `registration_closed`. A registration that
+         *     fails spends no invitation.
          */
         post: operations["createUser"];
         delete?: never;
@@ -722,6 +725,8 @@ export interface components {
         Credentials: {
             username: components["schemas"]["Username"];
             password: components["schemas"]["NewPassword"];
+            /** @description What the operator gave to whoever may register. Ignored and not spent where anybody may. */
+            invitation?: string | null;
         };
         LogIn: {
             username: string;
@@ -1417,6 +1422,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["BadRequest"];
+            403: components["responses"]["Forbidden"];
             408: components["responses"]["Timeout"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["TooLarge"];

@@ -32,6 +32,7 @@ var kept = map[string]string{
 	"push_tokens":            "device_id=deviceId kind address=-a-secret-of-the-service p256dh=-with-the-address auth=-a-secret registered_at=registeredAt woken_at=wokenAt woken_seq=-a-hint",
 	"push_wakeups":           "device_id=deviceId kind seq=-a-hint due_at=-seconds attempts=-seconds scheduled_at=-seconds",
 	"delivery_tokens":        "hash user_id=userId created_at=createdAt expires_at=expiresAt",
+	"invitations":            "hash=-nobody's uses_left=-nobody's created_at=-nobody's expires_at=-nobody's",
 	"vapid_keys":             "one=-nobody's secret=-nobody's created_at=-nobody's",
 	"signing_keys":           "id=-nobody's secret=-nobody's created_at=-nobody's",
 	"certificate_keys":       "one=-nobody's root_secret=-nobody's server_id=-nobody's server_secret=-nobody's server_certificate=-nobody's created_at=-nobody's",
