@@ -145,7 +145,7 @@ func TestARelayMayLiveBelowAPath(t *testing.T) {
 		results, err := Run(t.Context(),
 			Config{URL: server.URL + "/relay/", Only: []string{"contract", "gateway.ticket"}, Out: io.Discard})
 		server.Close()
-		if results == nil || results.Failed != c.failed || results.Passed != 4-c.failed {
+		if results == nil || results.Failed != c.failed || results.Passed != 5-c.failed {
 			t.Errorf("%+v, %v", results, err)
 		}
 	}
