@@ -75,12 +75,10 @@ func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 // identify finds out who makes a request: a principal, somebody with a delivery token, which is not
 // looked up yet, or anybody.
 func (s *server) identify(c *fiber.Ctx, op *operation) (who caller, err error) {
-	named := slices.ContainsFunc(c.Request().Header.PeekAll(fiber.HeaderAuthorization), // an empty line may come first
-		func(line []byte) bool { return len(line) > 0 })
 	token := c.Request().Header.Peek(headerDeliveryToken)
 	unnamed := op.unnamed && len(token) > 0
 	switch {
-	case named && (unnamed || op.sealed()):
+	case (unnamed || op.sealed()) && named(c):
 		return who, errIdentified
 	case unnamed:
 		// No shared cache keeps the answer to a request with Authorization (RFC 9111, 3.5). This
@@ -106,6 +104,12 @@ func (s *server) identify(c *fiber.Ctx, op *operation) (who caller, err error) {
 		err = errDeviceNeeded
 	}
 	return who, err
+}
+
+// named reports whether a request has an Authorization. An empty line may come first.
+func named(c *fiber.Ctx) bool {
+	return slices.ContainsFunc(c.Request().Header.PeekAll(fiber.HeaderAuthorization),
+		func(line []byte) bool { return len(line) > 0 })
 }
 
 // open lets a delivery token of the user in the path through. For any other the same is looked up.
