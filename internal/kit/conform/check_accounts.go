@@ -25,8 +25,7 @@ var accountChecks = []check{
 		u := &user{name: "conform_" + randomHex(10)}
 		t.nextPassword(u)
 		t.remember(u)
-		a := t.call("POST", "/v1/users", "",
-			client.Credentials{Username: u.name, Password: u.password()}).want(http.StatusCreated, "")
+		a := t.call("POST", "/v1/users", "", t.credentials(u.name, u.password())).want(http.StatusCreated, "")
 		auth := into[client.AuthResponse](a)
 		u.token = auth.Token
 		t.must(auth.DeviceID == nil && t.claims(auth.Token).DeviceID == nil,
@@ -121,7 +120,7 @@ var accountChecks = []check{
 // refusesUser expects that a registration is refused. A user that it makes all the same is deleted
 // at the end.
 func (t *try) refusesUser(name, password string, status int, when string) {
-	a := t.call("POST", "/v1/users", "", client.Credentials{Username: name, Password: password})
+	a := t.call("POST", "/v1/users", "", t.credentials(name, password))
 	if a.status == http.StatusCreated {
 		t.remember(&user{name: name, passwords: []string{password}, token: into[client.AuthResponse](a).Token})
 	}

@@ -53,13 +53,17 @@ func (k *kit) nextPassword(u *user) string {
 	return next
 }
 
+// credentials are what a registration is asked for with.
+func (k *kit) credentials(name, password string) client.Credentials {
+	return client.Credentials{Username: name, Password: password, Invitation: k.invitation}
+}
+
 // user registers a user for this try alone.
 func (t *try) user() *user {
 	u := &user{name: "conform_" + randomHex(10)}
 	t.nextPassword(u)
 	t.remember(u) // before the request: its answer may be lost
-	a := t.call("POST", "/v1/users", "",
-		client.Credentials{Username: u.name, Password: u.password()}).want(http.StatusCreated, "(register)")
+	a := t.call("POST", "/v1/users", "", t.credentials(u.name, u.password())).want(http.StatusCreated, "(register)")
 	auth := into[client.AuthResponse](a)
 	u.token, u.refresh = auth.Token, auth.RefreshToken
 	u.id = t.claims(auth.Token).Sub

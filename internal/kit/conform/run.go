@@ -20,7 +20,9 @@ type Config struct {
 	URL  string   `arg:"" optional:"" help:"The relay's API, for example http://127.0.0.1:3000."`
 	JSON string   `name:"json" placeholder:"FILE" help:"Write the results to this file as JSON; - for standard output, in place of the table."`
 	Only []string `placeholder:"NAME" help:"Run only this check, or the checks of this topic. May be repeated. The two about the run as a whole, contract.answers and accounts.clean-up, always run."`
-	List bool     `help:"List the checks and run none."`
+	// Invitation is needed by a relay that takes users by invitation only.
+	Invitation string `placeholder:"TEXT" help:"Register users with this invitation, where the relay wants one: it needs some 200 uses."`
+	List       bool   `help:"List the checks and run none."`
 
 	// Out takes the table, or the JSON; Progress takes a line that changes, on a terminal.
 	Out, Progress io.Writer `kong:"-"`
@@ -35,15 +37,17 @@ const (
 
 // kit is what the checks of a run share.
 type kit struct {
-	base     string // without a slash at the end
-	http     *http.Client
-	answers  *validator
-	sharing  sync.Mutex
-	rooms    map[*user]int // guarded by sharing: how many more devices a shared user can have
-	mu       sync.Mutex
-	users    []*user  // guarded by mu: all that were made, to be deleted
-	secrets  []string // guarded by mu: all that a reason must not hold
-	progress *ticker
+	base    string // without a slash at the end
+	http    *http.Client
+	answers *validator
+	sharing sync.Mutex
+	// invitation is nil for a relay that anybody may register on.
+	invitation *string
+	rooms      map[*user]int // guarded by sharing: how many more devices a shared user can have
+	mu         sync.Mutex
+	users      []*user  // guarded by mu: all that were made, to be deleted
+	secrets    []string // guarded by mu: all that a reason must not hold
+	progress   *ticker
 }
 
 // Run runs the checks against a relay and writes the results. The error says that something failed,
@@ -109,11 +113,15 @@ func newKit(cfg Config) (*kit, error) {
 		TLSHandshakeTimeout: patience,
 		MaxIdleConnsPerHost: 64, DisableCompression: true}
 	answers := &validator{next: transport, below: strings.TrimRight(u.Path, "/"), findings: map[string]int{}}
-	return &kit{base: strings.TrimRight(cfg.URL, "/"), answers: answers, rooms: map[*user]int{},
+	k := &kit{base: strings.TrimRight(cfg.URL, "/"), answers: answers, rooms: map[*user]int{},
 		progress: newTicker(cfg.Progress),
 		http: &http.Client{Transport: answers, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
-		}}}, nil
+		}}}
+	if cfg.Invitation != "" {
+		k.invitation, k.secrets = &cfg.Invitation, []string{cfg.Invitation}
+	}
+	return k, nil
 }
 
 // reach finds out whether there is anything at the URL, before every check says that there is not.

@@ -3,7 +3,9 @@ package conform
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +17,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 // usersOf counts the users of a relay, from inside.
@@ -147,6 +152,23 @@ func TestARelayMayLiveBelowAPath(t *testing.T) {
 		server.Close()
 		if results == nil || results.Failed != c.failed || results.Passed != 5-c.failed {
 			t.Errorf("%+v, %v", results, err)
+		}
+	}
+}
+
+// A relay that takes users by invitation is tried with one, which no result repeats.
+func TestARelayMayTakeUsersByInvitation(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, func(c *app.Config) { c.Registration = core.RegistrationInvite })
+	const invitation = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	hash := sha256.Sum256([]byte(invitation))
+	testdb.Exec(t, relay.DatabaseURL,
+		fmt.Sprintf(`INSERT INTO invitations (hash, uses_left) VALUES ('\x%x', 100)`, hash))
+	for given, failed := range map[string]bool{invitation: false, "": true} {
+		var out bytes.Buffer
+		results, err := Run(t.Context(), Config{URL: relay.API, Only: []string{"accounts"}, Invitation: given, Out: &out})
+		if results == nil || results.Failed > 0 != failed || strings.Contains(out.String(), invitation) {
+			t.Errorf("with %q: %+v, %v", given, results, err)
 		}
 	}
 }
