@@ -77,9 +77,10 @@ test("tries operations out on the relay it came from", async (t) => {
   const { token } = JSON.parse(registered.body);
 
   await page.getByRole("button", { name: "Authorize" }).click();
-  await page.locator(".modal-ux input").fill(token);
-  await page.locator(".modal-ux button.authorize").click();
-  await page.locator(".modal-ux button.btn-done").click();
+  // There is a form for each way to say who one is; the first takes access tokens.
+  await page.locator("#auth-bearer-value").fill(token);
+  await page.locator(".modal-ux button.authorize").first().click();
+  await page.locator(".modal-ux button.btn-done").first().click();
   const account = await execute(page, "getAccount");
   assert.equal(account.status, 200);
   assert.equal(JSON.parse(account.body).username, username);
