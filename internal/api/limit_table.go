@@ -92,7 +92,7 @@ var LimitTable = []Limit{
 		[]string{"getPreKeyBundles"}},
 	{"token-device-lists", limit.Rate{Events: 600, Per: 10 * time.Minute}, PerToken, "lists of a user's devices",
 		[]string{"listDevicesOfUser"}},
-	{"unnamed-lookups", limit.Rate{Events: 3000, Per: 10 * time.Minute}, PerTokenAddress,
+	{"sealed-lookups", limit.Rate{Events: 3000, Per: 10 * time.Minute}, PerTokenAddress,
 		"bundle fetches and lists of a user's devices, whoever the target",
 		[]string{"getPreKeyBundles", "listDevicesOfUser"}},
 	{"certificates", limit.Rate{Events: 60, Per: time.Minute}, PerDevice, "sender certificates",

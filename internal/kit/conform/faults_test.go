@@ -54,7 +54,7 @@ func asDeployed(t testing.TB) func(*app.Config) {
 			c.BlobURL
 		wide := limit.Rate{Events: 1_000_000, Per: time.Minute}
 		cfg.Limits = map[string]limit.Rate{"register": wide, "log-in": wide, "refresh": wide, "credentials": wide,
-			"documents": wide, "sealed-sends": wide, "unnamed-lookups": wide}
+			"documents": wide, "sealed-sends": wide, "sealed-lookups": wide}
 		*c = cfg
 	}
 }
