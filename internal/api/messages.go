@@ -74,11 +74,11 @@ func (s *server) send(ctx context.Context, in io.Reader, idempotencyKey *string,
 	if err := s.throttleMany(callerOf(ctx), operation, len(all)); err != nil {
 		return nil, err
 	}
-	key := derivedKey(all)
-	if idempotencyKey != nil {
-		if key, err = uuid.Parse(*idempotencyKey); err != nil { // it is empty: the guard has seen the rest
-			return nil, errParameter("Idempotency-Key")
-		}
+	var key uuid.UUID
+	if idempotencyKey == nil {
+		key = derivedKey(all)
+	} else if key, err = uuid.Parse(*idempotencyKey); err != nil { // it is empty: the guard has seen the rest
+		return nil, errParameter("Idempotency-Key")
 	}
 	batch, outcomes, positions := submissions(all, sealed)
 	batch.Key, batch.Digest = key, sha256.Sum256(body)
@@ -359,8 +359,8 @@ func failure(o outcome) *obscurapb.FailedSubmission {
 	return f
 }
 
-// derivedKey makes an idempotency key from the submission ids of a batch, as a version 8 UUID
-// (RFC 9562), so that a derived key is never taken for a client's own.
+// derivedKey makes an idempotency key from the submission ids of a batch. It is never taken for a
+// client's own: see core.HashID.
 func derivedKey(all []submission) uuid.UUID {
 	h := sha256.New()
 	var length [4]byte
@@ -369,7 +369,5 @@ func derivedKey(all []submission) uuid.UUID {
 		h.Write(length[:])
 		h.Write(all[i].id)
 	}
-	key := uuid.UUID(h.Sum(nil)[:16])
-	key[6], key[8] = 0x80|key[6]&0x0f, 0x80|key[8]&0x3f
-	return key
+	return core.HashID(h.Sum(nil))
 }

@@ -32,6 +32,14 @@ func Distinct(ids []uuid.UUID) []uuid.UUID {
 // changes the slice.
 func LockOrder(devices []DeviceID) []DeviceID { return Distinct(devices) }
 
+// HashID makes an identifier of the first 16 bytes of a hash, as a version 8 UUID (RFC 9562): it is
+// never taken for a random one.
+func HashID(sum []byte) uuid.UUID {
+	id := uuid.UUID(sum[:16])
+	id[6], id[8] = 0x80|id[6]&0x0f, 0x80|id[8]&0x3f
+	return id
+}
+
 // Limits of the contract. They are not configurable: clients rely on them.
 const (
 	// MailboxCap is how many envelopes a mailbox holds at any instant.

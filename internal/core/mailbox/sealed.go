@@ -157,14 +157,8 @@ func (r *sendRequest) mayWrite(i int) bool { return !r.sealed() || r.opened[i] }
 func (r *sendRequest) mayAsk(user core.UserID) bool { return !r.sealed() || r.audiences[user] }
 
 // tokenName is what stands for the sender in a sealed envelope: each token is one sender to the
-// fair cap. It is a version 8 UUID (RFC 9562), which no user has.
-func tokenName(token core.DeliveryTokenHash) uuid.UUID { return hashed(token[:16]) }
-
-func hashed(sum []byte) uuid.UUID {
-	id := uuid.UUID(sum)
-	id[6], id[8] = 0x80|id[6]&0x0f, 0x80|id[8]&0x3f
-	return id
-}
+// fair cap. No user has it: see core.HashID.
+func tokenName(token core.DeliveryTokenHash) uuid.UUID { return core.HashID(token[:]) }
 
 // sealedReceipt names a sealed batch by its key and its tokens: whoever does not have both can
 // neither find out whether it was sent, nor get in its way.
@@ -180,5 +174,5 @@ func (b *Batch) sealedReceipt() receiptKey {
 		h.Write(token[:])
 	}
 	sum := h.Sum(nil)
-	return receiptKey{hashed(sum[:16]), hashed(sum[16:])}
+	return receiptKey{core.HashID(sum), core.HashID(sum[16:])}
 }
