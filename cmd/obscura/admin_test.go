@@ -69,3 +69,29 @@ func TestInvitationsAreMadeListedAndRevoked(t *testing.T) {
 		}
 	}
 }
+
+func TestConfigurationsAreCheckedWithoutTheirValues(t *testing.T) {
+	t.Parallel()
+	environ := []string{"OBSCURA_TOKEN_KEY=" + strings.Repeat("A", 44), "OBSCURA_REGISTRATION=closed"}
+	prints(t, environ, "the configuration is valid; set: --log-level --registration --token-key\n",
+		"admin", "config", "check", "--log-level=info")
+	prints(t, nil, `{"set":[]}`+"\n", "admin", "config", "check", "--json")
+	if out := fails(t, []string{"OBSCURA_REGISTRATION=no"}, "admin", "config", "check"); !strings.Contains(out, "closed") {
+		t.Error(out)
+	}
+}
+
+func TestTheDoctorIsAskedFromTheCommandLine(t *testing.T) {
+	t.Parallel()
+	environ := []string{"DATABASE_URL=" + testdb.NewURL(t), "OBSCURA_DATA_DIR=" + t.TempDir()}
+	out := fails(t, environ, "admin", "doctor") // the servers of tests run without fsync
+	for _, line := range []string{"problem  fsync: off\n         do: turn it on: ", "ok       notices: they come back\n",
+		"obscura: there are 2 problems\n"} {
+		if !strings.Contains(out, line) {
+			t.Errorf("no %q in %s", line, out)
+		}
+	}
+	if out := fails(t, environ, "admin", "doctor", "--url=relay"); !strings.Contains(out, "https://relay.example.org") {
+		t.Error(out)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -136,7 +137,17 @@ func storedKeys(ctx context.Context, cfg Database, logOutput io.Writer,
 
 // withDatabase does something with the database, a private one also while its relay runs. It opens
 // no port.
-func withDatabase(ctx context.Context, cfg Database, logOutput io.Writer, do func(*storage.DB) error) (err error) {
+func withDatabase(ctx context.Context, cfg Database, logOutput io.Writer, do func(*storage.DB) error) error {
+	return withAnyDatabase(ctx, cfg, newLogger(Config{LogFormat: "auto"}, logOutput), func(db *database) error {
+		if err := db.main.CheckSchema(ctx); err != nil {
+			return err
+		}
+		return do(db.main)
+	})
+}
+
+// withAnyDatabase also takes one whose schema is not that of this binary.
+func withAnyDatabase(ctx context.Context, cfg Database, logger *slog.Logger, do func(*database) error) (err error) {
 	if cfg.DatabaseURL == "" {
 		exists, url := postgres.Find(filepath.Join(cfg.DataDir, "postgres"))
 		if !exists {
@@ -145,13 +156,9 @@ func withDatabase(ctx context.Context, cfg Database, logOutput io.Writer, do fun
 		}
 		cfg.DatabaseURL = url
 	}
-	db, err := openDatabase(ctx, cfg, asyncConns, newLogger(Config{LogFormat: "auto"}, logOutput))
+	db, err := openDatabase(ctx, cfg, asyncConns, logger)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.close(startTimeout)) }()
-	if err := db.main.CheckSchema(ctx); err != nil {
-		return err
-	}
-	return do(db.main)
+	return errors.Join(do(db), db.close(startTimeout))
 }

@@ -89,3 +89,16 @@ func (h *hintBus) publish(payloads []string) error {
 }
 
 func (h *hintBus) close() { h.conn.Close() }
+
+// TryNATS connects to a NATS server once and returns why it cannot.
+func TryNATS(address string) error {
+	conn, err := nats.Connect(address, nats.Name("obscura"), nats.Timeout(patience))
+	if err == nil {
+		defer conn.Close()
+		err = conn.FlushTimeout(patience)
+	}
+	if err != nil {
+		return errors.New(natsReason(address, err))
+	}
+	return nil
+}

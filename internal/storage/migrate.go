@@ -79,13 +79,20 @@ var ErrOldSchema = errors.New("the database schema is older than this binary: ru
 
 // CheckSchema refuses a schema older than this binary needs and accepts a newer one.
 func (d *DB) CheckSchema(ctx context.Context) error {
-	return d.withProvider(func(p *goose.Provider) error {
-		version, err := p.GetDBVersion(ctx)
-		if err == nil && version < schema.Version {
-			err = ErrOldSchema
-		}
+	version, err := d.SchemaVersion(ctx)
+	if err == nil && version < schema.Version {
+		err = ErrOldSchema
+	}
+	return err
+}
+
+// SchemaVersion is the number of the last migration that was applied, 0 for an empty database.
+func (d *DB) SchemaVersion(ctx context.Context) (version int64, err error) {
+	err = d.withProvider(func(p *goose.Provider) (err error) {
+		version, err = p.GetDBVersion(ctx)
 		return Redact(err)
 	})
+	return version, err
 }
 
 func (d *DB) withProvider(fn func(*goose.Provider) error) error {

@@ -1,0 +1,358 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/obscura-relay/obscura/internal/core/blob"
+	"github.com/obscura-relay/obscura/internal/notice"
+)
+
+// Finding is what the doctor says about one part.
+type Finding struct {
+	Part    string `json:"part"`
+	State   State  `json:"state"`
+	Finding string `json:"finding"`
+	Advice  string `json:"advice,omitempty"` // what to do, unless the state is ok
+}
+
+// State is ok, warning or problem, the worse the greater.
+type State int
+
+// What a finding is.
+const (
+	StateOK State = iota
+	StateWarning
+	StateProblem
+)
+
+// String writes the state as it is shown.
+func (s State) String() string { return [...]string{"ok", "warning", "problem"}[s] }
+
+// MarshalText writes it so in JSON too.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// doctor looks at everything that a relay needs and changes nothing.
+type doctor struct {
+	cfg   Config
+	url   string // the relay's, as users reach it; "" when it was not named
+	found []Finding
+}
+
+// askTime bounds each question to another program.
+const askTime = 5 * time.Second
+
+// Doctor prints its findings about the relay with this configuration, on this machine. The error
+// says how many problems there are.
+func Doctor(ctx context.Context, cfg Config, address string, asJSON bool, out io.Writer) error {
+	if u, err := url.Parse(address); address != "" && (err != nil || u.Host == "") {
+		return errors.New("--url must look like https://relay.example.org")
+	}
+	d := &doctor{cfg: cfg, url: strings.TrimSuffix(address, "/")}
+	d.machine()
+	d.folders()
+	d.ports(ctx)
+	d.database(ctx)
+	d.blobs(ctx)
+	if cfg.NATSURL != "" {
+		d.judge("NATS", notice.TryNATS(cfg.NATSURL), "it answers",
+			"check --nats-url (OBSCURA_NATS_URL) and the server; until then mail waits for the polls")
+	}
+	d.outside(ctx)
+	return d.print(asJSON, out)
+}
+
+func (d *doctor) say(part string, state State, finding, advice string) {
+	if state == StateOK {
+		advice = ""
+	}
+	d.found = append(d.found, Finding{part, state, finding, advice})
+}
+
+// judge says that a part is well, or that the error is a problem.
+func (d *doctor) judge(part string, err error, well, advice string) {
+	if err != nil {
+		d.say(part, StateProblem, err.Error(), advice)
+		return
+	}
+	d.say(part, StateOK, well, "")
+}
+
+// level is the state of a figure that should not be below two limits.
+func level[N int64 | uint64 | time.Duration](figure, problem, warning N) State {
+	switch {
+	case figure < problem:
+		return StateProblem
+	case figure < warning:
+		return StateWarning
+	default:
+		return StateOK
+	}
+}
+
+func (d *doctor) print(asJSON bool, out io.Writer) (err error) {
+	problems := 0
+	for _, f := range d.found {
+		if f.State == StateProblem {
+			problems++
+		}
+		if asJSON {
+			continue
+		}
+		_, failed := fmt.Fprintf(out, "%-8s %s: %s\n", f.State, f.Part, f.Finding)
+		if err = errors.Join(err, failed); f.Advice != "" {
+			_, failed = fmt.Fprintf(out, "         do: %s\n", f.Advice)
+			err = errors.Join(err, failed)
+		}
+	}
+	if asJSON {
+		err = json.NewEncoder(out).Encode(d.found)
+	}
+	switch {
+	case err != nil:
+		return err
+	case problems == 1:
+		return errors.New("there is a problem")
+	case problems > 1:
+		return fmt.Errorf("there are %d problems", problems)
+	}
+	return nil
+}
+
+const mib = 1 << 20
+
+// machine looks at memory and descriptors.
+func (d *doctor) machine() {
+	if total, available, limited := memory(); total > 0 {
+		whose := "of the machine"
+		if limited {
+			whose = "of this control group"
+		}
+		d.say("memory", max(level(total, 256*mib, 512*mib), level(available, 0, 128*mib)),
+			fmt.Sprintf("%d MiB %s, %d MiB available", total/mib, whose, available/mib),
+			"give it 512 MiB or more; an idle socket takes about 19 KiB, a log-in 19 MiB while it lasts")
+	}
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
+		d.say("descriptors", level(files.Max, 1024, 10_000),
+			fmt.Sprintf("%d for this command; a service has its own limit", files.Max),
+			"each connection needs one: raise the limit (systemd: LimitNOFILE)")
+	}
+}
+
+// memory is in bytes: of the control group where it has a limit, else of the machine.
+func memory() (total, available uint64, limited bool) {
+	content, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, 0, false // not Linux
+	}
+	for line := range strings.Lines(string(content)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		kib, err := strconv.ParseUint(fields[1], 10, 64)
+		switch {
+		case err != nil:
+		case fields[0] == "MemTotal:":
+			total = kib << 10
+		case fields[0] == "MemAvailable:":
+			available = kib << 10
+		}
+	}
+	read := func(name string) (uint64, bool) {
+		content, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", name))
+		if err != nil {
+			return 0, false
+		}
+		bytes, err := strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64)
+		return bytes, err == nil
+	}
+	most, hasLimit := read("memory.max")
+	used, known := read("memory.current")
+	if !hasLimit || !known || most >= total {
+		return total, available, false
+	}
+	return most, min(available, most-min(used, most)), true
+}
+
+// folders looks at the data folder and the disks.
+func (d *doctor) folders() {
+	ours := d.cfg.DatabaseURL == "" || d.cfg.BlobURL == ""
+	if ours {
+		const advice = "name the folder with --data-dir (OBSCURA_DATA_DIR), and give it to the user that runs the relay, mode 700"
+		switch info, err := os.Stat(d.cfg.DataDir); {
+		case errors.Is(err, fs.ErrNotExist):
+			d.say("data folder", StateWarning, "there is no folder "+d.cfg.DataDir+" yet; the relay makes it at its start",
+				"if the relay has run before: "+advice)
+		case err != nil:
+			d.say("data folder", StateProblem, err.Error(), advice)
+		case info.Mode().Perm()&0o077 != 0:
+			d.say("data folder", StateWarning, fmt.Sprintf("%s has the mode %o: others may look into it", d.cfg.DataDir,
+				info.Mode().Perm()), advice)
+		default:
+			d.judge("data folder", unix.Access(d.cfg.DataDir, unix.W_OK), d.cfg.DataDir+" may be written to", advice)
+		}
+		d.disk("disk of the data folder", d.cfg.DataDir)
+	}
+	if u, err := url.Parse(d.cfg.BlobURL); err == nil && u.Scheme == "file" {
+		d.disk("disk of the blobs", u.Path)
+	}
+}
+
+func (d *doctor) disk(part, folder string) {
+	var there unix.Statfs_t
+	if unix.Statfs(folder, &there) != nil {
+		return // the folder itself is spoken of elsewhere
+	}
+	free, total := there.Bavail*uint64(there.Bsize), there.Blocks*uint64(there.Bsize) //nolint:gosec // no disk has a negative one
+	d.say(part, max(level(free, 512*mib, 4096*mib), level(free, total/50, total/10)),
+		fmt.Sprintf("%d MiB free of %d MiB", free/mib, total/mib),
+		"make room before it is full: then nothing more is accepted")
+}
+
+// ports asks who listens where the relay should.
+func (d *doctor) ports(ctx context.Context) {
+	for _, at := range []struct{ part, setting, address string }{
+		{"API port", "--listen (OBSCURA_LISTEN)", d.cfg.Listen},
+		{"management port", "--management-listen (OBSCURA_MANAGEMENT_LISTEN)", d.cfg.ManagementListen},
+	} {
+		conn, err := (&net.Dialer{Timeout: askTime}).DialContext(ctx, "tcp", at.address)
+		if err == nil {
+			_ = conn.Close()
+			if at.part == "management port" {
+				d.readiness(ctx, at.part)
+			} else {
+				d.say(at.part, StateOK, "something listens on "+at.address, "")
+			}
+			continue
+		}
+		l, err := listenOn("the relay", at.setting, at.address)
+		if err == nil {
+			err = l.Close()
+		}
+		d.judge(at.part, err, "no relay runs on "+at.address+"; it is free", "see the message")
+	}
+}
+
+// readiness is what the relay says of itself.
+func (d *doctor) readiness(ctx context.Context, part string) {
+	const advice = "see the relay's log; the part that is not ok is looked at below"
+	status, body, _, err := get(ctx, "http://"+d.cfg.ManagementListen+"/readyz", nil)
+	switch {
+	case err != nil, status != http.StatusOK && status != http.StatusServiceUnavailable:
+		d.say(part, StateProblem, "what listens on "+d.cfg.ManagementListen+" is no relay", "choose another address with "+
+			"--management-listen (OBSCURA_MANAGEMENT_LISTEN)")
+	case status == http.StatusOK:
+		d.say(part, StateOK, "the relay runs and is ready", "")
+	default:
+		d.say(part, StateProblem, "the relay says "+strings.TrimSpace(string(body)), advice)
+	}
+}
+
+func (d *doctor) blobs(ctx context.Context) {
+	const advice = "check --blob-url (OBSCURA_BLOB_URL), and that this user may write there; AWS_* for S3"
+	if _, err := os.Stat(d.cfg.DataDir); err != nil && d.cfg.BlobURL == "" {
+		return // spoken of above, and nothing is made here
+	}
+	address, err := d.cfg.blobURL()
+	if err == nil {
+		var store *blob.Store
+		if store, err = blob.Open(address); err == nil {
+			ctx, cancel := context.WithTimeout(ctx, askTime)
+			defer cancel()
+			err = blob.New(blob.Config{Store: store}).Probe(ctx)
+		}
+	}
+	d.judge("blobs", causeOf(err), "a blob can be written, read and deleted", advice)
+}
+
+// outside looks at the relay as its users do.
+func (d *doctor) outside(ctx context.Context) {
+	if d.url == "" {
+		return
+	}
+	status, body, certificate, err := get(ctx, d.url+"/v1/info", nil)
+	if err == nil && (status != http.StatusOK || !strings.Contains(string(body), `"registration"`)) {
+		err = fmt.Errorf("%s/v1/info answers %d and is no relay's answer", d.url, status)
+	}
+	d.judge("from outside", err, d.url+" reaches a relay",
+		"check the host name, the firewall, the proxy before the relay, and its certificate")
+	if !certificate.IsZero() {
+		left := time.Until(certificate)
+		const day = 24 * time.Hour
+		d.say("certificate", level(left, 3*day, 14*day), fmt.Sprintf("it is good for %d days", left/day),
+			"renew it, and see why it was not renewed by itself")
+	}
+	if err != nil {
+		return
+	}
+	status, _, _, err = get(ctx, d.url+"/v1/gateway", http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
+		"Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="}})
+	if err == nil && status != http.StatusUnauthorized { // without a ticket that is the answer
+		err = fmt.Errorf("an upgrade to a WebSocket answers %d; a relay that sees it answers 401", status)
+	}
+	d.judge("gateway", err, "the upgrade to a WebSocket reaches the relay",
+		"let the proxy pass the headers Connection and Upgrade")
+	host, _, _ := net.SplitHostPort(d.cfg.Listen)
+	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() && len(d.cfg.TrustedProxies) == 0 &&
+		!strings.HasSuffix(d.url, "://"+d.cfg.Listen) {
+		d.say("proxy", StateWarning, "a proxy stands before the relay, and its X-Forwarded-For is not believed: "+
+			"all users share the limits of one address", "name the proxy with --trusted-proxies (OBSCURA_TRUSTED_PROXIES)")
+	}
+}
+
+// get asks once. The end of the certificate is zero without TLS.
+func get(ctx context.Context, address string, header http.Header) (status int, body []byte, certificate time.Time,
+	err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return 0, nil, certificate, err
+	}
+	request.Header = header
+	transport := &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}
+	answer, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		return 0, nil, certificate, causeOf(err)
+	}
+	defer answer.Body.Close()
+	if answer.TLS != nil && len(answer.TLS.PeerCertificates) > 0 {
+		certificate = answer.TLS.PeerCertificates[0].NotAfter
+	}
+	body, err = io.ReadAll(io.LimitReader(answer.Body, 4096))
+	return answer.StatusCode, body, certificate, err
+}
+
+// causeOf says what is behind an error whose own sentence is for users, or repeats the URL.
+func causeOf(err error) error {
+	var request *url.Error
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &request) && request.Timeout():
+		return fmt.Errorf("no answer within %v", askTime)
+	case errors.As(err, &request):
+		return request.Err
+	case errors.As(err, &errno):
+		return errno
+	}
+	return err
+}
