@@ -118,7 +118,7 @@ func TestStopAndStartKeepsData(t *testing.T) {
 	first := start(t, cfg)
 	mustExec(t, first.URL(), writeNote)
 	for name, want := range map[string]string{"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on",
-		"listen_addresses": "", "max_connections": "20"} {
+		"listen_addresses": "", "max_connections": "20", "jit": "off"} {
 		if got := query[string](t, first.URL(), "SHOW "+name); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}

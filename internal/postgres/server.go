@@ -130,6 +130,8 @@ func (c *Cluster) settings() map[string]string {
 		"checkpoint_completion_target": "0.9",
 		// Mailboxes fill and empty all day.
 		"autovacuum_naptime": "1s",
+		// Our statements are short, and a hardened service may not write code into memory.
+		"jit": "off",
 		// For logWriter; and nothing of a statement or a row may get there.
 		"log_destination":         "stderr",
 		"logging_collector":       "off",
