@@ -13,26 +13,27 @@ import (
 var update = flag.Bool("update", false,
 	"write docs/configuration.md and the limits in README.md instead of comparing with it")
 
-const configurationDocument = "../../docs/configuration.md"
-
 func TestTheConfigurationDocumentSaysWhatCanBeConfigured(t *testing.T) {
 	t.Parallel()
-	want, err := describeConfiguration()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if *update {
-		if err := os.WriteFile(configurationDocument, []byte(want), 0o644); err != nil {
+	for file, describe := range map[string]func() (string, error){
+		"docs/configuration.md": describeConfiguration, environmentFile: describeEnvironment} {
+		want, err := describe()
+		if err != nil {
 			t.Fatal(err)
 		}
-		return
-	}
-	got, err := os.ReadFile(configurationDocument)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != want {
-		t.Error("docs/configuration.md is stale, run: go test ./cmd/obscura -run TestTheConfigurationDocument -update")
+		if *update {
+			if err := os.WriteFile("../../"+file, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		got, err := os.ReadFile("../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != want {
+			t.Errorf("%s is stale, run: go test ./cmd/obscura -run TestTheConfigurationDocument -update", file)
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ type cli struct {
 	Admin        adminCmd        `cmd:"" help:"What the operator decides, in the database. Opens no port."`
 	Bench        BenchCmd        `cmd:"" help:"Load a relay and say what it did."`
 	Conform      conformCmd      `cmd:"" help:"Hold any relay against the contract, from outside."`
+	Healthcheck  healthcheckCmd  `cmd:"" help:"Ask the relay on this machine whether it is ready; the exit status says it."`
 	Version      versionCmd      `cmd:"" help:"Print the version and exit."`
 
 	PrintVersion kong.VersionFlag `name:"version" env:"-" help:"Print the version and exit."`
@@ -48,9 +49,9 @@ func (c *migrateCmd) Run(ctx context.Context) error { return app.Migrate(ctx, c.
 
 type versionCmd struct{}
 
-// Run prints the module's version, or the commit that was built.
+// Run prints the version and what it was built from.
 func (versionCmd) Run() error {
-	_, err := fmt.Println("obscura", app.Version())
+	_, err := fmt.Println("obscura", app.Build())
 	return err
 }
 
@@ -74,7 +75,7 @@ func run(ctx context.Context) error {
 	parser, err := kong.New(&c,
 		kong.Name("obscura"),
 		kong.Description("A zero-knowledge relay for the Signal Protocol."),
-		kong.Vars{"version": "obscura " + app.Version()},
+		kong.Vars{"version": "obscura " + app.Build()},
 		kong.DefaultEnvars("OBSCURA"),
 		kong.ValueFormatter(helpWithDefault),
 		kong.BindTo(ctx, (*context.Context)(nil)))

@@ -85,7 +85,7 @@ func TestVersionIsPrinted(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"version"}, {"--version"}, {"serve", "--version"}} {
 		out, err := command(t, nil, args...).CombinedOutput()
-		if err != nil || !strings.HasPrefix(string(out), "obscura ") || strings.Count(string(out), "\n") != 1 {
+		if err != nil || !regexp.MustCompile(`^obscura \S+, commit \S+ of \S+, go1\S+ linux/\S+\n$`).Match(out) {
 			t.Errorf("%v: %v: %s", args, err, out)
 		}
 	}
