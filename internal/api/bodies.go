@@ -122,6 +122,8 @@ func (s *server) refuses(request *fasthttp.RequestCtx, op *operation, length int
 		return fiber.ErrBadRequest // unless the router says 404 or 405 before
 	case op.media == "", op.upload():
 		return nil
+	case s.press(op) != nil:
+		return errOverloaded
 	case length > op.largest():
 		return errBodySize
 	case op.public && !op.sealed():

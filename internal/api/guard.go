@@ -43,15 +43,18 @@ type caller struct {
 	address limitKey
 }
 
-// guard stands before every handler of the contract: authentication, limits, then the body. The
-// generated code has parsed the parameters before it, and is generous: a UUID may have braces, or
-// none of its dashes.
+// guard stands before every handler of the contract: pressure, authentication, limits, then the
+// body. The generated code has parsed the parameters before it, and is generous: a UUID may have
+// braces, or none of its dashes.
 func (s *server) guard(c *fiber.Ctx, next fiber.Handler) error {
 	op := s.operations[c.Method()+" "+c.Route().Path]
 	if op == nil { // Fiber has a HEAD beside every GET
 		return fiber.ErrMethodNotAllowed
 	}
 	c.Locals(operationKey, op)
+	if err := s.press(op); err != nil {
+		return err
+	}
 	who, err := s.identify(c, op)
 	if err != nil {
 		return err

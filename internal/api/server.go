@@ -63,6 +63,8 @@ type Config struct {
 	Version string
 	// Contract and Frames are openapi.yaml and obscura.proto, served as they are.
 	Contract, Frames []byte
+	// Pressure says what has to give way now.
+	Pressure func() limit.Pressure
 	// Limits is nil when rate limits are off.
 	Limits *Limits
 	// TrustedProxies may say in X-Forwarded-For where a request comes from.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/blob"
+	"github.com/obscura-relay/obscura/internal/limit"
 )
 
 // Uploads are read by us and not by the HTTP server, which would collect them in memory. (It can
@@ -140,6 +141,8 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	case left == 0:
 		return 0, io.EOF
+	case b.upload.server.cfg.Pressure() >= limit.RefuseSends: // what it has written is deleted
+		return 0, errOverloaded
 	}
 	begun := time.Now()
 	patience := min(b.upload.server.cfg.Timeouts.Read, blob.TransferTime(b.upload.read)-b.waited)

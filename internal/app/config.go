@@ -49,6 +49,8 @@ type Config struct {
 
 	Push
 
+	Reserves
+
 	ReadTimeout     time.Duration `default:"20s" placeholder:"TIME" help:"How long a request may take to arrive."`
 	WriteTimeout    time.Duration `default:"20s" placeholder:"TIME" help:"How long an answer may take to leave."`
 	IdleTimeout     time.Duration `default:"60s" placeholder:"TIME" help:"How long a connection may wait for its next request."`
@@ -110,6 +112,9 @@ func (c *Config) Validate() error {
 	}
 	if err := c.validatePush(); err != nil {
 		return err
+	}
+	if c.ReserveQueues < 0 || c.ReserveQueues > 100 {
+		return errors.New("--reserve-queues must be a number of percent, from 0 to 100")
 	}
 	for _, origin := range c.CORSOrigins {
 		if origin != "*" && !strings.HasPrefix(origin, "http://") && !strings.HasPrefix(origin, "https://") {

@@ -96,6 +96,7 @@ func (r *relay) watchReadiness(ctx context.Context) error {
 func (r *relay) readyz(w http.ResponseWriter, request *http.Request) {
 	status, body := http.StatusOK, map[string]string{"status": statusReady}
 	broken := r.check(request.Context())
+	body["refused"] = r.pressure.Level().String()
 	for part := range r.parts() {
 		body[part] = partOK
 		if broken[part] != nil {

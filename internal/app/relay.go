@@ -56,12 +56,15 @@ type relay struct {
 
 	management  *http.Server
 	stopping    atomic.Bool
+	pressure    pressure
+	disk        Disk
 	brokenParts brokenParts
 }
 
 func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Logger, options []Option) (*relay, error) {
 	r := &relay{db: db, logger: logger, metrics: metrics.New(), uploads: api.NewRunningUploads(),
 		probes:      make(chan struct{}, 4),
+		disk:        freeDisk,
 		brokenParts: brokenParts{names: map[string]bool{}}}
 	for _, option := range options {
 		option(r)
@@ -115,11 +118,13 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 		PrivateNetworks: cfg.PushPrivateNetworks, Live: r.gateway.Live, Ask: r.askForSockets,
 		Times: r.pushServices.Times, Counters: r.metrics, Logger: logger})
 	r.metrics.Queue("wakeups", r.push.Waiting)
+	r.pressure.resources = r.resources(cfg)
 	r.http, err = api.New(api.Config{Accounts: r.accounts, Registration: cfg.Registration,
 		Devices: devices, Keys: r.keys, Mailbox: r.mailbox, Blobs: r.blobs,
 		Uploads: r.uploads, Push: r.push, Certificates: r.certificates, DeliveryTokens: r.delivery,
 		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,
 		Version: Version(), Contract: obscura.OpenAPI, Frames: obscura.Proto, Limits: r.limits,
+		Pressure:       r.pressure.Level,
 		TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
 		Timeouts: api.Timeouts{Read: cfg.ReadTimeout, Write: cfg.WriteTimeout, Idle: cfg.IdleTimeout,
 			Request: cfg.RequestTimeout},
@@ -186,7 +191,7 @@ func (r *relay) workers() []func(context.Context) error {
 	return []func(context.Context) error{
 		r.mailbox.RunSends, r.mailbox.RunAcknowledgements, r.keys.Run, r.gateway.Run, r.bus.Run, r.blobs.Run,
 		r.push.Run,
-		r.sweep, r.vacuum, r.rotate, r.deleteOrphans, r.watchReadiness,
+		r.sweep, r.vacuum, r.rotate, r.deleteOrphans, r.watchReadiness, r.watchPressure,
 	}
 }
 

@@ -20,7 +20,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 	for _, unit := range units {
 		if digits, ok := strings.CutSuffix(string(text), unit.name); ok {
 			n, err := strconv.ParseInt(digits, 10, 32)
-			if err != nil || n < 1 {
+			if err != nil || n < 0 {
 				break
 			}
 			*s = Size(n) * unit.size

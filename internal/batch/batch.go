@@ -187,6 +187,13 @@ func (b *Batcher[T, R]) take() []*call[T, R] {
 	return calls
 }
 
+// Full returns how full the queue is, by count or by weight: 1 when there is no room.
+func (b *Batcher[T, R]) Full() float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(float64(len(b.queue))/float64(b.limits.QueueItems), float64(b.weight)/float64(b.limits.QueueWeight))
+}
+
 // Len returns how many items wait: for metrics.
 func (b *Batcher[T, R]) Len() int {
 	b.mu.Lock()

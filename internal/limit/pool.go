@@ -34,5 +34,8 @@ func (p *Pool) Enter(ctx context.Context) error {
 	return p.places.Acquire(ctx, 1)
 }
 
+// Full returns how much of the places to wait is taken: 1 when there is none.
+func (p *Pool) Full() float64 { return float64(p.waiting.Load()) / float64(p.mostWaiting) }
+
 // Leave gives a place back.
 func (p *Pool) Leave() { p.places.Release(1) }

@@ -27,6 +27,8 @@ type Metrics struct {
 	wakeups      *prometheus.CounterVec
 	cancelled    prometheus.Counter
 	ready        *prometheus.GaugeVec
+	pressure     *prometheus.GaugeVec
+	free         *prometheus.GaugeVec
 }
 
 // New makes the collectors and registers those of the Go runtime and the process beside them.
@@ -61,11 +63,17 @@ func New() *Metrics {
 	m.ready = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "obscura_ready",
 		Help: "Whether a part was available (1) when it was looked at last, every 10 seconds and for /readyz."},
 		[]string{"part"})
+	m.pressure = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "obscura_pressure",
+		Help: "What is refused because a resource runs short: 0 nothing, 1 new accounts, 2 also log-ins, 3 also new devices and uploads, 4 also sends."},
+		[]string{"resource"})
+	m.free = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "obscura_free",
+		Help: "What is left of a resource: of disks and memory in bytes, of queues as a part of 1."},
+		[]string{"resource"})
 	for _, reason := range reasons {
 		m.dropped.WithLabelValues(reason)
 	}
 	m.registry.MustRegister(m.requests, m.sockets, m.accepted, m.delivered, m.acknowledged, m.dropped, m.blobBytes,
-		m.wakeups, m.cancelled, m.ready,
+		m.wakeups, m.cancelled, m.ready, m.pressure, m.free,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -73,6 +81,14 @@ func New() *Metrics {
 var reasons = map[core.GapReason]string{
 	core.GapExpired: "expired", core.GapCap: "cap", core.GapTakeover: "takeover", core.GapQuarantined: "quarantined",
 }
+
+// Pressure says how high the pressure of a resource is.
+func (m *Metrics) Pressure(resource string, level int) {
+	m.pressure.WithLabelValues(resource).Set(float64(level))
+}
+
+// Free says how much of a resource is free.
+func (m *Metrics) Free(resource string, free float64) { m.free.WithLabelValues(resource).Set(free) }
 
 // Registry is where further collectors are registered and the management port reads.
 func (m *Metrics) Registry() *prometheus.Registry { return m.registry }

@@ -207,6 +207,9 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 	return tokens, nil
 }
 
+// FullHashing is how full the queue for the hashing of passwords is, up to 1.
+func (s *Service) FullHashing() float64 { return s.hasher.pool.Full() }
+
 // Delete removes the account with everything that is kept for it. What it sent to others stays.
 func (s *Service) Delete(ctx context.Context, p core.Principal, password string) error {
 	if _, err := s.confirmPassword(ctx, p, password); err != nil {

@@ -43,6 +43,14 @@ type Store struct {
 	time  time.Duration
 }
 
+// Folder is where the bytes are, "" in a bucket.
+func (s *Store) Folder() string {
+	if f, ok := s.place.(*folder); ok {
+		return f.path
+	}
+	return ""
+}
+
 // put stores size bytes of body under a key, for good, or nothing. An error of the body comes back
 // as it is.
 func (s *Store) put(ctx context.Context, key string, body io.Reader, size int64) error {

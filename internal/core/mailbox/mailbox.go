@@ -104,6 +104,9 @@ func (s *Service) RunAcknowledgements(ctx context.Context) error {
 // WaitingSends is how many requests wait to be stored.
 func (s *Service) WaitingSends() int { return s.sends.Len() }
 
+// FullSends is how full the queue of requests to store is, up to 1.
+func (s *Service) FullSends() float64 { return s.sends.Full() }
+
 // WaitingAcknowledgements is how many acknowledged envelopes and reported gaps wait to be deleted,
 // and envelopes that were passed over to be counted, or are being worked on.
 func (s *Service) WaitingAcknowledgements() int {
