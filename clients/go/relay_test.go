@@ -16,6 +16,7 @@ import (
 	obscura "github.com/obscura-relay/obscura/clients/go"
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/admin"
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
@@ -40,8 +41,8 @@ func TestWhoIsNotInvitedDoesNotRegister(t *testing.T) {
 		t.Errorf("with one that is made up: %v", err)
 	}
 	var invitation strings.Builder
-	if err := app.CreateInvitation(t.Context(), app.Database{DatabaseURL: server.DatabaseURL}, 1, 0, false,
-		&invitation, io.Discard); err != nil {
+	if err := app.Administer(t.Context(), app.Database{DatabaseURL: server.DatabaseURL},
+		admin.CreateInvitation{Uses: 1}, false, &invitation, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := relay.RegisterInvited(t.Context(), "somebody", relaytest.Password,

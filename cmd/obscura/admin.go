@@ -10,13 +10,45 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/obscura-relay/obscura/internal/admin"
 	"github.com/obscura-relay/obscura/internal/app"
 )
 
 type adminCmd struct {
-	Invite inviteCmd      `cmd:"" help:"Invitations, for a relay with --registration=invite."`
-	Config adminConfigCmd `cmd:"" help:"The configuration of serve."`
-	Doctor doctorCmd      `cmd:"" help:"Look at all that the relay needs, and say what to do. Changes nothing."`
+	Users struct {
+		List          operation[admin.ListUsers]     `cmd:"" help:"List all users."`
+		Show          operation[admin.ShowUser]      `cmd:"" help:"Show a user with devices and sessions."`
+		Delete        operation[admin.DeleteUser]    `cmd:"" help:"Delete an account with everything that is kept for it, at once and for good."`
+		ResetPassword operation[admin.ResetPassword] `cmd:"" help:"Give a user another password, print it, and log the user out everywhere. Nothing shows it again."`
+	} `cmd:"" help:"Users."`
+	Devices struct {
+		List   operation[admin.ListDevices]  `cmd:"" help:"List the devices of a user."`
+		Remove operation[admin.RemoveDevice] `cmd:"" help:"Remove a device with its keys, mail and backup."`
+	} `cmd:"" help:"Devices of a user."`
+	Sessions struct {
+		End operation[admin.EndSessions] `cmd:"" help:"Log a user out everywhere: tokens and sockets stop working within a second."`
+	} `cmd:"" help:"Sessions of a user."`
+	Mailbox struct {
+		Show operation[admin.ShowMailbox] `cmd:"" help:"Show for each device of a user how much mail waits, since when, and what was dropped."`
+	} `cmd:"" help:"Mailboxes of a user."`
+	Invite struct {
+		Create operation[admin.CreateInvitation] `cmd:"" help:"Make an invitation and print it. Nothing shows it again."`
+		List   operation[admin.ListInvitations]  `cmd:"" help:"List the invitations that somebody can still register with."`
+		Revoke operation[admin.RevokeInvitation] `cmd:"" help:"Delete an invitation."`
+	} `cmd:"" help:"Invitations, for a relay with --registration=invite."`
+	Keys struct {
+		Rotate struct {
+			Tokens       operation[admin.RotateTokens]       `cmd:"" help:"Replace the keys that sign access tokens. Within a second the tokens that there are stop working; clients refresh and nobody is logged out."`
+			Certificates operation[admin.RotateCertificates] `cmd:"" help:"The same as obscura certificates rotate."`
+		} `cmd:"" help:"Replace keys."`
+	} `cmd:"" help:"Keys that sign access tokens and sender certificates."`
+	Trash struct {
+		List  operation[admin.ListTrash]  `cmd:"" help:"List the blobs that are to be deleted from the store."`
+		Empty operation[admin.EmptyTrash] `cmd:"" help:"Have them all tried now. Running relays delete them."`
+	} `cmd:"" help:"Blobs that are to be deleted."`
+	Stats  operation[admin.Stats] `cmd:"" help:"Count what the database holds."`
+	Config adminConfigCmd         `cmd:"" help:"The configuration of serve."`
+	Doctor doctorCmd              `cmd:"" help:"Look at all that the relay needs, and say what to do. Changes nothing."`
 }
 
 type adminConfigCmd struct {
@@ -59,38 +91,14 @@ func (c *doctorCmd) Run(ctx context.Context) error {
 	return app.Doctor(ctx, c.Config, c.URL, c.JSON, os.Stdout)
 }
 
-type inviteCmd struct {
-	Create inviteCreateCmd `cmd:"" help:"Make an invitation and print it. Nothing shows it again."`
-	List   inviteListCmd   `cmd:"" help:"List the invitations that somebody can still register with."`
-	Revoke inviteRevokeCmd `cmd:"" help:"Delete an invitation."`
-}
-
-type inviteCreateCmd struct {
+// operation is a command of the operator as it stands on the command line.
+type operation[C admin.Command] struct {
 	app.Database
-	Uses    int32        `default:"1" env:"-" placeholder:"N" help:"How many registrations it is good for."`
-	Expires app.Lifetime `default:"7d" env:"-" placeholder:"TIME" help:"How long it is good for: 7d, 12h, or never."`
-	JSON    bool         `name:"json" env:"-" help:"Print JSON."`
+	Command C    `embed:""`
+	JSON    bool `name:"json" env:"-" help:"Print JSON."`
 }
 
-func (c *inviteCreateCmd) Run(ctx context.Context) error {
-	return app.CreateInvitation(ctx, c.Database, c.Uses, c.Expires, c.JSON, os.Stdout, os.Stderr)
-}
-
-type inviteListCmd struct {
-	app.Database
-	JSON bool `name:"json" env:"-" help:"Print JSON."`
-}
-
-func (c *inviteListCmd) Run(ctx context.Context) error {
-	return app.ListInvitations(ctx, c.Database, c.JSON, os.Stdout, os.Stderr)
-}
-
-type inviteRevokeCmd struct {
-	app.Database
-	Hash string `arg:"" help:"The beginning of its hash, as the list shows it: at least 4 digits."`
-	JSON bool   `name:"json" env:"-" help:"Print JSON."`
-}
-
-func (c *inviteRevokeCmd) Run(ctx context.Context) error {
-	return app.RevokeInvitation(ctx, c.Database, c.Hash, c.JSON, os.Stdout, os.Stderr)
+// Run runs it.
+func (o *operation[C]) Run(ctx context.Context) error {
+	return app.Administer(ctx, o.Database, o.Command, o.JSON, os.Stdout, os.Stderr)
 }

@@ -6,7 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // says runs a command that succeeds and returns its standard output.
@@ -49,7 +53,7 @@ func TestInvitationsAreMadeListedAndRevoked(t *testing.T) {
 	}
 	table := says(t, environ, "admin", "invite", "list")
 	if strings.Contains(table+out, second.Invitation) || !strings.Contains(table, list[1].Hash+"  5          ") ||
-		!strings.Contains(table, "  never\n") {
+		!strings.Contains(table, "  -\n") {
 		t.Errorf("the list: %s", table)
 	}
 	prints(t, environ, "revoked: "+list[0].Hash+"\n", "admin", "invite", "revoke", list[0].Hash)
@@ -94,4 +98,114 @@ func TestTheDoctorIsAskedFromTheCommandLine(t *testing.T) {
 	if out := fails(t, environ, "admin", "doctor", "--url=relay"); !strings.Contains(out, "https://relay.example.org") {
 		t.Error(out)
 	}
+}
+
+// TestTheOperatorsCommandsBesideARunningRelay has every command say what is so, to people and to
+// programs. What they do on the wire is tested in internal/kit/e2e/account.
+func TestTheOperatorsCommandsBesideARunningRelay(t *testing.T) {
+	t.Parallel()
+	environ := []string{"DATABASE_URL=" + testdb.NewURL(t)}
+	_, api, _ := serving(t, environ)
+	relay := relaytest.At(t, api)
+	alice := relay.Register(t)
+	phone, bob := alice.NewDevice(t), relay.Register(t).NewDevice(t)
+	if failed := bob.Send(t, nil, relaytest.To(phone.ID, "0123456789"), relaytest.To(phone.ID, "0")); len(failed) > 0 {
+		t.Fatal(failed)
+	}
+	holds := func(what, out string, all ...string) {
+		t.Helper()
+		for _, want := range all {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s lacks %s: %s", what, want, out)
+			}
+		}
+	}
+	holds("users list", says(t, environ, "admin", "users", "list"), "USERNAME", alice.Name, alice.ID.String())
+	var users []struct{ Username, UserID string }
+	out := says(t, environ, "admin", "users", "list", "--json")
+	if err := json.Unmarshal([]byte(out), &users); err != nil || len(users) != 2 {
+		t.Errorf("%s, %v", out, err)
+	}
+	var shown struct {
+		UserID   string
+		Devices  []struct{ DeviceID string }
+		Sessions []struct{ DeviceID *string }
+	}
+	out = says(t, environ, "admin", "users", "show", "--json", strings.ToUpper(alice.Name)) // as log-ins compare it
+	if err := json.Unmarshal([]byte(out), &shown); err != nil || shown.UserID != alice.ID.String() ||
+		len(shown.Devices) != 1 || shown.Devices[0].DeviceID != phone.ID.String() || len(shown.Sessions) != 2 {
+		t.Errorf("%s, %v", out, err)
+	}
+	holds("users show", says(t, environ, "admin", "users", "show", alice.ID.String()), "username: "+alice.Name+"\n",
+		"\ndevices:\nDEVICE ID ", phone.ID.String()+"  1 ", "\nsessions:\nSESSION ID ")
+	holds("devices list", says(t, environ, "admin", "devices", "list", alice.Name), phone.ID.String())
+	var boxes []struct {
+		Pending, PendingBytes, Accepted, Acknowledged int
+		Oldest                                        *time.Time
+		Gaps                                          []struct{ From, To int }
+	}
+	out = says(t, environ, "admin", "mailbox", "show", "--json", alice.Name)
+	if err := json.Unmarshal([]byte(out), &boxes); err != nil || len(boxes) != 1 || boxes[0].Pending != 2 ||
+		boxes[0].PendingBytes != 11 || boxes[0].Accepted != 2 || boxes[0].Oldest == nil || len(boxes[0].Gaps) != 0 {
+		t.Errorf("%s, %v", out, err)
+	}
+	for _, secret := range []string{bob.ID.String(), bob.User.ID.String(), "0123456789"} {
+		if strings.Contains(out, secret) {
+			t.Errorf("the mailbox tells %s", secret)
+		}
+	}
+	holds("stats", says(t, environ, "admin", "stats"), "users: 2\n", "devices: 2\n", "pending envelopes: 2\n",
+		"mailboxes with mail: 1\n")
+	prints(t, environ, `{"rotated":"tokens"}`+"\n", "admin", "keys", "rotate", "tokens", "--json")
+	prints(t, environ, "trust root: "+trustRoot(t, api)+"\nserver certificate: 2\n", "admin", "keys", "rotate",
+		"certificates")
+	prints(t, environ, "ended: 2\n", "admin", "sessions", "end", alice.Name)
+	if password := says(t, environ, "admin", "users", "reset-password", alice.Name); len(password) != 27 {
+		t.Errorf("a password of %d characters", len(password)-1)
+	}
+	for _, device := range []string{"2", bob.ID.String()} {
+		if out := fails(t, environ, "admin", "devices", "remove", alice.Name, device); !strings.Contains(out,
+			"the user has no such device") {
+			t.Error(out)
+		}
+	}
+	prints(t, environ, "removed: "+phone.ID.String()+"\n", "admin", "devices", "remove", alice.Name, "1")
+	prints(t, environ, `{"deleted":"`+alice.ID.String()+`"}`+"\n", "admin", "users", "delete", "--json", alice.Name)
+	for _, gone := range [][]string{{"users", "show"}, {"users", "delete"}, {"users", "reset-password"},
+		{"sessions", "end"}, {"devices", "list"}, {"mailbox", "show"}} {
+		for _, name := range []string{alice.Name, alice.ID.String(), "no such name"} {
+			if out := fails(t, environ, append([]string{"admin"}, append(gone, name)...)...); !strings.Contains(out,
+				"obscura: there is no such user") {
+				t.Errorf("%v: %s", gone, out)
+			}
+		}
+	}
+	if out := says(t, environ, "admin", "users", "list"); strings.Contains(out, alice.Name) ||
+		!strings.Contains(out, bob.User.Name) {
+		t.Errorf("after the deletion: %s", out)
+	}
+}
+
+func TestTheTrashIsShownAndEmptied(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewURL(t)
+	environ := []string{"DATABASE_URL=" + url}
+	says(t, environ, "migrate")
+	db, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close(t.Context()) }()
+	const key = "attachments/5ad3d5a5-6a0e-4d0e-8a5f-1f2a3b4c5d6e"
+	if _, err := db.Exec(t.Context(), `INSERT INTO blob_trash VALUES ($1, now() + interval '1 hour')`, key); err != nil {
+		t.Fatal(err)
+	}
+	if out := says(t, environ, "admin", "trash", "list"); !strings.Contains(out, key) {
+		t.Errorf("the list: %s", out)
+	}
+	prints(t, environ, "due: 1\n", "admin", "trash", "empty")
+	serving(t, environ) // it deletes what is due
+	wait.Eventually(t, "the trash is empty", func() bool {
+		return says(t, environ, "admin", "trash", "list", "--json") == "[]\n"
+	})
 }

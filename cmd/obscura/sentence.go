@@ -14,6 +14,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/obscura-relay/obscura/internal/admin"
 	"github.com/obscura-relay/obscura/internal/app"
 )
 
@@ -113,7 +114,7 @@ func form(flag *kong.Flag) string {
 	switch t {
 	case reflect.TypeFor[time.Duration]():
 		return "a time, for example 250ms, 20s or 10m"
-	case reflect.TypeFor[app.Lifetime]():
+	case reflect.TypeFor[admin.Lifetime]():
 		return "a time of at most 36500 days, for example 7d, 12h or never"
 	case reflect.TypeFor[slog.Level]():
 		return "debug, info, warn or error"

@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/obscura-relay/obscura/internal/admin"
+	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/certificate"
 	"github.com/obscura-relay/obscura/internal/postgres"
 	"github.com/obscura-relay/obscura/internal/storage"
@@ -133,6 +135,20 @@ func storedKeys(ctx context.Context, cfg Database, logOutput io.Writer,
 		return err
 	})
 	return keys, err
+}
+
+// Administer runs a command of the operator and prints its answer.
+func Administer(ctx context.Context, cfg Database, c admin.Command, asJSON bool, out, logOutput io.Writer) error {
+	return withDatabase(ctx, cfg, logOutput, func(db *storage.DB) error {
+		answer, err := c.Do(ctx, db)
+		if refused := (*core.Error)(nil); errors.As(err, &refused) && refused.Cause == nil {
+			return errors.New(refused.Sentence)
+		}
+		if err != nil {
+			return err
+		}
+		return admin.Print(out, asJSON, answer)
+	})
 }
 
 // withDatabase does something with the database, a private one also while its relay runs. It opens

@@ -51,6 +51,7 @@ type relay struct {
 	push         *push.Service
 	limits       *api.Limits
 	http         *fiber.App
+	keysReplaced chan struct{} // holds a token when those that sign access tokens may have been
 	// pushServices are an option.
 	pushServices PushServices
 
@@ -63,7 +64,7 @@ type relay struct {
 
 func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Logger, options []Option) (*relay, error) {
 	r := &relay{db: db, logger: logger, metrics: metrics.New(), uploads: api.NewRunningUploads(),
-		probes:      make(chan struct{}, 4),
+		probes: make(chan struct{}, 4), keysReplaced: make(chan struct{}, 1),
 		disk:        freeDisk,
 		brokenParts: brokenParts{names: map[string]bool{}}}
 	for _, option := range options {
@@ -167,6 +168,9 @@ func (r *relay) receive(n core.Notice) {
 	switch n.Kind {
 	case core.NoticeEnded:
 		r.accounts.Revoke(n.IDs)
+	case core.NoticeSigningKeys:
+		r.lookForKeys()
+		return
 	case core.NoticeDue:
 		n.IDs = slices.DeleteFunc(n.IDs, func(device core.DeviceID) bool { return !r.gateway.Live(device) })
 		r.push.Cancel(n.IDs...)
@@ -184,6 +188,15 @@ func (r *relay) askForSockets(devices []core.DeviceID) {
 func (r *relay) resync() {
 	r.accounts.RevokeAll()
 	r.gateway.LookAtAll()
+	r.lookForKeys()
+}
+
+// lookForKeys has the keys that sign access tokens read again, soon.
+func (r *relay) lookForKeys() {
+	select {
+	case r.keysReplaced <- struct{}{}:
+	default:
+	}
 }
 
 // workers run until requests and sockets have ended.
@@ -217,6 +230,7 @@ const (
 	sweepEvery  = 5 * time.Minute
 	vacuumEvery = 10 * time.Second
 	rotateEvery = time.Hour
+	rotateRetry = 10 * time.Second
 	walkEvery   = 24 * time.Hour
 	forgetEvery = time.Hour
 )
@@ -287,17 +301,30 @@ func (r *relay) deleteOrphans(ctx context.Context) error {
 	})
 }
 
-// rotate looks whether a new signing key is due, and for the server key of certificates as it is
-// now.
+// rotate looks whether a new signing key is due or was made elsewhere, and for the server key of
+// certificates as it is now.
 func (r *relay) rotate(ctx context.Context) error {
-	return every(ctx, rotateEvery, func() {
-		if err := r.accounts.Load(ctx); err != nil && ctx.Err() == nil {
-			r.logger.Warn("could not read the keys that sign tokens; those in memory stay in use, tried again in an hour", "component", "accounts", "error", err)
+	ticker := time.NewTicker(rotateEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.keysReplaced:
+		case <-ticker.C:
+		}
+		next := rotateEvery
+		if err := r.accounts.Load(ctx); err == nil {
+			r.accounts.RevokeAll() // what a key has verified that is gone
+		} else if ctx.Err() == nil {
+			next = rotateRetry
+			r.logger.Warn("could not read the keys that sign tokens; those in memory stay in use, tried again in 10 seconds", "component", "accounts", "error", err)
 		}
 		if err := r.certificates.Load(ctx); err != nil && ctx.Err() == nil {
 			r.logger.Warn("could not read the keys that sign certificates; those in memory stay in use, tried again in an hour", "component", "certificates", "error", err)
 		}
-	})
+		ticker.Reset(next)
+	}
 }
 
 func every(ctx context.Context, d time.Duration, do func()) error {

@@ -53,6 +53,9 @@ func NewError(kind Kind, code, sentence string) *Error {
 // ErrUnauthorized is the answer to a missing, expired or revoked credential.
 var ErrUnauthorized = NewError(Unauthorized, "unauthorized", "A valid access token is required.")
 
+// ErrNoUser tells the operator, and no client, that there is no such user.
+var ErrNoUser = errors.New("there is no such user: name one as `obscura admin users list` does, or by id")
+
 // Busy is the answer when the relay cannot take the request now; cause is for the log.
 func Busy(cause error) *Error {
 	return &Error{Kind: Unavailable, Code: "unavailable", RetryAfter: time.Second, Cause: cause,

@@ -9,8 +9,8 @@ import (
 
 // Whoever acts, holds: what a session asks to change is changed in a transaction that holds the row
 // of the session, so that a session that has ended changes nothing, on whatever node, and one that
-// ends waits for what it has begun. The three functions below are the only way to such a
-// transaction.
+// ends waits for what it has begun. The functions below are the only way to such a transaction;
+// the last one is the operator's, who has no session.
 //
 // Locks are taken in this order, by everybody: user, sessions, stocks of keys, tokens of push,
 // devices, mailboxes, backups, usage. Those that end or make sessions hold the user first
@@ -57,4 +57,14 @@ func held(ctx context.Context, tx db.DBTX, p core.Principal, fn func(tx db.DBTX)
 		return err
 	}
 	return fn(tx)
+}
+
+// ActFor is ActAlone on behalf of the operator, on a user. Returns core.ErrNoUser.
+func (d *DB) ActFor(ctx context.Context, user core.UserID, fn func(tx db.DBTX) error) error {
+	return d.InTx(ctx, func(tx db.DBTX) error {
+		if _, err := Queries.LockUser(ctx, tx, user); err != nil {
+			return NoRowsAs(err, core.ErrNoUser)
+		}
+		return fn(tx)
+	})
 }

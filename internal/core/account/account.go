@@ -216,32 +216,45 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, password string)
 		return err
 	}
 	var ended storage.Notices
-	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
-		q := storage.Queries
-		// The sessions before the devices, with which theirs would go unannounced.
-		sessions, err := q.DeleteOtherSessions(ctx, tx, db.DeleteOtherSessionsParams{UserID: p.User, Keep: uuid.Nil})
-		if err != nil {
-			return err
-		}
-		devices, err := q.LockStocksOfUser(ctx, tx, p.User)
-		if err != nil {
-			return err
-		}
-		for _, device := range devices {
-			if err := s.erase(ctx, tx, p.User, device); err != nil {
-				return err
-			}
-		}
-		if err := s.eraseAll(ctx, tx, p.User); err != nil {
-			return err
-		}
-		if _, err := q.DeleteUser(ctx, tx, p.User); err != nil {
-			return err
-		}
-		ended = storage.Notices{{Kind: core.NoticeEnded, IDs: sessions}}
-		return ended.Notify(ctx, tx)
+	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) (err error) {
+		ended, err = s.delete(ctx, tx, p.User)
+		return err
 	})
 	return ended.Committed(err, s.node)
+}
+
+// delete removes a user whose row is locked.
+func (s *Service) delete(ctx context.Context, tx db.DBTX, user core.UserID) (storage.Notices, error) {
+	// The sessions before the devices, with which theirs would go unannounced.
+	ended, err := endAll(ctx, tx, user)
+	if err != nil {
+		return nil, err
+	}
+	devices, err := storage.Queries.LockStocksOfUser(ctx, tx, user)
+	if err != nil {
+		return nil, err
+	}
+	for _, device := range devices {
+		if err := s.erase(ctx, tx, user, device); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.eraseAll(ctx, tx, user); err != nil {
+		return nil, err
+	}
+	_, err = storage.Queries.DeleteUser(ctx, tx, user)
+	return ended, err
+}
+
+// endAll ends all sessions of a user whose row is locked, and has the other nodes hear of it.
+func endAll(ctx context.Context, tx db.DBTX, user core.UserID) (storage.Notices, error) {
+	sessions, err := storage.Queries.DeleteOtherSessions(ctx, tx,
+		db.DeleteOtherSessionsParams{UserID: user, Keep: uuid.Nil})
+	if err != nil {
+		return nil, err
+	}
+	ended := storage.Notices{{Kind: core.NoticeEnded, IDs: sessions}}
+	return ended, ended.Notify(ctx, tx)
 }
 
 // confirmPassword checks the password of a principal's user and returns the hash it was checked

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -42,6 +43,7 @@ type signer struct {
 	supplied []byte
 	loading  singleflight.Group
 
+	reading  sync.Mutex // held by load: what was read later is set later
 	mu       sync.Mutex
 	keys     map[string][]byte // guarded by mu
 	current  string            // guarded by mu: the key that signs
@@ -54,6 +56,8 @@ func (s *signer) load(ctx context.Context) error {
 		s.set(map[string][]byte{"operator": s.supplied}, "operator")
 		return nil
 	}
+	s.reading.Lock()
+	defer s.reading.Unlock()
 	var keys []db.SigningKeysRow
 	err := s.db.InTx(ctx, func(tx db.DBTX) error {
 		q := storage.Queries
@@ -65,10 +69,7 @@ func (s *signer) load(ctx context.Context) error {
 			return err
 		}
 		if len(keys) == 0 || keys[0].Due {
-			secret := make([]byte, 32)
-			_, _ = rand.Read(secret) // never fails
-			if err := q.InsertSigningKey(ctx, tx,
-				db.InsertSigningKeyParams{ID: rand.Text()[:8], Secret: secret}); err != nil {
+			if err := insertSigningKey(ctx, tx); err != nil {
 				return err
 			}
 		}
@@ -87,6 +88,35 @@ func (s *signer) load(ctx context.Context) error {
 	}
 	s.set(byID, keys[0].ID)
 	return nil
+}
+
+func insertSigningKey(ctx context.Context, tx db.DBTX) error {
+	return storage.Queries.InsertSigningKey(ctx, tx,
+		db.InsertSigningKeyParams{ID: rand.Text()[:8], Secret: randomBytes(secretLen)})
+}
+
+// ErrNoSigningKeys says that there is nothing to replace.
+var ErrNoSigningKeys = errors.New("the database has no keys that sign access tokens: " +
+	"a relay makes them when it starts, unless it has one of yours (--token-key), which you replace yourself")
+
+// ReplaceSigningKeys puts a new key in place of all that sign and verify access tokens, and tells
+// the relays: within a second they refuse the tokens that there are. Sessions and sockets stay, and
+// clients refresh. Returns ErrNoSigningKeys.
+func ReplaceSigningKeys(ctx context.Context, d *storage.DB) error {
+	return d.InTx(ctx, func(tx db.DBTX) error {
+		q := storage.Queries
+		if err := q.LockSigningKeys(ctx, tx, storage.LockSigningKeys); err != nil {
+			return err
+		}
+		deleted, err := q.DeleteSigningKeysBefore(ctx, tx, storage.Interval(-time.Hour))
+		if err != nil || deleted == 0 {
+			return cmp.Or(err, ErrNoSigningKeys)
+		}
+		if err := insertSigningKey(ctx, tx); err != nil {
+			return err
+		}
+		return storage.Notices{{Kind: core.NoticeSigningKeys, IDs: []uuid.UUID{uuid.Nil}}}.Notify(ctx, tx)
+	})
 }
 
 func (s *signer) set(keys map[string][]byte, current string) {

@@ -193,29 +193,45 @@ func deviceOf(row db.DevicesOfUserRow) Device {
 // sockets stop working on every node. Returns keys.ErrDeviceGone.
 func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID) error {
 	var notices storage.Notices
-	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
-		q := storage.Queries
-		if _, err := q.DeviceOfUser(ctx, tx, db.DeviceOfUserParams{ID: id, UserID: p.User}); err != nil {
-			return storage.NoRowsAs(err, keys.ErrDeviceGone)
-		}
-		ended, err := q.DeleteOtherDeviceSessions(ctx, tx,
-			db.DeleteOtherDeviceSessionsParams{DeviceID: id, Keep: uuid.Nil})
-		if err != nil {
-			return err
-		}
-		notices = storage.Notices{
-			{Kind: core.NoticeEnded, IDs: ended},
-			{Kind: core.NoticeRevoked, IDs: []core.DeviceID{id}, Generation: math.MaxInt64},
-		}
-		if err := notices.Notify(ctx, tx); err != nil {
-			return err
-		}
-		if err := keys.Retire(ctx, tx, p.User, id); err != nil {
-			return err
-		}
-		return Erase(ctx, tx, p.User, id)
+	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) (err error) {
+		notices, err = remove(ctx, tx, p.User, id)
+		return err
 	})
 	return notices.Committed(err, s.node)
+}
+
+// Remove is Delete for the operator. Returns core.ErrNoUser or keys.ErrDeviceGone.
+func (s *Service) Remove(ctx context.Context, user core.UserID, id core.DeviceID) error {
+	var notices storage.Notices
+	err := s.db.ActFor(ctx, user, func(tx db.DBTX) (err error) {
+		notices, err = remove(ctx, tx, user, id)
+		return err
+	})
+	return notices.Committed(err, s.node)
+}
+
+// remove deletes a device of a user whose row is locked.
+func remove(ctx context.Context, tx db.DBTX, user core.UserID, id core.DeviceID) (storage.Notices, error) {
+	q := storage.Queries
+	if _, err := q.DeviceOfUser(ctx, tx, db.DeviceOfUserParams{ID: id, UserID: user}); err != nil {
+		return nil, storage.NoRowsAs(err, keys.ErrDeviceGone)
+	}
+	ended, err := q.DeleteOtherDeviceSessions(ctx, tx,
+		db.DeleteOtherDeviceSessionsParams{DeviceID: id, Keep: uuid.Nil})
+	if err != nil {
+		return nil, err
+	}
+	notices := storage.Notices{
+		{Kind: core.NoticeEnded, IDs: ended},
+		{Kind: core.NoticeRevoked, IDs: []core.DeviceID{id}, Generation: math.MaxInt64},
+	}
+	if err := notices.Notify(ctx, tx); err != nil {
+		return nil, err
+	}
+	if err := keys.Retire(ctx, tx, user, id); err != nil {
+		return nil, err
+	}
+	return notices, Erase(ctx, tx, user, id)
 }
 
 // Erase deletes a device with everything that is kept for it, and puts its number to rest if need

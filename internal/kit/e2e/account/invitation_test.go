@@ -2,11 +2,11 @@ package account_test
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/obscura-relay/obscura/internal/admin"
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/account"
@@ -23,12 +23,7 @@ func registering(who core.Registration) func(*app.Config) {
 // invite makes an invitation as an operator does.
 func invite(t *testing.T, relay *relaytest.Relay, uses int32) string {
 	t.Helper()
-	var out strings.Builder
-	if err := app.CreateInvitation(t.Context(), app.Database{DatabaseURL: relay.DatabaseURL}, uses,
-		app.Lifetime(time.Hour), false, &out, io.Discard); err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(out.String())
+	return e2e.Administer(t, relay, admin.CreateInvitation{Uses: uses, Expires: admin.Lifetime(time.Hour)})
 }
 
 // invited registers with an invitation.
@@ -109,16 +104,14 @@ func TestAnInvitationIsGoodForItsUses(t *testing.T) {
 func TestAnInvitationThatExpiredOrWasRevokedIsNone(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, registering(core.RegistrationInvite))
-	database := app.Database{DatabaseURL: relay.DatabaseURL}
 	expired := invite(t, relay, 5)
 	if _, err := e2e.Database(t, relay).Exec(t.Context(),
 		`UPDATE invitations SET expires_at = now() - interval '1 second'`); err != nil {
 		t.Fatal(err)
 	}
 	invited("nobody", expired).To(t, relay).Want(t, 403, "invitation_required")
-	var out strings.Builder
-	if err := app.ListInvitations(t.Context(), database, true, &out, io.Discard); err != nil || out.String() != "[]\n" {
-		t.Errorf("an expired one is listed: %s, %v", &out, err)
+	if out := e2e.Administer(t, relay, admin.ListInvitations{}); strings.Contains(out, "\n") {
+		t.Errorf("an expired one is listed: %s", out)
 	}
 
 	revoked := invite(t, relay, 5)
@@ -128,9 +121,7 @@ func TestAnInvitationThatExpiredOrWasRevokedIsNone(t *testing.T) {
 		`SELECT encode(hash, 'hex') FROM invitations WHERE expires_at > now()`).Scan(&hash); err != nil {
 		t.Fatal(err)
 	}
-	if err := app.RevokeInvitation(t.Context(), database, hash[:8], false, io.Discard, io.Discard); err != nil {
-		t.Fatal(err)
-	}
+	e2e.Administer(t, relay, admin.RevokeInvitation{Hash: hash[:8]})
 	invited("bob", revoked).To(t, relay).Want(t, 403, "invitation_required")
 }
 

@@ -1,0 +1,117 @@
+package admin
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+type user struct {
+	ID        uuid.UUID  `json:"userId"`
+	Name      string     `json:"username"`
+	CreatedAt *time.Time `json:"createdAt"`
+	Devices   int64      `json:"devices"`
+	Sessions  int64      `json:"sessions"`
+}
+
+// users are all, or one.
+func users(ctx context.Context, db *storage.DB, only *core.UserID) ([]user, error) {
+	rows, err := storage.Ask(ctx, db, storage.Queries.AllUsers, only)
+	list := make([]user, 0, len(rows))
+	for _, r := range rows {
+		list = append(list, user{r.ID, r.Username, inSeconds(&r.CreatedAt), r.Devices, r.Sessions})
+	}
+	return list, err
+}
+
+// ListUsers lists all users, in the order of their names.
+type ListUsers struct{}
+
+// Do implements Command.
+func (ListUsers) Do(ctx context.Context, db *storage.DB) (any, error) { return users(ctx, db, nil) }
+
+// ShowUser shows a user, with devices and sessions.
+type ShowUser struct{ OfUser }
+
+// Do implements Command.
+func (c ShowUser) Do(ctx context.Context, db *storage.DB) (any, error) {
+	type session struct {
+		ID        uuid.UUID  `json:"sessionId"`
+		Device    *uuid.UUID `json:"deviceId"`
+		CreatedAt *time.Time `json:"createdAt"`
+		ExpiresAt *time.Time `json:"expiresAt"`
+	}
+	type whole struct {
+		user
+		Devices  []ownDevice `json:"devices"`
+		Sessions []session   `json:"sessions"`
+	}
+	return c.with(ctx, db, func(id core.UserID) (any, error) {
+		found, err := users(ctx, db, &id)
+		if err == nil && len(found) == 0 {
+			err = core.ErrNoUser
+		}
+		if err != nil {
+			return nil, err
+		}
+		shown := whole{user: found[0], Sessions: []session{}}
+		if shown.Devices, err = devicesOf(ctx, db, id); err != nil {
+			return nil, err
+		}
+		rows, err := storage.Ask(ctx, db, storage.Queries.SessionsOfUser, id)
+		for _, r := range rows {
+			shown.Sessions = append(shown.Sessions,
+				session{r.ID, r.DeviceID, inSeconds(&r.CreatedAt), inSeconds(&r.ExpiresAt)})
+		}
+		return shown, err
+	})
+}
+
+// DeleteUser deletes an account.
+type DeleteUser struct{ OfUser }
+
+// Do implements Command.
+func (c DeleteUser) Do(ctx context.Context, db *storage.DB) (any, error) {
+	return c.with(ctx, db, func(id core.UserID) (any, error) {
+		return struct {
+			Deleted uuid.UUID `json:"deleted"`
+		}{id}, accounts(db).Remove(ctx, id)
+	})
+}
+
+// ResetPassword gives a user another password, and prints it.
+type ResetPassword struct{ OfUser }
+
+// password is alone on its line.
+type password struct {
+	User     uuid.UUID `json:"userId"`
+	Password string    `json:"password"`
+}
+
+// String implements fmt.Stringer.
+func (p password) String() string { return p.Password }
+
+// Do implements Command.
+func (c ResetPassword) Do(ctx context.Context, db *storage.DB) (any, error) {
+	return c.with(ctx, db, func(id core.UserID) (any, error) {
+		next, err := accounts(db).ResetPassword(ctx, id)
+		return password{id, next}, err
+	})
+}
+
+// EndSessions logs a user out everywhere.
+type EndSessions struct{ OfUser }
+
+// Do implements Command.
+func (c EndSessions) Do(ctx context.Context, db *storage.DB) (any, error) {
+	return c.with(ctx, db, func(id core.UserID) (any, error) {
+		n, err := accounts(db).EndSessions(ctx, id)
+		return struct {
+			Ended int `json:"ended"`
+		}{n}, err
+	})
+}

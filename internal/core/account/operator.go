@@ -1,0 +1,70 @@
+package account
+
+import (
+	"context"
+	"crypto/rand"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// What follows is for the operator, who needs no session and no password. Each returns
+// core.ErrNoUser for a user who is not there.
+
+// Find returns the user of a name, or of an id in its canonical form, which no name has.
+func Find(ctx context.Context, d *storage.DB, nameOrID string) (user core.UserID, err error) {
+	arg := db.UserByNameOrIDParams{Key: foldName(nameOrID)}
+	if id, err := uuid.Parse(nameOrID); err == nil && id.String() == foldName(nameOrID) {
+		arg.ID = id
+	}
+	user, err = storage.Ask(ctx, d, storage.Queries.UserByNameOrID, arg)
+	return user, storage.NoRowsAs(err, core.ErrNoUser)
+}
+
+// Remove is Delete without a password.
+func (s *Service) Remove(ctx context.Context, user core.UserID) error {
+	return s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) { return s.delete(ctx, tx, user) })
+}
+
+// EndSessions ends all sessions of a user, as a change of the password ends the others.
+func (s *Service) EndSessions(ctx context.Context, user core.UserID) (ended int, err error) {
+	err = s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) {
+		notices, err := endAll(ctx, tx, user)
+		if err == nil {
+			ended = len(notices[0].IDs)
+		}
+		return notices, err
+	})
+	return ended, err
+}
+
+// ResetPassword ends all sessions of a user and sets a random password, which nothing shows again.
+// It is like any other: it works until somebody changes it.
+func (s *Service) ResetPassword(ctx context.Context, user core.UserID) (password string, err error) {
+	password = rand.Text()
+	hash, err := s.hasher.hash(ctx, password)
+	if err != nil {
+		return "", err
+	}
+	return password, s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) {
+		if err := storage.Queries.ResetPasswordHash(ctx, tx,
+			db.ResetPasswordHashParams{ID: user, PasswordHash: hash}); err != nil {
+			return nil, err
+		}
+		return endAll(ctx, tx, user)
+	})
+}
+
+// operate runs fn with the user's row locked, and announces what it returns.
+func (s *Service) operate(ctx context.Context, user core.UserID,
+	fn func(tx db.DBTX) (storage.Notices, error)) error {
+	var notices storage.Notices
+	err := s.db.ActFor(ctx, user, func(tx db.DBTX) (err error) {
+		notices, err = fn(tx)
+		return err
+	})
+	return notices.Committed(err, s.node)
+}

@@ -1,0 +1,121 @@
+package nodes_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/obscura-relay/obscura/internal/admin"
+	"github.com/obscura-relay/obscura/internal/kit/e2e"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
+)
+
+// onTwoNodes is a user with two devices, which have a socket each, on two nodes.
+func onTwoNodes(t *testing.T) (one, two *relaytest.Relay, devices []*relaytest.Device, sockets []*relaytest.Socket) {
+	t.Helper()
+	url := testdb.NewURL(t)
+	one, two = relaytest.StartOn(t, url, e2e.SlowPoll), relaytest.StartOn(t, url, e2e.SlowPoll)
+	user := one.Register(t)
+	devices = []*relaytest.Device{user.NewDevice(t), user.NewDevice(t).On(two)}
+	for i, node := range []*relaytest.Relay{one, two} {
+		wait.Eventually(t, "the node remembers the tokens", func() bool {
+			return e2e.Works(t, node, devices[0].Token) && e2e.Works(t, node, devices[1].Token)
+		})
+		sockets = append(sockets, devices[i].Connect(t))
+		sockets[i].Drain()
+	}
+	return one, two, devices, sockets
+}
+
+// closesAs waits for the end of a socket that something has closed.
+func closesAs(t *testing.T, what string, socket *relaytest.Socket, since time.Time) {
+	t.Helper()
+	if code := socket.CloseCode(); code != 4401 || time.Since(since) > socketEnds {
+		t.Errorf("%s: a socket ended with %d after %v", what, code, time.Since(since))
+	}
+}
+
+func TestWhatTheOperatorEndsHasEndedOnAllNodes(t *testing.T) {
+	t.Parallel()
+	for name, command := range map[string]func(string) admin.Command{
+		"sessions end":         func(user string) admin.Command { return admin.EndSessions{OfUser: admin.OfUser{User: user}} },
+		"users reset-password": func(user string) admin.Command { return admin.ResetPassword{OfUser: admin.OfUser{User: user}} },
+		"users delete":         func(user string) admin.Command { return admin.DeleteUser{OfUser: admin.OfUser{User: user}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			one, two, devices, sockets := onTwoNodes(t)
+			user := devices[0].User
+			printed := e2e.Administer(t, one, command(user.Name))
+			ended := time.Now()
+			for _, socket := range sockets {
+				closesAs(t, name, socket, ended)
+			}
+			for _, node := range []*relaytest.Relay{one, two} {
+				for _, device := range devices {
+					e2e.EndsWithinASecond(t, node, device.Token, ended)
+					e2e.Refresh(device.Refresh).To(t, node).Want(t, 401, "invalid_refresh_token")
+				}
+			}
+			switch name {
+			case "sessions end":
+				e2e.LogIn(user.Name, relaytest.Password).To(t, two).Want(t, 200, "")
+			case "users reset-password":
+				e2e.LogIn(user.Name, relaytest.Password).To(t, two).Want(t, 401, "wrong_credentials")
+				session := e2e.LogIn(user.Name, printed).To(t, two).Want(t, 200, "")
+				e2e.Ask{Method: "PUT", Path: "/v1/account/password", Token: session.Member(t, "token"),
+					Body: e2e.Object("currentPassword", printed, "newPassword", relaytest.Password)}.To(t, two).Want(t, 200, "")
+			default:
+				e2e.LogIn(user.Name, relaytest.Password).To(t, two).Want(t, 401, "wrong_credentials")
+				e2e.Register(user.Name, relaytest.Password).To(t, two).Want(t, 201, "")
+				for _, table := range []string{"devices", "mailboxes", "sessions", "pre_key_stocks", "ec_pre_keys"} {
+					if n := e2e.Count(t, e2e.Database(t, one), "SELECT count(*) FROM "+table+
+						" WHERE to_jsonb("+table+") ->> 'device_id' = ANY($1) OR to_jsonb("+table+") ->> 'id' = ANY($1)",
+						[]string{devices[0].ID.String(), devices[1].ID.String()}); n > 0 {
+						t.Errorf("%s has %d rows of a deleted user", table, n)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestADeviceThatTheOperatorRemovesIsGoneOnAllNodes(t *testing.T) {
+	t.Parallel()
+	one, two, devices, sockets := onTwoNodes(t)
+	sender := one.Register(t).NewDevice(t)
+	e2e.Administer(t, one, admin.RemoveDevice{OfUser: admin.OfUser{User: devices[1].User.Name},
+		Device: devices[1].ID.String()})
+	ended := time.Now()
+	closesAs(t, "devices remove", sockets[1], ended)
+	e2e.EndsWithinASecond(t, one, devices[1].Token, ended)
+	e2e.EndsWithinASecond(t, two, devices[1].Token, ended)
+	if failed := sender.Send(t, nil, relaytest.To(devices[1].ID, "late"), relaytest.To(devices[0].ID, "in time")); len(failed) != 1 {
+		t.Errorf("%d failures, one device is gone", len(failed))
+	}
+	sockets[0].Envelopes(1)
+}
+
+func TestTokensOfReplacedKeysStopWithinASecond(t *testing.T) {
+	t.Parallel()
+	one, two, devices, sockets := onTwoNodes(t)
+	e2e.Administer(t, one, admin.RotateTokens{})
+	ended := time.Now()
+	for i, node := range []*relaytest.Relay{one, two} {
+		for _, device := range devices {
+			e2e.EndsWithinASecond(t, node, device.Token, ended)
+		}
+		pair := e2e.Refresh(devices[i].Refresh).To(t, node).Want(t, 200, "")
+		for _, other := range []*relaytest.Relay{one, two} {
+			wait.Eventually(t, "the new token works everywhere", func() bool {
+				return e2e.Works(t, other, pair.Member(t, "token"))
+			})
+		}
+	}
+	sender := one.Register(t).NewDevice(t)
+	sender.Send(t, nil, relaytest.To(devices[0].ID, "one"), relaytest.To(devices[1].ID, "two"))
+	for _, socket := range sockets { // they have not ended
+		socket.Envelopes(1)
+	}
+}
