@@ -254,6 +254,7 @@ func TestWhatComesAfterAClosedSocket(t *testing.T) {
 		refreshes         int64
 	}{
 		"the relay stops":          {1001, time.Second, 5 * time.Second, 0},
+		"the relay restarts":       {1012, 0, time.Second, 0},
 		"an unknown code":          {4999, 0, time.Second, 0},
 		"a takeover of one's own":  {4401, 0, time.Second, 1},
 		"no close frame":           {0, 0, time.Second, 0},

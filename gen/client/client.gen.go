@@ -1143,7 +1143,8 @@ type ClientInterface interface {
 	// Upgrades to a WebSocket. Binary messages, each one `WebSocketFrame` (`obscura.proto`). Needs a
 	// ticket, or a device-scoped bearer token in the upgrade request. One live socket per device.
 	//
-	// Close codes: 1001 the relay goes away; 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
+	// Close codes: 1001 the relay goes away; 1012 it restarts and closes its sockets one after the other;
+	// 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
 	// 1011 a fault of the server; 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
 	//
 	// Corresponds with GET /v1/gateway (the `ConnectGateway` operationId).
@@ -1941,7 +1942,8 @@ func (c *Client) UpdateDevice(ctx context.Context, deviceID DeviceID, body Updat
 // Upgrades to a WebSocket. Binary messages, each one `WebSocketFrame` (`obscura.proto`). Needs a
 // ticket, or a device-scoped bearer token in the upgrade request. One live socket per device.
 //
-// Close codes: 1001 the relay goes away; 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
+// Close codes: 1001 the relay goes away; 1012 it restarts and closes its sockets one after the other;
+// 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
 // 1011 a fault of the server; 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
 //
 // Corresponds with GET /v1/gateway (the `ConnectGateway` operationId).
@@ -4109,7 +4111,8 @@ type ClientWithResponsesInterface interface {
 	// Upgrades to a WebSocket. Binary messages, each one `WebSocketFrame` (`obscura.proto`). Needs a
 	// ticket, or a device-scoped bearer token in the upgrade request. One live socket per device.
 	//
-	// Close codes: 1001 the relay goes away; 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
+	// Close codes: 1001 the relay goes away; 1012 it restarts and closes its sockets one after the other;
+	// 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
 	// 1011 a fault of the server; 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -11163,7 +11166,8 @@ func (c *ClientWithResponses) UpdateDeviceWithResponse(ctx context.Context, devi
 // Upgrades to a WebSocket. Binary messages, each one `WebSocketFrame` (`obscura.proto`). Needs a
 // ticket, or a device-scoped bearer token in the upgrade request. One live socket per device.
 //
-// Close codes: 1001 the relay goes away; 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
+// Close codes: 1001 the relay goes away; 1012 it restarts and closes its sockets one after the other;
+// 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
 // 1011 a fault of the server; 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
 //
 // Returns a wrapper object for the known response body format(s).

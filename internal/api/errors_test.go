@@ -118,7 +118,8 @@ func (discard) Request(string, int, time.Duration) {}
 func withServer(t *testing.T, handler fiber.Handler, logs io.Writer) *fiber.App {
 	t.Helper()
 	s := &server{cfg: Config{Timeouts: Timeouts{Request: time.Minute}, Observer: discard{},
-		Logger: slog.New(slog.NewTextHandler(logs, nil))}}
+		Stopping: func() bool { return false },
+		Logger:   slog.New(slog.NewTextHandler(logs, nil))}}
 	app := fiber.New(fiber.Config{ErrorHandler: s.refuseUnread})
 	app.Use(s.observe)
 	app.Get("/", handler)

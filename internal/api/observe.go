@@ -51,6 +51,9 @@ func (s *server) observe(c *fiber.Ctx) error {
 	if c.Locals(later) != nil {
 		return nil
 	}
+	if s.cfg.Stopping() && c.Response().StatusCode() != fiber.StatusSwitchingProtocols {
+		c.Response().SetConnectionClose() // the client's next request goes to whoever listens then
+	}
 	if c.Response().StatusCode() == fiber.StatusMethodNotAllowed {
 		c.Set(fiber.HeaderAllow, s.allowed(c.Path()))
 	}

@@ -72,8 +72,10 @@ type Config struct {
 	// CORSOrigins may call from a browser; none when empty, "*" for any.
 	CORSOrigins []string
 	Timeouts    Timeouts
-	Observer    Observer
-	Logger      *slog.Logger
+	// Stopping reports that each answer is the last on its connection.
+	Stopping func() bool
+	Observer Observer
+	Logger   *slog.Logger
 }
 
 // Timeouts bound a connection and a request.

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/obscura-relay/obscura/internal/api"
@@ -103,11 +104,15 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	g.Go(func() error {
 		<-running.Done()
 		logger.Info("stopping")
+		r.drain(doors, cfg.DrainTime)
 		r.closeDoors(doors, cfg.ShutdownTimeout)
 		stopWorkers()
 		return nil
 	})
 	logger.Info("listening", "api", at.API, "management", at.Management)
+	if _, err := daemon.SdNotify(true, daemon.SdNotifyReady); err != nil {
+		logger.Warn("could not tell systemd that the relay is ready; it may give up waiting", "error", err)
+	}
 	ready(at)
 	err = g.Wait()
 	logger.Info("stopped")

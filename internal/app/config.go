@@ -56,7 +56,8 @@ type Config struct {
 	IdleTimeout     time.Duration `default:"60s" placeholder:"TIME" help:"How long a connection may wait for its next request."`
 	RequestTimeout  time.Duration `default:"15s" placeholder:"TIME" help:"How long the relay works on a request before it answers 503."`
 	PollInterval    time.Duration `default:"5s" placeholder:"TIME" help:"How often the mailboxes of live sockets are looked at in case a notice was lost."`
-	ShutdownTimeout time.Duration `default:"10s" placeholder:"TIME" help:"How long requests and sockets have to end when the relay stops."`
+	DrainTime       time.Duration `default:"3s" placeholder:"TIME" help:"When the relay stops: the time over which sockets are closed, one after the other, while requests on open connections are still answered. 0: all at once."`
+	ShutdownTimeout time.Duration `default:"10s" placeholder:"TIME" help:"How long requests and sockets have to end after that."`
 
 	LogFormat string     `enum:"auto,text,json" default:"auto" help:"auto: text on a terminal, JSON otherwise."`
 	LogLevel  slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
@@ -124,6 +125,9 @@ func (c *Config) Validate() error {
 			(err != nil || u.Host == "" || origin != u.Scheme+"://"+strings.ToLower(u.Host)) {
 			return errors.New("--cors-origins must be in lower case and without a path, as browsers send them: https://chat.example.org")
 		}
+	}
+	if c.DrainTime < 0 {
+		return errors.New("--drain-time must not be negative")
 	}
 	for flag, d := range map[string]time.Duration{
 		"--read-timeout": c.ReadTimeout, "--write-timeout": c.WriteTimeout, "--idle-timeout": c.IdleTimeout,

@@ -242,7 +242,7 @@ func (d *doctor) ports(ctx context.Context) {
 			}
 			continue
 		}
-		l, err := listenOn("the relay", at.setting, at.address)
+		l, err := (&heldSockets{}).listenOn("the relay", at.setting, at.address)
 		if err == nil {
 			err = l.Close()
 		}

@@ -192,3 +192,21 @@ func TestARequestThatNeverEndsDoesNotOutliveTheRelay(t *testing.T) {
 		t.Error("the connection outlives the relay")
 	}
 }
+
+func TestSystemdHearsThatTheRelayListens(t *testing.T) { //nolint:paralleltest // the environment is everybody's
+	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer systemd.Close()
+	t.Setenv("NOTIFY_SOCKET", systemd.LocalAddr().String())
+	relaytest.Start(t)
+	heard := make([]byte, 100)
+	if err := systemd.SetReadDeadline(time.Now().Add(relaytest.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := systemd.Read(heard)
+	if err != nil || string(heard[:n]) != "READY=1" {
+		t.Errorf("%q, %v", heard[:n], err)
+	}
+}

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"syscall"
+
+	"github.com/coreos/go-systemd/v22/activation"
 )
 
 // listeners are the two ports. They are taken before anything is made or waited for.
@@ -13,18 +16,62 @@ type listeners struct {
 }
 
 func listen(cfg Config) (l listeners, err error) {
-	if l.api, err = listenOn("the API", "--listen (OBSCURA_LISTEN)", cfg.Listen); err != nil {
+	held, err := activation.Listeners()
+	if err != nil {
 		return l, err
 	}
-	l.management, err = listenOn("management", "--management-listen (OBSCURA_MANAGEMENT_LISTEN)", cfg.ManagementListen)
-	if err != nil {
-		return l, errors.Join(err, l.api.Close())
+	h := heldSockets(held)
+	defer func() {
+		if err == nil {
+			err = h.used()
+		}
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.api, err = h.listenOn("the API", "--listen (OBSCURA_LISTEN)", cfg.Listen); err != nil {
+		return l, err
 	}
-	return l, nil
+	l.management, err = h.listenOn("management", "--management-listen (OBSCURA_MANAGEMENT_LISTEN)", cfg.ManagementListen)
+	return l, err
+}
+
+// heldSockets are those that systemd holds open while one process of the relay follows another, and
+// that no setting has taken yet. Connections wait in them meanwhile, and are refused by nobody.
+type heldSockets []net.Listener
+
+// take returns the one with the port of an address; nil: there is none.
+func (h *heldSockets) take(address string) net.Listener {
+	for i, l := range *h {
+		if l == nil { // not of a kind that listens
+			continue
+		}
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		if _, wanted, _ := net.SplitHostPort(address); port == wanted {
+			*h = slices.Delete(*h, i, i+1)
+			return l
+		}
+	}
+	return nil
+}
+
+// used returns an error for those that no setting has taken: connections would wait there for ever.
+func (h *heldSockets) used() error {
+	for _, l := range *h {
+		if l == nil {
+			return errors.New("systemd hands over a socket that does not listen: its unit needs ListenStream=")
+		}
+		return fmt.Errorf("systemd hands over a socket that listens on %s, and no setting has its port: "+
+			"change --listen (OBSCURA_LISTEN), or the socket's unit", l.Addr())
+	}
+	return nil
 }
 
 // listenOn says which setting to change when it cannot listen.
-func listenOn(purpose, setting, address string) (net.Listener, error) {
+func (h *heldSockets) listenOn(purpose, setting, address string) (net.Listener, error) {
+	if l := h.take(address); l != nil {
+		return l, nil
+	}
 	l, err := net.Listen("tcp", address)
 	if err == nil {
 		return l, nil
@@ -52,4 +99,10 @@ func listenOn(purpose, setting, address string) (net.Listener, error) {
 }
 
 // close is for a start that failed; who serves a listener has closed it.
-func (l listeners) close() { _, _ = l.api.Close(), l.management.Close() }
+func (l listeners) close() {
+	for _, opened := range []net.Listener{l.api, l.management} {
+		if opened != nil {
+			_ = opened.Close()
+		}
+	}
+}

@@ -129,7 +129,7 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 		TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
 		Timeouts: api.Timeouts{Read: cfg.ReadTimeout, Write: cfg.WriteTimeout, Idle: cfg.IdleTimeout,
 			Request: cfg.RequestTimeout},
-		Observer: r.metrics, Logger: logger})
+		Stopping: r.stopping.Load, Observer: r.metrics, Logger: logger})
 	r.management = r.managementServer()
 	return r, err
 }
@@ -208,9 +208,24 @@ func (r *relay) workers() []func(context.Context) error {
 	}
 }
 
+// drainTick is between two rounds of a drain.
+const drainTick = 20 * time.Millisecond
+
+// drain lets clients leave, one after the other, for another process that listens. New connections
+// are that one's. Requests on old ones are answered, each as the last on its connection, and
+// sockets are closed evenly over the time. It ends when no connection is left.
+func (r *relay) drain(doors *api.Listener, within time.Duration) {
+	r.stopping.Store(true)
+	_ = doors.Close() // what can fail is closed again below
+	end := time.Now().Add(within)
+	for left := within; left > 0 && doors.Open() > 0; left = time.Until(end) {
+		r.gateway.CloseSome(float64(drainTick) / float64(left))
+		<-time.After(drainTick)
+	}
+}
+
 // closeDoors ends requests and sockets, bounded by a time.
 func (r *relay) closeDoors(doors *api.Listener, timeout time.Duration) {
-	r.stopping.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	var wg sync.WaitGroup

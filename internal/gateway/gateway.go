@@ -12,6 +12,7 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -185,6 +186,19 @@ func (g *Gateway) closeSessions(ids []core.SessionID) {
 		if ended[s.id] {
 			s.close(closeRevoked)
 		}
+	}
+}
+
+// CloseSome closes a share of the sockets with 1012, rounded up or down by chance.
+func (g *Gateway) CloseSome(share float64) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	some := int(share*float64(len(g.sessions)) + rand.Float64())
+	for _, s := range g.sessions { // in no order
+		if some--; some < 0 {
+			return
+		}
+		s.close(closeRestart)
 	}
 }
 

@@ -61,6 +61,7 @@ func inner(c net.Conn) net.Conn {
 // Close codes of the contract, and the kinds of messages of RFC 6455.
 const (
 	closeGoingAway = websocket.CloseGoingAway
+	closeRestart   = websocket.CloseServiceRestart
 	closePolicy    = websocket.ClosePolicyViolation
 	closeInternal  = websocket.CloseInternalServerErr
 	closeRevoked   = 4401

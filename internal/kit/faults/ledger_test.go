@@ -19,6 +19,7 @@ type ledger struct {
 	closes  map[int]int
 
 	answered, refused, broken, logins int
+	noSocket                          int // tries to open the gateway that were refused or broken
 	// filled by the audit
 	stored, seen, repeated, pending, gapped, untold, erased int
 }
@@ -112,9 +113,11 @@ func (l *ledger) String() string {
 		}
 		codes = append(codes, fmt.Sprintf("%s×%d", name, l.closes[code]))
 	}
-	return fmt.Sprintf("told %d (%d answers; 503 %d, broken %d, new log-ins %d, no device %d) | stored %d = seen %d + never seen %d"+
-		" | pending %d, in gaps %d, erased with their device %d, stored before the sender knew %d, came again %d | closed with %s | wrong: %d",
-		told, l.answered, l.refused, l.broken, l.logins, invalid, l.stored, l.seen, l.stored-l.seen, l.pending,
-		l.gapped, l.erased,
-		l.untold, l.repeated, strings.Join(codes, " "), len(l.wrong)+l.more)
+	return fmt.Sprintf("told %d (%d answers; 503 %d, broken %d, no socket %d, new log-ins %d, no device %d)"+
+		" | stored %d = seen %d + never seen %d"+
+		" | pending %d, in gaps %d, erased with their device %d, stored before the sender knew %d,"+
+		" came again %d | closed with %s | wrong: %d",
+		told, l.answered, l.refused, l.broken, l.noSocket, l.logins, invalid, l.stored, l.seen, l.stored-l.seen,
+		l.pending, l.gapped, l.erased, l.untold, l.repeated,
+		strings.Join(codes, " "), len(l.wrong)+l.more)
 }

@@ -27,6 +27,7 @@ type node struct {
 	db       *link  // its way to the database
 	folder   string // where it works and keeps its data, whichever process it is
 	env      []string
+	socket   *os.File // held open for it, as systemd does; nil: it listens by itself
 	complain func(format string, args ...any)
 
 	mu         sync.Mutex
@@ -64,6 +65,10 @@ func (n *node) own(path string, listening, ended chan struct{}) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(context.Background(), path, "serve")
+	if n.socket != nil { // LISTEN_PID is not known before
+		cmd = exec.CommandContext(context.Background(), "sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" serve`, path)
+		cmd.ExtraFiles = []*os.File{n.socket}
+	}
 	cmd.Dir, cmd.Env = n.folder, n.env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stderr, err := cmd.StderrPipe()

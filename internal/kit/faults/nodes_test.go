@@ -28,11 +28,16 @@ func killNode(t *testing.T, r *run) {
 // stopNode stops a node as an operator does: it must end in order.
 func stopNode(t *testing.T, r *run) {
 	n := r.world.nodes[rand.N(2)]
+	stop(t, n)
+	r.progress(t, 4*senders)
+	n.start(t)
+}
+
+func stop(t *testing.T, n *node) {
+	t.Helper()
 	if status := n.end(t, syscall.SIGTERM); status.ExitCode() != 0 {
 		t.Errorf("node %s ended with %s:\n%s", n.name, status, n.lastWords())
 	}
-	r.progress(t, 4*senders)
-	n.start(t)
 }
 
 func killBoth(t *testing.T, r *run) {

@@ -148,6 +148,9 @@ func (r *recipient) dial(ctx context.Context) (conn *websocket.Conn, there bool)
 		&websocket.DialOptions{HTTPHeader: header, HTTPClient: r.http})
 	if err != nil {
 		if response == nil {
+			if ctx.Err() == nil {
+				r.ledger.count(&r.ledger.noSocket)
+			}
 			return nil, true
 		}
 		return nil, r.knock(ctx, base, response.StatusCode, response.Header)
@@ -158,6 +161,9 @@ func (r *recipient) dial(ctx context.Context) (conn *websocket.Conn, there bool)
 
 // knock deals with a refusal before the socket opens.
 func (r *recipient) knock(ctx context.Context, base string, status int, header http.Header) (there bool) {
+	if status == 0 || status == http.StatusServiceUnavailable {
+		r.ledger.count(&r.ledger.noSocket)
+	}
 	switch {
 	case status == http.StatusUnauthorized:
 		return r.login(ctx, base) || r.deleted.Load() == nil
@@ -240,7 +246,8 @@ func (r *recipient) closed(ctx context.Context, err error) {
 	code := int(websocket.CloseStatus(err))
 	r.ledger.closedWith(code)
 	switch {
-	case ctx.Err() != nil, code == -1, code == int(websocket.StatusGoingAway), code == 4401:
+	case ctx.Err() != nil, code == -1, code == int(websocket.StatusGoingAway),
+		code == int(websocket.StatusServiceRestart), code == 4401:
 	case code == 4409 && r.mayDisplace.Load():
 	default:
 		r.ledger.complain("a connection was closed with %d", code)

@@ -101,7 +101,8 @@ func (w *world) newRun(t *testing.T, l *load) *run {
 		l.manners = everyManner
 	}
 	r := &run{world: w, ledger: newLedger()}
-	transport := &http.Transport{MaxIdleConnsPerHost: 32}
+	// Who lets a connection idle for less than a drain takes never writes into one that is closed.
+	transport := &http.Transport{MaxIdleConnsPerHost: 32, IdleConnTimeout: drainTime / 2}
 	t.Cleanup(transport.CloseIdleConnections)
 	devices := newDevices(t, w.anyEntrance(),
 		&http.Client{Transport: relaytest.Validated(t, transport), Timeout: 8 * time.Second}, senders+len(l.manners))

@@ -24,6 +24,7 @@ type world struct {
 	server *server
 	nodes  [2]*node
 	nats   *natsserver.Server // nil when hints go through the database
+	held   string             // URL of a socket that stays open whichever node runs; empty: there is none
 
 	mu     sync.Mutex
 	wrong  []string // guarded by mu: what nodes did that no test asked for
@@ -55,16 +56,28 @@ CREATE FUNCTION clock.now() RETURNS timestamptz LANGUAGE sql STABLE AS
 CREATE FUNCTION clock.statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE AS
     'SELECT pg_catalog.statement_timestamp() + (SELECT by FROM clock.ahead)';`
 
+// drainTime is how long nodes take their leave of clients.
+const drainTime = time.Second
+
 // clockPath is the search path of the nodes.
 const clockPath = "&search_path=public,clock,pg_catalog"
 
 func newWorld(t testing.TB, withNATS bool) *world {
+	t.Helper()
+	return newWorldAt(t, withNATS, "127.0.0.1:0", nil)
+}
+
+// newWorldAt is newWorld with an address of the API, and a socket that is held open for both nodes.
+func newWorldAt(t testing.TB, withNATS bool, address string, socket *os.File) *world {
 	t.Helper()
 	folder, err := binaries()
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &world{server: newServer(t)}
+	if socket != nil {
+		w.held = "http://" + address
+	}
 	t.Cleanup(func() {
 		for _, complaint := range w.complaints() {
 			t.Error(complaint)
@@ -83,11 +96,11 @@ func newWorld(t testing.TB, withNATS bool) *world {
 	}
 	for i, name := range []string{"A", "B"} {
 		db := newLink(t, "database of "+name, w.server.bridge.Addr().String())
-		w.nodes[i] = &node{name: name, db: db, folder: t.TempDir(), complain: w.complain, env: []string{
-			"PATH=" + os.Getenv("PATH"), "OBSCURA_LISTEN=127.0.0.1:0", "OBSCURA_MANAGEMENT_LISTEN=127.0.0.1:0",
+		w.nodes[i] = &node{name: name, db: db, folder: t.TempDir(), socket: socket, complain: w.complain, env: []string{
+			"PATH=" + os.Getenv("PATH"), "OBSCURA_LISTEN=" + address, "OBSCURA_MANAGEMENT_LISTEN=127.0.0.1:0",
 			"OBSCURA_DATABASE_URL=postgres://obscura@" + db.Listen + "/obscura?sslmode=disable" + clockPath,
 			"OBSCURA_RATE_LIMITS=off", "OBSCURA_POLL_INTERVAL=1s", "OBSCURA_REQUEST_TIMEOUT=4s",
-			"OBSCURA_SHUTDOWN_TIMEOUT=5s",
+			"OBSCURA_DRAIN_TIME=" + drainTime.String(), "OBSCURA_SHUTDOWN_TIMEOUT=5s",
 		}}
 		if w.nats != nil {
 			w.nodes[i].env = append(w.nodes[i].env, "OBSCURA_NATS_URL="+w.nats.ClientURL())
@@ -123,6 +136,9 @@ func (w *world) awaitReady(t testing.TB) {
 // entrance is the URL of a node that runs, any of them, preferably the given one; empty when none
 // does.
 func (w *world) entrance(preferred int) string {
+	if w.held != "" {
+		return w.held
+	}
 	w.mu.Lock()
 	fronts := w.fronts
 	w.mu.Unlock()

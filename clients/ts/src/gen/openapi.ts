@@ -338,7 +338,8 @@ export interface paths {
          * @description Upgrades to a WebSocket. Binary messages, each one `WebSocketFrame` (`obscura.proto`). Needs a
          *     ticket, or a device-scoped bearer token in the upgrade request. One live socket per device.
          *
-         *     Close codes: 1001 the relay goes away; 1008 a text or undecodable frame; 1009 a frame above 64 KiB;
+         *     Close codes: 1001 the relay goes away; 1012 it restarts and closes its sockets one after the other;
+         *     1008 a text or undecodable frame; 1009 a frame above 64 KiB;
          *     1011 a fault of the server; 4401 the device or its session was revoked or taken over; 4409 a newer socket of this device.
          */
         get: operations["connectGateway"];

@@ -48,6 +48,39 @@ func TestStoppingClosesEverySocketAndKeepsEveryAcknowledgement(t *testing.T) {
 	}
 }
 
+func TestADrainClosesSocketsOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	const n, drain = 40, 2 * time.Second
+	relay := relaytest.Start(t, func(cfg *app.Config) { cfg.DrainTime = drain })
+	devices, closed := make([]*relaytest.Device, n), make(chan time.Time, n)
+	var user *relaytest.User
+	for i := range devices {
+		if i%10 == 0 { // of ten devices each
+			user = relay.Register(t)
+		}
+		devices[i] = user.NewDevice(t)
+		socket := devices[i].Connect(t)
+		socket.Drain()
+		go func() {
+			if code := socket.CloseCode(); code != 1012 {
+				t.Errorf("closed with %d", code)
+			}
+			closed <- time.Now()
+		}()
+	}
+	begun := time.Now()
+	relay.Stop()
+	took := time.Since(begun)
+	first := <-closed
+	last := first
+	for range n - 1 {
+		last = <-closed
+	}
+	if first.Sub(begun) > drain/2 || last.Sub(first) < drain/2 || took < drain/2 {
+		t.Errorf("from %s to %s after the stop, which took %s", first.Sub(begun), last.Sub(begun), took)
+	}
+}
+
 // A reader that has stopped reading holds the writer; stopping must not wait for its write
 // deadline.
 func TestStoppingIsBoundedWithAReaderThatIsStuck(t *testing.T) {
