@@ -110,6 +110,11 @@ DURATION ?= 10m
 soak: need-go-postgres ## break things at random for DURATION (10m) and print the ledger of every round; SEED repeats the choices of an earlier one
 	@go test ./internal/kit/faults -run TestRandomFaults -v -timeout 0 -soak $(DURATION) $(if $(SEED),-seed $(SEED))
 
+.PHONY: siege
+siege: need-go-postgres-node build ## attack a relay started for it, 8 s for each attack, while two devices talk through it; LIMITS=off shows what the limits are for
+	@go build -o bin/siege ./tools/siege
+	@$(if $(LIMITS),OBSCURA_RATE_LIMITS="$(LIMITS)") tools/with-relay.sh bash -c 'exec bin/siege "$$RELAY_URL" "$$MANAGEMENT_URL"'
+
 test-signal: need-go-postgres-node build ## examples/signal-chat as a test: real Signal clients against a relay started for them, every answer checked
 	@go build -o bin/front ./tools/front
 	@$(with_client); tools/npm-ci.sh examples/signal-chat; cd examples/signal-chat && exec ../../tools/with-relay.sh ../../tools/checked.sh npm test
