@@ -2,9 +2,10 @@
 // batch is being worked on form the next one. A lone call is worked on at once, under load a batch
 // carries hundreds, and while many calls come a small batch waits a moment: see Limits.Gather.
 //
-// Invariants: every accepted call is worked on exactly once, in the order of arrival, by the one
-// goroutine that is in Run; the queue is bounded by count and by weight. On failure a batch fails
-// as a whole and each of its callers gets the error. When Run stops it first works off what was
+// Invariants: every accepted call is worked on exactly once, by the one goroutine that is in Run;
+// light calls in the order of arrival, and heavy ones too (see Limits.Light); what waits is bounded
+// by count and by weight. On failure a batch fails as a whole and each of its callers gets the
+// error. When Run stops it first works off what was
 // accepted; afterwards calls are refused.
 package batch
 
@@ -13,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 	"time"
 )
@@ -24,12 +24,15 @@ var ErrFull = errors.New("too many requests wait for the database: the queue is 
 // ErrStopped says that Run has ended.
 var ErrStopped = errors.New("the relay is stopping")
 
-// Limits bound one batch and the queue before it. All but Gather are required.
+// Limits bound one batch and the queue before it. All but Light and Gather are required.
 type Limits struct {
 	// BatchItems and BatchWeight end a batch; a batch holds at least one item.
 	BatchItems, BatchWeight int
 	// QueueItems and QueueWeight are how much may wait.
 	QueueItems, QueueWeight int
+	// Light is the weight up to which a call need not wait for the heavier ones before it: a batch
+	// takes the oldest heavy call, then light ones, then heavy ones. 0: all calls are light.
+	Light int
 	// Gather is how long a small batch waits for more calls while so many come that it is worth it.
 	// A batch costs much more than a call in it. 0: it never waits.
 	Gather time.Duration
@@ -55,8 +58,9 @@ type Batcher[T, R any] struct {
 	counted time.Time // when recent was true; the goroutine in Run owns it
 
 	mu      sync.Mutex
-	queue   []*call[T, R] // guarded by mu
-	weight  int           // guarded by mu: of the queue
+	light   []*call[T, R] // guarded by mu
+	heavy   []*call[T, R] // guarded by mu
+	weight  int           // guarded by mu: of both
 	stopped bool          // guarded by mu
 }
 
@@ -99,10 +103,15 @@ func (b *Batcher[T, R]) enqueue(c *call[T, R]) error {
 	if b.stopped {
 		return ErrStopped
 	}
-	if len(b.queue) > 0 && (len(b.queue) >= b.limits.QueueItems || b.weight+c.weight > b.limits.QueueWeight) {
+	waiting := len(b.light) + len(b.heavy)
+	if waiting > 0 && (waiting >= b.limits.QueueItems || b.weight+c.weight > b.limits.QueueWeight) {
 		return ErrFull
 	}
-	b.queue = append(b.queue, c)
+	queue := &b.light
+	if b.limits.Light > 0 && c.weight > b.limits.Light {
+		queue = &b.heavy
+	}
+	*queue = append(*queue, c)
 	b.weight += c.weight
 	select {
 	case b.signal <- struct{}{}:
@@ -165,24 +174,27 @@ func (b *Batcher[T, R]) gather() {
 	}
 }
 
-// take removes the next batch from the queue.
-func (b *Batcher[T, R]) take() []*call[T, R] {
+// take removes the next batch from the queues.
+func (b *Batcher[T, R]) take() (calls []*call[T, R]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n, weight := 0, 0
-	for n < len(b.queue) && n < b.limits.BatchItems {
-		if n > 0 && weight+b.queue[n].weight > b.limits.BatchWeight {
-			break
+	weight := 0
+	move := func(queue *[]*call[T, R], most int) {
+		n := 0
+		for n < min(len(*queue), most) && len(calls)+n < b.limits.BatchItems &&
+			(len(calls)+n == 0 || weight+(*queue)[n].weight <= b.limits.BatchWeight) {
+			weight += (*queue)[n].weight
+			n++
 		}
-		weight += b.queue[n].weight
-		n++
+		calls = append(calls, (*queue)[:n]...)
+		clear((*queue)[:n]) // or they would live as long as what is behind them
+		if *queue = (*queue)[n:]; len(*queue) == 0 {
+			*queue = nil
+		}
 	}
-	calls := slices.Clone(b.queue[:n])
-	clear(b.queue[:n]) // or they would live as long as what is behind them
-	b.queue = b.queue[n:]
-	if len(b.queue) == 0 {
-		b.queue = nil
-	}
+	move(&b.heavy, 1) // or it might wait for ever
+	move(&b.light, b.limits.BatchItems)
+	move(&b.heavy, b.limits.BatchItems)
 	b.weight -= weight
 	return calls
 }
@@ -191,12 +203,13 @@ func (b *Batcher[T, R]) take() []*call[T, R] {
 func (b *Batcher[T, R]) Full() float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return max(float64(len(b.queue))/float64(b.limits.QueueItems), float64(b.weight)/float64(b.limits.QueueWeight))
+	return max(float64(len(b.light)+len(b.heavy))/float64(b.limits.QueueItems),
+		float64(b.weight)/float64(b.limits.QueueWeight))
 }
 
 // Len returns how many items wait: for metrics.
 func (b *Batcher[T, R]) Len() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.queue)
+	return len(b.light) + len(b.heavy)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -198,6 +199,37 @@ func TestStoppingWorksOffTheQueue(t *testing.T) {
 		if _, err := h.Do(t.Context(), 1, 1); !errors.Is(err, ErrStopped) {
 			t.Errorf("Do after the stop = %v, want ErrStopped", err)
 		}
+	})
+}
+
+func TestLightCallsDoNotWaitForHeavyOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(Limits{BatchItems: 4, BatchWeight: 25, QueueItems: 100, QueueWeight: 1000, Light: 1})
+		var wg sync.WaitGroup
+		for i, n := range []int{10, 20, 21, 22, 1, 2, 3, 4, 23, 5} { // from 10 on they are heavy
+			weight := 1
+			if n >= 10 {
+				weight = 10
+			}
+			wg.Go(func() { _, _ = h.Do(t.Context(), n, weight) })
+			if synctest.Wait(); i == 0 && len(h.batches) != 1 {
+				t.Error("the first one waits")
+			}
+		}
+		if h.Len() != 9 {
+			t.Errorf("%d wait", h.Len())
+		}
+		for range 4 {
+			h.gate <- nil
+			synctest.Wait()
+		}
+		// Each batch takes a heavy one, or it would wait for ever; what fits follows.
+		want := [][]int{{10}, {20, 1, 2, 3}, {21, 4, 5, 22}, {23}}
+		if !slices.EqualFunc(h.batches, want, slices.Equal) {
+			t.Errorf("%v", h.batches)
+		}
+		h.stop()
+		wg.Wait()
 	})
 }
 

@@ -67,8 +67,9 @@ type Service struct {
 
 // sendLimits: the queue of sends holds at most 64 MiB by Batch.weight, and a batch at most 8192
 // submissions; a full queue answers 503. Above 1500 requests a second a batch waits a millisecond.
+// A request of 64 KiB or less does not wait for the large ones before it.
 var sendLimits = batch.Limits{BatchItems: 512, BatchWeight: 4 << 20, QueueItems: 8192, QueueWeight: 64 << 20,
-	Gather: time.Millisecond}
+	Light: 64 << 10, Gather: time.Millisecond}
 
 // txTime bounds one transaction of a batch, and one step of a sweep, beyond the database's own
 // limits on statements and locks: a connection that does not answer any more must not hold up
