@@ -138,3 +138,40 @@ INSERT INTO signing_keys (id, secret) VALUES (@id, @secret);
 
 -- name: DeleteSigningKeysBefore :execrows
 DELETE FROM signing_keys WHERE created_at < now() - @age::interval;
+
+-- name: AccountKey :one
+SELECT secret FROM account_key;
+
+-- name: WrongPasswords :many
+-- What is remembered of those who try a password: how many seconds ago the last wrong one was, and how many they wait.
+SELECT slot, failures, extract(epoch FROM now() - last_at)::float8 AS quiet, extract(epoch FROM next_at - now())::float8 AS wait
+FROM wrong_passwords WHERE name = @name AND slot = ANY(@slots::int[]);
+
+-- name: CountWrongPassword :exec
+INSERT INTO wrong_passwords (name, slot, failures) VALUES (@name, @slot, 1)
+ON CONFLICT (name, slot) DO UPDATE SET failures = wrong_passwords.failures + 1, last_at = now();
+
+-- name: PromiseTurn :exec
+INSERT INTO wrong_passwords (name, slot, next_at) VALUES (@name, @slot, now() + @delay::interval)
+ON CONFLICT DO NOTHING;
+
+-- name: TakeTurn :execrows
+-- Of those who come at once, on any nodes, one has the turn.
+UPDATE wrong_passwords SET next_at = now() + @delay::interval
+WHERE name = @name AND slot = @slot AND next_at <= now();
+
+-- name: ForgetWrongPasswords :exec
+DELETE FROM wrong_passwords WHERE name = @name AND slot BETWEEN @first_slot AND @last_slot;
+
+-- name: WrongPasswordsOf :one
+SELECT coalesce(sum(failures), 0)::bigint AS failures, coalesce(max(last_at), to_timestamp(0))::timestamptz AS last_at
+FROM wrong_passwords WHERE name = @name AND failures > 0;
+
+-- name: DeleteOldWrongPasswords :exec
+-- Those that a day has passed since, and turns that were not taken within an hour.
+DELETE FROM wrong_passwords WHERE last_at < now() - interval '1 day' OR failures = 0 AND next_at < now() - interval '1 hour';
+
+-- name: DeleteFewestWrongPasswords :exec
+-- Those beyond a number: the rows with the most failures stay.
+DELETE FROM wrong_passwords WHERE ctid = ANY(ARRAY(
+    SELECT w.ctid FROM wrong_passwords w ORDER BY w.failures DESC, w.last_at DESC OFFSET @keep::int));

@@ -27,6 +27,7 @@ var frozen = map[string]string{
 	"00015_delivery_tokens.sql":    "da62ecc52b0e85c6e915cc98dae010fce1e4ff67d4cf6cdd015da4a4269b7cd3",
 	"00016_quiet.sql":              "a22a598ed5347e55441120250560c0596a097d1c9b6e4c3a2784a85e377b2752",
 	"00017_invitations.sql":        "67f713ff5d4375241df9279fbe32b98617ce5051144a2570bf93b531b4a0ec54",
+	"00018_wrong_passwords.sql":    "cb86f054de1150dee71bfefaa5dc6843352bbb79d86e5fe2cf1cd0a3b6481583",
 }
 
 func TestMigrationsStayAsTheyAre(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -46,6 +47,9 @@ type Relay struct {
 	// sealed is nil when there is errSealed.
 	sealed    *client.Client
 	errSealed error
+	// shown has the last refresh token of each device that had a session here, also when it has
+	// ended: by device id.
+	shown sync.Map
 }
 
 // New returns the relay at a URL such as https://relay.example. It makes no request.
@@ -97,12 +101,18 @@ func (r *Relay) register(ctx context.Context, credentials client.Credentials) (*
 }
 
 // LogIn returns a new session for a device of the user, or a user-scoped one for uuid.Nil. When
-// there is no such device any more the session is user-scoped too: look at DeviceID. Codes:
-// wrong_credentials, rate_limited.
+// there is no such device any more the session is user-scoped too: look at DeviceID. When r has had
+// a session of the device, be it a resumed one that has ended, it shows the last refresh token of
+// that: then the log-in waits for no wrong passwords but its own. Codes:
+// wrong_credentials, too_many_wrong_passwords (with RetryAfter, up to 15 minutes), rate_limited.
 func (r *Relay) LogIn(ctx context.Context, username, password string, device uuid.UUID) (*Session, error) {
 	body := client.LogIn{Username: username, Password: password}
 	if device != uuid.Nil {
 		body.DeviceID = &device
+	}
+	if token, known := r.shown.Load(device); known {
+		refresh, _ := token.(string)
+		body.RefreshToken = &refresh
 	}
 	response, err := r.api.CreateSession(ctx, body)
 	var tokens Tokens

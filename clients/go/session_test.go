@@ -109,6 +109,46 @@ func TestALogInForADevice(t *testing.T) {
 	}
 }
 
+// TestALogInOfAKnownDeviceWaitsForNoGuesser logs in for a device whose session has ended: through
+// the relay that it had it with, and through one that is given its tokens after a restart.
+func TestALogInOfAKnownDeviceWaitsForNoGuesser(t *testing.T) {
+	t.Parallel()
+	here := relaytest.Start(t)
+	relay, _ := join(t, here, obscura.Options{})
+	name, user := register(t, relay)
+	device, err := user.AddDevice(t.Context(), prekeytest.NewIdentity().NewDevice(1, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := device.Tokens()
+	if err := device.LogOut(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	restarted, _ := join(t, here, obscura.Options{})
+	var e *obscura.Error
+	for e == nil || e.Status == http.StatusUnauthorized {
+		if _, err := restarted.LogIn(t.Context(), name, "not the right password", device.DeviceID()); !errors.As(err, &e) {
+			t.Fatal(err)
+		}
+	}
+	if e.Code != "too_many_wrong_passwords" || e.RetryAfter == 0 {
+		t.Errorf("%+v", e)
+	}
+	if _, err := restarted.LogIn(t.Context(), name, password, device.DeviceID()); !errors.As(err, &e) ||
+		e.Code != "too_many_wrong_passwords" {
+		t.Errorf("it did not wait: %v", err)
+	}
+	if _, err := relay.LogIn(t.Context(), name, password, device.DeviceID()); err != nil {
+		t.Errorf("through the same relay: %v", err)
+	}
+	if _, err := restarted.Resume(tokens); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := restarted.LogIn(t.Context(), name, password, device.DeviceID()); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+}
+
 func TestAChangeOfPasswordEndsTheOtherSessions(t *testing.T) {
 	t.Parallel()
 	kept := &store{}

@@ -73,6 +73,9 @@ func newKeeper(r *Relay, tokens Tokens, life time.Duration) *keeper {
 }
 
 func (k *keeper) setLocked(tokens Tokens, life time.Duration) {
+	if tokens.DeviceID != nil && tokens.RefreshToken != "" {
+		k.relay.shown.Store(*tokens.DeviceID, tokens.RefreshToken)
+	}
 	k.tokens, k.ends = tokens, time.Now().Add(life)
 	k.due = k.ends.Add(-min(refreshBefore, life/5))
 }

@@ -104,6 +104,9 @@ type Account struct {
 	UploadedToday int64              `json:"uploadedToday"`
 	UserID        openapi_types.UUID `json:"userId"`
 	Username      string             `json:"username"`
+
+	// WrongPasswords Wrong passwords for this user's name since the last right one, remembered for a day after the last of them.
+	WrongPasswords AccountWrongPasswords `json:"wrongPasswords"`
 }
 
 // AccountAttachment defines model for AccountAttachment.
@@ -178,6 +181,14 @@ type AccountSession struct {
 	DeviceID  *openapi_types.UUID `json:"deviceId"`
 	ExpiresAt time.Time           `json:"expiresAt"`
 	SessionID openapi_types.UUID  `json:"sessionId"`
+}
+
+// AccountWrongPasswords Wrong passwords for this user's name since the last right one, remembered for a day after the last of them.
+type AccountWrongPasswords struct {
+	Count int64 `json:"count"`
+
+	// LastAt When the last one came; null when none did.
+	LastAt *time.Time `json:"lastAt"`
 }
 
 // Attachment defines model for Attachment.
@@ -463,7 +474,11 @@ type LogIn struct {
 
 	// Password A password to compare, so of any length up to the longest.
 	Password GivenPassword `json:"password"`
-	Username string        `json:"username"`
+
+	// RefreshToken The last refresh token of the user that the client has had, whether it is good for anything else or not.
+	// It shows that this is no stranger, and is not used up.
+	RefreshToken *string `json:"refreshToken,omitempty"`
+	Username     string  `json:"username"`
 }
 
 // NewDeliveryToken defines model for NewDeliveryToken.
@@ -1256,7 +1271,9 @@ type ClientInterface interface {
 	// CreateSessionWithBody Log in
 	//
 	// The token is device-scoped when `deviceId` is one of the user's own devices, else user-scoped.
-	// An unknown name and a wrong password are not told apart.
+	// An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
+	// try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
+	// the user has once got waits for wrong passwords of its own only.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1266,7 +1283,9 @@ type ClientInterface interface {
 	// CreateSession Log in
 	//
 	// The token is device-scoped when `deviceId` is one of the user's own devices, else user-scoped.
-	// An unknown name and a wrong password are not told apart.
+	// An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
+	// try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
+	// the user has once got waits for wrong passwords of its own only.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2165,7 +2184,9 @@ func (c *Client) DeleteSession(ctx context.Context, body DeleteSessionJSONReques
 // CreateSessionWithBody Log in
 //
 // The token is device-scoped when `deviceId` is one of the user's own devices, else user-scoped.
-// An unknown name and a wrong password are not told apart.
+// An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
+// try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
+// the user has once got waits for wrong passwords of its own only.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2185,7 +2206,9 @@ func (c *Client) CreateSessionWithBody(ctx context.Context, contentType string, 
 // CreateSession Log in
 //
 // The token is device-scoped when `deviceId` is one of the user's own devices, else user-scoped.
-// An unknown name and a wrong password are not told apart.
+// An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
+// try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
+// the user has once got waits for wrong passwords of its own only.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4234,7 +4257,9 @@ type ClientWithResponsesInterface interface {
 	// CreateSessionWithBodyWithResponse Log in
 	//
 	// The token is device-scoped when `deviceId` is one of the user's own devices, else user-scoped.
-	// An unknown name and a wrong password are not told apart.
+	// An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
+	// try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
+	// the user has once got waits for wrong passwords of its own only.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -4244,7 +4269,9 @@ type ClientWithResponsesInterface interface {
 	// CreateSessionWithResponse Log in
 	//
 	// The token is device-scoped when `deviceId` is one of the user's own devices, else user-scoped.
-	// An unknown name and a wrong password are not told apart.
+	// An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
+	// try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
+	// the user has once got waits for wrong passwords of its own only.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -11355,7 +11382,9 @@ func (c *ClientWithResponses) DeleteSessionWithResponse(ctx context.Context, bod
 // CreateSessionWithBodyWithResponse Log in
 //
 // The token is device-scoped when `deviceId` is one of the user's own devices, else user-scoped.
-// An unknown name and a wrong password are not told apart.
+// An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
+// try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
+// the user has once got waits for wrong passwords of its own only.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11371,7 +11400,9 @@ func (c *ClientWithResponses) CreateSessionWithBodyWithResponse(ctx context.Cont
 // CreateSessionWithResponse Log in
 //
 // The token is device-scoped when `deviceId` is one of the user's own devices, else user-scoped.
-// An unknown name and a wrong password are not told apart.
+// An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
+// try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
+// the user has once got waits for wrong passwords of its own only.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

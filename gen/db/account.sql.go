@@ -13,6 +13,32 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+const accountKey = `-- name: AccountKey :one
+SELECT secret FROM account_key
+`
+
+func (q *Queries) AccountKey(ctx context.Context, db DBTX) ([]byte, error) {
+	row := db.QueryRow(ctx, accountKey)
+	var secret []byte
+	err := row.Scan(&secret)
+	return secret, err
+}
+
+const countWrongPassword = `-- name: CountWrongPassword :exec
+INSERT INTO wrong_passwords (name, slot, failures) VALUES ($1, $2, 1)
+ON CONFLICT (name, slot) DO UPDATE SET failures = wrong_passwords.failures + 1, last_at = now()
+`
+
+type CountWrongPasswordParams struct {
+	Name []byte
+	Slot int32
+}
+
+func (q *Queries) CountWrongPassword(ctx context.Context, db DBTX, arg CountWrongPasswordParams) error {
+	_, err := db.Exec(ctx, countWrongPassword, arg.Name, arg.Slot)
+	return err
+}
+
 const deleteExpiredSessions = `-- name: DeleteExpiredSessions :execrows
 DELETE FROM sessions WHERE id IN (
     SELECT s.id FROM sessions s WHERE s.expires_at <= now() LIMIT $1::int FOR UPDATE SKIP LOCKED)
@@ -37,6 +63,27 @@ func (q *Queries) DeleteExpiredTickets(ctx context.Context, db DBTX) (int64, err
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const deleteFewestWrongPasswords = `-- name: DeleteFewestWrongPasswords :exec
+DELETE FROM wrong_passwords WHERE ctid = ANY(ARRAY(
+    SELECT w.ctid FROM wrong_passwords w ORDER BY w.failures DESC, w.last_at DESC OFFSET $1::int))
+`
+
+// Those beyond a number: the rows with the most failures stay.
+func (q *Queries) DeleteFewestWrongPasswords(ctx context.Context, db DBTX, keep int32) error {
+	_, err := db.Exec(ctx, deleteFewestWrongPasswords, keep)
+	return err
+}
+
+const deleteOldWrongPasswords = `-- name: DeleteOldWrongPasswords :exec
+DELETE FROM wrong_passwords WHERE last_at < now() - interval '1 day' OR failures = 0 AND next_at < now() - interval '1 hour'
+`
+
+// Those that a day has passed since, and turns that were not taken within an hour.
+func (q *Queries) DeleteOldWrongPasswords(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, deleteOldWrongPasswords)
+	return err
 }
 
 const deleteOtherDeviceSessions = `-- name: DeleteOtherDeviceSessions :many
@@ -223,6 +270,21 @@ type ExtendSessionParams struct {
 
 func (q *Queries) ExtendSession(ctx context.Context, db DBTX, arg ExtendSessionParams) error {
 	_, err := db.Exec(ctx, extendSession, arg.Lifetime, arg.ID)
+	return err
+}
+
+const forgetWrongPasswords = `-- name: ForgetWrongPasswords :exec
+DELETE FROM wrong_passwords WHERE name = $1 AND slot BETWEEN $2 AND $3
+`
+
+type ForgetWrongPasswordsParams struct {
+	Name      []byte
+	FirstSlot int32
+	LastSlot  int32
+}
+
+func (q *Queries) ForgetWrongPasswords(ctx context.Context, db DBTX, arg ForgetWrongPasswordsParams) error {
+	_, err := db.Exec(ctx, forgetWrongPasswords, arg.Name, arg.FirstSlot, arg.LastSlot)
 	return err
 }
 
@@ -464,6 +526,22 @@ func (q *Queries) LockUser(ctx context.Context, db DBTX, id uuid.UUID) (uuid.UUI
 	return id_2, err
 }
 
+const promiseTurn = `-- name: PromiseTurn :exec
+INSERT INTO wrong_passwords (name, slot, next_at) VALUES ($1, $2, now() + $3::interval)
+ON CONFLICT DO NOTHING
+`
+
+type PromiseTurnParams struct {
+	Name  []byte
+	Slot  int32
+	Delay pgtype.Interval
+}
+
+func (q *Queries) PromiseTurn(ctx context.Context, db DBTX, arg PromiseTurnParams) error {
+	_, err := db.Exec(ctx, promiseTurn, arg.Name, arg.Slot, arg.Delay)
+	return err
+}
+
 const refreshKey = `-- name: RefreshKey :one
 SELECT refresh_key FROM sessions WHERE id = $1
 `
@@ -605,6 +683,26 @@ func (q *Queries) TakeTicket(ctx context.Context, db DBTX, hash []byte) (TakeTic
 	return i, err
 }
 
+const takeTurn = `-- name: TakeTurn :execrows
+UPDATE wrong_passwords SET next_at = now() + $1::interval
+WHERE name = $2 AND slot = $3 AND next_at <= now()
+`
+
+type TakeTurnParams struct {
+	Delay pgtype.Interval
+	Name  []byte
+	Slot  int32
+}
+
+// Of those who come at once, on any nodes, one has the turn.
+func (q *Queries) TakeTurn(ctx context.Context, db DBTX, arg TakeTurnParams) (int64, error) {
+	result, err := db.Exec(ctx, takeTurn, arg.Delay, arg.Name, arg.Slot)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const useRefreshToken = `-- name: UseRefreshToken :one
 UPDATE refresh_tokens SET used_at = coalesce(used_at, now()), uses = uses + 1
 WHERE hash = $1 AND session_id = $2 AND expires_at > now()
@@ -668,5 +766,65 @@ func (q *Queries) UserByName(ctx context.Context, db DBTX, key string) (UserByNa
 	row := db.QueryRow(ctx, userByName, key)
 	var i UserByNameRow
 	err := row.Scan(&i.ID, &i.PasswordHash)
+	return i, err
+}
+
+const wrongPasswords = `-- name: WrongPasswords :many
+SELECT slot, failures, extract(epoch FROM now() - last_at)::float8 AS quiet, extract(epoch FROM next_at - now())::float8 AS wait
+FROM wrong_passwords WHERE name = $1 AND slot = ANY($2::int[])
+`
+
+type WrongPasswordsParams struct {
+	Name  []byte
+	Slots []int32
+}
+
+type WrongPasswordsRow struct {
+	Slot     int32
+	Failures int32
+	Quiet    float64
+	Wait     float64
+}
+
+// What is remembered of those who try a password: how many seconds ago the last wrong one was, and how many they wait.
+func (q *Queries) WrongPasswords(ctx context.Context, db DBTX, arg WrongPasswordsParams) ([]WrongPasswordsRow, error) {
+	rows, err := db.Query(ctx, wrongPasswords, arg.Name, arg.Slots)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []WrongPasswordsRow
+	for rows.Next() {
+		var i WrongPasswordsRow
+		if err := rows.Scan(
+			&i.Slot,
+			&i.Failures,
+			&i.Quiet,
+			&i.Wait,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const wrongPasswordsOf = `-- name: WrongPasswordsOf :one
+SELECT coalesce(sum(failures), 0)::bigint AS failures, coalesce(max(last_at), to_timestamp(0))::timestamptz AS last_at
+FROM wrong_passwords WHERE name = $1 AND failures > 0
+`
+
+type WrongPasswordsOfRow struct {
+	Failures int64
+	LastAt   time.Time
+}
+
+func (q *Queries) WrongPasswordsOf(ctx context.Context, db DBTX, name []byte) (WrongPasswordsOfRow, error) {
+	row := db.QueryRow(ctx, wrongPasswordsOf, name)
+	var i WrongPasswordsOfRow
+	err := row.Scan(&i.Failures, &i.LastAt)
 	return i, err
 }

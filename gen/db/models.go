@@ -11,6 +11,10 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+type AccountKey struct {
+	Secret []byte
+}
+
 type Attachment struct {
 	ID        uuid.UUID
 	UserID    uuid.UUID
@@ -255,4 +259,12 @@ type VapidKey struct {
 	One       bool
 	Secret    []byte
 	CreatedAt time.Time
+}
+
+type WrongPassword struct {
+	Name     []byte
+	Slot     int32
+	Failures int32
+	LastAt   time.Time
+	NextAt   time.Time
 }

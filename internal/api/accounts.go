@@ -27,7 +27,12 @@ func (s *server) CreateUser(ctx context.Context, r api.CreateUserRequestObject) 
 // CreateSession logs in.
 func (s *server) CreateSession(ctx context.Context, r api.CreateSessionRequestObject) (api.CreateSessionResponseObject,
 	error) {
-	tokens, err := s.cfg.Accounts.LogIn(ctx, clone(r.Body.Username), clone(r.Body.Password), r.Body.DeviceID)
+	in := account.LogIn{Username: clone(r.Body.Username), Password: clone(r.Body.Password), Device: r.Body.DeviceID,
+		From: callerOf(ctx).address.addr()}
+	if r.Body.RefreshToken != nil {
+		in.Refresh = clone(*r.Body.RefreshToken)
+	}
+	tokens, err := s.cfg.Accounts.LogIn(ctx, in)
 	return api.CreateSession200JSONResponse{Body: authResponse(tokens)}, err
 }
 
@@ -95,7 +100,10 @@ func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) 
 		Sessions:     []api.AccountSession{}, Devices: []api.AccountDevice{},
 		RestingDeviceNumbers: []api.DeviceNumber{},
 		Attachments:          []api.AccountAttachment{}, UploadedToday: blobs.UploadedToday,
-		DeliveryTokens: tokensResponse(tokens)}
+		DeliveryTokens: tokensResponse(tokens), WrongPasswords: api.AccountWrongPasswords{Count: own.WrongPasswords}}
+	if own.WrongPasswords > 0 {
+		out.WrongPasswords.LastAt = &own.LastWrong
+	}
 	for _, n := range own.Resting {
 		out.RestingDeviceNumbers = append(out.RestingDeviceNumbers, int32(n))
 	}

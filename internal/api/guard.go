@@ -39,7 +39,7 @@ type caller struct {
 	core.Principal
 	// token is the hash of a delivery token that was shown in place of an access token.
 	token core.DeliveryTokenHash
-	// address is where a sealed request comes from, for limits.
+	// address is where a request without an access token comes from, for limits.
 	address limitKey
 }
 
@@ -93,10 +93,8 @@ func (s *server) identify(c *fiber.Ctx, op *operation) (who caller, err error) {
 		}
 		who.token = sha256.Sum256(secret)
 		return who, nil
-	case op.sealed():
+	case op.sealed(), op.public:
 		who.address = addressKey(s.clientAddr(c.Context()))
-		return who, nil
-	case op.public:
 		return who, nil
 	}
 	if body, ok := c.Locals(asideKey).(aside); ok && core.KindOf(body.refused) == core.Unauthorized {

@@ -180,6 +180,9 @@ func addressKey(address netip.Addr) (key limitKey) {
 	return key
 }
 
+// addr is the address that addressKey was made of.
+func (k limitKey) addr() netip.Addr { return netip.AddrFrom16([16]byte(k[:])).Unmap() }
+
 // prove looks at a credential that is not known to be good, which may take a query. Those that turn
 // out bad are counted by address; while one is looked at it counts too, so that many at once are no
 // way around.

@@ -53,6 +53,8 @@ export class Relay {
   /** @internal */
   readonly options: Required<Omit<RelayOptions, 'sealedFetch'>>;
   readonly #unnamed: Client<paths> | undefined;
+  /** The last refresh token of each device that had a session here, also when it has ended. */
+  readonly #shown = new Map<string, string>();
 
   constructor(url: string | URL, options: RelayOptions = {}) {
     const { protocol, origin, pathname } = new URL(url);
@@ -85,9 +87,14 @@ export class Relay {
     return this.begin(data!);
   }
 
-  /** With a `deviceId` the session acts for that device, unless the device is gone: then `session.deviceId` is undefined. */
+  /**
+   * With a `deviceId` the session acts for that device, unless the device is gone: then `session.deviceId` is undefined. When this Relay has had a
+   * session of the device, be it a resumed one that has ended, it shows the relay the last refresh token of that: then the log-in waits for no wrong
+   * passwords but its own.
+   */
   async logIn(credentials: Credentials & { deviceId?: string }): Promise<Session> {
-    const { data } = await this.api.POST('/v1/sessions', { body: credentials });
+    const refreshToken = this.#shown.get(credentials.deviceId ?? '');
+    const { data } = await this.api.POST('/v1/sessions', { body: refreshToken === undefined ? credentials : { ...credentials, refreshToken } });
     return this.begin(data!);
   }
 
@@ -158,6 +165,11 @@ export class Relay {
   get #sealed(): Client<paths> {
     if (!this.#unnamed) throw new TypeError('sealed calls need a sealedFetch beside a fetch of yours');
     return this.#unnamed;
+  }
+
+  /** @internal */
+  remember({ deviceId, refreshToken }: Tokens): void {
+    if (deviceId) this.#shown.set(deviceId, refreshToken);
   }
 
   /** @internal */

@@ -70,7 +70,12 @@ export class Session {
     const { options, url } = relay;
     const refresher = apiClient(url, { ...options, timeout: Math.min(options.timeout, refreshTimeout) });
     const refresh = async (refreshToken: string) => (await refresher.POST('/v1/sessions/refresh', { body: { refreshToken } })).data!;
-    this.keeper = new TokenKeeper(tokens, refresh, options.onTokens);
+    relay.remember(tokens);
+    const store = (pair: Tokens) => {
+      relay.remember(pair);
+      return options.onTokens(pair);
+    };
+    this.keeper = new TokenKeeper(tokens, refresh, store);
     this.api = apiClient(url, options, this.keeper);
   }
 

@@ -47,6 +47,24 @@ test('a user registers, adds a device, and is gone', async () => {
   await assert.rejects(relay.logIn(alice), status(401, 'wrong_credentials'));
 });
 
+test('a log-in of a known device waits for no guesser', async () => {
+  const relay = new Relay(relayUrl, { patience: 0 });
+  const alice = credentials();
+  const phone = await (await relay.register(alice)).addDevice(newKeys());
+  const { deviceId, tokens } = { deviceId: phone.deviceId!, tokens: phone.tokens };
+  await phone.logOut();
+  const restarted = new Relay(relayUrl, { patience: 0 });
+  let last: unknown;
+  do {
+    last = await restarted.logIn({ ...alice, deviceId, password: 'not the password' }).catch((failure: unknown) => failure);
+  } while (status(401, 'wrong_credentials')(last));
+  assert.ok(status(429, 'too_many_wrong_passwords')(last));
+  await assert.rejects(restarted.logIn({ ...alice, deviceId }), status(429, 'too_many_wrong_passwords'));
+  assert.equal((await relay.logIn({ ...alice, deviceId })).deviceId, deviceId);
+  restarted.resume(tokens);
+  assert.equal((await restarted.logIn({ ...alice, deviceId })).deviceId, deviceId);
+});
+
 test('a change of password goes on with a new pair and ends the other sessions', async () => {
   const stored: Tokens[] = [];
   const relay = new Relay(relayUrl, { onTokens: (tokens) => void stored.push(tokens) });

@@ -8,6 +8,8 @@ package account
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,6 +56,7 @@ type Config struct {
 type Service struct {
 	db           *storage.DB
 	hasher       *hasher
+	guesses      *guesses
 	signer       *signer
 	verified     *verified
 	fresh        func() bool
@@ -68,6 +71,7 @@ func New(cfg Config) *Service {
 	return &Service{
 		db:           cfg.DB,
 		hasher:       newHasher(),
+		guesses:      newGuesses(),
 		signer:       &signer{db: cfg.DB, supplied: cfg.TokenKey},
 		verified:     newVerified(),
 		fresh:        cfg.Fresh,
@@ -78,8 +82,20 @@ func New(cfg Config) *Service {
 	}
 }
 
-// Load reads the signing keys, or makes the first one. Call it again from time to time: it rotates.
-func (s *Service) Load(ctx context.Context) error { return s.signer.load(ctx) }
+// Load reads the keys, and makes the first one that signs. Call it before all else, and again from
+// time to time: it rotates.
+func (s *Service) Load(ctx context.Context) error {
+	if s.guesses.secret == nil {
+		err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+			s.guesses.secret, err = storage.Queries.AccountKey(ctx, conn)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("cannot load the key of accounts: %w", err)
+		}
+	}
+	return s.signer.load(ctx)
+}
 
 // Tokens is a working pair for a session.
 type Tokens struct {
@@ -124,19 +140,36 @@ func (s *Service) Register(ctx context.Context, username, password, invitation s
 	return tokens, err
 }
 
-// LogIn checks a password and makes a session: device-scoped when device is one of the user's own,
-// else user-scoped. An unknown name costs the same time as a wrong password; both are
-// ErrWrongPassword.
-func (s *Service) LogIn(ctx context.Context, username, password string, device *core.DeviceID) (Tokens, error) {
+// LogIn is what somebody shows who logs in.
+type LogIn struct {
+	Username, Password string
+	// Device is the one to log in for, if it is the user's own.
+	Device *core.DeviceID
+	// Refresh is the last refresh token of this user that the client has had, or empty. It may have
+	// ended.
+	Refresh string
+	// From is the client's address.
+	From netip.Addr
+}
+
+// LogIn checks a password and makes a session: device-scoped when the device is one of the user's
+// own, else user-scoped. An unknown name costs the same time as a wrong password; both are
+// ErrWrongPassword, and after ten of them too_many_wrong_passwords.
+func (s *Service) LogIn(ctx context.Context, in LogIn) (Tokens, error) {
 	var user db.UserByNameRow
 	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
-		user, err = storage.Queries.UserByName(ctx, conn, foldName(username))
+		user, err = storage.Queries.UserByName(ctx, conn, foldName(in.Username))
 		return err
 	})
 	if err != nil && !storage.IsNoRows(err) {
 		return Tokens{}, err
 	}
-	if err := s.checkPassword(ctx, password, user.PasswordHash, ErrWrongPassword); err != nil {
+	g := s.guesses.stranger(s.guesses.nameHash(in.Username), in.From)
+	if session, ok := sessionOf(in.Refresh); ok && s.issued(user.ID, session, in.Refresh) {
+		g = s.guesses.device(g.name, session)
+	}
+	counts, err := s.tryPassword(ctx, g, in.Password, user.PasswordHash)
+	if err != nil {
 		return Tokens{}, err
 	}
 	var tokens Tokens
@@ -152,15 +185,17 @@ func (s *Service) LogIn(ctx context.Context, username, password string, device *
 			return ErrWrongPassword
 		}
 		p := core.Principal{User: user.ID}
-		if device != nil {
-			d, err := storage.Queries.DeviceOfUser(ctx, tx, db.DeviceOfUserParams{ID: *device, UserID: user.ID})
+		if in.Device != nil {
+			d, err := storage.Queries.DeviceOfUser(ctx, tx, db.DeviceOfUserParams{ID: *in.Device, UserID: user.ID})
 			if err == nil {
 				p.Device, p.DeviceNumber = d.ID, uint8(d.Number) //nolint:gosec // 1 to 127 by a check in the schema
 			} else if !storage.IsNoRows(err) {
 				return err
 			}
 		}
-		tokens, err = s.NewSession(ctx, tx, p)
+		if tokens, err = s.NewSession(ctx, tx, p); err == nil && counts {
+			err = forgetWrong(ctx, tx, g)
+		}
 		return err
 	})
 	return tokens, err
@@ -169,7 +204,7 @@ func (s *Service) LogIn(ctx context.Context, username, password string, device *
 // ChangePassword replaces the password, ends all other sessions and returns a new pair for this
 // one.
 func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current, next string) (Tokens, error) {
-	old, err := s.confirmPassword(ctx, p, current)
+	old, g, err := s.confirmPassword(ctx, p, current)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -198,6 +233,9 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 		if tokens, err = s.issue(ctx, tx, p, nil); err != nil {
 			return err
 		}
+		if err := forgetWrong(ctx, tx, g); err != nil {
+			return err
+		}
 		ended = storage.Notices{{Kind: core.NoticeEnded, IDs: others}}
 		return ended.Notify(ctx, tx)
 	})
@@ -212,13 +250,16 @@ func (s *Service) FullHashing() float64 { return s.hasher.pool.Full() }
 
 // Delete removes the account with everything that is kept for it. What it sent to others stays.
 func (s *Service) Delete(ctx context.Context, p core.Principal, password string) error {
-	if _, err := s.confirmPassword(ctx, p, password); err != nil {
+	_, g, err := s.confirmPassword(ctx, p, password)
+	if err != nil {
 		return err
 	}
 	var ended storage.Notices
-	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) (err error) {
-		ended, err = s.delete(ctx, tx, p.User)
-		return err
+	err = s.db.ActAlone(ctx, p, func(tx db.DBTX) (err error) {
+		if ended, err = s.delete(ctx, tx, p.User); err != nil {
+			return err
+		}
+		return forgetAllWrong(ctx, tx, g.name)
 	})
 	return ended.Committed(err, s.node)
 }
@@ -257,18 +298,20 @@ func endAll(ctx context.Context, tx db.DBTX, user core.UserID) (storage.Notices,
 	return ended, ended.Notify(ctx, tx)
 }
 
-// confirmPassword checks the password of a principal's user and returns the hash it was checked
-// with.
-func (s *Service) confirmPassword(ctx context.Context, p core.Principal, password string) (string, error) {
+// confirmPassword checks the password of a principal's user. It returns the hash it was checked
+// with, and by what wrong ones are remembered.
+func (s *Service) confirmPassword(ctx context.Context, p core.Principal, password string) (string, guess, error) {
 	var user db.UserByIDRow
 	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
 		user, err = storage.Queries.UserByID(ctx, conn, p.User)
 		return err
 	})
 	if err != nil {
-		return "", storage.NoRowsAs(err, ErrUnauthorized)
+		return "", guess{}, storage.NoRowsAs(err, ErrUnauthorized)
 	}
-	return user.PasswordHash, s.checkPassword(ctx, password, user.PasswordHash, ErrWrongPassword)
+	g := guess{name: s.guesses.nameHash(user.Username), counted: sessionSlot, turn: sessionSlot}
+	_, err = s.tryPassword(ctx, g, password, user.PasswordHash)
+	return user.PasswordHash, g, err
 }
 
 func (s *Service) checkPassword(ctx context.Context, password, hash string, wrong error) error {

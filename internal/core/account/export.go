@@ -17,6 +17,10 @@ type Export struct {
 	Sessions  []Session
 	// Resting are the numbers of removed devices that are not given out again yet.
 	Resting []uint8
+	// WrongPasswords is how many were given for the name since the last right one, LastWrong when
+	// the last of them came.
+	WrongPasswords int64
+	LastWrong      time.Time
 }
 
 // Session is one live session.
@@ -40,8 +44,14 @@ func (s *Service) Export(ctx context.Context, user core.UserID) (Export, error) 
 		if err != nil {
 			return err
 		}
+		name := s.guesses.nameHash(row.Username)
+		wrong, err := q.WrongPasswordsOf(ctx, conn, name[:])
+		if err != nil {
+			return err
+		}
 		resting, err := q.RestingDeviceNumbers(ctx, conn, user)
-		out = Export{User: row.ID, Username: row.Username, CreatedAt: row.CreatedAt, Resting: []uint8{}}
+		out = Export{User: row.ID, Username: row.Username, CreatedAt: row.CreatedAt, Resting: []uint8{},
+			WrongPasswords: wrong.Failures, LastWrong: wrong.LastAt}
 		for _, r := range sessions {
 			out.Sessions = append(out.Sessions, Session{ID: r.ID, Device: r.DeviceID, CreatedAt: r.CreatedAt,
 				ExpiresAt: r.ExpiresAt})

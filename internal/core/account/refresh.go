@@ -11,9 +11,9 @@ import (
 )
 
 // A refresh token is its session's id, a point, and 16 random bytes with the first 16 of their
-// HMAC-SHA256 (RFC 2104) under a key of the session. So an old one is known for what it is after
-// its row has gone, and somebody who knows the id, which stands in every access token, cannot make
-// one up.
+// HMAC-SHA256 (RFC 2104) under a key of the session, which follows from the key of the relay. So an
+// old one is known for what it is after its row and its session have gone, and somebody who knows
+// the id, which stands in every access token, cannot make one up.
 const (
 	idText    = 22 // of 16 bytes in base64
 	tokenText = idText + 1 + 43
@@ -45,6 +45,11 @@ func sessionOf(refresh string) (core.SessionID, bool) {
 func isRefreshToken(session core.SessionID, key []byte, refresh string) bool {
 	raw, err := encoding.DecodeString(refresh[idText+1:])
 	return err == nil && len(raw) == 2*randomLen && hmac.Equal(raw[randomLen:], seal(session, key, raw[:randomLen]))
+}
+
+// issued reports whether this user has ever got a refresh token of this session.
+func (s *Service) issued(user core.UserID, session core.SessionID, refresh string) bool {
+	return isRefreshToken(session, s.guesses.sessionKey(user, session), refresh)
 }
 
 func seal(session core.SessionID, key, secret []byte) []byte {

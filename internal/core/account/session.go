@@ -32,7 +32,7 @@ const (
 // in the result.
 func (s *Service) NewSession(ctx context.Context, tx db.DBTX, p core.Principal) (Tokens, error) {
 	p.Session = uuid.New()
-	arg := db.InsertSessionParams{ID: p.Session, UserID: p.User, RefreshKey: randomBytes(sha256.Size),
+	arg := db.InsertSessionParams{ID: p.Session, UserID: p.User, RefreshKey: s.guesses.sessionKey(p.User, p.Session),
 		Lifetime: storage.Interval(RefreshLifetime)}
 	if p.DeviceScoped() {
 		arg.DeviceID = &p.Device
@@ -59,13 +59,9 @@ func endSurplus(ctx context.Context, tx db.DBTX, user core.UserID) error {
 
 // issue makes a pair for a session, in trade for a refresh token with this hash, or for none.
 func (s *Service) issue(ctx context.Context, tx db.DBTX, p core.Principal, parent []byte) (Tokens, error) {
-	key, err := storage.Queries.RefreshKey(ctx, tx, p.Session)
-	if err != nil {
-		return Tokens{}, storage.NoRowsAs(err, ErrUnauthorized)
-	}
-	refresh := newRefreshToken(p.Session, key)
+	refresh := newRefreshToken(p.Session, s.guesses.sessionKey(p.User, p.Session))
 	hash := sha256.Sum256([]byte(refresh))
-	err = storage.Queries.InsertRefreshToken(ctx, tx, db.InsertRefreshTokenParams{
+	err := storage.Queries.InsertRefreshToken(ctx, tx, db.InsertRefreshTokenParams{
 		Hash: hash[:], SessionID: p.Session, Parent: parent, Lifetime: storage.Interval(RefreshLifetime)})
 	if err != nil {
 		return Tokens{}, err
@@ -96,11 +92,11 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 		used, err := q.UseRefreshToken(ctx, tx,
 			db.UseRefreshTokenParams{Hash: hash[:], SessionID: session, Grace: grace})
 		if storage.IsNoRows(err) { // the session is live and the token is not
-			key, err := q.RefreshKey(ctx, tx, session)
+			key, err := q.RefreshKey(ctx, tx, session) // differs if the previous binary made the session
 			if err != nil {
 				return err
 			}
-			if !isRefreshToken(session, key, refresh) {
+			if !s.issued(row.UserID, session, refresh) && !isRefreshToken(session, key, refresh) {
 				return ErrRefreshToken
 			}
 			// It has been used before.
@@ -218,7 +214,7 @@ func (s *Service) LiveSessions(ctx context.Context, ids []core.SessionID) (live 
 	return live, err
 }
 
-// Sweep deletes expired tickets, invitations and sessions, in bounded steps.
+// Sweep deletes expired tickets, invitations, sessions and wrong passwords, in bounded steps.
 func (s *Service) Sweep(ctx context.Context) error {
 	return s.db.Do(ctx, func(conn db.DBTX) error {
 		if _, err := storage.Queries.DeleteExpiredTickets(ctx, conn); err != nil {
@@ -226,6 +222,12 @@ func (s *Service) Sweep(ctx context.Context) error {
 		}
 		const step = 1000
 		if _, err := storage.Queries.DeleteExpiredInvitations(ctx, conn, step); err != nil {
+			return err
+		}
+		if err := storage.Queries.DeleteOldWrongPasswords(ctx, conn); err != nil {
+			return err
+		}
+		if err := storage.Queries.DeleteFewestWrongPasswords(ctx, conn, maxRemembered); err != nil {
 			return err
 		}
 		for {

@@ -1,6 +1,7 @@
 package conform
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
@@ -13,6 +14,14 @@ import (
 // logIn tries to log in; device may be nil.
 func (t *try) logIn(name, password string, device *uuid.UUID) *answer {
 	return t.call("POST", "/v1/sessions", "", client.LogIn{Username: name, Password: password, DeviceID: device})
+}
+
+// loggingIn is a log-in that may be told to wait for wrong passwords. What it is told of too many
+// log-ins is waited out.
+func (t *try) loggingIn(in client.LogIn) request {
+	body, err := json.Marshal(in)
+	t.must(err == nil, "cannot write the body: %v", err)
+	return request{method: "POST", path: "/v1/sessions", media: jsonMedia, body: body, unwaited: "too_many_wrong_passwords"}
 }
 
 // account is the export.
@@ -70,6 +79,30 @@ var accountChecks = []check{
 			"(an unknown name)")
 		t.must(string(wrong.body) == string(unknown.body),
 			"the answers to an unknown name and to a wrong password differ")
+	}},
+	{"accounts.guesses", "Wrong passwords make further tries wait (429), but not a client that shows a refresh token of the user.", func(t *try) {
+		d := t.device()
+		guess := t.loggingIn(client.LogIn{Username: d.user.name, Password: "not the right password"})
+		var told *answer
+		for range enough {
+			if told = t.send(guess); told.status != http.StatusUnauthorized {
+				break
+			}
+		}
+		if told.status == http.StatusUnauthorized {
+			t.notOffered("no wait within 150 wrong passwords")
+		}
+		told.wantError(http.StatusTooManyRequests, "(many wrong passwords)")
+		pause, told429 := told.putOff()
+		t.must(told429 && told.header.Get("Retry-After") != "", "429 without Retry-After")
+		t.send(t.loggingIn(client.LogIn{Username: d.user.name, Password: d.user.password(), RefreshToken: &d.refresh})).
+			want(http.StatusOK, "(with a refresh token of the user, beside many wrong passwords)")
+		if pause > 10*time.Second {
+			t.notOffered("the wait is longer than this check has time for")
+		}
+		t.wait(pause + 100*time.Millisecond)
+		t.send(t.loggingIn(client.LogIn{Username: d.user.name, Password: d.user.password()})).
+			want(http.StatusOK, "(after waiting as told)")
 	}},
 	{"accounts.password", "A change of password needs the current one (401); then only the new one logs in.",
 		func(t *try) {

@@ -56,6 +56,10 @@ var accountFaults = []fault{
 				return r
 			}}
 		}},
+	{"a refresh token that is shown is not looked at", "accounts.guesses",
+		standing("POST /v1/sessions", func(a *ask, forward func(*ask) *reply) *reply {
+			return forward(a.with(changed(a.body, func(m map[string]any) { delete(m, "refreshToken") })))
+		})},
 	{"unknown names are told apart", "accounts.unknown-name", func(*broken) spoil {
 		registered := newTable[bool]()
 		return spoil{http: func(a *ask, forward func(*ask) *reply) *reply {

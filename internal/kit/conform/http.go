@@ -35,6 +35,8 @@ type request struct {
 	chunked bool
 	// raw: 429 and 503 are answers like others. Else they are waited out, as Retry-After says.
 	raw bool
+	// unwaited is the code of a 429 that is an answer like others.
+	unwaited string
 }
 
 // answer is what came back.
@@ -70,7 +72,7 @@ func (t *try) send(r request) *answer {
 		t.must(err == nil, "%s: no answer: %v", asked(r), bare(err))
 		a.t = t
 		pause, later := a.putOff()
-		if !later || r.raw {
+		if !later || r.raw || r.unwaited != "" && a.code() == r.unwaited {
 			return a
 		}
 		t.must(time.Now().Add(pause).Before(deadline), "%s is still answered %d, after %v of waiting as told", a.asked,

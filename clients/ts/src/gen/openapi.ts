@@ -39,7 +39,9 @@ export interface paths {
         /**
          * Log in
          * @description The token is device-scoped when `deviceId` is one of the user's own devices, else user-scoped.
-         *     An unknown name and a wrong password are not told apart.
+         *     An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
+         *     try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
+         *     the user has once got waits for wrong passwords of its own only.
          */
         post: operations["createSession"];
         /**
@@ -734,6 +736,11 @@ export interface components {
             password: components["schemas"]["GivenPassword"];
             /** Format: uuid */
             deviceId?: string | null;
+            /**
+             * @description The last refresh token of the user that the client has had, whether it is good for anything else or not.
+             *     It shows that this is no stranger, and is not used up.
+             */
+            refreshToken?: string | null;
         };
         RefreshTokenBody: {
             refreshToken: string;
@@ -936,6 +943,17 @@ export interface components {
             uploadedToday: number;
             /** @description Those that have not expired. */
             deliveryTokens: components["schemas"]["DeliveryToken"][];
+            wrongPasswords: components["schemas"]["AccountWrongPasswords"];
+        };
+        /** @description Wrong passwords for this user's name since the last right one, remembered for a day after the last of them. */
+        AccountWrongPasswords: {
+            /** Format: int64 */
+            count: number;
+            /**
+             * Format: date-time
+             * @description When the last one came; null when none did.
+             */
+            lastAt: string | null;
         };
         /**
          * Format: byte

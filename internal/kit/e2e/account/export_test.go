@@ -33,6 +33,8 @@ var kept = map[string]string{
 	"push_wakeups":           "device_id=deviceId kind seq=-a-hint due_at=-seconds attempts=-seconds scheduled_at=-seconds",
 	"delivery_tokens":        "hash user_id=userId created_at=createdAt expires_at=expiresAt",
 	"invitations":            "hash=-nobody's uses_left=-nobody's created_at=-nobody's expires_at=-nobody's",
+	"wrong_passwords":        "name=username slot=-a-hash-of-an-address-or-session failures=count last_at=lastAt next_at=-minutes",
+	"account_key":            "secret=-nobody's",
 	"vapid_keys":             "one=-nobody's secret=-nobody's created_at=-nobody's",
 	"signing_keys":           "id=-nobody's secret=-nobody's created_at=-nobody's",
 	"certificate_keys":       "one=-nobody's root_secret=-nobody's server_id=-nobody's server_secret=-nobody's server_certificate=-nobody's created_at=-nobody's",

@@ -103,6 +103,9 @@ func driveCreateSession(t *rapid.T, w *world, c *call) {
 	if rapid.Bool().Draw(t, "own device") {
 		c.body.put("deviceId", w.self.ID)
 	}
+	if rapid.Bool().Draw(t, "shows a device") {
+		c.body.put("refreshToken", w.self.Refresh)
+	}
 }
 
 func driveGetPreKeyBundles(t *rapid.T, w *world, c *call) {

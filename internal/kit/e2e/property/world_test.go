@@ -87,13 +87,19 @@ func (w *world) blobs() uuid.UUID {
 	return w.attachment
 }
 
+func (w *world) forgetWrongPasswords() {
+	if _, err := w.database.Exec(w.Context(), "DELETE FROM wrong_passwords"); err != nil {
+		w.Fatal(err)
+	}
+}
+
 // snapshot says which version of which rows there are in the database: every write changes it, and
 // nothing else does. (The trash is emptied by itself.)
 func (w *world) snapshot() string {
 	w.Helper()
 	if w.state == "" {
 		rows, _ := w.database.Query(w.Context(),
-			"SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('blob_trash', 'push_wakeups') ORDER BY 1") // told again below; two move by themselves
+			"SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('blob_trash', 'push_wakeups', 'wrong_passwords') ORDER BY 1") // told again below; two move by themselves, one counts what is refused
 		tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		if err != nil || len(tables) < 10 {
 			w.Fatalf("tables %v, %v", tables, err)
