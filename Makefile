@@ -105,6 +105,10 @@ test-databases: need-go-postgres-pgbouncer-node ## the relay on databases as peo
 	PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER OBSCURA_TEST_POSTGRES_FOLDERS="$$folders"; \
 	go test ./internal/kit/e2e/edge -count=1 -v -run 'DatabasesAsPeopleHaveThem|PoolerInTransactionMode|ReadOnlyIsServed|EveryVersionOfPostgreSQL' | grep -E '^ *(---|FAIL|ok|panic)|_test.go:'
 
+.PHONY: drill
+drill: need-go-postgres ## backups restored on another machine and to a point in time, by the commands of docs/operations.md; needs root and Debian's postgresql
+	@go test ./internal/kit/e2e/restore -count=1 -v -drill | grep -E '^ *(---|FAIL|ok|panic)|_test.go:'
+
 .PHONY: soak
 DURATION ?= 10m
 soak: need-go-postgres ## break things at random for DURATION (10m) and print the ledger of every round; SEED repeats the choices of an earlier one
