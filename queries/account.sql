@@ -70,6 +70,19 @@ DELETE FROM sessions WHERE id = @id;
 -- name: DeleteOtherSessions :many
 DELETE FROM sessions WHERE user_id = @user_id AND id <> @keep RETURNING id;
 
+-- name: ForgetPasswordChange :exec
+DELETE FROM password_changes WHERE user_id = @user_id;
+
+-- name: RememberPasswordChange :exec
+INSERT INTO password_changes (session_id, user_id) SELECT unnest(@sessions::uuid[]), @user_id;
+
+-- name: UserOfPasswordChange :one
+-- Whose session this was, if a change of the password has ended it.
+SELECT user_id FROM password_changes WHERE session_id = @session_id;
+
+-- name: DeleteOldPasswordChanges :exec
+DELETE FROM password_changes WHERE ended_at < now() - interval '30 days';
+
 -- name: DeleteOtherDeviceSessions :many
 DELETE FROM sessions WHERE device_id = @device_id::uuid AND id <> @keep RETURNING id;
 

@@ -15,7 +15,8 @@ import (
 var (
 	// ErrSessionEnded says that the refresh token is good for nothing any more: log in again. The
 	// session logged out, was ended by a change of password, a removal or a takeover of its device,
-	// or was not used for 30 days; or its refresh token was used elsewhere.
+	// or was not used for 30 days; or its refresh token was used elsewhere. After a change of
+	// password it comes with an *Error of the code password_changed: tell the user.
 	ErrSessionEnded = errors.New("the session has ended")
 	// ErrRevoked says that the relay closed the gateway (4401) because the session has ended. It
 	// comes with ErrSessionEnded.

@@ -179,6 +179,9 @@ func TestAChangeOfPasswordEndsTheOtherSessions(t *testing.T) {
 		t.Errorf("send: %v", err)
 	}
 	var e *obscura.Error
+	if _, err := device.Send(t.Context(), batch()); !errors.As(err, &e) || e.Code != "password_changed" {
+		t.Errorf("the device is told %v", err)
+	}
 	if err := user.ChangePassword(t.Context(), password, changed); !errors.As(err, &e) ||
 		e.Code != "wrong_credentials" {
 		t.Errorf("with the old password: %v", err)

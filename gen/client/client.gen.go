@@ -1296,7 +1296,8 @@ type ClientInterface interface {
 	//
 	// A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
 	// another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
-	// traded, those of the others end. Presented again later it ends the session.
+	// traded, those of the others end. Presented again later it ends the session. 401 `password_changed` says that
+	// another session has changed the password and so ended this one.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1307,7 +1308,8 @@ type ClientInterface interface {
 	//
 	// A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
 	// another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
-	// traded, those of the others end. Presented again later it ends the session.
+	// traded, those of the others end. Presented again later it ends the session. 401 `password_changed` says that
+	// another session has changed the password and so ended this one.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2229,7 +2231,8 @@ func (c *Client) CreateSession(ctx context.Context, body CreateSessionJSONReques
 //
 // A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
 // another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
-// traded, those of the others end. Presented again later it ends the session.
+// traded, those of the others end. Presented again later it ends the session. 401 `password_changed` says that
+// another session has changed the password and so ended this one.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2250,7 +2253,8 @@ func (c *Client) RefreshSessionWithBody(ctx context.Context, contentType string,
 //
 // A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
 // another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
-// traded, those of the others end. Presented again later it ends the session.
+// traded, those of the others end. Presented again later it ends the session. 401 `password_changed` says that
+// another session has changed the password and so ended this one.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4282,7 +4286,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
 	// another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
-	// traded, those of the others end. Presented again later it ends the session.
+	// traded, those of the others end. Presented again later it ends the session. 401 `password_changed` says that
+	// another session has changed the password and so ended this one.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -4293,7 +4298,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
 	// another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
-	// traded, those of the others end. Presented again later it ends the session.
+	// traded, those of the others end. Presented again later it ends the session. 401 `password_changed` says that
+	// another session has changed the password and so ended this one.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -11419,7 +11425,8 @@ func (c *ClientWithResponses) CreateSessionWithResponse(ctx context.Context, bod
 //
 // A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
 // another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
-// traded, those of the others end. Presented again later it ends the session.
+// traded, those of the others end. Presented again later it ends the session. 401 `password_changed` says that
+// another session has changed the password and so ended this one.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11436,7 +11443,8 @@ func (c *ClientWithResponses) RefreshSessionWithBodyWithResponse(ctx context.Con
 //
 // A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
 // another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
-// traded, those of the others end. Presented again later it ends the session.
+// traded, those of the others end. Presented again later it ends the session. 401 `password_changed` says that
+// another session has changed the password and so ended this one.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -76,6 +76,15 @@ func (q *Queries) DeleteFewestWrongPasswords(ctx context.Context, db DBTX, keep 
 	return err
 }
 
+const deleteOldPasswordChanges = `-- name: DeleteOldPasswordChanges :exec
+DELETE FROM password_changes WHERE ended_at < now() - interval '30 days'
+`
+
+func (q *Queries) DeleteOldPasswordChanges(ctx context.Context, db DBTX) error {
+	_, err := db.Exec(ctx, deleteOldPasswordChanges)
+	return err
+}
+
 const deleteOldWrongPasswords = `-- name: DeleteOldWrongPasswords :exec
 DELETE FROM wrong_passwords WHERE last_at < now() - interval '1 day' OR failures = 0 AND next_at < now() - interval '1 hour'
 `
@@ -270,6 +279,15 @@ type ExtendSessionParams struct {
 
 func (q *Queries) ExtendSession(ctx context.Context, db DBTX, arg ExtendSessionParams) error {
 	_, err := db.Exec(ctx, extendSession, arg.Lifetime, arg.ID)
+	return err
+}
+
+const forgetPasswordChange = `-- name: ForgetPasswordChange :exec
+DELETE FROM password_changes WHERE user_id = $1
+`
+
+func (q *Queries) ForgetPasswordChange(ctx context.Context, db DBTX, userID uuid.UUID) error {
+	_, err := db.Exec(ctx, forgetPasswordChange, userID)
 	return err
 }
 
@@ -553,6 +571,20 @@ func (q *Queries) RefreshKey(ctx context.Context, db DBTX, id uuid.UUID) ([]byte
 	return refresh_key, err
 }
 
+const rememberPasswordChange = `-- name: RememberPasswordChange :exec
+INSERT INTO password_changes (session_id, user_id) SELECT unnest($1::uuid[]), $2
+`
+
+type RememberPasswordChangeParams struct {
+	Sessions []uuid.UUID
+	UserID   uuid.UUID
+}
+
+func (q *Queries) RememberPasswordChange(ctx context.Context, db DBTX, arg RememberPasswordChangeParams) error {
+	_, err := db.Exec(ctx, rememberPasswordChange, arg.Sessions, arg.UserID)
+	return err
+}
+
 const sessionByID = `-- name: SessionByID :one
 SELECT s.id, s.user_id, s.device_id, d.number
 FROM sessions s LEFT JOIN devices d ON d.id = s.device_id
@@ -767,6 +799,18 @@ func (q *Queries) UserByName(ctx context.Context, db DBTX, key string) (UserByNa
 	var i UserByNameRow
 	err := row.Scan(&i.ID, &i.PasswordHash)
 	return i, err
+}
+
+const userOfPasswordChange = `-- name: UserOfPasswordChange :one
+SELECT user_id FROM password_changes WHERE session_id = $1
+`
+
+// Whose session this was, if a change of the password has ended it.
+func (q *Queries) UserOfPasswordChange(ctx context.Context, db DBTX, sessionID uuid.UUID) (uuid.UUID, error) {
+	row := db.QueryRow(ctx, userOfPasswordChange, sessionID)
+	var user_id uuid.UUID
+	err := row.Scan(&user_id)
+	return user_id, err
 }
 
 const wrongPasswords = `-- name: WrongPasswords :many

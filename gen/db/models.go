@@ -146,6 +146,12 @@ type Message struct {
 	Body           []byte
 }
 
+type PasswordChange struct {
+	SessionID uuid.UUID
+	UserID    uuid.UUID
+	EndedAt   time.Time
+}
+
 type PreKeyStock struct {
 	DeviceID   uuid.UUID
 	EcFloor    int32

@@ -76,7 +76,7 @@ test('a change of password goes on with a new pair and ends the other sessions',
   assert.notEqual(here.tokens.refreshToken, before.refreshToken);
   assert.deepEqual(stored.at(-1), here.tokens);
   assert.equal((await here.account()).username, alice.username);
-  await assert.rejects(there.account(), status(401));
+  await assert.rejects(there.account(), status(401, 'password_changed'));
 });
 
 test('keys are published, counted, handed out and refilled', async () => {

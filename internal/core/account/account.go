@@ -24,9 +24,12 @@ var (
 	ErrNameTaken     = core.NewError(core.Conflict, "username_taken", "This username is taken.")
 	ErrWrongPassword = core.NewError(core.Unauthorized, "wrong_credentials", "The username or the password is wrong.")
 	ErrRefreshToken  = core.NewError(core.Unauthorized, "invalid_refresh_token", "The refresh token is not valid.")
-	ErrClosed        = core.NewError(core.Forbidden, "registration_closed", "This relay takes no new users.")
-	ErrInvitation    = core.NewError(core.Forbidden, "invitation_required", "To register here takes a valid invitation.")
-	ErrTicket        = core.NewError(core.Unauthorized, "invalid_ticket", "The ticket is not valid.")
+	// ErrPasswordChanged comes with the right token of a session that ended by it.
+	ErrPasswordChanged = core.NewError(core.Unauthorized, "password_changed",
+		"The password was changed on another device; log in with the new one.")
+	ErrClosed     = core.NewError(core.Forbidden, "registration_closed", "This relay takes no new users.")
+	ErrInvitation = core.NewError(core.Forbidden, "invitation_required", "To register here takes a valid invitation.")
+	ErrTicket     = core.NewError(core.Unauthorized, "invalid_ticket", "The ticket is not valid.")
 )
 
 // errTooManyPairs refuses a token that was presented more often than lost answers explain.
@@ -224,6 +227,13 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 			return ErrWrongPassword
 		}
 		others, err := q.DeleteOtherSessions(ctx, tx, db.DeleteOtherSessionsParams{UserID: p.User, Keep: p.Session})
+		if err != nil {
+			return err
+		}
+		if err := q.ForgetPasswordChange(ctx, tx, p.User); err != nil {
+			return err
+		}
+		err = q.RememberPasswordChange(ctx, tx, db.RememberPasswordChangeParams{Sessions: others, UserID: p.User})
 		if err != nil {
 			return err
 		}

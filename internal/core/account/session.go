@@ -73,7 +73,7 @@ func (s *Service) issue(ctx context.Context, tx db.DBTX, p core.Principal, paren
 // Refresh trades a refresh token for a new pair of the same scope. One that was used before gets
 // another pair within 10 seconds, 10 in all, until a token of one of its pairs is used: then the
 // other pairs' tokens end, and it does. A token that has ended ends its whole session; one that was
-// never issued changes nothing. Returns ErrRefreshToken.
+// never issued changes nothing. Returns ErrRefreshToken or ErrPasswordChanged.
 func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 	session, ok := sessionOf(refresh)
 	if !ok {
@@ -86,8 +86,11 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 	err := s.db.InTx(ctx, func(tx db.DBTX) error {
 		q := storage.Queries
 		row, err := q.LockSession(ctx, tx, session)
+		if storage.IsNoRows(err) {
+			return s.whyEnded(ctx, tx, session, refresh)
+		}
 		if err != nil {
-			return storage.NoRowsAs(err, ErrRefreshToken)
+			return err
 		}
 		used, err := q.UseRefreshToken(ctx, tx,
 			db.UseRefreshTokenParams{Hash: hash[:], SessionID: session, Grace: grace})
@@ -137,6 +140,18 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 		return Tokens{}, err
 	}
 	return tokens, nil
+}
+
+// whyEnded is the answer to a refresh token of a session that is not there.
+func (s *Service) whyEnded(ctx context.Context, tx db.DBTX, session core.SessionID, refresh string) error {
+	user, err := storage.Queries.UserOfPasswordChange(ctx, tx, session)
+	if err != nil {
+		return storage.NoRowsAs(err, ErrRefreshToken)
+	}
+	if s.issued(user, session, refresh) {
+		return ErrPasswordChanged
+	}
+	return ErrRefreshToken
 }
 
 // LogOut ends the session that a refresh token belongs to, if it is the principal's user's own.
@@ -225,6 +240,9 @@ func (s *Service) Sweep(ctx context.Context) error {
 			return err
 		}
 		if err := storage.Queries.DeleteOldWrongPasswords(ctx, conn); err != nil {
+			return err
+		}
+		if err := storage.Queries.DeleteOldPasswordChanges(ctx, conn); err != nil {
 			return err
 		}
 		if err := storage.Queries.DeleteFewestWrongPasswords(ctx, conn, maxRemembered); err != nil {

@@ -67,7 +67,8 @@ export interface paths {
          * Trade a refresh token for a new pair
          * @description A refresh token works once. Presented again within 10 seconds (the answer was lost) it gets
          *     another working pair, 10 in all; then the answer is 429. When the refresh token of one of these pairs is
-         *     traded, those of the others end. Presented again later it ends the session.
+         *     traded, those of the others end. Presented again later it ends the session. 401 `password_changed` says that
+         *     another session has changed the password and so ended this one.
          */
         post: operations["refreshSession"];
         delete?: never;

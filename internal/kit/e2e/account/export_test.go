@@ -34,6 +34,7 @@ var kept = map[string]string{
 	"delivery_tokens":        "hash user_id=userId created_at=createdAt expires_at=expiresAt",
 	"invitations":            "hash=-nobody's uses_left=-nobody's created_at=-nobody's expires_at=-nobody's",
 	"wrong_passwords":        "name=username slot=-a-hash-of-an-address-or-session failures=count last_at=lastAt next_at=-minutes",
+	"password_changes":       "session_id=-it-has-ended user_id=userId ended_at=-told-to-each-device-that-refreshes",
 	"account_key":            "secret=-nobody's",
 	"vapid_keys":             "one=-nobody's secret=-nobody's created_at=-nobody's",
 	"signing_keys":           "id=-nobody's secret=-nobody's created_at=-nobody's",

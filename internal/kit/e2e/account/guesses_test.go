@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -271,6 +272,40 @@ func TestWrongPasswordsAreForgotten(t *testing.T) {
 	if err != nil || all != 200_000 || few != 59_999 || gone != 0 || stays != 1 {
 		t.Errorf("%d rows, %d of one wrong password, %d that are over, %d of today, %v", all, few, gone, stays, err)
 	}
+}
+
+// TestAChangeOfPasswordTellsTheOtherDevices refreshes on devices that were not there when it was
+// changed. A token that is made up is told nothing, and one of an earlier change is forgotten.
+func TestAChangeOfPasswordTellsTheOtherDevices(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user := relay.Register(t)
+	one, two := user.NewDevice(t), user.NewDevice(t)
+	change := func(current, next string) (pair client.AuthResponse) {
+		got := e2e.Ask{Method: "PUT", Path: "/v1/account/password", Token: one.Token,
+			Body: e2e.Object("currentPassword", current, "newPassword", next)}.To(t, relay).Want(t, 200, "")
+		if err := json.Unmarshal(got.Body, &pair); err != nil {
+			t.Fatal(err)
+		}
+		return pair
+	}
+	first := change(relaytest.Password, relaytest.Password+"x")
+	for range 2 { // as often as it asks
+		e2e.Refresh(two.Refresh).To(t, relay).Want(t, 401, "password_changed")
+	}
+	e2e.Refresh(user.Refresh).To(t, relay).Want(t, 401, "password_changed")
+	e2e.Refresh(two.Refresh[:40]+strings.Repeat("A", len(two.Refresh)-40)).To(t, relay).Want(t, 401, "invalid_refresh_token")
+	e2e.Refresh(one.Refresh).To(t, relay).Want(t, 401, "invalid_refresh_token") // ends its session
+	e2e.Refresh(first.RefreshToken).To(t, relay).Want(t, 401, "invalid_refresh_token")
+
+	again := e2e.LogIn(user.Name, relaytest.Password+"x").To(t, relay).Want(t, 200, "")
+	var pair client.AuthResponse
+	if err := json.Unmarshal(again.Body, &pair); err != nil {
+		t.Fatal(err)
+	}
+	one.Token = pair.Token
+	change(relaytest.Password+"x", relaytest.Password)
+	e2e.Refresh(two.Refresh).To(t, relay).Want(t, 401, "invalid_refresh_token")
 }
 
 func TestADeletedAccountLeavesNoWrongPasswords(t *testing.T) {
