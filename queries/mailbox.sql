@@ -159,15 +159,16 @@ DELETE FROM messages WHERE device_id = @device_id RETURNING seq;
 DELETE FROM messages WHERE device_id = @device_id;
 
 -- name: StaleMailboxes :many
--- One step of the sweeper's walk over the mailboxes: whether the oldest envelope of each has expired.
--- Within a mailbox the order of sequences is the order of time.
-SELECT p.device_id, coalesce(o.expired, false)::boolean AS expired
+-- One step of the sweeper's walk over the mailboxes: whether the oldest envelope of each has expired, its age in
+-- seconds, and how many wait. Within a mailbox the order of sequences is the order of time.
+SELECT p.device_id, p.pending, coalesce(o.expired, false)::boolean AS expired, coalesce(o.age, 0)::bigint AS age
 FROM (
     SELECT device_id, floor_seq, pending FROM mailboxes
     WHERE device_id > @after_device::uuid ORDER BY device_id LIMIT @max_rows::int
 ) p
 LEFT JOIN LATERAL (
-    SELECT m.accepted_at <= now() - @lifetime::interval AS expired FROM messages m
+    SELECT m.accepted_at <= now() - @lifetime::interval AS expired, extract(epoch FROM now() - m.accepted_at) AS age
+    FROM messages m
     WHERE p.pending > 0 AND m.device_id = p.device_id AND m.seq > p.floor_seq
     ORDER BY m.seq LIMIT 1
 ) o ON true

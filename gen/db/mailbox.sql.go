@@ -902,13 +902,14 @@ func (q *Queries) SpentReceiptSlot(ctx context.Context, db DBTX) (int16, error) 
 }
 
 const staleMailboxes = `-- name: StaleMailboxes :many
-SELECT p.device_id, coalesce(o.expired, false)::boolean AS expired
+SELECT p.device_id, p.pending, coalesce(o.expired, false)::boolean AS expired, coalesce(o.age, 0)::bigint AS age
 FROM (
     SELECT device_id, floor_seq, pending FROM mailboxes
     WHERE device_id > $1::uuid ORDER BY device_id LIMIT $2::int
 ) p
 LEFT JOIN LATERAL (
-    SELECT m.accepted_at <= now() - $3::interval AS expired FROM messages m
+    SELECT m.accepted_at <= now() - $3::interval AS expired, extract(epoch FROM now() - m.accepted_at) AS age
+    FROM messages m
     WHERE p.pending > 0 AND m.device_id = p.device_id AND m.seq > p.floor_seq
     ORDER BY m.seq LIMIT 1
 ) o ON true
@@ -923,11 +924,13 @@ type StaleMailboxesParams struct {
 
 type StaleMailboxesRow struct {
 	DeviceID uuid.UUID
+	Pending  int32
 	Expired  bool
+	Age      int64
 }
 
-// One step of the sweeper's walk over the mailboxes: whether the oldest envelope of each has expired.
-// Within a mailbox the order of sequences is the order of time.
+// One step of the sweeper's walk over the mailboxes: whether the oldest envelope of each has expired, its age in
+// seconds, and how many wait. Within a mailbox the order of sequences is the order of time.
 func (q *Queries) StaleMailboxes(ctx context.Context, db DBTX, arg StaleMailboxesParams) ([]StaleMailboxesRow, error) {
 	rows, err := db.Query(ctx, staleMailboxes, arg.AfterDevice, arg.MaxRows, arg.Lifetime)
 	if err != nil {
@@ -937,7 +940,12 @@ func (q *Queries) StaleMailboxes(ctx context.Context, db DBTX, arg StaleMailboxe
 	var items []StaleMailboxesRow
 	for rows.Next() {
 		var i StaleMailboxesRow
-		if err := rows.Scan(&i.DeviceID, &i.Expired); err != nil {
+		if err := rows.Scan(
+			&i.DeviceID,
+			&i.Pending,
+			&i.Expired,
+			&i.Age,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -244,6 +244,12 @@ func (b *bodies) take(whose limitKey, size int) (*place, error) {
 	return &place{b, whose, size}, nil
 }
 
+func (b *bodies) inFlight() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bytes
+}
+
 // free gives a place back. There may be none.
 func (p *place) free() {
 	if p == nil {

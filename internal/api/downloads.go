@@ -19,8 +19,15 @@ const (
 
 // downloads counts those that are being sent.
 type downloads struct {
-	mu sync.Mutex
-	of map[uuid.UUID]int // guarded by mu: by device and by user
+	mu      sync.Mutex
+	running int               // guarded by mu
+	of      map[uuid.UUID]int // guarded by mu: by device and by user
+}
+
+func (d *downloads) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.running
 }
 
 // begin counts a download, or says that it is not begun. The caller calls end, once or more often.
@@ -30,11 +37,13 @@ func (d *downloads) begin(p core.Principal) (end func(), err error) {
 	if d.of[p.Device] == maxDownloadsOfDevice || d.of[p.User] == maxDownloadsOfUser {
 		return nil, limited(time.Second)
 	}
+	d.running++
 	d.of[p.Device]++
 	d.of[p.User]++
 	return sync.OnceFunc(func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
+		d.running--
 		for _, id := range []uuid.UUID{p.Device, p.User} {
 			if d.of[id]--; d.of[id] == 0 {
 				delete(d.of, id)

@@ -112,6 +112,7 @@ func TestFibersErrorsLoseTheirTexts(t *testing.T) {
 type discard struct{}
 
 func (discard) Request(string, int, time.Duration) {}
+func (discard) Gauge(string, string, func() int)   {}
 
 // withServer makes an app of one route in front of which everything stands that surrounds a
 // request.

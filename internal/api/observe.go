@@ -41,7 +41,8 @@ func requestIDOf(answer *fasthttp.Response) string {
 func (s *server) observe(c *fiber.Ctx) error {
 	start := time.Now()
 	setRequestID(c)
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Request)
+	ctx, waited := core.WithWaited(context.Background())
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeouts.Request)
 	defer cancel()
 	c.SetUserContext(ctx)
 	err := next(c)
@@ -64,7 +65,8 @@ func (s *server) observe(c *fiber.Ctx) error {
 			requestID = uuid.NewString() // a client's own that repeats would tell who makes the request
 		}
 	}
-	s.finish(id, requestID, c.Response(), time.Since(start), max(0, c.Request().Header.ContentLength()), err)
+	s.finish(id, requestID, c.Response(), time.Since(start), waited(),
+		max(0, c.Request().Header.ContentLength()), err)
 	return nil
 }
 
@@ -76,7 +78,8 @@ func (s *server) refuseUnread(c *fiber.Ctx, err error) error {
 	if conn, ok := c.Context().Conn().(*connection); ok && status != fiber.StatusRequestTimeout {
 		conn.linger.Store(true)
 	}
-	s.finish(noOperation, requestIDOf(c.Response()), c.Response(), 0, max(0, c.Request().Header.ContentLength()), err)
+	s.finish(noOperation, requestIDOf(c.Response()), c.Response(), 0, 0,
+		max(0, c.Request().Header.ContentLength()), err)
 	return nil
 }
 
@@ -118,8 +121,8 @@ func next(c *fiber.Ctx) (err error) {
 }
 
 // finish counts a request and writes its one line. It names neither user nor device nor address.
-func (s *server) finish(operation, requestID string, answer *fasthttp.Response, took time.Duration, bytesIn int,
-	err error) {
+func (s *server) finish(operation, requestID string, answer *fasthttp.Response, took, waited time.Duration,
+	bytesIn int, err error) {
 	status, bytesOut := answer.StatusCode(), 0
 	switch {
 	case answer.IsBodyStream():
@@ -133,9 +136,14 @@ func (s *server) finish(operation, requestID string, answer *fasthttp.Response, 
 		slog.String("operation", operation),
 		slog.Int("status", status),
 		slog.Duration("took", took),
+		slog.Duration("waited", waited),
 		slog.String("request_id", requestID),
 		slog.Int("bytes_in", bytesIn),
 		slog.Int("bytes_out", bytesOut),
+	}
+	if err != nil {
+		_, body, _ := answerTo(err)
+		attrs = append(attrs, slog.String("code", body.Code))
 	}
 	switch {
 	case err != nil && status == fiber.StatusInternalServerError:

@@ -66,6 +66,12 @@ func (u *RunningUploads) end(user core.UserID) {
 	u.wg.Done()
 }
 
+func (u *RunningUploads) count() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.running
+}
+
 // Shutdown takes no more uploads and waits for those that run, until ctx ends.
 func (u *RunningUploads) Shutdown(ctx context.Context) {
 	u.mu.Lock()

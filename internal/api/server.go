@@ -38,6 +38,8 @@ import (
 // Observer counts requests.
 type Observer interface {
 	Request(operation string, status int, d time.Duration)
+	// Gauge has something measured whenever somebody asks for it.
+	Gauge(name, help string, value func() int)
 }
 
 // Config is what a Server needs.
@@ -135,6 +137,10 @@ func New(cfg Config) (*fiber.App, error) {
 	s.bodies = bodies{most: maxBodies, of: map[limitKey]int{}}
 	s.sealed = bodies{most: maxSealedBodies, of: map[limitKey]int{}}
 	s.downloads.of = map[uuid.UUID]int{}
+	cfg.Observer.Gauge("obscura_body_bytes", "Bytes of bodies in memory, of those above 4 KiB.", s.bodies.inFlight)
+	cfg.Observer.Gauge("obscura_sealed_body_bytes", "The same, of sealed requests.", s.sealed.inFlight)
+	cfg.Observer.Gauge("obscura_uploads", "Attachments and backups that are arriving.", cfg.Uploads.count)
+	cfg.Observer.Gauge("obscura_downloads", "Attachments and backups that are being sent.", s.downloads.count)
 	for key, op := range operations {
 		if !isLimited(op.id) {
 			return nil, fmt.Errorf("no row of LimitTable names the operation %s", op.id)

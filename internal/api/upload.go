@@ -36,6 +36,7 @@ type upload struct {
 	size      int64
 	read      int64
 	waits     bool // for 100 Continue
+	waited    func() time.Duration
 	answer    *fasthttp.Response
 	store     storer
 }
@@ -58,7 +59,8 @@ func (s *server) receive(c *fiber.Ctx, smallest, largest int64, store storer) er
 		return errBodySize
 	}
 	op, _ := c.Locals(operationKey).(*operation)
-	u := &upload{server: s, operation: op.id, user: principal(c.UserContext()).User, start: c.Context().Time(),
+	u := &upload{server: s, waited: func() time.Duration { return 0 },
+		operation: op.id, user: principal(c.UserContext()).User, start: c.Context().Time(),
 		size: size, waits: declared.waits, answer: &fasthttp.Response{}, store: store}
 	c.Response().Header.CopyTo(&u.answer.Header) // request id, and what a browser needs
 	c.Locals(later, true)
@@ -80,7 +82,7 @@ func (u *upload) run(conn net.Conn) {
 	if err != nil {
 		writeError(u.answer, err)
 	}
-	u.server.finish(u.operation, requestIDOf(u.answer), u.answer, time.Since(u.start), int(u.read), err)
+	u.server.finish(u.operation, requestIDOf(u.answer), u.answer, time.Since(u.start), u.waited(), int(u.read), err)
 	u.answer.SetConnectionClose()
 	_ = conn.SetWriteDeadline(time.Now().Add(u.server.cfg.Timeouts.Write))
 	w := bufio.NewWriterSize(conn, 1<<10)
@@ -98,7 +100,9 @@ func (u *upload) survive(conn net.Conn) (err error) {
 	}
 	b := &body{conn: conn, upload: u}
 	defer b.end()
-	return u.store(u.server.cfg.Uploads.ctx, b, u.size, u.answer)
+	ctx, waited := core.WithWaited(u.server.cfg.Uploads.ctx)
+	u.waited = waited
+	return u.store(ctx, b, u.size, u.answer)
 }
 
 func (u *upload) proceed(conn net.Conn) error {

@@ -44,7 +44,9 @@ var errStopped = errors.New("stopped before the database was ready")
 // Run runs the relay until ctx ends. It tells where it listens through ready, once, when it does.
 func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addresses), options ...Option) error {
 	limit.SpareProcessors()
-	logger := newLogger(cfg, logOutput)
+	level := new(slog.LevelVar)
+	level.Set(cfg.LogLevel)
+	logger := newLogger(cfg.LogFormat, level, logOutput)
 	l, err := listen(cfg)
 	if err != nil {
 		return err
@@ -59,6 +61,7 @@ func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addres
 	if err != nil {
 		return err
 	}
+	options = append(options, func(r *relay) { r.level = level })
 	err = serve(ctx, cfg, db, l, at, logger, ready, options)
 	return errors.Join(err, db.close(cfg.ShutdownTimeout))
 }
@@ -90,6 +93,7 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 		return err
 	}
 	doors := api.NewListener(l.api)
+	r.metrics.Gauge("obscura_connections", "Open connections to the API, sockets included.", doors.Open)
 
 	// The parts stop in this order: doors (requests, sockets), then workers.
 	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
@@ -238,7 +242,7 @@ func (d *database) close(timeout time.Duration) error {
 
 // Migrate brings the schema up to date and ends.
 func Migrate(ctx context.Context, cfg Database, logOutput io.Writer) error {
-	logger := newLogger(Config{LogFormat: "auto"}, logOutput)
+	logger := newLogger("auto", slog.LevelInfo, logOutput)
 	db, err := openDatabase(ctx, cfg, asyncConns, logger)
 	if err != nil {
 		return err

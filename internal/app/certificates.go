@@ -154,7 +154,7 @@ func Administer(ctx context.Context, cfg Database, c admin.Command, asJSON bool,
 // withDatabase does something with the database, a private one also while its relay runs. It opens
 // no port.
 func withDatabase(ctx context.Context, cfg Database, logOutput io.Writer, do func(*storage.DB) error) error {
-	return withAnyDatabase(ctx, cfg, newLogger(Config{LogFormat: "auto"}, logOutput), func(db *database) error {
+	return withAnyDatabase(ctx, cfg, newLogger("auto", slog.LevelInfo, logOutput), func(db *database) error {
 		if err := db.main.CheckSchema(ctx); err != nil {
 			return err
 		}

@@ -22,7 +22,7 @@ import (
 // its default. docs/configuration.md is written from it.
 type Config struct {
 	Listen           string `default:"127.0.0.1:3000" placeholder:"ADDRESS" help:"Address of the API. Port 0 takes any free one."`
-	ManagementListen string `default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"Address of /livez, /readyz and /metrics. Keep it away from the public. Prometheus itself listens on 9090 by default: on its machine choose another port."`
+	ManagementListen string `default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"Address of /livez, /readyz, /metrics and /log-level. Keep it away from the public. Prometheus itself listens on 9090 by default: on its machine choose another port."`
 
 	Database
 	DatabaseConnections int32 `default:"16" placeholder:"N" help:"Largest number of connections for requests. Five more are used for acknowledgements and notices, and now and then one to vacuum."`
@@ -60,7 +60,8 @@ type Config struct {
 	ShutdownTimeout time.Duration `default:"10s" placeholder:"TIME" help:"How long requests and sockets have to end after that."`
 
 	LogFormat string     `enum:"auto,text,json" default:"auto" help:"auto: text on a terminal, JSON otherwise."`
-	LogLevel  slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
+	LogLevel  slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error. PUT /log-level on the management port changes it while the relay runs."`
+	Pprof     bool       `help:"Serve Go's profiles at /debug/pprof on the management port."`
 }
 
 // Database says where the data is.

@@ -14,10 +14,10 @@ import (
 
 // newLogger writes text to a terminal, and JSON (one object a line) elsewhere, unless it is told
 // which.
-func newLogger(cfg Config, out io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+func newLogger(format string, level slog.Leveler, out io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
 	file, isFile := out.(interface{ Fd() uintptr })
-	if cfg.LogFormat == "text" || cfg.LogFormat == "auto" && isFile && term.IsTerminal(int(file.Fd())) {
+	if format == "text" || format == "auto" && isFile && term.IsTerminal(int(file.Fd())) {
 		return slog.New(slog.NewTextHandler(out, options))
 	}
 	return slog.New(slog.NewJSONHandler(out, options))
@@ -52,7 +52,8 @@ type LogFile struct {
 
 // NewLogFile begins to write to file, until Close.
 func NewLogFile(cfg Config, file *os.File) *LogFile {
-	l := &LogFile{file: file, logger: newLogger(cfg, file), wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	l := &LogFile{file: file, logger: newLogger(cfg.LogFormat, cfg.LogLevel, file), wake: make(chan struct{}, 1),
+		ended: make(chan struct{})}
 	go l.run()
 	return l
 }

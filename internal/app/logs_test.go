@@ -249,6 +249,8 @@ func TestEveryRequestHasOneLineWithItsOperation(t *testing.T) {
 			Msg, Operation string
 			Status         int
 			Took           int64
+			Waited         *int64
+			Code           string
 			RequestID      string `json:"request_id"`
 			BytesIn        *int   `json:"bytes_in"`
 			BytesOut       int    `json:"bytes_out"`
@@ -256,9 +258,14 @@ func TestEveryRequestHasOneLineWithItsOperation(t *testing.T) {
 		if err := json.Unmarshal([]byte(lines[0]), &line); err != nil {
 			t.Fatal(err)
 		}
+		code := ""
+		if c.status >= 400 {
+			code = got.Member(t, "code")
+		}
 		if len(lines) != 1 || line.Msg != "request" || line.Operation != c.operation || line.Status != c.status ||
 			got.Status != c.status ||
-			line.RequestID != id || line.BytesIn == nil || line.BytesOut != len(got.Body) {
+			line.RequestID != id || line.BytesIn == nil ||
+			line.Waited == nil || line.Code != code || line.BytesOut != len(got.Body) {
 			t.Errorf("%s %.30s: %s", c.ask.Method, c.ask.Path, lines)
 		}
 	}

@@ -1,26 +1,56 @@
 package app
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof" //nolint:gosec // G108: its handlers are on a mux that nobody serves, and on ours by --pprof only
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// managementServer serves /livez, /readyz and /metrics.
-func (r *relay) managementServer() *http.Server {
+// managementServer serves /livez, /readyz, /metrics and /log-level, and profiles when it is asked
+// to.
+func (r *relay) managementServer(profiles bool) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		writeStatus(w, http.StatusOK, map[string]string{"status": "alive"})
 	})
 	mux.HandleFunc("GET /readyz", r.readyz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r.metrics.Registry(), promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /log-level", r.tellLevel)
+	mux.HandleFunc("PUT /log-level", r.setLevel)
+	if profiles {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	return &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(r.logger.Handler(), slog.LevelWarn),
 		ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
+}
+
+func (r *relay) tellLevel(w http.ResponseWriter, _ *http.Request) {
+	writeStatus(w, http.StatusOK, map[string]string{"level": strings.ToLower(r.level.Level().String())})
+}
+
+// setLevel takes debug, info, warn or error, until the relay ends.
+func (r *relay) setLevel(w http.ResponseWriter, request *http.Request) {
+	text, err := io.ReadAll(http.MaxBytesReader(w, request.Body, 16))
+	if err == nil {
+		err = r.level.UnmarshalText(bytes.TrimSpace(text))
+	}
+	if err != nil {
+		writeStatus(w, http.StatusBadRequest, map[string]string{"error": "The body must be debug, info, warn or error."})
+		return
+	}
+	r.logger.Warn("somebody has set the level of the log", "component", "log", "to", r.level.Level())
+	r.tellLevel(w, request)
 }
 
 func (r *relay) serveManagement(listener net.Listener) error {

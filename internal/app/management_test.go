@@ -2,13 +2,17 @@ package app_test
 
 import (
 	"io"
+	"log/slog"
 	"net"
+	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
@@ -194,6 +198,19 @@ func TestMetricsCountWithoutNamingAnybody(t *testing.T) {
 		`obscura_envelopes_acknowledged_total`:              "2",
 		`obscura_envelopes_dropped_total{reason="expired"}`: "0",
 		`obscura_envelopes_dropped_total{reason="cap"}`:     "0",
+
+		`obscura_queue_waiting{queue="passwords"}`:                    "0",
+		`obscura_batch_envelopes_count{batch="sends"}`:                "1",
+		`obscura_batch_envelopes_sum{batch="sends"}`:                  "2",
+		`obscura_batch_envelopes_sum{batch="acknowledgements"}`:       "2",
+		`obscura_push_wakeups_total{kind="web_push",result="failed"}`: "0",
+		`obscura_body_bytes`:                                          "0",
+		`obscura_sealed_body_bytes`:                                   "0",
+		`obscura_uploads`:                                             "0",
+		`obscura_downloads`:                                           "0",
+		`obscura_pending_envelopes`:                                   "0",
+		`obscura_oldest_envelope_seconds`:                             "0",
+		`obscura_build_info{go="` + runtime.Version() + `",version="` + app.Version() + `"}`: "1",
 	} {
 		wait.Eventually(t, name+" is "+want, func() bool { return metric(t, relay, name) == want })
 	}
@@ -218,4 +235,66 @@ func TestMetricsCountWithoutNamingAnybody(t *testing.T) {
 	wait.Eventually(t, "no socket is counted", func() bool {
 		return metric(t, relay, "obscura_live_sockets") == "0"
 	})
+}
+
+// What is in flight is measured while it is.
+func TestMetricsSeeWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	device := relay.Register(t).NewDevice(t)
+	is := func(name, want string) {
+		t.Helper()
+		wait.Eventually(t, name+" is "+want, func() bool { return metric(t, relay, name) == want })
+	}
+	half := func(path, header string) *e2e.Wire {
+		w := e2e.DialWire(t, relay)
+		w.Send("POST " + path + " HTTP/1.1\r\nHost: x\r\n" + header + "Content-Length: 100000\r\n\r\n" + strings.Repeat("x", 100))
+		return w
+	}
+	bearer := "Authorization: Bearer " + device.Token + "\r\n"
+	half("/v1/messages", bearer+"Content-Type: application/x-protobuf\r\n")
+	is("obscura_body_bytes", "100000")
+	half("/v1/messages/sealed", "Content-Type: application/x-protobuf\r\n")
+	is("obscura_sealed_body_bytes", "100000")
+	half("/v1/attachments", bearer+"Content-Type: application/octet-stream\r\n")
+	is("obscura_uploads", "1")
+	if open := e2e.Meter(t, relay, "obscura_connections"); open < 3 {
+		t.Errorf("%v connections are open", open)
+	}
+}
+
+// put sends a request to the management port.
+func put(t *testing.T, relay *relaytest.Relay, path, body string) (int, string) {
+	t.Helper()
+	got := e2e.Ask{Method: "PUT", Path: path, Body: body}.Through(t, relay.Management,
+		&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: relaytest.Patience})
+	return got.Status, string(got.Body)
+}
+
+func TestLogLevelCanBeSetWhileTheRelayRuns(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t, func(cfg *app.Config) { cfg.LogLevel = slog.LevelWarn })
+	lines := func() int { return strings.Count(relay.Log.String(), `"operation":"getInfo"`) }
+	ask := func() { e2e.Ask{Method: "GET", Path: "/v1/info"}.To(t, relay).Want(t, 200, "") }
+	ask()
+	if status, body := e2e.Manage(t, relay, "/log-level"); status != 200 || body != `{"level":"warn"}`+"\n" {
+		t.Errorf("%d %s", status, body)
+	}
+	for _, wrong := range []string{"", "loud", strings.Repeat("debug", 100)} {
+		if status, body := put(t, relay, "/log-level", wrong); status != 400 || !strings.Contains(body, "debug, info, warn or error") {
+			t.Errorf("%.9s: %d %s", wrong, status, body)
+		}
+	}
+	if status, body := put(t, relay, "/log-level", "info\n"); status != 200 || body != `{"level":"info"}`+"\n" {
+		t.Errorf("%d %s", status, body)
+	}
+	ask()
+	wait.Eventually(t, "the second request is logged, and not the first", func() bool { return lines() == 1 })
+	if status, _ := e2e.Manage(t, relay, "/debug/pprof/heap"); status != 404 {
+		t.Errorf("profiles without --pprof: %d", status)
+	}
+	if status, body := e2e.Manage(t, relaytest.Start(t, func(cfg *app.Config) { cfg.Pprof = true }),
+		"/debug/pprof/goroutine?debug=1"); status != 200 || !strings.Contains(body, "goroutine profile") {
+		t.Errorf("profiles with --pprof: %d %.100s", status, body)
+	}
 }

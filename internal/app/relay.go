@@ -36,6 +36,7 @@ import (
 type relay struct {
 	db           *database
 	logger       *slog.Logger
+	level        *slog.LevelVar // of the logger
 	metrics      *metrics.Metrics
 	accounts     *account.Service
 	keys         *keys.Service
@@ -119,6 +120,11 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 		PrivateNetworks: cfg.PushPrivateNetworks, Live: r.gateway.Live, Ask: r.askForSockets,
 		Times: r.pushServices.Times, Counters: r.metrics, Logger: logger})
 	r.metrics.Queue("wakeups", r.push.Waiting)
+	r.metrics.Queue("passwords", r.accounts.WaitingHashing)
+	r.metrics.Gauge("obscura_pending_envelopes",
+		"Envelopes in all mailboxes of all nodes, when this node last swept, every 5 minutes.", r.mailbox.Pending)
+	r.metrics.Gauge("obscura_oldest_envelope_seconds", "Age of the oldest of them.", r.mailbox.Oldest)
+	r.metrics.Build(Version())
 	r.pressure.resources = r.resources(cfg)
 	r.http, err = api.New(api.Config{Accounts: r.accounts, Registration: cfg.Registration,
 		Devices: devices, Keys: r.keys, Mailbox: r.mailbox, Blobs: r.blobs,
@@ -130,7 +136,7 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 		Timeouts: api.Timeouts{Read: cfg.ReadTimeout, Write: cfg.WriteTimeout, Idle: cfg.IdleTimeout,
 			Request: cfg.RequestTimeout},
 		Stopping: r.stopping.Load, Observer: r.metrics, Logger: logger})
-	r.management = r.managementServer()
+	r.management = r.managementServer(cfg.Pprof)
 	return r, err
 }
 

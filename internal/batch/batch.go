@@ -16,6 +16,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/obscura-relay/obscura/internal/core"
 )
 
 // ErrFull says that the queue has no room: the caller should be told to try again.
@@ -67,12 +69,14 @@ type Batcher[T, R any] struct {
 type call[T, R any] struct {
 	item   T
 	weight int
+	begun  time.Time
 	done   chan outcome[R] // buffered
 }
 
 type outcome[R any] struct {
 	answer R
 	err    error
+	waited time.Duration
 }
 
 // New makes a batcher. work gets a batch and returns one answer per item, in order, or an error for
@@ -85,14 +89,16 @@ func New[T, R any](limits Limits, work func(ctx context.Context, items []T) ([]R
 // ctx ends first the item may still be worked on.
 func (b *Batcher[T, R]) Do(ctx context.Context, item T, weight int) (R, error) {
 	var none R
-	c := &call[T, R]{item: item, weight: weight, done: make(chan outcome[R], 1)}
+	c := &call[T, R]{item: item, weight: weight, begun: time.Now(), done: make(chan outcome[R], 1)}
 	if err := b.enqueue(c); err != nil {
 		return none, err
 	}
 	select {
 	case o := <-c.done:
+		core.Waited(ctx, o.waited)
 		return o.answer, o.err
 	case <-ctx.Done():
+		core.Waited(ctx, time.Since(c.begun))
 		return none, ctx.Err()
 	}
 }
@@ -145,6 +151,7 @@ func (b *Batcher[T, R]) drain(ctx context.Context) {
 		if len(calls) == 0 {
 			return
 		}
+		taken := time.Now()
 		items := make([]T, len(calls))
 		for i, c := range calls {
 			items[i] = c.item
@@ -154,7 +161,7 @@ func (b *Batcher[T, R]) drain(ctx context.Context) {
 			err = fmt.Errorf("batch: %d answers for %d items", len(answers), len(items))
 		}
 		for i, c := range calls {
-			o := outcome[R]{err: err}
+			o := outcome[R]{err: err, waited: taken.Sub(c.begun)}
 			if err == nil {
 				o.answer = answers[i]
 			}

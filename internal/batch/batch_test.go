@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/obscura-relay/obscura/internal/core"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -316,6 +318,36 @@ func BenchmarkDo(b *testing.B) {
 		for pb.Next() {
 			if _, err := bt.Do(ctx, 1, 1); err != nil {
 				b.Error(err)
+			}
+		}
+	})
+}
+
+func TestACallSaysHowLongItWaitedForItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(wide)
+		defer h.stop()
+		var sums [3]func() time.Duration
+		var all sync.WaitGroup
+		for i := range sums {
+			var ctx context.Context
+			ctx, sums[i] = core.WithWaited(t.Context())
+			if i == 2 { // gives up
+				c, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				ctx = c
+			}
+			all.Go(func() { _, _ = h.Do(ctx, i, 1) })
+			synctest.Wait()
+		}
+		time.Sleep(3 * time.Second) // fake time
+		h.gate <- nil
+		time.Sleep(5 * time.Second) // fake time
+		h.gate <- nil
+		all.Wait()
+		for i, want := range []time.Duration{0, 3 * time.Second, time.Second} {
+			if got := sums[i](); got != want {
+				t.Errorf("call %d waited %s, want %s", i, got, want)
 			}
 		}
 	})

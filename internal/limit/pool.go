@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/obscura-relay/obscura/internal/core"
 )
 
 // Pool lets a few callers do something costly at once, has some more wait, and refuses the rest at
@@ -31,11 +34,17 @@ func (p *Pool) Enter(ctx context.Context) error {
 	if p.waiting.Add(1) > p.mostWaiting {
 		return fmt.Errorf("more than %d wait", p.mostWaiting)
 	}
-	return p.places.Acquire(ctx, 1)
+	begun := time.Now()
+	err := p.places.Acquire(ctx, 1)
+	core.Waited(ctx, time.Since(begun))
+	return err
 }
 
 // Full returns how much of the places to wait is taken: 1 when there is none.
 func (p *Pool) Full() float64 { return float64(p.waiting.Load()) / float64(p.mostWaiting) }
+
+// Waiting returns how many callers wait for a place.
+func (p *Pool) Waiting() int { return int(p.waiting.Load()) }
 
 // Leave gives a place back.
 func (p *Pool) Leave() { p.places.Release(1) }

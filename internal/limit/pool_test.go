@@ -4,6 +4,9 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"github.com/obscura-relay/obscura/internal/core"
 )
 
 func TestAPoolHasPlacesAndAQueueAndRefusesTheRest(t *testing.T) {
@@ -42,6 +45,27 @@ func TestAPoolHasPlacesAndAQueueAndRefusesTheRest(t *testing.T) {
 		p.Leave()
 		if err := p.Enter(t.Context()); err != nil || p.waiting.Load() != 0 {
 			t.Errorf("%v, %d wait", err, p.waiting.Load())
+		}
+	})
+}
+
+func TestAPoolSaysWhoWaitsAndForHowLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPool(1, 4)
+		ctx, sum := core.WithWaited(t.Context())
+		if err := p.Enter(ctx); err != nil || sum() != 0 {
+			t.Fatal(err, sum())
+		}
+		entered := make(chan error, 1)
+		go func() { entered <- p.Enter(ctx) }()
+		synctest.Wait()
+		if p.Waiting() != 1 || p.Full() != 0.25 {
+			t.Errorf("%d wait, %v full", p.Waiting(), p.Full())
+		}
+		time.Sleep(2 * time.Second) // fake time
+		p.Leave()
+		if err := <-entered; err != nil || sum() != 2*time.Second || p.Full() != 0 {
+			t.Errorf("%v, waited %s, %v full", err, sum(), p.Full())
 		}
 	})
 }

@@ -5,6 +5,7 @@
 package metrics
 
 import (
+	"runtime"
 	"strconv"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 type Metrics struct {
 	registry     *prometheus.Registry
 	requests     *prometheus.HistogramVec
+	batches      *prometheus.HistogramVec
 	sockets      prometheus.Gauge
 	accepted     prometheus.Counter
 	delivered    prometheus.Counter
@@ -39,6 +41,11 @@ func New() *Metrics {
 			Name: "obscura_request_duration_seconds", Help: "HTTP requests by operation and status.",
 			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
 		}, []string{"operation", "status"}),
+		batches: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "obscura_batch_envelopes",
+			Help:    "Envelopes stored (sends) or deleted (acknowledgements) in one transaction.",
+			Buckets: prometheus.ExponentialBuckets(1, 4, 7),
+		}, []string{"batch"}),
 		sockets: prometheus.NewGauge(prometheus.GaugeOpts{Name: "obscura_live_sockets",
 			Help: "Open gateway sockets."}),
 		accepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "obscura_envelopes_accepted_total",
@@ -69,11 +76,19 @@ func New() *Metrics {
 	m.free = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "obscura_free",
 		Help: "What is left of a resource: of disks and memory in bytes, of queues as a part of 1."},
 		[]string{"resource"})
+	for _, kind := range []string{"web_push", "fcm", "apns"} {
+		for _, result := range []string{"delivered", "failed", "invalid", "rejected", "unneeded"} {
+			m.wakeups.WithLabelValues(kind, result)
+		}
+	}
+	for _, batch := range []string{"sends", "acknowledgements"} {
+		m.batches.WithLabelValues(batch)
+	}
 	for _, reason := range reasons {
 		m.dropped.WithLabelValues(reason)
 	}
-	m.registry.MustRegister(m.requests, m.sockets, m.accepted, m.delivered, m.acknowledged, m.dropped, m.blobBytes,
-		m.wakeups, m.cancelled, m.ready, m.pressure, m.free,
+	m.registry.MustRegister(m.requests, m.batches, m.sockets, m.accepted, m.delivered, m.acknowledged, m.dropped,
+		m.blobBytes, m.wakeups, m.cancelled, m.ready, m.pressure, m.free,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -101,6 +116,19 @@ func (m *Metrics) Queue(name string, waiting func() int) {
 	}, func() float64 { return float64(waiting()) }))
 }
 
+// Gauge measures something whenever it is asked for.
+func (m *Metrics) Gauge(name, help string, value func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+		func() float64 { return float64(value()) }))
+}
+
+// Build tells what runs.
+func (m *Metrics) Build(version string) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "obscura_build_info",
+		Help:        "1, with the version of the relay and of Go.",
+		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()}}, func() float64 { return 1 }))
+}
+
 // Request counts one HTTP request.
 func (m *Metrics) Request(operation string, status int, d time.Duration) {
 	m.requests.WithLabelValues(operation, strconv.Itoa(status)).Observe(d.Seconds())
@@ -112,14 +140,20 @@ func (m *Metrics) SocketOpened() { m.sockets.Inc() }
 // SocketClosed is the end of a socket.
 func (m *Metrics) SocketClosed() { m.sockets.Dec() }
 
-// Accepted counts envelopes that were stored.
-func (m *Metrics) Accepted(n int) { m.accepted.Add(float64(n)) }
+// Accepted counts envelopes that were stored in one transaction.
+func (m *Metrics) Accepted(n int) {
+	m.accepted.Add(float64(n))
+	m.batches.WithLabelValues("sends").Observe(float64(n))
+}
 
 // Delivered counts envelopes that were written to a socket.
 func (m *Metrics) Delivered(n int) { m.delivered.Add(float64(n)) }
 
-// Acknowledged counts envelopes that were deleted because their device has them.
-func (m *Metrics) Acknowledged(n int) { m.acknowledged.Add(float64(n)) }
+// Acknowledged counts envelopes that were deleted in one transaction because their device has them.
+func (m *Metrics) Acknowledged(n int) {
+	m.acknowledged.Add(float64(n))
+	m.batches.WithLabelValues("acknowledgements").Observe(float64(n))
+}
 
 // Dropped counts envelopes that were dropped and recorded as a gap.
 func (m *Metrics) Dropped(reason core.GapReason, n int) {

@@ -9,6 +9,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -140,5 +141,32 @@ func TestAPipelineEndsWithItsContext(t *testing.T) {
 	away := open(t, "postgres://somebody@127.0.0.1:1/nothing?sslmode=disable")
 	if err := away.InPipeline(t.Context(), func(db.DBTX) error { return nil }); core.KindOf(err) != core.Unavailable {
 		t.Errorf("a database that is unavailable: %v", err)
+	}
+}
+
+func TestAConnectionThatIsWaitedForIsSaid(t *testing.T) {
+	t.Parallel()
+	d, err := storage.Open(t.Context(), testdb.NewURL(t), storage.Options{MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	held := time.Now()
+	conn, err := d.Pool().Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, sum := core.WithWaited(t.Context())
+	answered := make(chan error, 1)
+	before := time.Since(held)
+	go func() { answered <- d.InTx(ctx, func(db.DBTX) error { return nil }) }()
+	wait.Eventually(t, "somebody waits for a connection",
+		func() bool { return time.Since(held) > before+100*time.Millisecond })
+	conn.Release()
+	if err := <-answered; err != nil {
+		t.Fatal(err)
+	}
+	if most := time.Since(held); sum() < 50*time.Millisecond || sum() > most {
+		t.Errorf("waited %s of %s", sum(), most)
 	}
 }

@@ -10,6 +10,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/obscura-relay/obscura/internal/core"
 )
 
 // tracer logs statements that the server refuses: the name of the query and the SQLSTATE, never a
@@ -32,6 +35,21 @@ var expected = map[string]bool{
 const sameFailure = 5 * time.Second
 
 type statementKey struct{}
+
+type acquireKey struct{}
+
+// TraceAcquireStart implements pgxpool.AcquireTracer.
+func (*tracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool,
+	_ pgxpool.TraceAcquireStartData) context.Context {
+	return context.WithValue(ctx, acquireKey{}, time.Now())
+}
+
+// TraceAcquireEnd implements pgxpool.AcquireTracer.
+func (*tracer) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, _ pgxpool.TraceAcquireEndData) {
+	if begun, ok := ctx.Value(acquireKey{}).(time.Time); ok {
+		core.Waited(ctx, time.Since(begun))
+	}
+}
 
 // TraceQueryStart implements pgx.QueryTracer.
 func (*tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {

@@ -255,6 +255,9 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 	return tokens, nil
 }
 
+// WaitingHashing is how many requests wait to have a password hashed.
+func (s *Service) WaitingHashing() int { return s.hasher.pool.Waiting() }
+
 // FullHashing is how full the queue for the hashing of passwords is, up to 1.
 func (s *Service) FullHashing() float64 { return s.hasher.pool.Full() }
 

@@ -58,11 +58,13 @@ type Service struct {
 	openings *batch.Batcher[*sendRequest, struct{}]
 	sealed   atomic.Int64 // what sealed requests weigh that wait or are being stored
 	senders  senders
-	acks     *ackQueue
-	acked    chan struct{}   // holds one token after acknowledgements were worked on
-	givenUp  context.Context // ends when acknowledgements are to be forgotten
-	giveUp   context.CancelFunc
-	txTime   time.Duration // bounds one transaction
+	// pending and oldest are what the last sweep saw.
+	pending, oldest atomic.Int64
+	acks            *ackQueue
+	acked           chan struct{}   // holds one token after acknowledgements were worked on
+	givenUp         context.Context // ends when acknowledgements are to be forgotten
+	giveUp          context.CancelFunc
+	txTime          time.Duration // bounds one transaction
 }
 
 // sendLimits: the queue of sends holds at most 64 MiB by Batch.weight, and a batch at most 8192

@@ -13,14 +13,24 @@ import (
 // sweepStep is how many mailboxes one step of a sweep looks at.
 const sweepStep = 1000
 
+// Pending is how many envelopes waited in all mailboxes when they were swept last, and Oldest how
+// many seconds the oldest of them had waited.
+func (s *Service) Pending() int { return int(s.pending.Load()) }
+
+// Oldest is the age of the oldest envelope at the last sweep, in seconds.
+func (s *Service) Oldest() int { return int(s.oldest.Load()) }
+
 // Sweep walks all mailboxes in bounded steps, drops what has expired, and empties old receipts.
 func (s *Service) Sweep(ctx context.Context) error {
+	var pending, oldest int64
 	for after := uuid.Nil; ; {
 		rows, err := s.stale(ctx, after)
 		if err != nil {
 			return err
 		}
 		if len(rows) == 0 {
+			s.pending.Store(pending)
+			s.oldest.Store(oldest)
 			return s.sweepReceipts(ctx)
 		}
 		for _, row := range rows {
@@ -30,6 +40,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 				}
 			}
 			after = row.DeviceID
+			pending, oldest = pending+int64(row.Pending), max(oldest, row.Age)
 		}
 	}
 }

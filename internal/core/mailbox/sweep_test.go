@@ -50,3 +50,21 @@ func TestASweepBesideABackupHoldsUpNoSend(t *testing.T) {
 		t.Errorf("%d spent receipts are left afterwards", left)
 	}
 }
+
+func TestASweepSaysHowMuchIsPending(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewURL(t)
+	n := start(t, url)
+	device, other, from := n.newBox(t), n.newBox(t), newSender()
+	n.newBox(t) // empty
+	n.send(t, from, to(device, "one", "two")...)
+	n.send(t, from, to(other, "three")...)
+	one[int](t, n, "WITH u AS (UPDATE messages SET accepted_at = accepted_at - interval '1 hour' WHERE device_id = '"+
+		device.String()+"' RETURNING 1) SELECT count(*) FROM u")
+	if err := n.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n.Pending() != 3 || n.Oldest() < 3600 || n.Oldest() > 3700 {
+		t.Errorf("%d pending, the oldest for %d s", n.Pending(), n.Oldest())
+	}
+}
