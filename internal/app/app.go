@@ -115,7 +115,8 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	})
 	logger.Info("listening", "api", at.API, "management", at.Management)
 	if _, err := daemon.SdNotify(true, daemon.SdNotifyReady); err != nil {
-		logger.Warn("could not tell systemd that the relay is ready; it may give up waiting", "error", err)
+		logger.Warn("could not tell systemd that the relay is ready; it may give up waiting",
+			"component", "systemd", "error", err)
 	}
 	ready(at)
 	err = g.Wait()
