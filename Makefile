@@ -133,6 +133,22 @@ test-npm: need-node ## that npm installs everything that the lock files name, ho
 fresh-root: ## what the README says, on a Debian 12 that has nothing else, as root and as an ordinary user; needs root, on Debian
 	@tools/fresh-root.sh
 
+.PHONY: release test-release test-deb test-image lint-deploy
+release: need-certificates-git-go ## build what is published of HEAD into dist: binaries, bills of materials, Debian packages, an image, checksums
+	@rm -rf dist; go -C tools/release run .
+
+test-release: need-git-go-node ## build the release twice and compare every byte (FRESH=1: and compile it twice), look into it, and let npm say what it would publish
+	@tools/test-release.sh
+
+test-deb: need-curl-git-go ## the Debian package: systemd's and lintian's judgement, and its life in a fresh Debian 12; needs root, on Debian
+	@tools/test-deb.sh
+
+test-image: need-curl-git-go-postgres-node ## the image: unpacked, and run as a user that nobody has, with a read-only root; needs root, on Debian
+	@tools/test-image.sh
+
+lint-deploy: ## deploy/ and the bills of materials by the schemas of Compose, Kubernetes and CycloneDX
+	@tools/lint-deploy.sh
+
 .PHONY: client-ts test-ts test-web check-client-ts
 client-ts: need-node ## install and build clients/ts
 	@$(with_client)

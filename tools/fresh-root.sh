@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # fresh-root.sh [CASE...]: does what the README says on a Debian 12 (SUITE=trixie: 13) that has nothing else, which debootstrap makes in a
 # folder for temporary files: make run to the first message, make demo, and make test with two Go packages. The cases are root, and user: an
-# ordinary one, for whom root runs the line that prerequisites.sh names and nothing more. Needs root, on Debian.
+# ordinary one, for whom root runs the line that prerequisites.sh names and nothing more. A case of its own is deb: the life of the Debian
+# package in dist. Needs root, on Debian.
 # This machine gives its way to the registries of packages, and its caches of Go modules and npm; no package.
 # Mounts and processes live in namespaces of their own, which end with this script, even by kill -9. A folder that such an end leaves
 # behind goes at the next start.
@@ -166,6 +167,110 @@ case_user() {
   step "user: make demo" as newcomer "make demo"
   step "user: make test, two packages of it" as newcomer "make test PACKAGES='$packages'"
   remove_root
+}
+
+# unit NAME: what the unit of the package says.
+unit() { sed -n "s/^$1=//p" "$root/lib/systemd/system/obscura.service"; }
+
+inside() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@" </dev/null; }
+
+# service COMMAND: as systemd would run it by the unit, as far as that goes without systemd: account, settings, folder, umask, power.
+service() {
+  inside $(grep '^[A-Z]' "$root$(unit EnvironmentFile)") setpriv --reuid "$(unit User)" --regid "$(unit Group)" --clear-groups --no-new-privs \
+    --bounding-set -all,+net_bind_service /bin/sh -c "umask $(unit UMask); cd $(unit WorkingDirectory); exec $1"
+}
+
+# start: the service, until it is ready.
+start() {
+  service "$(unit ExecStart)" >"$log" 2>&1 &
+  server=$!
+  until service "obscura healthcheck" >/dev/null 2>&1; do
+    kill -0 "$server" 2>/dev/null || { echo "the service ended"; return 1; }
+    sleep 1
+  done
+}
+
+# stop: as systemctl stop does.
+stop() {
+  chroot "$root" /bin/bash -c 'for p in /proc/[0-9]*; do if [ "$(readlink $p/exe)" = /usr/bin/obscura ]; then kill -TERM "${p#/proc/}"; fi; done'
+  wait "$server" || { echo "the service ended with $?"; return 1; }
+}
+
+said() { grep -qF -- "$1" "$2" || { echo "$2 does not say: $1"; cat "$2"; return 1; }; }
+
+# post PATH BODY: prints the status.
+post() { curl --silent --output "$scratch/answer" --write-out '%{http_code}' -H 'Content-Type: application/json' -d "$2" "http://$api$1"; }
+
+deb_root() {
+  root="$scratch/deb"
+  cp -a "$scratch/base" "$root"
+  mount -t proc proc "$root/proc"
+  mount -t devpts devpts "$root/dev/pts"
+  mkdir -p "$root/dev/shm"
+  mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+  cp "$repo_root/dist/obscura_$(dpkg --print-architecture).deb" "$root/tmp/obscura.deb"
+  # The same as an older version, whose settings were fewer.
+  dpkg-deb --raw-extract "$root/tmp/obscura.deb" "$scratch/older"
+  sed -i 's/^Version: .*/Version: 0.9.0/' "$scratch/older/DEBIAN/control"
+  sed -i '/LOG_LEVEL/d' "$scratch/older/etc/obscura/obscura.env"
+  dpkg-deb --root-owner-group --build "$scratch/older" "$root/tmp/older.deb" >/dev/null
+}
+
+deb_without_postgres() {
+  inside apt-get install -y -qq --no-install-recommends /tmp/older.deb >/dev/null
+  [ "$(stat -c '%a %U' "$root/etc/obscura/obscura.env")" = "600 root" ]
+  [ "$(chroot "$root" stat -c '%a %U' /var/lib/obscura)" = "700 obscura" ]
+  [ -L "$root/etc/systemd/system/multi-user.target.wants/obscura.service" ]
+  if service "$(unit ExecStart)" >"$log" 2>&1; then echo "it starts without PostgreSQL"; return 1; fi
+  said "no PostgreSQL found: install the system's package postgresql" "$log"
+}
+
+deb_use() {
+  inside apt-get install -y -qq postgresql >/dev/null
+  api="127.0.0.1:$(free_port)"
+  printf 'OBSCURA_LISTEN=%s\nOBSCURA_MANAGEMENT_LISTEN=127.0.0.1:%s\n' "$api" "$(free_port)" >>"$root/etc/obscura/obscura.env"
+  start
+  [ "$(post /v1/users '{"username": "carol", "password": "a long password of hers"}')" = 201 ]
+  awk '/^```sh run$/ { inside = 1; next } /^```$/ { inside = 0 } inside' "$repo_root/README.md" | sed "s/127\.0\.0\.1:3000/$api/" >"$scratch/walk.sh"
+  (cd "$repo_root" && bash -euo pipefail "$scratch/walk.sh") | tee "$scratch/said"
+  said '"hello, Bob"' "$scratch/said"
+  service "obscura admin invite create" >"$scratch/said" 2>&1
+  stop
+}
+
+deb_upgrade() {
+  inside apt-get install -y -qq -o Dpkg::Options::=--force-confold /tmp/obscura.deb >/dev/null
+  [ "$(chroot "$root" dpkg-query -W -f '${Version}' obscura)" != 0.9.0 ]
+  said "OBSCURA_LISTEN=$api" "$root/etc/obscura/obscura.env"
+  start
+  [ "$(post /v1/sessions '{"username": "carol", "password": "a long password of hers"}')" = 200 ]
+  stop
+}
+
+deb_remove() {
+  inside apt-get remove -y -qq obscura >/dev/null
+  [ ! -e "$root/usr/bin/obscura" ]
+  said "OBSCURA_LISTEN=$api" "$root/etc/obscura/obscura.env"
+  inside apt-get install -y -qq -o Dpkg::Options::=--force-confold /tmp/obscura.deb >/dev/null
+  start
+  [ "$(post /v1/sessions '{"username": "carol", "password": "a long password of hers"}')" = 200 ]
+  stop
+}
+
+deb_purge() {
+  inside apt-get purge -y -qq obscura >/dev/null
+  [ ! -e "$root/etc/obscura" ]
+  [ ! -e "$root/var/lib/obscura" ]
+  if find "$root/etc/systemd" "$root/var/lib/systemd" -name '*obscura*' | grep .; then echo "something is left"; return 1; fi
+}
+
+case_deb() {
+  step "a root with nothing but Debian, and the package" deb_root
+  step "deb: it is installed, and says what it lacks without PostgreSQL" deb_without_postgres
+  step "deb: with PostgreSQL it starts; the first message" deb_use
+  step "deb: an upgrade keeps accounts and settings" deb_upgrade
+  step "deb: a removal keeps them, too" deb_remove
+  step "deb: a purge leaves nothing" deb_purge
 }
 
 relay=()

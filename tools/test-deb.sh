@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# test-deb.sh: the Debian package before systemd (systemd-analyze, 0 to 100: under 30 is under 3.0) and lintian, and its life in a fresh root.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+"$repo_root/tools/ensure-release.sh" >/dev/null
+scratch="$(mktemp -d)"
+trap 'rm -rf "$scratch"' EXIT
+have systemd-analyze || apt_install systemd
+have lintian || apt_install lintian
+
+dpkg-deb --extract "$repo_root/dist/obscura_$(dpkg --print-architecture).deb" "$scratch"
+unit="$scratch/lib/systemd/system/obscura.service"
+systemd-analyze security --offline=true --threshold=30 "$unit" | tail -n 1
+# It fails where nothing is forbidden.
+grep -E '^(\[|User|ExecStart)' "$unit" >"$scratch/open.service"
+if systemd-analyze security --offline=true --threshold=30 "$scratch/open.service" >/dev/null; then die "systemd-analyze lets everything pass"; fi
+systemd-analyze verify --root="$scratch" obscura.service 2>&1 | tee "$scratch/said"
+if grep obscura.service: "$scratch/said"; then die "systemd does not take the unit as it is"; fi
+
+lintian --fail-on error,warning "$repo_root"/dist/*.deb
+exec "$repo_root/tools/fresh-root.sh" deb
