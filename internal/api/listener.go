@@ -1,7 +1,9 @@
 package api
 
 import (
+	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -29,19 +31,21 @@ const (
 
 // Listener accepts connections that can linger (RFC 9112, 9.6): when a request is refused before it
 // was read, closing at once would reset the connection, and a client that still writes would lose
-// the answer. It remembers the open ones, so that none outlives the relay.
+// the answer. It remembers the open ones, so that none outlives the relay. The handshake of TLS is
+// left to the goroutine that reads first, within the time that it has for a request.
 type Listener struct {
 	net.Listener
-	pace pace // of the goroutine that accepts
+	secure *tls.Config
+	pace   pace // of the goroutine that accepts
 
 	mu        sync.Mutex
 	open      map[*connection]struct{} // guarded by mu; nil after Abandon
 	lingering sync.WaitGroup           // begun under mu while open is not nil
 }
 
-// NewListener wraps a listener.
-func NewListener(inner net.Listener) *Listener {
-	return &Listener{Listener: inner, open: map[*connection]struct{}{}}
+// NewListener wraps a listener. The configuration is nil without TLS.
+func NewListener(inner net.Listener, secure *tls.Config) *Listener {
+	return &Listener{Listener: inner, secure: secure, open: map[*connection]struct{}{}}
 }
 
 // Accept implements net.Listener. The server takes any error for the end, so what passes by itself
@@ -57,7 +61,10 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err != nil || !ok {
 		return conn, err
 	}
-	c := &connection{TCPConn: tcp, listener: l}
+	c := &connection{Conn: tcp, tcp: tcp, listener: l}
+	if l.secure != nil {
+		c.Conn = tls.Server(c.Conn, l.secure)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open == nil {
@@ -105,27 +112,27 @@ func (l *Listener) Abandon() {
 	l.open = nil
 	l.mu.Unlock()
 	for c := range left {
-		_ = c.TCPConn.Close()
+		_ = c.tcp.Close()
 	}
 	l.lingering.Wait()
 }
 
-// leave forgets a connection. If it is to linger, that is done beside the server, whose goroutine
-// and buffers serve the next one meanwhile.
-func (l *Listener) leave(c *connection, linger bool) error {
+// leave forgets a connection, and reports whether it lingers. That is done beside the server, whose
+// goroutine and buffers serve the next one meanwhile.
+func (l *Listener) leave(c *connection, linger bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	_, open := l.open[c]
 	delete(l.open, c)
 	if linger && open {
 		l.lingering.Go(c.drain)
-		return nil
 	}
-	return c.TCPConn.Close()
+	return linger && open
 }
 
 type connection struct {
-	*net.TCPConn
+	net.Conn // what the server reads and writes: the next field, or TLS on it
+	tcp      *net.TCPConn
 	listener *Listener
 	linger   atomic.Bool
 	silent   bool                  // the next 100 Continue is not sent; the goroutine that serves owns it
@@ -139,7 +146,7 @@ func (c *connection) Meter(read func(bytes int)) { c.meter = read }
 
 // Read implements net.Conn.
 func (c *connection) Read(p []byte) (int, error) {
-	n, err := c.TCPConn.Read(p)
+	n, err := c.Conn.Read(p)
 	if c.meter != nil {
 		c.meter(n)
 	}
@@ -154,21 +161,40 @@ func (c *connection) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 	}
-	return c.TCPConn.Write(p)
+	return c.Conn.Write(p)
 }
+
+// ReadFrom implements io.ReaderFrom: without TLS a file goes out past our memory.
+func (c *connection) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(c.Conn, r)
+}
+
+// SetWriteBuffer bounds what the kernel queues.
+func (c *connection) SetWriteBuffer(bytes int) error { return c.tcp.SetWriteBuffer(bytes) }
 
 // Close ends what we send, then takes for a while what still comes if the connection is to linger.
 func (c *connection) Close() error {
 	c.body.Swap(nil).free()
-	return c.listener.leave(c, c.linger.Swap(false) && c.CloseWrite() == nil &&
-		c.SetReadDeadline(time.Now().Add(lingerTime)) == nil)
+	if c.listener.leave(c, c.linger.Swap(false) && c.closeWrite() == nil &&
+		c.tcp.SetReadDeadline(time.Now().Add(lingerTime)) == nil) {
+		return nil
+	}
+	return c.Conn.Close()
+}
+
+// closeWrite says that nothing more comes.
+func (c *connection) closeWrite() error {
+	if secure, ok := c.Conn.(*tls.Conn); ok {
+		_ = secure.CloseWrite() // fails when the handshake did
+	}
+	return c.tcp.CloseWrite()
 }
 
 // drain takes what still comes. Most have nothing more to say, so it begins with little room.
 func (c *connection) drain() {
 	room := make([]byte, 512)
 	for taken := 0; taken < lingerBytes; {
-		n, err := c.Read(room)
+		n, err := c.tcp.Read(room)
 		if err != nil {
 			break
 		}
@@ -176,5 +202,5 @@ func (c *connection) drain() {
 			room = make([]byte, 2*n)
 		}
 	}
-	_ = c.TCPConn.Close()
+	_ = c.tcp.Close()
 }

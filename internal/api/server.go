@@ -71,6 +71,8 @@ type Config struct {
 	Limits *Limits
 	// TrustedProxies may say in X-Forwarded-For where a request comes from.
 	TrustedProxies []netip.Prefix
+	// Secure says that the relay itself speaks TLS.
+	Secure bool
 	// CORSOrigins may call from a browser; none when empty, "*" for any.
 	CORSOrigins []string
 	Timeouts    Timeouts
@@ -169,6 +171,9 @@ func New(cfg Config) (*fiber.App, error) {
 		StrictRouting:                true,
 	})
 	app.Server().Handler = settled(knownMethods(app.Server().Handler))
+	if cfg.Secure {
+		app.Server().Handler = strict(app.Server().Handler)
+	}
 	app.Server().HeaderReceived = s.askFirst
 	app.Server().ExpectHandler = s.admit
 	app.Use(s.observe)
@@ -201,6 +206,15 @@ func knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 			c.Request.Header.SetMethod(fiber.MethodTrace)
 		}
 		next(c)
+	}
+}
+
+// strict tells browsers to come by https alone, for a year (RFC 6797). A server that answers over
+// plain HTTP must not say so.
+func strict(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(c *fasthttp.RequestCtx) {
+		next(c)
+		c.Response.Header.Set(fiber.HeaderStrictTransportSecurity, "max-age=31536000")
 	}
 }
 

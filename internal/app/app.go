@@ -7,6 +7,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,8 @@ import (
 
 // Addresses are where the relay listens.
 type Addresses struct {
-	// API and Management are URLs, such as http://127.0.0.1:3000.
+	// API and Management are URLs, such as http://127.0.0.1:3000, or https:// if the relay speaks
+	// TLS.
 	API, Management string
 }
 
@@ -53,6 +55,9 @@ func Run(ctx context.Context, cfg Config, logOutput io.Writer, ready func(Addres
 	}
 	defer l.close()
 	at := Addresses{API: "http://" + l.api.Addr().String(), Management: "http://" + l.management.Addr().String()}
+	if cfg.secure() {
+		at.API = "https://" + l.api.Addr().String()
+	}
 	logger.Info("starting", "version", Version(), "documentation", at.API+"/docs")
 	db, err := openDatabase(ctx, cfg.Database, cfg.DatabaseConnections, logger)
 	if ctx.Err() != nil && err != nil {
@@ -92,8 +97,10 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	if err := r.certificates.Load(ctx); err != nil {
 		return err
 	}
-	doors := api.NewListener(l.api)
-	r.metrics.Gauge("obscura_connections", "Open connections to the API, sockets included.", doors.Open)
+	encryption, err := newEncryption(cfg, l, logger)
+	if err != nil {
+		return err
+	}
 
 	// The parts stop in this order: doors (requests, sockets), then workers.
 	workers, stopWorkers := context.WithCancel(context.WithoutCancel(ctx))
@@ -102,8 +109,22 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	for _, run := range r.workers() {
 		g.Go(func() error { return run(workers) })
 	}
+	var secure *tls.Config
+	if encryption != nil {
+		secure = encryption.config
+		r.metrics.Gauge("obscura_tls_certificate_expiry_seconds", "When the TLS certificate expires, in seconds since "+
+			"1970; of several the first, 0 while one is missing.",
+			func() int { return int(max(0, encryption.expiry().Unix())) })
+		g.Go(func() error { return encryption.run(workers) })
+	}
+	doors := api.NewListener(l.api, secure)
+	r.metrics.Gauge("obscura_connections", "Open connections to the API, sockets included.", doors.Open)
+	if l.plain != nil {
+		r.plain = encryption.plainServer(logger)
+		g.Go(func() error { return serveUntilClosed(r.plain, api.NewListener(l.plain, nil)) })
+	}
 	g.Go(func() error { return r.http.Listener(doors) })
-	g.Go(func() error { return r.serveManagement(l.management) })
+	g.Go(func() error { return serveUntilClosed(r.management, l.management) })
 	g.Go(func() error { return db.watch(workers, logger) })
 	g.Go(func() error {
 		<-running.Done()

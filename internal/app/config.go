@@ -21,8 +21,10 @@ import (
 // Config is everything that an operator can set: as a flag, as OBSCURA_… in the environment, or by
 // its default. docs/configuration.md is written from it.
 type Config struct {
-	Listen           string `default:"127.0.0.1:3000" placeholder:"ADDRESS" help:"Address of the API. Port 0 takes any free one."`
+	Listen           string `placeholder:"ADDRESS" help:"Address of the API. Port 0 takes any free one. Without it: :443 with --domain, else 127.0.0.1:3000."`
 	ManagementListen string `default:"127.0.0.1:9090" placeholder:"ADDRESS" help:"Address of /livez, /readyz, /metrics and /log-level. Keep it away from the public. Prometheus itself listens on 9090 by default: on its machine choose another port."`
+
+	TLS
 
 	Database
 	DatabaseConnections int32 `default:"16" placeholder:"N" help:"Largest number of connections for requests. Five more are used for acknowledgements and notices, and now and then one to vacuum."`
@@ -84,7 +86,14 @@ func (c *Config) Validate() error {
 	if err := c.Database.Validate(); err != nil {
 		return err
 	}
-	for flag, address := range map[string]string{"--listen": c.Listen, "--management-listen": c.ManagementListen} {
+	if err := c.validateTLS(); err != nil {
+		return err
+	}
+	addresses := map[string]string{"--listen": c.listen(), "--management-listen": c.ManagementListen}
+	if plain := c.httpListen(); plain != "" {
+		addresses["--http-listen"] = plain
+	}
+	for flag, address := range addresses {
 		if _, _, err := net.SplitHostPort(address); err != nil {
 			return fmt.Errorf("%s must be HOST:PORT, for example 127.0.0.1:3000", flag)
 		}
@@ -140,6 +149,17 @@ func (c *Config) Validate() error {
 		}
 	}
 	return nil
+}
+
+// listen is the address of the API.
+func (c *Config) listen() string {
+	switch {
+	case c.Listen != "":
+		return c.Listen
+	case len(c.Domain) > 0:
+		return ":443"
+	}
+	return "127.0.0.1:3000"
 }
 
 // minTokenKey is the least size of an operator's own key, in bytes: that of the hash (RFC 7518,

@@ -13,8 +13,20 @@ import (
 func TestABadConfigurationIsRefusedWithASentence(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*app.Config){
-		"--listen must be HOST:PORT, for example 127.0.0.1:3000":                                                   func(c *app.Config) { c.Listen = "3000" },
-		"--management-listen must be HOST:PORT, for example 127.0.0.1:3000":                                        func(c *app.Config) { c.ManagementListen = "" },
+		"--listen must be HOST:PORT, for example 127.0.0.1:3000":            func(c *app.Config) { c.Listen = "3000" },
+		"--management-listen must be HOST:PORT, for example 127.0.0.1:3000": func(c *app.Config) { c.ManagementListen = "" },
+		"--tls-certificate and --tls-key must be given together":            func(c *app.Config) { c.TLSKey = "key.pem" },
+		"--domain gets a certificate, and --tls-certificate brings one: choose one of them": func(c *app.Config) {
+			c.Domain, c.TLSCertificate, c.TLSKey = []string{"relay.example.org"}, "certificate.pem", "key.pem"
+		},
+		"--acme-url and --acme-email are of use with --domain only": func(c *app.Config) { c.ACMEEmail = "me@example.org" },
+		"--acme-url must be the URL of a directory, for example https://acme.example.org/directory": func(c *app.Config) {
+			c.Domain, c.ACMEURL = []string{"relay.example.org"}, "http://acme.example.org/"
+		},
+		"--http-listen leads to https: it needs --domain, or --tls-certificate and --tls-key": func(c *app.Config) { c.HTTPListen = ":80" },
+		"--http-listen must be HOST:PORT, for example 127.0.0.1:3000": func(c *app.Config) {
+			c.Domain, c.HTTPListen = []string{"relay.example.org"}, "80"
+		},
 		"--database-connections must be at least 4":                                                                func(c *app.Config) { c.DatabaseConnections = 3 },
 		"--token-key must be at least 32 bytes in base64, for example from: openssl rand -base64 32":               func(c *app.Config) { c.TokenKey = "c2hvcnQ=" },
 		"--cors-origins must be * or look like https://chat.example.org":                                           func(c *app.Config) { c.CORSOrigins = []string{"*", "chat.example.org"} },
@@ -51,6 +63,15 @@ func TestABadConfigurationIsRefusedWithASentence(t *testing.T) {
 		cfg.CORSOrigins = []string{origin}
 		if err := cfg.Validate(); err != nil {
 			t.Errorf("the origin %q: %v", origin, err)
+		}
+	}
+	for name, good := range map[string]bool{"relay.example.org": true, "a-b.xn--bcher-kva.example": true,
+		"https://relay.example.org": false, "relay.example.org:443": false, "relay": false, "192.0.2.1": false,
+		"Relay.example.org": false, "*.example.org": false, "relay..org": false, "-a.example": false, "": false} {
+		cfg := relaytest.Config(t, "")
+		cfg.Domain = []string{name}
+		if err := cfg.Validate(); (err == nil) != good {
+			t.Errorf("the domain %q: %v", name, err)
 		}
 	}
 	for _, key := range []string{"!", strings.Repeat("A", 43), "c2hvcnQ", strings.Repeat("A", 40)} {

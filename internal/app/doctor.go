@@ -229,9 +229,13 @@ func (d *doctor) disk(part, folder string) {
 // ports asks who listens where the relay should.
 func (d *doctor) ports(ctx context.Context) {
 	for _, at := range []struct{ part, setting, address string }{
-		{"API port", "--listen (OBSCURA_LISTEN)", d.cfg.Listen},
+		{"API port", "--listen (OBSCURA_LISTEN)", d.cfg.listen()},
 		{"management port", "--management-listen (OBSCURA_MANAGEMENT_LISTEN)", d.cfg.ManagementListen},
+		{"plain HTTP port", "--http-listen (OBSCURA_HTTP_LISTEN)", d.cfg.httpListen()},
 	} {
+		if at.address == "" {
+			continue
+		}
 		conn, err := (&net.Dialer{Timeout: askTime}).DialContext(ctx, "tcp", at.address)
 		if err == nil {
 			_ = conn.Close()
@@ -309,9 +313,9 @@ func (d *doctor) outside(ctx context.Context) {
 	}
 	d.judge("gateway", err, "the upgrade to a WebSocket reaches the relay",
 		"let the proxy pass the headers Connection and Upgrade")
-	host, _, _ := net.SplitHostPort(d.cfg.Listen)
+	host, _, _ := net.SplitHostPort(d.cfg.listen())
 	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() && len(d.cfg.TrustedProxies) == 0 &&
-		!strings.HasSuffix(d.url, "://"+d.cfg.Listen) {
+		!strings.HasSuffix(d.url, "://"+d.cfg.listen()) {
 		d.say("proxy", StateWarning, "a proxy stands before the relay, and its X-Forwarded-For is not believed: "+
 			"all users share the limits of one address", "name the proxy with --trusted-proxies (OBSCURA_TRUSTED_PROXIES)")
 	}

@@ -10,9 +10,10 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// listeners are the two ports. They are taken before anything is made or waited for.
+// listeners are the ports; plain is nil unless http:// leads to https://. They are taken before
+// anything is made or waited for.
 type listeners struct {
-	api, management net.Listener
+	api, management, plain net.Listener
 }
 
 func listen(cfg Config) (l listeners, err error) {
@@ -29,10 +30,13 @@ func listen(cfg Config) (l listeners, err error) {
 			l.close()
 		}
 	}()
-	if l.api, err = h.listenOn("the API", "--listen (OBSCURA_LISTEN)", cfg.Listen); err != nil {
+	if l.api, err = h.listenOn("the API", "--listen (OBSCURA_LISTEN)", cfg.listen()); err != nil {
 		return l, err
 	}
 	l.management, err = h.listenOn("management", "--management-listen (OBSCURA_MANAGEMENT_LISTEN)", cfg.ManagementListen)
+	if address := cfg.httpListen(); err == nil && address != "" {
+		l.plain, err = h.listenOn("plain HTTP", "--http-listen (OBSCURA_HTTP_LISTEN)", address)
+	}
 	return l, err
 }
 
@@ -100,7 +104,7 @@ func (h *heldSockets) listenOn(purpose, setting, address string) (net.Listener, 
 
 // close is for a start that failed; who serves a listener has closed it.
 func (l listeners) close() {
-	for _, opened := range []net.Listener{l.api, l.management} {
+	for _, opened := range []net.Listener{l.api, l.management, l.plain} {
 		if opened != nil {
 			_ = opened.Close()
 		}

@@ -53,8 +53,8 @@ func (r *relay) setLevel(w http.ResponseWriter, request *http.Request) {
 	r.tellLevel(w, request)
 }
 
-func (r *relay) serveManagement(listener net.Listener) error {
-	if err := r.management.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+func serveUntilClosed(server *http.Server, listener net.Listener) error {
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

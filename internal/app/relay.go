@@ -57,6 +57,7 @@ type relay struct {
 	pushServices PushServices
 
 	management  *http.Server
+	plain       *http.Server // nil unless http:// leads to https://
 	stopping    atomic.Bool
 	pressure    pressure
 	disk        Disk
@@ -132,7 +133,7 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 		IsUpgrade: gateway.IsUpgrade, Upgrade: r.gateway.Upgrade,
 		Version: Version(), Contract: obscura.OpenAPI, Frames: obscura.Proto, Limits: r.limits,
 		Pressure:       r.pressure.Level,
-		TrustedProxies: cfg.TrustedProxies, CORSOrigins: cfg.CORSOrigins,
+		TrustedProxies: cfg.TrustedProxies, Secure: cfg.secure(), CORSOrigins: cfg.CORSOrigins,
 		Timeouts: api.Timeouts{Read: cfg.ReadTimeout, Write: cfg.WriteTimeout, Idle: cfg.IdleTimeout,
 			Request: cfg.RequestTimeout},
 		Stopping: r.stopping.Load, Observer: r.metrics, Logger: logger})
@@ -241,7 +242,11 @@ func (r *relay) closeDoors(doors *api.Listener, timeout time.Duration) {
 	wg.Wait()
 	doors.Abandon() // what had not ended in time, and a listener that the server had not yet got hold of
 	r.uploads.Abandon()
-	_ = errors.Join(r.management.Shutdown(ctx), r.management.Close())
+	for _, server := range []*http.Server{r.plain, r.management} {
+		if server != nil {
+			_ = errors.Join(server.Shutdown(ctx), server.Close())
+		}
+	}
 	// Acknowledgements that an unavailable database does not take are given up when the time is
 	// over.
 	time.AfterFunc(timeout, r.mailbox.GiveUp)

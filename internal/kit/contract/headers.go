@@ -14,7 +14,8 @@ import (
 // Headers that the contract does not declare, since HTTP itself, or a browser's protocol, says when
 // they are there.
 var (
-	anyTime  = []string{"X-Request-Id", "Date", "Content-Type", "Content-Length", "Connection", "Vary"}
+	anyTime = []string{"X-Request-Id", "Date", "Content-Type", "Content-Length", "Connection", "Vary",
+		"Strict-Transport-Security"}
 	ofStatus = map[string][]int{
 		"Allow":                {http.StatusMethodNotAllowed},
 		"Www-Authenticate":     {http.StatusUnauthorized},

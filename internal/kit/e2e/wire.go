@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -13,7 +14,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-// Wire is a bare TCP connection to a relay's API.
+// Wire is a bare connection to a relay's API: of TCP, or of TLS if the relay speaks that.
 type Wire struct {
 	net.Conn
 	// Reader reads from it, what has been read ahead first.
@@ -25,12 +26,25 @@ type Wire struct {
 // DialWire opens a connection that ends with the test.
 func DialWire(t testing.TB, relay *relaytest.Relay) *Wire {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(relay.API, "http://"))
+	return DialWireFrom(t, relay, "127.0.0.1", "")
+}
+
+// DialWireFrom is DialWire from an address of 127.0.0.0/8, with something sent before all else.
+func DialWireFrom(t testing.TB, relay *relaytest.Relay, address, first string) *Wire {
+	t.Helper()
+	scheme, host, _ := strings.Cut(relay.API, "://")
+	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).DialContext(t.Context(), "tcp", host)
+	if err == nil {
+		t.Cleanup(func() { _ = conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(relaytest.Patience))
+		_, err = io.WriteString(conn, first)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(relaytest.Patience))
+	if scheme == "https" {
+		conn = tls.Client(conn, &tls.Config{ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12})
+	}
 	return &Wire{Conn: conn, t: t, Reader: bufio.NewReader(conn)}
 }
 

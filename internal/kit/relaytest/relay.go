@@ -28,13 +28,14 @@ import (
 // Patience bounds every wait of a test.
 const Patience = wait.Patience
 
-// Main is the body of the TestMain of a package that runs relays.
-func Main(m *testing.M) {
-	testdb.Main(m,
+// Main is the body of the TestMain of a package that runs relays. The options are for goroutines
+// that are left.
+func Main(m *testing.M, others ...goleak.Option) {
+	testdb.Main(m, append(others,
 		// fasthttp keeps one clock a process, and a stopped worker pool's cleaner until its next
 		// round.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))...)
 }
 
 // Relay is a running relay.

@@ -2,20 +2,12 @@ package edge_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -25,10 +17,16 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/certtest"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
+
+// trusting has a relay believe what the proxies of this machine say.
+func trusting(c *app.Config) {
+	c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+}
 
 // behind puts every proxy of docs/operations.md that is here before a relay, and returns their
 // URLs. For one that is not, a subtest is skipped.
@@ -47,7 +45,7 @@ func behind(t *testing.T, relay *relaytest.Relay) map[string]string {
 
 func TestTheProxiesTakeTheDocumentedConfigurations(t *testing.T) {
 	t.Parallel()
-	certificate, key := newCertificate(t)
+	certificate, key := certtest.New().Files(t)
 	for _, proxy := range relaytest.Proxies {
 		t.Run(proxy.Name, func(t *testing.T) { proxy.Check(t, certificate, key) })
 	}
@@ -174,31 +172,4 @@ func idleSession(t *testing.T, alice, bob *relaytest.Device, at, ticket string) 
 		err = fmt.Errorf("%d envelopes before and %d after %d pings, want 1 and 1 after 3", before, after, pings)
 	}
 	return err
-}
-
-// newCertificate makes a certificate and its key, as files.
-func newCertificate(t *testing.T) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	signed, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder := t.TempDir()
-	certificate, key = filepath.Join(folder, "certificate.pem"), filepath.Join(folder, "key.pem")
-	for file, block := range map[string]*pem.Block{certificate: {Type: "CERTIFICATE", Bytes: signed},
-		key: {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return certificate, key
 }
