@@ -5,7 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 PATH="$PATH:/usr/sbin:/usr/local/sbin" # Debian keeps nginx where an ordinary user's PATH does not lead
 missing=()
-for proxy in nginx caddy; do
+for proxy in nginx caddy haproxy; do
   have "$proxy" || missing+=("$proxy")
 done
 if [ "${#missing[@]}" = 0 ]; then exit; fi

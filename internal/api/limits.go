@@ -207,7 +207,8 @@ func limited(wait time.Duration) error {
 		Sentence: "Too many requests; wait before the next one."}
 }
 
-// clientAddr is where a request comes from: the socket's address, or what a trusted proxy says. An
+// clientAddr is where a request comes from: the connection's address, which is the one in a PROXY
+// header if a trusted proxy sent one, or what a trusted proxy says in X-Forwarded-For. An
 // IPv6 address stands for its /64, which is what one customer has.
 func (s *server) clientAddr(request *fasthttp.RequestCtx) netip.Addr {
 	remote, _ := netip.AddrFromSlice(request.RemoteIP())
@@ -253,6 +254,8 @@ func parseHop(hop string) (netip.Addr, bool) {
 	return addr, err == nil
 }
 
-func (s *server) trusted(addr netip.Addr) bool {
-	return slices.ContainsFunc(s.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
+func (s *server) trusted(addr netip.Addr) bool { return within(s.cfg.TrustedProxies, addr) }
+
+func within(networks []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(addr) })
 }

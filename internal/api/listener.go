@@ -5,11 +5,14 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/pires/go-proxyproto"
 
 	"github.com/obscura-relay/obscura/internal/limit"
 )
@@ -31,21 +34,24 @@ const (
 
 // Listener accepts connections that can linger (RFC 9112, 9.6): when a request is refused before it
 // was read, closing at once would reset the connection, and a client that still writes would lose
-// the answer. It remembers the open ones, so that none outlives the relay. The handshake of TLS is
-// left to the goroutine that reads first, within the time that it has for a request.
+// the answer. It remembers the open ones, so that none outlives the relay. A PROXY header and the
+// handshake of TLS are left to the goroutine that reads first, within the time that it has for a
+// request.
 type Listener struct {
 	net.Listener
-	secure *tls.Config
-	pace   pace // of the goroutine that accepts
+	proxies []netip.Prefix
+	secure  *tls.Config
+	pace    pace // of the goroutine that accepts
 
 	mu        sync.Mutex
 	open      map[*connection]struct{} // guarded by mu; nil after Abandon
 	lingering sync.WaitGroup           // begun under mu while open is not nil
 }
 
-// NewListener wraps a listener. The configuration is nil without TLS.
-func NewListener(inner net.Listener, secure *tls.Config) *Listener {
-	return &Listener{Listener: inner, secure: secure, open: map[*connection]struct{}{}}
+// NewListener wraps a listener. What comes from one of the proxies may begin with a header of the
+// PROXY protocol, version 1 or 2. The configuration is nil without TLS.
+func NewListener(inner net.Listener, proxies []netip.Prefix, secure *tls.Config) *Listener {
+	return &Listener{Listener: inner, proxies: proxies, secure: secure, open: map[*connection]struct{}{}}
 }
 
 // Accept implements net.Listener. The server takes any error for the end, so what passes by itself
@@ -62,6 +68,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 		return conn, err
 	}
 	c := &connection{Conn: tcp, tcp: tcp, listener: l}
+	if from, ok := tcp.RemoteAddr().(*net.TCPAddr); ok && within(l.proxies, from.AddrPort().Addr().Unmap()) {
+		c.Conn = proxyproto.NewConn(c.Conn, proxyproto.WithPolicy(proxyproto.USE))
+	}
 	if l.secure != nil {
 		c.Conn = tls.Server(c.Conn, l.secure)
 	}

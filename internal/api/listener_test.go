@@ -27,7 +27,7 @@ func (s *scarce) Accept() (net.Conn, error) {
 func TestTheServerWaitsForFileDescriptors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // fake time
 		begun := time.Now()
-		conn, err := NewListener(&scarce{failures: 20}, nil).Accept()
+		conn, err := NewListener(&scarce{failures: 20}, nil, nil).Accept()
 		if conn != nil || err != net.ErrClosed { //nolint:errorlint // this very value
 			t.Errorf("%v, %v", conn, err)
 		}

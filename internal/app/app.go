@@ -117,11 +117,11 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 			func() int { return int(max(0, encryption.expiry().Unix())) })
 		g.Go(func() error { return encryption.run(workers) })
 	}
-	doors := api.NewListener(l.api, secure)
+	doors := api.NewListener(l.api, cfg.TrustedProxies, secure)
 	r.metrics.Gauge("obscura_connections", "Open connections to the API, sockets included.", doors.Open)
 	if l.plain != nil {
 		r.plain = encryption.plainServer(logger)
-		g.Go(func() error { return serveUntilClosed(r.plain, api.NewListener(l.plain, nil)) })
+		g.Go(func() error { return serveUntilClosed(r.plain, api.NewListener(l.plain, cfg.TrustedProxies, nil)) })
 	}
 	g.Go(func() error { return r.http.Listener(doors) })
 	g.Go(func() error { return serveUntilClosed(r.management, l.management) })

@@ -43,7 +43,7 @@ type Config struct {
 	Certificates
 
 	CORSOrigins    []string       `name:"cors-origins" placeholder:"ORIGIN" help:"Origins whose pages may call the API from a browser; * for any."`
-	TrustedProxies []netip.Prefix `placeholder:"CIDR" help:"Proxies whose X-Forwarded-For is believed. Without any the address is the socket's."`
+	TrustedProxies []netip.Prefix `placeholder:"CIDR" help:"Proxies whose X-Forwarded-For, or header of the PROXY protocol, is believed. Without any the address is the socket's."`
 
 	RateLimits string `enum:"on,off" default:"on" help:"Turn all rate limits off, for load tests. Size limits stay."`
 	Limits     Rates  `name:"limit" env:"OBSCURA_LIMITS" placeholder:"NAME=N/TIME" help:"Change a rate limit of the table below. May be repeated; in the variable separated by commas."`

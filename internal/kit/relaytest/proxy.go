@@ -12,7 +12,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
-// Proxy is a program that docs/operations.md has a configuration for.
+// Proxy is a program that docs/operations.md has a configuration for. HAProxy sends a header of the
+// PROXY protocol, so its relay has to trust it.
 type Proxy struct {
 	Name string
 
@@ -37,6 +38,16 @@ var Proxies = []Proxy{
 		},
 		plain: func(documented, address string) string {
 			return nginxTLS.ReplaceAllString(nginxListen.ReplaceAllString(documented, "listen "+address+";"), "")
+		},
+	},
+	{
+		Name: "HAProxy", program: "haproxy", variable: "HAPROXY",
+		block: regexp.MustCompile("(?s)```haproxy\n(.*?)```"),
+		run:   []string{"-db", "-f", "FILE"},
+		check: []string{"-c", "-f", "FILE"},
+		whole: func(documented, _ string) string { return "global\n    maxconn 500\n" + documented },
+		plain: func(documented, address string) string {
+			return strings.Replace(documented, "bind :443", "bind "+address, 1)
 		},
 	},
 	{

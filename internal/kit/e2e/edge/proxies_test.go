@@ -53,7 +53,7 @@ func TestTheProxiesTakeTheDocumentedConfigurations(t *testing.T) {
 
 func TestTheLimitOfUploadsIsTheRelaysOwnBehindAProxy(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, func(c *app.Config) { c.ReadTimeout = time.Minute })
+	relay := relaytest.Start(t, trusting, func(c *app.Config) { c.ReadTimeout = time.Minute })
 	device := relay.Register(t).NewDevice(t)
 	for name, proxy := range behind(t, relay) {
 		for _, c := range []struct {
@@ -86,9 +86,7 @@ func TestTheLimitOfUploadsIsTheRelaysOwnBehindAProxy(t *testing.T) {
 // for nothing.
 func TestAProxySaysWhereARequestComesFrom(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, e2e.Limits(2, "log-in"), func(c *app.Config) {
-		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
-	})
+	relay := relaytest.Start(t, e2e.Limits(2, "log-in"), trusting)
 	addresses := []net.IP{{127, 0, 3, 1}, {127, 0, 3, 2}}
 	for name, proxy := range behind(t, relay) {
 		for i, address := range addresses {
@@ -110,7 +108,7 @@ func TestAProxySaysWhereARequestComesFrom(t *testing.T) {
 // pings, at 30, 60 and 90 s.
 func TestASessionPassesTheProxies(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t)
+	relay := relaytest.Start(t, trusting)
 	database := e2e.Database(t, relay)
 	alice := relay.Register(t).NewDevice(t)
 	var ends []func()

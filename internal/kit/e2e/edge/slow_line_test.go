@@ -22,7 +22,7 @@ import (
 // what the proxy lets through.
 func TestASteadyReaderOnASlowLineIsNotCut(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t)
+	relay := relaytest.Start(t, trusting)
 	alice, user := relay.Register(t).NewDevice(t), relay.Register(t)
 	few, many := []int{90_000, 10_000}, slices.Repeat([]int{200_000}, 22)
 	type line struct {
