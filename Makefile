@@ -238,6 +238,10 @@ check-client-python: need-go-postgres-node build ## a client of others: generate
 	@go build -o bin/front ./tools/front
 	@tools/with-relay.sh tools/checked.sh tools/check-client-python.sh
 
+.PHONY: test-alerts
+test-alerts: ## deploy/prometheus/alerts.yaml by promtool: each alert fires when it should, and not otherwise
+	@tools/test-alerts.sh
+
 .PHONY: check-docs
 check-docs: need-curl-git-go-postgres ## widths of lines, links between the documents, and the commands they show, run against a relay started as the README says
 	@go run ./tools/checkdocs
