@@ -11,7 +11,8 @@ ON CONFLICT DO NOTHING;
 SELECT id, password_hash FROM users WHERE name_key = @key;
 
 -- name: UserByID :one
-SELECT id, username, password_hash, created_at FROM users WHERE id = @id;
+SELECT id, username, password_hash, created_at, disabled_at, (seen_on::timestamp AT TIME ZONE 'UTC')::timestamptz AS seen_on
+FROM users WHERE id = @id;
 
 -- name: LockUser :one
 -- Serialises what changes a user's set of devices and sessions.
@@ -31,13 +32,23 @@ DELETE FROM users WHERE id = @id;
 
 -- name: InsertSession :one
 -- Here and below: what expires does so by the database's clock, on which all nodes agree. Tells how many sessions the
--- user had before.
+-- user had before. The caller holds the user's row.
+WITH seen AS (
+    UPDATE users u SET seen_on = (now() AT TIME ZONE 'UTC')::date
+    WHERE u.id = @user_id AND u.seen_on < (now() AT TIME ZONE 'UTC')::date
+)
 INSERT INTO sessions (id, user_id, device_id, refresh_key, expires_at)
 VALUES (@id, @user_id, @device_id, @refresh_key, now() + @lifetime::interval)
 RETURNING (SELECT count(*) FROM sessions s WHERE s.user_id = @user_id) AS others;
 
 -- name: ExtendSession :exec
-UPDATE sessions SET expires_at = now() + @lifetime::interval WHERE id = @id;
+-- The caller holds the session, and whoever holds the user may wait for it: then the day is left for the next time.
+WITH seen AS (
+    UPDATE users u SET seen_on = (now() AT TIME ZONE 'UTC')::date WHERE u.id IN (
+        SELECT w.id FROM users w JOIN sessions s ON s.user_id = w.id
+        WHERE s.id = @id AND w.seen_on < (now() AT TIME ZONE 'UTC')::date FOR NO KEY UPDATE OF w SKIP LOCKED)
+)
+UPDATE sessions x SET expires_at = now() + @lifetime::interval WHERE x.id = @id;
 
 -- name: SessionByID :one
 SELECT s.id, s.user_id, s.device_id, d.number

@@ -4,10 +4,24 @@
 SELECT id FROM users WHERE name_key = @key OR id = @id;
 
 -- name: AllUsers :many
-SELECT u.id, u.username, u.created_at,
+SELECT u.id, u.username, u.created_at, u.seen_on::text AS seen_on, u.disabled_at,
        (SELECT count(*) FROM devices d WHERE d.user_id = u.id) AS devices,
        (SELECT count(*) FROM sessions s WHERE s.user_id = u.id AND s.expires_at > now()) AS sessions
 FROM users u WHERE sqlc.narg(only_id)::uuid IS NULL OR u.id = sqlc.narg(only_id) ORDER BY u.name_key;
+
+-- name: SetDisabled :exec
+UPDATE users SET disabled_at = CASE WHEN @disabled::boolean THEN coalesce(disabled_at, now()) END WHERE id = @id;
+
+-- name: IdleUsers :many
+-- Of all users, or of one: neither logged in nor refreshed for so many days, and without a session to come back with.
+SELECT u.id, u.username, u.seen_on::text AS seen_on FROM users u
+WHERE u.disabled_at IS NULL AND u.seen_on < (now() AT TIME ZONE 'UTC')::date - @days::int
+  AND (sqlc.narg(only_id)::uuid IS NULL OR u.id = sqlc.narg(only_id))
+  AND NOT EXISTS (SELECT FROM sessions s WHERE s.user_id = u.id AND s.expires_at > now())
+ORDER BY u.name_key;
+
+-- name: CountEnabledUsers :one
+SELECT count(*) FROM users WHERE disabled_at IS NULL;
 
 -- name: ResetPasswordHash :exec
 UPDATE users SET password_hash = @password_hash WHERE id = @id;
@@ -24,6 +38,7 @@ WHERE d.user_id = @user_id ORDER BY d.number;
 
 -- name: Stats :one
 SELECT (SELECT count(*) FROM users) AS users,
+       (SELECT count(u.disabled_at) FROM users u) AS disabled_users,
        (SELECT count(*) FROM devices) AS devices,
        (SELECT count(*) FROM sessions WHERE sessions.expires_at > now()) AS sessions,
        (SELECT count(*) FROM push_tokens) AS push_tokens,

@@ -104,7 +104,8 @@ func (r *Relay) register(ctx context.Context, credentials client.Credentials) (*
 // there is no such device any more the session is user-scoped too: look at DeviceID. When r has had
 // a session of the device, be it a resumed one that has ended, it shows the last refresh token of
 // that: then the log-in waits for no wrong passwords but its own. Codes:
-// wrong_credentials, too_many_wrong_passwords (with RetryAfter, up to 15 minutes), rate_limited.
+// wrong_credentials, account_disabled, too_many_wrong_passwords (with RetryAfter, up to 15
+// minutes), rate_limited.
 func (r *Relay) LogIn(ctx context.Context, username, password string, device uuid.UUID) (*Session, error) {
 	body := client.LogIn{Username: username, Password: password}
 	if device != uuid.Nil {

@@ -18,6 +18,8 @@ type adminCmd struct {
 	Users struct {
 		List          operation[admin.ListUsers]     `cmd:"" help:"List all users."`
 		Show          operation[admin.ShowUser]      `cmd:"" help:"Show a user with devices and sessions."`
+		Disable       operation[admin.DisableUser]   `cmd:"" help:"Log a user out everywhere and take no further log-in. Mail comes in as before."`
+		Enable        operation[admin.EnableUser]    `cmd:"" help:"Let a user log in again."`
 		Delete        operation[admin.DeleteUser]    `cmd:"" help:"Delete an account with everything that is kept for it, at once and for good."`
 		ResetPassword operation[admin.ResetPassword] `cmd:"" help:"Give a user another password, print it, and log the user out everywhere. Nothing shows it again."`
 	} `cmd:"" help:"Users."`
@@ -46,6 +48,7 @@ type adminCmd struct {
 		List  operation[admin.ListTrash]  `cmd:"" help:"List the blobs that are to be deleted from the store."`
 		Empty operation[admin.EmptyTrash] `cmd:"" help:"Have them all tried now. Running relays delete them."`
 	} `cmd:"" help:"Blobs that are to be deleted."`
+	Purge  operation[admin.Purge] `cmd:"" help:"Delete the accounts that nobody has used for a time, or list them. Disabled ones stay, and those with a session."`
 	Stats  operation[admin.Stats] `cmd:"" help:"Count what the database holds."`
 	Config adminConfigCmd         `cmd:"" help:"The configuration of serve."`
 	Doctor doctorCmd              `cmd:"" help:"Look at all that the relay needs, and say what to do. Changes nothing."`

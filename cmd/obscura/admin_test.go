@@ -169,6 +169,14 @@ func TestTheOperatorsCommandsBesideARunningRelay(t *testing.T) {
 			t.Error(out)
 		}
 	}
+	prints(t, environ, "disabled: "+alice.ID.String()+"\n", "admin", "users", "disable", alice.Name)
+	holds("users show", says(t, environ, "admin", "users", "show", alice.Name), "seen on: 2", "disabled at: 2")
+	holds("stats", says(t, environ, "admin", "stats"), "disabled users: 1\n")
+	prints(t, environ, `{"enabled":"`+alice.ID.String()+`"}`+"\n", "admin", "users", "enable", "--json", alice.Name)
+	prints(t, environ, `{"deleted":false,"count":0,"users":[]}`+"\n", "admin", "purge", "--older-than=1d", "--json")
+	if out := fails(t, environ, "admin", "purge"); !strings.Contains(out, "--older-than") {
+		t.Error(out)
+	}
 	prints(t, environ, "removed: "+phone.ID.String()+"\n", "admin", "devices", "remove", alice.Name, "1")
 	prints(t, environ, `{"deleted":"`+alice.ID.String()+`"}`+"\n", "admin", "users", "delete", "--json", alice.Name)
 	for _, gone := range [][]string{{"users", "show"}, {"users", "delete"}, {"users", "reset-password"},
@@ -208,4 +216,35 @@ func TestTheTrashIsShownAndEmptied(t *testing.T) {
 	wait.Eventually(t, "the trash is empty", func() bool {
 		return says(t, environ, "admin", "trash", "list", "--json") == "[]\n"
 	})
+}
+
+// A node of the next version has brought the schema further. This binary goes on beside it, as its
+// commands do; a newer binary's commands refuse an older schema.
+func TestTheOperatorsCommandsAndTheVersionOfTheSchema(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewURL(t)
+	environ := []string{"DATABASE_URL=" + url}
+	_, api, _ := serving(t, environ)
+	alice := relaytest.At(t, api).Register(t)
+	db, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close(t.Context()) }()
+	change := func(sql string) {
+		t.Helper()
+		if _, err := db.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(`ALTER TABLE users ADD COLUMN of_the_future text NOT NULL DEFAULT 'x'`)
+	change(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, true)`)
+	says(t, environ, "admin", "users", "list")
+	says(t, environ, "admin", "stats")
+	prints(t, environ, "disabled: "+alice.ID.String()+"\n", "admin", "users", "disable", alice.Name)
+	prints(t, environ, "deleted: "+alice.ID.String()+"\n", "admin", "users", "delete", alice.Name)
+	change(`DELETE FROM goose_db_version WHERE version_id IN (9999, (SELECT max(version_id) FROM goose_db_version WHERE version_id < 9999))`)
+	if out := fails(t, environ, "admin", "users", "list"); !strings.Contains(out, "older than this binary") {
+		t.Error(out)
+	}
 }

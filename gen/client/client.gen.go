@@ -97,8 +97,11 @@ type Account struct {
 	PasswordHash string `json:"passwordHash"`
 
 	// RestingDeviceNumbers Numbers of removed devices, not given out again for a while.
-	RestingDeviceNumbers []DeviceNumber   `json:"restingDeviceNumbers"`
-	Sessions             []AccountSession `json:"sessions"`
+	RestingDeviceNumbers []DeviceNumber `json:"restingDeviceNumbers"`
+
+	// SeenOn The day (UTC) of the last log-in or refresh.
+	SeenOn   openapi_types.Date `json:"seenOn"`
+	Sessions []AccountSession   `json:"sessions"`
 
 	// UploadedToday Bytes of attachments that count towards the quota of the day; each counts for 64 KiB at least.
 	UploadedToday int64              `json:"uploadedToday"`
@@ -1274,6 +1277,7 @@ type ClientInterface interface {
 	// An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
 	// try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
 	// the user has once got waits for wrong passwords of its own only.
+	// With the right password of an account that the operator has disabled the answer is 403 `account_disabled`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1286,6 +1290,7 @@ type ClientInterface interface {
 	// An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
 	// try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
 	// the user has once got waits for wrong passwords of its own only.
+	// With the right password of an account that the operator has disabled the answer is 403 `account_disabled`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2189,6 +2194,7 @@ func (c *Client) DeleteSession(ctx context.Context, body DeleteSessionJSONReques
 // An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
 // try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
 // the user has once got waits for wrong passwords of its own only.
+// With the right password of an account that the operator has disabled the answer is 403 `account_disabled`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2211,6 +2217,7 @@ func (c *Client) CreateSessionWithBody(ctx context.Context, contentType string, 
 // An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
 // try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
 // the user has once got waits for wrong passwords of its own only.
+// With the right password of an account that the operator has disabled the answer is 403 `account_disabled`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4264,6 +4271,7 @@ type ClientWithResponsesInterface interface {
 	// An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
 	// try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
 	// the user has once got waits for wrong passwords of its own only.
+	// With the right password of an account that the operator has disabled the answer is 403 `account_disabled`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -4276,6 +4284,7 @@ type ClientWithResponsesInterface interface {
 	// An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
 	// try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
 	// the user has once got waits for wrong passwords of its own only.
+	// With the right password of an account that the operator has disabled the answer is 403 `account_disabled`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9809,6 +9818,11 @@ type CreateSessionHTTPResponse401Headers struct {
 	XRequestID *openapi_types.UUID
 }
 
+// CreateSessionHTTPResponse403Headers the declared response headers of an HTTP 403 response for CreateSession
+type CreateSessionHTTPResponse403Headers struct {
+	XRequestID *openapi_types.UUID
+}
+
 // CreateSessionHTTPResponse408Headers the declared response headers of an HTTP 408 response for CreateSession
 type CreateSessionHTTPResponse408Headers struct {
 	XRequestID *openapi_types.UUID
@@ -9855,6 +9869,8 @@ type CreateSessionHTTPResponse struct {
 	JSON400 *BadRequest
 	// JSON401 the response for an HTTP 401 `application/json` response
 	JSON401 *Unauthorized
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *Forbidden
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *Timeout
 	// JSON413 the response for an HTTP 413 `application/json` response
@@ -9875,6 +9891,8 @@ type CreateSessionHTTPResponse struct {
 	Headers400 *CreateSessionHTTPResponse400Headers
 	// Headers401 the parsed response headers for an HTTP 401 response
 	Headers401 *CreateSessionHTTPResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *CreateSessionHTTPResponse403Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *CreateSessionHTTPResponse408Headers
 	// Headers413 the parsed response headers for an HTTP 413 response
@@ -9904,6 +9922,11 @@ func (r CreateSessionHTTPResponse) GetJSON400() *BadRequest {
 // GetJSON401 returns the response for an HTTP 401 `application/json` response
 func (r CreateSessionHTTPResponse) GetJSON401() *Unauthorized {
 	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r CreateSessionHTTPResponse) GetJSON403() *Forbidden {
+	return r.JSON403
 }
 
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
@@ -11391,6 +11414,7 @@ func (c *ClientWithResponses) DeleteSessionWithResponse(ctx context.Context, bod
 // An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
 // try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
 // the user has once got waits for wrong passwords of its own only.
+// With the right password of an account that the operator has disabled the answer is 403 `account_disabled`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11409,6 +11433,7 @@ func (c *ClientWithResponses) CreateSessionWithBodyWithResponse(ctx context.Cont
 // An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
 // try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
 // the user has once got waits for wrong passwords of its own only.
+// With the right password of an account that the operator has disabled the answer is 403 `account_disabled`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -18371,6 +18396,13 @@ func ParseCreateSessionHTTPResponse(rsp *http.Response) (*CreateSessionHTTPRespo
 		}
 		response.JSON401 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Forbidden
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
 		var dest Timeout
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -18453,6 +18485,16 @@ func ParseCreateSessionHTTPResponse(rsp *http.Response) (*CreateSessionHTTPRespo
 			headers.XRequestID = &value
 		}
 		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers CreateSessionHTTPResponse403Headers
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value openapi_types.UUID
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
 	case rsp.StatusCode == 408:
 		var headers CreateSessionHTTPResponse408Headers
 		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {

@@ -269,7 +269,12 @@ func (q *Queries) DeleteUser(ctx context.Context, db DBTX, id uuid.UUID) (int64,
 }
 
 const extendSession = `-- name: ExtendSession :exec
-UPDATE sessions SET expires_at = now() + $1::interval WHERE id = $2
+WITH seen AS (
+    UPDATE users u SET seen_on = (now() AT TIME ZONE 'UTC')::date WHERE u.id IN (
+        SELECT w.id FROM users w JOIN sessions s ON s.user_id = w.id
+        WHERE s.id = $2 AND w.seen_on < (now() AT TIME ZONE 'UTC')::date FOR NO KEY UPDATE OF w SKIP LOCKED)
+)
+UPDATE sessions x SET expires_at = now() + $1::interval WHERE x.id = $2
 `
 
 type ExtendSessionParams struct {
@@ -277,6 +282,7 @@ type ExtendSessionParams struct {
 	ID       uuid.UUID
 }
 
+// The caller holds the session, and whoever holds the user may wait for it: then the day is left for the next time.
 func (q *Queries) ExtendSession(ctx context.Context, db DBTX, arg ExtendSessionParams) error {
 	_, err := db.Exec(ctx, extendSession, arg.Lifetime, arg.ID)
 	return err
@@ -359,6 +365,10 @@ func (q *Queries) InsertRefreshToken(ctx context.Context, db DBTX, arg InsertRef
 }
 
 const insertSession = `-- name: InsertSession :one
+WITH seen AS (
+    UPDATE users u SET seen_on = (now() AT TIME ZONE 'UTC')::date
+    WHERE u.id = $2 AND u.seen_on < (now() AT TIME ZONE 'UTC')::date
+)
 INSERT INTO sessions (id, user_id, device_id, refresh_key, expires_at)
 VALUES ($1, $2, $3, $4, now() + $5::interval)
 RETURNING (SELECT count(*) FROM sessions s WHERE s.user_id = $2) AS others
@@ -373,7 +383,7 @@ type InsertSessionParams struct {
 }
 
 // Here and below: what expires does so by the database's clock, on which all nodes agree. Tells how many sessions the
-// user had before.
+// user had before. The caller holds the user's row.
 func (q *Queries) InsertSession(ctx context.Context, db DBTX, arg InsertSessionParams) (int64, error) {
 	row := db.QueryRow(ctx, insertSession,
 		arg.ID,
@@ -763,7 +773,8 @@ func (q *Queries) UseRefreshToken(ctx context.Context, db DBTX, arg UseRefreshTo
 }
 
 const userByID = `-- name: UserByID :one
-SELECT id, username, password_hash, created_at FROM users WHERE id = $1
+SELECT id, username, password_hash, created_at, disabled_at, (seen_on::timestamp AT TIME ZONE 'UTC')::timestamptz AS seen_on
+FROM users WHERE id = $1
 `
 
 type UserByIDRow struct {
@@ -771,6 +782,8 @@ type UserByIDRow struct {
 	Username     string
 	PasswordHash string
 	CreatedAt    time.Time
+	DisabledAt   *time.Time
+	SeenOn       time.Time
 }
 
 func (q *Queries) UserByID(ctx context.Context, db DBTX, id uuid.UUID) (UserByIDRow, error) {
@@ -781,6 +794,8 @@ func (q *Queries) UserByID(ctx context.Context, db DBTX, id uuid.UUID) (UserByID
 		&i.Username,
 		&i.PasswordHash,
 		&i.CreatedAt,
+		&i.DisabledAt,
+		&i.SeenOn,
 	)
 	return i, err
 }

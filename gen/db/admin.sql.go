@@ -13,18 +13,20 @@ import (
 )
 
 const allUsers = `-- name: AllUsers :many
-SELECT u.id, u.username, u.created_at,
+SELECT u.id, u.username, u.created_at, u.seen_on::text AS seen_on, u.disabled_at,
        (SELECT count(*) FROM devices d WHERE d.user_id = u.id) AS devices,
        (SELECT count(*) FROM sessions s WHERE s.user_id = u.id AND s.expires_at > now()) AS sessions
 FROM users u WHERE $1::uuid IS NULL OR u.id = $1 ORDER BY u.name_key
 `
 
 type AllUsersRow struct {
-	ID        uuid.UUID
-	Username  string
-	CreatedAt time.Time
-	Devices   int64
-	Sessions  int64
+	ID         uuid.UUID
+	Username   string
+	CreatedAt  time.Time
+	SeenOn     string
+	DisabledAt *time.Time
+	Devices    int64
+	Sessions   int64
 }
 
 func (q *Queries) AllUsers(ctx context.Context, db DBTX, onlyID *uuid.UUID) ([]AllUsersRow, error) {
@@ -40,6 +42,8 @@ func (q *Queries) AllUsers(ctx context.Context, db DBTX, onlyID *uuid.UUID) ([]A
 			&i.ID,
 			&i.Username,
 			&i.CreatedAt,
+			&i.SeenOn,
+			&i.DisabledAt,
 			&i.Devices,
 			&i.Sessions,
 		); err != nil {
@@ -53,6 +57,17 @@ func (q *Queries) AllUsers(ctx context.Context, db DBTX, onlyID *uuid.UUID) ([]A
 	return items, nil
 }
 
+const countEnabledUsers = `-- name: CountEnabledUsers :one
+SELECT count(*) FROM users WHERE disabled_at IS NULL
+`
+
+func (q *Queries) CountEnabledUsers(ctx context.Context, db DBTX) (int64, error) {
+	row := db.QueryRow(ctx, countEnabledUsers)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const hastenTrash = `-- name: HastenTrash :execrows
 UPDATE blob_trash SET due_at = now()
 `
@@ -63,6 +78,46 @@ func (q *Queries) HastenTrash(ctx context.Context, db DBTX) (int64, error) {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const idleUsers = `-- name: IdleUsers :many
+SELECT u.id, u.username, u.seen_on::text AS seen_on FROM users u
+WHERE u.disabled_at IS NULL AND u.seen_on < (now() AT TIME ZONE 'UTC')::date - $1::int
+  AND ($2::uuid IS NULL OR u.id = $2)
+  AND NOT EXISTS (SELECT FROM sessions s WHERE s.user_id = u.id AND s.expires_at > now())
+ORDER BY u.name_key
+`
+
+type IdleUsersParams struct {
+	Days   int32
+	OnlyID *uuid.UUID
+}
+
+type IdleUsersRow struct {
+	ID       uuid.UUID
+	Username string
+	SeenOn   string
+}
+
+// Of all users, or of one: neither logged in nor refreshed for so many days, and without a session to come back with.
+func (q *Queries) IdleUsers(ctx context.Context, db DBTX, arg IdleUsersParams) ([]IdleUsersRow, error) {
+	rows, err := db.Query(ctx, idleUsers, arg.Days, arg.OnlyID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []IdleUsersRow
+	for rows.Next() {
+		var i IdleUsersRow
+		if err := rows.Scan(&i.ID, &i.Username, &i.SeenOn); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const listTrash = `-- name: ListTrash :many
@@ -152,8 +207,23 @@ func (q *Queries) ResetPasswordHash(ctx context.Context, db DBTX, arg ResetPassw
 	return err
 }
 
+const setDisabled = `-- name: SetDisabled :exec
+UPDATE users SET disabled_at = CASE WHEN $1::boolean THEN coalesce(disabled_at, now()) END WHERE id = $2
+`
+
+type SetDisabledParams struct {
+	Disabled bool
+	ID       uuid.UUID
+}
+
+func (q *Queries) SetDisabled(ctx context.Context, db DBTX, arg SetDisabledParams) error {
+	_, err := db.Exec(ctx, setDisabled, arg.Disabled, arg.ID)
+	return err
+}
+
 const stats = `-- name: Stats :one
 SELECT (SELECT count(*) FROM users) AS users,
+       (SELECT count(u.disabled_at) FROM users u) AS disabled_users,
        (SELECT count(*) FROM devices) AS devices,
        (SELECT count(*) FROM sessions WHERE sessions.expires_at > now()) AS sessions,
        (SELECT count(*) FROM push_tokens) AS push_tokens,
@@ -171,6 +241,7 @@ SELECT (SELECT count(*) FROM users) AS users,
 
 type StatsRow struct {
 	Users             int64
+	DisabledUsers     int64
 	Devices           int64
 	Sessions          int64
 	PushTokens        int64
@@ -191,6 +262,7 @@ func (q *Queries) Stats(ctx context.Context, db DBTX) (StatsRow, error) {
 	var i StatsRow
 	err := row.Scan(
 		&i.Users,
+		&i.DisabledUsers,
 		&i.Devices,
 		&i.Sessions,
 		&i.PushTokens,

@@ -259,6 +259,8 @@ type User struct {
 	// The name as it is compared: A to Z in lower case, nothing else changed.
 	NameKey        string
 	DevicesVersion int64
+	DisabledAt     *time.Time
+	SeenOn         pgtype.Date
 }
 
 type VapidKey struct {

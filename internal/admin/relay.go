@@ -16,6 +16,7 @@ type Stats struct{}
 
 type stats struct {
 	Users             int64 `json:"users"`
+	DisabledUsers     int64 `json:"disabledUsers"`
 	Devices           int64 `json:"devices"`
 	Sessions          int64 `json:"sessions"`
 	PushTokens        int64 `json:"pushTokens"`

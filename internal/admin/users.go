@@ -14,8 +14,11 @@ type user struct {
 	ID        uuid.UUID  `json:"userId"`
 	Name      string     `json:"username"`
 	CreatedAt *time.Time `json:"createdAt"`
-	Devices   int64      `json:"devices"`
-	Sessions  int64      `json:"sessions"`
+	// SeenOn is the day (UTC) of the last log-in or refresh.
+	SeenOn     string     `json:"seenOn"`
+	DisabledAt *time.Time `json:"disabledAt"`
+	Devices    int64      `json:"devices"`
+	Sessions   int64      `json:"sessions"`
 }
 
 // users are all, or one.
@@ -23,7 +26,8 @@ func users(ctx context.Context, db *storage.DB, only *core.UserID) ([]user, erro
 	rows, err := storage.Ask(ctx, db, storage.Queries.AllUsers, only)
 	list := make([]user, 0, len(rows))
 	for _, r := range rows {
-		list = append(list, user{r.ID, r.Username, inSeconds(&r.CreatedAt), r.Devices, r.Sessions})
+		list = append(list, user{r.ID, r.Username, inSeconds(&r.CreatedAt), r.SeenOn, inSeconds(r.DisabledAt),
+			r.Devices, r.Sessions})
 	}
 	return list, err
 }
@@ -68,6 +72,30 @@ func (c ShowUser) Do(ctx context.Context, db *storage.DB) (any, error) {
 				session{r.ID, r.DeviceID, inSeconds(&r.CreatedAt), inSeconds(&r.ExpiresAt)})
 		}
 		return shown, err
+	})
+}
+
+// DisableUser ends all sessions of a user and takes no further log-in.
+type DisableUser struct{ OfUser }
+
+// Do implements Command.
+func (c DisableUser) Do(ctx context.Context, db *storage.DB) (any, error) {
+	return c.with(ctx, db, func(id core.UserID) (any, error) {
+		return struct {
+			Disabled uuid.UUID `json:"disabled"`
+		}{id}, accounts(db).Disable(ctx, id)
+	})
+}
+
+// EnableUser takes log-ins again.
+type EnableUser struct{ OfUser }
+
+// Do implements Command.
+func (c EnableUser) Do(ctx context.Context, db *storage.DB) (any, error) {
+	return c.with(ctx, db, func(id core.UserID) (any, error) {
+		return struct {
+			Enabled uuid.UUID `json:"enabled"`
+		}{id}, accounts(db).Enable(ctx, id)
 	})
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	openapi_types "github.com/oapi-codegen/runtime/types"
+
 	"github.com/obscura-relay/obscura/gen/api"
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -96,6 +98,7 @@ func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) 
 		return nil, err
 	}
 	out := api.Account{UserID: own.User, Username: own.Username, CreatedAt: own.CreatedAt,
+		SeenOn:       openapi_types.Date{Time: own.SeenOn},
 		PasswordHash: account.PasswordScheme,
 		Sessions:     []api.AccountSession{}, Devices: []api.AccountDevice{},
 		RestingDeviceNumbers: []api.DeviceNumber{},

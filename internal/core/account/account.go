@@ -29,6 +29,7 @@ var (
 		"The password was changed on another device; log in with the new one.")
 	ErrClosed     = core.NewError(core.Forbidden, "registration_closed", "This relay takes no new users.")
 	ErrInvitation = core.NewError(core.Forbidden, "invitation_required", "To register here takes a valid invitation.")
+	ErrDisabled   = core.NewError(core.Forbidden, "account_disabled", "The operator of this relay has disabled this account.")
 	ErrTicket     = core.NewError(core.Unauthorized, "invalid_ticket", "The ticket is not valid.")
 )
 
@@ -88,16 +89,24 @@ func New(cfg Config) *Service {
 // Load reads the keys, and makes the first one that signs. Call it before all else, and again from
 // time to time: it rotates.
 func (s *Service) Load(ctx context.Context) error {
-	if s.guesses.secret == nil {
-		err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
-			s.guesses.secret, err = storage.Queries.AccountKey(ctx, conn)
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("cannot load the key of accounts: %w", err)
-		}
+	if err := s.loadAccountKey(ctx); err != nil {
+		return err
 	}
 	return s.signer.load(ctx)
+}
+
+func (s *Service) loadAccountKey(ctx context.Context) error {
+	if s.guesses.secret != nil {
+		return nil
+	}
+	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+		s.guesses.secret, err = storage.Queries.AccountKey(ctx, conn)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cannot load the key of accounts: %w", err)
+	}
+	return nil
 }
 
 // Tokens is a working pair for a session.
@@ -157,7 +166,8 @@ type LogIn struct {
 
 // LogIn checks a password and makes a session: device-scoped when the device is one of the user's
 // own, else user-scoped. An unknown name costs the same time as a wrong password; both are
-// ErrWrongPassword, and after ten of them too_many_wrong_passwords.
+// ErrWrongPassword, and after ten of them too_many_wrong_passwords, whether the user is disabled or
+// not. Returns ErrDisabled as well.
 func (s *Service) LogIn(ctx context.Context, in LogIn) (Tokens, error) {
 	var user db.UserByNameRow
 	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
@@ -186,6 +196,9 @@ func (s *Service) LogIn(ctx context.Context, in LogIn) (Tokens, error) {
 		}
 		if now.PasswordHash != user.PasswordHash { // changed while we hashed
 			return ErrWrongPassword
+		}
+		if now.DisabledAt != nil { // told to those alone who know the password
+			return ErrDisabled
 		}
 		p := core.Principal{User: user.ID}
 		if in.Device != nil {
@@ -263,16 +276,13 @@ func (s *Service) FullHashing() float64 { return s.hasher.pool.Full() }
 
 // Delete removes the account with everything that is kept for it. What it sent to others stays.
 func (s *Service) Delete(ctx context.Context, p core.Principal, password string) error {
-	_, g, err := s.confirmPassword(ctx, p, password)
-	if err != nil {
+	if _, _, err := s.confirmPassword(ctx, p, password); err != nil {
 		return err
 	}
 	var ended storage.Notices
-	err = s.db.ActAlone(ctx, p, func(tx db.DBTX) (err error) {
-		if ended, err = s.delete(ctx, tx, p.User); err != nil {
-			return err
-		}
-		return forgetAllWrong(ctx, tx, g.name)
+	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) (err error) {
+		ended, err = s.delete(ctx, tx, p.User)
+		return err
 	})
 	return ended.Committed(err, s.node)
 }
@@ -294,6 +304,9 @@ func (s *Service) delete(ctx context.Context, tx db.DBTX, user core.UserID) (sto
 		}
 	}
 	if err := s.eraseAll(ctx, tx, user); err != nil {
+		return nil, err
+	}
+	if err := s.forgetGuesses(ctx, tx, user); err != nil {
 		return nil, err
 	}
 	_, err = storage.Queries.DeleteUser(ctx, tx, user)

@@ -14,7 +14,9 @@ type Export struct {
 	User      core.UserID
 	Username  string
 	CreatedAt time.Time
-	Sessions  []Session
+	// SeenOn is the day of the last log-in or refresh: its beginning in UTC.
+	SeenOn   time.Time
+	Sessions []Session
 	// Resting are the numbers of removed devices that are not given out again yet.
 	Resting []uint8
 	// WrongPasswords is how many were given for the name since the last right one, LastWrong when
@@ -50,8 +52,8 @@ func (s *Service) Export(ctx context.Context, user core.UserID) (Export, error) 
 			return err
 		}
 		resting, err := q.RestingDeviceNumbers(ctx, conn, user)
-		out = Export{User: row.ID, Username: row.Username, CreatedAt: row.CreatedAt, Resting: []uint8{},
-			WrongPasswords: wrong.Failures, LastWrong: wrong.LastAt}
+		out = Export{User: row.ID, Username: row.Username, CreatedAt: row.CreatedAt, SeenOn: row.SeenOn,
+			Resting: []uint8{}, WrongPasswords: wrong.Failures, LastWrong: wrong.LastAt}
 		for _, r := range sessions {
 			out.Sessions = append(out.Sessions, Session{ID: r.ID, Device: r.DeviceID, CreatedAt: r.CreatedAt,
 				ExpiresAt: r.ExpiresAt})

@@ -239,8 +239,13 @@ func (s *Service) waitTurn(ctx context.Context, g guess, beside int) (remembered
 
 func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
-// forgetAllWrong forgets all wrong passwords for a name.
-func forgetAllWrong(ctx context.Context, tx db.DBTX, name [16]byte) error {
+// forgetGuesses forgets all wrong passwords for a user's name.
+func (s *Service) forgetGuesses(ctx context.Context, tx db.DBTX, user core.UserID) error {
+	row, err := storage.Queries.UserByID(ctx, tx, user)
+	if err != nil {
+		return err
+	}
+	name := s.guesses.nameHash(row.Username)
 	return storage.Queries.ForgetWrongPasswords(ctx, tx,
 		db.ForgetWrongPasswordsParams{Name: name[:], FirstSlot: sessionSlot, LastSlot: math.MaxInt32})
 }

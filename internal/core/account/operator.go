@@ -29,6 +29,36 @@ func (s *Service) Remove(ctx context.Context, user core.UserID) error {
 	return s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) { return s.delete(ctx, tx, user) })
 }
 
+// RemoveIdle removes a user who is idle, and reports whether that was so: see IdleUsers.
+func (s *Service) RemoveIdle(ctx context.Context, user core.UserID, days int32) (removed bool, err error) {
+	err = s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) {
+		idle, err := storage.Queries.IdleUsers(ctx, tx, db.IdleUsersParams{Days: days, OnlyID: &user})
+		if err != nil || len(idle) == 0 {
+			return nil, err
+		}
+		removed = true
+		return s.delete(ctx, tx, user)
+	})
+	return removed, err
+}
+
+// Disable ends all sessions of a user, who cannot log in until Enable. Mail comes in as before.
+func (s *Service) Disable(ctx context.Context, user core.UserID) error {
+	return s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) {
+		if err := storage.Queries.SetDisabled(ctx, tx, db.SetDisabledParams{ID: user, Disabled: true}); err != nil {
+			return nil, err
+		}
+		return endAll(ctx, tx, user)
+	})
+}
+
+// Enable lets a user log in again.
+func (s *Service) Enable(ctx context.Context, user core.UserID) error {
+	return s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) {
+		return nil, storage.Queries.SetDisabled(ctx, tx, db.SetDisabledParams{ID: user, Disabled: false})
+	})
+}
+
 // EndSessions ends all sessions of a user, as a change of the password ends the others.
 func (s *Service) EndSessions(ctx context.Context, user core.UserID) (ended int, err error) {
 	err = s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) {
@@ -41,8 +71,9 @@ func (s *Service) EndSessions(ctx context.Context, user core.UserID) (ended int,
 	return ended, err
 }
 
-// ResetPassword ends all sessions of a user and sets a random password, which nothing shows again.
-// It is like any other: it works until somebody changes it.
+// ResetPassword ends all sessions of a user, forgets the wrong passwords that were given, and sets
+// a random password, which nothing shows again. It is like any other: it works until somebody
+// changes it.
 func (s *Service) ResetPassword(ctx context.Context, user core.UserID) (password string, err error) {
 	password = rand.Text()
 	hash, err := s.hasher.hash(ctx, password)
@@ -54,6 +85,9 @@ func (s *Service) ResetPassword(ctx context.Context, user core.UserID) (password
 			db.ResetPasswordHashParams{ID: user, PasswordHash: hash}); err != nil {
 			return nil, err
 		}
+		if err := s.forgetGuesses(ctx, tx, user); err != nil {
+			return nil, err
+		}
 		return endAll(ctx, tx, user)
 	})
 }
@@ -61,6 +95,9 @@ func (s *Service) ResetPassword(ctx context.Context, user core.UserID) (password
 // operate runs fn with the user's row locked, and announces what it returns.
 func (s *Service) operate(ctx context.Context, user core.UserID,
 	fn func(tx db.DBTX) (storage.Notices, error)) error {
+	if err := s.loadAccountKey(ctx); err != nil {
+		return err
+	}
 	var notices storage.Notices
 	err := s.db.ActFor(ctx, user, func(tx db.DBTX) (err error) {
 		notices, err = fn(tx)

@@ -42,6 +42,7 @@ export interface paths {
          *     An unknown name and a wrong password are not told apart. After ten wrong passwords for a name each further
          *     try has to wait, up to 15 minutes: 429 `too_many_wrong_passwords`. A client that shows a refresh token which
          *     the user has once got waits for wrong passwords of its own only.
+         *     With the right password of an account that the operator has disabled the answer is 403 `account_disabled`.
          */
         post: operations["createSession"];
         /**
@@ -929,6 +930,11 @@ export interface components {
             username: string;
             /** Format: date-time */
             createdAt: string;
+            /**
+             * Format: date
+             * @description The day (UTC) of the last log-in or refresh.
+             */
+            seenOn: string;
             /** @description How the password is kept, without salt and hash, for example `argon2id v=19 m=19456 t=2 p=1`. */
             passwordHash: string;
             sessions: components["schemas"]["AccountSession"][];
@@ -1478,6 +1484,7 @@ export interface operations {
             };
             400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
             408: components["responses"]["Timeout"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];

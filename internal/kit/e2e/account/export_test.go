@@ -11,7 +11,7 @@ import (
 // kept is every column of the database, with where the export shows it, or why it does not: "-" and
 // a reason.
 var kept = map[string]string{
-	"users":                  "id=userId username username_key=username name_key=username password_hash=passwordHash created_at=createdAt devices_version=-public-and-in-every-bundle",
+	"users":                  "id=userId username username_key=username name_key=username password_hash=passwordHash created_at=createdAt devices_version=-public-and-in-every-bundle disabled_at=-who-asks-is-not-disabled seen_on=seenOn",
 	"devices":                "id=deviceId user_id=userId number=deviceNumber name created_at=createdAt registration_id=registrationId identity_key=identityKey signed_pre_key_id=signedPreKeyId signed_pre_key=digest signed_pre_key_sig=-public-and-in-every-bundle last_resort_id=lastResortKyberPreKeyId last_resort_key=digest last_resort_sig=-public-and-in-every-bundle",
 	"retired_device_numbers": "user_id=userId number=restingDeviceNumbers retired_at=-the-day-is-of-no-use-to-anybody",
 	"sessions":               "id=sessionId user_id=userId device_id=deviceId refresh_key=-a-secret created_at=createdAt expires_at=expiresAt",

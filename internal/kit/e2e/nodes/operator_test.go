@@ -1,10 +1,16 @@
 package nodes_test
 
 import (
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/obscura-relay/obscura/internal/admin"
+	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
@@ -47,6 +53,9 @@ func TestWhatTheOperatorEndsHasEndedOnAllNodes(t *testing.T) {
 			t.Parallel()
 			one, two, devices, sockets := onTwoNodes(t)
 			user := devices[0].User
+			for range account.FreeGuesses + 1 { // a guesser; the password is not what helps then
+				e2e.LogIn(user.Name, "not the right password").To(t, one)
+			}
 			printed := e2e.Administer(t, one, command(user.Name))
 			ended := time.Now()
 			for _, socket := range sockets {
@@ -58,8 +67,16 @@ func TestWhatTheOperatorEndsHasEndedOnAllNodes(t *testing.T) {
 					e2e.Refresh(device.Refresh).To(t, node).Want(t, 401, "invalid_refresh_token")
 				}
 			}
+			left := e2e.Count(t, e2e.Database(t, one), "SELECT count(*) FROM wrong_passwords")
+			if name != "sessions end" && left != 0 {
+				t.Errorf("%d rows of wrong passwords are left", left)
+			}
 			switch name {
 			case "sessions end":
+				if left == 0 {
+					t.Error("the guesses were not counted")
+				}
+				e2e.Execute(t, e2e.Database(t, one), "DELETE FROM wrong_passwords")
 				e2e.LogIn(user.Name, relaytest.Password).To(t, two).Want(t, 200, "")
 			case "users reset-password":
 				e2e.LogIn(user.Name, relaytest.Password).To(t, two).Want(t, 401, "wrong_credentials")
@@ -117,5 +134,103 @@ func TestTokensOfReplacedKeysStopWithinASecond(t *testing.T) {
 	sender.Send(t, nil, relaytest.To(devices[0].ID, "one"), relaytest.To(devices[1].ID, "two"))
 	for _, socket := range sockets { // they have not ended
 		socket.Envelopes(1)
+	}
+}
+
+// slowly begins an upload of an attachment; what end says comes back.
+func slowly(t *testing.T, relay *relaytest.Relay, token string) (end func() e2e.Reply) {
+	t.Helper()
+	const size = 64 << 10
+	body, rest := io.Pipe()
+	t.Cleanup(func() { _ = rest.Close() })
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, relay.API+"/v1/attachments", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.ContentLength = size
+	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Content-Type", "application/octet-stream")
+	answered := make(chan *http.Response, 1)
+	go func() {
+		response, err := relay.HTTP().Do(request) //nolint:bodyclose // ReadReply does
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- response
+	}()
+	if _, err := rest.Write(make([]byte, size/2)); err != nil {
+		t.Fatal(err)
+	}
+	db := e2e.Database(t, relay)
+	wait.Eventually(t, "the upload has begun", func() bool {
+		return e2e.Count(t, db, "SELECT count(*) FROM attachments") == 1
+	})
+	return func() e2e.Reply {
+		if _, err := rest.Write(make([]byte, size/2)); err != nil {
+			t.Fatal(err)
+		}
+		_ = rest.Close()
+		return e2e.ReadReply(t, <-answered)
+	}
+}
+
+func TestADisabledUserIsOutOnAllNodesUntilEnabled(t *testing.T) {
+	t.Parallel()
+	one, two, devices, sockets := onTwoNodes(t)
+	user, friend := devices[0].User, one.Register(t).NewDevice(t)
+	delivery := devices[0].NewDeliveryToken(t)
+	ticket := e2e.Ticket(t, devices[1])
+	upload := slowly(t, two, devices[1].Token)
+	e2e.Administer(t, one, admin.DisableUser{OfUser: admin.OfUser{User: user.Name}})
+	ended := time.Now()
+	for _, socket := range sockets {
+		closesAs(t, "users disable", socket, ended)
+	}
+	upload().Want(t, 401, "unauthorized")
+	if n := e2e.Count(t, e2e.Database(t, one), "SELECT count(*) FROM attachments"); n != 0 {
+		t.Error("the upload of a disabled user is stored")
+	}
+	if _, status := two.Dial(t, "?ticket="+ticket, nil); status != 401 {
+		t.Errorf("a ticket got %d", status)
+	}
+	for _, node := range []*relaytest.Relay{one, two} {
+		for _, device := range devices {
+			e2e.EndsWithinASecond(t, node, device.Token, ended)
+			if status, _ := device.On(node).TrySend(t, nil, relaytest.To(friend.ID, "no")); status != 401 {
+				t.Errorf("a send got %d", status)
+			}
+			e2e.Refresh(device.Refresh).To(t, node).Want(t, 401, "invalid_refresh_token")
+		}
+		e2e.LogIn(user.Name, relaytest.Password).To(t, node).Want(t, 403, "account_disabled")
+		wrong := e2e.LogIn(user.Name, "some other password").To(t, node).Want(t, 401, "wrong_credentials")
+		nobody := e2e.LogIn("nobody_at_all", "some other password").To(t, node).Want(t, 401, "wrong_credentials")
+		if string(wrong.Body) != string(nobody.Body) {
+			t.Errorf("a stranger is told %s, of nobody %s", wrong.Body, nobody.Body)
+		}
+		e2e.Register(user.Name, relaytest.Password).To(t, node).Want(t, 409, "username_taken")
+	}
+	// Others notice nothing.
+	if failed := friend.Send(t, nil, relaytest.To(devices[0].ID, "named")); len(failed) > 0 {
+		t.Error(failed)
+	}
+	if failed := two.SendSealed(t, uuid.New(), relaytest.Sealed(devices[0].ID, "sealed", delivery)); len(failed) > 0 {
+		t.Error(failed)
+	}
+	if bundles := e2e.FetchBundles(t, friend, user.ID); len(bundles) != 2 {
+		t.Errorf("%d bundles of two devices", len(bundles))
+	}
+	for _, node := range []*relaytest.Relay{one, two} {
+		for _, secret := range []string{user.Name, user.ID.String(), devices[0].ID.String()} {
+			if strings.Contains(node.Log.String(), secret) {
+				t.Errorf("the log has %s", secret)
+			}
+		}
+	}
+
+	e2e.Administer(t, one, admin.EnableUser{OfUser: admin.OfUser{User: user.ID.String()}})
+	back := e2e.LogInOnDevice(t, two, devices[0])
+	if got := e2e.Texts(back.Connect(t).Envelopes(2)); !strings.Contains(got, "named") ||
+		!strings.Contains(got, "sealed") {
+		t.Errorf("after the return: %s", got)
 	}
 }
