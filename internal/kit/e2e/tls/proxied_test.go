@@ -55,13 +55,13 @@ func version2(client string, options int) string {
 	return string(append(header, body...))
 }
 
-const logIn = `{"username":"nobody","password":"not the password of anybody"}`
-
 // tries logs in on a connection of its own, and returns the status; 0 without an answer.
 func tries(t *testing.T, relay *relaytest.Relay, from, header string) int {
 	t.Helper()
 	w := e2e.DialWireFrom(t, relay, from, header)
 	defer func() { _ = w.Close() }()
+	// Another name each time: guesses at one are limited wherever they come from.
+	logIn := fmt.Sprintf(`{"username":"nobody_%d","password":"not the password of anybody"}`, time.Now().UnixNano())
 	_, err := fmt.Fprintf(w, "POST /v1/sessions HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.%d\r\n"+
 		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", time.Now().UnixNano()%250, len(logIn), logIn)
 	if err != nil {
