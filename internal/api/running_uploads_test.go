@@ -15,6 +15,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/limit"
 )
 
 func TestUploadsAreBoundedAndWaitedFor(t *testing.T) {
@@ -83,10 +84,13 @@ func (d *dribble) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
+func calm() limit.Pressure { return limit.NoPressure }
+
 func TestAnUploadThatDribblesIsGivenUpSoon(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		u := &upload{server: &server{cfg: Config{Timeouts: Timeouts{Read: 20 * time.Second}}}, size: core.MaxAttachment}
+		u := &upload{server: &server{cfg: Config{Timeouts: Timeouts{Read: 20 * time.Second}, Pressure: calm}},
+			size: core.MaxAttachment}
 		begun := time.Now()
 		_, err := io.Copy(io.Discard, &body{conn: &dribble{}, upload: u})
 		if took := time.Since(begun); !errors.Is(err, fiber.ErrRequestTimeout) || took > 21*time.Second {
@@ -103,7 +107,7 @@ func TestABodyIsNotReadAfterItsUpload(t *testing.T) {
 		client, conn := net.Pipe()
 		reads := make(chan error, 2)
 		u := &upload{server: &server{cfg: Config{Timeouts: Timeouts{Read: 20 * time.Second},
-			Uploads: NewRunningUploads()}}, size: 100}
+			Uploads: NewRunningUploads(), Pressure: calm}}, size: 100}
 		u.store = func(_ context.Context, body io.Reader, _ int64, _ *fasthttp.Response) error {
 			go func() {
 				for range cap(reads) {

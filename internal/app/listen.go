@@ -61,14 +61,15 @@ func (h *heldSockets) take(address string) net.Listener {
 
 // used returns an error for those that no setting has taken: connections would wait there for ever.
 func (h *heldSockets) used() error {
-	for _, l := range *h {
-		if l == nil {
-			return errors.New("systemd hands over a socket that does not listen: its unit needs ListenStream=")
-		}
+	switch left := *h; {
+	case len(left) == 0:
+		return nil
+	case left[0] == nil:
+		return errors.New("systemd hands over a socket that does not listen: its unit needs ListenStream=")
+	default:
 		return fmt.Errorf("systemd hands over a socket that listens on %s, and no setting has its port: "+
-			"change --listen (OBSCURA_LISTEN), or the socket's unit", l.Addr())
+			"change --listen (OBSCURA_LISTEN), or the socket's unit", left[0].Addr())
 	}
-	return nil
 }
 
 // listenOn says which setting to change when it cannot listen.

@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof" //nolint:gosec // G108: its handlers are on a mux that nobody serves, and on ours by --pprof only
+	"net/http/pprof" // its own handlers are on a mux that nobody serves, and on ours by --pprof only
 	"strings"
 	"time"
 

@@ -131,7 +131,8 @@ func toHTTPS(w http.ResponseWriter, r *http.Request) {
 		host = "[" + host + "]"
 	}
 	if host == "" {
-		http.Error(w, "Use https://.", http.StatusBadRequest)
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, "Use https://.\n")
 		return
 	}
 	to := "https://" + host + r.URL.RequestURI()

@@ -92,7 +92,7 @@ func askOn(ctx context.Context, conn net.Conn) error {
 		if _, err := io.WriteString(conn, "GET /v1/info HTTP/1.1\r\nHost: relay\r\n\r\n"); err != nil {
 			return fmt.Errorf("request %d on a connection cannot be sent: %w", n, err)
 		}
-		answer, err := http.ReadResponse(answers, nil)
+		answer, err := http.ReadResponse(answers, nil) //nolint:bodyclose // it is read to its end
 		if err != nil {
 			return fmt.Errorf("request %d on a connection has no answer: %w", n, err)
 		}
