@@ -239,8 +239,8 @@ check-client-python: need-go-postgres-node build ## a client of others: generate
 	@tools/with-relay.sh tools/checked.sh tools/check-client-python.sh
 
 .PHONY: test-alerts
-test-alerts: ## deploy/prometheus/alerts.yaml by promtool: each alert fires when it should, and not otherwise
-	@tools/test-alerts.sh
+test-alerts: need-go-postgres-node build ## each alert by promtool, firing and not; and all that alerts and dashboard ask for, of a Prometheus with a relay under load; PICTURE=file.svg draws it
+	@OBSCURA_RATE_LIMITS=off PICTURE="$(abspath $(PICTURE))" tools/with-relay.sh tools/test-alerts.sh
 
 .PHONY: check-docs
 check-docs: need-curl-git-go-postgres ## widths of lines, links between the documents, and the commands they show, run against a relay started as the README says

@@ -1,16 +1,27 @@
 #!/usr/bin/env bash
-# test-alerts.sh: deploy/prometheus/alerts.yaml by promtool: that the rules are valid, and that each fires when it should
-# and not otherwise. Installs Debian's Prometheus where there is none.
+# test-alerts.sh: the alerts by promtool, and every expression of the alerts and the dashboard against a Prometheus that
+# scrapes a relay under load. Run it through with-relay.sh. PICTURE=FILE.svg draws the dashboard's panels.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-if ! have promtool; then
+if ! have prometheus || ! have promtool; then
   can_apt || die "install Prometheus (Debian: apt-get install prometheus)"
   apt_install prometheus || die "apt-get could not install prometheus"
 fi
-cd "$repo_root/deploy/prometheus"
-promtool check rules alerts.yaml
-promtool test rules alerts_test.yaml
-for alert in $(sed -n 's/^ *- alert: //p' alerts.yaml); do
-  grep -q "{alertname=\"$alert\"" alerts_test.yaml || die "no test has the alert $alert fire"
-done
+cd "$repo_root"
+promtool check rules deploy/prometheus/alerts.yaml
+promtool test rules deploy/prometheus/alerts_test.yaml
+
+scratch="$(mktemp -d)"
+trap 'kill "$server" 2>/dev/null && wait "$server" || true; rm -rf "$scratch"' EXIT
+port="$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); })')"
+cat >"$scratch/prometheus.yml" <<END
+global: {scrape_interval: 1s, evaluation_interval: 1s}
+rule_files: [$repo_root/deploy/prometheus/alerts.yaml]
+scrape_configs: [{job_name: obscura, static_configs: [{targets: ["${MANAGEMENT_URL#http://}"]}]}]
+END
+prometheus --config.file="$scratch/prometheus.yml" --storage.tsdb.path="$scratch/data" \
+  --web.listen-address="127.0.0.1:$port" >"$scratch/log" 2>&1 &
+server=$!
+bin/obscura bench relay --url "$RELAY_URL" --devices 40 --senders 4 --rate 400 --duration "${DURATION:-20s}" --warmup 1s
+go run -C tools/dashboard . -prometheus "http://127.0.0.1:$port" ${PICTURE:+-picture "$(realpath "$PICTURE")"}
