@@ -243,11 +243,7 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 		if err != nil {
 			return err
 		}
-		if err := q.ForgetPasswordChange(ctx, tx, p.User); err != nil {
-			return err
-		}
-		err = q.RememberPasswordChange(ctx, tx, db.RememberPasswordChangeParams{Sessions: others, UserID: p.User})
-		if err != nil {
+		if err := rememberPasswordChange(ctx, tx, p.User, others); err != nil {
 			return err
 		}
 		if err := q.DeleteRefreshTokens(ctx, tx, p.Session); err != nil {
@@ -311,6 +307,15 @@ func (s *Service) delete(ctx context.Context, tx db.DBTX, user core.UserID) (sto
 	}
 	_, err = storage.Queries.DeleteUser(ctx, tx, user)
 	return ended, err
+}
+
+// rememberPasswordChange has the devices of sessions that it has ended hear why: see Refresh.
+func rememberPasswordChange(ctx context.Context, tx db.DBTX, user core.UserID, ended []uuid.UUID) error {
+	if err := storage.Queries.ForgetPasswordChange(ctx, tx, user); err != nil {
+		return err
+	}
+	return storage.Queries.RememberPasswordChange(ctx, tx,
+		db.RememberPasswordChangeParams{Sessions: ended, UserID: user})
 }
 
 // endAll ends all sessions of a user whose row is locked, and has the other nodes hear of it.

@@ -88,7 +88,11 @@ func (s *Service) ResetPassword(ctx context.Context, user core.UserID) (password
 		if err := s.forgetGuesses(ctx, tx, user); err != nil {
 			return nil, err
 		}
-		return endAll(ctx, tx, user)
+		ended, err := endAll(ctx, tx, user)
+		if err != nil {
+			return nil, err
+		}
+		return ended, rememberPasswordChange(ctx, tx, user, ended[0].IDs)
 	})
 }
 
