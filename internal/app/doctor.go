@@ -11,8 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -67,6 +65,7 @@ func Doctor(ctx context.Context, cfg Config, address string, asJSON bool, out io
 	d.machine()
 	d.folders()
 	d.ports(ctx)
+	d.certificate()
 	d.database(ctx)
 	d.blobs(ctx)
 	if cfg.NATSURL != "" {
@@ -138,14 +137,10 @@ const mib = 1 << 20
 
 // machine looks at memory and descriptors.
 func (d *doctor) machine() {
-	if total, available, limited := memory(); total > 0 {
-		whose := "of the machine"
-		if limited {
-			whose = "of this control group"
-		}
-		d.say("memory", max(level(total, 256*mib, 512*mib), level(available, 0, 128*mib)),
-			fmt.Sprintf("%d MiB %s, %d MiB available", total/mib, whose, available/mib),
-			"give it 512 MiB or more; an idle socket takes about 19 KiB, a log-in 19 MiB while it lasts")
+	if free, err := freeMemory(); err == nil {
+		d.say("memory", level(int64(free), int64(d.cfg.ReserveMemory), 4*int64(d.cfg.ReserveMemory)),
+			fmt.Sprintf("%d MiB free", int64(free)/mib),
+			"give it more, or a larger limit; an idle socket takes some 20 KiB, a log-in 19 MiB while it lasts")
 	}
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
@@ -153,42 +148,6 @@ func (d *doctor) machine() {
 			fmt.Sprintf("%d for this command; a service has its own limit", files.Max),
 			"each connection needs one: raise the limit (systemd: LimitNOFILE)")
 	}
-}
-
-// memory is in bytes: of the control group where it has a limit, else of the machine.
-func memory() (total, available uint64, limited bool) {
-	content, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, 0, false // not Linux
-	}
-	for line := range strings.Lines(string(content)) {
-		fields := strings.Fields(line)
-		if len(fields) < 2 {
-			continue
-		}
-		kib, err := strconv.ParseUint(fields[1], 10, 64)
-		switch {
-		case err != nil:
-		case fields[0] == "MemTotal:":
-			total = kib << 10
-		case fields[0] == "MemAvailable:":
-			available = kib << 10
-		}
-	}
-	read := func(name string) (uint64, bool) {
-		content, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", name))
-		if err != nil {
-			return 0, false
-		}
-		bytes, err := strconv.ParseUint(strings.TrimSpace(string(content)), 10, 64)
-		return bytes, err == nil
-	}
-	most, hasLimit := read("memory.max")
-	used, known := read("memory.current")
-	if !hasLimit || !known || most >= total {
-		return total, available, false
-	}
-	return most, min(available, most-min(used, most)), true
 }
 
 // folders looks at the data folder and the disks.
@@ -298,10 +257,7 @@ func (d *doctor) outside(ctx context.Context) {
 	d.judge("from outside", err, d.url+" reaches a relay",
 		"check the host name, the firewall, the proxy before the relay, and its certificate")
 	if !certificate.IsZero() {
-		left := time.Until(certificate)
-		const day = 24 * time.Hour
-		d.say("certificate", level(left, 3*day, 14*day), fmt.Sprintf("it is good for %d days", left/day),
-			"renew it, and see why it was not renewed by itself")
+		d.days("certificate from outside", certificate)
 	}
 	if err != nil {
 		return
@@ -319,6 +275,26 @@ func (d *doctor) outside(ctx context.Context) {
 		d.say("proxy", StateWarning, "a proxy stands before the relay, and its X-Forwarded-For is not believed: "+
 			"all users share the limits of one address", "name the proxy with --trusted-proxies (OBSCURA_TRUSTED_PROXIES)")
 	}
+}
+
+// certificate looks at the relay's own, when it comes from files.
+func (d *doctor) certificate() {
+	if d.cfg.TLSCertificate == "" {
+		return
+	}
+	files := d.cfg.files()
+	if err := files.read(); err != nil {
+		d.say("certificate", StateProblem, err.Error(), "replace the file; the relay takes it within seconds")
+		return
+	}
+	d.days("certificate", files.expiry())
+}
+
+func (d *doctor) days(part string, end time.Time) {
+	const day = 24 * time.Hour
+	left := time.Until(end)
+	d.say(part, level(left, 3*day, 14*day), fmt.Sprintf("it is good for %d days", left/day),
+		"renew it, and see why it was not renewed by itself")
 }
 
 // get asks once. The end of the certificate is zero without TLS.

@@ -10,8 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/certtest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
@@ -63,6 +65,21 @@ func TestDoctorFindsARunningRelayWell(t *testing.T) {
 	}
 	if f, there := found["proxy"]; there {
 		t.Errorf("there is no proxy: %+v", f)
+	}
+}
+
+// certificateFor has files with a certificate that is good for so long.
+func certificateFor(left time.Duration) func(*testing.T, *app.Config) string {
+	return func(t *testing.T, c *app.Config) string {
+		folder, now := t.TempDir(), time.Now()
+		certificate, key := certtest.New().Issue(now.Add(-time.Hour), now.Add(left))
+		c.TLSCertificate, c.TLSKey = filepath.Join(folder, "certificate"), filepath.Join(folder, "key")
+		for name, content := range map[string][]byte{c.TLSCertificate: certificate, c.TLSKey: key} {
+			if err := os.WriteFile(name, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return ""
 	}
 }
 
@@ -128,6 +145,10 @@ func TestDoctorFindsWhatIsBroken(t *testing.T) {
 			}},
 		{"an address of another machine", "API port", app.StateProblem, "does not have the address",
 			func(_ *testing.T, c *app.Config) string { c.Listen = "192.0.2.1:3000"; return "" }},
+		{"a certificate that ends tomorrow", "certificate", app.StateProblem, "good for 0 days", certificateFor(23 * time.Hour)},
+		{"a certificate that ends in a week", "certificate", app.StateWarning, "good for 6 days",
+			certificateFor(7*24*time.Hour - time.Hour)},
+		{"a certificate that has expired", "certificate", app.StateProblem, "has expired", certificateFor(-time.Minute)},
 		{"nobody at the URL", "from outside", app.StateProblem, "refused", func(t *testing.T, _ *app.Config) string {
 			return "http://" + testdb.FreeAddress(t)
 		}},
