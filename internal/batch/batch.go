@@ -33,7 +33,8 @@ type Limits struct {
 	// QueueItems and QueueWeight are how much may wait.
 	QueueItems, QueueWeight int
 	// Light is the weight up to which a call need not wait for the heavier ones before it: a batch
-	// takes the oldest heavy call, then light ones, then heavy ones. 0: all calls are light.
+	// takes the oldest heavy call, which counts for half of BatchWeight at most, then light ones,
+	// then heavy ones. 0: all calls are light.
 	Light int
 	// Gather is how long a small batch waits for more calls while so many come that it is worth it.
 	// A batch costs much more than a call in it. 0: it never waits.
@@ -200,9 +201,11 @@ func (b *Batcher[T, R]) take() (calls []*call[T, R]) {
 		}
 	}
 	move(&b.heavy, 1) // or it might wait for ever
+	beyond := max(0, weight-b.limits.BatchWeight/2)
+	weight -= beyond // or it might leave no room for light ones, batch after batch
 	move(&b.light, b.limits.BatchItems)
 	move(&b.heavy, b.limits.BatchItems)
-	b.weight -= weight
+	b.weight -= weight + beyond
 	return calls
 }
 

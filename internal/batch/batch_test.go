@@ -235,6 +235,32 @@ func TestLightCallsDoNotWaitForHeavyOnes(t *testing.T) {
 	})
 }
 
+// A heavy call that fills a batch by itself leaves room for light ones.
+func TestHeaviestCallsDoNotStarveLightOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(Limits{BatchItems: 9, BatchWeight: 10, QueueItems: 99, QueueWeight: 999, Light: 1})
+		var wg sync.WaitGroup
+		for _, n := range []int{10, 20, 21, 1, 2, 3, 4, 5, 6} { // from 10 on they fill more than a batch
+			weight := 1
+			if n >= 10 {
+				weight = 12
+			}
+			wg.Go(func() { _, _ = h.Do(t.Context(), n, weight) })
+			synctest.Wait()
+		}
+		for range 3 {
+			h.gate <- nil
+			synctest.Wait()
+		}
+		want := [][]int{{10}, {20, 1, 2, 3, 4, 5}, {21, 6}}
+		if !slices.EqualFunc(h.batches, want, slices.Equal) || h.Full() != 0 {
+			t.Errorf("%v, and the queue is full by %v", h.batches, h.Full())
+		}
+		h.stop()
+		wg.Wait()
+	})
+}
+
 // What has been worked on is not kept while later calls wait.
 func TestFinishedCallsAreLetGo(t *testing.T) {
 	const large = 8 << 20
