@@ -229,6 +229,9 @@ func (r *relay) drain(doors *api.Listener, within time.Duration) {
 		r.gateway.CloseSome(float64(drainTick) / float64(left))
 		<-time.After(drainTick)
 	}
+	if within > 0 { // the last round may have come too late
+		r.gateway.CloseSome(1)
+	}
 }
 
 // closeDoors ends requests and sockets, bounded by a time.
