@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof" // its own handlers are on a mux that nobody serves, and on ours by --pprof only
+	"slices"
 	"strings"
 	"time"
 
@@ -42,15 +43,23 @@ func (r *relay) tellLevel(w http.ResponseWriter, _ *http.Request) {
 // setLevel takes debug, info, warn or error, until the relay ends.
 func (r *relay) setLevel(w http.ResponseWriter, request *http.Request) {
 	text, err := io.ReadAll(http.MaxBytesReader(w, request.Body, 16))
+	var level slog.Level
 	if err == nil {
-		err = r.level.UnmarshalText(bytes.TrimSpace(text))
+		err = level.UnmarshalText(bytes.TrimSpace(text))
 	}
-	if err != nil {
+	if err != nil || !isLevel(level) {
 		writeStatus(w, http.StatusBadRequest, map[string]string{"error": "The body must be debug, info, warn or error."})
 		return
 	}
-	r.logger.Warn("somebody has set the level of the log", "component", "log", "to", r.level.Level())
+	r.level.Set(min(r.level.Level(), level)) // so that the line is written if it was before
+	r.logger.Warn("somebody has set the level of the log", "component", "log", "to", level)
+	r.level.Set(level)
 	r.tellLevel(w, request)
+}
+
+// isLevel reports whether a level has a name. Others are between them, or keep errors back.
+func isLevel(level slog.Level) bool {
+	return slices.Contains([]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}, level)
 }
 
 func serveUntilClosed(server *http.Server, listener net.Listener) error {

@@ -280,13 +280,20 @@ func TestLogLevelCanBeSetWhileTheRelayRuns(t *testing.T) {
 	if status, body := e2e.Manage(t, relay, "/log-level"); status != 200 || body != `{"level":"warn"}`+"\n" {
 		t.Errorf("%d %s", status, body)
 	}
-	for _, wrong := range []string{"", "loud", strings.Repeat("debug", 100)} {
+	for _, wrong := range []string{"", "loud", "info+3", "error+1000", strings.Repeat("debug", 100)} {
 		if status, body := put(t, relay, "/log-level", wrong); status != 400 || !strings.Contains(body, "debug, info, warn or error") {
 			t.Errorf("%.9s: %d %s", wrong, status, body)
 		}
 	}
 	if status, body := put(t, relay, "/log-level", "info\n"); status != 200 || body != `{"level":"info"}`+"\n" {
 		t.Errorf("%d %s", status, body)
+	}
+	for _, level := range []string{"error", "info"} {
+		before := strings.Count(relay.Log.String(), "somebody has set the level")
+		put(t, relay, "/log-level", level)
+		wait.Eventually(t, "the log says that it was set to "+level, func() bool {
+			return strings.Count(relay.Log.String(), "somebody has set the level") > before
+		})
 	}
 	ask()
 	wait.Eventually(t, "the second request is logged, and not the first", func() bool { return lines() == 1 })
