@@ -95,8 +95,11 @@ func TestTheDoctorIsAskedFromTheCommandLine(t *testing.T) {
 			t.Errorf("no %q in %s", line, out)
 		}
 	}
-	if out := fails(t, environ, "admin", "doctor", "--url=relay"); !strings.Contains(out, "https://relay.example.org") {
-		t.Error(out)
+	for _, url := range []string{"relay", "https://somebody:hunter2@relay.example.org"} {
+		if out := fails(t, environ, "admin", "doctor", "--url="+url); !strings.Contains(out, "https://relay.example.org") ||
+			strings.Contains(out, "hunter2") {
+			t.Error(out)
+		}
 	}
 }
 

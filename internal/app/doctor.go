@@ -58,7 +58,7 @@ const askTime = 5 * time.Second
 // Doctor prints its findings about the relay with this configuration, on this machine. The error
 // says how many problems there are.
 func Doctor(ctx context.Context, cfg Config, address string, asJSON bool, out io.Writer) error {
-	if u, err := url.Parse(address); address != "" && (err != nil || u.Host == "") {
+	if u, err := url.Parse(address); address != "" && (err != nil || u.Host == "" || u.User != nil) {
 		return errors.New("--url must look like https://relay.example.org")
 	}
 	d := &doctor{cfg: cfg, url: strings.TrimSuffix(address, "/")}

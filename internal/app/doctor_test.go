@@ -105,7 +105,7 @@ func TestDoctorFindsWhatIsBroken(t *testing.T) {
 		finding    string
 		change     func(t *testing.T, c *app.Config) (url string)
 	}{
-		{"nobody serves the database", "database", app.StateProblem, "refused", func(_ *testing.T, c *app.Config) string {
+		{"nobody serves the database", "database", app.StateProblem, "within 10s: PostgreSQL at 127.0.0.1:1: connection refused", func(_ *testing.T, c *app.Config) string {
 			c.DatabaseURL = "postgres://nobody@127.0.0.1:1/nothing?sslmode=disable"
 			return ""
 		}},

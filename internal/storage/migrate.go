@@ -128,6 +128,8 @@ func (d *DB) AwaitReady(ctx context.Context, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var warned time.Time
+	deadline, _ := ctx.Deadline() // also the caller's own, if that is sooner
+	patience := time.Until(deadline).Round(100 * time.Millisecond)
 	reason := "PostgreSQL at " + where(&d.pool.Config().ConnConfig.Config) + ": no answer in time"
 	for {
 		_, err := Queries.Ping(ctx, d.pool)
@@ -152,7 +154,7 @@ func (d *DB) AwaitReady(ctx context.Context, timeout time.Duration) error {
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return errors.New("stopped while the database was waited for: " + reason)
 			}
-			return fmt.Errorf("the database was not ready within %v: %s", timeout, reason)
+			return fmt.Errorf("the database was not ready within %v: %s", patience, reason)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
