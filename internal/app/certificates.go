@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/obscura-relay/obscura/internal/admin"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/certificate"
@@ -68,13 +70,14 @@ func (c *Certificates) ownKeys() (*certificate.Keys, error) {
 	return keys, nil
 }
 
-// maxKeyFile bounds what is read of a file that an operator names.
-const maxKeyFile = 4096
+// maxFile bounds what is read of a file that an operator names.
+const maxFile = 256 << 10
 
-// decodeFile reads a file of base64. Its error repeats neither what is in the file nor its name,
-// which may be the key itself by mistake.
-func decodeFile(name string) ([]byte, error) {
-	file, err := os.Open(name)
+// readFile reads a file that an operator names. Its error repeats neither what is in the file nor
+// its name, which may be the key itself by mistake. A pipe is refused: the relay would wait for
+// whoever writes to it, and could not read it a second time.
+func readFile(name string) ([]byte, error) {
+	file, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if failure := (*fs.PathError)(nil); errors.As(err, &failure) {
 		return nil, fmt.Errorf("the file cannot be opened: %w", failure.Err)
 	}
@@ -82,7 +85,22 @@ func decodeFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxKeyFile))
+	switch info, err := file.Stat(); {
+	case err != nil:
+		return nil, errors.New("the file cannot be looked at")
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is not a regular file")
+	}
+	content, err := io.ReadAll(io.LimitReader(file, maxFile))
+	if failure := (*fs.PathError)(nil); errors.As(err, &failure) {
+		return nil, fmt.Errorf("the file cannot be read: %w", failure.Err)
+	}
+	return content, err
+}
+
+// decodeFile reads a file of base64.
+func decodeFile(name string) ([]byte, error) {
+	text, err := readFile(name)
 	if err != nil {
 		return nil, err
 	}

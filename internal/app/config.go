@@ -15,6 +15,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/blob"
+	"github.com/obscura-relay/obscura/internal/notice"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -115,6 +116,9 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
+	if err := notice.CheckNATSURL(c.NATSURL); err != nil {
+		return err
+	}
 	if c.AttachmentQuota < core.MaxAttachment || c.AttachmentDailyQuota < core.MaxAttachment {
 		return errors.New("--attachment-quota and --attachment-daily-quota must have room for one attachment, 50MiB")
 	}
@@ -135,6 +139,9 @@ func (c *Config) Validate() error {
 			(err != nil || u.Host == "" || origin != u.Scheme+"://"+strings.ToLower(u.Host)) {
 			return errors.New("--cors-origins must be in lower case and without a path, as browsers send them: https://chat.example.org")
 		}
+	}
+	if !isLevel(c.LogLevel) {
+		return errors.New("--log-level must be debug, info, warn or error")
 	}
 	if c.DrainTime < 0 {
 		return errors.New("--drain-time must not be negative")

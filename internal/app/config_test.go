@@ -33,12 +33,20 @@ func TestABadConfigurationIsRefusedWithASentence(t *testing.T) {
 		"--cors-origins must be in lower case and without a path, as browsers send them: https://chat.example.org": func(c *app.Config) { c.CORSOrigins = []string{"https://chat.example.org/"} },
 		"--blob-url must look like file:///FOLDER or s3://BUCKET?region=REGION":                                    func(c *app.Config) { c.BlobURL = "ftp://secret@example.org" },
 		"--attachment-quota and --attachment-daily-quota must have room for one attachment, 50MiB":                 func(c *app.Config) { c.AttachmentDailyQuota = 50<<20 - 1 },
-		"--read-timeout must be at least 100ms":                                                                    func(c *app.Config) { c.ReadTimeout = 0 },
-		"--write-timeout must be at least 100ms":                                                                   func(c *app.Config) { c.WriteTimeout = -1 },
-		"--idle-timeout must be at least 100ms":                                                                    func(c *app.Config) { c.IdleTimeout = 99 * time.Millisecond },
-		"--request-timeout must be at least 100ms":                                                                 func(c *app.Config) { c.RequestTimeout = 0 },
-		"--poll-interval must be at least 100ms":                                                                   func(c *app.Config) { c.PollInterval = 0 },
-		"--shutdown-timeout must be at least 100ms":                                                                func(c *app.Config) { c.ShutdownTimeout = 0 },
+		"--log-level must be debug, info, warn or error":                                                           func(c *app.Config) { c.LogLevel = slog.LevelError + 1 },
+		"--nats-url must look like nats://nats.example.org:4222; in a password, write @ : / ? # % as %40 %3A %2F %3F %23 %25": func(c *app.Config) {
+			c.NATSURL = "nats://nats.example.org,nats://somebody:hunter%zz2@127.0.0.1:1"
+		},
+		"--fcm-credentials cannot be used: the file cannot be opened: no such file or directory": func(c *app.Config) { c.FCMCredentials = "/nothing" },
+		"--apns-key cannot be used: it is not a regular file": func(c *app.Config) {
+			c.APNsKey, c.APNsKeyID, c.APNsTeamID, c.APNsTopic = "/dev/null", "1", "2", "3"
+		},
+		"--read-timeout must be at least 100ms":     func(c *app.Config) { c.ReadTimeout = 0 },
+		"--write-timeout must be at least 100ms":    func(c *app.Config) { c.WriteTimeout = -1 },
+		"--idle-timeout must be at least 100ms":     func(c *app.Config) { c.IdleTimeout = 99 * time.Millisecond },
+		"--request-timeout must be at least 100ms":  func(c *app.Config) { c.RequestTimeout = 0 },
+		"--poll-interval must be at least 100ms":    func(c *app.Config) { c.PollInterval = 0 },
+		"--shutdown-timeout must be at least 100ms": func(c *app.Config) { c.ShutdownTimeout = 0 },
 	} {
 		cfg := relaytest.Config(t, "postgres://localhost/obscura")
 		if err := cfg.Validate(); err != nil {
@@ -63,6 +71,14 @@ func TestABadConfigurationIsRefusedWithASentence(t *testing.T) {
 		cfg.CORSOrigins = []string{origin}
 		if err := cfg.Validate(); err != nil {
 			t.Errorf("the origin %q: %v", origin, err)
+		}
+	}
+	for name, good := range map[string]bool{"": true, "localhost": true, "somebody:hunter2@localhost:4222, tls://b.example": true,
+		"nats://": false, "nats://a:4222,:x": false, "nats://somebody:hun/ter@a": false} {
+		cfg := relaytest.Config(t, "")
+		cfg.NATSURL = name
+		if err := cfg.Validate(); (err == nil) != good {
+			t.Errorf("NATS at %q: %v", name, err)
 		}
 	}
 	for name, good := range map[string]bool{"relay.example.org": true, "a-b.xn--bcher-kva.example": true,

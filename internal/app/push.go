@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/mail"
 	"net/url"
-	"os"
 	"strings"
 
 	"github.com/obscura-relay/obscura/internal/core/push"
@@ -62,7 +61,8 @@ func (p *Push) validatePush() error {
 	if given != 0 && given != 4 {
 		return errors.New("--apns-key, --apns-key-id, --apns-team-id and --apns-topic must be given together")
 	}
-	return nil
+	_, err = p.fromFiles(PushServices{}) // before anything is changed
+	return err
 }
 
 // vapidKey is the operator's own, nil for none.
@@ -82,10 +82,20 @@ func (p *Push) vapidKey() (*ecdh.PrivateKey, error) {
 
 // senders are the push providers that are configured.
 func (p *Push) senders(vapid *ecdh.PrivateKey, at PushServices) (map[push.Kind]push.Sender, error) {
-	senders := map[push.Kind]push.Sender{push.WebPush: pushprovider.NewWebPush(pushprovider.WebPushConfig{Key: vapid,
-		Contact: p.PushContact, PrivateNetworks: p.PushPrivateNetworks, Roots: at.Roots})}
+	senders, err := p.fromFiles(at)
+	if err != nil {
+		return nil, err
+	}
+	senders[push.WebPush] = pushprovider.NewWebPush(pushprovider.WebPushConfig{Key: vapid, Contact: p.PushContact,
+		PrivateNetworks: p.PushPrivateNetworks, Roots: at.Roots})
+	return senders, nil
+}
+
+// fromFiles are the push providers that need a file of the operator's.
+func (p *Push) fromFiles(at PushServices) (map[push.Kind]push.Sender, error) {
+	senders := map[push.Kind]push.Sender{}
 	if p.FCMCredentials != "" {
-		file, err := os.ReadFile(p.FCMCredentials)
+		file, err := readFile(p.FCMCredentials)
 		if err == nil {
 			senders[push.FCM], err = pushprovider.NewFCM(pushprovider.FCMConfig{Credentials: file, URL: at.FCM,
 				Roots: at.Roots})
@@ -95,7 +105,7 @@ func (p *Push) senders(vapid *ecdh.PrivateKey, at PushServices) (map[push.Kind]p
 		}
 	}
 	if p.APNsKey != "" {
-		file, err := os.ReadFile(p.APNsKey)
+		file, err := readFile(p.APNsKey)
 		if err == nil {
 			senders[push.APNs], err = pushprovider.NewAPNs(pushprovider.APNsConfig{Key: file, KeyID: p.APNsKeyID,
 				TeamID: p.APNsTeamID, Topic: p.APNsTopic, Sandbox: p.APNsSandbox, URL: at.APNs, Roots: at.Roots})

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -179,16 +178,8 @@ func (f *certificateFiles) find() (p pair) {
 	return p
 }
 
-// maxPEM bounds what is read of a file.
-const maxPEM = 256 << 10
-
 func readPEM(option, name string) ([]byte, error) {
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("%s cannot be used: %w", option, err)
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, maxPEM))
+	content, err := readFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be used: %w", option, err)
 	}

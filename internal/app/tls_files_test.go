@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/obscura-relay/obscura/internal/kit/certtest"
 )
 
@@ -57,6 +59,22 @@ func TestCertificateFilesThatCannotServeAreRefused(t *testing.T) {
 	nowhere := TLS{TLSCertificate: filepath.Join(t.TempDir(), "c"), TLSKey: "k"}
 	if err := nowhere.validateTLS(); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("a file that is not there: %v", err)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{pipe, t.TempDir(), "/dev/zero"} {
+		cfg := TLS{TLSCertificate: name, TLSKey: name}
+		if err := cfg.validateTLS(); err == nil || err.Error() != "--tls-certificate cannot be used: it is not a regular file" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	key = bytes.TrimSpace(key) // the key itself by mistake
+	cfg := TLS{TLSCertificate: filepath.Join(t.TempDir(), "c"), TLSKey: string(key)}
+	write(t, cfg.TLSCertificate, good)
+	if err := cfg.validateTLS(); err == nil || strings.Contains(err.Error(), "BEGIN") {
+		t.Errorf("a key in the place of its name: %v", err)
 	}
 }
 

@@ -60,18 +60,53 @@ func dialNATS(address string, receive func(payload string), resync func(), logge
 	return &hintBus{conn: conn}, nil
 }
 
+// natsURLs reads the URLs of a list as the library does.
+func natsURLs(list string) (urls []*url.URL, err error) {
+	for one := range strings.SplitSeq(list, ",") {
+		if one = strings.TrimSpace(one); one == "" {
+			continue
+		}
+		if !strings.Contains(one, "://") {
+			one = "nats://" + one
+		}
+		u, err := url.Parse(one)
+		if err != nil || u.Hostname() == "" {
+			return nil, errNATSURL
+		}
+		urls = append(urls, u)
+	}
+	return urls, nil
+}
+
+// errNATSURL does not repeat the URL, which may hold a password.
+var errNATSURL = errors.New("--nats-url must look like nats://nats.example.org:4222; in a password, write @ : / ? # % " +
+	"as %40 %3A %2F %3F %23 %25")
+
+// CheckNATSURL returns one exact sentence for a URL, or a list of them, that cannot be read.
+func CheckNATSURL(list string) error {
+	_, err := natsURLs(list)
+	return err
+}
+
 // natsReason is why there is no connection, without the password of a URL.
 func natsReason(address string, err error) string {
 	if err == nil {
 		return "no answer yet"
 	}
+	urls, unread := natsURLs(address)
+	if unread != nil {
+		return unread.Error()
+	}
 	reason := err.Error()
-	for one := range strings.SplitSeq(address, ",") {
-		if u, err := url.Parse(strings.TrimSpace(one)); err == nil && u.User != nil {
-			if password, ok := u.User.Password(); ok && password != "" {
-				reason = strings.ReplaceAll(reason, password, "…")
-			}
-			reason = strings.ReplaceAll(reason, u.User.Username(), "…") // may be a token
+	for _, u := range urls {
+		if u.User == nil {
+			continue
+		}
+		if password, ok := u.User.Password(); ok && password != "" {
+			reason = strings.ReplaceAll(reason, password, "…")
+		}
+		if name := u.User.Username(); name != "" {
+			reason = strings.ReplaceAll(reason, name, "…") // may be a token
 		}
 	}
 	return reason

@@ -22,3 +22,15 @@ func TestNATSThatIsUnavailableIsSaidAtTheStart(t *testing.T) {
 		t.Errorf("the log: %s", said)
 	}
 }
+
+func TestReasonsOfNATSHoldNoPassword(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"nats://somebody:hunter2%zz@127.0.0.1:1", "nats://somebody:hun/ter2@127.0.0.1:1",
+		"nats://127.0.0.1:1,nats://somebody:hunter2@127.0.0.1:x", "nats://somebody:hunter2@127.0.0.1:1",
+		"somebody:hunter2@127.0.0.1:1"} {
+		if err := TryNATS(address); err == nil || strings.Contains(err.Error(), "hun") ||
+			strings.Contains(err.Error(), "somebody") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
