@@ -31,7 +31,8 @@ func (s *statements) hear(part []byte) {
 
 var (
 	named      = regexp.MustCompile(`-- name: (\w+) `)
-	background = []string{"Ping", "Notify", "NotifyProbe", "MailboxHeads", "TryLock", "PushTokensAfter", "TakeWakeups", "LeasedWakeups"}
+	background = []string{"Ping", "Notify", "NotifyProbe", "MailboxHeads", "TryLock", "PushTokensAfter", "TakeWakeups",
+		"LeasedWakeups", "SigningKeys", "LockSigningKeys", "DeleteSigningKeysBefore", "LeaseTrash", "WaitingTrash"}
 )
 
 // of returns the names of the statements while do runs. A connection describes a statement before
