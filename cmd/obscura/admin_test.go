@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +84,22 @@ func TestConfigurationsAreCheckedWithoutTheirValues(t *testing.T) {
 	prints(t, nil, `{"set":[]}`+"\n", "admin", "config", "check", "--json")
 	if out := fails(t, []string{"OBSCURA_REGISTRATION=no"}, "admin", "config", "check"); !strings.Contains(out, "closed") {
 		t.Error(out)
+	}
+}
+
+// A database that this user cannot see is not one that is not there.
+func TestAFolderThatCannotBeLookedIntoIsSaid(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "postgres"), nil, 0o600); err != nil { // also for root
+		t.Fatal(err)
+	}
+	environ := []string{"OBSCURA_DATA_DIR=" + folder, "OBSCURA_LISTEN=127.0.0.1:0", "OBSCURA_MANAGEMENT_LISTEN=127.0.0.1:0"}
+	for _, command := range []string{"stats", "doctor"} {
+		want := "the data folder " + folder + " cannot be looked into: not a directory: run this as the user that runs the relay"
+		if out := fails(t, environ, "admin", command); !strings.Contains(out, want) {
+			t.Errorf("%s: %s", command, out)
+		}
 	}
 }
 

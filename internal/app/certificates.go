@@ -183,7 +183,11 @@ func withDatabase(ctx context.Context, cfg Database, logOutput io.Writer, do fun
 // withAnyDatabase also takes one whose schema is not that of this binary.
 func withAnyDatabase(ctx context.Context, cfg Database, logger *slog.Logger, do func(*database) error) (err error) {
 	if cfg.DatabaseURL == "" {
-		exists, url := postgres.Find(filepath.Join(cfg.DataDir, "postgres"))
+		exists, url, err := postgres.Find(filepath.Join(cfg.DataDir, "postgres"))
+		if err != nil {
+			return fmt.Errorf("the data folder %s cannot be looked into: %w: run this as the user that runs the relay, "+
+				"or name another folder with --data-dir (OBSCURA_DATA_DIR)", cfg.DataDir, err)
+		}
 		if !exists {
 			return fmt.Errorf("the data folder %s has no database: name another with --data-dir (OBSCURA_DATA_DIR), "+
 				"or a database with --database-url (OBSCURA_DATABASE_URL)", cfg.DataDir)

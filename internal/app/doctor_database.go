@@ -60,7 +60,7 @@ const listenersOfANode = 2
 // database looks at PostgreSQL and at what is in it.
 func (d *doctor) database(ctx context.Context) {
 	folder := filepath.Join(d.cfg.DataDir, "postgres")
-	if exists, _ := postgres.Find(folder); !exists && d.cfg.DatabaseURL == "" {
+	if exists, _, err := postgres.Find(folder); err == nil && !exists && d.cfg.DatabaseURL == "" {
 		d.say("database", StateWarning, "there is none in "+folder+" yet; the relay makes a private one at its start",
 			"to use another, name it with --database-url (OBSCURA_DATABASE_URL)")
 		return
