@@ -9,6 +9,18 @@ import (
 	"context"
 )
 
+const hasMigrations = `-- name: HasMigrations :one
+SELECT (to_regclass('goose_db_version') IS NOT NULL)::bool AS there
+`
+
+// Whether goose has ever been here. Its own question makes the table.
+func (q *Queries) HasMigrations(ctx context.Context, db DBTX) (bool, error) {
+	row := db.QueryRow(ctx, hasMigrations)
+	var there bool
+	err := row.Scan(&there)
+	return there, err
+}
+
 const mayIdle = `-- name: MayIdle :exec
 SELECT set_config('idle_in_transaction_session_timeout', '0', true)
 `

@@ -86,8 +86,12 @@ func (d *DB) CheckSchema(ctx context.Context) error {
 	return err
 }
 
-// SchemaVersion is the number of the last migration that was applied, 0 for an empty database.
+// SchemaVersion is the number of the last migration that was applied, 0 for an empty database. It
+// changes nothing.
 func (d *DB) SchemaVersion(ctx context.Context) (version int64, err error) {
+	if any, err := Queries.HasMigrations(ctx, d.pool); err != nil || !any {
+		return 0, Redact(err)
+	}
 	err = d.withProvider(func(p *goose.Provider) (err error) {
 		version, err = p.GetDBVersion(ctx)
 		return Redact(err)

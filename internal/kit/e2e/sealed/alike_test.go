@@ -15,6 +15,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 // statements hears the statements that a relay sends to its database.
@@ -65,6 +66,9 @@ func TestARefusalLooksUpTheSame(t *testing.T) {
 	proxy.Hear(heard.hear)
 	// Without prepared statements the text of each travels each time.
 	watched := relaytest.StartOn(t, proxy.URL+"&default_query_exec_mode=cache_describe", e2e.SlowPoll)
+	wait.Eventually(t, "the relay has started, and is quiet", func() bool {
+		return len(heard.of(func() { <-time.After(500 * time.Millisecond) })) == 0
+	})
 	sends := map[string]*obscurapb.Submission{
 		"a wrong token":                    relaytest.Sealed(bob.ID, "x", relaytest.DeliveryToken()),
 		"another user's token":             relaytest.Sealed(bob.ID, "x", carols),
