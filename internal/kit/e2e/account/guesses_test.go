@@ -240,8 +240,9 @@ func TestAStormOnOneNameLeavesTheHashingToOthers(t *testing.T) {
 	}
 	e2e.LogIn(other.Name, relaytest.Password).Through(t, relay.API, client).Want(t, 200, "")
 	wg.Wait()
-	// A second may pass meanwhile, and with it a turn.
-	if hashed.Load() < account.FreeGuesses || hashed.Load() > 2*account.FreeGuesses {
+	// A second may pass meanwhile, and with it a turn. One that has just been counted counts twice
+	// for a moment, so that fewer may pass.
+	if hashed.Load() < account.FreeGuesses/2 || hashed.Load() > 2*account.FreeGuesses {
 		t.Errorf("%d guesses were looked at, %d were told to wait", hashed.Load(), waiting.Load())
 	}
 }
