@@ -15,8 +15,14 @@ systemd-analyze security --offline=true --threshold=30 "$unit" | tail -n 1
 # It fails where nothing is forbidden.
 grep -E '^(\[|User|ExecStart)' "$unit" >"$scratch/open.service"
 if systemd-analyze security --offline=true --threshold=30 "$scratch/open.service" >/dev/null; then die "systemd-analyze lets everything pass"; fi
-systemd-analyze verify --root="$scratch" obscura.service 2>&1 | tee "$scratch/said"
-if grep obscura.service: "$scratch/said"; then die "systemd does not take the unit as it is"; fi
+# The unit, among systemd's own.
+cp --recursive --no-clobber /usr/lib/systemd/system/. "$scratch/lib/systemd/system/"
+verify() { { systemd-analyze verify --root="$scratch" obscura.service 2>&1 || true; } | grep obscura.service:; }
+if verify; then die "systemd does not take the unit as it is"; fi
+cp "$unit" "$scratch/as-it-is"
+sed -i 's/^Type=/Typo=/' "$unit"
+verify >/dev/null || die "systemd-analyze verify lets everything pass"
+cp "$scratch/as-it-is" "$unit"
 
 lintian --fail-on error,warning "$repo_root"/dist/*.deb
 exec "$repo_root/tools/fresh-root.sh" deb
