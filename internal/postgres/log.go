@@ -51,6 +51,9 @@ func (w *logWriter) line(line string) {
 	case "WARNING", "ERROR", "FATAL", "PANIC":
 		level = slog.LevelWarn
 	}
+	if process == "autovacuum worker" && severity == "FATAL" && strings.HasSuffix(text, "due to administrator command") {
+		level = slog.LevelDebug // one that was at work when the server was told to stop
+	}
 	if process == "client backend" || process == "parallel worker" {
 		if severity != "LOG" && severity != "FATAL" {
 			return

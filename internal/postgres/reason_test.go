@@ -1,7 +1,10 @@
 package postgres
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 )
 
@@ -17,6 +20,20 @@ func TestTheReasonOfAFailedInitdbIsOneLine(t *testing.T) {
 	} {
 		if got := reason(said, failed).Error(); got != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestAnAutovacuumThatIsStoppedIsNoWarning(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"autovacuum worker|FATAL:  terminating autovacuum process due to administrator command": "level=DEBUG",
+		"autovacuum worker|FATAL:  out of memory":                                               "level=WARN",
+	} {
+		var out bytes.Buffer
+		w := &logWriter{log: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+		if w.line(line); !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %s", line, out.String())
 		}
 	}
 }
