@@ -219,31 +219,39 @@ func TestSessionsGuessNoPasswordEither(t *testing.T) {
 }
 
 // TestAStormOnOneNameLeavesTheHashingToOthers sends more guesses at once than can wait for the
-// hashing, before a single one is counted.
+// hashing, before a single one is counted. A guess that has just been counted counts twice for a
+// moment, so that on a slow machine fewer may pass than are free: all must in one try of three.
 func TestAStormOnOneNameLeavesTheHashingToOthers(t *testing.T) {
 	t.Parallel()
+	const tries = 3
 	relay := relaytest.Start(t, func(c *app.Config) { c.RequestTimeout = patience })
 	other, client := relay.Register(t), patient(t)
-	var hashed, waiting atomic.Int32
-	var wg sync.WaitGroup
-	for range 200 {
-		wg.Go(func() {
-			switch got := e2e.LogIn("nobody_here", wrong).Through(t, relay.API, client); got.Status {
-			case 401:
-				hashed.Add(1)
-			case 429:
-				waiting.Add(1)
-			default:
-				t.Errorf("status %d", got.Status)
-			}
-		})
-	}
-	e2e.LogIn(other.Name, relaytest.Password).Through(t, relay.API, client).Want(t, 200, "")
-	wg.Wait()
-	// A second may pass meanwhile, and with it a turn. One that has just been counted counts twice
-	// for a moment, so that fewer may pass.
-	if hashed.Load() < account.FreeGuesses/2 || hashed.Load() > 2*account.FreeGuesses {
-		t.Errorf("%d guesses were looked at, %d were told to wait", hashed.Load(), waiting.Load())
+	for try := 1; ; try++ {
+		var hashed, waiting atomic.Int32
+		var wg sync.WaitGroup
+		for range 200 {
+			wg.Go(func() {
+				switch got := e2e.LogIn("nobody_"+strconv.Itoa(try), wrong).Through(t, relay.API, client); got.Status {
+				case 401:
+					hashed.Add(1)
+				case 429:
+					waiting.Add(1)
+				default:
+					t.Errorf("status %d", got.Status)
+				}
+			})
+		}
+		e2e.LogIn(other.Name, relaytest.Password).Through(t, relay.API, client).Want(t, 200, "")
+		wg.Wait()
+		t.Logf("%d guesses were looked at, %d were told to wait", hashed.Load(), waiting.Load())
+		switch {
+		case hashed.Load() > 2*account.FreeGuesses: // a second may pass meanwhile, and with it a turn
+			t.Fatal("too many were looked at")
+		case hashed.Load() >= account.FreeGuesses:
+			return
+		case try == tries:
+			t.Fatal("fewer were looked at than are free")
+		}
 	}
 }
 
