@@ -36,8 +36,7 @@ var (
 		"LeasedWakeups", "SigningKeys", "LockSigningKeys", "DeleteSigningKeysBefore", "LeaseTrash", "WaitingTrash"}
 )
 
-// of returns the names of the statements while do runs. A connection describes a statement before
-// its first use of it: then its text travels twice.
+// of returns the names of the statements while do runs.
 func (s *statements) of(do func()) (names []string) {
 	s.mu.Lock()
 	s.text.Reset()
@@ -50,7 +49,7 @@ func (s *statements) of(do func()) (names []string) {
 			names = append(names, m[1])
 		}
 	}
-	return slices.Compact(names)
+	return names
 }
 
 // What is refused costs the same look-ups, whatever is wrong: nobody learns by the time which
@@ -64,8 +63,8 @@ func TestARefusalLooksUpTheSame(t *testing.T) {
 	bob.RemoveDeliveryToken(t, removed)
 	proxy := testdb.NewProxy(t, relay.DatabaseURL)
 	proxy.Hear(heard.hear)
-	// Without prepared statements the text of each travels each time.
-	watched := relaytest.StartOn(t, proxy.URL+"&default_query_exec_mode=cache_describe", e2e.SlowPoll)
+	// Every statement is described anew each time it is run: its text travels each time, and once.
+	watched := relaytest.StartOn(t, proxy.URL+"&default_query_exec_mode=describe_exec", e2e.SlowPoll)
 	wait.Eventually(t, "the relay has started, and is quiet", func() bool {
 		return len(heard.of(func() { <-time.After(500 * time.Millisecond) })) == 0
 	})
