@@ -72,8 +72,8 @@ func TestGuessersOnTwoNodesNeitherGuessMuchNorLockTheOwnerOut(t *testing.T) {
 		t.Errorf("a new device is told to wait %d s, %v", seconds, err)
 	}
 	later := relaytest.StartOn(t, url, proxied)
-	for n := range 10 { // others have tried just before
-		from(n, e2e.LogIn(user.Name, "not the right password")).To(t, later).Want(t, 429, "too_many_wrong_passwords")
+	for n := range 10 { // networks that have no turn yet
+		from(210+n, e2e.LogIn(user.Name, "not the right password")).To(t, later).Want(t, 429, "too_many_wrong_passwords")
 	}
 	e2e.Execute(t, e2e.Database(t, later), `UPDATE wrong_passwords SET next_at = next_at - make_interval(secs => $1)`, seconds)
 	for n := range networks {
