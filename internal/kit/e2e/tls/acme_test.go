@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -30,12 +31,16 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
-const domain = "relay.example.org"
+// relays counts the authorities: each has a domain of its own, since the library that a relay asks
+// with keeps the challenges of a whole process by domain.
+var relays atomic.Int32
 
 // pebble is an ACME authority in the test's process, with a name server of its own.
 type pebble struct {
 	directory string
-	roots     *x509.CertPool
+	// domain is the one that the name server knows.
+	domain string
+	roots  *x509.CertPool
 	// asked is how many certificates were asked for.
 	asked atomic.Int32
 }
@@ -44,11 +49,12 @@ type pebble struct {
 // if there is one, is the answer to every order.
 func newPebble(t *testing.T, httpPort, tlsPort int, refusal string) *pebble {
 	t.Helper()
+	domain := fmt.Sprintf("relay%d.example.org", relays.Add(1))
 	silent, store := slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), db.NewMemoryStore()
 	signer := ca.New(silent, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {ValidityPeriod: 3600}})
-	front := wfe.New(silent, store, va.New(silent, httpPort, tlsPort, false, nameServer(t), store), signer,
+	front := wfe.New(silent, store, va.New(silent, httpPort, tlsPort, false, nameServer(t, domain), store), signer,
 		[]string{"pebble.letsencrypt.org"}, false, false, 1, 1)
-	p := &pebble{roots: x509.NewCertPool()}
+	p := &pebble{domain: domain, roots: x509.NewCertPool()}
 	p.roots.AddCert(parse(t, signer.GetRootCert(0).PEM()))
 	handler := front.Handler()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -85,8 +91,8 @@ func parse(t *testing.T, text []byte) *x509.Certificate {
 	return certificate
 }
 
-// nameServer knows relay.example.org alone, and returns its own address.
-func nameServer(t *testing.T) string {
+// nameServer knows one domain alone, and returns its own address.
+func nameServer(t *testing.T, domain string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -133,7 +139,7 @@ func automatic(p *pebble, at ports, data, name string) func(*app.Config) {
 
 // visit opens a connection as somebody who trusts the authority does.
 func visit(p *pebble, at ports) (*x509.Certificate, error) {
-	conn, err := tls.Dial("tcp", at.api, &tls.Config{RootCAs: p.roots, ServerName: domain})
+	conn, err := tls.Dial("tcp", at.api, &tls.Config{RootCAs: p.roots, ServerName: p.domain})
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +158,7 @@ func TestACertificateIsGotByEitherChallenge(t *testing.T) {
 			at, data := freePorts(t), t.TempDir()
 			forHTTP, forTLS := reach(at)
 			p := newPebble(t, number(t, forHTTP), number(t, forTLS), "")
-			relay := relaytest.Start(t, automatic(p, at, data, domain))
+			relay := relaytest.Start(t, automatic(p, at, data, p.domain))
 			var got *x509.Certificate
 			if !wait.Within(time.Minute, func() (ok bool) { got, _ = visit(p, at); return got != nil }) {
 				t.Fatalf("no certificate: %s", relay.Log)
@@ -166,7 +172,7 @@ func TestACertificateIsGotByEitherChallenge(t *testing.T) {
 			relay.Stop()
 			// It is kept: a restart asks for nothing.
 			asked := p.asked.Load()
-			relay = relaytest.Start(t, automatic(p, at, data, domain))
+			relay = relaytest.Start(t, automatic(p, at, data, p.domain))
 			wait.Eventually(t, "the certificate is served again", func() bool {
 				again, err := visit(p, at)
 				return err == nil && again.Equal(got)
@@ -187,12 +193,12 @@ func TestARelayWithoutItsCertificateSaysWhy(t *testing.T) {
 		directory     string
 		want          []string
 	}{
-		"the domain leads elsewhere": {name: domain, want: []string{"could not get a TLS certificate", "authorization failed"}},
+		"the domain leads elsewhere": {want: []string{"could not get a TLS certificate", "authorization failed"}},
 		"the domain is not known": {name: "nowhere.invalid",
 			want: []string{"could not get a TLS certificate: the domain does not resolve", "nowhere.invalid"}},
-		"the authority refuses": {name: domain, refusal: "policy forbids this",
+		"the authority refuses": {refusal: "policy forbids this",
 			want: []string{"could not get a TLS certificate", "policy forbids this"}},
-		"there is no authority": {name: domain, directory: "https://" + testdb.FreeAddress(t) + "/dir",
+		"there is no authority": {directory: "https://" + testdb.FreeAddress(t) + "/dir",
 			want: []string{"could not get a TLS certificate", "connection refused"}},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -201,6 +207,9 @@ func TestARelayWithoutItsCertificateSaysWhy(t *testing.T) {
 			p := newPebble(t, number(t, testdb.FreeAddress(t)), number(t, testdb.FreeAddress(t)), c.refusal)
 			if c.directory != "" {
 				p.directory = c.directory
+			}
+			if c.name == "" {
+				c.name = p.domain
 			}
 			relay := relaytest.Start(t, automatic(p, at, filepath.Join(t.TempDir(), "new"), c.name))
 			said := func() bool {
@@ -235,7 +244,8 @@ func TestARelayWithoutItsCertificateSaysWhy(t *testing.T) {
 func TestPlainHTTPAnswersAnybodyButTheAuthorityWithTheAddressOfTLS(t *testing.T) {
 	t.Parallel()
 	at := freePorts(t)
-	relay := relaytest.Start(t, automatic(newPebble(t, 1, 1, "no"), at, t.TempDir(), domain))
+	p := newPebble(t, 1, 1, "no")
+	relay := relaytest.Start(t, automatic(p, at, t.TempDir(), p.domain))
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: relaytest.Patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for _, path := range []string{"/", "/v1/info?x=1", "/.well-known/acme-challenge/unknown"} {
