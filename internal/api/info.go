@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/obscura-relay/obscura/gen/api"
@@ -29,13 +28,8 @@ var limitsOfContract = api.InfoLimits{
 }
 
 // newInfo is the answer to everybody: who may register, and what fits.
-func newInfo(registration core.Registration) (api.Info, error) {
-	spec, err := api.GetSpec()
-	if err != nil {
-		return api.Info{}, fmt.Errorf("the embedded contract cannot be read: %w", err)
-	}
-	return api.Info{Registration: api.InfoRegistration(registration), APIVersion: spec.Info.Version,
-		Limits: limitsOfContract}, nil
+func newInfo(version string, registration core.Registration) api.Info {
+	return api.Info{Registration: api.InfoRegistration(registration), APIVersion: version, Limits: limitsOfContract}
 }
 
 // GetInfo says who may register, and what fits.

@@ -10,10 +10,11 @@ import (
 // A new operation needs a row in LimitTable, and a row a caller that the guard knows.
 func TestEveryOperationOfTheContractHasALimit(t *testing.T) {
 	t.Parallel()
-	operations, err := loadOperations()
+	spec, err := contract()
 	if err != nil {
 		t.Fatal(err)
 	}
+	operations := loadOperations(spec)
 	known := map[string]*operation{}
 	for _, op := range operations {
 		known[op.id] = op

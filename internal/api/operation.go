@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
@@ -40,9 +41,9 @@ func (o *operation) sealed() bool { return o.public && o.media == mediaProtobuf 
 
 var pathParameter = regexp.MustCompile(`\{(\w+)\}`)
 
-// loadOperations reads the embedded contract. The keys are as Fiber names its routes: "GET
-// /v1/users/:userId".
-func loadOperations() (map[string]*operation, error) {
+// contract is the embedded contract, which nobody may change: it is read once for all servers of a
+// process.
+var contract = sync.OnceValues(func() (*openapi3.T, error) {
 	spec, err := api.GetSpec()
 	if err != nil {
 		return nil, fmt.Errorf("the embedded contract cannot be read: %w", err)
@@ -50,6 +51,12 @@ func loadOperations() (map[string]*operation, error) {
 	if err := spec.Validate(context.Background()); err != nil { // a pattern that does not compile, for one
 		return nil, fmt.Errorf("the embedded contract is not valid: %w", err)
 	}
+	return spec, nil
+})
+
+// loadOperations takes the operations out of the contract. The keys are as Fiber names its routes:
+// "GET /v1/users/:userId".
+func loadOperations(spec *openapi3.T) map[string]*operation {
 	operations := map[string]*operation{}
 	for path, item := range spec.Paths.Map() {
 		route := pathParameter.ReplaceAllString(path, ":$1")
@@ -79,7 +86,7 @@ func loadOperations() (map[string]*operation, error) {
 			operations[strings.ToUpper(method)+" "+route] = o
 		}
 	}
-	return operations, nil
+	return operations
 }
 
 // collectNames adds the folded names of all members that the schema knows, at any depth. Schemas of

@@ -121,20 +121,17 @@ type routes struct {
 
 // New makes the HTTP server of the contract.
 func New(cfg Config) (*fiber.App, error) {
-	operations, err := loadOperations()
+	spec, err := contract()
 	if err != nil {
 		return nil, err
 	}
+	operations := loadOperations(spec)
 	documents, err := newDocuments(cfg.Version, cfg.Contract, cfg.Frames)
 	if err != nil {
 		return nil, err
 	}
-	info, err := newInfo(cfg.Registration)
-	if err != nil {
-		return nil, err
-	}
 	s := &server{cfg: cfg, operations: operations, parametric: map[string]*operation{}, documents: documents,
-		info: info, literals: map[string][]string{},
+		info: newInfo(spec.Info.Version, cfg.Registration), literals: map[string][]string{},
 		exports: limit.NewPool(exportsAtOnce, exportsWaiting)}
 	s.bodies = bodies{most: maxBodies, of: map[limitKey]int{}}
 	s.sealed = bodies{most: maxSealedBodies, of: map[limitKey]int{}}
