@@ -268,8 +268,12 @@ func (p *place) free() {
 // given back with its connection.
 func settled(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
+		conn, ok := ctx.Conn().(*connection)
+		if ok {
+			conn.served()
+		}
 		next(ctx)
-		if conn, ok := ctx.Conn().(*connection); ok {
+		if ok {
 			conn.body.Swap(nil).free()
 		}
 	}

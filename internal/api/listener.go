@@ -34,16 +34,19 @@ const (
 
 // Listener accepts connections that can linger (RFC 9112, 9.6): when a request is refused before it
 // was read, closing at once would reset the connection, and a client that still writes would lose
-// the answer. It remembers the open ones, so that none outlives the relay. A PROXY header and the
-// handshake of TLS are left to the goroutine that reads first, within the time that it has for a
-// request.
+// the answer. It remembers the open ones, so that none outlives the relay, and bounds newcomers. A
+// PROXY header and the handshake of TLS are left to the goroutine that reads first.
 type Listener struct {
 	net.Listener
 	proxies []netip.Prefix
 	secure  *tls.Config
-	pace    pace // of the goroutine that accepts
+	// patience is what a PROXY header and the handshake of TLS may take together.
+	patience time.Duration
+	pace     pace // of the goroutine that accepts
+	refused  atomic.Int64
 
 	mu        sync.Mutex
+	newcomers newcomers                // guarded by mu
 	open      map[*connection]struct{} // guarded by mu; nil after Abandon
 	lingering sync.WaitGroup           // begun under mu while open is not nil
 }
@@ -51,28 +54,48 @@ type Listener struct {
 // NewListener wraps a listener. What comes from one of the proxies may begin with a header of the
 // PROXY protocol, version 1 or 2. The configuration is nil without TLS.
 func NewListener(inner net.Listener, proxies []netip.Prefix, secure *tls.Config) *Listener {
-	return &Listener{Listener: inner, proxies: proxies, secure: secure, open: map[*connection]struct{}{}}
+	return &Listener{Listener: inner, proxies: proxies, secure: secure, patience: arrivalTime,
+		open:      map[*connection]struct{}{},
+		newcomers: newcomers{ofOne: newcomersOfOne, inAll: newcomersInAll, of: map[netip.Addr][]*connection{}}}
 }
 
 // Accept implements net.Listener. The server takes any error for the end, so what passes by itself
 // is waited for here: with too many connections open, new ones wait.
 func (l *Listener) Accept() (net.Conn, error) {
-	l.pace.wait()
-	conn, err := l.Listener.Accept()
-	for pause := 5 * time.Millisecond; exhausted(err); pause = min(2*pause, time.Second) {
-		<-time.After(pause)
-		conn, err = l.Listener.Accept()
+	for {
+		l.pace.wait()
+		conn, err := l.Listener.Accept()
+		for pause := 5 * time.Millisecond; exhausted(err); pause = min(2*pause, time.Second) {
+			<-time.After(pause)
+			conn, err = l.Listener.Accept()
+		}
+		tcp, ok := conn.(*net.TCPConn)
+		if err != nil || !ok {
+			return conn, err
+		}
+		if c, err := l.welcome(tcp); !errors.Is(err, errTooManyNew) {
+			return c, err
+		}
 	}
-	tcp, ok := conn.(*net.TCPConn)
-	if err != nil || !ok {
-		return conn, err
-	}
+}
+
+// welcome makes one that is served, unless it is closed already.
+func (l *Listener) welcome(tcp *net.TCPConn) (net.Conn, error) {
 	c := &connection{Conn: tcp, tcp: tcp, listener: l}
-	if from, ok := tcp.RemoteAddr().(*net.TCPAddr); ok && within(l.proxies, from.AddrPort().Addr().Unmap()) {
-		c.Conn = proxyproto.NewConn(c.Conn, proxyproto.WithPolicy(proxyproto.USE))
+	from, ok := tcp.RemoteAddr().(*net.TCPAddr)
+	switch {
+	case ok && within(l.proxies, from.AddrPort().Addr().Unmap()):
+		c.proxied = proxiedConn(tcp)
+		c.Conn = c.proxied
+	case ok:
+		if err := l.admit(c, from.AddrPort().Addr()); err != nil {
+			return nil, err
+		}
 	}
 	if l.secure != nil {
-		c.Conn = tls.Server(c.Conn, l.secure)
+		c.wire = &wire{Conn: c.Conn, tcp: tcp}
+		c.secure = tls.Server(c.wire, l.secure)
+		c.Conn = c.secure
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,6 +156,7 @@ func (l *Listener) leave(c *connection, linger bool) bool {
 	defer l.mu.Unlock()
 	_, open := l.open[c]
 	delete(l.open, c)
+	l.newcomers.remove(c)
 	if linger && open {
 		l.lingering.Go(c.drain)
 	}
@@ -140,9 +164,16 @@ func (l *Listener) leave(c *connection, linger bool) bool {
 }
 
 type connection struct {
-	net.Conn // what the server reads and writes: the next field, or TLS on it
+	net.Conn // what the server reads and writes: one of the next three
 	tcp      *net.TCPConn
+	proxied  *proxyproto.Conn // tcp, after a PROXY header; nil unless it is a proxy's
+	secure   *tls.Conn        // TLS on wire, which is one of the two; nil without TLS
+	wire     *wire
 	listener *Listener
+	from     netip.Addr // where a newcomer comes from; guarded by the listener's mu
+	arrived  sync.Once  // arrive
+	problem  error      // of arrive
+	old      bool       // not a newcomer any more; the goroutine that serves owns it
 	linger   atomic.Bool
 	silent   bool                  // the next 100 Continue is not sent; the goroutine that serves owns it
 	body     atomic.Pointer[place] // the place of the body that is being read or answered
@@ -155,6 +186,9 @@ func (c *connection) Meter(read func(bytes int)) { c.meter = read }
 
 // Read implements net.Conn.
 func (c *connection) Read(p []byte) (int, error) {
+	if c.arrived.Do(func() { c.problem = c.arrive() }); c.problem != nil {
+		return 0, c.problem
+	}
 	n, err := c.Conn.Read(p)
 	if c.meter != nil {
 		c.meter(n)
@@ -184,6 +218,9 @@ func (c *connection) SetWriteBuffer(bytes int) error { return c.tcp.SetWriteBuff
 // Close ends what we send, then takes for a while what still comes if the connection is to linger.
 func (c *connection) Close() error {
 	c.body.Swap(nil).free()
+	if c.wire != nil {
+		c.wire.closing.Store(true)
+	}
 	if c.listener.leave(c, c.linger.Swap(false) && c.closeWrite() == nil &&
 		c.tcp.SetReadDeadline(time.Now().Add(lingerTime)) == nil) {
 		return nil
@@ -193,8 +230,8 @@ func (c *connection) Close() error {
 
 // closeWrite says that nothing more comes.
 func (c *connection) closeWrite() error {
-	if secure, ok := c.Conn.(*tls.Conn); ok {
-		_ = secure.CloseWrite() // fails when the handshake did
+	if c.secure != nil {
+		_ = c.secure.CloseWrite() // fails when the handshake did
 	}
 	return c.tcp.CloseWrite()
 }

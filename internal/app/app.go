@@ -119,10 +119,15 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	}
 	doors := api.NewListener(l.api, cfg.TrustedProxies, secure)
 	r.metrics.Gauge("obscura_connections", "Open connections to the API, sockets included.", doors.Open)
+	refused := doors.Refused
 	if l.plain != nil {
 		r.plain = encryption.plainServer(logger)
-		g.Go(func() error { return serveUntilClosed(r.plain, api.NewListener(l.plain, cfg.TrustedProxies, nil)) })
+		plain := api.NewListener(l.plain, cfg.TrustedProxies, nil)
+		refused = func() int { return doors.Refused() + plain.Refused() }
+		g.Go(func() error { return serveUntilClosed(r.plain, plain) })
 	}
+	r.metrics.Counter("obscura_connections_refused_total", "Connections closed before their first request, because too "+
+		"many of an address or in all had not made theirs.", refused)
 	g.Go(func() error { return r.http.Listener(doors) })
 	g.Go(func() error { return serveUntilClosed(r.management, l.management) })
 	g.Go(func() error { return db.watch(workers, logger) })

@@ -122,6 +122,12 @@ func (m *Metrics) Gauge(name, help string, value func() int) {
 		func() float64 { return float64(value()) }))
 }
 
+// Counter tells what somebody else has counted.
+func (m *Metrics) Counter(name, help string, value func() int) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help},
+		func() float64 { return float64(value()) }))
+}
+
 // Build tells what runs.
 func (m *Metrics) Build(version string) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "obscura_build_info",

@@ -149,7 +149,7 @@ func TestPlainHTTPLeadsToTLS(t *testing.T) {
 	}
 }
 
-// A client has as long for its handshake as for a request, however it spends the time.
+// A client has no longer for its handshake than for a request, however it spends the time.
 func TestAHandshakeIsBoundedInTime(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t, secure(t), func(c *app.Config) { c.ReadTimeout = time.Second })

@@ -112,6 +112,7 @@ func TestAProxyHeaderOfAStrangerIsRefused(t *testing.T) {
 		// Those that a proxy should not have sent end its connection.
 		for _, header := range []string{"PROXY TCP4 198.51.100.1 198.51.100.1 1\r\n", "PROXY TCP4 x y 1 2\r\n",
 			"PROXY " + strings.Repeat("x", 200) + "\r\n", version1("198.51.100.1") + version1("198.51.100.2"),
+			"\r\n\r\n\x00\r\nQUIT\n\x21\x00\x00\x00", version2("198.51.100.1", 5000),
 			"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x02xx", "\r\n\r\n\x00\r\nQUIT\n\x51\x11\x00\x0cxxxxxxxxxxxx"} {
 			if got := tries(t, relay, proxy, header); got != 0 && got != 400 {
 				t.Errorf("%s: a proxy's %q is answered %d", name, header, got)

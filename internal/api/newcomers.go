@@ -1,0 +1,193 @@
+package api
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+)
+
+// A newcomer is a connection whose first request has not been read: it may have said nothing, or be
+// in the middle of a PROXY header, of the handshake of TLS, or of the request. Anybody can open
+// many of them at no cost, so they are bounded, for each address and in all.
+const (
+	newcomersOfOne = 512
+	newcomersInAll = 2048
+)
+
+// arrivalTime is what a PROXY header and the handshake of TLS may take together, and proxyTime the
+// header alone: a proxy sends it at once.
+const (
+	arrivalTime = 10 * time.Second
+	proxyTime   = 5 * time.Second
+)
+
+// handshakeBytes is what a handshake may bring. A client needs two or three KiB; a message of TLS
+// may have 64, which the library collects.
+const handshakeBytes = 16 << 10
+
+// newcomers are those of a listener; its mutex guards them.
+type newcomers struct {
+	ofOne, inAll int // the bounds
+	count        int
+	of           map[netip.Addr][]*connection // the oldest first
+}
+
+// add counts a newcomer. It returns whom to close for it, which may be the newcomer itself: in the
+// fullness of its own address, or when no address has more than its own.
+func (n *newcomers) add(c *connection, from netip.Addr) (closed *connection) {
+	own := len(n.of[from])
+	if own >= n.ofOne {
+		return c
+	}
+	if n.count >= n.inAll {
+		most := from
+		for address, all := range n.of {
+			if len(all) > len(n.of[most]) {
+				most = address
+			}
+		}
+		if len(n.of[most]) <= own+1 { // closing one of theirs would only change places
+			return c
+		}
+		closed = n.of[most][0]
+		n.remove(closed)
+	}
+	c.from = from
+	n.of[from] = append(n.of[from], c)
+	n.count++
+	return closed
+}
+
+// remove forgets one that was added, or was not.
+func (n *newcomers) remove(c *connection) {
+	all := n.of[c.from]
+	i := slices.Index(all, c)
+	if i < 0 {
+		return
+	}
+	n.count--
+	if n.of[c.from] = slices.Delete(all, i, i+1); len(all) == 1 {
+		delete(n.of, c.from)
+	}
+}
+
+// admit counts a newcomer from an address, unless it closes it.
+func (l *Listener) admit(c *connection, from netip.Addr) error {
+	if from = from.Unmap(); from.Is6() {
+		from = netip.PrefixFrom(from.WithZone(""), 48).Masked().Addr() // what one customer may have
+	}
+	l.mu.Lock()
+	closed := l.newcomers.add(c, from)
+	l.mu.Unlock()
+	if closed == nil {
+		return nil
+	}
+	l.refused.Add(1)
+	_ = closed.tcp.SetLinger(0) // nothing of it stays in the kernel
+	_ = closed.tcp.Close()
+	if closed == c {
+		return errTooManyNew
+	}
+	return nil
+}
+
+var errTooManyNew = errors.New("too many connections that have not made a request")
+
+// Refused counts the newcomers that were closed for others.
+func (l *Listener) Refused() int { return int(l.refused.Load()) }
+
+// served says that the first request has been read. The goroutine that serves calls it.
+func (c *connection) served() {
+	if c.old {
+		return
+	}
+	c.old = true
+	c.listener.mu.Lock()
+	defer c.listener.mu.Unlock()
+	c.listener.newcomers.remove(c)
+}
+
+// arrive reads what stands before the first request.
+func (c *connection) arrive() error {
+	if c.proxied == nil && c.secure == nil {
+		return nil
+	}
+	late := time.AfterFunc(c.listener.patience, func() { _ = c.tcp.Close() })
+	defer late.Stop()
+	if c.proxied != nil {
+		// Without the address of a client it is the proxy's own, for which there is no bound.
+		header := c.proxied.ProxyHeader()
+		if header != nil && header.Command.IsProxy() {
+			if client, ok := header.SourceAddr.(*net.TCPAddr); ok {
+				if err := c.listener.admit(c, client.AddrPort().Addr()); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if c.secure == nil {
+		return nil
+	}
+	if err := c.secure.Handshake(); err != nil {
+		return err
+	}
+	c.wire.shaken = true
+	return nil
+}
+
+// wire is what TLS reads and writes.
+type wire struct {
+	net.Conn
+	tcp     *net.TCPConn
+	brought int  // bytes before the end of the handshake; the goroutine that reads owns both
+	shaken  bool // the handshake is over
+	closing atomic.Bool
+}
+
+var errLongHandshake = errors.New("the handshake of TLS is too long")
+
+// Read implements net.Conn.
+func (w *wire) Read(p []byte) (int, error) {
+	if w.shaken {
+		return w.Conn.Read(p)
+	}
+	if w.brought >= handshakeBytes {
+		return 0, errLongHandshake
+	}
+	n, err := w.Conn.Read(p[:min(len(p), handshakeBytes-w.brought)])
+	w.brought += n
+	return n, err
+}
+
+// Write implements net.Conn. TLS says goodbye when it closes, and would wait 5 seconds for a client
+// that does not read: it is said if there is room for it at once.
+func (w *wire) Write(p []byte) (int, error) {
+	if !w.closing.Load() {
+		return w.Conn.Write(p)
+	}
+	return len(p), tryWrite(w.tcp, p)
+}
+
+func proxiedConn(tcp *net.TCPConn) *proxyproto.Conn {
+	return proxyproto.NewConn(tcp, proxyproto.WithPolicy(proxyproto.USE), proxyproto.SetReadHeaderTimeout(proxyTime))
+}
+
+// tryWrite writes what the kernel takes at once.
+func tryWrite(tcp *net.TCPConn, p []byte) error {
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failure error
+	err = raw.Write(func(fd uintptr) bool {
+		_, failure = syscall.Write(int(fd), p)
+		return true
+	})
+	return errors.Join(err, failure)
+}
