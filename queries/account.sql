@@ -192,10 +192,16 @@ SELECT coalesce(sum(failures), 0)::bigint AS failures, coalesce(max(last_at), to
 FROM wrong_passwords WHERE name = @name AND failures > 0;
 
 -- name: DeleteOldWrongPasswords :exec
--- Those that a day has passed since, and turns that were not taken within an hour.
-DELETE FROM wrong_passwords WHERE last_at < now() - interval '1 day' OR failures = 0 AND next_at < now() - interval '1 hour';
+-- Those that a day has passed since, and turns that were not taken within an hour. Those that somebody holds are left
+-- for the next sweep, here and below: the order of locks is arbitrary.
+DELETE FROM wrong_passwords WHERE ctid = ANY(ARRAY(
+    SELECT (w).ctid FROM wrong_passwords w
+    WHERE w.last_at < now() - interval '1 day' OR w.failures = 0 AND w.next_at < now() - interval '1 hour'
+    FOR UPDATE SKIP LOCKED));
 
 -- name: DeleteFewestWrongPasswords :exec
 -- Those beyond a number: the rows with the most failures stay.
 DELETE FROM wrong_passwords WHERE ctid = ANY(ARRAY(
-    SELECT w.ctid FROM wrong_passwords w ORDER BY w.failures DESC, w.last_at DESC OFFSET @keep::int));
+    SELECT (v).ctid FROM wrong_passwords v WHERE v.ctid = ANY(ARRAY(
+        SELECT (w).ctid FROM wrong_passwords w ORDER BY w.failures DESC, w.last_at DESC OFFSET @keep::int))
+    FOR UPDATE SKIP LOCKED));

@@ -67,7 +67,9 @@ func (q *Queries) DeleteExpiredTickets(ctx context.Context, db DBTX) (int64, err
 
 const deleteFewestWrongPasswords = `-- name: DeleteFewestWrongPasswords :exec
 DELETE FROM wrong_passwords WHERE ctid = ANY(ARRAY(
-    SELECT w.ctid FROM wrong_passwords w ORDER BY w.failures DESC, w.last_at DESC OFFSET $1::int))
+    SELECT (v).ctid FROM wrong_passwords v WHERE v.ctid = ANY(ARRAY(
+        SELECT (w).ctid FROM wrong_passwords w ORDER BY w.failures DESC, w.last_at DESC OFFSET $1::int))
+    FOR UPDATE SKIP LOCKED))
 `
 
 // Those beyond a number: the rows with the most failures stay.
@@ -86,10 +88,14 @@ func (q *Queries) DeleteOldPasswordChanges(ctx context.Context, db DBTX) error {
 }
 
 const deleteOldWrongPasswords = `-- name: DeleteOldWrongPasswords :exec
-DELETE FROM wrong_passwords WHERE last_at < now() - interval '1 day' OR failures = 0 AND next_at < now() - interval '1 hour'
+DELETE FROM wrong_passwords WHERE ctid = ANY(ARRAY(
+    SELECT (w).ctid FROM wrong_passwords w
+    WHERE w.last_at < now() - interval '1 day' OR w.failures = 0 AND w.next_at < now() - interval '1 hour'
+    FOR UPDATE SKIP LOCKED))
 `
 
-// Those that a day has passed since, and turns that were not taken within an hour.
+// Those that a day has passed since, and turns that were not taken within an hour. Those that somebody holds are left
+// for the next sweep, here and below: the order of locks is arbitrary.
 func (q *Queries) DeleteOldWrongPasswords(ctx context.Context, db DBTX) error {
 	_, err := db.Exec(ctx, deleteOldWrongPasswords)
 	return err
