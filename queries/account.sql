@@ -179,10 +179,15 @@ ON CONFLICT (name, slot) DO UPDATE SET failures = wrong_passwords.failures + 1, 
 INSERT INTO wrong_passwords (name, slot, next_at) VALUES (@name, @slot, now() + @delay::interval)
 ON CONFLICT DO NOTHING;
 
--- name: TakeTurn :execrows
--- Of those who come at once, on any nodes, one has the turn.
+-- name: TakeTurn :one
+-- Of those who come at once, on any nodes, one has the turn. Tells when the next one is.
 UPDATE wrong_passwords SET next_at = now() + @delay::interval
-WHERE name = @name AND slot = @slot AND next_at <= now();
+WHERE name = @name AND slot = @slot AND next_at <= now()
+RETURNING next_at;
+
+-- name: GiveTurnBack :exec
+-- Unless another has been taken since.
+UPDATE wrong_passwords SET next_at = now() WHERE name = @name AND slot = @slot AND next_at = @next_at;
 
 -- name: ForgetWrongPasswords :exec
 DELETE FROM wrong_passwords WHERE name = @name AND slot BETWEEN @first_slot AND @last_slot;

@@ -318,6 +318,22 @@ func (q *Queries) ForgetWrongPasswords(ctx context.Context, db DBTX, arg ForgetW
 	return err
 }
 
+const giveTurnBack = `-- name: GiveTurnBack :exec
+UPDATE wrong_passwords SET next_at = now() WHERE name = $1 AND slot = $2 AND next_at = $3
+`
+
+type GiveTurnBackParams struct {
+	Name   []byte
+	Slot   int32
+	NextAt time.Time
+}
+
+// Unless another has been taken since.
+func (q *Queries) GiveTurnBack(ctx context.Context, db DBTX, arg GiveTurnBackParams) error {
+	_, err := db.Exec(ctx, giveTurnBack, arg.Name, arg.Slot, arg.NextAt)
+	return err
+}
+
 const holdSession = `-- name: HoldSession :many
 SELECT id FROM sessions WHERE id = $1 AND user_id = $2 AND expires_at > now() FOR KEY SHARE
 `
@@ -731,9 +747,10 @@ func (q *Queries) TakeTicket(ctx context.Context, db DBTX, hash []byte) (TakeTic
 	return i, err
 }
 
-const takeTurn = `-- name: TakeTurn :execrows
+const takeTurn = `-- name: TakeTurn :one
 UPDATE wrong_passwords SET next_at = now() + $1::interval
 WHERE name = $2 AND slot = $3 AND next_at <= now()
+RETURNING next_at
 `
 
 type TakeTurnParams struct {
@@ -742,13 +759,12 @@ type TakeTurnParams struct {
 	Slot  int32
 }
 
-// Of those who come at once, on any nodes, one has the turn.
-func (q *Queries) TakeTurn(ctx context.Context, db DBTX, arg TakeTurnParams) (int64, error) {
-	result, err := db.Exec(ctx, takeTurn, arg.Delay, arg.Name, arg.Slot)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+// Of those who come at once, on any nodes, one has the turn. Tells when the next one is.
+func (q *Queries) TakeTurn(ctx context.Context, db DBTX, arg TakeTurnParams) (time.Time, error) {
+	row := db.QueryRow(ctx, takeTurn, arg.Delay, arg.Name, arg.Slot)
+	var next_at time.Time
+	err := row.Scan(&next_at)
+	return next_at, err
 }
 
 const useRefreshToken = `-- name: UseRefreshToken :one

@@ -179,7 +179,7 @@ func (s *Service) LogIn(ctx context.Context, in LogIn) (Tokens, error) {
 	}
 	g := s.guesses.stranger(s.guesses.nameHash(in.Username), in.From)
 	if session, ok := sessionOf(in.Refresh); ok && s.issued(user.ID, session, in.Refresh) {
-		g = s.guesses.device(g.name, session)
+		g = s.guesses.session(g.name, session)
 	}
 	counts, err := s.tryPassword(ctx, g, in.Password, user.PasswordHash)
 	if err != nil {
@@ -340,7 +340,7 @@ func (s *Service) confirmPassword(ctx context.Context, p core.Principal, passwor
 	if err != nil {
 		return "", guess{}, storage.NoRowsAs(err, ErrUnauthorized)
 	}
-	g := guess{name: s.guesses.nameHash(user.Username), counted: sessionSlot, turn: sessionSlot}
+	g := s.guesses.session(s.guesses.nameHash(user.Username), p.Session)
 	_, err = s.tryPassword(ctx, g, password, user.PasswordHash)
 	return user.PasswordHash, g, err
 }

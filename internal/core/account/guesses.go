@@ -20,13 +20,13 @@ import (
 // Wrong passwords are counted by name, whether or not there is such a user, and after the first ten
 // each further try has to wait. What follows is that nobody can spend the turns of the owner:
 //
-//   - A device of the user, which shows a refresh token that this user has got, and a session that
-//     changes the password, wait for wrong passwords of their own only.
+//   - A session of the user that changes the password, or that a refresh token shows to have been
+//     this user's, waits for its own wrong passwords only.
 //   - All others are strangers and share a count, by which their waits grow. Each network among
 //     them has turns of its own: it is told how long to wait, and after that it has one try,
 //     however many others try beside it.
 //
-// A try that has to wait costs no hashing.
+// A try that has to wait costs no hashing, and one that comes to no wrong password costs no turn.
 const (
 	// FreeGuesses is how many wrong passwords cost no wait.
 	FreeGuesses = 10
@@ -43,11 +43,10 @@ const (
 // promises bounds how fast a node adds networks that wait to the table: they cost no hashing.
 var promises = limit.Rate{Events: 6000, Per: time.Minute}
 
-// The slots of the table: the two counts, then networks, then devices, each of which falls into one
-// of many parts by a hash.
+// The slots of the table: the count of strangers, then networks, then sessions, each of which falls
+// into one of many parts by a hash. No others are in use.
 const (
 	strangerSlot int32 = -1
-	sessionSlot  int32 = -2
 	parts        int32 = 1 << 16
 )
 
@@ -93,7 +92,7 @@ func (g *guesses) nameHash(name string) [16]byte {
 	return [16]byte(g.mac("name", []byte(foldName(name))))
 }
 
-// part is which of the parts an address or a device falls into, for this name.
+// part is which of the parts an address or a session falls into, for this name.
 func (g *guesses) part(name [16]byte, kind string, of []byte) int32 {
 	return int32(binary.BigEndian.Uint16(g.mac(kind, name[:], of)))
 }
@@ -121,8 +120,8 @@ func (g *guesses) stranger(name [16]byte, from netip.Addr) guess {
 	return guess{name: name, counted: strangerSlot, turn: g.part(name, "network", address[:])}
 }
 
-// device is a guess of a device that has shown a refresh token of this session.
-func (g *guesses) device(name [16]byte, session core.SessionID) guess {
+// session is a guess of a session, or of a client that has shown a refresh token of it.
+func (g *guesses) session(name [16]byte, session core.SessionID) guess {
 	slot := parts + g.part(name, "device", session[:])
 	return guess{name: name, counted: slot, turn: slot}
 }
@@ -163,33 +162,42 @@ func waitAfter(failures int, ago time.Duration) time.Duration {
 }
 
 // tryPassword checks a password with a hash, if it is this guess's turn. A wrong one counts, and a
-// right one says whether there is anything to forget. Returns ErrWrongPassword, or one with the
-// code too_many_wrong_passwords.
+// right one says whether there is anything to forget. Any other outcome gives the turn back, also a
+// right password: what follows may fail yet. Returns ErrWrongPassword, or one with the code
+// too_many_wrong_passwords.
 func (s *Service) tryPassword(ctx context.Context, g guess, password, hash string) (counts bool, err error) {
 	key := guessKey{g.name, g.counted}
 	beside := s.guesses.begin(key)
 	defer s.guesses.end(key)
-	if counts, err = s.waitTurn(ctx, g, beside); err != nil {
+	counts, taken, err := s.waitTurn(ctx, g, beside)
+	if err != nil {
 		return counts, err
 	}
 	err = s.checkPassword(ctx, password, hash, ErrWrongPassword)
-	if errors.Is(err, ErrWrongPassword) {
-		// Also when the caller has stopped waiting.
-		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		counted := s.db.Do(late, func(conn db.DBTX) error {
+	wrong := errors.Is(err, ErrWrongPassword)
+	if !wrong && taken.IsZero() {
+		return counts, err
+	}
+	// Also when the caller has stopped waiting.
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	settled := s.db.Do(late, func(conn db.DBTX) error {
+		if wrong {
 			return storage.Queries.CountWrongPassword(late, conn,
 				db.CountWrongPasswordParams{Name: g.name[:], Slot: g.counted})
-		})
-		if counted != nil {
-			return counts, counted
 		}
+		return storage.Queries.GiveTurnBack(late, conn,
+			db.GiveTurnBackParams{Name: g.name[:], Slot: g.turn, NextAt: taken})
+	})
+	if settled != nil {
+		return counts, settled
 	}
 	return counts, err
 }
 
-// waitTurn returns an error when a guess has to wait, and whether anything is remembered.
-func (s *Service) waitTurn(ctx context.Context, g guess, beside int) (remembered bool, err error) {
+// waitTurn returns an error when a guess has to wait, and whether anything is remembered. A turn
+// that it has taken is named by the time of the next one.
+func (s *Service) waitTurn(ctx context.Context, g guess, beside int) (remembered bool, taken time.Time, err error) {
 	slots := []int32{g.counted}
 	if g.turn != g.counted {
 		slots = append(slots, g.turn)
@@ -197,7 +205,7 @@ func (s *Service) waitTurn(ctx context.Context, g guess, beside int) (remembered
 	rows, err := storage.Ask(ctx, s.db, storage.Queries.WrongPasswords,
 		db.WrongPasswordsParams{Name: g.name[:], Slots: slots})
 	if err != nil {
-		return false, err
+		return false, taken, err
 	}
 	failures, ago := beside, time.Duration(0)
 	var turn *db.WrongPasswordsRow
@@ -213,10 +221,10 @@ func (s *Service) waitTurn(ctx context.Context, g guess, beside int) (remembered
 	wait := waitAfter(failures, ago)
 	switch {
 	case wait == 0:
-		return remembered, nil
+		return remembered, taken, nil
 	case turn == nil:
 		if s.guesses.promises.Take(struct{}{}) > 0 {
-			return remembered, tooManyWrong(wait)
+			return remembered, taken, tooManyWrong(wait)
 		}
 		err = s.db.Do(ctx, func(conn db.DBTX) error {
 			return storage.Queries.PromiseTurn(ctx, conn,
@@ -225,16 +233,13 @@ func (s *Service) waitTurn(ctx context.Context, g guess, beside int) (remembered
 		if err == nil {
 			err = tooManyWrong(wait)
 		}
-		return remembered, err
+		return remembered, taken, err
 	case turn.Wait > 0:
-		return remembered, tooManyWrong(seconds(turn.Wait))
+		return remembered, taken, tooManyWrong(seconds(turn.Wait))
 	}
-	taken, err := storage.Ask(ctx, s.db, storage.Queries.TakeTurn,
+	taken, err = storage.Ask(ctx, s.db, storage.Queries.TakeTurn,
 		db.TakeTurnParams{Name: g.name[:], Slot: g.turn, Delay: storage.Interval(wait)})
-	if err == nil && taken == 0 { // by somebody else, just now
-		err = tooManyWrong(wait)
-	}
-	return remembered, err
+	return remembered, taken, storage.NoRowsAs(err, tooManyWrong(wait)) // taken by somebody else, just now
 }
 
 func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
@@ -247,7 +252,7 @@ func (s *Service) forgetGuesses(ctx context.Context, tx db.DBTX, user core.UserI
 	}
 	name := s.guesses.nameHash(row.Username)
 	return storage.Queries.ForgetWrongPasswords(ctx, tx,
-		db.ForgetWrongPasswordsParams{Name: name[:], FirstSlot: sessionSlot, LastSlot: math.MaxInt32})
+		db.ForgetWrongPasswordsParams{Name: name[:], FirstSlot: math.MinInt32, LastSlot: math.MaxInt32})
 }
 
 // forgetWrong forgets the wrong passwords before a right one.

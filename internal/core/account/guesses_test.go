@@ -46,9 +46,9 @@ func TestAGuessIsKeptByTheNetworkItComesFrom(t *testing.T) {
 		}
 	}
 	for range 100 {
-		known := g.device(name, uuid.New())
+		known := g.session(name, uuid.New())
 		if slot := turn(name, "192.0.2.1"); known.turn != known.counted || known.turn < parts || slot < 0 || slot >= parts {
-			t.Fatalf("a device has %+v, a network %d", known, slot)
+			t.Fatalf("a session has %+v, a network %d", known, slot)
 		}
 	}
 }

@@ -1,13 +1,16 @@
 package account
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
+	"github.com/obscura-relay/obscura/internal/limit"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -38,6 +41,47 @@ func execute(t *testing.T, sql *pgxpool.Pool, statement string, args ...any) {
 	t.Helper()
 	if _, err := sql.Exec(t.Context(), statement, args...); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestATurnIsSpentByAWrongPasswordOnly takes a turn of a network and of a session, each of which
+// waits a quarter of an hour for the next one.
+func TestATurnIsSpentByAWrongPasswordOnly(t *testing.T) {
+	t.Parallel()
+	s, sql := open(t)
+	hash, err := s.hasher.hash(t.Context(), "the right password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := s.guesses.nameHash("alice")
+	for what, g := range map[string]guess{
+		"a network": s.guesses.stranger(name, netip.MustParseAddr("192.0.2.1")),
+		"a session": s.guesses.session(name, core.SessionID{1}),
+	} {
+		execute(t, sql, `INSERT INTO wrong_passwords (name, slot, failures) VALUES ($1, $2, 100)`, name[:], g.counted)
+		if g.turn != g.counted {
+			execute(t, sql, `INSERT INTO wrong_passwords (name, slot) VALUES ($1, $2)`, name[:], g.turn)
+		}
+		try := func(password string) error { _, err := s.tryPassword(t.Context(), g, password, hash); return err }
+		places := s.hasher.pool
+		s.hasher.pool = limit.NewPool(0, 0)
+		for range 2 {
+			if err := try("the right password"); core.KindOf(err) != core.Unavailable {
+				t.Fatalf("%s: without a place for the hashing %v", what, err)
+			}
+		}
+		s.hasher.pool = places
+		for range 2 { // what follows may have failed
+			if err := try("the right password"); err != nil {
+				t.Errorf("%s: its turn was spent by no wrong password: %v", what, err)
+			}
+		}
+		if err := try("a wrong password"); core.KindOf(err) != core.Unauthorized {
+			t.Errorf("%s: a wrong password: %v", what, err)
+		}
+		if err := try("the right password"); core.KindOf(err) != core.Limited {
+			t.Errorf("%s: after a wrong password: %v", what, err)
+		}
 	}
 }
 

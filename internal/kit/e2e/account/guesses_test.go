@@ -194,27 +194,32 @@ func TestTheExportTellsOfWrongPasswords(t *testing.T) {
 	}
 }
 
-// TestSessionsGuessNoPasswordEither asks for what needs the password beside a token.
+// TestSessionsGuessNoPasswordEither asks for what needs the password beside a token. One session's
+// guesses make neither another one wait nor who logs in.
 func TestSessionsGuessNoPasswordEither(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	user := relay.Register(t)
+	device := user.NewDevice(t)
 	remove := func(password string) e2e.Ask {
 		return e2e.Ask{Method: "DELETE", Path: "/v1/account", Token: user.Token, Body: e2e.Object("password", password)}
 	}
 	change := e2e.Ask{Method: "PUT", Path: "/v1/account/password", Token: user.Token,
 		Body: e2e.Object("currentPassword", relaytest.Password, "newPassword", relaytest.Password+"x")}
+	ofTheDevice := change
+	ofTheDevice.Token, ofTheDevice.Body = device.Token, e2e.Object("currentPassword", wrong, "newPassword", relaytest.Password)
 	spend(t, relay, remove(wrong))
 	remove(wrong).To(t, relay).Want(t, 401, "wrong_credentials") // its turn
 	waits(t, relay, remove(relaytest.Password))
 	waits(t, relay, change)
+	ofTheDevice.To(t, relay).Want(t, 401, "wrong_credentials")
 	e2e.LogIn(user.Name, relaytest.Password).To(t, relay).Want(t, 200, "") // strangers have a count of their own
 	later(t, relay, time.Second)
 	change.To(t, relay).Want(t, 200, "")
 	rows := 0
 	row := e2e.Database(t, relay).QueryRow(t.Context(), "SELECT count(*) FROM wrong_passwords")
-	if err := row.Scan(&rows); err != nil || rows != 0 {
-		t.Errorf("after the right password %d rows, %v", rows, err)
+	if err := row.Scan(&rows); err != nil || rows != 1 {
+		t.Errorf("after the right password %d rows, want the device's: %v", rows, err)
 	}
 }
 
