@@ -135,6 +135,22 @@ var accountChecks = []check{
 				wantError(http.StatusUnauthorized, "(the refresh token of another session)")
 			t.works(auth.Token, "the token of a change of password")
 		}},
+	{"accounts.password-told", "After a change of password the other devices' refreshes are 401 password_changed; made-up tokens are told nothing.",
+		func(t *try) {
+			u := t.user()
+			d := t.deviceOf(u, 0, 0)
+			t.changePassword(u, u.token, u.password())
+			refresh := func(token string) string {
+				return t.call("POST", "/v1/sessions/refresh", "", client.RefreshTokenBody{RefreshToken: token}).
+					wantError(http.StatusUnauthorized, "(after a change of password)").code()
+			}
+			for range 2 { // the first answer may be lost
+				code := refresh(d.refresh)
+				t.must(code == "password_changed", "the refresh token of another device gets %s, want password_changed", code)
+			}
+			madeUp := d.refresh[:len(d.refresh)-8] + "AAAAAAAA"
+			t.must(refresh(madeUp) != "password_changed", "a made-up refresh token is told of the change of password")
+		}},
 	{"accounts.export", "GET /v1/account is what the relay holds: name, sessions, devices, keys and mailboxes.",
 		func(t *try) {
 			u, sender := t.user(), t.device()

@@ -72,9 +72,23 @@ var sessionFaults = []fault{
 	{"a refresh token cannot be presented again", "tokens.refresh-grace", refreshing(func(age time.Duration) bool {
 		return age < 10*time.Second
 	})},
+	{"other devices are not told of a change of password", "accounts.password-told",
+		refreshesAnswered("password_changed", "invalid_refresh_token")},
+	{"whoever names a session is told of a change of password", "accounts.password-told",
+		refreshesAnswered("invalid_refresh_token", "password_changed")},
 	{"a reused refresh token ends nothing", "tokens.refresh-reuse", refreshing(func(age time.Duration) bool {
 		return age >= 10*time.Second
 	})},
+}
+
+// refreshesAnswered has refreshes refused with another code.
+func refreshesAnswered(code, instead string) func(*broken) spoil {
+	return answering("POST /v1/sessions/refresh", func(_ *ask, r *reply) *reply {
+		if r.status == http.StatusUnauthorized && text(object(r.body), "code") == code {
+			return madeError(http.StatusUnauthorized, instead)
+		}
+		return r
+	})
 }
 
 // refreshing refuses refresh tokens that were presented before, without asking the relay, if they

@@ -44,7 +44,10 @@ var drivers = map[string]driver{
 	"changePassword": func(_ *rapid.T, w *world, c *call) {
 		c.token = w.device().Token
 		c.body.put("currentPassword", relaytest.Password)
-		c.accepted = func(e2e.Reply) { w.spare, w.owner = nil, nil }
+		c.accepted = func(e2e.Reply) { // the other devices are told
+			e2e.Refresh(w.spare.User.Refresh).Through(w, w.relay.API, w.http).Want(w, 401, "password_changed")
+			w.spare, w.owner = nil, nil
+		}
 	},
 	"createDevice": func(_ *rapid.T, w *world, c *call) {
 		c.token = w.user().Token
