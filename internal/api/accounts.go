@@ -99,7 +99,7 @@ func (s *server) GetAccount(ctx context.Context, _ api.GetAccountRequestObject) 
 	}
 	out := api.Account{UserID: own.User, Username: own.Username, CreatedAt: own.CreatedAt,
 		SeenOn:       openapi_types.Date{Time: own.SeenOn},
-		PasswordHash: account.PasswordScheme,
+		PasswordHash: own.PasswordScheme,
 		Sessions:     []api.AccountSession{}, Devices: []api.AccountDevice{},
 		RestingDeviceNumbers: []api.DeviceNumber{},
 		Attachments:          []api.AccountAttachment{}, UploadedToday: blobs.UploadedToday,

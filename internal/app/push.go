@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/core/push"
 	"github.com/obscura-relay/obscura/internal/pushprovider"
 )
@@ -41,6 +42,9 @@ type Option func(*relay)
 
 // WithPushServices has the relay use push services of a test.
 func WithPushServices(s PushServices) Option { return func(r *relay) { r.pushServices = s } }
+
+// WithPasswordCost has the relay hash passwords at another cost.
+func WithPasswordCost(c account.Cost) Option { return func(r *relay) { r.passwordCost = c } }
 
 func (p *Push) validatePush() error {
 	address, isMail := strings.CutPrefix(p.PushContact, "mailto:")

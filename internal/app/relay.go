@@ -56,12 +56,13 @@ type relay struct {
 	// pushServices are an option.
 	pushServices PushServices
 
-	management  *http.Server
-	plain       *http.Server // nil unless http:// leads to https://
-	stopping    atomic.Bool
-	pressure    pressure
-	disk        Disk
-	brokenParts brokenParts
+	management   *http.Server
+	plain        *http.Server // nil unless http:// leads to https://
+	stopping     atomic.Bool
+	pressure     pressure
+	disk         Disk
+	passwordCost account.Cost
+	brokenParts  brokenParts
 }
 
 func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Logger, options []Option) (*relay, error) {
@@ -102,7 +103,7 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	r.bus = notice.New(notice.Config{URL: db.url, Requests: db.main, DB: db.async, NATSURL: cfg.NATSURL,
 		Receive: r.receive, Resync: r.resync, Logger: logger})
 	r.accounts = account.New(account.Config{DB: db.main, Registration: cfg.Registration, TokenKey: tokenKey,
-		Fresh: r.bus.Fresh, Node: r,
+		Fresh: r.bus.Fresh, Node: r, PasswordCost: r.passwordCost,
 		EraseDevice: device.Erase, EraseUser: blob.EraseUser})
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Node: r})
 	r.certificates = certificate.New(certificate.Config{DB: db.main, Keys: ownKeys})

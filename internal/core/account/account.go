@@ -50,6 +50,8 @@ type Config struct {
 	// Fresh reports that this node has heard of every revocation up to a second ago.
 	Fresh func() bool
 	Node  core.Announcer
+	// PasswordCost is what a new hash of a password takes, FullCost when it is zero.
+	PasswordCost Cost
 	// EraseDevice deletes a device's keys and mail when its user is deleted.
 	EraseDevice Eraser
 	// EraseUser deletes what belongs to the user and to no device.
@@ -74,7 +76,7 @@ type Service struct {
 func New(cfg Config) *Service {
 	return &Service{
 		db:           cfg.DB,
-		hasher:       newHasher(),
+		hasher:       newHasher(cfg.PasswordCost),
 		guesses:      newGuesses(),
 		signer:       &signer{db: cfg.DB, supplied: cfg.TokenKey},
 		verified:     newVerified(),

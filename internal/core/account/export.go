@@ -14,6 +14,8 @@ type Export struct {
 	User      core.UserID
 	Username  string
 	CreatedAt time.Time
+	// PasswordScheme says how the password is kept.
+	PasswordScheme string
 	// SeenOn is the day of the last log-in or refresh: its beginning in UTC.
 	SeenOn   time.Time
 	Sessions []Session
@@ -42,6 +44,10 @@ func (s *Service) Export(ctx context.Context, user core.UserID) (Export, error) 
 		if err != nil {
 			return storage.NoRowsAs(err, ErrUnauthorized)
 		}
+		cost, _, _, err := decode(row.PasswordHash)
+		if err != nil {
+			return err
+		}
 		sessions, err := q.SessionsOfUser(ctx, conn, user)
 		if err != nil {
 			return err
@@ -53,7 +59,7 @@ func (s *Service) Export(ctx context.Context, user core.UserID) (Export, error) 
 		}
 		resting, err := q.RestingDeviceNumbers(ctx, conn, user)
 		out = Export{User: row.ID, Username: row.Username, CreatedAt: row.CreatedAt, SeenOn: row.SeenOn,
-			Resting: []uint8{}, WrongPasswords: wrong.Failures, LastWrong: wrong.LastAt}
+			PasswordScheme: cost.scheme(), Resting: []uint8{}, WrongPasswords: wrong.Failures, LastWrong: wrong.LastAt}
 		for _, r := range sessions {
 			out.Sessions = append(out.Sessions, Session{ID: r.ID, Device: r.DeviceID, CreatedAt: r.CreatedAt,
 				ExpiresAt: r.ExpiresAt})

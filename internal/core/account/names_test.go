@@ -15,7 +15,7 @@ func TestNamesAreFoldedInASCIIOnly(t *testing.T) {
 
 func TestPasswordsOfOneNormalFormAreOne(t *testing.T) {
 	t.Parallel()
-	h := newHasher()
+	h := newHasher(Cost{})
 	hash, err := h.hash(t.Context(), "Zoe\u0308 caf\u00e9 \u1112\u1161\u11ab")
 	if err != nil {
 		t.Fatal(err)

@@ -1,10 +1,12 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -14,33 +16,38 @@ import (
 	"github.com/obscura-relay/obscura/internal/limit"
 )
 
-// argon2id parameters (RFC 9106): 19 MiB, two passes, one lane.
+// Cost is what a hash by argon2id (RFC 9106) takes, in one lane.
+type Cost struct {
+	KiB    uint32 // of memory
+	Passes uint32 // over it
+}
+
+// FullCost is that of a relay: 19 MiB, two passes.
+var FullCost = Cost{KiB: 19 << 10, Passes: 2}
+
 const (
-	argonMemory = 19 << 10 // KiB
-	argonTime   = 2
-	argonLanes  = 1
-	saltLen     = 16
-	hashLen     = 32
+	argonLanes = 1
+	saltLen    = 16
+	hashLen    = 32
 )
 
 // maxHashWaiters bounds how many requests wait for a slot; beyond it they are told to come back. At
 // about 40 ms a hash and one slot a core this is a few seconds of work.
 const maxHashWaiters = 128
 
-// PasswordScheme says how passwords are kept, for the account export.
-const PasswordScheme = "argon2id v=19 m=19456 t=2 p=1"
-
 // hasher bounds the hashing of passwords: as many at once as there are cores, since more would take
 // memory and not be faster.
 type hasher struct {
 	pool *limit.Pool
+	cost Cost
 	// decoy is compared with when the user does not exist, so that the time does not tell.
 	decoy string
 }
 
-func newHasher() *hasher {
-	h := &hasher{pool: limit.NewPool(limit.Cores, maxHashWaiters)}
-	h.decoy = encode(rand.Text()[:saltLen], make([]byte, hashLen))
+func newHasher(cost Cost) *hasher {
+	cost = cmp.Or(cost, FullCost)
+	h := &hasher{pool: limit.NewPool(limit.Cores, maxHashWaiters), cost: cost}
+	h.decoy = encode(cost, rand.Text()[:saltLen], make([]byte, hashLen))
 	return h
 }
 
@@ -59,7 +66,7 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	}
 	defer h.pool.Leave()
 	salt := rand.Text()[:saltLen]
-	return encode(salt, derive(password, salt)), nil
+	return encode(h.cost, salt, h.cost.derive(password, salt)), nil
 }
 
 // check compares a password with a PHC string; an empty string stands for a user who does not exist
@@ -73,37 +80,45 @@ func (h *hasher) check(ctx context.Context, password, phc string) (bool, error) 
 	if !known {
 		phc = h.decoy
 	}
-	salt, want, err := decode(phc)
+	cost, salt, want, err := decode(phc)
 	if err != nil {
 		return false, err
 	}
-	same := subtle.ConstantTimeCompare(derive(password, salt), want) == 1
+	same := subtle.ConstantTimeCompare(cost.derive(password, salt), want) == 1
 	return same && known, nil
 }
 
-func derive(password, salt string) []byte {
-	return argon2.IDKey([]byte(normal(password)), []byte(salt), argonTime, argonMemory, argonLanes, hashLen)
+func (c Cost) derive(password, salt string) []byte {
+	return argon2.IDKey([]byte(normal(password)), []byte(salt), c.Passes, c.KiB, argonLanes, hashLen)
 }
 
-func encode(salt string, hash []byte) string {
+// scheme says how passwords are kept, for the account export.
+func (c Cost) scheme() string {
+	return fmt.Sprintf("argon2id v=%d m=%d t=%d p=%d", argon2.Version, c.KiB, c.Passes, argonLanes)
+}
+
+// prefix is how a PHC string begins.
+func (c Cost) prefix() string {
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$", argon2.Version, c.KiB, c.Passes, argonLanes)
+}
+
+func encode(c Cost, salt string, hash []byte) string {
 	b64 := base64.RawStdEncoding
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonLanes,
-		b64.EncodeToString([]byte(salt)), b64.EncodeToString(hash))
+	return c.prefix() + b64.EncodeToString([]byte(salt)) + "$" + b64.EncodeToString(hash)
 }
 
-var errHash = fmt.Errorf("a stored password hash is not %s", PasswordScheme)
+var errHash = errors.New("a stored password hash is not of argon2id as the relay makes it")
 
-func decode(phc string) (salt string, hash []byte, err error) {
-	rest, ok := strings.CutPrefix(phc, fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$", argon2.Version, argonMemory,
-		argonTime, argonLanes))
+func decode(phc string) (c Cost, salt string, hash []byte, err error) {
+	b64 := base64.RawStdEncoding
+	_, costs, _ := strings.Cut(phc, "$m=")
+	_, err = fmt.Sscanf(costs, "%d,t=%d,", &c.KiB, &c.Passes)
+	rest, ok := strings.CutPrefix(phc, c.prefix())
 	salt64, hash64, both := strings.Cut(rest, "$")
-	if !ok || !both {
-		return "", nil, errHash
+	saltBytes, err1 := b64.DecodeString(salt64)
+	hash, err2 := b64.DecodeString(hash64)
+	if err != nil || !ok || !both || err1 != nil || err2 != nil || len(hash) != hashLen || c.Passes == 0 {
+		return c, "", nil, errHash
 	}
-	saltBytes, err1 := base64.RawStdEncoding.DecodeString(salt64)
-	hash, err2 := base64.RawStdEncoding.DecodeString(hash64)
-	if err1 != nil || err2 != nil || len(hash) != hashLen {
-		return "", nil, errHash
-	}
-	return string(saltBytes), hash, nil
+	return c, string(saltBytes), hash, nil
 }

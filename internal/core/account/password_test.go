@@ -14,7 +14,7 @@ import (
 
 func TestAHashMatchesItsPasswordAndNoOther(t *testing.T) {
 	t.Parallel()
-	h := newHasher()
+	h := newHasher(Cost{})
 	first, err := h.hash(t.Context(), "correct horse battery")
 	if err != nil {
 		t.Fatal(err)
@@ -29,10 +29,11 @@ func TestAHashMatchesItsPasswordAndNoOther(t *testing.T) {
 			t.Errorf("%q: %v, %v", password, got, err)
 		}
 	}
-	if salt, hash, err := decode(first); err != nil || len(salt) < 16 || len(hash) != 32 {
+	if cost, salt, hash, err := decode(first); err != nil || cost != FullCost || len(salt) < 16 || len(hash) != 32 {
 		t.Errorf("salt of %d, hash of %d bytes, %v", len(salt), len(hash), err)
 	}
-	for _, bad := range []string{"x", "$argon2id$v=19$m=19456,t=1,p=1$c2FsdA$aGFzaA", first[:len(first)-5],
+	for _, bad := range []string{"x", "$argon2id$v=19$m=19456,t=1,p=1$c2FsdA$aGFzaA",
+		strings.Replace(first, "t=2", "t=0", 1), strings.Replace(first, "p=1", "p=2", 1), first[:len(first)-5],
 		strings.Replace(first, "argon2id", "argon2i", 1)} {
 		if ok, err := h.check(t.Context(), "x", bad); err == nil || ok || strings.Contains(err.Error(), bad) &&
 			len(bad) > 1 {
@@ -45,7 +46,7 @@ func TestAHashMatchesItsPasswordAndNoOther(t *testing.T) {
 // one that does: the same function over the same parameters, and times within a factor that a
 // shortcut would break.
 func TestNobodysPasswordCostsTheSame(t *testing.T) {
-	h := newHasher()
+	h := newHasher(Cost{})
 	phc, err := h.hash(t.Context(), "correct horse battery")
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +78,7 @@ func TestNobodysPasswordCostsTheSame(t *testing.T) {
 func TestHashingIsBoundedAndWhoCannotWaitIsToldSo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := newHasher()
+		h := newHasher(Cost{})
 		slots := limit.Cores
 		for range slots { // all slots are taken
 			if err := h.enter(t.Context()); err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/obscura-relay/obscura/gen/client"
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
@@ -84,7 +85,9 @@ func StartOn(t testing.TB, databaseURL string, change ...func(*app.Config)) *Rel
 	return StartWith(t, databaseURL, nil, change...)
 }
 
-// StartWith is StartOn with options of the relay.
+// StartWith is StartOn with options of the relay. Passwords cost a hundredth of what they cost in
+// earnest, or half the processor time of all tests would be theirs; account.FullCost is for tests
+// about that.
 func StartWith(t testing.TB, databaseURL string, options []app.Option, change ...func(*app.Config)) *Relay {
 	t.Helper()
 	cfg := Config(t, databaseURL)
@@ -96,6 +99,7 @@ func StartWith(t testing.TB, databaseURL string, options []app.Option, change ..
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan app.Addresses, 1), make(chan error, 1)
 	r := &Relay{DatabaseURL: databaseURL, Blobs: folder, Log: &Log{}, t: t}
+	options = append([]app.Option{app.WithPasswordCost(account.Cost{KiB: 256, Passes: 1})}, options...)
 	go func() { ended <- app.Run(ctx, cfg, r.Log, func(at app.Addresses) { ready <- at }, options...) }()
 	select {
 	case at := <-ready:

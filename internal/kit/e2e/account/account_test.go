@@ -104,7 +104,7 @@ func TestAPasswordIsTwelveToTwoHundredFiftySixCharacters(t *testing.T) {
 
 func TestPasswordsTokensAndTicketsAreKeptHashed(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t)
+	relay := startInEarnest(t)
 	device := relay.Register(t).NewDevice(t)
 	ticket, err := device.CreateGatewayTicketWithResponse(t.Context())
 	if err != nil || ticket.JSON201 == nil {
@@ -135,7 +135,7 @@ func TestPasswordsTokensAndTicketsAreKeptHashed(t *testing.T) {
 
 func TestTheExportHoldsEverythingThatIsKept(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t)
+	relay := startInEarnest(t)
 	user := relay.Register(t)
 	first, second, gone := user.NewDevice(t), user.NewDevice(t), user.NewDevice(t)
 	sender := relay.Register(t).NewDevice(t)

@@ -229,7 +229,7 @@ func TestSessionsGuessNoPasswordEither(t *testing.T) {
 func TestAStormOnOneNameLeavesTheHashingToOthers(t *testing.T) {
 	t.Parallel()
 	const tries = 3
-	relay := relaytest.Start(t, func(c *app.Config) { c.RequestTimeout = patience })
+	relay := startInEarnest(t, func(c *app.Config) { c.RequestTimeout = patience })
 	other, client := relay.Register(t), patient(t)
 	for try := 1; ; try++ {
 		var hashed, waiting atomic.Int32

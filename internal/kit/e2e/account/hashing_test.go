@@ -13,8 +13,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
@@ -25,11 +27,16 @@ func patient(t testing.TB) *http.Client {
 	return &http.Client{Transport: relaytest.Validated(t, &http.Transport{DisableKeepAlives: true}), Timeout: patience}
 }
 
+// startInEarnest runs a relay whose passwords cost what they cost everywhere.
+func startInEarnest(t *testing.T, change ...func(*app.Config)) *relaytest.Relay {
+	return relaytest.StartWith(t, testdb.NewURL(t), []app.Option{app.WithPasswordCost(account.FullCost)}, change...)
+}
+
 // TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory has 64 log in at once while another uses all
 // of four connections: requests that need the database go on, and memory stays that of a slot a
 // core.
 func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) {
-	relay := relaytest.Start(t, func(c *app.Config) { c.DatabaseConnections = 4; c.RequestTimeout = patience })
+	relay := startInEarnest(t, func(c *app.Config) { c.DatabaseConnections = 4; c.RequestTimeout = patience })
 	client := patient(t)
 	user := relay.Register(t)
 	var stormed []*relaytest.User // few enough at once on one name not to be taken for guessers
@@ -100,7 +107,7 @@ func TestAStormOfLogInsHoldsNoConnectionAndBoundedMemory(t *testing.T) {
 
 func TestMoreLogInsThanCanWaitAreToldToComeBack(t *testing.T) {
 	t.Parallel()
-	relay := relaytest.Start(t, func(c *app.Config) { c.RequestTimeout = patience })
+	relay := startInEarnest(t, func(c *app.Config) { c.RequestTimeout = patience })
 	const many = 200 // 128 may wait
 	replies, client := make(chan e2e.Reply, many), patient(t)
 	for n := range many {
@@ -158,7 +165,7 @@ func TestARequestThatTakesTooLongIsToldToComeBack(t *testing.T) {
 // TestALogInTakesAsLongForAnUnknownName compares the fastest of several, taken in turn. Skipping
 // the hash would make the one more than ten times faster than the other.
 func TestALogInTakesAsLongForAnUnknownName(t *testing.T) {
-	relay := relaytest.Start(t)
+	relay := startInEarnest(t)
 	user := relay.Register(t)
 	db := e2e.Database(t, relay)
 	least := map[string]time.Duration{}
