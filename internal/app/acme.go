@@ -1,7 +1,10 @@
 package app
 
 import (
+	"cmp"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"log/slog"
 	"net"
@@ -25,10 +28,28 @@ type acme struct {
 	logger  *slog.Logger
 }
 
+// acmeFolder is where the library keeps what it has got, in the data folder.
+const acmeFolder = "acme"
+
+// keptCertificate is the one that a relay with this configuration has got for a domain.
+func keptCertificate(cfg Config, domain string) (*x509.Certificate, error) {
+	issuer := certmagic.ACMEIssuer{CA: cmp.Or(cfg.ACMEURL, certmagic.DefaultACME.CA)}
+	name := filepath.Join(cfg.DataDir, acmeFolder, certmagic.StorageKeys.SiteCert(issuer.IssuerKey(), domain))
+	content, err := readFile(name)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return nil, errors.New("the file of the certificate in the data folder is no PEM")
+	}
+	return x509.ParseCertificate(block.Bytes)
+}
+
 // newACME makes it; nothing is asked for before run, which ends what is made here. The challenges
 // come to the relay's own ports.
 func newACME(cfg Config, l listeners, logger *slog.Logger) (*acme, error) {
-	folder := filepath.Join(cfg.DataDir, "acme")
+	folder := filepath.Join(cfg.DataDir, acmeFolder)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, errDataDir(cfg.DataDir, err)
 	}

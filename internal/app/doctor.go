@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -66,6 +68,7 @@ func Doctor(ctx context.Context, cfg Config, address string, asJSON bool, out io
 	d.folders()
 	d.ports(ctx)
 	d.certificate()
+	d.domains(ctx)
 	d.database(ctx)
 	d.blobs(ctx)
 	if cfg.NATSURL != "" {
@@ -209,7 +212,7 @@ func (d *doctor) ports(ctx context.Context) {
 		if err == nil {
 			err = l.Close()
 		}
-		d.judge(at.part, err, "no relay runs on "+at.address+"; it is free", "see the message")
+		d.judge(at.part, err, "no relay runs on "+at.address+"; it is free", "change "+at.setting)
 	}
 }
 
@@ -256,8 +259,8 @@ func (d *doctor) outside(ctx context.Context) {
 	}
 	d.judge("from outside", err, d.url+" reaches a relay",
 		"check the host name, the firewall, the proxy before the relay, and its certificate")
-	if !certificate.IsZero() {
-		d.days("certificate from outside", certificate)
+	if certificate != nil {
+		d.validity("certificate from outside", certificate)
 	}
 	if err != nil {
 		return
@@ -287,19 +290,71 @@ func (d *doctor) certificate() {
 		d.say("certificate", StateProblem, err.Error(), "replace the file; the relay takes it within seconds")
 		return
 	}
-	d.days("certificate", files.expiry())
+	d.validity("certificate", files.current.Load().Leaf)
 }
 
-func (d *doctor) days(part string, end time.Time) {
-	const day = 24 * time.Hour
-	left := time.Until(end)
-	d.say(part, level(left, 3*day, 14*day), fmt.Sprintf("it is good for %d days", left/day),
+// domains looks at the names that the relay gets certificates for, and at what it has got.
+func (d *doctor) domains(ctx context.Context) {
+	for _, domain := range d.cfg.Domain {
+		asked, cancel := context.WithTimeout(ctx, askTime)
+		addresses, err := net.DefaultResolver.LookupHost(asked, domain)
+		cancel()
+		d.judge("domain "+domain, err, "it leads to "+strings.Join(addresses, ", "),
+			"give it an A or AAAA record with the address of this machine; the authority looks there")
+
+		part := "certificate of " + domain
+		leaf, err := keptCertificate(d.cfg, domain)
+		_, before := os.Stat(filepath.Join(d.cfg.DataDir, acmeFolder))
+		switch {
+		case err == nil:
+			d.renewal(part, leaf)
+		case errors.Is(before, fs.ErrNotExist):
+			d.say(part, StateWarning, "there is none yet; the relay gets it after its start",
+				"let ports 80 and 443 of the domain lead to this machine before")
+		case errors.Is(err, fs.ErrNotExist):
+			d.say(part, StateProblem, "the relay was started and has not got it", "see its log for component tls: "+adviceACME)
+		default:
+			d.say(part, StateProblem, err.Error(), "run this as the user that runs the relay")
+		}
+	}
+}
+
+const (
+	day        = 24 * time.Hour
+	adviceACME = "the authority must reach the domain on ports 80 and 443, and may have refused; the relay tries again by itself"
+)
+
+// renewal judges a certificate that the relay renews by itself, when a third of its time is left.
+func (d *doctor) renewal(part string, leaf *x509.Certificate) {
+	whole := leaf.NotAfter.Sub(leaf.NotBefore)
+	state, finding := level(time.Until(leaf.NotAfter), whole/12, whole/4), goodFor(leaf)
+	if state != StateOK {
+		finding += ", and its renewal is late"
+	}
+	d.say(part, state, finding, "see the log for component tls, and that the relay runs: "+adviceACME)
+}
+
+// validity judges one that somebody else renews. Short-lived ones are given less time.
+func (d *doctor) validity(part string, leaf *x509.Certificate) {
+	whole := leaf.NotAfter.Sub(leaf.NotBefore)
+	d.say(part, level(time.Until(leaf.NotAfter), min(3*day, whole/12), min(14*day, whole/4)), goodFor(leaf),
 		"renew it, and see why it was not renewed by itself")
 }
 
-// get asks once. The end of the certificate is zero without TLS.
-func get(ctx context.Context, address string, header http.Header) (status int, body []byte, certificate time.Time,
-	err error) {
+func goodFor(leaf *x509.Certificate) string {
+	switch left := time.Until(leaf.NotAfter); {
+	case left <= 0:
+		return "it has expired at " + leaf.NotAfter.UTC().Format(time.RFC3339)
+	case left < 2*day:
+		return fmt.Sprintf("it is good for %d hours", left/time.Hour)
+	default:
+		return fmt.Sprintf("it is good for %d days", left/day)
+	}
+}
+
+// get asks once. There is no certificate without TLS.
+func get(ctx context.Context, address string, header http.Header) (status int, body []byte,
+	certificate *x509.Certificate, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -314,7 +369,7 @@ func get(ctx context.Context, address string, header http.Header) (status int, b
 	}
 	defer answer.Body.Close()
 	if answer.TLS != nil && len(answer.TLS.PeerCertificates) > 0 {
-		certificate = answer.TLS.PeerCertificates[0].NotAfter
+		certificate = answer.TLS.PeerCertificates[0]
 	}
 	body, err = io.ReadAll(io.LimitReader(answer.Body, 4096))
 	return answer.StatusCode, body, certificate, err

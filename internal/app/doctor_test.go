@@ -71,11 +71,35 @@ func TestDoctorFindsARunningRelayWell(t *testing.T) {
 // certificateFor has files with a certificate that is good for so long.
 func certificateFor(left time.Duration) func(*testing.T, *app.Config) string {
 	return func(t *testing.T, c *app.Config) string {
-		folder, now := t.TempDir(), time.Now()
-		certificate, key := certtest.New().Issue(now.Add(-time.Hour), now.Add(left))
+		folder, end := t.TempDir(), time.Now().Add(left)
+		certificate, key := certtest.New().Issue(end.Add(-90*24*time.Hour), end)
 		c.TLSCertificate, c.TLSKey = filepath.Join(folder, "certificate"), filepath.Join(folder, "key")
 		for name, content := range map[string][]byte{c.TLSCertificate: certificate, c.TLSKey: key} {
 			if err := os.WriteFile(name, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return ""
+	}
+}
+
+// kept has a domain whose certificate is good for so long, of so much in all. Nothing in all stands
+// for a relay that never ran, and nothing left for one that has got none.
+func kept(left, whole time.Duration) func(*testing.T, *app.Config) string {
+	return func(t *testing.T, c *app.Config) string {
+		c.Domain, c.DataDir = []string{"nothing.invalid"}, t.TempDir()
+		c.Listen, c.HTTPListen = testdb.FreeAddress(t), testdb.FreeAddress(t)
+		if whole == 0 {
+			return ""
+		}
+		folder := filepath.Join(c.DataDir, "acme", "certificates", "acme-v02.api.letsencrypt.org-directory", "nothing.invalid")
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if left != 0 {
+			end := time.Now().Add(left)
+			certificate, _ := certtest.New().Issue(end.Add(-whole), end)
+			if err := os.WriteFile(filepath.Join(folder, "nothing.invalid.crt"), certificate, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -145,10 +169,21 @@ func TestDoctorFindsWhatIsBroken(t *testing.T) {
 			}},
 		{"an address of another machine", "API port", app.StateProblem, "does not have the address",
 			func(_ *testing.T, c *app.Config) string { c.Listen = "192.0.2.1:3000"; return "" }},
-		{"a certificate that ends tomorrow", "certificate", app.StateProblem, "good for 0 days", certificateFor(23 * time.Hour)},
+		{"a certificate that ends tomorrow", "certificate", app.StateProblem, "good for 22 hours", certificateFor(23 * time.Hour)},
 		{"a certificate that ends in a week", "certificate", app.StateWarning, "good for 6 days",
 			certificateFor(7*24*time.Hour - time.Hour)},
 		{"a certificate that has expired", "certificate", app.StateProblem, "has expired", certificateFor(-time.Minute)},
+		{"a domain that nobody knows", "domain nothing.invalid", app.StateProblem, "lookup nothing.invalid", kept(0, 0)},
+		{"no certificate before the first start", "certificate of nothing.invalid", app.StateWarning, "none yet", kept(0, 0)},
+		{"a domain that got no certificate", "certificate of nothing.invalid", app.StateProblem, "has not got it", kept(0, time.Hour)},
+		{"a domain whose certificate is renewed in time", "certificate of nothing.invalid", app.StateOK, "good for 29 days",
+			kept(30*24*time.Hour, 90*24*time.Hour)},
+		{"a domain whose certificate is not renewed", "certificate of nothing.invalid", app.StateWarning, "its renewal is late",
+			kept(20*24*time.Hour, 90*24*time.Hour)},
+		{"a domain whose certificate soon ends", "certificate of nothing.invalid", app.StateProblem, "good for 5 days, and its renewal",
+			kept(6*24*time.Hour, 90*24*time.Hour)},
+		{"a domain whose certificate has ended", "certificate of nothing.invalid", app.StateProblem, "it has expired at",
+			kept(-time.Hour, 90*24*time.Hour)},
 		{"nobody at the URL", "from outside", app.StateProblem, "refused", func(t *testing.T, _ *app.Config) string {
 			return "http://" + testdb.FreeAddress(t)
 		}},

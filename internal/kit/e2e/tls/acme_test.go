@@ -158,13 +158,19 @@ func TestACertificateIsGotByEitherChallenge(t *testing.T) {
 			at, data := freePorts(t), t.TempDir()
 			forHTTP, forTLS := reach(at)
 			p := newPebble(t, number(t, forHTTP), number(t, forTLS), "")
-			relay := relaytest.Start(t, automatic(p, at, data, p.domain))
+			var cfg app.Config
+			relay := relaytest.Start(t, automatic(p, at, data, p.domain), func(c *app.Config) { cfg = *c })
 			var got *x509.Certificate
 			if !wait.Within(time.Minute, func() (ok bool) { got, _ = visit(p, at); return got != nil }) {
 				t.Fatalf("no certificate: %s", relay.Log)
 			}
 			if end := e2e.Meter(t, relay, "obscura_tls_certificate_expiry_seconds"); int64(end) != got.NotAfter.Unix() {
 				t.Errorf("the metric says %v, the certificate %d", end, got.NotAfter.Unix())
+			}
+			var found strings.Builder // other findings may be problems
+			_ = app.Doctor(t.Context(), cfg, "", false, &found)
+			if line := "ok       certificate of " + p.domain + ": it is good for 0 hours\n"; !strings.Contains(found.String(), line) {
+				t.Errorf("the doctor says %s", &found)
 			}
 			if log := relay.Log.String(); !strings.Contains(log, "got a TLS certificate") {
 				t.Errorf("the log does not tell: %s", log)
