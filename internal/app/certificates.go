@@ -170,9 +170,9 @@ func Administer(ctx context.Context, cfg Database, c admin.Command, asJSON bool,
 }
 
 // withDatabase does something with the database, a private one also while its relay runs. It opens
-// no port.
+// no port, and what it waits for is said once, in its error.
 func withDatabase(ctx context.Context, cfg Database, logOutput io.Writer, do func(*storage.DB) error) error {
-	return withAnyDatabase(ctx, cfg, newLogger("auto", slog.LevelInfo, logOutput), func(db *database) error {
+	return withAnyDatabase(ctx, cfg, newLogger("auto", slog.LevelError, logOutput), func(db *database) error {
 		if err := db.main.CheckSchema(ctx); err != nil {
 			return err
 		}
@@ -181,8 +181,11 @@ func withDatabase(ctx context.Context, cfg Database, logOutput io.Writer, do fun
 }
 
 // withAnyDatabase also takes one whose schema is not that of this binary.
+// A server that is not ours is waited for as the doctor waits: somebody sits before this.
 func withAnyDatabase(ctx context.Context, cfg Database, logger *slog.Logger, do func(*database) error) (err error) {
+	patience := 2 * askTime
 	if cfg.DatabaseURL == "" {
+		patience = startTimeout // it may have to be started
 		exists, url, err := postgres.Find(filepath.Join(cfg.DataDir, "postgres"))
 		if err != nil {
 			return fmt.Errorf("the data folder %s cannot be looked into: %w: run this as the user that runs the relay, "+
@@ -194,7 +197,9 @@ func withAnyDatabase(ctx context.Context, cfg Database, logger *slog.Logger, do 
 		}
 		cfg.DatabaseURL = url
 	}
-	db, err := openDatabase(ctx, cfg, asyncConns, logger)
+	opening, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	db, err := openDatabase(opening, cfg, asyncConns, logger)
 	if err != nil {
 		return err
 	}

@@ -88,11 +88,12 @@ func (d *doctor) database(ctx context.Context) {
 			return err
 		}
 		d.schema(all.main.SchemaVersion(ctx))
-		d.judge("notices", notice.Prove(ctx, all.url, all.main), "they come back", "see the message")
+		d.judge("notices", notice.Prove(ctx, all.url, all.main), "they come back",
+			"PostgreSQL must reach the relay with its notices: no pooler in transaction mode between them")
 		return nil
 	})
 	if err != nil {
-		d.say("database", StateProblem, err.Error(), "see the message; nothing else of the database was looked at")
+		d.say("database", StateProblem, err.Error(), "mend it, or name another with --database-url (OBSCURA_DATABASE_URL), and ask again: nothing else of it was looked at")
 	}
 }
 
@@ -166,7 +167,7 @@ func (d *doctor) settings(ctx context.Context, on *storage.DB, connections int32
 func (d *doctor) schema(version int64, err error) {
 	switch {
 	case err != nil:
-		d.say("schema", StateProblem, err.Error(), "see the message")
+		d.say("schema", StateProblem, err.Error(), "check that this is a database of the relay, and that its user may read all of it")
 	case version == 0:
 		d.say("schema", StateOK, "there is none yet; the relay makes it at its start", "")
 	case version < schema.Version:
