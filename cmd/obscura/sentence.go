@@ -22,6 +22,7 @@ var (
 	badValue = regexp.MustCompile(`^--(?:\[?no-\]?)?([a-z0-9-]+)(?:: | must be one of )`)
 	unknown  = regexp.MustCompile(`^unknown flag (-\S+?)(?:, did you mean.*"(--?[a-z][a-z-]+)".*)?$`)
 	ownFlag  = regexp.MustCompile(`--([a-z][a-z-]*[a-z])( \(OBSCURA_)?`)
+	absent   = regexp.MustCompile(`^missing flags: (.+)$`)
 	extra    = regexp.MustCompile(`^unexpected (?:flag )?argument (.+?)(?:, did you mean.*"([a-z]+)".*)?$`)
 )
 
@@ -40,6 +41,12 @@ func sentence(err error, commands *kong.Node) error {
 	var parse *kong.ParseError
 	if errors.As(err, &parse) && parse.Context != nil {
 		selected = parse.Context.Selected()
+	}
+	if m := absent.FindStringSubmatch(text); m != nil {
+		return errors.New(m[1] + " must be given; --help says what for")
+	}
+	if strings.HasPrefix(text, "expected ") && selected != nil {
+		return errors.New(next(selected))
 	}
 	if m := badValue.FindStringSubmatch(text); m != nil {
 		flag := find(commands, m[1])
@@ -60,6 +67,21 @@ func sentence(err error, commands *kong.Node) error {
 		}
 	}
 	return err
+}
+
+// next says what must follow a command: its arguments, or one of the commands below it.
+func next(command *kong.Node) string {
+	var names []string
+	for _, argument := range command.Positional {
+		names = append(names, argument.Summary())
+	}
+	if len(names) > 0 {
+		return fmt.Sprintf("`%s` takes %s; --help says what that is", command.FullPath(), strings.Join(names, " "))
+	}
+	for _, child := range command.Children {
+		names = append(names, child.Name)
+	}
+	return fmt.Sprintf("`%s` takes a command: %s; --help says what for", command.FullPath(), strings.Join(names, ", "))
 }
 
 // withVariables puts the variable beside each flag of a command that a sentence names: the value
@@ -115,7 +137,9 @@ func form(flag *kong.Flag) string {
 	case reflect.TypeFor[time.Duration]():
 		return "a time, for example 250ms, 20s or 10m"
 	case reflect.TypeFor[admin.Lifetime]():
-		return "a time of at most 36500 days, for example 7d, 12h or never"
+		return "a time from 1s to 36500d, for example 7d or 12h, or never"
+	case reflect.TypeFor[admin.Age]():
+		return "a time from 1d to 36500d, for example 365d"
 	case reflect.TypeFor[slog.Level]():
 		return "debug, info, warn or error"
 	case reflect.TypeFor[[]netip.Prefix]():

@@ -72,3 +72,22 @@ func holds(t *testing.T, err error, name string) {
 		t.Errorf("%s, which does not name %s", said, name)
 	}
 }
+
+func TestWhatIsMissingIsSaidInOurWords(t *testing.T) {
+	t.Parallel()
+	parser, err := kong.New(&cli{}, kong.Name("obscura"), kong.DefaultEnvars("OBSCURA"), kong.Exit(func(int) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line, want := range map[string]string{
+		"admin keys":               "`obscura admin keys` takes a command: rotate; --help says what for",
+		"admin users":              "`obscura admin users` takes a command: list, show, disable, enable, delete, reset-password; --help says what for",
+		"admin devices remove bob": "`obscura admin devices remove` takes <user> <device>; --help says what that is",
+		"admin purge":              "--older-than=TIME must be given; --help says what for",
+	} {
+		_, err := parser.Parse(strings.Fields(line))
+		if err == nil || sentence(err, parser.Model.Node).Error() != want {
+			t.Errorf("%s: %v", line, sentence(err, parser.Model.Node))
+		}
+	}
+}

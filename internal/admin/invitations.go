@@ -14,9 +14,6 @@ import (
 // Lifetime is how long something is good for: 0 for ever. As text days are allowed: 7d, 12h, never.
 type Lifetime time.Duration
 
-// maxLifetime is far enough away to be no limit: a hundred years.
-const maxLifetime = 100 * 365 * 24 * time.Hour
-
 var errLifetime = errors.New("it must look like 7d, 12h or 30m, at least a second and at most 36500d, or be never")
 
 // UnmarshalText reads what an operator writes.
@@ -25,24 +22,24 @@ func (l *Lifetime) UnmarshalText(text []byte) error {
 		*l = 0
 		return nil
 	}
-	var d time.Duration
-	if days, ok := strings.CutSuffix(string(text), "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 16)
-		if err != nil {
-			return errLifetime
-		}
-		d = time.Duration(n) * 24 * time.Hour
-	} else {
-		var err error
-		if d, err = time.ParseDuration(string(text)); err != nil {
-			return errLifetime
-		}
-	}
-	if d < time.Second || d > maxLifetime {
+	d, err := parseTime(string(text))
+	if err != nil || d < time.Second || d > maxTime {
 		return errLifetime
 	}
 	*l = Lifetime(d)
 	return nil
+}
+
+// maxTime is far enough away to be no limit: a hundred years.
+const maxTime = 100 * 365 * day
+
+// parseTime reads a time of whole days, such as 7d, or one as Go writes it.
+func parseTime(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 16)
+		return time.Duration(n) * day, err
+	}
+	return time.ParseDuration(text)
 }
 
 var errUses = errors.New("--uses must be at least 1")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,14 +15,27 @@ import (
 
 // Purge deletes idle accounts, or says which it would.
 type Purge struct {
-	OlderThan Lifetime `required:"" env:"-" placeholder:"TIME" help:"How long nobody must have logged in or refreshed: 365d. At least a day."`
-	Delete    bool     `env:"-" help:"Delete them. Without it they are only listed."`
-	Everybody bool     `env:"-" help:"Go on also when that is every account there is."`
+	OlderThan Age  `required:"" env:"-" placeholder:"TIME" help:"How long nobody must have logged in or refreshed: 365d. At least a day."`
+	Delete    bool `env:"-" help:"Delete them. Without it they are only listed."`
+	Everybody bool `env:"-" help:"Go on also when that is every account there is."`
 }
 
-var errOlderThan = errors.New("--older-than must be at least 1d")
-
 const day = 24 * time.Hour
+
+// Age is a number of whole days. As text it is 365d, or a time such as 48h.
+type Age int32
+
+var errAge = errors.New("it must look like 365d, at least 1d and at most 36500d")
+
+// UnmarshalText reads what an operator writes.
+func (a *Age) UnmarshalText(text []byte) error {
+	d, err := parseTime(string(text))
+	if err != nil || d < day || d > maxTime {
+		return errAge
+	}
+	*a = Age(d / day)
+	return nil
+}
 
 type idle struct {
 	ID       uuid.UUID `json:"userId"`
@@ -34,9 +46,9 @@ type idle struct {
 // Do implements Command. It deletes one account at a time, and leaves out who has come back
 // meanwhile.
 func (c Purge) Do(ctx context.Context, db *storage.DB) (any, error) {
-	days := int32(min(time.Duration(c.OlderThan)/day, math.MaxInt32)) //nolint:gosec // bounded
+	days := int32(c.OlderThan)
 	if days < 1 {
-		return nil, errOlderThan
+		return nil, errAge
 	}
 	rows, err := storage.Ask(ctx, db, storage.Queries.IdleUsers, gen.IdleUsersParams{Days: days})
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/obscura-relay/obscura/internal/admin"
 	"github.com/obscura-relay/obscura/internal/app"
@@ -13,7 +12,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 )
 
-const year = admin.Lifetime(365 * 24 * time.Hour)
+const year admin.Age = 365
 
 // away makes users look as if they had been away for so many days, with sessions or without.
 func away(t *testing.T, relay *relaytest.Relay, days int, sessions bool, users ...*relaytest.User) {
@@ -85,10 +84,13 @@ func TestAPurgeOfEverybodyIsRefused(t *testing.T) {
 	if n := count(t, relay, "SELECT count(*) FROM users"); n != 2 {
 		t.Fatalf("%d users are left of 2", n)
 	}
-	for _, short := range []admin.Lifetime{0, admin.Lifetime(23 * time.Hour)} {
-		if err := app.Administer(t.Context(), app.Database{DatabaseURL: relay.DatabaseURL},
-			admin.Purge{OlderThan: short, Everybody: true, Delete: true}, false, io.Discard, io.Discard); err == nil {
-			t.Errorf("%v is taken", short)
+	if err := app.Administer(t.Context(), app.Database{DatabaseURL: relay.DatabaseURL},
+		admin.Purge{Everybody: true, Delete: true}, false, io.Discard, io.Discard); err == nil {
+		t.Error("no time at all is taken")
+	}
+	for _, text := range []string{"0d", "23h", "-1d", "never", "365", "36501d", "70000d"} {
+		if err := new(admin.Age).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%s is taken", text)
 		}
 	}
 	e2e.Administer(t, relay, admin.Purge{OlderThan: year, Delete: true, Everybody: true})
