@@ -74,6 +74,9 @@ func (s *server) observe(c *fiber.Ctx) error {
 func (s *server) refuseUnread(c *fiber.Ctx, err error) error {
 	handleError(c, err)
 	s.letRead(c)
+	if s.cfg.Secure {
+		stayWithTLS(c.Context())
+	}
 	status := c.Response().StatusCode()
 	if conn, ok := c.Context().Conn().(*connection); ok && status != fiber.StatusRequestTimeout {
 		conn.linger.Store(true)

@@ -207,12 +207,18 @@ func knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 }
 
 // strict tells browsers to come by https alone, for a year (RFC 6797). A server that answers over
-// plain HTTP must not say so.
+// plain HTTP must not say so. It is said before, for an upload, which takes the answer's header as
+// it is, and after, since an error forgets the header.
 func strict(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(c *fasthttp.RequestCtx) {
+		stayWithTLS(c)
 		next(c)
-		c.Response.Header.Set(fiber.HeaderStrictTransportSecurity, "max-age=31536000")
+		stayWithTLS(c)
 	}
+}
+
+func stayWithTLS(c *fasthttp.RequestCtx) {
+	c.Response.Header.Set(fiber.HeaderStrictTransportSecurity, "max-age=31536000")
 }
 
 // exposedHeaders are those that a page of another origin may read.

@@ -108,18 +108,6 @@ func TestOldVersionsAndOtherProtocolsAreRefused(t *testing.T) {
 	}
 }
 
-func TestBrowsersAreToldToStayWithTLS(t *testing.T) {
-	t.Parallel()
-	const header = "Strict-Transport-Security"
-	ask := e2e.Ask{Method: "GET", Path: "/v1/info"}
-	if got := ask.To(t, relaytest.Start(t, secure(t))).Header.Get(header); got != "max-age=31536000" {
-		t.Errorf("with TLS: %q", got)
-	}
-	if got := ask.To(t, relaytest.Start(t)).Header.Get(header); got != "" {
-		t.Errorf("without TLS: %q", got)
-	}
-}
-
 func TestPlainHTTPLeadsToTLS(t *testing.T) {
 	t.Parallel()
 	at := testdb.FreeAddress(t)
