@@ -30,6 +30,9 @@ const (
 const (
 	acceptsAtOnce = 2
 	acceptPause   = time.Millisecond
+	// refusals is how many that are closed at once count as one: they cost less, and others wait
+	// behind them.
+	refusals = 8
 )
 
 // Listener accepts connections that can linger (RFC 9112, 9.6): when a request is refused before it
@@ -76,6 +79,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if c, err := l.welcome(tcp); !errors.Is(err, errTooManyNew) {
 			return c, err
 		}
+		l.pace.passed -= refusals - 1
 	}
 }
 
@@ -108,7 +112,7 @@ func (l *Listener) welcome(tcp *net.TCPConn) (net.Conn, error) {
 
 // pace lets a few pass at once, and then none until a pause is over.
 type pace struct {
-	passed int
+	passed int // in parts: each has as many as there are refusals in one
 	since  time.Time
 }
 
@@ -116,9 +120,9 @@ func (p *pace) wait() {
 	if time.Since(p.since) > acceptPause {
 		p.passed, p.since = 0, time.Now()
 	}
-	if p.passed++; p.passed > acceptsAtOnce*limit.Cores {
+	if p.passed += refusals; p.passed > refusals*acceptsAtOnce*limit.Cores {
 		<-time.After(acceptPause)
-		p.passed, p.since = 1, time.Now()
+		p.passed, p.since = refusals, time.Now()
 	}
 }
 
