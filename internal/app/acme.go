@@ -46,16 +46,20 @@ func keptCertificate(cfg Config, domain string) (*x509.Certificate, error) {
 	return x509.ParseCertificate(block.Bytes)
 }
 
+// WithRenewals has the relay look that often whether its certificates are to be renewed. Without it
+// the library decides: every 10 minutes.
+func WithRenewals(every time.Duration) Option { return func(r *relay) { r.renewals = every } }
+
 // newACME makes it; nothing is asked for before run, which ends what is made here. The challenges
 // come to the relay's own ports.
-func newACME(cfg Config, l listeners, logger *slog.Logger) (*acme, error) {
+func newACME(cfg Config, l listeners, renewals time.Duration, logger *slog.Logger) (*acme, error) {
 	folder := filepath.Join(cfg.DataDir, acmeFolder)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, errDataDir(cfg.DataDir, err)
 	}
 	a := &acme{domains: cfg.Domain, logger: logger}
 	silent := zap.NewNop() // what an operator needs to know comes as events
-	a.cache = certmagic.NewCache(certmagic.CacheOptions{Logger: silent,
+	a.cache = certmagic.NewCache(certmagic.CacheOptions{Logger: silent, RenewCheckInterval: renewals,
 		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return a.config, nil }})
 	a.config = certmagic.New(a.cache, certmagic.Config{Logger: silent, OnEvent: a.note,
 		DefaultServerName: cfg.Domain[0],

@@ -97,7 +97,7 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	if err := r.certificates.Load(ctx); err != nil {
 		return err
 	}
-	encryption, err := newEncryption(cfg, l, logger)
+	encryption, err := newEncryption(cfg, l, r.renewals, logger)
 	if err != nil {
 		return err
 	}

@@ -62,6 +62,7 @@ type relay struct {
 	pressure     pressure
 	disk         Disk
 	passwordCost account.Cost
+	renewals     time.Duration // see WithRenewals
 	brokenParts  brokenParts
 }
 

@@ -88,11 +88,11 @@ type encryption struct {
 }
 
 // newEncryption returns nil when the relay speaks plain HTTP.
-func newEncryption(cfg Config, l listeners, logger *slog.Logger) (*encryption, error) {
+func newEncryption(cfg Config, l listeners, renewals time.Duration, logger *slog.Logger) (*encryption, error) {
 	e := &encryption{config: &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}}
 	switch {
 	case len(cfg.Domain) > 0:
-		a, err := newACME(cfg, l, logger)
+		a, err := newACME(cfg, l, renewals, logger)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package tls_test
 
 import (
+	"bufio"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -49,9 +50,15 @@ type pebble struct {
 // if there is one, is the answer to every order.
 func newPebble(t *testing.T, httpPort, tlsPort int, refusal string) *pebble {
 	t.Helper()
+	return newPebbleFor(t, time.Hour, httpPort, tlsPort, refusal)
+}
+
+// newPebbleFor is newPebble, with certificates that are valid that long.
+func newPebbleFor(t *testing.T, valid time.Duration, httpPort, tlsPort int, refusal string) *pebble {
+	t.Helper()
 	domain := fmt.Sprintf("relay%d.example.org", relays.Add(1))
 	silent, store := slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), db.NewMemoryStore()
-	signer := ca.New(silent, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {ValidityPeriod: 3600}})
+	signer := ca.New(silent, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {ValidityPeriod: uint64(valid.Seconds())}})
 	front := wfe.New(silent, store, va.New(silent, httpPort, tlsPort, false, nameServer(t, domain), store), signer,
 		[]string{"pebble.letsencrypt.org"}, false, false, 1, 1)
 	p := &pebble{domain: domain, roots: x509.NewCertPool()}
@@ -189,6 +196,58 @@ func TestACertificateIsGotByEitherChallenge(t *testing.T) {
 			relay.Stop()
 		})
 	}
+}
+
+// Certificates of 30 seconds are renewed twice while the relay runs. Nobody meets one that has
+// expired, and connections stay.
+func TestACertificateIsRenewedWhileTheRelayRuns(t *testing.T) {
+	t.Parallel()
+	const valid, renewals = 30 * time.Second, 2
+	at := freePorts(t)
+	p := newPebbleFor(t, valid, number(t, at.plain), number(t, at.api), "")
+	relay := relaytest.StartWith(t, testdb.NewURL(t), []app.Option{app.WithRenewals(time.Second)},
+		automatic(p, at, t.TempDir(), p.domain))
+	var got *x509.Certificate
+	if !wait.Within(time.Minute, func() bool { got, _ = visit(p, at); return got != nil }) {
+		t.Fatalf("no certificate: %s", relay.Log)
+	}
+	old, err := tls.Dial("tcp", at.api, &tls.Config{RootCAs: p.roots, ServerName: p.domain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = old.Close() }()
+	answers := bufio.NewReader(old)
+	askAgain := func() {
+		t.Helper()
+		_, err := io.WriteString(old, "HEAD /v1/info HTTP/1.1\r\nHost: relay\r\n\r\n")
+		for line := "\n"; err == nil && line != "\r\n"; { // the end of the header
+			line, err = answers.ReadString('\n')
+		}
+		if err != nil {
+			t.Fatalf("the connection from before: %v", err)
+		}
+	}
+	askAgain()
+	for range renewals {
+		before := got
+		renewed := wait.Within(2*valid, func() bool {
+			if got, err = visit(p, at); err != nil {
+				t.Fatalf("a visitor is turned away: %v", err)
+			}
+			return !got.Equal(before)
+		})
+		if !renewed || !got.NotAfter.After(before.NotAfter) {
+			t.Fatalf("the certificate is not renewed: %s", relay.Log)
+		}
+		if end := e2e.Meter(t, relay, "obscura_tls_certificate_expiry_seconds"); int64(end) != got.NotAfter.Unix() {
+			t.Errorf("the metric says %v, the certificate %d", end, got.NotAfter.Unix())
+		}
+		askAgain()
+	}
+	if asked := p.asked.Load(); asked > renewals+1 {
+		t.Errorf("%d certificates were asked for", asked)
+	}
+	relay.Stop()
 }
 
 // Neither ends the relay, and both are said.
