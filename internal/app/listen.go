@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	"golang.org/x/sys/unix"
 )
 
 // listeners are the ports; plain is nil unless http:// leads to https://. They are taken before
@@ -21,7 +22,7 @@ func listen(cfg Config) (l listeners, err error) {
 	if err != nil {
 		return l, err
 	}
-	h := heldSockets(held)
+	h := onlyListening(held)
 	defer func() {
 		if err == nil {
 			err = h.used()
@@ -43,6 +44,28 @@ func listen(cfg Config) (l listeners, err error) {
 // heldSockets are those that systemd holds open while one process of the relay follows another, and
 // that no setting has taken yet. Connections wait in them meanwhile, and are refused by nobody.
 type heldSockets []net.Listener
+
+// onlyListening replaces those that are bound and do not listen by nil: to accept would fail.
+func onlyListening(held []net.Listener) heldSockets {
+	for i, l := range held {
+		if tcp, ok := l.(*net.TCPListener); ok && !listens(tcp) {
+			_ = tcp.Close()
+			held[i] = nil
+		}
+	}
+	return held
+}
+
+func listens(l *net.TCPListener) bool {
+	raw, err := l.SyscallConn()
+	listening := 0
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			listening, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		})
+	}
+	return err != nil || listening == 1
+}
 
 // take returns the one with the port of an address; nil: there is none.
 func (h *heldSockets) take(address string) net.Listener {

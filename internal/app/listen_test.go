@@ -2,7 +2,10 @@ package app
 
 import (
 	"net"
+	"os"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestASocketThatSystemdHoldsIsTakenByItsPort(t *testing.T) {
@@ -33,5 +36,40 @@ func TestASocketThatSystemdHoldsIsTakenByItsPort(t *testing.T) {
 	}
 	if err := (&heldSockets{}).used(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A socket that is bound only would let the relay start, and end it at the first accept.
+func TestASocketOfSystemdsThatDoesNotListenIsRefused(t *testing.T) {
+	t.Parallel()
+	hold := func(listen bool) net.Listener {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+			t.Fatal(err)
+		}
+		if listen {
+			if err := unix.Listen(fd, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		file := os.NewFile(uintptr(fd), "socket")
+		defer func() { _ = file.Close() }()
+		l, err := net.FileListener(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		return l
+	}
+	h := onlyListening([]net.Listener{hold(false), hold(true)})
+	if len(h) != 2 || h[0] != nil || h[1] == nil {
+		t.Fatalf("%v are left", h)
+	}
+	const want = "systemd hands over a socket that does not listen: its unit needs ListenStream="
+	if err := h.used(); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }
