@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -214,10 +215,11 @@ func matches(route, path string) bool {
 
 // bodies counts what bodies take, from when they are let in until they are answered.
 type bodies struct {
-	most  int
-	mu    sync.Mutex
-	bytes int              // guarded by mu
-	of    map[limitKey]int // guarded by mu: the part of an account or a client address
+	most   int
+	mu     sync.Mutex
+	bytes  int              // guarded by mu
+	broken int              // guarded by mu: bytes that broke off since the last collection of garbage
+	of     map[limitKey]int // guarded by mu: the part of an account or a client address
 }
 
 // place is the part of one body.
@@ -276,5 +278,30 @@ func settled(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 		if ok {
 			conn.body.Swap(nil).free()
 		}
+	}
+}
+
+// brokenBytes is how much breaks off before garbage is collected for it. The runtime counts what it
+// found in use when it collected last: after a crowd that has announced bodies and left, it would let
+// as much garbage again pile up beside theirs.
+const brokenBytes = 64 << 20
+
+// breakOff gives the place of a body back that was not answered. The goroutine of its connection
+// collects the garbage, if there is much: nobody waits for that one any more.
+func (p *place) breakOff() {
+	if p == nil {
+		return
+	}
+	p.free()
+	b := p.bodies
+	b.mu.Lock()
+	b.broken += p.size
+	much := b.broken >= brokenBytes
+	if much {
+		b.broken = 0
+	}
+	b.mu.Unlock()
+	if much {
+		runtime.GC()
 	}
 }

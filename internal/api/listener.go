@@ -221,7 +221,7 @@ func (c *connection) SetWriteBuffer(bytes int) error { return c.tcp.SetWriteBuff
 
 // Close ends what we send, then takes for a while what still comes if the connection is to linger.
 func (c *connection) Close() error {
-	c.body.Swap(nil).free()
+	c.body.Swap(nil).breakOff()
 	if c.wire != nil {
 		c.wire.closing.Store(true)
 	}

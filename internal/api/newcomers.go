@@ -38,8 +38,8 @@ type newcomers struct {
 	of           map[netip.Addr][]*connection // the oldest first
 }
 
-// add counts a newcomer. It returns whom to close for it, which may be the newcomer itself: in the
-// fullness of its own address, or when no address has more than its own.
+// add counts a newcomer. It returns whom to close for it, which may be the newcomer itself: when its
+// own address is full, or no address has twice as many.
 func (n *newcomers) add(c *connection, from netip.Addr) (closed *connection) {
 	own := len(n.of[from])
 	if own >= n.ofOne {
@@ -52,7 +52,7 @@ func (n *newcomers) add(c *connection, from netip.Addr) (closed *connection) {
 				most = address
 			}
 		}
-		if len(n.of[most]) <= own+1 { // closing one of theirs would only change places
+		if len(n.of[most]) < 2*(own+1) { // a crowd would only change places with itself
 			return c
 		}
 		closed = n.of[most][0]
