@@ -282,8 +282,8 @@ func settled(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 }
 
 // brokenBytes is how much breaks off before garbage is collected for it. The runtime counts what it
-// found in use when it collected last: after a crowd that has announced bodies and left, it would let
-// as much garbage again pile up beside theirs.
+// found in use when it collected last: after a crowd that has announced bodies and left, it would
+// let as much garbage again pile up beside theirs.
 const brokenBytes = 64 << 20
 
 // breakOff gives the place of a body back that was not answered. The goroutine of its connection

@@ -38,8 +38,8 @@ type newcomers struct {
 	of           map[netip.Addr][]*connection // the oldest first
 }
 
-// add counts a newcomer. It returns whom to close for it, which may be the newcomer itself: when its
-// own address is full, or no address has twice as many.
+// add counts a newcomer. It returns whom to close for it, which may be the newcomer itself: when
+// its own address is full, or no address has twice as many.
 func (n *newcomers) add(c *connection, from netip.Addr) (closed *connection) {
 	own := len(n.of[from])
 	if own >= n.ofOne {

@@ -61,15 +61,18 @@ func TestBrowsersAreToldToStayWithTLS(t *testing.T) {
 	stored := e2e.Ask{Method: "POST", Path: "/v1/attachments", Token: device.Token, Media: "application/octet-stream",
 		Body: strings.Repeat("y", 5000)}.To(t, relay).Want(t, 201, "")
 	check("an upload that is stored", 201, stored.Header)
-	for _, unreadable := range []string{"NONSENSE\r\n\r\n", "GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 20_000) + "\r\n\r\n"} {
+	for _, unreadable := range []string{"NONSENSE\r\n\r\n",
+		"GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 20_000) + "\r\n\r\n"} {
 		w := e2e.DialWire(t, relay)
 		w.Send(unreadable)
 		reply := w.Reply()
 		check(unreadable[:8], reply.Status, reply.Header)
 	}
-	socket, response, err := websocket.Dial(t.Context(), strings.Replace(relay.API, "https", "wss", 1)+"/v1/gateway",
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority.Pool()}}}
+	gateway := strings.Replace(relay.API, "https", "wss", 1) + "/v1/gateway"
+	socket, response, err := websocket.Dial(t.Context(), gateway, //nolint:bodyclose // the library closes it
 		&websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + device.Token}},
-			HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority.Pool()}}}})
+			HTTPClient: client})
 	if err != nil {
 		t.Fatal(err)
 	}
