@@ -115,9 +115,9 @@ soak: need-go-postgres ## break things at random for DURATION (10m) and print th
 	@go test ./internal/kit/faults -run TestRandomFaults -v -timeout 0 -soak $(DURATION) $(if $(SEED),-seed $(SEED))
 
 .PHONY: siege
-siege: need-go-postgres-node build ## attack a relay started for it, 8 s for each attack, while two devices talk through it; LIMITS=off shows what the limits are for
+siege: need-go-postgres-node build ## attack a relay started for it, 8 s for each attack, while two devices talk through it; TLS=on over TLS; LIMITS=off shows what the limits are for; ATTACKS="pings reconnects" takes those whose names have such a word
 	@go build -o bin/siege ./tools/siege
-	@$(if $(LIMITS),OBSCURA_RATE_LIMITS="$(LIMITS)") tools/with-relay.sh bash -c 'exec bin/siege "$$RELAY_URL" "$$MANAGEMENT_URL"'
+	@$(if $(LIMITS),OBSCURA_RATE_LIMITS="$(LIMITS)") TLS="$(TLS)" tools/siege.sh $(ATTACKS)
 
 test-signal: need-go-postgres-node build ## examples/signal-chat as a test: real Signal clients against a relay started for them, every answer checked
 	@go build -o bin/front ./tools/front

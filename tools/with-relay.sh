@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # with-relay.sh COMMAND...: runs the command with RELAY_URL naming a relay started for it, with data and ports of its own, and
-# MANAGEMENT_URL its management port, and stops the relay afterwards. Needs bin/obscura and Node.js. The end of its log is shown when something fails.
+# MANAGEMENT_URL its management port (https:// when OBSCURA_TLS_CERTIFICATE and OBSCURA_TLS_KEY are set), and stops the relay afterwards. Needs bin/obscura and Node.js. The end of its log is shown when something fails.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -44,4 +44,6 @@ node -e '
     setTimeout(ready, 100);
   })();' "http://127.0.0.1:$management/readyz" "$relay" || die "the relay did not get ready"
 
-RELAY_URL="http://127.0.0.1:$api" MANAGEMENT_URL="http://127.0.0.1:$management" "$@"
+scheme=http
+[ -z "${OBSCURA_TLS_CERTIFICATE:-}" ] || scheme=https
+RELAY_URL="$scheme://127.0.0.1:$api" MANAGEMENT_URL="http://127.0.0.1:$management" "$@"

@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +30,7 @@ var attacks = []struct {
 	do        func(ctx context.Context, a *attacker)
 }{
 	{"connections that say nothing", 10_000, 100, silent},
+	{halfHandshakes, 10_000, 100, halfHandshake},
 	{"headers that come a byte a second", 3000, 100, slowHeader},
 	{"bodies that come a byte a second", 3000, 100, slowBody},
 	{"bodies that are announced only", 5000, 100, announced},
@@ -44,9 +47,18 @@ var attacks = []struct {
 	{"slow downloads", 400, 20, download},
 }
 
-func names() (all []string) {
+// halfHandshakes needs a relay that speaks TLS.
+const halfHandshakes = "handshakes that do not end"
+
+// names are those of the attacks that have one of the words, if there are any.
+func names(secure bool, words []string) (all []string) {
 	for _, a := range attacks {
-		all = append(all, a.name)
+		wanted := len(words) == 0 || slices.ContainsFunc(words, func(word string) bool {
+			return strings.Contains(a.name, word)
+		})
+		if wanted && (secure || a.name != halfHandshakes) {
+			all = append(all, a.name)
+		}
 	}
 	return all
 }
@@ -105,8 +117,24 @@ func attack(ctx context.Context, in io.Reader, out io.Writer) error {
 
 func short() string { return strings.ReplaceAll(uuid.NewString(), "-", "")[:16] }
 
-// dial opens a connection from the attacker's address, which ends with ctx. nil: it cannot now.
+// dial opens a connection from the attacker's address, over TLS if the relay speaks it. nil: it
+// cannot now.
 func (a *attacker) dial(ctx context.Context) net.Conn {
+	conn := a.dialTCP(ctx)
+	if conn == nil || !a.plan.TLS {
+		return conn
+	}
+	secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		pause(ctx, rest)
+		return nil
+	}
+	return secure
+}
+
+// dialTCP opens a connection that ends with ctx.
+func (a *attacker) dialTCP(ctx context.Context) net.Conn {
 	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: a.address}, Timeout: 5 * time.Second}).DialContext(ctx, "tcp",
 		a.plan.Relay)
 	if err != nil {
@@ -159,12 +187,12 @@ func (a *attacker) ask(ctx context.Context, method, path, contentType string, bo
 	}
 }
 
-// hold opens a connection, writes the first bytes, and then one every second until it is closed.
-func (a *attacker) hold(ctx context.Context, first string, drip bool) {
-	conn := a.dial(ctx)
+// hold writes the first bytes to a connection, and then one every second until it is closed.
+func (a *attacker) hold(ctx context.Context, conn net.Conn, first string, drip bool) {
 	if conn == nil {
 		return
 	}
+	defer pause(ctx, rest)
 	defer conn.Close()
 	if _, err := io.WriteString(conn, first); err != nil {
 		return
@@ -184,16 +212,29 @@ func (a *attacker) hold(ctx context.Context, first string, drip bool) {
 	_, _ = io.Copy(io.Discard, conn) // until the relay closes it
 }
 
-func silent(ctx context.Context, a *attacker) { a.hold(ctx, "", false) }
+func silent(ctx context.Context, a *attacker) { a.hold(ctx, a.dialTCP(ctx), "", false) }
+
+// halfHandshake sends a message of a handshake without its last byte: the longest that TLS has, 64
+// KiB in records of 16.
+func halfHandshake(ctx context.Context, a *attacker) {
+	message := append([]byte{1, 0, 0xff, 0xff}, make([]byte, 0xfffe)...)
+	var records []byte
+	for record := range slices.Chunk(message, 0x4000) {
+		records = append(records, 22, 3, 1, byte(len(record)>>8), byte(len(record)))
+		records = append(records, record...)
+	}
+	a.hold(ctx, a.dialTCP(ctx), string(records), false)
+}
+
 func slowHeader(ctx context.Context, a *attacker) {
-	a.hold(ctx, "POST /v1/sessions HTTP/1.1\r\nHost: relay\r\nX-Slow: ", true)
+	a.hold(ctx, a.dial(ctx), "POST /v1/sessions HTTP/1.1\r\nHost: relay\r\nX-Slow: ", true)
 }
 func slowBody(ctx context.Context, a *attacker) {
-	a.hold(ctx, "POST /v1/sessions HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\n"+
+	a.hold(ctx, a.dial(ctx), "POST /v1/sessions HTTP/1.1\r\nHost: relay\r\nContent-Type: application/json\r\n"+
 		"Content-Length: 4000\r\n\r\n{", true)
 }
 func announced(ctx context.Context, a *attacker) {
-	a.hold(ctx, "POST /v1/messages HTTP/1.1\r\nHost: relay\r\nAuthorization: Bearer "+a.account.Token+
+	a.hold(ctx, a.dial(ctx), "POST /v1/messages HTTP/1.1\r\nHost: relay\r\nAuthorization: Bearer "+a.account.Token+
 		"\r\nContent-Type: application/x-protobuf\r\nContent-Length: 2000000\r\n\r\n", false)
 }
 

@@ -1,7 +1,10 @@
 // Siege attacks a relay on this machine, one attack after another, while two devices talk through
 // it from another address, and prints what the two noticed and how much memory the relay took:
 //
-//	siege RELAY_URL MANAGEMENT_URL
+//	siege RELAY_URL MANAGEMENT_URL [WORD...]
+//
+// With words it makes only the attacks whose names have one of them. The relay may speak TLS;
+// `siege certificate FOLDER` makes a certificate for it, its key and its root.
 //
 // It fails when the p99 of a message, from its send to its receipt, or the memory of the relay is
 // above a bound, and when a message is refused or lost. It attacks loopback addresses only. The
@@ -22,11 +25,14 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/obscura-relay/obscura/internal/kit/certtest"
 )
 
 // The bounds that are held.
@@ -50,17 +56,32 @@ func run(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "attack":
 		return attack(ctx, os.Stdin, os.Stdout)
-	case len(args) == 2:
-		return besiege(ctx, args[0], args[1], os.Stdout)
+	case len(args) == 2 && args[0] == "certificate":
+		return makeCertificate(args[1])
+	case len(args) >= 2:
+		return besiege(ctx, args[0], args[1], args[2:], os.Stdout)
 	default:
-		return errors.New("usage: siege RELAY_URL MANAGEMENT_URL")
+		return errors.New("usage: siege RELAY_URL MANAGEMENT_URL [WORD...]")
 	}
+}
+
+// makeCertificate writes one that is valid for an hour.
+func makeCertificate(folder string) error {
+	authority := certtest.New()
+	certificate, key := authority.Issue(time.Now().Add(-time.Minute), time.Now().Add(time.Hour))
+	var err error
+	for name, content := range map[string][]byte{"certificate.pem": certificate, "key.pem": key,
+		"root.pem": authority.PEM()} {
+		err = errors.Join(err, os.WriteFile(filepath.Join(folder, name), content, 0o600))
+	}
+	return err
 }
 
 // plan is what the attackers are told.
 type plan struct {
 	Attack     string
 	Relay      string // HOST:PORT
+	TLS        bool
 	Victim     string // the name of a user
 	VictimID   string
 	Attachment string    // the id of one of theirs
@@ -69,9 +90,9 @@ type plan struct {
 
 type account struct{ Token, DeviceID string }
 
-func besiege(ctx context.Context, relay, management string, out io.Writer) error {
+func besiege(ctx context.Context, relay, management string, words []string, out io.Writer) error {
 	u, err := url.Parse(relay)
-	if err != nil || u.Scheme != "http" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
 		return errors.New("the relay's URL must look like http://127.0.0.1:3000")
 	}
 	if ip := net.ParseIP(u.Hostname()); ip == nil || !ip.IsLoopback() {
@@ -81,14 +102,14 @@ func besiege(ctx context.Context, relay, management string, out io.Writer) error
 	if err != nil {
 		return err
 	}
-	p := plan{Relay: u.Host, Victim: pair.name, VictimID: pair.to.UserID().String()}
+	p := plan{Relay: u.Host, TLS: u.Scheme == "https", Victim: pair.name, VictimID: pair.to.UserID().String()}
 	if p.Accounts, p.Attachment, err = newAccounts(ctx, relay); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "%-40s %10s %9s %9s %9s %8s %8s\n", "attack", "attempts", "p50 ms", "p99 ms", "max ms",
 		"refused", "MiB")
 	var failed []string
-	for _, name := range append([]string{""}, names()...) {
+	for _, name := range append([]string{""}, names(p.TLS, words)...) {
 		p.Attack = name
 		row, err := pair.during(ctx, p, management)
 		if err != nil {
