@@ -104,7 +104,7 @@ func (r *release) clone(repository, tag string) error {
 	return err
 }
 
-// checkChangelog wants a part of the changelog for the tag of HEAD.
+// checkChangelog wants a part of the changelog for the tag of HEAD, with its date.
 func (r *release) checkChangelog() error {
 	tag, err := output(r.source, "git", "tag", "--points-at", "HEAD")
 	if err != nil || tag == "" {
@@ -114,8 +114,11 @@ func (r *release) checkChangelog() error {
 	if err != nil {
 		return err
 	}
-	if heading := "## [" + strings.TrimPrefix(tag, "v") + "]"; !strings.Contains(string(changes), "\n"+heading) {
-		return fmt.Errorf("CHANGELOG.md has no heading %s", heading)
+	heading := "## [" + strings.TrimPrefix(tag, "v") + "] - "
+	_, after, found := strings.Cut(string(changes), "\n"+heading)
+	date, _, _ := strings.Cut(after, "\n")
+	if _, err := time.Parse(time.DateOnly, date); !found || err != nil {
+		return fmt.Errorf("CHANGELOG.md has no heading %sYYYY-MM-DD", heading)
 	}
 	r.tag = tag
 	return nil
