@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+	"github.com/valyala/fasthttp"
 
 	"github.com/obscura-relay/obscura/internal/limit"
 )
@@ -133,6 +134,29 @@ func (l *Listener) Open() int {
 	return len(l.open)
 }
 
+// EndIdle ends the reading of connections that wait for a next request, and returns how many there
+// are. A request that has arrived is read all the same (Linux gives what is queued before the end)
+// and can be answered; without one the server closes the connection. Closing it here would reset
+// such a request.
+func (l *Listener) EndIdle() (waiting int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.open {
+		if c.idle.Load() {
+			waiting++
+			_ = c.tcp.CloseRead()
+		}
+	}
+	return waiting
+}
+
+// noteState is told by the server what becomes of a connection.
+func noteState(conn net.Conn, state fasthttp.ConnState) {
+	if c, ours := conn.(*connection); ours {
+		c.idle.Store(state == fasthttp.StateIdle)
+	}
+}
+
 func exhausted(err error) bool {
 	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
 		syscall.ECONNABORTED},
@@ -179,6 +203,7 @@ type connection struct {
 	problem  error      // of arrive
 	old      bool       // not a newcomer any more; the goroutine that serves owns it
 	linger   atomic.Bool
+	idle     atomic.Bool           // it waits for a further request
 	silent   bool                  // the next 100 Continue is not sent; the goroutine that serves owns it
 	body     atomic.Pointer[place] // the place of the body that is being read or answered
 	meter    func(bytes int)       // the goroutine that reads owns it
@@ -194,6 +219,9 @@ func (c *connection) Read(p []byte) (int, error) {
 		return 0, c.problem
 	}
 	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.idle.Store(false)
+	}
 	if c.meter != nil {
 		c.meter(n)
 	}

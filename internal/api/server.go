@@ -171,6 +171,7 @@ func New(cfg Config) (*fiber.App, error) {
 	if cfg.Secure {
 		app.Server().Handler = strict(app.Server().Handler)
 	}
+	app.Server().ConnState = noteState
 	app.Server().HeaderReceived = s.askFirst
 	app.Server().ExpectHandler = s.admit
 	app.Use(s.observe)

@@ -217,12 +217,16 @@ func (r *relay) workers() []func(context.Context) error {
 	}
 }
 
-// drainTick is between two rounds of a drain.
-const drainTick = 20 * time.Millisecond
+// drainTick is between two rounds of a drain, lastCall how long connections may take to end that
+// have nothing to say any more.
+const (
+	drainTick = 20 * time.Millisecond
+	lastCall  = time.Second
+)
 
 // drain lets clients leave, one after the other, for another process that listens. New connections
 // are that one's. Requests on old ones are answered, each as the last on its connection, and
-// sockets are closed evenly over the time. It ends when no connection is left.
+// sockets are closed evenly over the time. Then connections end that no request came on.
 func (r *relay) drain(doors *api.Listener, within time.Duration) {
 	r.stopping.Store(true)
 	_ = doors.Close() // what can fail is closed again below
@@ -233,6 +237,9 @@ func (r *relay) drain(doors *api.Listener, within time.Duration) {
 	}
 	if within > 0 { // the last round may have come too late
 		r.gateway.CloseSome(1)
+	}
+	for last := time.Now().Add(lastCall); doors.EndIdle() > 0 && time.Now().Before(last); {
+		<-time.After(drainTick)
 	}
 }
 
