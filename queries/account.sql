@@ -18,11 +18,6 @@ FROM users WHERE id = @id;
 -- Serialises what changes a user's set of devices and sessions.
 SELECT id FROM users WHERE id = @id FOR NO KEY UPDATE;
 
--- name: LockStocksOfUser :many
--- The stocks of all the user's devices, in the order in which hand-outs lock them.
-SELECT s.device_id FROM pre_key_stocks s JOIN devices d ON d.id = s.device_id
-WHERE d.user_id = @user_id ORDER BY s.device_id FOR UPDATE OF s;
-
 -- name: SetPasswordHash :execrows
 -- Changes nothing when the hash is no longer the one that was checked.
 UPDATE users SET password_hash = @new_hash WHERE id = @id AND password_hash = @old_hash;
@@ -99,12 +94,12 @@ DELETE FROM sessions WHERE device_id = @device_id::uuid AND id <> @keep RETURNIN
 
 -- name: DeleteSurplusSessions :many
 -- Those beyond a number that were refreshed longest ago, but neither the newest session of a device nor the one that
--- opened its newest socket: user-scoped ones, and those of devices that have logged in again.
+-- opened its newest socket (see SocketSessions): user-scoped ones, and those of devices that have logged in again.
 DELETE FROM sessions WHERE id IN (
     SELECT r.id FROM (
         SELECT s.id, s.expires_at, s.device_id IS NOT NULL AND (
             row_number() OVER (PARTITION BY s.device_id ORDER BY s.created_at DESC, s.id) = 1
-            OR EXISTS (SELECT FROM mailboxes m WHERE m.device_id = s.device_id AND m.socket_session = s.id)) AS kept
+            OR s.id = ANY(@with_socket::uuid[])) AS kept
         FROM sessions s WHERE s.user_id = @user_id) r
     ORDER BY r.kept DESC, r.expires_at DESC, r.id OFFSET @keep::int
 ) RETURNING id;

@@ -26,32 +26,36 @@ SELECT count(*) FROM users WHERE disabled_at IS NULL;
 -- name: ResetPasswordHash :exec
 UPDATE users SET password_hash = @password_hash WHERE id = @id;
 
--- name: MailboxesOfUser :many
-SELECT d.id, d.number, m.pending, (m.next_seq - 1)::bigint AS accepted, m.acked_seq,
-       (SELECT coalesce(sum(octet_length(b.body)), 0) FROM messages b WHERE b.device_id = d.id)::bigint AS pending_bytes,
+-- name: InspectMailbox :one
+SELECT m.pending, (m.next_seq - 1)::bigint AS accepted, m.acked_seq,
+       (SELECT coalesce(sum(octet_length(b.body)), 0) FROM messages b
+        WHERE b.bucket = @bucket AND b.device_id = m.device_id)::bigint AS pending_bytes,
        coalesce(o.accepted_at, to_timestamp(0))::timestamptz AS oldest
-FROM devices d JOIN mailboxes m ON m.device_id = d.id
+FROM mailboxes m
 LEFT JOIN LATERAL (
-    SELECT e.accepted_at FROM messages e WHERE e.device_id = d.id AND e.seq > m.floor_seq ORDER BY e.seq LIMIT 1
+    SELECT e.accepted_at FROM messages e
+    WHERE e.bucket = @bucket AND e.device_id = m.device_id AND e.seq > m.floor_seq ORDER BY e.seq LIMIT 1
 ) o ON true
-WHERE d.user_id = @user_id ORDER BY d.number;
+WHERE m.bucket = @bucket AND m.device_id = @device_id;
 
 -- name: Stats :one
 SELECT (SELECT count(*) FROM users) AS users,
        (SELECT count(u.disabled_at) FROM users u) AS disabled_users,
        (SELECT count(*) FROM devices) AS devices,
        (SELECT count(*) FROM sessions WHERE sessions.expires_at > now()) AS sessions,
-       (SELECT count(*) FROM push_tokens) AS push_tokens,
        (SELECT count(*) FROM delivery_tokens t WHERE t.expires_at IS NULL OR t.expires_at > now()) AS delivery_tokens,
        (SELECT count(*) FROM invitations i WHERE i.expires_at IS NULL OR i.expires_at > now()) AS invitations,
-       (SELECT coalesce(sum(m.pending), 0) FROM mailboxes m)::bigint AS pending_envelopes,
-       (SELECT count(*) FROM mailboxes m WHERE m.pending > 0) AS mailboxes_with_mail,
        (SELECT count(*) FROM attachments a WHERE a.stored) AS attachments,
        (SELECT coalesce(sum(a.size), 0) FROM attachments a WHERE a.stored)::bigint AS attachment_bytes,
        (SELECT count(b.blob) FROM backups b) AS backups,
        (SELECT coalesce(sum(b.size), 0) FROM backups b)::bigint AS backup_bytes,
        (SELECT count(*) FROM blob_trash) AS blobs_in_trash,
        pg_database_size(current_database()) AS database_bytes;
+
+-- name: BucketStats :one
+SELECT (SELECT count(*) FROM push_tokens t WHERE t.bucket = @bucket) AS push_tokens,
+       (SELECT coalesce(sum(m.pending), 0) FROM mailboxes m WHERE m.bucket = @bucket)::bigint AS pending_envelopes,
+       (SELECT count(*) FROM mailboxes m WHERE m.bucket = @bucket AND m.pending > 0) AS mailboxes_with_mail;
 
 -- name: ListTrash :many
 SELECT key, due_at FROM blob_trash ORDER BY due_at, key;

@@ -13,11 +13,9 @@ WHERE NOT EXISTS (SELECT FROM devices d WHERE d.user_id = @user_id AND d.number 
 ORDER BY r.retired_at NULLS FIRST, n
 LIMIT 1;
 
--- name: RetireDeviceNumbers :exec
--- Only if somebody may remember the device: a bundle of it was handed out, or it has sent mail.
+-- name: RetireDeviceNumber :exec
 INSERT INTO retired_device_numbers (user_id, number)
-SELECT d.user_id, d.number FROM devices d JOIN pre_key_stocks s ON s.device_id = d.id
-WHERE d.id = @device_id AND s.remembered
+SELECT d.user_id, d.number FROM devices d WHERE d.id = @device_id
 ON CONFLICT (user_id, number) DO UPDATE SET retired_at = now();
 
 -- name: InsertDevice :one
@@ -67,7 +65,8 @@ ORDER BY r.number;
 -- name: MarkSenders :exec
 -- Locks in the order of devices, as hand-outs do, and only those that are not marked yet.
 WITH new AS MATERIALIZED (
-    SELECT device_id FROM pre_key_stocks WHERE device_id = ANY(@device_ids::uuid[]) AND NOT remembered
-    ORDER BY device_id FOR NO KEY UPDATE
+    SELECT k.device_id FROM pre_key_stocks k
+    WHERE k.bucket = @bucket AND k.device_id = ANY(@device_ids::uuid[]) AND NOT k.remembered
+    ORDER BY k.device_id FOR NO KEY UPDATE
 )
-UPDATE pre_key_stocks s SET remembered = true FROM new WHERE s.device_id = new.device_id;
+UPDATE pre_key_stocks s SET remembered = true FROM new WHERE s.bucket = @bucket AND s.device_id = new.device_id;

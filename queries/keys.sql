@@ -1,11 +1,18 @@
 -- Published keys: what a device uploads and what a pre-key bundle hands out.
 
 -- name: InsertPreKeyStock :exec
-INSERT INTO pre_key_stocks (device_id, remembered) VALUES (@device_id, false);
+INSERT INTO pre_key_stocks (bucket, device_id, remembered) VALUES (@bucket, @device_id, false);
 
 -- name: LockPreKeyStock :one
--- Serialises uploads and hand-outs of one device. Returns the number of the upload that begins.
-UPDATE pre_key_stocks SET uploads = uploads + 1 WHERE device_id = @device_id RETURNING uploads;
+-- Serialises uploads and hand-outs of one device. Returns the number of the upload that begins, and whether somebody
+-- may remember the device: a bundle of it was handed out, or it has sent mail.
+UPDATE pre_key_stocks s SET uploads = s.uploads + 1 WHERE s.bucket = @bucket AND s.device_id = @device_id
+RETURNING s.uploads, s.remembered;
+
+-- name: LockPreKeyStocks :exec
+-- In the order in which hand-outs lock them.
+SELECT s.device_id FROM pre_key_stocks s WHERE s.bucket = @bucket AND s.device_id = ANY(@device_ids::uuid[])
+ORDER BY s.device_id FOR UPDATE;
 
 -- name: DeviceKeys :one
 SELECT registration_id, identity_key, signed_pre_key_id, signed_pre_key, signed_pre_key_sig,
@@ -15,7 +22,7 @@ FROM devices WHERE id = @id;
 -- name: SharePreKeyStock :one
 -- Waits for uploads and hand-outs of the device and keeps others off: what the next statements read
 -- belongs together. A join in this statement would not: it would see the other table as of its start.
-SELECT device_id FROM pre_key_stocks WHERE device_id = @device_id FOR SHARE;
+SELECT s.device_id FROM pre_key_stocks s WHERE s.bucket = @bucket AND s.device_id = @device_id FOR SHARE;
 
 -- name: ClearLastResort :exec
 UPDATE devices SET last_resort_id = NULL, last_resort_key = NULL, last_resort_sig = NULL WHERE id = @id;
@@ -34,50 +41,54 @@ WHERE id = @id;
 -- name: ECPreKeys :many
 -- As every scan of one-time keys it starts at the floor, not among the dead index entries below it.
 SELECT k.key_id, k.public_key FROM ec_pre_keys k
-WHERE k.device_id = @device_id AND k.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.device_id = @device_id)
+WHERE k.bucket = @bucket AND k.device_id = @device_id
+  AND k.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.bucket = @bucket AND s.device_id = @device_id)
 ORDER BY k.key_id;
 
 -- name: KyberPreKeys :many
 SELECT k.key_id, k.public_key FROM kyber_pre_keys k
-WHERE k.device_id = @device_id AND k.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.device_id = @device_id)
+WHERE k.bucket = @bucket AND k.device_id = @device_id
+  AND k.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.bucket = @bucket AND s.device_id = @device_id)
 ORDER BY k.key_id;
 
+-- name: LowerECFloor :exec
+-- Before keys are inserted: none may be below the floor.
+UPDATE pre_key_stocks s SET ec_floor = least(s.ec_floor, @lowest::integer) WHERE s.bucket = @bucket AND s.device_id = @device_id;
+
+-- name: LowerKyberFloor :exec
+UPDATE pre_key_stocks s SET kyber_floor = least(s.kyber_floor, @lowest::integer) WHERE s.bucket = @bucket AND s.device_id = @device_id;
+
 -- name: InsertECPreKeys :exec
-WITH lowered AS (
-    UPDATE pre_key_stocks SET ec_floor = least(ec_floor, (SELECT min(i) FROM unnest(@key_ids::integer[]) i))
-    WHERE device_id = @device_id::uuid
-)
-INSERT INTO ec_pre_keys (device_id, key_id, public_key, upload)
-SELECT @device_id::uuid, unnest(@key_ids::integer[]), unnest(@public_keys::bytea[]), @upload::bigint;
+INSERT INTO ec_pre_keys (bucket, device_id, key_id, public_key, upload)
+SELECT s.bucket, s.device_id, unnest(@key_ids::integer[]), unnest(@public_keys::bytea[]), @upload::bigint
+FROM pre_key_stocks s WHERE s.bucket = @bucket AND s.device_id = @device_id;
 
 -- name: InsertKyberPreKeys :exec
-WITH lowered AS (
-    UPDATE pre_key_stocks SET kyber_floor = least(kyber_floor, (SELECT min(i) FROM unnest(@key_ids::integer[]) i))
-    WHERE device_id = @device_id::uuid
-)
-INSERT INTO kyber_pre_keys (device_id, key_id, public_key, signature, upload)
-SELECT @device_id::uuid, unnest(@key_ids::integer[]), unnest(@public_keys::bytea[]), unnest(@signatures::bytea[]), @upload::bigint;
+INSERT INTO kyber_pre_keys (bucket, device_id, key_id, public_key, signature, upload)
+SELECT s.bucket, s.device_id, unnest(@key_ids::integer[]), unnest(@public_keys::bytea[]), unnest(@signatures::bytea[]),
+       @upload::bigint
+FROM pre_key_stocks s WHERE s.bucket = @bucket AND s.device_id = @device_id;
 
 -- name: TrimECPreKeys :many
 -- Keeps the newest uploads; within one upload the highest ids. Returns the ids of what goes.
-DELETE FROM ec_pre_keys k WHERE k.device_id = @device_id AND k.key_id IN (
-    SELECT o.key_id FROM ec_pre_keys o WHERE o.device_id = @device_id
-      AND o.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.device_id = @device_id)
+DELETE FROM ec_pre_keys k WHERE k.bucket = @bucket AND k.device_id = @device_id AND k.key_id IN (
+    SELECT o.key_id FROM ec_pre_keys o WHERE o.bucket = @bucket AND o.device_id = @device_id
+      AND o.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.bucket = @bucket AND s.device_id = @device_id)
     ORDER BY o.upload DESC, o.key_id DESC OFFSET @keep::int)
 RETURNING k.key_id;
 
 -- name: TrimKyberPreKeys :many
-DELETE FROM kyber_pre_keys k WHERE k.device_id = @device_id AND k.key_id IN (
-    SELECT o.key_id FROM kyber_pre_keys o WHERE o.device_id = @device_id
-      AND o.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.device_id = @device_id)
+DELETE FROM kyber_pre_keys k WHERE k.bucket = @bucket AND k.device_id = @device_id AND k.key_id IN (
+    SELECT o.key_id FROM kyber_pre_keys o WHERE o.bucket = @bucket AND o.device_id = @device_id
+      AND o.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.bucket = @bucket AND s.device_id = @device_id)
     ORDER BY o.upload DESC, o.key_id DESC OFFSET @keep::int)
 RETURNING k.key_id;
 
 -- name: DeleteECPreKeys :exec
-DELETE FROM ec_pre_keys WHERE device_id = @device_id;
+DELETE FROM ec_pre_keys k WHERE k.bucket = @bucket AND k.device_id = @device_id;
 
 -- name: DeleteKyberPreKeys :exec
-DELETE FROM kyber_pre_keys WHERE device_id = @device_id;
+DELETE FROM kyber_pre_keys k WHERE k.bucket = @bucket AND k.device_id = @device_id;
 
 -- name: KnownPreKeys :many
 -- What a user's devices, and those that were removed (a device of zeros), hold or have handed out.
@@ -93,17 +104,19 @@ DELETE FROM known_pre_keys WHERE user_id = @user_id AND device_id = @device_id;
 -- name: RecountPreKeys :one
 -- After an upload: counts and floors from the tables themselves.
 UPDATE pre_key_stocks s SET
-    ec_count    = (SELECT count(*) FROM ec_pre_keys e WHERE e.device_id = s.device_id AND e.key_id >= s.ec_floor),
+    ec_count    = (SELECT count(*) FROM ec_pre_keys e
+                   WHERE e.bucket = @bucket AND e.device_id = s.device_id AND e.key_id >= s.ec_floor),
     ec_floor    = (SELECT coalesce(min(e.key_id), s.ec_floor) FROM ec_pre_keys e
-                   WHERE e.device_id = s.device_id AND e.key_id >= s.ec_floor),
-    kyber_count = (SELECT count(*) FROM kyber_pre_keys k WHERE k.device_id = s.device_id AND k.key_id >= s.kyber_floor),
+                   WHERE e.bucket = @bucket AND e.device_id = s.device_id AND e.key_id >= s.ec_floor),
+    kyber_count = (SELECT count(*) FROM kyber_pre_keys k
+                   WHERE k.bucket = @bucket AND k.device_id = s.device_id AND k.key_id >= s.kyber_floor),
     kyber_floor = (SELECT coalesce(min(k.key_id), s.kyber_floor) FROM kyber_pre_keys k
-                   WHERE k.device_id = s.device_id AND k.key_id >= s.kyber_floor)
-WHERE s.device_id = @device_id
+                   WHERE k.bucket = @bucket AND k.device_id = s.device_id AND k.key_id >= s.kyber_floor)
+WHERE s.bucket = @bucket AND s.device_id = @device_id
 RETURNING s.ec_count, s.kyber_count;
 
 -- name: PreKeyCounts :one
-SELECT ec_count, kyber_count FROM pre_key_stocks WHERE device_id = @device_id;
+SELECT s.ec_count, s.kyber_count FROM pre_key_stocks s WHERE s.bucket = @bucket AND s.device_id = @device_id;
 
 -- name: TakeBundles :many
 -- Hands out one-time keys to many callers at once: counts[i] of each kind for device_ids[i] of
@@ -125,26 +138,26 @@ WITH want AS (
     FROM want w
     JOIN devices d ON d.user_id = w.user_id
          AND (w.device_id = '00000000-0000-0000-0000-000000000000' OR d.id = w.device_id)
-    JOIN pre_key_stocks seen ON seen.device_id = d.id
-    JOIN pre_key_stocks s ON s.device_id = d.id
+    JOIN pre_key_stocks seen ON seen.bucket = @bucket AND seen.device_id = d.id
+    JOIN pre_key_stocks s ON s.bucket = @bucket AND s.device_id = d.id
     ORDER BY s.device_id
     FOR NO KEY UPDATE OF s
 ), ec AS MATERIALIZED (
     SELECT stock.device_id, k.place, k.key_id, k.public_key
     FROM stock CROSS JOIN LATERAL (
         SELECT (e).ctid AS place, e.key_id, e.public_key FROM ec_pre_keys e
-        WHERE e.device_id = stock.device_id AND e.key_id >= stock.ec_floor
+        WHERE e.bucket = @bucket AND e.device_id = stock.device_id AND e.key_id >= stock.ec_floor
         ORDER BY e.key_id LIMIT stock.n FOR UPDATE) k
 ), ec_gone AS (
-    DELETE FROM ec_pre_keys e WHERE (e).ctid = ANY (ARRAY(SELECT ec.place FROM ec))
+    DELETE FROM ec_pre_keys e WHERE e.bucket = @bucket AND (e).ctid = ANY (ARRAY(SELECT ec.place FROM ec))
 ), kyber AS MATERIALIZED (
     SELECT stock.device_id, k.place, k.key_id, k.public_key, k.signature
     FROM stock CROSS JOIN LATERAL (
         SELECT (e).ctid AS place, e.key_id, e.public_key, e.signature FROM kyber_pre_keys e
-        WHERE e.device_id = stock.device_id AND e.key_id >= stock.kyber_floor
+        WHERE e.bucket = @bucket AND e.device_id = stock.device_id AND e.key_id >= stock.kyber_floor
         ORDER BY e.key_id LIMIT stock.n FOR UPDATE) k
 ), kyber_gone AS (
-    DELETE FROM kyber_pre_keys e WHERE (e).ctid = ANY (ARRAY(SELECT kyber.place FROM kyber))
+    DELETE FROM kyber_pre_keys e WHERE e.bucket = @bucket AND (e).ctid = ANY (ARRAY(SELECT kyber.place FROM kyber))
 ), ec_lists AS (
     SELECT device_id, array_agg(key_id ORDER BY key_id) AS ids, array_agg(public_key ORDER BY key_id) AS keys
     FROM ec GROUP BY device_id
@@ -164,7 +177,7 @@ WITH want AS (
     FROM stock
     LEFT JOIN ec_lists e ON e.device_id = stock.device_id
     LEFT JOIN kyber_lists k ON k.device_id = stock.device_id
-    WHERE s.device_id = stock.device_id AND (e.ids IS NOT NULL OR k.ids IS NOT NULL OR NOT s.remembered)
+    WHERE s.bucket = @bucket AND s.device_id = stock.device_id AND (e.ids IS NOT NULL OR k.ids IS NOT NULL OR NOT s.remembered)
     RETURNING s.device_id, s.ec_count, s.kyber_count
 )
 SELECT d.user_id, u.devices_version, d.id, d.number, d.registration_id, d.identity_key,

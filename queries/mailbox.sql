@@ -1,25 +1,28 @@
 -- Mailboxes: envelopes, gaps and receipts. Whoever writes to one locks its row in mailboxes first,
--- and several in the order of device_id.
+-- and several in the order of buckets and within one in that of device_id.
+--
+-- Here and in the other files: what is kept for a device is asked for by its bucket too, in each reference to a
+-- table, so that a statement concerns one server only where the buckets lie on several.
 
 -- name: InsertMailbox :exec
-INSERT INTO mailboxes (device_id) VALUES (@device_id);
+INSERT INTO mailboxes (bucket, device_id) VALUES (@bucket, @device_id);
 
 -- name: LockMailboxes :many
-SELECT device_id, next_seq, floor_seq, pending, quiet_from, quiet_to
-FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[])
-ORDER BY device_id FOR NO KEY UPDATE;
+SELECT m.device_id, m.next_seq, m.floor_seq, m.pending, m.quiet_from, m.quiet_to
+FROM mailboxes m WHERE m.bucket = @bucket AND m.device_id = ANY(@device_ids::uuid[])
+ORDER BY m.device_id FOR NO KEY UPDATE;
 
 -- name: HoldMailboxes :exec
 -- LockMailboxes for those who need not see them.
-SELECT device_id FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[])
-ORDER BY device_id FOR NO KEY UPDATE;
+SELECT m.device_id FROM mailboxes m WHERE m.bucket = @bucket AND m.device_id = ANY(@device_ids::uuid[])
+ORDER BY m.device_id FOR NO KEY UPDATE;
 
 -- name: AdvanceMailboxes :exec
 UPDATE mailboxes m SET next_seq = a.next_seq, pending = a.pending, quiet_from = a.quiet_from, quiet_to = a.quiet_to
 FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@next_seqs::bigint[]) AS next_seq,
              unnest(@pendings::integer[]) AS pending, unnest(@quiet_froms::bigint[]) AS quiet_from,
              unnest(@quiet_tos::bigint[]) AS quiet_to) a
-WHERE m.device_id = a.device_id;
+WHERE m.bucket = @bucket AND m.device_id = a.device_id;
 
 -- name: SerialiseReceipts :exec
 -- Around midnight, when the slot changes: two requests with one key must not find a slot each.
@@ -30,23 +33,25 @@ SELECT pg_advisory_xact_lock(@key::bigint);
 -- taken with the mailboxes locked, so that it does not run against their sequences. A request that
 -- comes again within 24 hours finds its receipt in today's slot (and waits for its writer, if that has
 -- not committed) or in yesterday's.
-INSERT INTO receipts (sender_device_id, key, slot, digest, invalid)
-SELECT r.sender_device_id, r.key, today.slot, r.digest, string_to_array(r.invalid, ',')::smallint[]
-FROM (SELECT unnest(@sender_device_ids::uuid[]) AS sender_device_id, unnest(@keys::uuid[]) AS key,
+INSERT INTO receipts (bucket, sender_device_id, key, slot, digest, invalid)
+SELECT b.bucket, r.sender_device_id, r.key, today.slot, r.digest, string_to_array(r.invalid, ',')::smallint[]
+FROM buckets b
+CROSS JOIN (SELECT unnest(@sender_device_ids::uuid[]) AS sender_device_id, unnest(@keys::uuid[]) AS key,
              unnest(@digests::bytea[]) AS digest, unnest(@invalids::text[]) AS invalid) r
 CROSS JOIN (SELECT (extract(epoch FROM now())::bigint / 86400 % 3)::smallint AS slot) today
-WHERE (SELECT true FROM receipts y
-       WHERE y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot LIMIT 1) IS NULL
+WHERE b.bucket = @bucket AND (
+    SELECT true FROM receipts y
+    WHERE y.bucket = @bucket AND y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot LIMIT 1) IS NULL
 ORDER BY r.sender_device_id, r.key
-ON CONFLICT (sender_device_id, key, slot) DO NOTHING
+ON CONFLICT DO NOTHING
 RETURNING sender_device_id, key, statement_timestamp()::timestamptz AS now;
 
 -- name: ReceiptsByKey :many
 SELECT r.sender_device_id, r.key, r.digest, r.invalid
 FROM (SELECT unnest(@sender_device_ids::uuid[]) AS sender_device_id, unnest(@keys::uuid[]) AS key) w
 CROSS JOIN LATERAL (
-    SELECT sender_device_id, key, digest, invalid FROM receipts
-    WHERE receipts.sender_device_id = w.sender_device_id AND receipts.key = w.key LIMIT 1
+    SELECT y.sender_device_id, y.key, y.digest, y.invalid FROM receipts y
+    WHERE y.bucket = @bucket AND y.sender_device_id = w.sender_device_id AND y.key = w.key LIMIT 1
 ) r;
 
 -- name: SpentReceiptSlot :one
@@ -68,11 +73,11 @@ TRUNCATE receipts_1;
 TRUNCATE receipts_2;
 
 -- name: ReceiptsIn :one
-SELECT EXISTS (SELECT FROM receipts WHERE slot = @slot);
+SELECT EXISTS (SELECT 1 FROM receipts r WHERE r.bucket = @bucket AND r.slot = @slot);
 
 -- name: InsertMessages :exec
-INSERT INTO messages (device_id, seq, sender_id, sender_device_id, sender_number, accepted_at, body)
-SELECT unnest(@device_ids::uuid[]), unnest(@seqs::bigint[]), unnest(@sender_ids::uuid[]),
+INSERT INTO messages (bucket, device_id, seq, sender_id, sender_device_id, sender_number, accepted_at, body)
+SELECT @bucket::smallint, unnest(@device_ids::uuid[]), unnest(@seqs::bigint[]), unnest(@sender_ids::uuid[]),
        unnest(@sender_device_ids::uuid[]), unnest(@sender_numbers::smallint[]),
        @accepted_at::timestamptz, unnest(@bodies::bytea[]);
 
@@ -84,8 +89,8 @@ FROM (
     SELECT m.seq, m.sender_id, m.sender_device_id, m.sender_number, m.accepted_at, m.body,
            sum(octet_length(m.body)) OVER (ORDER BY m.seq) - octet_length(m.body) AS bytes_before
     FROM (
-        SELECT seq, sender_id, sender_device_id, sender_number, accepted_at, body FROM messages
-        WHERE device_id = @device_id AND seq > @after_seq ORDER BY seq LIMIT @max_rows::int
+        SELECT x.seq, x.sender_id, x.sender_device_id, x.sender_number, x.accepted_at, x.body FROM messages x
+        WHERE x.bucket = @bucket AND x.device_id = @device_id AND x.seq > @after_seq ORDER BY x.seq LIMIT @max_rows::int
     ) m
 ) r
 WHERE r.bytes_before < @max_bytes::bigint
@@ -93,29 +98,38 @@ ORDER BY r.seq;
 
 -- name: OpenMailbox :one
 -- A socket opens: it gets the newest generation, and where to start and end the backlog.
-UPDATE mailboxes SET generation = generation + 1, socket_session = @session_id WHERE device_id = @device_id
-RETURNING generation, next_seq, floor_seq;
+UPDATE mailboxes m SET generation = m.generation + 1, socket_session = @session_id
+WHERE m.bucket = @bucket AND m.device_id = @device_id
+RETURNING m.generation, m.next_seq, m.floor_seq;
 
 -- name: SupersedeSockets :one
 -- A takeover: all sockets that are open now are out of date.
-UPDATE mailboxes SET generation = generation + 1 WHERE device_id = @device_id RETURNING generation;
+UPDATE mailboxes m SET generation = m.generation + 1 WHERE m.bucket = @bucket AND m.device_id = @device_id
+RETURNING m.generation;
 
 -- name: MailboxHeads :many
 -- Where these mailboxes stand: the poll in case a notice was lost.
-SELECT device_id, next_seq, generation FROM mailboxes WHERE device_id = ANY(@device_ids::uuid[]);
+SELECT m.device_id, m.next_seq, m.generation FROM mailboxes m
+WHERE m.bucket = @bucket AND m.device_id = ANY(@device_ids::uuid[]);
+
+-- name: SocketSessions :many
+-- The sessions that opened the newest sockets of these devices.
+SELECT m.socket_session::uuid AS session_id FROM mailboxes m
+WHERE m.bucket = @bucket AND m.device_id = ANY(@device_ids::uuid[]) AND m.socket_session IS NOT NULL;
 
 -- name: DeleteMessages :many
 -- Returns one row for every envelope that was there. The look-ups are written out, one by one along
 -- the primary key: a table that empties and fills has statistics that lead the planner astray. The
 -- caller holds the mailboxes' locks, so the places stay valid.
-DELETE FROM messages WHERE ctid = ANY(ARRAY(
+DELETE FROM messages x WHERE x.bucket = @bucket AND (x).ctid = ANY(ARRAY(
     SELECT place.ctid
     FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@seqs::bigint[]) AS seq) a
     CROSS JOIN LATERAL (
-        SELECT m.ctid FROM messages m WHERE m.device_id = a.device_id AND m.seq = a.seq LIMIT 1
+        SELECT m.ctid FROM messages m
+        WHERE m.bucket = @bucket AND m.device_id = a.device_id AND m.seq = a.seq LIMIT 1
     ) place
 ))
-RETURNING device_id, seq;
+RETURNING x.device_id, x.seq;
 
 -- name: SettleMailboxes :exec
 -- After envelopes have gone: an empty mailbox is read from its end.
@@ -123,66 +137,69 @@ UPDATE mailboxes m SET pending = m.pending - a.gone, acked_seq = greatest(m.acke
        floor_seq = CASE WHEN m.pending = a.gone THEN m.next_seq - 1 ELSE m.floor_seq END
 FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@gone::integer[]) AS gone,
              unnest(@acked_seqs::bigint[]) AS acked_seq) a
-WHERE m.device_id = a.device_id;
+WHERE m.bucket = @bucket AND m.device_id = a.device_id;
 
 -- name: PendingSenders :many
 -- Who holds full mailboxes: at most the cap and what is being added in each, oldest first.
 SELECT m.device_id, m.seq, m.sender_id
 FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@floor_seqs::bigint[]) AS floor_seq) b
-JOIN messages m ON m.device_id = b.device_id AND m.seq > b.floor_seq
+JOIN messages m ON m.bucket = @bucket AND m.device_id = b.device_id AND m.seq > b.floor_seq
 ORDER BY m.device_id, m.seq;
 
 -- name: CountSkipped :many
 -- Sockets have ended whose clients passed these envelopes over: one row for each that is still there. The
 -- look-ups are those of DeleteMessages.
-UPDATE messages SET skipped = skipped + 1 WHERE ctid = ANY(ARRAY(
+UPDATE messages x SET skipped = x.skipped + 1 WHERE x.bucket = @bucket AND (x).ctid = ANY(ARRAY(
     SELECT place.ctid
     FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@seqs::bigint[]) AS seq) a
     CROSS JOIN LATERAL (
-        SELECT m.ctid FROM messages m WHERE m.device_id = a.device_id AND m.seq = a.seq LIMIT 1
+        SELECT m.ctid FROM messages m
+        WHERE m.bucket = @bucket AND m.device_id = a.device_id AND m.seq = a.seq LIMIT 1
     ) place
 ))
-RETURNING device_id, seq, skipped;
+RETURNING x.device_id, x.seq, x.skipped;
 
 -- name: DropExpired :many
 -- The oldest expired envelopes of a mailbox.
-DELETE FROM messages d WHERE d.device_id = @device_id AND d.seq IN (
+DELETE FROM messages d WHERE d.bucket = @bucket AND d.device_id = @device_id AND d.seq IN (
     SELECT m.seq FROM messages m
-    WHERE m.device_id = @device_id AND m.seq > @floor_seq AND m.accepted_at <= now() - @lifetime::interval
+    WHERE m.bucket = @bucket AND m.device_id = @device_id AND m.seq > @floor_seq AND m.accepted_at <= now() - @lifetime::interval
     ORDER BY m.seq LIMIT @max_rows::int)
 RETURNING d.seq;
 
 -- name: DropAll :many
-DELETE FROM messages WHERE device_id = @device_id RETURNING seq;
+DELETE FROM messages m WHERE m.bucket = @bucket AND m.device_id = @device_id RETURNING m.seq;
 
 -- name: EraseMessages :exec
-DELETE FROM messages WHERE device_id = @device_id;
+DELETE FROM messages m WHERE m.bucket = @bucket AND m.device_id = @device_id;
 
 -- name: StaleMailboxes :many
 -- One step of the sweeper's walk over the mailboxes: whether the oldest envelope of each has expired, its age in
 -- seconds, and how many wait. Within a mailbox the order of sequences is the order of time.
 SELECT p.device_id, p.pending, coalesce(o.expired, false)::boolean AS expired, coalesce(o.age, 0)::bigint AS age
 FROM (
-    SELECT device_id, floor_seq, pending FROM mailboxes
-    WHERE device_id > @after_device::uuid ORDER BY device_id LIMIT @max_rows::int
+    SELECT x.device_id, x.floor_seq, x.pending FROM mailboxes x
+    WHERE x.bucket = @bucket AND x.device_id > @after_device::uuid ORDER BY x.device_id LIMIT @max_rows::int
 ) p
 LEFT JOIN LATERAL (
     SELECT m.accepted_at <= now() - @lifetime::interval AS expired, extract(epoch FROM now() - m.accepted_at) AS age
     FROM messages m
-    WHERE p.pending > 0 AND m.device_id = p.device_id AND m.seq > p.floor_seq
+    WHERE p.pending > 0 AND m.bucket = @bucket AND m.device_id = p.device_id AND m.seq > p.floor_seq
     ORDER BY m.seq LIMIT 1
 ) o ON true
 ORDER BY p.device_id;
 
 -- name: GapsOf :many
 -- For the account export.
-SELECT from_seq, to_seq, reason FROM gaps WHERE device_id = @device_id ORDER BY from_seq;
+SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
+WHERE g.bucket = @bucket AND g.device_id = @device_id ORDER BY g.from_seq;
 
 -- name: NextGaps :many
 -- The next gaps that reach above a sequence and begin at or below another.
 SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
-WHERE g.device_id = @device_id AND g.to_seq > @after_seq AND g.from_seq <= @last_seq
-  AND g.from_seq >= coalesce((SELECT b.from_seq FROM gaps b WHERE b.device_id = @device_id AND b.from_seq <= @after_seq
+WHERE g.bucket = @bucket AND g.device_id = @device_id AND g.to_seq > @after_seq AND g.from_seq <= @last_seq
+  AND g.from_seq >= coalesce((SELECT b.from_seq FROM gaps b
+                              WHERE b.bucket = @bucket AND b.device_id = @device_id AND b.from_seq <= @after_seq
                               ORDER BY b.from_seq DESC LIMIT 1), 0)
 ORDER BY g.from_seq LIMIT @max_rows::int;
 
@@ -196,42 +213,43 @@ FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@from_seqs::bigint
              unnest(@to_seqs::bigint[]) AS to_seq) a
 LEFT JOIN LATERAL (
     SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
-    WHERE g.device_id = a.device_id AND g.from_seq < a.from_seq ORDER BY g.from_seq DESC LIMIT 1
+    WHERE g.bucket = @bucket AND g.device_id = a.device_id AND g.from_seq < a.from_seq ORDER BY g.from_seq DESC LIMIT 1
 ) l ON true
 LEFT JOIN LATERAL (
     SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
-    WHERE g.device_id = a.device_id AND g.from_seq = a.to_seq + 1 LIMIT 1
+    WHERE g.bucket = @bucket AND g.device_id = a.device_id AND g.from_seq = a.to_seq + 1 LIMIT 1
 ) r ON true;
 
 -- name: InsertGaps :exec
-INSERT INTO gaps (device_id, from_seq, to_seq, reason)
-SELECT unnest(@device_ids::uuid[]), unnest(@from_seqs::bigint[]), unnest(@to_seqs::bigint[]), @reason;
+INSERT INTO gaps (bucket, device_id, from_seq, to_seq, reason)
+SELECT @bucket::smallint, unnest(@device_ids::uuid[]), unnest(@from_seqs::bigint[]), unnest(@to_seqs::bigint[]), @reason;
 
 -- name: ExtendGaps :exec
 UPDATE gaps g SET to_seq = a.to_seq
 FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@from_seqs::bigint[]) AS from_seq,
              unnest(@to_seqs::bigint[]) AS to_seq) a
-WHERE g.device_id = a.device_id AND g.from_seq = a.from_seq;
+WHERE g.bucket = @bucket AND g.device_id = a.device_id AND g.from_seq = a.from_seq;
 
 -- name: ForgetGaps :exec
 -- Gaps that were reported and followed by an acknowledgement. One that has grown since stays.
 DELETE FROM gaps g
 USING (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@from_seqs::bigint[]) AS from_seq,
               unnest(@to_seqs::bigint[]) AS to_seq) a
-WHERE g.device_id = a.device_id AND g.from_seq = a.from_seq AND g.to_seq = a.to_seq;
+WHERE g.bucket = @bucket AND g.device_id = a.device_id AND g.from_seq = a.from_seq AND g.to_seq = a.to_seq;
 
 -- name: DeleteMailbox :execrows
-DELETE FROM mailboxes WHERE device_id = @device_id;
+DELETE FROM mailboxes m WHERE m.bucket = @bucket AND m.device_id = @device_id;
 
 -- name: DeleteGaps :exec
-DELETE FROM gaps WHERE device_id = @device_id;
+DELETE FROM gaps g WHERE g.bucket = @bucket AND g.device_id = @device_id;
 
 -- name: DeleteReceiptsOf :exec
-DELETE FROM receipts WHERE sender_device_id = @device_id;
+DELETE FROM receipts r WHERE r.bucket = @bucket AND r.sender_device_id = @device_id;
 
 -- name: MailboxSummary :one
 -- For the account export.
 SELECT m.next_seq, m.pending, m.acked_seq, m.generation,
-       (SELECT count(*) FROM receipts WHERE receipts.sender_device_id = m.device_id)::bigint AS receipts,
-       (SELECT coalesce(sum(octet_length(body)), 0) FROM messages WHERE messages.device_id = m.device_id)::bigint AS pending_bytes
-FROM mailboxes m WHERE m.device_id = @device_id;
+       (SELECT count(*) FROM receipts r WHERE r.bucket = @bucket AND r.sender_device_id = m.device_id)::bigint AS receipts,
+       (SELECT coalesce(sum(octet_length(x.body)), 0) FROM messages x
+        WHERE x.bucket = @bucket AND x.device_id = m.device_id)::bigint AS pending_bytes
+FROM mailboxes m WHERE m.bucket = @bucket AND m.device_id = @device_id;

@@ -27,6 +27,9 @@ VACUUM (SKIP_LOCKED) messages, mailboxes, gaps, push_wakeups, blob_trash;
 -- name: VacuumKeys :exec
 VACUUM (SKIP_LOCKED) pre_key_stocks, ec_pre_keys, kyber_pre_keys;
 
+-- name: CountBuckets :one
+SELECT count(*) FROM buckets;
+
 -- name: HasMigrations :one
 -- Whether goose has ever been here. Its own question makes the table.
 SELECT (to_regclass('goose_db_version') IS NOT NULL)::bool AS there;

@@ -229,21 +229,22 @@ DELETE FROM sessions WHERE id IN (
     SELECT r.id FROM (
         SELECT s.id, s.expires_at, s.device_id IS NOT NULL AND (
             row_number() OVER (PARTITION BY s.device_id ORDER BY s.created_at DESC, s.id) = 1
-            OR EXISTS (SELECT FROM mailboxes m WHERE m.device_id = s.device_id AND m.socket_session = s.id)) AS kept
-        FROM sessions s WHERE s.user_id = $1) r
-    ORDER BY r.kept DESC, r.expires_at DESC, r.id OFFSET $2::int
+            OR s.id = ANY($1::uuid[])) AS kept
+        FROM sessions s WHERE s.user_id = $2) r
+    ORDER BY r.kept DESC, r.expires_at DESC, r.id OFFSET $3::int
 ) RETURNING id
 `
 
 type DeleteSurplusSessionsParams struct {
-	UserID uuid.UUID
-	Keep   int32
+	WithSocket []uuid.UUID
+	UserID     uuid.UUID
+	Keep       int32
 }
 
 // Those beyond a number that were refreshed longest ago, but neither the newest session of a device nor the one that
-// opened its newest socket: user-scoped ones, and those of devices that have logged in again.
+// opened its newest socket (see SocketSessions): user-scoped ones, and those of devices that have logged in again.
 func (q *Queries) DeleteSurplusSessions(ctx context.Context, db DBTX, arg DeleteSurplusSessionsParams) ([]uuid.UUID, error) {
-	rows, err := db.Query(ctx, deleteSurplusSessions, arg.UserID, arg.Keep)
+	rows, err := db.Query(ctx, deleteSurplusSessions, arg.WithSocket, arg.UserID, arg.Keep)
 	if err != nil {
 		return nil, err
 	}
@@ -536,32 +537,6 @@ SELECT pg_advisory_xact_lock($1::bigint)
 func (q *Queries) LockSigningKeys(ctx context.Context, db DBTX, key int64) error {
 	_, err := db.Exec(ctx, lockSigningKeys, key)
 	return err
-}
-
-const lockStocksOfUser = `-- name: LockStocksOfUser :many
-SELECT s.device_id FROM pre_key_stocks s JOIN devices d ON d.id = s.device_id
-WHERE d.user_id = $1 ORDER BY s.device_id FOR UPDATE OF s
-`
-
-// The stocks of all the user's devices, in the order in which hand-outs lock them.
-func (q *Queries) LockStocksOfUser(ctx context.Context, db DBTX, userID uuid.UUID) ([]uuid.UUID, error) {
-	rows, err := db.Query(ctx, lockStocksOfUser, userID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []uuid.UUID
-	for rows.Next() {
-		var device_id uuid.UUID
-		if err := rows.Scan(&device_id); err != nil {
-			return nil, err
-		}
-		items = append(items, device_id)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const lockUser = `-- name: LockUser :one

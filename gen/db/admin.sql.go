@@ -57,6 +57,25 @@ func (q *Queries) AllUsers(ctx context.Context, db DBTX, onlyID *uuid.UUID) ([]A
 	return items, nil
 }
 
+const bucketStats = `-- name: BucketStats :one
+SELECT (SELECT count(*) FROM push_tokens t WHERE t.bucket = $1) AS push_tokens,
+       (SELECT coalesce(sum(m.pending), 0) FROM mailboxes m WHERE m.bucket = $1)::bigint AS pending_envelopes,
+       (SELECT count(*) FROM mailboxes m WHERE m.bucket = $1 AND m.pending > 0) AS mailboxes_with_mail
+`
+
+type BucketStatsRow struct {
+	PushTokens        int64
+	PendingEnvelopes  int64
+	MailboxesWithMail int64
+}
+
+func (q *Queries) BucketStats(ctx context.Context, db DBTX, bucket int16) (BucketStatsRow, error) {
+	row := db.QueryRow(ctx, bucketStats, bucket)
+	var i BucketStatsRow
+	err := row.Scan(&i.PushTokens, &i.PendingEnvelopes, &i.MailboxesWithMail)
+	return i, err
+}
+
 const countEnabledUsers = `-- name: CountEnabledUsers :one
 SELECT count(*) FROM users WHERE disabled_at IS NULL
 `
@@ -120,6 +139,45 @@ func (q *Queries) IdleUsers(ctx context.Context, db DBTX, arg IdleUsersParams) (
 	return items, nil
 }
 
+const inspectMailbox = `-- name: InspectMailbox :one
+SELECT m.pending, (m.next_seq - 1)::bigint AS accepted, m.acked_seq,
+       (SELECT coalesce(sum(octet_length(b.body)), 0) FROM messages b
+        WHERE b.bucket = $1 AND b.device_id = m.device_id)::bigint AS pending_bytes,
+       coalesce(o.accepted_at, to_timestamp(0))::timestamptz AS oldest
+FROM mailboxes m
+LEFT JOIN LATERAL (
+    SELECT e.accepted_at FROM messages e
+    WHERE e.bucket = $1 AND e.device_id = m.device_id AND e.seq > m.floor_seq ORDER BY e.seq LIMIT 1
+) o ON true
+WHERE m.bucket = $1 AND m.device_id = $2
+`
+
+type InspectMailboxParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
+type InspectMailboxRow struct {
+	Pending      int32
+	Accepted     int64
+	AckedSeq     int64
+	PendingBytes int64
+	Oldest       time.Time
+}
+
+func (q *Queries) InspectMailbox(ctx context.Context, db DBTX, arg InspectMailboxParams) (InspectMailboxRow, error) {
+	row := db.QueryRow(ctx, inspectMailbox, arg.Bucket, arg.DeviceID)
+	var i InspectMailboxRow
+	err := row.Scan(
+		&i.Pending,
+		&i.Accepted,
+		&i.AckedSeq,
+		&i.PendingBytes,
+		&i.Oldest,
+	)
+	return i, err
+}
+
 const listTrash = `-- name: ListTrash :many
 SELECT key, due_at FROM blob_trash ORDER BY due_at, key
 `
@@ -134,55 +192,6 @@ func (q *Queries) ListTrash(ctx context.Context, db DBTX) ([]BlobTrash, error) {
 	for rows.Next() {
 		var i BlobTrash
 		if err := rows.Scan(&i.Key, &i.DueAt); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const mailboxesOfUser = `-- name: MailboxesOfUser :many
-SELECT d.id, d.number, m.pending, (m.next_seq - 1)::bigint AS accepted, m.acked_seq,
-       (SELECT coalesce(sum(octet_length(b.body)), 0) FROM messages b WHERE b.device_id = d.id)::bigint AS pending_bytes,
-       coalesce(o.accepted_at, to_timestamp(0))::timestamptz AS oldest
-FROM devices d JOIN mailboxes m ON m.device_id = d.id
-LEFT JOIN LATERAL (
-    SELECT e.accepted_at FROM messages e WHERE e.device_id = d.id AND e.seq > m.floor_seq ORDER BY e.seq LIMIT 1
-) o ON true
-WHERE d.user_id = $1 ORDER BY d.number
-`
-
-type MailboxesOfUserRow struct {
-	ID           uuid.UUID
-	Number       int16
-	Pending      int32
-	Accepted     int64
-	AckedSeq     int64
-	PendingBytes int64
-	Oldest       time.Time
-}
-
-func (q *Queries) MailboxesOfUser(ctx context.Context, db DBTX, userID uuid.UUID) ([]MailboxesOfUserRow, error) {
-	rows, err := db.Query(ctx, mailboxesOfUser, userID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []MailboxesOfUserRow
-	for rows.Next() {
-		var i MailboxesOfUserRow
-		if err := rows.Scan(
-			&i.ID,
-			&i.Number,
-			&i.Pending,
-			&i.Accepted,
-			&i.AckedSeq,
-			&i.PendingBytes,
-			&i.Oldest,
-		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -226,11 +235,8 @@ SELECT (SELECT count(*) FROM users) AS users,
        (SELECT count(u.disabled_at) FROM users u) AS disabled_users,
        (SELECT count(*) FROM devices) AS devices,
        (SELECT count(*) FROM sessions WHERE sessions.expires_at > now()) AS sessions,
-       (SELECT count(*) FROM push_tokens) AS push_tokens,
        (SELECT count(*) FROM delivery_tokens t WHERE t.expires_at IS NULL OR t.expires_at > now()) AS delivery_tokens,
        (SELECT count(*) FROM invitations i WHERE i.expires_at IS NULL OR i.expires_at > now()) AS invitations,
-       (SELECT coalesce(sum(m.pending), 0) FROM mailboxes m)::bigint AS pending_envelopes,
-       (SELECT count(*) FROM mailboxes m WHERE m.pending > 0) AS mailboxes_with_mail,
        (SELECT count(*) FROM attachments a WHERE a.stored) AS attachments,
        (SELECT coalesce(sum(a.size), 0) FROM attachments a WHERE a.stored)::bigint AS attachment_bytes,
        (SELECT count(b.blob) FROM backups b) AS backups,
@@ -240,21 +246,18 @@ SELECT (SELECT count(*) FROM users) AS users,
 `
 
 type StatsRow struct {
-	Users             int64
-	DisabledUsers     int64
-	Devices           int64
-	Sessions          int64
-	PushTokens        int64
-	DeliveryTokens    int64
-	Invitations       int64
-	PendingEnvelopes  int64
-	MailboxesWithMail int64
-	Attachments       int64
-	AttachmentBytes   int64
-	Backups           int64
-	BackupBytes       int64
-	BlobsInTrash      int64
-	DatabaseBytes     int64
+	Users           int64
+	DisabledUsers   int64
+	Devices         int64
+	Sessions        int64
+	DeliveryTokens  int64
+	Invitations     int64
+	Attachments     int64
+	AttachmentBytes int64
+	Backups         int64
+	BackupBytes     int64
+	BlobsInTrash    int64
+	DatabaseBytes   int64
 }
 
 func (q *Queries) Stats(ctx context.Context, db DBTX) (StatsRow, error) {
@@ -265,11 +268,8 @@ func (q *Queries) Stats(ctx context.Context, db DBTX) (StatsRow, error) {
 		&i.DisabledUsers,
 		&i.Devices,
 		&i.Sessions,
-		&i.PushTokens,
 		&i.DeliveryTokens,
 		&i.Invitations,
-		&i.PendingEnvelopes,
-		&i.MailboxesWithMail,
 		&i.Attachments,
 		&i.AttachmentBytes,
 		&i.Backups,

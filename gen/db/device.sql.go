@@ -195,15 +195,21 @@ func (q *Queries) InsertDevice(ctx context.Context, db DBTX, arg InsertDevicePar
 
 const markSenders = `-- name: MarkSenders :exec
 WITH new AS MATERIALIZED (
-    SELECT device_id FROM pre_key_stocks WHERE device_id = ANY($1::uuid[]) AND NOT remembered
-    ORDER BY device_id FOR NO KEY UPDATE
+    SELECT k.device_id FROM pre_key_stocks k
+    WHERE k.bucket = $1 AND k.device_id = ANY($2::uuid[]) AND NOT k.remembered
+    ORDER BY k.device_id FOR NO KEY UPDATE
 )
-UPDATE pre_key_stocks s SET remembered = true FROM new WHERE s.device_id = new.device_id
+UPDATE pre_key_stocks s SET remembered = true FROM new WHERE s.bucket = $1 AND s.device_id = new.device_id
 `
 
+type MarkSendersParams struct {
+	Bucket    int16
+	DeviceIds []uuid.UUID
+}
+
 // Locks in the order of devices, as hand-outs do, and only those that are not marked yet.
-func (q *Queries) MarkSenders(ctx context.Context, db DBTX, deviceIds []uuid.UUID) error {
-	_, err := db.Exec(ctx, markSenders, deviceIds)
+func (q *Queries) MarkSenders(ctx context.Context, db DBTX, arg MarkSendersParams) error {
+	_, err := db.Exec(ctx, markSenders, arg.Bucket, arg.DeviceIds)
 	return err
 }
 
@@ -331,15 +337,13 @@ func (q *Queries) RestingDeviceNumbers(ctx context.Context, db DBTX, userID uuid
 	return items, nil
 }
 
-const retireDeviceNumbers = `-- name: RetireDeviceNumbers :exec
+const retireDeviceNumber = `-- name: RetireDeviceNumber :exec
 INSERT INTO retired_device_numbers (user_id, number)
-SELECT d.user_id, d.number FROM devices d JOIN pre_key_stocks s ON s.device_id = d.id
-WHERE d.id = $1 AND s.remembered
+SELECT d.user_id, d.number FROM devices d WHERE d.id = $1
 ON CONFLICT (user_id, number) DO UPDATE SET retired_at = now()
 `
 
-// Only if somebody may remember the device: a bundle of it was handed out, or it has sent mail.
-func (q *Queries) RetireDeviceNumbers(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
-	_, err := db.Exec(ctx, retireDeviceNumbers, deviceID)
+func (q *Queries) RetireDeviceNumber(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
+	_, err := db.Exec(ctx, retireDeviceNumber, deviceID)
 	return err
 }

@@ -21,11 +21,16 @@ func (q *Queries) ClearLastResort(ctx context.Context, db DBTX, id uuid.UUID) er
 }
 
 const deleteECPreKeys = `-- name: DeleteECPreKeys :exec
-DELETE FROM ec_pre_keys WHERE device_id = $1
+DELETE FROM ec_pre_keys k WHERE k.bucket = $1 AND k.device_id = $2
 `
 
-func (q *Queries) DeleteECPreKeys(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
-	_, err := db.Exec(ctx, deleteECPreKeys, deviceID)
+type DeleteECPreKeysParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
+func (q *Queries) DeleteECPreKeys(ctx context.Context, db DBTX, arg DeleteECPreKeysParams) error {
+	_, err := db.Exec(ctx, deleteECPreKeys, arg.Bucket, arg.DeviceID)
 	return err
 }
 
@@ -44,11 +49,16 @@ func (q *Queries) DeleteKnownPreKeys(ctx context.Context, db DBTX, arg DeleteKno
 }
 
 const deleteKyberPreKeys = `-- name: DeleteKyberPreKeys :exec
-DELETE FROM kyber_pre_keys WHERE device_id = $1
+DELETE FROM kyber_pre_keys k WHERE k.bucket = $1 AND k.device_id = $2
 `
 
-func (q *Queries) DeleteKyberPreKeys(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
-	_, err := db.Exec(ctx, deleteKyberPreKeys, deviceID)
+type DeleteKyberPreKeysParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
+func (q *Queries) DeleteKyberPreKeys(ctx context.Context, db DBTX, arg DeleteKyberPreKeysParams) error {
+	_, err := db.Exec(ctx, deleteKyberPreKeys, arg.Bucket, arg.DeviceID)
 	return err
 }
 
@@ -87,9 +97,15 @@ func (q *Queries) DeviceKeys(ctx context.Context, db DBTX, id uuid.UUID) (Device
 
 const eCPreKeys = `-- name: ECPreKeys :many
 SELECT k.key_id, k.public_key FROM ec_pre_keys k
-WHERE k.device_id = $1 AND k.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.device_id = $1)
+WHERE k.bucket = $1 AND k.device_id = $2
+  AND k.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.bucket = $1 AND s.device_id = $2)
 ORDER BY k.key_id
 `
+
+type ECPreKeysParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
 
 type ECPreKeysRow struct {
 	KeyID     int32
@@ -97,8 +113,8 @@ type ECPreKeysRow struct {
 }
 
 // As every scan of one-time keys it starts at the floor, not among the dead index entries below it.
-func (q *Queries) ECPreKeys(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]ECPreKeysRow, error) {
-	rows, err := db.Query(ctx, eCPreKeys, deviceID)
+func (q *Queries) ECPreKeys(ctx context.Context, db DBTX, arg ECPreKeysParams) ([]ECPreKeysRow, error) {
+	rows, err := db.Query(ctx, eCPreKeys, arg.Bucket, arg.DeviceID)
 	if err != nil {
 		return nil, err
 	}
@@ -118,67 +134,71 @@ func (q *Queries) ECPreKeys(ctx context.Context, db DBTX, deviceID uuid.UUID) ([
 }
 
 const insertECPreKeys = `-- name: InsertECPreKeys :exec
-WITH lowered AS (
-    UPDATE pre_key_stocks SET ec_floor = least(ec_floor, (SELECT min(i) FROM unnest($2::integer[]) i))
-    WHERE device_id = $1::uuid
-)
-INSERT INTO ec_pre_keys (device_id, key_id, public_key, upload)
-SELECT $1::uuid, unnest($2::integer[]), unnest($3::bytea[]), $4::bigint
+INSERT INTO ec_pre_keys (bucket, device_id, key_id, public_key, upload)
+SELECT s.bucket, s.device_id, unnest($1::integer[]), unnest($2::bytea[]), $3::bigint
+FROM pre_key_stocks s WHERE s.bucket = $4 AND s.device_id = $5
 `
 
 type InsertECPreKeysParams struct {
-	DeviceID   uuid.UUID
 	KeyIds     []int32
 	PublicKeys [][]byte
 	Upload     int64
+	Bucket     int16
+	DeviceID   uuid.UUID
 }
 
 func (q *Queries) InsertECPreKeys(ctx context.Context, db DBTX, arg InsertECPreKeysParams) error {
 	_, err := db.Exec(ctx, insertECPreKeys,
-		arg.DeviceID,
 		arg.KeyIds,
 		arg.PublicKeys,
 		arg.Upload,
+		arg.Bucket,
+		arg.DeviceID,
 	)
 	return err
 }
 
 const insertKyberPreKeys = `-- name: InsertKyberPreKeys :exec
-WITH lowered AS (
-    UPDATE pre_key_stocks SET kyber_floor = least(kyber_floor, (SELECT min(i) FROM unnest($2::integer[]) i))
-    WHERE device_id = $1::uuid
-)
-INSERT INTO kyber_pre_keys (device_id, key_id, public_key, signature, upload)
-SELECT $1::uuid, unnest($2::integer[]), unnest($3::bytea[]), unnest($4::bytea[]), $5::bigint
+INSERT INTO kyber_pre_keys (bucket, device_id, key_id, public_key, signature, upload)
+SELECT s.bucket, s.device_id, unnest($1::integer[]), unnest($2::bytea[]), unnest($3::bytea[]),
+       $4::bigint
+FROM pre_key_stocks s WHERE s.bucket = $5 AND s.device_id = $6
 `
 
 type InsertKyberPreKeysParams struct {
-	DeviceID   uuid.UUID
 	KeyIds     []int32
 	PublicKeys [][]byte
 	Signatures [][]byte
 	Upload     int64
+	Bucket     int16
+	DeviceID   uuid.UUID
 }
 
 func (q *Queries) InsertKyberPreKeys(ctx context.Context, db DBTX, arg InsertKyberPreKeysParams) error {
 	_, err := db.Exec(ctx, insertKyberPreKeys,
-		arg.DeviceID,
 		arg.KeyIds,
 		arg.PublicKeys,
 		arg.Signatures,
 		arg.Upload,
+		arg.Bucket,
+		arg.DeviceID,
 	)
 	return err
 }
 
 const insertPreKeyStock = `-- name: InsertPreKeyStock :exec
 
-INSERT INTO pre_key_stocks (device_id, remembered) VALUES ($1, false)
+INSERT INTO pre_key_stocks (bucket, device_id, remembered) VALUES ($1, $2, false)
 `
 
+type InsertPreKeyStockParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
 // Published keys: what a device uploads and what a pre-key bundle hands out.
-func (q *Queries) InsertPreKeyStock(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
-	_, err := db.Exec(ctx, insertPreKeyStock, deviceID)
+func (q *Queries) InsertPreKeyStock(ctx context.Context, db DBTX, arg InsertPreKeyStockParams) error {
+	_, err := db.Exec(ctx, insertPreKeyStock, arg.Bucket, arg.DeviceID)
 	return err
 }
 
@@ -215,17 +235,23 @@ func (q *Queries) KnownPreKeys(ctx context.Context, db DBTX, userID uuid.UUID) (
 
 const kyberPreKeys = `-- name: KyberPreKeys :many
 SELECT k.key_id, k.public_key FROM kyber_pre_keys k
-WHERE k.device_id = $1 AND k.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.device_id = $1)
+WHERE k.bucket = $1 AND k.device_id = $2
+  AND k.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.bucket = $1 AND s.device_id = $2)
 ORDER BY k.key_id
 `
+
+type KyberPreKeysParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
 
 type KyberPreKeysRow struct {
 	KeyID     int32
 	PublicKey []byte
 }
 
-func (q *Queries) KyberPreKeys(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]KyberPreKeysRow, error) {
-	rows, err := db.Query(ctx, kyberPreKeys, deviceID)
+func (q *Queries) KyberPreKeys(ctx context.Context, db DBTX, arg KyberPreKeysParams) ([]KyberPreKeysRow, error) {
+	rows, err := db.Query(ctx, kyberPreKeys, arg.Bucket, arg.DeviceID)
 	if err != nil {
 		return nil, err
 	}
@@ -245,28 +271,92 @@ func (q *Queries) KyberPreKeys(ctx context.Context, db DBTX, deviceID uuid.UUID)
 }
 
 const lockPreKeyStock = `-- name: LockPreKeyStock :one
-UPDATE pre_key_stocks SET uploads = uploads + 1 WHERE device_id = $1 RETURNING uploads
+UPDATE pre_key_stocks s SET uploads = s.uploads + 1 WHERE s.bucket = $1 AND s.device_id = $2
+RETURNING s.uploads, s.remembered
 `
 
-// Serialises uploads and hand-outs of one device. Returns the number of the upload that begins.
-func (q *Queries) LockPreKeyStock(ctx context.Context, db DBTX, deviceID uuid.UUID) (int64, error) {
-	row := db.QueryRow(ctx, lockPreKeyStock, deviceID)
-	var uploads int64
-	err := row.Scan(&uploads)
-	return uploads, err
+type LockPreKeyStockParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
+type LockPreKeyStockRow struct {
+	Uploads    int64
+	Remembered bool
+}
+
+// Serialises uploads and hand-outs of one device. Returns the number of the upload that begins, and whether somebody
+// may remember the device: a bundle of it was handed out, or it has sent mail.
+func (q *Queries) LockPreKeyStock(ctx context.Context, db DBTX, arg LockPreKeyStockParams) (LockPreKeyStockRow, error) {
+	row := db.QueryRow(ctx, lockPreKeyStock, arg.Bucket, arg.DeviceID)
+	var i LockPreKeyStockRow
+	err := row.Scan(&i.Uploads, &i.Remembered)
+	return i, err
+}
+
+const lockPreKeyStocks = `-- name: LockPreKeyStocks :exec
+SELECT s.device_id FROM pre_key_stocks s WHERE s.bucket = $1 AND s.device_id = ANY($2::uuid[])
+ORDER BY s.device_id FOR UPDATE
+`
+
+type LockPreKeyStocksParams struct {
+	Bucket    int16
+	DeviceIds []uuid.UUID
+}
+
+// In the order in which hand-outs lock them.
+func (q *Queries) LockPreKeyStocks(ctx context.Context, db DBTX, arg LockPreKeyStocksParams) error {
+	_, err := db.Exec(ctx, lockPreKeyStocks, arg.Bucket, arg.DeviceIds)
+	return err
+}
+
+const lowerECFloor = `-- name: LowerECFloor :exec
+UPDATE pre_key_stocks s SET ec_floor = least(s.ec_floor, $1::integer) WHERE s.bucket = $2 AND s.device_id = $3
+`
+
+type LowerECFloorParams struct {
+	Lowest   int32
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
+// Before keys are inserted: none may be below the floor.
+func (q *Queries) LowerECFloor(ctx context.Context, db DBTX, arg LowerECFloorParams) error {
+	_, err := db.Exec(ctx, lowerECFloor, arg.Lowest, arg.Bucket, arg.DeviceID)
+	return err
+}
+
+const lowerKyberFloor = `-- name: LowerKyberFloor :exec
+UPDATE pre_key_stocks s SET kyber_floor = least(s.kyber_floor, $1::integer) WHERE s.bucket = $2 AND s.device_id = $3
+`
+
+type LowerKyberFloorParams struct {
+	Lowest   int32
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
+func (q *Queries) LowerKyberFloor(ctx context.Context, db DBTX, arg LowerKyberFloorParams) error {
+	_, err := db.Exec(ctx, lowerKyberFloor, arg.Lowest, arg.Bucket, arg.DeviceID)
+	return err
 }
 
 const preKeyCounts = `-- name: PreKeyCounts :one
-SELECT ec_count, kyber_count FROM pre_key_stocks WHERE device_id = $1
+SELECT s.ec_count, s.kyber_count FROM pre_key_stocks s WHERE s.bucket = $1 AND s.device_id = $2
 `
+
+type PreKeyCountsParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
 
 type PreKeyCountsRow struct {
 	EcCount    int32
 	KyberCount int32
 }
 
-func (q *Queries) PreKeyCounts(ctx context.Context, db DBTX, deviceID uuid.UUID) (PreKeyCountsRow, error) {
-	row := db.QueryRow(ctx, preKeyCounts, deviceID)
+func (q *Queries) PreKeyCounts(ctx context.Context, db DBTX, arg PreKeyCountsParams) (PreKeyCountsRow, error) {
+	row := db.QueryRow(ctx, preKeyCounts, arg.Bucket, arg.DeviceID)
 	var i PreKeyCountsRow
 	err := row.Scan(&i.EcCount, &i.KyberCount)
 	return i, err
@@ -274,15 +364,22 @@ func (q *Queries) PreKeyCounts(ctx context.Context, db DBTX, deviceID uuid.UUID)
 
 const recountPreKeys = `-- name: RecountPreKeys :one
 UPDATE pre_key_stocks s SET
-    ec_count    = (SELECT count(*) FROM ec_pre_keys e WHERE e.device_id = s.device_id AND e.key_id >= s.ec_floor),
+    ec_count    = (SELECT count(*) FROM ec_pre_keys e
+                   WHERE e.bucket = $1 AND e.device_id = s.device_id AND e.key_id >= s.ec_floor),
     ec_floor    = (SELECT coalesce(min(e.key_id), s.ec_floor) FROM ec_pre_keys e
-                   WHERE e.device_id = s.device_id AND e.key_id >= s.ec_floor),
-    kyber_count = (SELECT count(*) FROM kyber_pre_keys k WHERE k.device_id = s.device_id AND k.key_id >= s.kyber_floor),
+                   WHERE e.bucket = $1 AND e.device_id = s.device_id AND e.key_id >= s.ec_floor),
+    kyber_count = (SELECT count(*) FROM kyber_pre_keys k
+                   WHERE k.bucket = $1 AND k.device_id = s.device_id AND k.key_id >= s.kyber_floor),
     kyber_floor = (SELECT coalesce(min(k.key_id), s.kyber_floor) FROM kyber_pre_keys k
-                   WHERE k.device_id = s.device_id AND k.key_id >= s.kyber_floor)
-WHERE s.device_id = $1
+                   WHERE k.bucket = $1 AND k.device_id = s.device_id AND k.key_id >= s.kyber_floor)
+WHERE s.bucket = $1 AND s.device_id = $2
 RETURNING s.ec_count, s.kyber_count
 `
+
+type RecountPreKeysParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
 
 type RecountPreKeysRow struct {
 	EcCount    int32
@@ -290,8 +387,8 @@ type RecountPreKeysRow struct {
 }
 
 // After an upload: counts and floors from the tables themselves.
-func (q *Queries) RecountPreKeys(ctx context.Context, db DBTX, deviceID uuid.UUID) (RecountPreKeysRow, error) {
-	row := db.QueryRow(ctx, recountPreKeys, deviceID)
+func (q *Queries) RecountPreKeys(ctx context.Context, db DBTX, arg RecountPreKeysParams) (RecountPreKeysRow, error) {
+	row := db.QueryRow(ctx, recountPreKeys, arg.Bucket, arg.DeviceID)
 	var i RecountPreKeysRow
 	err := row.Scan(&i.EcCount, &i.KyberCount)
 	return i, err
@@ -379,13 +476,18 @@ func (q *Queries) SetSignedPreKey(ctx context.Context, db DBTX, arg SetSignedPre
 }
 
 const sharePreKeyStock = `-- name: SharePreKeyStock :one
-SELECT device_id FROM pre_key_stocks WHERE device_id = $1 FOR SHARE
+SELECT s.device_id FROM pre_key_stocks s WHERE s.bucket = $1 AND s.device_id = $2 FOR SHARE
 `
+
+type SharePreKeyStockParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
 
 // Waits for uploads and hand-outs of the device and keeps others off: what the next statements read
 // belongs together. A join in this statement would not: it would see the other table as of its start.
-func (q *Queries) SharePreKeyStock(ctx context.Context, db DBTX, deviceID uuid.UUID) (uuid.UUID, error) {
-	row := db.QueryRow(ctx, sharePreKeyStock, deviceID)
+func (q *Queries) SharePreKeyStock(ctx context.Context, db DBTX, arg SharePreKeyStockParams) (uuid.UUID, error) {
+	row := db.QueryRow(ctx, sharePreKeyStock, arg.Bucket, arg.DeviceID)
 	var device_id uuid.UUID
 	err := row.Scan(&device_id)
 	return device_id, err
@@ -399,26 +501,26 @@ WITH want AS (
     FROM want w
     JOIN devices d ON d.user_id = w.user_id
          AND (w.device_id = '00000000-0000-0000-0000-000000000000' OR d.id = w.device_id)
-    JOIN pre_key_stocks seen ON seen.device_id = d.id
-    JOIN pre_key_stocks s ON s.device_id = d.id
+    JOIN pre_key_stocks seen ON seen.bucket = $4 AND seen.device_id = d.id
+    JOIN pre_key_stocks s ON s.bucket = $4 AND s.device_id = d.id
     ORDER BY s.device_id
     FOR NO KEY UPDATE OF s
 ), ec AS MATERIALIZED (
     SELECT stock.device_id, k.place, k.key_id, k.public_key
     FROM stock CROSS JOIN LATERAL (
         SELECT (e).ctid AS place, e.key_id, e.public_key FROM ec_pre_keys e
-        WHERE e.device_id = stock.device_id AND e.key_id >= stock.ec_floor
+        WHERE e.bucket = $4 AND e.device_id = stock.device_id AND e.key_id >= stock.ec_floor
         ORDER BY e.key_id LIMIT stock.n FOR UPDATE) k
 ), ec_gone AS (
-    DELETE FROM ec_pre_keys e WHERE (e).ctid = ANY (ARRAY(SELECT ec.place FROM ec))
+    DELETE FROM ec_pre_keys e WHERE e.bucket = $4 AND (e).ctid = ANY (ARRAY(SELECT ec.place FROM ec))
 ), kyber AS MATERIALIZED (
     SELECT stock.device_id, k.place, k.key_id, k.public_key, k.signature
     FROM stock CROSS JOIN LATERAL (
         SELECT (e).ctid AS place, e.key_id, e.public_key, e.signature FROM kyber_pre_keys e
-        WHERE e.device_id = stock.device_id AND e.key_id >= stock.kyber_floor
+        WHERE e.bucket = $4 AND e.device_id = stock.device_id AND e.key_id >= stock.kyber_floor
         ORDER BY e.key_id LIMIT stock.n FOR UPDATE) k
 ), kyber_gone AS (
-    DELETE FROM kyber_pre_keys e WHERE (e).ctid = ANY (ARRAY(SELECT kyber.place FROM kyber))
+    DELETE FROM kyber_pre_keys e WHERE e.bucket = $4 AND (e).ctid = ANY (ARRAY(SELECT kyber.place FROM kyber))
 ), ec_lists AS (
     SELECT device_id, array_agg(key_id ORDER BY key_id) AS ids, array_agg(public_key ORDER BY key_id) AS keys
     FROM ec GROUP BY device_id
@@ -438,7 +540,7 @@ WITH want AS (
     FROM stock
     LEFT JOIN ec_lists e ON e.device_id = stock.device_id
     LEFT JOIN kyber_lists k ON k.device_id = stock.device_id
-    WHERE s.device_id = stock.device_id AND (e.ids IS NOT NULL OR k.ids IS NOT NULL OR NOT s.remembered)
+    WHERE s.bucket = $4 AND s.device_id = stock.device_id AND (e.ids IS NOT NULL OR k.ids IS NOT NULL OR NOT s.remembered)
     RETURNING s.device_id, s.ec_count, s.kyber_count
 )
 SELECT d.user_id, u.devices_version, d.id, d.number, d.registration_id, d.identity_key,
@@ -461,6 +563,7 @@ type TakeBundlesParams struct {
 	UserIds   []uuid.UUID
 	DeviceIds []uuid.UUID
 	Counts    []int32
+	Bucket    int16
 }
 
 type TakeBundlesRow struct {
@@ -498,7 +601,12 @@ type TakeBundlesRow struct {
 // the planner cannot know how few rows a LIMIT leaves and would join them with the whole table. The
 // place is written (e).ctid because sqlc knows no system columns.
 func (q *Queries) TakeBundles(ctx context.Context, db DBTX, arg TakeBundlesParams) ([]TakeBundlesRow, error) {
-	rows, err := db.Query(ctx, takeBundles, arg.UserIds, arg.DeviceIds, arg.Counts)
+	rows, err := db.Query(ctx, takeBundles,
+		arg.UserIds,
+		arg.DeviceIds,
+		arg.Counts,
+		arg.Bucket,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -538,21 +646,22 @@ func (q *Queries) TakeBundles(ctx context.Context, db DBTX, arg TakeBundlesParam
 }
 
 const trimECPreKeys = `-- name: TrimECPreKeys :many
-DELETE FROM ec_pre_keys k WHERE k.device_id = $1 AND k.key_id IN (
-    SELECT o.key_id FROM ec_pre_keys o WHERE o.device_id = $1
-      AND o.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.device_id = $1)
-    ORDER BY o.upload DESC, o.key_id DESC OFFSET $2::int)
+DELETE FROM ec_pre_keys k WHERE k.bucket = $1 AND k.device_id = $2 AND k.key_id IN (
+    SELECT o.key_id FROM ec_pre_keys o WHERE o.bucket = $1 AND o.device_id = $2
+      AND o.key_id >= (SELECT s.ec_floor FROM pre_key_stocks s WHERE s.bucket = $1 AND s.device_id = $2)
+    ORDER BY o.upload DESC, o.key_id DESC OFFSET $3::int)
 RETURNING k.key_id
 `
 
 type TrimECPreKeysParams struct {
+	Bucket   int16
 	DeviceID uuid.UUID
 	Keep     int32
 }
 
 // Keeps the newest uploads; within one upload the highest ids. Returns the ids of what goes.
 func (q *Queries) TrimECPreKeys(ctx context.Context, db DBTX, arg TrimECPreKeysParams) ([]int32, error) {
-	rows, err := db.Query(ctx, trimECPreKeys, arg.DeviceID, arg.Keep)
+	rows, err := db.Query(ctx, trimECPreKeys, arg.Bucket, arg.DeviceID, arg.Keep)
 	if err != nil {
 		return nil, err
 	}
@@ -572,20 +681,21 @@ func (q *Queries) TrimECPreKeys(ctx context.Context, db DBTX, arg TrimECPreKeysP
 }
 
 const trimKyberPreKeys = `-- name: TrimKyberPreKeys :many
-DELETE FROM kyber_pre_keys k WHERE k.device_id = $1 AND k.key_id IN (
-    SELECT o.key_id FROM kyber_pre_keys o WHERE o.device_id = $1
-      AND o.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.device_id = $1)
-    ORDER BY o.upload DESC, o.key_id DESC OFFSET $2::int)
+DELETE FROM kyber_pre_keys k WHERE k.bucket = $1 AND k.device_id = $2 AND k.key_id IN (
+    SELECT o.key_id FROM kyber_pre_keys o WHERE o.bucket = $1 AND o.device_id = $2
+      AND o.key_id >= (SELECT s.kyber_floor FROM pre_key_stocks s WHERE s.bucket = $1 AND s.device_id = $2)
+    ORDER BY o.upload DESC, o.key_id DESC OFFSET $3::int)
 RETURNING k.key_id
 `
 
 type TrimKyberPreKeysParams struct {
+	Bucket   int16
 	DeviceID uuid.UUID
 	Keep     int32
 }
 
 func (q *Queries) TrimKyberPreKeys(ctx context.Context, db DBTX, arg TrimKyberPreKeysParams) ([]int32, error) {
-	rows, err := db.Query(ctx, trimKyberPreKeys, arg.DeviceID, arg.Keep)
+	rows, err := db.Query(ctx, trimKyberPreKeys, arg.Bucket, arg.DeviceID, arg.Keep)
 	if err != nil {
 		return nil, err
 	}

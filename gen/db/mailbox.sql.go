@@ -15,13 +15,14 @@ import (
 
 const advanceMailboxes = `-- name: AdvanceMailboxes :exec
 UPDATE mailboxes m SET next_seq = a.next_seq, pending = a.pending, quiet_from = a.quiet_from, quiet_to = a.quiet_to
-FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS next_seq,
-             unnest($3::integer[]) AS pending, unnest($4::bigint[]) AS quiet_from,
-             unnest($5::bigint[]) AS quiet_to) a
-WHERE m.device_id = a.device_id
+FROM (SELECT unnest($2::uuid[]) AS device_id, unnest($3::bigint[]) AS next_seq,
+             unnest($4::integer[]) AS pending, unnest($5::bigint[]) AS quiet_from,
+             unnest($6::bigint[]) AS quiet_to) a
+WHERE m.bucket = $1 AND m.device_id = a.device_id
 `
 
 type AdvanceMailboxesParams struct {
+	Bucket     int16
 	DeviceIds  []uuid.UUID
 	NextSeqs   []int64
 	Pendings   []int32
@@ -31,6 +32,7 @@ type AdvanceMailboxesParams struct {
 
 func (q *Queries) AdvanceMailboxes(ctx context.Context, db DBTX, arg AdvanceMailboxesParams) error {
 	_, err := db.Exec(ctx, advanceMailboxes,
+		arg.Bucket,
 		arg.DeviceIds,
 		arg.NextSeqs,
 		arg.Pendings,
@@ -41,17 +43,19 @@ func (q *Queries) AdvanceMailboxes(ctx context.Context, db DBTX, arg AdvanceMail
 }
 
 const countSkipped = `-- name: CountSkipped :many
-UPDATE messages SET skipped = skipped + 1 WHERE ctid = ANY(ARRAY(
+UPDATE messages x SET skipped = x.skipped + 1 WHERE x.bucket = $1 AND (x).ctid = ANY(ARRAY(
     SELECT place.ctid
-    FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS seq) a
+    FROM (SELECT unnest($2::uuid[]) AS device_id, unnest($3::bigint[]) AS seq) a
     CROSS JOIN LATERAL (
-        SELECT m.ctid FROM messages m WHERE m.device_id = a.device_id AND m.seq = a.seq LIMIT 1
+        SELECT m.ctid FROM messages m
+        WHERE m.bucket = $1 AND m.device_id = a.device_id AND m.seq = a.seq LIMIT 1
     ) place
 ))
-RETURNING device_id, seq, skipped
+RETURNING x.device_id, x.seq, x.skipped
 `
 
 type CountSkippedParams struct {
+	Bucket    int16
 	DeviceIds []uuid.UUID
 	Seqs      []int64
 }
@@ -65,7 +69,7 @@ type CountSkippedRow struct {
 // Sockets have ended whose clients passed these envelopes over: one row for each that is still there. The
 // look-ups are those of DeleteMessages.
 func (q *Queries) CountSkipped(ctx context.Context, db DBTX, arg CountSkippedParams) ([]CountSkippedRow, error) {
-	rows, err := db.Query(ctx, countSkipped, arg.DeviceIds, arg.Seqs)
+	rows, err := db.Query(ctx, countSkipped, arg.Bucket, arg.DeviceIds, arg.Seqs)
 	if err != nil {
 		return nil, err
 	}
@@ -85,20 +89,30 @@ func (q *Queries) CountSkipped(ctx context.Context, db DBTX, arg CountSkippedPar
 }
 
 const deleteGaps = `-- name: DeleteGaps :exec
-DELETE FROM gaps WHERE device_id = $1
+DELETE FROM gaps g WHERE g.bucket = $1 AND g.device_id = $2
 `
 
-func (q *Queries) DeleteGaps(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
-	_, err := db.Exec(ctx, deleteGaps, deviceID)
+type DeleteGapsParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
+func (q *Queries) DeleteGaps(ctx context.Context, db DBTX, arg DeleteGapsParams) error {
+	_, err := db.Exec(ctx, deleteGaps, arg.Bucket, arg.DeviceID)
 	return err
 }
 
 const deleteMailbox = `-- name: DeleteMailbox :execrows
-DELETE FROM mailboxes WHERE device_id = $1
+DELETE FROM mailboxes m WHERE m.bucket = $1 AND m.device_id = $2
 `
 
-func (q *Queries) DeleteMailbox(ctx context.Context, db DBTX, deviceID uuid.UUID) (int64, error) {
-	result, err := db.Exec(ctx, deleteMailbox, deviceID)
+type DeleteMailboxParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
+func (q *Queries) DeleteMailbox(ctx context.Context, db DBTX, arg DeleteMailboxParams) (int64, error) {
+	result, err := db.Exec(ctx, deleteMailbox, arg.Bucket, arg.DeviceID)
 	if err != nil {
 		return 0, err
 	}
@@ -106,17 +120,19 @@ func (q *Queries) DeleteMailbox(ctx context.Context, db DBTX, deviceID uuid.UUID
 }
 
 const deleteMessages = `-- name: DeleteMessages :many
-DELETE FROM messages WHERE ctid = ANY(ARRAY(
+DELETE FROM messages x WHERE x.bucket = $1 AND (x).ctid = ANY(ARRAY(
     SELECT place.ctid
-    FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS seq) a
+    FROM (SELECT unnest($2::uuid[]) AS device_id, unnest($3::bigint[]) AS seq) a
     CROSS JOIN LATERAL (
-        SELECT m.ctid FROM messages m WHERE m.device_id = a.device_id AND m.seq = a.seq LIMIT 1
+        SELECT m.ctid FROM messages m
+        WHERE m.bucket = $1 AND m.device_id = a.device_id AND m.seq = a.seq LIMIT 1
     ) place
 ))
-RETURNING device_id, seq
+RETURNING x.device_id, x.seq
 `
 
 type DeleteMessagesParams struct {
+	Bucket    int16
 	DeviceIds []uuid.UUID
 	Seqs      []int64
 }
@@ -130,7 +146,7 @@ type DeleteMessagesRow struct {
 // the primary key: a table that empties and fills has statistics that lead the planner astray. The
 // caller holds the mailboxes' locks, so the places stay valid.
 func (q *Queries) DeleteMessages(ctx context.Context, db DBTX, arg DeleteMessagesParams) ([]DeleteMessagesRow, error) {
-	rows, err := db.Query(ctx, deleteMessages, arg.DeviceIds, arg.Seqs)
+	rows, err := db.Query(ctx, deleteMessages, arg.Bucket, arg.DeviceIds, arg.Seqs)
 	if err != nil {
 		return nil, err
 	}
@@ -150,20 +166,30 @@ func (q *Queries) DeleteMessages(ctx context.Context, db DBTX, arg DeleteMessage
 }
 
 const deleteReceiptsOf = `-- name: DeleteReceiptsOf :exec
-DELETE FROM receipts WHERE sender_device_id = $1
+DELETE FROM receipts r WHERE r.bucket = $1 AND r.sender_device_id = $2
 `
 
-func (q *Queries) DeleteReceiptsOf(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
-	_, err := db.Exec(ctx, deleteReceiptsOf, deviceID)
+type DeleteReceiptsOfParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
+func (q *Queries) DeleteReceiptsOf(ctx context.Context, db DBTX, arg DeleteReceiptsOfParams) error {
+	_, err := db.Exec(ctx, deleteReceiptsOf, arg.Bucket, arg.DeviceID)
 	return err
 }
 
 const dropAll = `-- name: DropAll :many
-DELETE FROM messages WHERE device_id = $1 RETURNING seq
+DELETE FROM messages m WHERE m.bucket = $1 AND m.device_id = $2 RETURNING m.seq
 `
 
-func (q *Queries) DropAll(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]int64, error) {
-	rows, err := db.Query(ctx, dropAll, deviceID)
+type DropAllParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
+func (q *Queries) DropAll(ctx context.Context, db DBTX, arg DropAllParams) ([]int64, error) {
+	rows, err := db.Query(ctx, dropAll, arg.Bucket, arg.DeviceID)
 	if err != nil {
 		return nil, err
 	}
@@ -183,14 +209,15 @@ func (q *Queries) DropAll(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]i
 }
 
 const dropExpired = `-- name: DropExpired :many
-DELETE FROM messages d WHERE d.device_id = $1 AND d.seq IN (
+DELETE FROM messages d WHERE d.bucket = $1 AND d.device_id = $2 AND d.seq IN (
     SELECT m.seq FROM messages m
-    WHERE m.device_id = $1 AND m.seq > $2 AND m.accepted_at <= now() - $3::interval
-    ORDER BY m.seq LIMIT $4::int)
+    WHERE m.bucket = $1 AND m.device_id = $2 AND m.seq > $3 AND m.accepted_at <= now() - $4::interval
+    ORDER BY m.seq LIMIT $5::int)
 RETURNING d.seq
 `
 
 type DropExpiredParams struct {
+	Bucket   int16
 	DeviceID uuid.UUID
 	FloorSeq int64
 	Lifetime pgtype.Interval
@@ -200,6 +227,7 @@ type DropExpiredParams struct {
 // The oldest expired envelopes of a mailbox.
 func (q *Queries) DropExpired(ctx context.Context, db DBTX, arg DropExpiredParams) ([]int64, error) {
 	rows, err := db.Query(ctx, dropExpired,
+		arg.Bucket,
 		arg.DeviceID,
 		arg.FloorSeq,
 		arg.Lifetime,
@@ -251,29 +279,40 @@ func (q *Queries) EmptyReceipts2(ctx context.Context, db DBTX) error {
 }
 
 const eraseMessages = `-- name: EraseMessages :exec
-DELETE FROM messages WHERE device_id = $1
+DELETE FROM messages m WHERE m.bucket = $1 AND m.device_id = $2
 `
 
-func (q *Queries) EraseMessages(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
-	_, err := db.Exec(ctx, eraseMessages, deviceID)
+type EraseMessagesParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
+func (q *Queries) EraseMessages(ctx context.Context, db DBTX, arg EraseMessagesParams) error {
+	_, err := db.Exec(ctx, eraseMessages, arg.Bucket, arg.DeviceID)
 	return err
 }
 
 const extendGaps = `-- name: ExtendGaps :exec
 UPDATE gaps g SET to_seq = a.to_seq
-FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS from_seq,
-             unnest($3::bigint[]) AS to_seq) a
-WHERE g.device_id = a.device_id AND g.from_seq = a.from_seq
+FROM (SELECT unnest($2::uuid[]) AS device_id, unnest($3::bigint[]) AS from_seq,
+             unnest($4::bigint[]) AS to_seq) a
+WHERE g.bucket = $1 AND g.device_id = a.device_id AND g.from_seq = a.from_seq
 `
 
 type ExtendGapsParams struct {
+	Bucket    int16
 	DeviceIds []uuid.UUID
 	FromSeqs  []int64
 	ToSeqs    []int64
 }
 
 func (q *Queries) ExtendGaps(ctx context.Context, db DBTX, arg ExtendGapsParams) error {
-	_, err := db.Exec(ctx, extendGaps, arg.DeviceIds, arg.FromSeqs, arg.ToSeqs)
+	_, err := db.Exec(ctx, extendGaps,
+		arg.Bucket,
+		arg.DeviceIds,
+		arg.FromSeqs,
+		arg.ToSeqs,
+	)
 	return err
 }
 
@@ -281,18 +320,24 @@ const forgetGaps = `-- name: ForgetGaps :exec
 DELETE FROM gaps g
 USING (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS from_seq,
               unnest($3::bigint[]) AS to_seq) a
-WHERE g.device_id = a.device_id AND g.from_seq = a.from_seq AND g.to_seq = a.to_seq
+WHERE g.bucket = $4 AND g.device_id = a.device_id AND g.from_seq = a.from_seq AND g.to_seq = a.to_seq
 `
 
 type ForgetGapsParams struct {
 	DeviceIds []uuid.UUID
 	FromSeqs  []int64
 	ToSeqs    []int64
+	Bucket    int16
 }
 
 // Gaps that were reported and followed by an acknowledgement. One that has grown since stays.
 func (q *Queries) ForgetGaps(ctx context.Context, db DBTX, arg ForgetGapsParams) error {
-	_, err := db.Exec(ctx, forgetGaps, arg.DeviceIds, arg.FromSeqs, arg.ToSeqs)
+	_, err := db.Exec(ctx, forgetGaps,
+		arg.DeviceIds,
+		arg.FromSeqs,
+		arg.ToSeqs,
+		arg.Bucket,
+	)
 	return err
 }
 
@@ -304,11 +349,11 @@ FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS from_seq,
              unnest($3::bigint[]) AS to_seq) a
 LEFT JOIN LATERAL (
     SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
-    WHERE g.device_id = a.device_id AND g.from_seq < a.from_seq ORDER BY g.from_seq DESC LIMIT 1
+    WHERE g.bucket = $4 AND g.device_id = a.device_id AND g.from_seq < a.from_seq ORDER BY g.from_seq DESC LIMIT 1
 ) l ON true
 LEFT JOIN LATERAL (
     SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
-    WHERE g.device_id = a.device_id AND g.from_seq = a.to_seq + 1 LIMIT 1
+    WHERE g.bucket = $4 AND g.device_id = a.device_id AND g.from_seq = a.to_seq + 1 LIMIT 1
 ) r ON true
 `
 
@@ -316,6 +361,7 @@ type GapNeighboursParams struct {
 	DeviceIds []uuid.UUID
 	FromSeqs  []int64
 	ToSeqs    []int64
+	Bucket    int16
 }
 
 type GapNeighboursRow struct {
@@ -331,7 +377,12 @@ type GapNeighboursRow struct {
 // What is next to these ranges: the gap that begins last before each, and the one that begins behind
 // it; zeros for none. The look-ups are one by one, so they cost the same however many gaps there are.
 func (q *Queries) GapNeighbours(ctx context.Context, db DBTX, arg GapNeighboursParams) ([]GapNeighboursRow, error) {
-	rows, err := db.Query(ctx, gapNeighbours, arg.DeviceIds, arg.FromSeqs, arg.ToSeqs)
+	rows, err := db.Query(ctx, gapNeighbours,
+		arg.DeviceIds,
+		arg.FromSeqs,
+		arg.ToSeqs,
+		arg.Bucket,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -359,8 +410,14 @@ func (q *Queries) GapNeighbours(ctx context.Context, db DBTX, arg GapNeighboursP
 }
 
 const gapsOf = `-- name: GapsOf :many
-SELECT from_seq, to_seq, reason FROM gaps WHERE device_id = $1 ORDER BY from_seq
+SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
+WHERE g.bucket = $1 AND g.device_id = $2 ORDER BY g.from_seq
 `
+
+type GapsOfParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
 
 type GapsOfRow struct {
 	FromSeq int64
@@ -369,8 +426,8 @@ type GapsOfRow struct {
 }
 
 // For the account export.
-func (q *Queries) GapsOf(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]GapsOfRow, error) {
-	rows, err := db.Query(ctx, gapsOf, deviceID)
+func (q *Queries) GapsOf(ctx context.Context, db DBTX, arg GapsOfParams) ([]GapsOfRow, error) {
+	rows, err := db.Query(ctx, gapsOf, arg.Bucket, arg.DeviceID)
 	if err != nil {
 		return nil, err
 	}
@@ -390,22 +447,28 @@ func (q *Queries) GapsOf(ctx context.Context, db DBTX, deviceID uuid.UUID) ([]Ga
 }
 
 const holdMailboxes = `-- name: HoldMailboxes :exec
-SELECT device_id FROM mailboxes WHERE device_id = ANY($1::uuid[])
-ORDER BY device_id FOR NO KEY UPDATE
+SELECT m.device_id FROM mailboxes m WHERE m.bucket = $1 AND m.device_id = ANY($2::uuid[])
+ORDER BY m.device_id FOR NO KEY UPDATE
 `
 
+type HoldMailboxesParams struct {
+	Bucket    int16
+	DeviceIds []uuid.UUID
+}
+
 // LockMailboxes for those who need not see them.
-func (q *Queries) HoldMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.UUID) error {
-	_, err := db.Exec(ctx, holdMailboxes, deviceIds)
+func (q *Queries) HoldMailboxes(ctx context.Context, db DBTX, arg HoldMailboxesParams) error {
+	_, err := db.Exec(ctx, holdMailboxes, arg.Bucket, arg.DeviceIds)
 	return err
 }
 
 const insertGaps = `-- name: InsertGaps :exec
-INSERT INTO gaps (device_id, from_seq, to_seq, reason)
-SELECT unnest($1::uuid[]), unnest($2::bigint[]), unnest($3::bigint[]), $4
+INSERT INTO gaps (bucket, device_id, from_seq, to_seq, reason)
+SELECT $1::smallint, unnest($2::uuid[]), unnest($3::bigint[]), unnest($4::bigint[]), $5
 `
 
 type InsertGapsParams struct {
+	Bucket    int16
 	DeviceIds []uuid.UUID
 	FromSeqs  []int64
 	ToSeqs    []int64
@@ -414,6 +477,7 @@ type InsertGapsParams struct {
 
 func (q *Queries) InsertGaps(ctx context.Context, db DBTX, arg InsertGapsParams) error {
 	_, err := db.Exec(ctx, insertGaps,
+		arg.Bucket,
 		arg.DeviceIds,
 		arg.FromSeqs,
 		arg.ToSeqs,
@@ -424,24 +488,33 @@ func (q *Queries) InsertGaps(ctx context.Context, db DBTX, arg InsertGapsParams)
 
 const insertMailbox = `-- name: InsertMailbox :exec
 
-INSERT INTO mailboxes (device_id) VALUES ($1)
+INSERT INTO mailboxes (bucket, device_id) VALUES ($1, $2)
 `
 
+type InsertMailboxParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
 // Mailboxes: envelopes, gaps and receipts. Whoever writes to one locks its row in mailboxes first,
-// and several in the order of device_id.
-func (q *Queries) InsertMailbox(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
-	_, err := db.Exec(ctx, insertMailbox, deviceID)
+// and several in the order of buckets and within one in that of device_id.
+//
+// Here and in the other files: what is kept for a device is asked for by its bucket too, in each reference to a
+// table, so that a statement concerns one server only where the buckets lie on several.
+func (q *Queries) InsertMailbox(ctx context.Context, db DBTX, arg InsertMailboxParams) error {
+	_, err := db.Exec(ctx, insertMailbox, arg.Bucket, arg.DeviceID)
 	return err
 }
 
 const insertMessages = `-- name: InsertMessages :exec
-INSERT INTO messages (device_id, seq, sender_id, sender_device_id, sender_number, accepted_at, body)
-SELECT unnest($1::uuid[]), unnest($2::bigint[]), unnest($3::uuid[]),
-       unnest($4::uuid[]), unnest($5::smallint[]),
-       $6::timestamptz, unnest($7::bytea[])
+INSERT INTO messages (bucket, device_id, seq, sender_id, sender_device_id, sender_number, accepted_at, body)
+SELECT $1::smallint, unnest($2::uuid[]), unnest($3::bigint[]), unnest($4::uuid[]),
+       unnest($5::uuid[]), unnest($6::smallint[]),
+       $7::timestamptz, unnest($8::bytea[])
 `
 
 type InsertMessagesParams struct {
+	Bucket          int16
 	DeviceIds       []uuid.UUID
 	Seqs            []int64
 	SenderIds       []uuid.UUID
@@ -453,6 +526,7 @@ type InsertMessagesParams struct {
 
 func (q *Queries) InsertMessages(ctx context.Context, db DBTX, arg InsertMessagesParams) error {
 	_, err := db.Exec(ctx, insertMessages,
+		arg.Bucket,
 		arg.DeviceIds,
 		arg.Seqs,
 		arg.SenderIds,
@@ -465,15 +539,17 @@ func (q *Queries) InsertMessages(ctx context.Context, db DBTX, arg InsertMessage
 }
 
 const insertReceipts = `-- name: InsertReceipts :many
-INSERT INTO receipts (sender_device_id, key, slot, digest, invalid)
-SELECT r.sender_device_id, r.key, today.slot, r.digest, string_to_array(r.invalid, ',')::smallint[]
-FROM (SELECT unnest($1::uuid[]) AS sender_device_id, unnest($2::uuid[]) AS key,
+INSERT INTO receipts (bucket, sender_device_id, key, slot, digest, invalid)
+SELECT b.bucket, r.sender_device_id, r.key, today.slot, r.digest, string_to_array(r.invalid, ',')::smallint[]
+FROM buckets b
+CROSS JOIN (SELECT unnest($1::uuid[]) AS sender_device_id, unnest($2::uuid[]) AS key,
              unnest($3::bytea[]) AS digest, unnest($4::text[]) AS invalid) r
 CROSS JOIN (SELECT (extract(epoch FROM now())::bigint / 86400 % 3)::smallint AS slot) today
-WHERE (SELECT true FROM receipts y
-       WHERE y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot LIMIT 1) IS NULL
+WHERE b.bucket = $5 AND (
+    SELECT true FROM receipts y
+    WHERE y.bucket = $5 AND y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot LIMIT 1) IS NULL
 ORDER BY r.sender_device_id, r.key
-ON CONFLICT (sender_device_id, key, slot) DO NOTHING
+ON CONFLICT DO NOTHING
 RETURNING sender_device_id, key, statement_timestamp()::timestamptz AS now
 `
 
@@ -482,6 +558,7 @@ type InsertReceiptsParams struct {
 	Keys            []uuid.UUID
 	Digests         [][]byte
 	Invalids        []string
+	Bucket          int16
 }
 
 type InsertReceiptsRow struct {
@@ -500,6 +577,7 @@ func (q *Queries) InsertReceipts(ctx context.Context, db DBTX, arg InsertReceipt
 		arg.Keys,
 		arg.Digests,
 		arg.Invalids,
+		arg.Bucket,
 	)
 	if err != nil {
 		return nil, err
@@ -520,10 +598,15 @@ func (q *Queries) InsertReceipts(ctx context.Context, db DBTX, arg InsertReceipt
 }
 
 const lockMailboxes = `-- name: LockMailboxes :many
-SELECT device_id, next_seq, floor_seq, pending, quiet_from, quiet_to
-FROM mailboxes WHERE device_id = ANY($1::uuid[])
-ORDER BY device_id FOR NO KEY UPDATE
+SELECT m.device_id, m.next_seq, m.floor_seq, m.pending, m.quiet_from, m.quiet_to
+FROM mailboxes m WHERE m.bucket = $1 AND m.device_id = ANY($2::uuid[])
+ORDER BY m.device_id FOR NO KEY UPDATE
 `
+
+type LockMailboxesParams struct {
+	Bucket    int16
+	DeviceIds []uuid.UUID
+}
 
 type LockMailboxesRow struct {
 	DeviceID  uuid.UUID
@@ -534,8 +617,8 @@ type LockMailboxesRow struct {
 	QuietTo   int64
 }
 
-func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.UUID) ([]LockMailboxesRow, error) {
-	rows, err := db.Query(ctx, lockMailboxes, deviceIds)
+func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, arg LockMailboxesParams) ([]LockMailboxesRow, error) {
+	rows, err := db.Query(ctx, lockMailboxes, arg.Bucket, arg.DeviceIds)
 	if err != nil {
 		return nil, err
 	}
@@ -562,8 +645,14 @@ func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, deviceIds []uuid.U
 }
 
 const mailboxHeads = `-- name: MailboxHeads :many
-SELECT device_id, next_seq, generation FROM mailboxes WHERE device_id = ANY($1::uuid[])
+SELECT m.device_id, m.next_seq, m.generation FROM mailboxes m
+WHERE m.bucket = $1 AND m.device_id = ANY($2::uuid[])
 `
+
+type MailboxHeadsParams struct {
+	Bucket    int16
+	DeviceIds []uuid.UUID
+}
 
 type MailboxHeadsRow struct {
 	DeviceID   uuid.UUID
@@ -572,8 +661,8 @@ type MailboxHeadsRow struct {
 }
 
 // Where these mailboxes stand: the poll in case a notice was lost.
-func (q *Queries) MailboxHeads(ctx context.Context, db DBTX, deviceIds []uuid.UUID) ([]MailboxHeadsRow, error) {
-	rows, err := db.Query(ctx, mailboxHeads, deviceIds)
+func (q *Queries) MailboxHeads(ctx context.Context, db DBTX, arg MailboxHeadsParams) ([]MailboxHeadsRow, error) {
+	rows, err := db.Query(ctx, mailboxHeads, arg.Bucket, arg.DeviceIds)
 	if err != nil {
 		return nil, err
 	}
@@ -594,10 +683,16 @@ func (q *Queries) MailboxHeads(ctx context.Context, db DBTX, deviceIds []uuid.UU
 
 const mailboxSummary = `-- name: MailboxSummary :one
 SELECT m.next_seq, m.pending, m.acked_seq, m.generation,
-       (SELECT count(*) FROM receipts WHERE receipts.sender_device_id = m.device_id)::bigint AS receipts,
-       (SELECT coalesce(sum(octet_length(body)), 0) FROM messages WHERE messages.device_id = m.device_id)::bigint AS pending_bytes
-FROM mailboxes m WHERE m.device_id = $1
+       (SELECT count(*) FROM receipts r WHERE r.bucket = $1 AND r.sender_device_id = m.device_id)::bigint AS receipts,
+       (SELECT coalesce(sum(octet_length(x.body)), 0) FROM messages x
+        WHERE x.bucket = $1 AND x.device_id = m.device_id)::bigint AS pending_bytes
+FROM mailboxes m WHERE m.bucket = $1 AND m.device_id = $2
 `
+
+type MailboxSummaryParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
 
 type MailboxSummaryRow struct {
 	NextSeq      int64
@@ -609,8 +704,8 @@ type MailboxSummaryRow struct {
 }
 
 // For the account export.
-func (q *Queries) MailboxSummary(ctx context.Context, db DBTX, deviceID uuid.UUID) (MailboxSummaryRow, error) {
-	row := db.QueryRow(ctx, mailboxSummary, deviceID)
+func (q *Queries) MailboxSummary(ctx context.Context, db DBTX, arg MailboxSummaryParams) (MailboxSummaryRow, error) {
+	row := db.QueryRow(ctx, mailboxSummary, arg.Bucket, arg.DeviceID)
 	var i MailboxSummaryRow
 	err := row.Scan(
 		&i.NextSeq,
@@ -625,13 +720,15 @@ func (q *Queries) MailboxSummary(ctx context.Context, db DBTX, deviceID uuid.UUI
 
 const nextGaps = `-- name: NextGaps :many
 SELECT g.from_seq, g.to_seq, g.reason FROM gaps g
-WHERE g.device_id = $1 AND g.to_seq > $2 AND g.from_seq <= $3
-  AND g.from_seq >= coalesce((SELECT b.from_seq FROM gaps b WHERE b.device_id = $1 AND b.from_seq <= $2
+WHERE g.bucket = $1 AND g.device_id = $2 AND g.to_seq > $3 AND g.from_seq <= $4
+  AND g.from_seq >= coalesce((SELECT b.from_seq FROM gaps b
+                              WHERE b.bucket = $1 AND b.device_id = $2 AND b.from_seq <= $3
                               ORDER BY b.from_seq DESC LIMIT 1), 0)
-ORDER BY g.from_seq LIMIT $4::int
+ORDER BY g.from_seq LIMIT $5::int
 `
 
 type NextGapsParams struct {
+	Bucket   int16
 	DeviceID uuid.UUID
 	AfterSeq int64
 	LastSeq  int64
@@ -647,6 +744,7 @@ type NextGapsRow struct {
 // The next gaps that reach above a sequence and begin at or below another.
 func (q *Queries) NextGaps(ctx context.Context, db DBTX, arg NextGapsParams) ([]NextGapsRow, error) {
 	rows, err := db.Query(ctx, nextGaps,
+		arg.Bucket,
 		arg.DeviceID,
 		arg.AfterSeq,
 		arg.LastSeq,
@@ -671,12 +769,14 @@ func (q *Queries) NextGaps(ctx context.Context, db DBTX, arg NextGapsParams) ([]
 }
 
 const openMailbox = `-- name: OpenMailbox :one
-UPDATE mailboxes SET generation = generation + 1, socket_session = $1 WHERE device_id = $2
-RETURNING generation, next_seq, floor_seq
+UPDATE mailboxes m SET generation = m.generation + 1, socket_session = $1
+WHERE m.bucket = $2 AND m.device_id = $3
+RETURNING m.generation, m.next_seq, m.floor_seq
 `
 
 type OpenMailboxParams struct {
 	SessionID *uuid.UUID
+	Bucket    int16
 	DeviceID  uuid.UUID
 }
 
@@ -688,7 +788,7 @@ type OpenMailboxRow struct {
 
 // A socket opens: it gets the newest generation, and where to start and end the backlog.
 func (q *Queries) OpenMailbox(ctx context.Context, db DBTX, arg OpenMailboxParams) (OpenMailboxRow, error) {
-	row := db.QueryRow(ctx, openMailbox, arg.SessionID, arg.DeviceID)
+	row := db.QueryRow(ctx, openMailbox, arg.SessionID, arg.Bucket, arg.DeviceID)
 	var i OpenMailboxRow
 	err := row.Scan(&i.Generation, &i.NextSeq, &i.FloorSeq)
 	return i, err
@@ -697,13 +797,14 @@ func (q *Queries) OpenMailbox(ctx context.Context, db DBTX, arg OpenMailboxParam
 const pendingSenders = `-- name: PendingSenders :many
 SELECT m.device_id, m.seq, m.sender_id
 FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS floor_seq) b
-JOIN messages m ON m.device_id = b.device_id AND m.seq > b.floor_seq
+JOIN messages m ON m.bucket = $3 AND m.device_id = b.device_id AND m.seq > b.floor_seq
 ORDER BY m.device_id, m.seq
 `
 
 type PendingSendersParams struct {
 	DeviceIds []uuid.UUID
 	FloorSeqs []int64
+	Bucket    int16
 }
 
 type PendingSendersRow struct {
@@ -714,7 +815,7 @@ type PendingSendersRow struct {
 
 // Who holds full mailboxes: at most the cap and what is being added in each, oldest first.
 func (q *Queries) PendingSenders(ctx context.Context, db DBTX, arg PendingSendersParams) ([]PendingSendersRow, error) {
-	rows, err := db.Query(ctx, pendingSenders, arg.DeviceIds, arg.FloorSeqs)
+	rows, err := db.Query(ctx, pendingSenders, arg.DeviceIds, arg.FloorSeqs, arg.Bucket)
 	if err != nil {
 		return nil, err
 	}
@@ -740,16 +841,17 @@ FROM (
     SELECT m.seq, m.sender_id, m.sender_device_id, m.sender_number, m.accepted_at, m.body,
            sum(octet_length(m.body)) OVER (ORDER BY m.seq) - octet_length(m.body) AS bytes_before
     FROM (
-        SELECT seq, sender_id, sender_device_id, sender_number, accepted_at, body FROM messages
-        WHERE device_id = $2 AND seq > $3 ORDER BY seq LIMIT $4::int
+        SELECT x.seq, x.sender_id, x.sender_device_id, x.sender_number, x.accepted_at, x.body FROM messages x
+        WHERE x.bucket = $2 AND x.device_id = $3 AND x.seq > $4 ORDER BY x.seq LIMIT $5::int
     ) m
 ) r
-WHERE r.bytes_before < $5::bigint
+WHERE r.bytes_before < $6::bigint
 ORDER BY r.seq
 `
 
 type ReadMessagesParams struct {
 	Lifetime pgtype.Interval
+	Bucket   int16
 	DeviceID uuid.UUID
 	AfterSeq int64
 	MaxRows  int32
@@ -770,6 +872,7 @@ type ReadMessagesRow struct {
 func (q *Queries) ReadMessages(ctx context.Context, db DBTX, arg ReadMessagesParams) ([]ReadMessagesRow, error) {
 	rows, err := db.Query(ctx, readMessages,
 		arg.Lifetime,
+		arg.Bucket,
 		arg.DeviceID,
 		arg.AfterSeq,
 		arg.MaxRows,
@@ -805,14 +908,15 @@ const receiptsByKey = `-- name: ReceiptsByKey :many
 SELECT r.sender_device_id, r.key, r.digest, r.invalid
 FROM (SELECT unnest($1::uuid[]) AS sender_device_id, unnest($2::uuid[]) AS key) w
 CROSS JOIN LATERAL (
-    SELECT sender_device_id, key, digest, invalid FROM receipts
-    WHERE receipts.sender_device_id = w.sender_device_id AND receipts.key = w.key LIMIT 1
+    SELECT y.sender_device_id, y.key, y.digest, y.invalid FROM receipts y
+    WHERE y.bucket = $3 AND y.sender_device_id = w.sender_device_id AND y.key = w.key LIMIT 1
 ) r
 `
 
 type ReceiptsByKeyParams struct {
 	SenderDeviceIds []uuid.UUID
 	Keys            []uuid.UUID
+	Bucket          int16
 }
 
 type ReceiptsByKeyRow struct {
@@ -823,7 +927,7 @@ type ReceiptsByKeyRow struct {
 }
 
 func (q *Queries) ReceiptsByKey(ctx context.Context, db DBTX, arg ReceiptsByKeyParams) ([]ReceiptsByKeyRow, error) {
-	rows, err := db.Query(ctx, receiptsByKey, arg.SenderDeviceIds, arg.Keys)
+	rows, err := db.Query(ctx, receiptsByKey, arg.SenderDeviceIds, arg.Keys, arg.Bucket)
 	if err != nil {
 		return nil, err
 	}
@@ -848,11 +952,16 @@ func (q *Queries) ReceiptsByKey(ctx context.Context, db DBTX, arg ReceiptsByKeyP
 }
 
 const receiptsIn = `-- name: ReceiptsIn :one
-SELECT EXISTS (SELECT FROM receipts WHERE slot = $1)
+SELECT EXISTS (SELECT 1 FROM receipts r WHERE r.bucket = $1 AND r.slot = $2)
 `
 
-func (q *Queries) ReceiptsIn(ctx context.Context, db DBTX, slot int16) (bool, error) {
-	row := db.QueryRow(ctx, receiptsIn, slot)
+type ReceiptsInParams struct {
+	Bucket int16
+	Slot   int16
+}
+
+func (q *Queries) ReceiptsIn(ctx context.Context, db DBTX, arg ReceiptsInParams) (bool, error) {
+	row := db.QueryRow(ctx, receiptsIn, arg.Bucket, arg.Slot)
 	var exists bool
 	err := row.Scan(&exists)
 	return exists, err
@@ -871,12 +980,13 @@ func (q *Queries) SerialiseReceipts(ctx context.Context, db DBTX, key int64) err
 const settleMailboxes = `-- name: SettleMailboxes :exec
 UPDATE mailboxes m SET pending = m.pending - a.gone, acked_seq = greatest(m.acked_seq, a.acked_seq),
        floor_seq = CASE WHEN m.pending = a.gone THEN m.next_seq - 1 ELSE m.floor_seq END
-FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::integer[]) AS gone,
-             unnest($3::bigint[]) AS acked_seq) a
-WHERE m.device_id = a.device_id
+FROM (SELECT unnest($2::uuid[]) AS device_id, unnest($3::integer[]) AS gone,
+             unnest($4::bigint[]) AS acked_seq) a
+WHERE m.bucket = $1 AND m.device_id = a.device_id
 `
 
 type SettleMailboxesParams struct {
+	Bucket    int16
 	DeviceIds []uuid.UUID
 	Gone      []int32
 	AckedSeqs []int64
@@ -884,8 +994,44 @@ type SettleMailboxesParams struct {
 
 // After envelopes have gone: an empty mailbox is read from its end.
 func (q *Queries) SettleMailboxes(ctx context.Context, db DBTX, arg SettleMailboxesParams) error {
-	_, err := db.Exec(ctx, settleMailboxes, arg.DeviceIds, arg.Gone, arg.AckedSeqs)
+	_, err := db.Exec(ctx, settleMailboxes,
+		arg.Bucket,
+		arg.DeviceIds,
+		arg.Gone,
+		arg.AckedSeqs,
+	)
 	return err
+}
+
+const socketSessions = `-- name: SocketSessions :many
+SELECT m.socket_session::uuid AS session_id FROM mailboxes m
+WHERE m.bucket = $1 AND m.device_id = ANY($2::uuid[]) AND m.socket_session IS NOT NULL
+`
+
+type SocketSessionsParams struct {
+	Bucket    int16
+	DeviceIds []uuid.UUID
+}
+
+// The sessions that opened the newest sockets of these devices.
+func (q *Queries) SocketSessions(ctx context.Context, db DBTX, arg SocketSessionsParams) ([]uuid.UUID, error) {
+	rows, err := db.Query(ctx, socketSessions, arg.Bucket, arg.DeviceIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var session_id uuid.UUID
+		if err := rows.Scan(&session_id); err != nil {
+			return nil, err
+		}
+		items = append(items, session_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const spentReceiptSlot = `-- name: SpentReceiptSlot :one
@@ -904,19 +1050,20 @@ func (q *Queries) SpentReceiptSlot(ctx context.Context, db DBTX) (int16, error) 
 const staleMailboxes = `-- name: StaleMailboxes :many
 SELECT p.device_id, p.pending, coalesce(o.expired, false)::boolean AS expired, coalesce(o.age, 0)::bigint AS age
 FROM (
-    SELECT device_id, floor_seq, pending FROM mailboxes
-    WHERE device_id > $1::uuid ORDER BY device_id LIMIT $2::int
+    SELECT x.device_id, x.floor_seq, x.pending FROM mailboxes x
+    WHERE x.bucket = $1 AND x.device_id > $2::uuid ORDER BY x.device_id LIMIT $3::int
 ) p
 LEFT JOIN LATERAL (
-    SELECT m.accepted_at <= now() - $3::interval AS expired, extract(epoch FROM now() - m.accepted_at) AS age
+    SELECT m.accepted_at <= now() - $4::interval AS expired, extract(epoch FROM now() - m.accepted_at) AS age
     FROM messages m
-    WHERE p.pending > 0 AND m.device_id = p.device_id AND m.seq > p.floor_seq
+    WHERE p.pending > 0 AND m.bucket = $1 AND m.device_id = p.device_id AND m.seq > p.floor_seq
     ORDER BY m.seq LIMIT 1
 ) o ON true
 ORDER BY p.device_id
 `
 
 type StaleMailboxesParams struct {
+	Bucket      int16
 	AfterDevice uuid.UUID
 	MaxRows     int32
 	Lifetime    pgtype.Interval
@@ -932,7 +1079,12 @@ type StaleMailboxesRow struct {
 // One step of the sweeper's walk over the mailboxes: whether the oldest envelope of each has expired, its age in
 // seconds, and how many wait. Within a mailbox the order of sequences is the order of time.
 func (q *Queries) StaleMailboxes(ctx context.Context, db DBTX, arg StaleMailboxesParams) ([]StaleMailboxesRow, error) {
-	rows, err := db.Query(ctx, staleMailboxes, arg.AfterDevice, arg.MaxRows, arg.Lifetime)
+	rows, err := db.Query(ctx, staleMailboxes,
+		arg.Bucket,
+		arg.AfterDevice,
+		arg.MaxRows,
+		arg.Lifetime,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -957,12 +1109,18 @@ func (q *Queries) StaleMailboxes(ctx context.Context, db DBTX, arg StaleMailboxe
 }
 
 const supersedeSockets = `-- name: SupersedeSockets :one
-UPDATE mailboxes SET generation = generation + 1 WHERE device_id = $1 RETURNING generation
+UPDATE mailboxes m SET generation = m.generation + 1 WHERE m.bucket = $1 AND m.device_id = $2
+RETURNING m.generation
 `
 
+type SupersedeSocketsParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
 // A takeover: all sockets that are open now are out of date.
-func (q *Queries) SupersedeSockets(ctx context.Context, db DBTX, deviceID uuid.UUID) (int64, error) {
-	row := db.QueryRow(ctx, supersedeSockets, deviceID)
+func (q *Queries) SupersedeSockets(ctx context.Context, db DBTX, arg SupersedeSocketsParams) (int64, error) {
+	row := db.QueryRow(ctx, supersedeSockets, arg.Bucket, arg.DeviceID)
 	var generation int64
 	err := row.Scan(&generation)
 	return generation, err

@@ -9,6 +9,17 @@ import (
 	"context"
 )
 
+const countBuckets = `-- name: CountBuckets :one
+SELECT count(*) FROM buckets
+`
+
+func (q *Queries) CountBuckets(ctx context.Context, db DBTX) (int64, error) {
+	row := db.QueryRow(ctx, countBuckets)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const hasMigrations = `-- name: HasMigrations :one
 SELECT (to_regclass('goose_db_version') IS NOT NULL)::bool AS there
 `

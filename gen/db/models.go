@@ -47,6 +47,10 @@ type BlobTrash struct {
 	DueAt time.Time
 }
 
+type Bucket struct {
+	Bucket int16
+}
+
 type CertificateKey struct {
 	One               bool
 	RootSecret        []byte
@@ -84,6 +88,7 @@ type EcPreKey struct {
 	KeyID     int32
 	PublicKey []byte
 	Upload    int64
+	Bucket    int16
 }
 
 type Gap struct {
@@ -91,6 +96,7 @@ type Gap struct {
 	FromSeq  int64
 	ToSeq    int64
 	Reason   int16
+	Bucket   int16
 }
 
 type GatewayTicket struct {
@@ -119,6 +125,7 @@ type KyberPreKey struct {
 	PublicKey []byte
 	Signature []byte
 	Upload    int64
+	Bucket    int16
 }
 
 type Mailbox struct {
@@ -131,6 +138,7 @@ type Mailbox struct {
 	SocketSession *uuid.UUID
 	QuietFrom     int64
 	QuietTo       int64
+	Bucket        int16
 }
 
 type Message struct {
@@ -144,6 +152,7 @@ type Message struct {
 	AcceptedAt     time.Time
 	Skipped        int16
 	Body           []byte
+	Bucket         int16
 }
 
 type PasswordChange struct {
@@ -160,6 +169,7 @@ type PreKeyStock struct {
 	KyberCount int32
 	Uploads    int64
 	Remembered bool
+	Bucket     int16
 }
 
 type PushToken struct {
@@ -171,6 +181,7 @@ type PushToken struct {
 	RegisteredAt time.Time
 	WokenAt      *time.Time
 	WokenSeq     int64
+	Bucket       int16
 }
 
 type PushWakeup struct {
@@ -180,6 +191,7 @@ type PushWakeup struct {
 	DueAt       time.Time
 	Attempts    int32
 	ScheduledAt time.Time
+	Bucket      int16
 }
 
 type Receipt struct {
@@ -189,6 +201,7 @@ type Receipt struct {
 	Slot           int16
 	Digest         []byte
 	Invalid        []int16
+	Bucket         int16
 }
 
 type Receipts0 struct {

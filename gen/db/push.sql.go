@@ -15,13 +15,19 @@ import (
 
 const cancelWakeups = `-- name: CancelWakeups :execrows
 DELETE FROM push_wakeups w
-USING (SELECT c.device_id FROM push_wakeups c WHERE c.device_id = ANY($1::uuid[]) ORDER BY c.device_id FOR UPDATE) locked
-WHERE w.device_id = locked.device_id
+USING (SELECT c.device_id FROM push_wakeups c WHERE c.bucket = $1 AND c.device_id = ANY($2::uuid[])
+       ORDER BY c.device_id FOR UPDATE) locked
+WHERE w.bucket = $1 AND w.device_id = locked.device_id
 `
 
+type CancelWakeupsParams struct {
+	Bucket    int16
+	DeviceIds []uuid.UUID
+}
+
 // In the order of devices.
-func (q *Queries) CancelWakeups(ctx context.Context, db DBTX, deviceIds []uuid.UUID) (int64, error) {
-	result, err := db.Exec(ctx, cancelWakeups, deviceIds)
+func (q *Queries) CancelWakeups(ctx context.Context, db DBTX, arg CancelWakeupsParams) (int64, error) {
+	result, err := db.Exec(ctx, cancelWakeups, arg.Bucket, arg.DeviceIds)
 	if err != nil {
 		return 0, err
 	}
@@ -29,55 +35,72 @@ func (q *Queries) CancelWakeups(ctx context.Context, db DBTX, deviceIds []uuid.U
 }
 
 const deletePushToken = `-- name: DeletePushToken :exec
-DELETE FROM push_tokens WHERE device_id = $1
+DELETE FROM push_tokens t WHERE t.bucket = $1 AND t.device_id = $2
 `
 
-func (q *Queries) DeletePushToken(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
-	_, err := db.Exec(ctx, deletePushToken, deviceID)
+type DeletePushTokenParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
+func (q *Queries) DeletePushToken(ctx context.Context, db DBTX, arg DeletePushTokenParams) error {
+	_, err := db.Exec(ctx, deletePushToken, arg.Bucket, arg.DeviceID)
 	return err
 }
 
 const deleteWakeup = `-- name: DeleteWakeup :exec
-DELETE FROM push_wakeups WHERE device_id = $1
+DELETE FROM push_wakeups w WHERE w.bucket = $1 AND w.device_id = $2
 `
 
-func (q *Queries) DeleteWakeup(ctx context.Context, db DBTX, deviceID uuid.UUID) error {
-	_, err := db.Exec(ctx, deleteWakeup, deviceID)
+type DeleteWakeupParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
+
+func (q *Queries) DeleteWakeup(ctx context.Context, db DBTX, arg DeleteWakeupParams) error {
+	_, err := db.Exec(ctx, deleteWakeup, arg.Bucket, arg.DeviceID)
 	return err
 }
 
 const endWakeups = `-- name: EndWakeups :exec
 DELETE FROM push_wakeups w
 USING (SELECT unnest($1::uuid[]) AS device_id, unnest($2::integer[]) AS attempts, unnest($3::bigint[]) AS seq) a
-WHERE w.device_id = a.device_id AND w.attempts = a.attempts AND w.seq <= a.seq
+WHERE w.bucket = $4 AND w.device_id = a.device_id AND w.attempts = a.attempts AND w.seq <= a.seq
 `
 
 type EndWakeupsParams struct {
 	DeviceIds []uuid.UUID
 	Attempts  []int32
 	Seqs      []int64
+	Bucket    int16
 }
 
 // Nothing is left to tell of, up to these sequences.
 func (q *Queries) EndWakeups(ctx context.Context, db DBTX, arg EndWakeupsParams) error {
-	_, err := db.Exec(ctx, endWakeups, arg.DeviceIds, arg.Attempts, arg.Seqs)
+	_, err := db.Exec(ctx, endWakeups,
+		arg.DeviceIds,
+		arg.Attempts,
+		arg.Seqs,
+		arg.Bucket,
+	)
 	return err
 }
 
 const forgetPushTokens = `-- name: ForgetPushTokens :exec
 DELETE FROM push_tokens t
 USING (SELECT unnest($1::uuid[]) AS device_id, unnest($2::timestamptz[]) AS registered_at) a
-WHERE t.device_id = a.device_id AND t.registered_at = a.registered_at
+WHERE t.bucket = $3 AND t.device_id = a.device_id AND t.registered_at = a.registered_at
 `
 
 type ForgetPushTokensParams struct {
 	DeviceIds     []uuid.UUID
 	RegisteredAts []time.Time
+	Bucket        int16
 }
 
 // Unless they have been replaced.
 func (q *Queries) ForgetPushTokens(ctx context.Context, db DBTX, arg ForgetPushTokensParams) error {
-	_, err := db.Exec(ctx, forgetPushTokens, arg.DeviceIds, arg.RegisteredAts)
+	_, err := db.Exec(ctx, forgetPushTokens, arg.DeviceIds, arg.RegisteredAts, arg.Bucket)
 	return err
 }
 
@@ -95,18 +118,20 @@ SELECT w.device_id, w.attempts, coalesce(t.address, '')::text AS address, t.p256
        coalesce(t.registered_at, now())::timestamptz AS registered_at,
        coalesce(m.next_seq - 1, 9223372036854775807)::bigint AS seq,
        coalesce(m.pending > 0 AND loud.seq > t.woken_seq AND (loud.seq = m.next_seq - 1 OR EXISTS (
-           SELECT FROM messages x WHERE x.device_id = m.device_id AND x.seq > m.floor_seq AND x.seq <= loud.seq
+           SELECT 1 FROM messages x
+           WHERE x.bucket = $1 AND x.device_id = m.device_id AND x.seq > m.floor_seq AND x.seq <= loud.seq
        )), false)::boolean AS wanted,
-       (w.scheduled_at < now() - $1::interval)::boolean AS late,
+       (w.scheduled_at < now() - $2::interval)::boolean AS late,
        coalesce(t.woken_at > t.registered_at, false)::boolean AS answered
-FROM (SELECT unnest($2::uuid[]) AS device_id, unnest($3::integer[]) AS attempts) a
-JOIN push_wakeups w ON w.device_id = a.device_id AND w.attempts = a.attempts
-LEFT JOIN push_tokens t ON t.device_id = w.device_id AND t.kind = w.kind
-LEFT JOIN mailboxes m ON m.device_id = w.device_id
+FROM (SELECT unnest($3::uuid[]) AS device_id, unnest($4::integer[]) AS attempts) a
+JOIN push_wakeups w ON w.bucket = $1 AND w.device_id = a.device_id AND w.attempts = a.attempts
+LEFT JOIN push_tokens t ON t.bucket = $1 AND t.device_id = w.device_id AND t.kind = w.kind
+LEFT JOIN mailboxes m ON m.bucket = $1 AND m.device_id = w.device_id
 CROSS JOIN LATERAL (SELECT CASE WHEN m.quiet_to = m.next_seq - 1 THEN m.quiet_from - 1 ELSE m.next_seq - 1 END AS seq) loud
 `
 
 type LeasedWakeupsParams struct {
+	Bucket    int16
 	Patience  pgtype.Interval
 	DeviceIds []uuid.UUID
 	Attempts  []int32
@@ -129,7 +154,12 @@ type LeasedWakeupsRow struct {
 // (as in ScheduleWakeups), whether they have been tried for too long, and whether their endpoint has
 // answered before. seq is that of the newest envelope, quiet or not: whoever is woken up fetches all.
 func (q *Queries) LeasedWakeups(ctx context.Context, db DBTX, arg LeasedWakeupsParams) ([]LeasedWakeupsRow, error) {
-	rows, err := db.Query(ctx, leasedWakeups, arg.Patience, arg.DeviceIds, arg.Attempts)
+	rows, err := db.Query(ctx, leasedWakeups,
+		arg.Bucket,
+		arg.Patience,
+		arg.DeviceIds,
+		arg.Attempts,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -160,12 +190,18 @@ func (q *Queries) LeasedWakeups(ctx context.Context, db DBTX, arg LeasedWakeupsP
 }
 
 const lockPushTokens = `-- name: LockPushTokens :exec
-SELECT device_id FROM push_tokens WHERE device_id = ANY($1::uuid[]) ORDER BY device_id FOR UPDATE
+SELECT t.device_id FROM push_tokens t WHERE t.bucket = $1 AND t.device_id = ANY($2::uuid[])
+ORDER BY t.device_id FOR UPDATE
 `
 
+type LockPushTokensParams struct {
+	Bucket    int16
+	DeviceIds []uuid.UUID
+}
+
 // Before the wake-ups, as whoever deletes a device does, and in the order of devices.
-func (q *Queries) LockPushTokens(ctx context.Context, db DBTX, deviceIds []uuid.UUID) error {
-	_, err := db.Exec(ctx, lockPushTokens, deviceIds)
+func (q *Queries) LockPushTokens(ctx context.Context, db DBTX, arg LockPushTokensParams) error {
+	_, err := db.Exec(ctx, lockPushTokens, arg.Bucket, arg.DeviceIds)
 	return err
 }
 
@@ -179,24 +215,46 @@ func (q *Queries) LockVapidKey(ctx context.Context, db DBTX, key int64) error {
 	return err
 }
 
-const lockWakeups = `-- name: LockWakeups :exec
-SELECT device_id FROM push_wakeups WHERE device_id = ANY($1::uuid[]) ORDER BY device_id FOR UPDATE
+const lockWakeups = `-- name: LockWakeups :many
+SELECT now()::timestamptz AS now FROM push_wakeups w WHERE w.bucket = $1 AND w.device_id = ANY($2::uuid[])
+ORDER BY w.device_id FOR UPDATE
 `
 
-// In the order of devices.
-func (q *Queries) LockWakeups(ctx context.Context, db DBTX, deviceIds []uuid.UUID) error {
-	_, err := db.Exec(ctx, lockWakeups, deviceIds)
-	return err
+type LockWakeupsParams struct {
+	Bucket    int16
+	DeviceIds []uuid.UUID
+}
+
+// In the order of devices. Returns the time, once for each.
+func (q *Queries) LockWakeups(ctx context.Context, db DBTX, arg LockWakeupsParams) ([]time.Time, error) {
+	rows, err := db.Query(ctx, lockWakeups, arg.Bucket, arg.DeviceIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []time.Time
+	for rows.Next() {
+		var now time.Time
+		if err := rows.Scan(&now); err != nil {
+			return nil, err
+		}
+		items = append(items, now)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const markWoken = `-- name: MarkWoken :exec
 UPDATE push_tokens t SET woken_seq = greatest(t.woken_seq, a.seq), woken_at = now()
-FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::timestamptz[]) AS registered_at,
-             unnest($3::bigint[]) AS seq) a
-WHERE t.device_id = a.device_id AND t.registered_at = a.registered_at
+FROM (SELECT unnest($2::uuid[]) AS device_id, unnest($3::timestamptz[]) AS registered_at,
+             unnest($4::bigint[]) AS seq) a
+WHERE t.bucket = $1 AND t.device_id = a.device_id AND t.registered_at = a.registered_at
 `
 
 type MarkWokenParams struct {
+	Bucket        int16
 	DeviceIds     []uuid.UUID
 	RegisteredAts []time.Time
 	Seqs          []int64
@@ -204,38 +262,54 @@ type MarkWokenParams struct {
 
 // The devices have been told of their mail up to a sequence, or in vain: both count as a wake-up.
 func (q *Queries) MarkWoken(ctx context.Context, db DBTX, arg MarkWokenParams) error {
-	_, err := db.Exec(ctx, markWoken, arg.DeviceIds, arg.RegisteredAts, arg.Seqs)
+	_, err := db.Exec(ctx, markWoken,
+		arg.Bucket,
+		arg.DeviceIds,
+		arg.RegisteredAts,
+		arg.Seqs,
+	)
 	return err
 }
 
 const postponeWakeups = `-- name: PostponeWakeups :exec
-UPDATE push_wakeups w SET due_at = now() + a.delay * interval '1 millisecond',
-    attempts = CASE WHEN a.anew THEN 0 ELSE w.attempts END, scheduled_at = CASE WHEN a.anew THEN now() ELSE w.scheduled_at END
-FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::integer[]) AS attempts,
-             unnest($3::bigint[]) AS delay, unnest($4::boolean[]) AS anew) a
-WHERE w.device_id = a.device_id AND w.attempts = a.attempts
+UPDATE push_wakeups w SET due_at = a.due_at,
+    attempts = CASE WHEN a.anew THEN 0 ELSE w.attempts END,
+    scheduled_at = CASE WHEN a.anew THEN $1::timestamptz ELSE w.scheduled_at END
+FROM (SELECT unnest($3::uuid[]) AS device_id, unnest($4::integer[]) AS attempts,
+             unnest($5::timestamptz[]) AS due_at, unnest($6::boolean[]) AS anew) a
+WHERE w.bucket = $2 AND w.device_id = a.device_id AND w.attempts = a.attempts
 `
 
 type PostponeWakeupsParams struct {
+	Now       time.Time
+	Bucket    int16
 	DeviceIds []uuid.UUID
 	Attempts  []int32
-	DelaysMs  []int64
+	DueAts    []time.Time
 	Anew      []bool
 }
 
+// now is the database's time, as LockWakeups returns it, and the times are counted from it.
 func (q *Queries) PostponeWakeups(ctx context.Context, db DBTX, arg PostponeWakeupsParams) error {
 	_, err := db.Exec(ctx, postponeWakeups,
+		arg.Now,
+		arg.Bucket,
 		arg.DeviceIds,
 		arg.Attempts,
-		arg.DelaysMs,
+		arg.DueAts,
 		arg.Anew,
 	)
 	return err
 }
 
 const pushTokenSummary = `-- name: PushTokenSummary :one
-SELECT kind, registered_at, woken_at FROM push_tokens WHERE device_id = $1
+SELECT t.kind, t.registered_at, t.woken_at FROM push_tokens t WHERE t.bucket = $1 AND t.device_id = $2
 `
+
+type PushTokenSummaryParams struct {
+	Bucket   int16
+	DeviceID uuid.UUID
+}
 
 type PushTokenSummaryRow struct {
 	Kind         int16
@@ -244,25 +318,27 @@ type PushTokenSummaryRow struct {
 }
 
 // For the account export.
-func (q *Queries) PushTokenSummary(ctx context.Context, db DBTX, deviceID uuid.UUID) (PushTokenSummaryRow, error) {
-	row := db.QueryRow(ctx, pushTokenSummary, deviceID)
+func (q *Queries) PushTokenSummary(ctx context.Context, db DBTX, arg PushTokenSummaryParams) (PushTokenSummaryRow, error) {
+	row := db.QueryRow(ctx, pushTokenSummary, arg.Bucket, arg.DeviceID)
 	var i PushTokenSummaryRow
 	err := row.Scan(&i.Kind, &i.RegisteredAt, &i.WokenAt)
 	return i, err
 }
 
 const pushTokensAfter = `-- name: PushTokensAfter :many
-SELECT device_id FROM push_tokens WHERE device_id > $1 ORDER BY device_id LIMIT $2::int
+SELECT t.device_id FROM push_tokens t
+WHERE t.bucket = $1 AND t.device_id > $2 ORDER BY t.device_id LIMIT $3::int
 `
 
 type PushTokensAfterParams struct {
+	Bucket      int16
 	AfterDevice uuid.UUID
 	MaxRows     int32
 }
 
 // One step of the sweeper's walk over the tokens.
 func (q *Queries) PushTokensAfter(ctx context.Context, db DBTX, arg PushTokensAfterParams) ([]uuid.UUID, error) {
-	rows, err := db.Query(ctx, pushTokensAfter, arg.AfterDevice, arg.MaxRows)
+	rows, err := db.Query(ctx, pushTokensAfter, arg.Bucket, arg.AfterDevice, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -282,39 +358,43 @@ func (q *Queries) PushTokensAfter(ctx context.Context, db DBTX, arg PushTokensAf
 }
 
 const scheduleWakeups = `-- name: ScheduleWakeups :execrows
-INSERT INTO push_wakeups (device_id, kind, seq, due_at)
-SELECT t.device_id, t.kind, loud.seq,
-       greatest(now() + $1::interval, t.woken_at + $2::interval) + random() * $3::interval
-FROM (SELECT unnest($4::uuid[]) AS device_id) d
-JOIN push_tokens t ON t.device_id = d.device_id
-JOIN mailboxes m ON m.device_id = t.device_id
+INSERT INTO push_wakeups (bucket, device_id, kind, seq, due_at)
+SELECT t.bucket, t.device_id, t.kind, loud.seq,
+       greatest(now() + $1::interval, t.woken_at + $2::interval) + d.jitter * interval '1 millisecond'
+FROM (SELECT unnest($3::uuid[]) AS device_id, unnest($4::bigint[]) AS jitter) d
+JOIN push_tokens t ON t.bucket = $5 AND t.device_id = d.device_id
+JOIN mailboxes m ON m.bucket = $5 AND m.device_id = t.device_id
 CROSS JOIN LATERAL (SELECT CASE WHEN m.quiet_to = m.next_seq - 1 THEN m.quiet_from - 1 ELSE m.next_seq - 1 END AS seq) loud
-WHERE t.kind = ANY($5::smallint[]) AND m.pending > 0 AND loud.seq > t.woken_seq
+WHERE t.kind = ANY($6::smallint[]) AND m.pending > 0 AND loud.seq > t.woken_seq
   AND (loud.seq = m.next_seq - 1 OR EXISTS (
-      SELECT FROM messages x WHERE x.device_id = m.device_id AND x.seq > m.floor_seq AND x.seq <= loud.seq))
-  AND NOT EXISTS (SELECT FROM push_wakeups w WHERE w.device_id = t.device_id AND w.attempts = 0)
+      SELECT 1 FROM messages x
+      WHERE x.bucket = $5 AND x.device_id = m.device_id AND x.seq > m.floor_seq AND x.seq <= loud.seq))
+  AND NOT EXISTS (SELECT 1 FROM push_wakeups w WHERE w.bucket = $5 AND w.device_id = t.device_id AND w.attempts = 0)
 ORDER BY t.device_id
-ON CONFLICT (device_id) DO UPDATE SET seq = greatest(push_wakeups.seq, excluded.seq)
+ON CONFLICT ON CONSTRAINT push_wakeups_pkey DO UPDATE SET seq = greatest(push_wakeups.seq, excluded.seq)
 `
 
 type ScheduleWakeupsParams struct {
 	Grace     pgtype.Interval
 	Pause     pgtype.Interval
-	Jitter    pgtype.Interval
 	DeviceIds []uuid.UUID
+	JittersMs []int64
+	Bucket    int16
 	Kinds     []int16
 }
 
 // For those of these devices that can be woken up and have mail of which no wake-up has told. Quiet
 // envelopes at the end of a mailbox (quiet_to = next_seq - 1) count as if they were not there: others must
 // be pending before them. One that waits is left as it is; one that is being worked on learns of the newer
-// mail. In the order of devices.
+// mail. In the order of devices. The jitter, of each device its own, is not made here: a statement that is
+// random is not sent on to another server.
 func (q *Queries) ScheduleWakeups(ctx context.Context, db DBTX, arg ScheduleWakeupsParams) (int64, error) {
 	result, err := db.Exec(ctx, scheduleWakeups,
 		arg.Grace,
 		arg.Pause,
-		arg.Jitter,
 		arg.DeviceIds,
+		arg.JittersMs,
+		arg.Bucket,
 		arg.Kinds,
 	)
 	if err != nil {
@@ -325,15 +405,16 @@ func (q *Queries) ScheduleWakeups(ctx context.Context, db DBTX, arg ScheduleWake
 
 const setPushToken = `-- name: SetPushToken :execrows
 
-INSERT INTO push_tokens (device_id, kind, address, p256dh, auth)
-VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (device_id) DO UPDATE SET kind = excluded.kind, address = excluded.address, p256dh = excluded.p256dh,
-    auth = excluded.auth, registered_at = clock_timestamp(), woken_seq = 0
+INSERT INTO push_tokens (bucket, device_id, kind, address, p256dh, auth, registered_at)
+VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())
+ON CONFLICT ON CONSTRAINT push_tokens_pkey DO UPDATE SET kind = excluded.kind, address = excluded.address, p256dh = excluded.p256dh,
+    auth = excluded.auth, registered_at = excluded.registered_at, woken_seq = 0
 WHERE (push_tokens.kind, push_tokens.address, push_tokens.p256dh, push_tokens.auth)
       IS DISTINCT FROM (excluded.kind, excluded.address, excluded.p256dh, excluded.auth)
 `
 
 type SetPushTokenParams struct {
+	Bucket   int16
 	DeviceID uuid.UUID
 	Kind     int16
 	Address  string
@@ -342,10 +423,11 @@ type SetPushTokenParams struct {
 }
 
 // How devices are woken up: tokens, the queue of wake-ups, and the key that Web Push knows us by. Whoever
-// locks several rows does so in the order of devices, and tokens before wake-ups.
+// locks several rows does so in the order of buckets and in each in that of devices, and tokens before wake-ups.
 // Changes nothing when it is the one that is there. What the old one was told of, the new one was not.
 func (q *Queries) SetPushToken(ctx context.Context, db DBTX, arg SetPushTokenParams) (int64, error) {
 	result, err := db.Exec(ctx, setPushToken,
+		arg.Bucket,
 		arg.DeviceID,
 		arg.Kind,
 		arg.Address,
@@ -359,15 +441,16 @@ func (q *Queries) SetPushToken(ctx context.Context, db DBTX, arg SetPushTokenPar
 }
 
 const takeWakeups = `-- name: TakeWakeups :many
-UPDATE push_wakeups SET due_at = now() + $1::interval, attempts = attempts + 1
-WHERE ctid = ANY(ARRAY(
-    SELECT (w).ctid FROM push_wakeups w WHERE w.kind = $2 AND w.due_at <= now()
-    ORDER BY w.due_at LIMIT $3::int FOR UPDATE SKIP LOCKED))
-RETURNING device_id, attempts
+UPDATE push_wakeups x SET due_at = now() + $1::interval, attempts = x.attempts + 1
+WHERE x.bucket = $2 AND (x).ctid = ANY(ARRAY(
+    SELECT (w).ctid FROM push_wakeups w WHERE w.bucket = $2 AND w.kind = $3 AND w.due_at <= now()
+    ORDER BY w.due_at LIMIT $4::int FOR UPDATE SKIP LOCKED))
+RETURNING x.device_id, x.attempts
 `
 
 type TakeWakeupsParams struct {
 	Lease   pgtype.Interval
+	Bucket  int16
 	Kind    int16
 	MaxRows int32
 }
@@ -379,7 +462,12 @@ type TakeWakeupsRow struct {
 
 // Leases what is due, oldest first. Rows that another node holds are passed over.
 func (q *Queries) TakeWakeups(ctx context.Context, db DBTX, arg TakeWakeupsParams) ([]TakeWakeupsRow, error) {
-	rows, err := db.Query(ctx, takeWakeups, arg.Lease, arg.Kind, arg.MaxRows)
+	rows, err := db.Query(ctx, takeWakeups,
+		arg.Lease,
+		arg.Bucket,
+		arg.Kind,
+		arg.MaxRows,
+	)
 	if err != nil {
 		return nil, err
 	}

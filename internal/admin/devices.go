@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	gen "github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -100,15 +102,24 @@ func (c ShowMailbox) Do(ctx context.Context, db *storage.DB) (any, error) {
 		Gaps         gaps       `json:"gaps"`
 	}
 	return c.with(ctx, db, func(id core.UserID) (any, error) {
-		rows, err := storage.Ask(ctx, db, storage.Queries.MailboxesOfUser, id)
-		shown := make([]mailbox, 0, len(rows))
-		for _, r := range rows {
-			m := mailbox{Device: r.ID, Number: r.Number, Pending: r.Pending, PendingBytes: r.PendingBytes,
+		devices, err := storage.Ask(ctx, db, storage.Queries.DevicesOfUser, id)
+		slices.SortFunc(devices, func(a, b gen.DevicesOfUserRow) int { return int(a.Number - b.Number) })
+		shown := make([]mailbox, 0, len(devices))
+		for _, d := range devices {
+			place := db.Buckets().Place(d.ID)
+			r, err := storage.Ask(ctx, db, storage.Queries.InspectMailbox, gen.InspectMailboxParams(place))
+			if storage.IsNoRows(err) { // removed in this instant
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			m := mailbox{Device: d.ID, Number: d.Number, Pending: r.Pending, PendingBytes: r.PendingBytes,
 				Accepted: r.Accepted, Acknowledged: r.AckedSeq, Gaps: gaps{}}
 			if r.Pending > 0 {
 				m.Oldest = inSeconds(&r.Oldest)
 			}
-			found, err := storage.Ask(ctx, db, storage.Queries.GapsOf, r.ID)
+			found, err := storage.Ask(ctx, db, storage.Queries.GapsOf, gen.GapsOfParams(place))
 			if err != nil {
 				return nil, err
 			}

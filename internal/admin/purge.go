@@ -54,7 +54,7 @@ func (c Purge) Do(ctx context.Context, db *storage.DB) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = db.Do(ctx, func(conn gen.DBTX) error {
+	err = db.Do(ctx, func(conn *storage.Tx) error {
 		all, err := storage.Queries.CountEnabledUsers(ctx, conn)
 		if err == nil && all > 0 && int64(len(rows)) >= all && !c.Everybody {
 			err = fmt.Errorf("that would be everybody, %d of %d accounts, and none is deleted: check the clock of the "+

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"time"
 
-	gen "github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core/account"
 	"github.com/obscura-relay/obscura/internal/core/certificate"
 	"github.com/obscura-relay/obscura/internal/storage"
@@ -34,12 +33,28 @@ type stats struct {
 
 // Do implements Command.
 func (Stats) Do(ctx context.Context, db *storage.DB) (any, error) {
-	var row gen.StatsRow
-	err := db.Do(ctx, func(conn gen.DBTX) (err error) {
-		row, err = storage.Queries.Stats(ctx, conn)
-		return err
+	var all stats
+	err := db.Do(ctx, func(conn *storage.Tx) error {
+		row, err := storage.Queries.Stats(ctx, conn)
+		if err != nil {
+			return err
+		}
+		all = stats{Users: row.Users, DisabledUsers: row.DisabledUsers, Devices: row.Devices, Sessions: row.Sessions,
+			DeliveryTokens: row.DeliveryTokens, Invitations: row.Invitations, Attachments: row.Attachments,
+			AttachmentBytes: row.AttachmentBytes, Backups: row.Backups, BackupBytes: row.BackupBytes,
+			BlobsInTrash: row.BlobsInTrash, DatabaseBytes: row.DatabaseBytes}
+		for bucket := range conn.All() {
+			row, err := storage.Queries.BucketStats(ctx, conn, bucket)
+			if err != nil {
+				return err
+			}
+			all.PushTokens += row.PushTokens
+			all.PendingEnvelopes += row.PendingEnvelopes
+			all.MailboxesWithMail += row.MailboxesWithMail
+		}
+		return nil
 	})
-	return stats(row), err
+	return all, err
 }
 
 // RotateTokens replaces the keys that sign access tokens.
@@ -78,7 +93,7 @@ func (ListTrash) Do(ctx context.Context, db *storage.DB) (any, error) {
 		DueAt *time.Time `json:"dueAt"`
 	}
 	list := []blob{}
-	return list, db.Do(ctx, func(conn gen.DBTX) error {
+	return list, db.Do(ctx, func(conn *storage.Tx) error {
 		rows, err := storage.Queries.ListTrash(ctx, conn)
 		for _, r := range rows {
 			list = append(list, blob{r.Key, inSeconds(&r.DueAt)})
@@ -93,7 +108,7 @@ type EmptyTrash struct{}
 // Do implements Command.
 func (EmptyTrash) Do(ctx context.Context, db *storage.DB) (any, error) {
 	var n int64
-	err := db.Do(ctx, func(conn gen.DBTX) (err error) {
+	err := db.Do(ctx, func(conn *storage.Tx) (err error) {
 		n, err = storage.Queries.HastenTrash(ctx, conn)
 		return err
 	})

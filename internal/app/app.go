@@ -77,7 +77,7 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	if err := notice.Prove(ctx, db.url, db.main); err != nil {
 		return err
 	}
-	if err := prepareSchema(ctx, cfg, db.main); err != nil {
+	if err := prepareSchema(ctx, cfg, db); err != nil {
 		return err
 	}
 	vapid, err := cfg.vapidKey()
@@ -150,13 +150,16 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	return err
 }
 
-func prepareSchema(ctx context.Context, cfg Config, db *storage.DB) error {
+func prepareSchema(ctx context.Context, cfg Config, db *database) error {
 	if cfg.Migrate {
-		if err := db.Migrate(ctx); err != nil {
+		if err := db.main.Migrate(ctx); err != nil {
 			return fmt.Errorf("the schema cannot be brought up to date: %w", err)
 		}
 	}
-	return db.CheckSchema(ctx)
+	if err := db.main.CheckSchema(ctx); err != nil {
+		return err
+	}
+	return db.async.CheckSchema(ctx) // it too learns how many buckets there are
 }
 
 // database is the pools, and the private server when there is one.

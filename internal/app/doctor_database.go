@@ -75,7 +75,7 @@ func (d *doctor) database(ctx context.Context) {
 	err := withAnyDatabase(ctx, d.cfg.Database, slog.New(slog.DiscardHandler), func(all *database) error {
 		before := time.Now()
 		var server db.InspectServerRow
-		err := all.main.Do(ctx, func(conn db.DBTX) (err error) {
+		err := all.main.Do(ctx, func(conn *storage.Tx) (err error) {
 			server, err = storage.Queries.InspectServer(ctx, conn)
 			return err
 		})

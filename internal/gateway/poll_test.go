@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
@@ -26,6 +25,9 @@ type node struct {
 func newNode(t *testing.T) *node {
 	t.Helper()
 	pool, err := storage.Open(context.Background(), testdb.NewURL(t), storage.Options{MaxConns: 4})
+	if err == nil {
+		err = pool.CheckSchema(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +54,7 @@ func newNode(t *testing.T) *node {
 func (n *node) device(t *testing.T) core.Principal {
 	t.Helper()
 	p := core.Principal{User: uuid.New(), Device: uuid.New(), Session: uuid.New(), DeviceNumber: 1}
-	if err := n.db.InTx(t.Context(), func(tx db.DBTX) error {
+	if err := n.db.InTx(t.Context(), func(tx *storage.Tx) error {
 		return mailbox.Create(t.Context(), tx, p.Device)
 	}); err != nil {
 		t.Fatal(err)
@@ -152,7 +154,7 @@ func TestThePollEndsSocketsWhoseNoticeWasLost(t *testing.T) {
 	if _, err := n.box.Open(t.Context(), displaced); err != nil { // on another node
 		t.Fatal(err)
 	}
-	if err := n.db.InTx(t.Context(), func(tx db.DBTX) error {
+	if err := n.db.InTx(t.Context(), func(tx *storage.Tx) error {
 		return mailbox.Erase(t.Context(), tx, gone.Device)
 	}); err != nil {
 		t.Fatal(err)

@@ -145,7 +145,7 @@ func TestARevocationTravelsWithItsTransaction(t *testing.T) {
 	url := testdb.NewURL(t)
 	e := idle(t, url, url).start(t)
 	revoke := func(id uuid.UUID, result error) {
-		_ = e.db.InTx(t.Context(), func(tx db.DBTX) error {
+		_ = e.db.InTx(t.Context(), func(tx *storage.Tx) error {
 			payloads := core.Notice{Kind: core.NoticeEnded, IDs: []uuid.UUID{id}}.Payloads()
 			if err := storage.Queries.Notify(t.Context(), tx,
 				db.NotifyParams{Channel: core.NoticeChannel, Payloads: payloads}); err != nil {

@@ -99,7 +99,7 @@ func (b *Bus) sendHints(ctx context.Context, payloads []string) error {
 func (b *Bus) notify(ctx context.Context, payloads []string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return b.cfg.DB.Do(ctx, func(conn db.DBTX) error {
+	return b.cfg.DB.Do(ctx, func(conn *storage.Tx) error {
 		return storage.Queries.Notify(ctx, conn, db.NotifyParams{Channel: core.NoticeChannel, Payloads: payloads})
 	})
 }

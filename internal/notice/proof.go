@@ -94,7 +94,7 @@ func (b *Bus) probe(ctx context.Context, send func(ctx context.Context, payload 
 func (b *Bus) notifyProbe(ctx context.Context, payload string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return b.cfg.Requests.Do(ctx, func(conn db.DBTX) error {
+	return b.cfg.Requests.Do(ctx, func(conn *storage.Tx) error {
 		return storage.Queries.NotifyProbe(ctx, conn,
 			db.NotifyProbeParams{Channel: core.NoticeChannel, Payload: payload})
 	})

@@ -20,19 +20,19 @@ import (
 
 // Act runs fn in one transaction on behalf of a session. Returns core.ErrUnauthorized when it has
 // ended.
-func (d *DB) Act(ctx context.Context, p core.Principal, fn func(tx db.DBTX) error) error {
-	return d.InTx(ctx, func(tx db.DBTX) error { return held(ctx, tx, p, fn) })
+func (d *DB) Act(ctx context.Context, p core.Principal, fn func(tx *Tx) error) error {
+	return d.InTx(ctx, func(tx *Tx) error { return held(ctx, tx, p, fn) })
 }
 
 // ActInPipeline is Act with fewer round trips; see InPipeline.
-func (d *DB) ActInPipeline(ctx context.Context, p core.Principal, fn func(tx db.DBTX) error) error {
-	return d.InPipeline(ctx, func(tx db.DBTX) error { return held(ctx, tx, p, fn) })
+func (d *DB) ActInPipeline(ctx context.Context, p core.Principal, fn func(tx *Tx) error) error {
+	return d.InPipeline(ctx, func(tx *Tx) error { return held(ctx, tx, p, fn) })
 }
 
 // ActAlone is Act for what changes the user's set of devices, sessions, keys or delivery tokens: no
 // other such change, and nothing else on behalf of this session, goes on beside it.
-func (d *DB) ActAlone(ctx context.Context, p core.Principal, fn func(tx db.DBTX) error) error {
-	return d.InTx(ctx, func(tx db.DBTX) error {
+func (d *DB) ActAlone(ctx context.Context, p core.Principal, fn func(tx *Tx) error) error {
+	return d.InTx(ctx, func(tx *Tx) error {
 		if _, err := Queries.LockUser(ctx, tx, p.User); err != nil {
 			return NoRowsAs(err, core.ErrUnauthorized)
 		}
@@ -48,7 +48,7 @@ func (d *DB) ActAlone(ctx context.Context, p core.Principal, fn func(tx db.DBTX)
 }
 
 // held lets others act on behalf of the same session meanwhile. A refresh of it waits.
-func held(ctx context.Context, tx db.DBTX, p core.Principal, fn func(tx db.DBTX) error) error {
+func held(ctx context.Context, tx *Tx, p core.Principal, fn func(tx *Tx) error) error {
 	found, err := Queries.HoldSession(ctx, tx, db.HoldSessionParams{ID: p.Session, UserID: p.User})
 	if err == nil && len(found) == 0 {
 		err = core.ErrUnauthorized
@@ -60,8 +60,8 @@ func held(ctx context.Context, tx db.DBTX, p core.Principal, fn func(tx db.DBTX)
 }
 
 // ActFor is ActAlone on behalf of the operator, on a user. Returns core.ErrNoUser.
-func (d *DB) ActFor(ctx context.Context, user core.UserID, fn func(tx db.DBTX) error) error {
-	return d.InTx(ctx, func(tx db.DBTX) error {
+func (d *DB) ActFor(ctx context.Context, user core.UserID, fn func(tx *Tx) error) error {
+	return d.InTx(ctx, func(tx *Tx) error {
 		if _, err := Queries.LockUser(ctx, tx, user); err != nil {
 			return NoRowsAs(err, core.ErrNoUser)
 		}

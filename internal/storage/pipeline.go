@@ -7,14 +7,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/obscura-relay/obscura/gen/db"
 )
 
 // InPipeline is InTx with fewer round trips, for transactions that thousands of requests wait for.
 // Statements without a result do not wait for their answer: they travel with the next query, and
 // the last ones with the COMMIT, so their errors come from there and their command tags are empty.
-func (d *DB) InPipeline(ctx context.Context, fn func(tx db.DBTX) error) error {
+func (d *DB) InPipeline(ctx context.Context, fn func(tx *Tx) error) error {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return classify(ctx, err)
@@ -22,7 +20,7 @@ func (d *DB) InPipeline(ctx context.Context, fn func(tx db.DBTX) error) error {
 	defer conn.Release()
 	p := &pipeline{conn: conn.Conn(), waiting: &pgx.Batch{}}
 	p.waiting.Queue("begin")
-	if err = fn(p); err == nil {
+	if err = fn(&Tx{p, d.Buckets()}); err == nil {
 		p.waiting.Queue("commit")
 		var tag pgconn.CommandTag
 		if tag, err = p.flush(ctx); err == nil && tag.String() != "COMMIT" {

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
@@ -25,7 +24,7 @@ func pipelines(t *testing.T) *storage.DB {
 
 func numbers(t *testing.T, d *storage.DB) (n int) {
 	t.Helper()
-	err := d.Do(t.Context(), func(conn db.DBTX) error {
+	err := d.Do(t.Context(), func(conn *storage.Tx) error {
 		return conn.QueryRow(t.Context(), "SELECT coalesce(sum(n), 0) FROM t").Scan(&n)
 	})
 	if err != nil {
@@ -38,11 +37,11 @@ func TestAPipelineIsOneTransaction(t *testing.T) {
 	t.Parallel()
 	d := pipelines(t)
 	ctx := t.Context()
-	insert := func(tx db.DBTX, n int) error {
+	insert := func(tx *storage.Tx, n int) error {
 		_, err := tx.Exec(ctx, "INSERT INTO t VALUES ($1)", n)
 		return err
 	}
-	err := d.InPipeline(ctx, func(tx db.DBTX) error {
+	err := d.InPipeline(ctx, func(tx *storage.Tx) error {
 		if err := insert(tx, 1); err != nil {
 			return err
 		}
@@ -82,7 +81,7 @@ func TestAFailedPipelineChangesNothing(t *testing.T) {
 	d := pipelines(t)
 	ctx := t.Context()
 	ours := core.NewError(core.Conflict, "x", "X.")
-	run := func(ctx context.Context, tx db.DBTX, query bool, statements ...string) error {
+	run := func(ctx context.Context, tx *storage.Tx, query bool, statements ...string) error {
 		for _, sql := range statements {
 			if _, err := tx.Exec(ctx, sql); err != nil {
 				return err
@@ -99,17 +98,17 @@ func TestAFailedPipelineChangesNothing(t *testing.T) {
 		return rows.Err()
 	}
 	const one, five, broken = "INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (5)", "SELECT 1 / 0"
-	for name, fn := range map[string]func(tx db.DBTX) error{
-		"of the caller, nothing sent": func(tx db.DBTX) error { return errors.Join(run(ctx, tx, false, one), ours) },
-		"of the caller, later":        func(tx db.DBTX) error { return errors.Join(run(ctx, tx, true, one), ours) },
-		"before a query":              func(tx db.DBTX) error { return run(ctx, tx, true, one, broken) },
-		"in a query":                  func(tx db.DBTX) error { return run(ctx, tx, true, one, five) },
-		"before a single row": func(tx db.DBTX) error {
+	for name, fn := range map[string]func(tx *storage.Tx) error{
+		"of the caller, nothing sent": func(tx *storage.Tx) error { return errors.Join(run(ctx, tx, false, one), ours) },
+		"of the caller, later":        func(tx *storage.Tx) error { return errors.Join(run(ctx, tx, true, one), ours) },
+		"before a query":              func(tx *storage.Tx) error { return run(ctx, tx, true, one, broken) },
+		"in a query":                  func(tx *storage.Tx) error { return run(ctx, tx, true, one, five) },
+		"before a single row": func(tx *storage.Tx) error {
 			return errors.Join(run(ctx, tx, false, one, broken), tx.QueryRow(ctx, "SELECT 1").Scan(new(int)))
 		},
-		"with the commit": func(tx db.DBTX) error { return run(ctx, tx, false, one, broken) },
-		"of the commit":   func(tx db.DBTX) error { return run(ctx, tx, false, one, one) },
-		"a syntax error":  func(tx db.DBTX) error { return run(ctx, tx, true, one, "INSERT INTO") },
+		"with the commit": func(tx *storage.Tx) error { return run(ctx, tx, false, one, broken) },
+		"of the commit":   func(tx *storage.Tx) error { return run(ctx, tx, false, one, one) },
+		"a syntax error":  func(tx *storage.Tx) error { return run(ctx, tx, true, one, "INSERT INTO") },
 	} {
 		if err := d.InPipeline(ctx, fn); err == nil {
 			t.Errorf("%s: no error", name)
@@ -121,7 +120,7 @@ func TestAFailedPipelineChangesNothing(t *testing.T) {
 			t.Errorf("%s: %d connections are held", name, n)
 		}
 	}
-	if err := d.InPipeline(ctx, func(db.DBTX) error { return ours }); !errors.Is(err, ours) {
+	if err := d.InPipeline(ctx, func(*storage.Tx) error { return ours }); !errors.Is(err, ours) {
 		t.Errorf("an error of ours: %v", err)
 	}
 }
@@ -131,7 +130,7 @@ func TestAPipelineEndsWithItsContext(t *testing.T) {
 	d := pipelines(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	err := d.InPipeline(ctx, func(tx db.DBTX) error {
+	err := d.InPipeline(ctx, func(tx *storage.Tx) error {
 		_, err := tx.Exec(ctx, "INSERT INTO t SELECT 1 FROM pg_sleep(60)")
 		return err
 	})
@@ -139,7 +138,8 @@ func TestAPipelineEndsWithItsContext(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	away := open(t, "postgres://somebody@127.0.0.1:1/nothing?sslmode=disable")
-	if err := away.InPipeline(t.Context(), func(db.DBTX) error { return nil }); core.KindOf(err) != core.Unavailable {
+	if err := away.InPipeline(t.Context(),
+		func(*storage.Tx) error { return nil }); core.KindOf(err) != core.Unavailable {
 		t.Errorf("a database that is unavailable: %v", err)
 	}
 }
@@ -159,7 +159,7 @@ func TestAConnectionThatIsWaitedForIsSaid(t *testing.T) {
 	ctx, sum := core.WithWaited(t.Context())
 	answered := make(chan error, 1)
 	before := time.Since(held)
-	go func() { answered <- d.InTx(ctx, func(db.DBTX) error { return nil }) }()
+	go func() { answered <- d.InTx(ctx, func(*storage.Tx) error { return nil }) }()
 	wait.Eventually(t, "somebody waits for a connection",
 		func() bool { return time.Since(held) > before+100*time.Millisecond })
 	conn.Release()

@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
@@ -161,7 +160,7 @@ func TestADatabaseMayBecomeReadOnlyAndBack(t *testing.T) {
 	alter(t, database, "default_transaction_read_only", "on")
 	d := open(t, database)
 	write := func() error {
-		return d.Do(t.Context(), func(conn db.DBTX) error {
+		return d.Do(t.Context(), func(conn *storage.Tx) error {
 			_, err := conn.Exec(t.Context(), "CREATE TABLE IF NOT EXISTS written ()")
 			return err
 		})

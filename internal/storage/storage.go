@@ -29,6 +29,7 @@ type DB struct {
 	logger  *slog.Logger
 	path    string       // the search_path of its sessions
 	renewed atomic.Int64 // when the pool was renewed last, in nanoseconds
+	buckets atomic.Int32 // 0 until they are known
 }
 
 // Queries is the generated accessor of everything under queries/.
@@ -95,13 +96,13 @@ func (d *DB) Close() { d.pool.Close() }
 func (d *DB) Pool() *pgxpool.Pool { return d.pool }
 
 // InTx runs fn in one transaction: committed when fn returns nil, rolled back otherwise.
-func (d *DB) InTx(ctx context.Context, fn func(tx db.DBTX) error) error {
-	return classify(ctx, pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error { return fn(tx) }))
+func (d *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
+	return classify(ctx, pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error { return fn(&Tx{tx, d.Buckets()}) }))
 }
 
 // Do runs fn on the pool, each statement in a transaction of its own.
-func (d *DB) Do(ctx context.Context, fn func(conn db.DBTX) error) error {
-	return classify(ctx, fn(d.pool))
+func (d *DB) Do(ctx context.Context, fn func(conn *Tx) error) error {
+	return classify(ctx, fn(&Tx{d.pool, d.Buckets()}))
 }
 
 // Ask puts one question to the database, outside of any transaction.
@@ -114,7 +115,7 @@ func Ask[P, R any](ctx context.Context, d *DB, question func(context.Context, db
 // WithLock runs fn while this node holds an advisory lock, and reports false without running it
 // when another node does. The lock goes with its connection: fn must bear that another node begins.
 func (d *DB) WithLock(ctx context.Context, key int64, fn func() error) (ran bool, err error) {
-	err = d.InTx(ctx, func(tx db.DBTX) error {
+	err = d.InTx(ctx, func(tx *Tx) error {
 		if ran, err = Queries.TryLock(ctx, tx, key); err != nil || !ran {
 			return err
 		}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/storage"
@@ -28,7 +27,7 @@ func open(t *testing.T, url string) *storage.DB {
 }
 
 func exec(ctx context.Context, d *storage.DB, sql string, args ...any) error {
-	return d.InTx(ctx, func(tx db.DBTX) error {
+	return d.InTx(ctx, func(tx *storage.Tx) error {
 		_, err := tx.Exec(ctx, sql, args...)
 		return err
 	})
@@ -56,7 +55,7 @@ func TestADriversErrorIsTurnedIntoOurs(t *testing.T) {
 	if err := exec(t.Context(), d, "SELECT $1::text", "a\x00b"); core.KindOf(err) != core.Invalid {
 		t.Errorf("the character zero: %v", err)
 	}
-	err := d.Do(t.Context(), func(conn db.DBTX) error {
+	err := d.Do(t.Context(), func(conn *storage.Tx) error {
 		_, err := storage.Queries.UserByID(t.Context(), conn, uuid.New())
 		return err
 	})
@@ -64,7 +63,7 @@ func TestADriversErrorIsTurnedIntoOurs(t *testing.T) {
 		t.Errorf("no rows: %v", err)
 	}
 	ours := core.NewError(core.Conflict, "x", "X.")
-	if err := d.InTx(t.Context(), func(db.DBTX) error { return ours }); !errors.Is(err, ours) {
+	if err := d.InTx(t.Context(), func(*storage.Tx) error { return ours }); !errors.Is(err, ours) {
 		t.Errorf("an error of ours: %v", err)
 	}
 }
@@ -104,7 +103,7 @@ func TestAFailedTransactionChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	ours := errors.New("no")
-	err := d.InTx(t.Context(), func(tx db.DBTX) error {
+	err := d.InTx(t.Context(), func(tx *storage.Tx) error {
 		if _, err := tx.Exec(t.Context(), "INSERT INTO counted VALUES (1)"); err != nil {
 			return err
 		}

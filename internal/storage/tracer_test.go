@@ -56,43 +56,43 @@ func TestAFailedStatementIsLoggedByItsNameAlone(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	device := uuid.New()
-	q := storage.Queries
+	q, mailbox := storage.Queries, db.InsertMailboxParams{DeviceID: device}
 	for name, c := range map[string]struct {
 		broken, want string
 		run          func(d *storage.DB) error
 	}{
 		"alone": {"ALTER TABLE users RENAME TO away", `query=UserByID state="SQLSTATE 42P01 (undefined table)"`,
 			func(d *storage.DB) error {
-				return d.Do(ctx, func(conn db.DBTX) error { _, err := q.UserByID(ctx, conn, device); return err })
+				return d.Do(ctx, func(conn *storage.Tx) error { _, err := q.UserByID(ctx, conn, device); return err })
 			}},
 		"in a transaction": {"ALTER TABLE mailboxes ADD CONSTRAINT none CHECK (next_seq > 1)",
 			`query=InsertMailbox state="SQLSTATE 23514 constraint none"`, func(d *storage.DB) error {
-				return d.InTx(ctx, func(tx db.DBTX) error { return q.InsertMailbox(ctx, tx, device) })
+				return d.InTx(ctx, func(tx *storage.Tx) error { return q.InsertMailbox(ctx, tx, mailbox) })
 			}},
 		"in a pipeline": {"ALTER TABLE mailboxes ADD CONSTRAINT none CHECK (next_seq > 1)",
 			`query=InsertMailbox state="SQLSTATE 23514 constraint none"`, func(d *storage.DB) error {
-				return d.InPipeline(ctx, func(tx db.DBTX) error { return q.InsertMailbox(ctx, tx, device) })
+				return d.InPipeline(ctx, func(tx *storage.Tx) error { return q.InsertMailbox(ctx, tx, mailbox) })
 			}},
 		"in a pipeline, before it is run": {"ALTER TABLE mailboxes RENAME TO away",
 			`query=InsertMailbox state="SQLSTATE 42P01 (undefined table)"`, func(d *storage.DB) error {
-				return d.InPipeline(ctx, func(tx db.DBTX) error { return q.InsertMailbox(ctx, tx, device) })
+				return d.InPipeline(ctx, func(tx *storage.Tx) error { return q.InsertMailbox(ctx, tx, mailbox) })
 			}},
 		"in a pipeline, as the second": {"ALTER TABLE gaps RENAME TO away",
 			`query=DeleteGaps state="SQLSTATE 42P01 (undefined table)"`, func(d *storage.DB) error {
-				return d.InPipeline(ctx, func(tx db.DBTX) error {
-					if err := q.InsertMailbox(ctx, tx, device); err != nil {
+				return d.InPipeline(ctx, func(tx *storage.Tx) error {
+					if err := q.InsertMailbox(ctx, tx, mailbox); err != nil {
 						return err
 					}
-					return q.DeleteGaps(ctx, tx, device)
+					return q.DeleteGaps(ctx, tx, db.DeleteGapsParams{DeviceID: device})
 				})
 			}},
 		"which is there already": {"INSERT INTO mailboxes (device_id) VALUES ('" + device.String() + "')",
 			`query=InsertMailbox state="SQLSTATE 23505 constraint mailboxes_pkey"`, func(d *storage.DB) error {
-				return d.InTx(ctx, func(tx db.DBTX) error { return q.InsertMailbox(ctx, tx, device) })
+				return d.InTx(ctx, func(tx *storage.Tx) error { return q.InsertMailbox(ctx, tx, mailbox) })
 			}},
 		"which takes too long": {"SELECT 1", `query=SELECT state="SQLSTATE 57014 (statement timeout)"`,
 			func(d *storage.DB) error {
-				return d.InTx(ctx, func(tx db.DBTX) error {
+				return d.InTx(ctx, func(tx *storage.Tx) error {
 					_, err := tx.Exec(ctx, "SET LOCAL statement_timeout = '50ms'")
 					if err == nil {
 						_, err = tx.Exec(ctx, "SELECT pg_sleep(20)")
@@ -123,7 +123,7 @@ func TestAFailedStatementIsLoggedByItsNameAlone(t *testing.T) {
 func TestAnExpectedFailureIsNotLogged(t *testing.T) {
 	t.Parallel()
 	d, log := logging(t, testdb.NewURL(t))
-	err := d.Do(t.Context(), func(conn db.DBTX) error {
+	err := d.Do(t.Context(), func(conn *storage.Tx) error {
 		_,
 			err := storage.Queries.UserByName(t.Context(), conn, "a\x00")
 		return err

@@ -38,7 +38,7 @@ var errTooManyPairs = &core.Error{Kind: core.Limited, Code: "rate_limited", Retr
 	Sentence: "This refresh token has just given as many pairs as it may; use one of them."}
 
 // Eraser deletes what a device leaves behind; it runs in the transaction that deletes the device.
-type Eraser func(ctx context.Context, tx db.DBTX, user core.UserID, device core.DeviceID) error
+type Eraser func(ctx context.Context, tx *storage.Tx, user core.UserID, device core.DeviceID) error
 
 // Config is what a Service needs.
 type Config struct {
@@ -55,7 +55,7 @@ type Config struct {
 	// EraseDevice deletes a device's keys and mail when its user is deleted.
 	EraseDevice Eraser
 	// EraseUser deletes what belongs to the user and to no device.
-	EraseUser func(ctx context.Context, tx db.DBTX, user core.UserID) error
+	EraseUser func(ctx context.Context, tx *storage.Tx, user core.UserID) error
 }
 
 // Service is the use cases of accounts. Make it with New, then call Load.
@@ -69,7 +69,7 @@ type Service struct {
 	node         core.Announcer
 	registration core.Registration
 	erase        Eraser
-	eraseAll     func(ctx context.Context, tx db.DBTX, user core.UserID) error
+	eraseAll     func(ctx context.Context, tx *storage.Tx, user core.UserID) error
 }
 
 // New makes a Service.
@@ -101,7 +101,7 @@ func (s *Service) loadAccountKey(ctx context.Context) error {
 	if s.guesses.secret != nil {
 		return nil
 	}
-	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
 		s.guesses.secret, err = storage.Queries.AccountKey(ctx, conn)
 		return err
 	})
@@ -133,7 +133,7 @@ func (s *Service) Register(ctx context.Context, username, password, invitation s
 		return Tokens{}, err
 	}
 	var tokens Tokens
-	err = s.db.InTx(ctx, func(tx db.DBTX) error {
+	err = s.db.InTx(ctx, func(tx *storage.Tx) error {
 		user := uuid.New()
 		rows, err := storage.Queries.InsertUser(ctx, tx,
 			db.InsertUserParams{ID: user, Username: username, Key: foldName(username), PasswordHash: hash})
@@ -172,7 +172,7 @@ type LogIn struct {
 // not. Returns ErrDisabled as well.
 func (s *Service) LogIn(ctx context.Context, in LogIn) (Tokens, error) {
 	var user db.UserByNameRow
-	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
 		user, err = storage.Queries.UserByName(ctx, conn, foldName(in.Username))
 		return err
 	})
@@ -188,7 +188,7 @@ func (s *Service) LogIn(ctx context.Context, in LogIn) (Tokens, error) {
 		return Tokens{}, err
 	}
 	var tokens Tokens
-	err = s.db.InTx(ctx, func(tx db.DBTX) error {
+	err = s.db.InTx(ctx, func(tx *storage.Tx) error {
 		if _, err := storage.Queries.LockUser(ctx, tx, user.ID); err != nil {
 			return storage.NoRowsAs(err, ErrWrongPassword)
 		}
@@ -232,7 +232,7 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 	}
 	var tokens Tokens
 	var ended storage.Notices
-	err = s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
+	err = s.db.ActAlone(ctx, p, func(tx *storage.Tx) error {
 		q := storage.Queries
 		rows, err := q.SetPasswordHash(ctx, tx, db.SetPasswordHashParams{ID: p.User, OldHash: old, NewHash: hash})
 		if err != nil {
@@ -278,7 +278,7 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, password string)
 		return err
 	}
 	var ended storage.Notices
-	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) (err error) {
+	err := s.db.ActAlone(ctx, p, func(tx *storage.Tx) (err error) {
 		ended, err = s.delete(ctx, tx, p.User)
 		return err
 	})
@@ -286,15 +286,21 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, password string)
 }
 
 // delete removes a user whose row is locked.
-func (s *Service) delete(ctx context.Context, tx db.DBTX, user core.UserID) (storage.Notices, error) {
+func (s *Service) delete(ctx context.Context, tx *storage.Tx, user core.UserID) (storage.Notices, error) {
 	// The sessions before the devices, with which theirs would go unannounced.
 	ended, err := endAll(ctx, tx, user)
 	if err != nil {
 		return nil, err
 	}
-	devices, err := storage.Queries.LockStocksOfUser(ctx, tx, user)
+	devices, err := devicesOf(ctx, tx, user)
 	if err != nil {
 		return nil, err
+	}
+	for bucket, some := range tx.Divide(devices) {
+		if err := storage.Queries.LockPreKeyStocks(ctx, tx,
+			db.LockPreKeyStocksParams{Bucket: bucket, DeviceIds: some}); err != nil {
+			return nil, err
+		}
 	}
 	for _, device := range devices {
 		if err := s.erase(ctx, tx, user, device); err != nil {
@@ -311,8 +317,18 @@ func (s *Service) delete(ctx context.Context, tx db.DBTX, user core.UserID) (sto
 	return ended, err
 }
 
+// devicesOf are a user's devices, in the order in which they are locked.
+func devicesOf(ctx context.Context, tx *storage.Tx, user core.UserID) ([]core.DeviceID, error) {
+	rows, err := storage.Queries.DevicesOfUser(ctx, tx, user)
+	devices := make([]core.DeviceID, len(rows))
+	for i, row := range rows {
+		devices[i] = row.ID
+	}
+	return devices, err
+}
+
 // rememberPasswordChange has the devices of sessions that it has ended hear why: see Refresh.
-func rememberPasswordChange(ctx context.Context, tx db.DBTX, user core.UserID, ended []uuid.UUID) error {
+func rememberPasswordChange(ctx context.Context, tx *storage.Tx, user core.UserID, ended []uuid.UUID) error {
 	if err := storage.Queries.ForgetPasswordChange(ctx, tx, user); err != nil {
 		return err
 	}
@@ -321,7 +337,7 @@ func rememberPasswordChange(ctx context.Context, tx db.DBTX, user core.UserID, e
 }
 
 // endAll ends all sessions of a user whose row is locked, and has the other nodes hear of it.
-func endAll(ctx context.Context, tx db.DBTX, user core.UserID) (storage.Notices, error) {
+func endAll(ctx context.Context, tx *storage.Tx, user core.UserID) (storage.Notices, error) {
 	sessions, err := storage.Queries.DeleteOtherSessions(ctx, tx,
 		db.DeleteOtherSessionsParams{UserID: user, Keep: uuid.Nil})
 	if err != nil {
@@ -335,7 +351,7 @@ func endAll(ctx context.Context, tx db.DBTX, user core.UserID) (storage.Notices,
 // with, and by what wrong ones are remembered.
 func (s *Service) confirmPassword(ctx context.Context, p core.Principal, password string) (string, guess, error) {
 	var user db.UserByIDRow
-	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
 		user, err = storage.Queries.UserByID(ctx, conn, p.User)
 		return err
 	})

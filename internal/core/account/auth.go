@@ -77,7 +77,7 @@ func (s *Service) Authenticate(ctx context.Context, token string) (core.Principa
 // principal looks a live session up.
 func (s *Service) principal(ctx context.Context, session core.SessionID) (core.Principal, error) {
 	var row db.SessionByIDRow
-	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
 		row, err = storage.Queries.SessionByID(ctx, conn, session)
 		return err
 	})

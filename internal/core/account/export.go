@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -38,7 +37,7 @@ type Session struct {
 // Export lists what is kept for a user. Returns ErrUnauthorized when the user is gone.
 func (s *Service) Export(ctx context.Context, user core.UserID) (Export, error) {
 	var out Export
-	err := s.db.Do(ctx, func(conn db.DBTX) error {
+	err := s.db.Do(ctx, func(conn *storage.Tx) error {
 		q := storage.Queries
 		row, err := q.UserByID(ctx, conn, user)
 		if err != nil {

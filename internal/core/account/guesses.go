@@ -181,7 +181,7 @@ func (s *Service) tryPassword(ctx context.Context, g guess, password, hash strin
 	// Also when the caller has stopped waiting.
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	settled := s.db.Do(late, func(conn db.DBTX) error {
+	settled := s.db.Do(late, func(conn *storage.Tx) error {
 		if wrong {
 			return storage.Queries.CountWrongPassword(late, conn,
 				db.CountWrongPasswordParams{Name: g.name[:], Slot: g.counted})
@@ -226,7 +226,7 @@ func (s *Service) waitTurn(ctx context.Context, g guess, beside int) (remembered
 		if s.guesses.promises.Take(struct{}{}) > 0 {
 			return remembered, taken, tooManyWrong(wait)
 		}
-		err = s.db.Do(ctx, func(conn db.DBTX) error {
+		err = s.db.Do(ctx, func(conn *storage.Tx) error {
 			return storage.Queries.PromiseTurn(ctx, conn,
 				db.PromiseTurnParams{Name: g.name[:], Slot: g.turn, Delay: storage.Interval(wait)})
 		})
@@ -245,7 +245,7 @@ func (s *Service) waitTurn(ctx context.Context, g guess, beside int) (remembered
 func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
 // forgetGuesses forgets all wrong passwords for a user's name.
-func (s *Service) forgetGuesses(ctx context.Context, tx db.DBTX, user core.UserID) error {
+func (s *Service) forgetGuesses(ctx context.Context, tx *storage.Tx, user core.UserID) error {
 	row, err := storage.Queries.UserByID(ctx, tx, user)
 	if err != nil {
 		return err
@@ -256,7 +256,7 @@ func (s *Service) forgetGuesses(ctx context.Context, tx db.DBTX, user core.UserI
 }
 
 // forgetWrong forgets the wrong passwords before a right one.
-func forgetWrong(ctx context.Context, tx db.DBTX, g guess) error {
+func forgetWrong(ctx context.Context, tx *storage.Tx, g guess) error {
 	first, last := g.forget()
 	return storage.Queries.ForgetWrongPasswords(ctx, tx,
 		db.ForgetWrongPasswordsParams{Name: g.name[:], FirstSlot: first, LastSlot: last})

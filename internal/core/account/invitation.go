@@ -36,7 +36,7 @@ func NewInvitation(ctx context.Context, d *storage.DB, uses int32, lifetime time
 	expires *time.Time, err error) {
 	invitation = newSecret()
 	hash := sha256.Sum256([]byte(invitation))
-	err = d.Do(ctx, func(conn db.DBTX) (err error) {
+	err = d.Do(ctx, func(conn *storage.Tx) (err error) {
 		expires, err = storage.Queries.InsertInvitation(ctx, conn, db.InsertInvitationParams{Hash: hash[:], Uses: uses,
 			Lifetime: storage.Interval(lifetime)})
 		return err
@@ -47,7 +47,7 @@ func NewInvitation(ctx context.Context, d *storage.DB, uses int32, lifetime time
 // Invitations returns those that somebody can still register with, the oldest first.
 func Invitations(ctx context.Context, d *storage.DB) (list []Invitation, err error) {
 	var rows []db.Invitation
-	err = d.Do(ctx, func(conn db.DBTX) (err error) {
+	err = d.Do(ctx, func(conn *storage.Tx) (err error) {
 		rows, err = storage.Queries.Invitations(ctx, conn)
 		return err
 	})
@@ -65,7 +65,7 @@ func RevokeInvitation(ctx context.Context, d *storage.DB, prefix string) (hash s
 	if !hashPrefix.MatchString(prefix) {
 		return "", ErrHashPrefix
 	}
-	err = d.InTx(ctx, func(tx db.DBTX) error {
+	err = d.InTx(ctx, func(tx *storage.Tx) error {
 		hashes, err := storage.Queries.InvitationsByPrefix(ctx, tx, prefix)
 		switch {
 		case err != nil:
@@ -91,7 +91,7 @@ func (s *Service) mayRegister(ctx context.Context, invitation string) error {
 			return ErrInvitation
 		}
 		hash := sha256.Sum256([]byte(invitation))
-		return s.db.Do(ctx, func(conn db.DBTX) error {
+		return s.db.Do(ctx, func(conn *storage.Tx) error {
 			lives, err := storage.Queries.InvitationLives(ctx, conn, hash[:])
 			if err == nil && !lives {
 				err = ErrInvitation
@@ -104,7 +104,7 @@ func (s *Service) mayRegister(ctx context.Context, invitation string) error {
 }
 
 // takeInvitation spends one use. Of two at the same instant, on any nodes, one gets the last.
-func takeInvitation(ctx context.Context, tx db.DBTX, invitation string) error {
+func takeInvitation(ctx context.Context, tx *storage.Tx, invitation string) error {
 	hash := sha256.Sum256([]byte(invitation))
 	left, err := storage.Queries.LockInvitation(ctx, tx, hash[:])
 	if err != nil {

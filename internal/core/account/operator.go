@@ -26,12 +26,12 @@ func Find(ctx context.Context, d *storage.DB, nameOrID string) (user core.UserID
 
 // Remove is Delete without a password.
 func (s *Service) Remove(ctx context.Context, user core.UserID) error {
-	return s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) { return s.delete(ctx, tx, user) })
+	return s.operate(ctx, user, func(tx *storage.Tx) (storage.Notices, error) { return s.delete(ctx, tx, user) })
 }
 
 // RemoveIdle removes a user who is idle, and reports whether that was so: see IdleUsers.
 func (s *Service) RemoveIdle(ctx context.Context, user core.UserID, days int32) (removed bool, err error) {
-	err = s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) {
+	err = s.operate(ctx, user, func(tx *storage.Tx) (storage.Notices, error) {
 		idle, err := storage.Queries.IdleUsers(ctx, tx, db.IdleUsersParams{Days: days, OnlyID: &user})
 		if err != nil || len(idle) == 0 {
 			return nil, err
@@ -44,7 +44,7 @@ func (s *Service) RemoveIdle(ctx context.Context, user core.UserID, days int32) 
 
 // Disable ends all sessions of a user, who cannot log in until Enable. Mail comes in as before.
 func (s *Service) Disable(ctx context.Context, user core.UserID) error {
-	return s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) {
+	return s.operate(ctx, user, func(tx *storage.Tx) (storage.Notices, error) {
 		if err := storage.Queries.SetDisabled(ctx, tx, db.SetDisabledParams{ID: user, Disabled: true}); err != nil {
 			return nil, err
 		}
@@ -54,14 +54,14 @@ func (s *Service) Disable(ctx context.Context, user core.UserID) error {
 
 // Enable lets a user log in again.
 func (s *Service) Enable(ctx context.Context, user core.UserID) error {
-	return s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) {
+	return s.operate(ctx, user, func(tx *storage.Tx) (storage.Notices, error) {
 		return nil, storage.Queries.SetDisabled(ctx, tx, db.SetDisabledParams{ID: user, Disabled: false})
 	})
 }
 
 // EndSessions ends all sessions of a user, as a change of the password ends the others.
 func (s *Service) EndSessions(ctx context.Context, user core.UserID) (ended int, err error) {
-	err = s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) {
+	err = s.operate(ctx, user, func(tx *storage.Tx) (storage.Notices, error) {
 		notices, err := endAll(ctx, tx, user)
 		if err == nil {
 			ended = len(notices[0].IDs)
@@ -80,7 +80,7 @@ func (s *Service) ResetPassword(ctx context.Context, user core.UserID) (password
 	if err != nil {
 		return "", err
 	}
-	return password, s.operate(ctx, user, func(tx db.DBTX) (storage.Notices, error) {
+	return password, s.operate(ctx, user, func(tx *storage.Tx) (storage.Notices, error) {
 		if err := storage.Queries.ResetPasswordHash(ctx, tx,
 			db.ResetPasswordHashParams{ID: user, PasswordHash: hash}); err != nil {
 			return nil, err
@@ -98,12 +98,12 @@ func (s *Service) ResetPassword(ctx context.Context, user core.UserID) (password
 
 // operate runs fn with the user's row locked, and announces what it returns.
 func (s *Service) operate(ctx context.Context, user core.UserID,
-	fn func(tx db.DBTX) (storage.Notices, error)) error {
+	fn func(tx *storage.Tx) (storage.Notices, error)) error {
 	if err := s.loadAccountKey(ctx); err != nil {
 		return err
 	}
 	var notices storage.Notices
-	err := s.db.ActFor(ctx, user, func(tx db.DBTX) (err error) {
+	err := s.db.ActFor(ctx, user, func(tx *storage.Tx) (err error) {
 		notices, err = fn(tx)
 		return err
 	})

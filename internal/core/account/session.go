@@ -30,7 +30,7 @@ const (
 
 // NewSession makes a session for a principal within a transaction; the principal's Session is set
 // in the result.
-func (s *Service) NewSession(ctx context.Context, tx db.DBTX, p core.Principal) (Tokens, error) {
+func (s *Service) NewSession(ctx context.Context, tx *storage.Tx, p core.Principal) (Tokens, error) {
 	p.Session = uuid.New()
 	arg := db.InsertSessionParams{ID: p.Session, UserID: p.User, RefreshKey: s.guesses.sessionKey(p.User, p.Session),
 		Lifetime: storage.Interval(RefreshLifetime)}
@@ -48,9 +48,22 @@ func (s *Service) NewSession(ctx context.Context, tx db.DBTX, p core.Principal) 
 }
 
 // endSurplus ends surplus sessions of a user. This node hears of it as the others do.
-func endSurplus(ctx context.Context, tx db.DBTX, user core.UserID) error {
+func endSurplus(ctx context.Context, tx *storage.Tx, user core.UserID) error {
+	devices, err := devicesOf(ctx, tx, user)
+	if err != nil {
+		return err
+	}
+	withSocket := []core.SessionID{}
+	for bucket, some := range tx.Divide(devices) {
+		sessions, err := storage.Queries.SocketSessions(ctx, tx,
+			db.SocketSessionsParams{Bucket: bucket, DeviceIds: some})
+		if err != nil {
+			return err
+		}
+		withSocket = append(withSocket, sessions...)
+	}
 	ended, err := storage.Queries.DeleteSurplusSessions(ctx, tx,
-		db.DeleteSurplusSessionsParams{UserID: user, Keep: keptSessions})
+		db.DeleteSurplusSessionsParams{UserID: user, WithSocket: withSocket, Keep: keptSessions})
 	if err != nil {
 		return err
 	}
@@ -58,7 +71,7 @@ func endSurplus(ctx context.Context, tx db.DBTX, user core.UserID) error {
 }
 
 // issue makes a pair for a session, in trade for a refresh token with this hash, or for none.
-func (s *Service) issue(ctx context.Context, tx db.DBTX, p core.Principal, parent []byte) (Tokens, error) {
+func (s *Service) issue(ctx context.Context, tx *storage.Tx, p core.Principal, parent []byte) (Tokens, error) {
 	refresh := newRefreshToken(p.Session, s.guesses.sessionKey(p.User, p.Session))
 	hash := sha256.Sum256([]byte(refresh))
 	err := storage.Queries.InsertRefreshToken(ctx, tx, db.InsertRefreshTokenParams{
@@ -83,7 +96,7 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 	grace := storage.Interval(refreshGrace)
 	var tokens Tokens
 	var ended storage.Notices
-	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+	err := s.db.InTx(ctx, func(tx *storage.Tx) error {
 		q := storage.Queries
 		row, err := q.LockSession(ctx, tx, session)
 		if storage.IsNoRows(err) {
@@ -143,7 +156,7 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 }
 
 // whyEnded is the answer to a refresh token of a session that is not there.
-func (s *Service) whyEnded(ctx context.Context, tx db.DBTX, session core.SessionID, refresh string) error {
+func (s *Service) whyEnded(ctx context.Context, tx *storage.Tx, session core.SessionID, refresh string) error {
 	user, err := storage.Queries.UserOfPasswordChange(ctx, tx, session)
 	if err != nil {
 		return storage.NoRowsAs(err, ErrRefreshToken)
@@ -162,7 +175,7 @@ func (s *Service) LogOut(ctx context.Context, p core.Principal, refresh string) 
 	}
 	hash := sha256.Sum256([]byte(refresh))
 	ended := storage.Notices{{Kind: core.NoticeEnded, IDs: []uuid.UUID{session}}}
-	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
+	err := s.db.ActAlone(ctx, p, func(tx *storage.Tx) error {
 		q := storage.Queries
 		row, err := q.LockSession(ctx, tx, session)
 		if err != nil {
@@ -188,7 +201,7 @@ func (s *Service) LogOut(ctx context.Context, p core.Principal, refresh string) 
 func (s *Service) NewTicket(ctx context.Context, p core.Principal) (string, error) {
 	ticket := newSecret()
 	hash := sha256.Sum256([]byte(ticket))
-	err := s.db.ActInPipeline(ctx, p, func(tx db.DBTX) error {
+	err := s.db.ActInPipeline(ctx, p, func(tx *storage.Tx) error {
 		return storage.Queries.InsertTicket(ctx, tx, db.InsertTicketParams{
 			Hash: hash[:], SessionID: p.Session, Lifetime: storage.Interval(TicketLifetime)})
 	})
@@ -203,7 +216,7 @@ func (s *Service) TakeTicket(ctx context.Context, ticket string) (core.Principal
 	}
 	hash := sha256.Sum256([]byte(ticket))
 	var row db.TakeTicketRow
-	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
 		row, err = storage.Queries.TakeTicket(ctx, conn, hash[:])
 		return err
 	})
@@ -222,7 +235,7 @@ func (s *Service) TakeTicket(ctx context.Context, ticket string) (core.Principal
 
 // LiveSessions returns which of these sessions still exist.
 func (s *Service) LiveSessions(ctx context.Context, ids []core.SessionID) (live []core.SessionID, err error) {
-	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
+	err = s.db.Do(ctx, func(conn *storage.Tx) (err error) {
 		live, err = storage.Queries.LiveSessions(ctx, conn, ids)
 		return err
 	})
@@ -231,7 +244,7 @@ func (s *Service) LiveSessions(ctx context.Context, ids []core.SessionID) (live 
 
 // Sweep deletes expired tickets, invitations, sessions and wrong passwords, in bounded steps.
 func (s *Service) Sweep(ctx context.Context) error {
-	return s.db.Do(ctx, func(conn db.DBTX) error {
+	return s.db.Do(ctx, func(conn *storage.Tx) error {
 		if _, err := storage.Queries.DeleteExpiredTickets(ctx, conn); err != nil {
 			return err
 		}

@@ -59,7 +59,7 @@ func (s *signer) load(ctx context.Context) error {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	var keys []db.SigningKeysRow
-	err := s.db.InTx(ctx, func(tx db.DBTX) error {
+	err := s.db.InTx(ctx, func(tx *storage.Tx) error {
 		q := storage.Queries
 		if err := q.LockSigningKeys(ctx, tx, storage.LockSigningKeys); err != nil {
 			return err
@@ -90,7 +90,7 @@ func (s *signer) load(ctx context.Context) error {
 	return nil
 }
 
-func insertSigningKey(ctx context.Context, tx db.DBTX) error {
+func insertSigningKey(ctx context.Context, tx *storage.Tx) error {
 	return storage.Queries.InsertSigningKey(ctx, tx,
 		db.InsertSigningKeyParams{ID: rand.Text()[:8], Secret: randomBytes(secretLen)})
 }
@@ -103,7 +103,7 @@ var ErrNoSigningKeys = errors.New("the database has no keys that sign access tok
 // the relays: within a second they refuse the tokens that there are. Sessions and sockets stay, and
 // clients refresh. Returns ErrNoSigningKeys.
 func ReplaceSigningKeys(ctx context.Context, d *storage.DB) error {
-	return d.InTx(ctx, func(tx db.DBTX) error {
+	return d.InTx(ctx, func(tx *storage.Tx) error {
 		q := storage.Queries
 		if err := q.LockSigningKeys(ctx, tx, storage.LockSigningKeys); err != nil {
 			return err

@@ -6,7 +6,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
@@ -90,9 +89,9 @@ func TestATurnIsSpentByAWrongPasswordOnly(t *testing.T) {
 // which the sweep comes by them.
 func TestASweepPassesOverWrongPasswordsThatAreBeingForgotten(t *testing.T) {
 	t.Parallel()
-	for what, sweep := range map[string]func(conn db.DBTX) error{
-		"of old ones":   func(conn db.DBTX) error { return storage.Queries.DeleteOldWrongPasswords(t.Context(), conn) },
-		"of the fewest": func(conn db.DBTX) error { return storage.Queries.DeleteFewestWrongPasswords(t.Context(), conn, 0) },
+	for what, sweep := range map[string]func(conn *storage.Tx) error{
+		"of old ones":   func(conn *storage.Tx) error { return storage.Queries.DeleteOldWrongPasswords(t.Context(), conn) },
+		"of the fewest": func(conn *storage.Tx) error { return storage.Queries.DeleteFewestWrongPasswords(t.Context(), conn, 0) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -114,7 +113,7 @@ func TestASweepPassesOverWrongPasswordsThatAreBeingForgotten(t *testing.T) {
 			}
 			forgotten, swept := make(chan error, 1), make(chan error, 1)
 			go func() {
-				forgotten <- s.db.InTx(t.Context(), func(tx db.DBTX) error {
+				forgotten <- s.db.InTx(t.Context(), func(tx *storage.Tx) error {
 					return forgetWrong(t.Context(), tx, guess{name: name, counted: strangerSlot})
 				})
 			}()

@@ -33,7 +33,7 @@ func (s *Service) StoreAttachment(ctx context.Context, p core.Principal, size in
 	key := attachments + a.ID.String()
 	ctx, cancel := context.WithTimeout(ctx, TransferTime(size)+finishTime)
 	defer cancel()
-	if err := s.act(ctx, p, func(ctx context.Context, tx db.DBTX) error {
+	if err := s.act(ctx, p, func(ctx context.Context, tx *storage.Tx) error {
 		return s.begin(ctx, tx, p.User, a.ID, size)
 	}); err != nil {
 		return a, err
@@ -41,7 +41,7 @@ func (s *Service) StoreAttachment(ctx context.Context, p core.Principal, size in
 	arriving := &counted{body: body}
 	err := s.cfg.Store.put(ctx, key, arriving, size)
 	if err == nil {
-		err = s.act(ctx, p, func(ctx context.Context, tx db.DBTX) (err error) {
+		err = s.act(ctx, p, func(ctx context.Context, tx *storage.Tx) (err error) {
 			a.ExpiresAt, err = storage.Queries.StoreAttachment(ctx, tx,
 				db.StoreAttachmentParams{ID: a.ID, Lifetime: storage.Interval(core.AttachmentLifetime)})
 			return storage.NoRowsAs(err, core.ErrUnauthorized)
@@ -53,7 +53,7 @@ func (s *Service) StoreAttachment(ctx context.Context, p core.Principal, size in
 			give.Received = 0
 		}
 		// When this fails too, the row's own deadline remains.
-		if late := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error {
+		if late := s.inTx(ctx, func(ctx context.Context, tx *storage.Tx) error {
 			return storage.Queries.TrashAttachment(ctx, tx, give)
 		}); late == nil {
 			s.tell()
@@ -78,7 +78,7 @@ func (c *counted) Read(p []byte) (int, error) {
 }
 
 // begin checks the quotas and makes the row of an upload.
-func (s *Service) begin(ctx context.Context, tx db.DBTX, user core.UserID, id uuid.UUID, size int64) error {
+func (s *Service) begin(ctx context.Context, tx *storage.Tx, user core.UserID, id uuid.UUID, size int64) error {
 	q, counted := storage.Queries, max(size, leastCounted)
 	used, err := q.LockUsage(ctx, tx, user)
 	if err != nil {

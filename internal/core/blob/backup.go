@@ -40,14 +40,14 @@ func (s *Service) StoreBackup(ctx context.Context, p core.Principal, replaces, s
 	slot := TransferTime(size) + finishTime
 	ctx, cancel := context.WithTimeout(ctx, slot)
 	defer cancel()
-	if err := s.act(ctx, p, func(ctx context.Context, tx db.DBTX) error {
+	if err := s.act(ctx, p, func(ctx context.Context, tx *storage.Tx) error {
 		return takeSlot(ctx, tx, p, replaces, upload, size, slot)
 	}); err != nil {
 		return 0, err
 	}
 	err = s.cfg.Store.put(ctx, backups+upload.String(), body, size)
 	if err == nil {
-		err = s.act(ctx, p, func(ctx context.Context, tx db.DBTX) (err error) {
+		err = s.act(ctx, p, func(ctx context.Context, tx *storage.Tx) (err error) {
 			version, err = storage.Queries.StoreBackup(ctx, tx,
 				db.StoreBackupParams{DeviceID: p.Device, Upload: &upload})
 			return storage.NoRowsAs(err, ErrUploadRunning)
@@ -55,7 +55,7 @@ func (s *Service) StoreBackup(ctx context.Context, p core.Principal, replaces, s
 	}
 	if err != nil {
 		// When this fails too, the slot's own deadline remains.
-		_ = s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error { return giveUp(ctx, tx, p.Device, upload) })
+		_ = s.inTx(ctx, func(ctx context.Context, tx *storage.Tx) error { return giveUp(ctx, tx, p.Device, upload) })
 	} else {
 		s.cfg.Counters.BlobBytes(true, size)
 	}
@@ -64,7 +64,7 @@ func (s *Service) StoreBackup(ctx context.Context, p core.Principal, replaces, s
 }
 
 // takeSlot makes an upload the one that may replace the backup, until its deadline.
-func takeSlot(ctx context.Context, tx db.DBTX, p core.Principal, replaces int64, upload uuid.UUID, size int64,
+func takeSlot(ctx context.Context, tx *storage.Tx, p core.Principal, replaces int64, upload uuid.UUID, size int64,
 	slot time.Duration) error {
 	q := storage.Queries
 	now, err := q.LockBackup(ctx, tx, p.Device)
@@ -88,7 +88,7 @@ func takeSlot(ctx context.Context, tx db.DBTX, p core.Principal, replaces int64,
 
 // giveUp frees the slot of an upload and throws away what it wrote, unless it has become the
 // backup.
-func giveUp(ctx context.Context, tx db.DBTX, device core.DeviceID, upload uuid.UUID) error {
+func giveUp(ctx context.Context, tx *storage.Tx, device core.DeviceID, upload uuid.UUID) error {
 	if _, err := storage.Queries.AwaitBackup(ctx, tx, device); err != nil {
 		return err
 	}

@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -78,22 +77,22 @@ func (s *Service) Probe(ctx context.Context) error { return s.cfg.Store.probe(ct
 
 // inTx runs a transaction that outlives the caller's impatience, but not for long: what it does for
 // an upload is due even when the client has gone.
-func (s *Service) inTx(ctx context.Context, fn func(ctx context.Context, tx db.DBTX) error) error {
+func (s *Service) inTx(ctx context.Context, fn func(ctx context.Context, tx *storage.Tx) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), txTime)
 	defer cancel()
-	return s.cfg.DB.InTx(ctx, func(tx db.DBTX) error { return fn(ctx, tx) })
+	return s.cfg.DB.InTx(ctx, func(tx *storage.Tx) error { return fn(ctx, tx) })
 }
 
 // act is inTx on behalf of a session.
-func (s *Service) act(ctx context.Context, p core.Principal, fn func(ctx context.Context, tx db.DBTX) error) error {
+func (s *Service) act(ctx context.Context, p core.Principal, fn func(ctx context.Context, tx *storage.Tx) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), txTime)
 	defer cancel()
-	return s.cfg.DB.Act(ctx, p, func(tx db.DBTX) error { return fn(ctx, tx) })
+	return s.cfg.DB.Act(ctx, p, func(tx *storage.Tx) error { return fn(ctx, tx) })
 }
 
 // EraseUser moves an account's attachments to the trash; it runs in the transaction that deletes
 // the user, whose row is locked.
-func EraseUser(ctx context.Context, tx db.DBTX, user core.UserID) error {
+func EraseUser(ctx context.Context, tx *storage.Tx, user core.UserID) error {
 	if err := storage.Queries.TrashAttachmentsOf(ctx, tx, user); err != nil {
 		return err
 	}
@@ -102,6 +101,6 @@ func EraseUser(ctx context.Context, tx db.DBTX, user core.UserID) error {
 
 // EraseDevice moves a device's backup to the trash; it runs in the transaction that deletes the
 // device.
-func EraseDevice(ctx context.Context, tx db.DBTX, device core.DeviceID) error {
+func EraseDevice(ctx context.Context, tx *storage.Tx, device core.DeviceID) error {
 	return storage.Queries.TrashBackup(ctx, tx, device)
 }

@@ -47,7 +47,7 @@ func (s *Service) trashUnknown(ctx context.Context, folder string, keys []string
 			ids = append(ids, id)
 		}
 	}
-	err := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error {
+	err := s.inTx(ctx, func(ctx context.Context, tx *storage.Tx) error {
 		kept, err := known(ctx, tx, ids)
 		if err != nil {
 			return err

@@ -65,7 +65,7 @@ func (s *Service) tell() {
 func (s *Service) WaitingTrash() int { return int(s.waiting.Load()) }
 
 func (s *Service) countTrash(ctx context.Context) {
-	_ = s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error {
+	_ = s.inTx(ctx, func(ctx context.Context, tx *storage.Tx) error {
 		n, err := storage.Queries.WaitingTrash(ctx, tx, trashCounted)
 		if err == nil {
 			s.waiting.Store(n)
@@ -79,7 +79,7 @@ func (s *Service) countTrash(ctx context.Context) {
 func (s *Service) emptyTrash(ctx context.Context, pause time.Duration) (bool, error) {
 	for ctx.Err() == nil {
 		var leased []db.BlobTrash
-		err := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) (err error) {
+		err := s.inTx(ctx, func(ctx context.Context, tx *storage.Tx) (err error) {
 			leased, err = storage.Queries.LeaseTrash(ctx, tx,
 				db.LeaseTrashParams{Lease: storage.Interval(trashLease), MaxRows: trashBatch})
 			return err
@@ -88,7 +88,7 @@ func (s *Service) emptyTrash(ctx context.Context, pause time.Duration) (bool, er
 			return err == nil, err
 		}
 		deleted, left, failure := s.deleteBlobs(ctx, leased)
-		err = s.inTx(ctx, func(ctx context.Context, tx db.DBTX) error {
+		err = s.inTx(ctx, func(ctx context.Context, tx *storage.Tx) error {
 			if err := storage.Queries.ForgetTrash(ctx, tx,
 				db.ForgetTrashParams{Keys: deleted, DueAt: leased[0].DueAt}); err != nil || len(left) == 0 {
 				return err
@@ -135,7 +135,7 @@ const sweepBatch = 500
 // Sweep moves attachments whose time is over to the trash.
 func (s *Service) Sweep(ctx context.Context) error {
 	for n := int32(sweepBatch); n == sweepBatch; {
-		err := s.inTx(ctx, func(ctx context.Context, tx db.DBTX) (err error) {
+		err := s.inTx(ctx, func(ctx context.Context, tx *storage.Tx) (err error) {
 			n, err = storage.Queries.TrashExpiredAttachments(ctx, tx,
 				db.TrashExpiredAttachmentsParams{MaxRows: sweepBatch, Least: leastCounted})
 			return err

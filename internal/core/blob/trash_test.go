@@ -111,7 +111,9 @@ func TestACommitThatNobodyHeardOfIsNotUndone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = h.inTx(t.Context(), func(ctx context.Context, tx db.DBTX) error { return giveUp(ctx, tx, p.Device, b.blob) })
+	err = h.inTx(t.Context(), func(ctx context.Context, tx *storage.Tx) error {
+		return giveUp(ctx, tx, p.Device, b.blob)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,12 +134,12 @@ func TestWhatIsThrownAwayAgainIsDeletedAgain(t *testing.T) {
 	// leased by another node
 	h.exec("INSERT INTO blob_trash (key, due_at) VALUES ('attachments/x', now() + '1 minute')")
 	due := h.count("SELECT extract(epoch FROM due_at)::bigint FROM blob_trash")
-	if err := h.inTx(t.Context(), func(ctx context.Context, tx db.DBTX) error {
+	if err := h.inTx(t.Context(), func(ctx context.Context, tx *storage.Tx) error {
 		return storage.Queries.TrashAttachment(ctx, tx, db.TrashAttachmentParams{ID: uuid.New(), Key: "attachments/x"})
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.inTx(t.Context(), func(ctx context.Context, tx db.DBTX) error {
+	if err := h.inTx(t.Context(), func(ctx context.Context, tx *storage.Tx) error {
 		return storage.Queries.ForgetTrash(ctx, tx,
 			db.ForgetTrashParams{Keys: []string{"attachments/x"}, DueAt: time.Unix(int64(due), 0)})
 	}); err != nil {

@@ -71,7 +71,7 @@ type Certificate struct {
 // device was removed or the session has ended, as it has after a takeover by another.
 func (s *Service) Sender(ctx context.Context, p core.Principal) (Certificate, error) {
 	var device db.CertifiedDeviceRow
-	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
 		device, err = storage.Queries.CertifiedDevice(ctx, conn,
 			db.CertifiedDeviceParams{SessionID: p.Session, DeviceID: p.Device})
 		return err

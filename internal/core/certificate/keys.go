@@ -26,7 +26,7 @@ var ErrNoKeys = errors.New("the database has no keys of sender certificates yet:
 // load reads the keys, making them under a lock that all nodes share when there are none.
 func load(ctx context.Context, database *storage.DB) (*Keys, error) {
 	var row db.CertificateKeysRow
-	err := database.InTx(ctx, func(tx db.DBTX) (err error) {
+	err := database.InTx(ctx, func(tx *storage.Tx) (err error) {
 		q := storage.Queries
 		if err := q.LockCertificateKeys(ctx, tx, storage.LockCertificateKeys); err != nil {
 			return err
@@ -61,13 +61,13 @@ func keysOf(root *xeddsa.PrivateKey, row db.CertificateKeysRow) (*Keys, error) {
 
 // Stored reads the keys that are in the database. Returns ErrNoKeys.
 func Stored(ctx context.Context, database *storage.DB) (*Keys, error) {
-	return stored(ctx, database, func(db.DBTX, *db.CertificateKeysRow, *xeddsa.PrivateKey) error { return nil })
+	return stored(ctx, database, func(*storage.Tx, *db.CertificateKeysRow, *xeddsa.PrivateKey) error { return nil })
 }
 
 // Rotate replaces the server key by one that the same trust root has signed. Certificates that the
 // old one has signed stay valid until they expire. Returns ErrNoKeys.
 func Rotate(ctx context.Context, database *storage.DB) (*Keys, error) {
-	return stored(ctx, database, func(tx db.DBTX, row *db.CertificateKeysRow, root *xeddsa.PrivateKey) error {
+	return stored(ctx, database, func(tx *storage.Tx, row *db.CertificateKeysRow, root *xeddsa.PrivateKey) error {
 		server := xeddsa.Generate()
 		row.ServerID++
 		row.ServerSecret = server.Bytes()
@@ -79,8 +79,8 @@ func Rotate(ctx context.Context, database *storage.DB) (*Keys, error) {
 
 // stored reads the keys that are in the database and lets fn change them.
 func stored(ctx context.Context, database *storage.DB,
-	fn func(tx db.DBTX, row *db.CertificateKeysRow, root *xeddsa.PrivateKey) error) (keys *Keys, err error) {
-	err = database.InTx(ctx, func(tx db.DBTX) error {
+	fn func(tx *storage.Tx, row *db.CertificateKeysRow, root *xeddsa.PrivateKey) error) (keys *Keys, err error) {
+	err = database.InTx(ctx, func(tx *storage.Tx) error {
 		q := storage.Queries
 		if err := q.LockCertificateKeys(ctx, tx, storage.LockCertificateKeys); err != nil {
 			return err

@@ -62,7 +62,7 @@ func (s *Service) Change(ctx context.Context, p core.Principal, add []Token, rem
 	if len(named) < len(add)+len(remove) {
 		return ErrTwice
 	}
-	return s.db.ActAlone(ctx, p, func(tx db.DBTX) error { // two changes at once could be too many
+	return s.db.ActAlone(ctx, p, func(tx *storage.Tx) error { // two changes at once could be too many
 		q := storage.Queries
 		if err := q.DeleteDeliveryTokens(ctx, tx, gone); err != nil {
 			return err
@@ -81,7 +81,7 @@ func (s *Service) Change(ctx context.Context, p core.Principal, add []Token, rem
 // List returns the user's tokens that have not expired, the oldest first.
 func (s *Service) List(ctx context.Context, user core.UserID) (tokens []Token, err error) {
 	var rows []db.DeliveryTokensOfUserRow
-	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
+	err = s.db.Do(ctx, func(conn *storage.Tx) (err error) {
 		rows, err = storage.Queries.DeliveryTokensOfUser(ctx, conn, user)
 		return err
 	})
@@ -93,7 +93,7 @@ func (s *Service) List(ctx context.Context, user core.UserID) (tokens []Token, e
 
 // Opens reports whether a token is one of a user's.
 func (s *Service) Opens(ctx context.Context, hash core.DeliveryTokenHash, user core.UserID) (opens bool, err error) {
-	err = s.db.Do(ctx, func(conn db.DBTX) (err error) {
+	err = s.db.Do(ctx, func(conn *storage.Tx) (err error) {
 		opens, err = storage.Queries.OpensUser(ctx, conn, db.OpensUserParams{Hash: hash[:], UserID: user})
 		return err
 	})
@@ -102,7 +102,7 @@ func (s *Service) Opens(ctx context.Context, hash core.DeliveryTokenHash, user c
 
 // Sweep deletes the tokens that have expired, in bounded steps.
 func (s *Service) Sweep(ctx context.Context) error {
-	return s.db.Do(ctx, func(conn db.DBTX) error {
+	return s.db.Do(ctx, func(conn *storage.Tx) error {
 		const step = 1000
 		for {
 			if n, err := storage.Queries.DeleteExpiredDeliveryTokens(ctx, conn, step); err != nil || n < step {

@@ -77,7 +77,7 @@ func (s *Service) Create(ctx context.Context, p core.Principal, name *string, fi
 	}
 	device := uuid.New()
 	var tokens account.Tokens
-	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
+	err := s.db.ActAlone(ctx, p, func(tx *storage.Tx) error {
 		q := storage.Queries
 		number, err := nextNumber(ctx, tx, p.User)
 		if err != nil {
@@ -89,7 +89,7 @@ func (s *Service) Create(ctx context.Context, p core.Principal, name *string, fi
 		if _, err := q.InsertDevice(ctx, tx, arg); err != nil {
 			return err
 		}
-		if err := q.InsertPreKeyStock(ctx, tx, device); err != nil {
+		if err := q.InsertPreKeyStock(ctx, tx, db.InsertPreKeyStockParams(tx.Place(device))); err != nil {
 			return err
 		}
 		if err := mailbox.Create(ctx, tx, device); err != nil {
@@ -111,7 +111,7 @@ func (s *Service) Create(ctx context.Context, p core.Principal, name *string, fi
 
 // nextNumber chooses a number for a new device. The caller holds the user's lock, so two devices
 // that are registered at once get two numbers and the limit is exact.
-func nextNumber(ctx context.Context, tx db.DBTX, user core.UserID) (int16, error) {
+func nextNumber(ctx context.Context, tx *storage.Tx, user core.UserID) (int16, error) {
 	q := storage.Queries
 	n, err := q.CountDevices(ctx, tx, user)
 	if err != nil {
@@ -128,7 +128,7 @@ func nextNumber(ctx context.Context, tx db.DBTX, user core.UserID) (int16, error
 // List returns a user's devices in the order of their numbers.
 func (s *Service) List(ctx context.Context, user core.UserID) ([]Device, error) {
 	devices := []Device{}
-	err := s.db.Do(ctx, func(conn db.DBTX) error {
+	err := s.db.Do(ctx, func(conn *storage.Tx) error {
 		rows, err := storage.Queries.DevicesOfUser(ctx, conn, user)
 		for _, row := range rows {
 			devices = append(devices, deviceOf(row))
@@ -150,7 +150,7 @@ type Public struct {
 // Public returns a user's devices in the order of their numbers, and the version of this list.
 // Returns keys.ErrUserUnknown, also for a user without devices.
 func (s *Service) Public(ctx context.Context, user core.UserID) (version int64, devices []Public, err error) {
-	err = s.db.Do(ctx, func(conn db.DBTX) error {
+	err = s.db.Do(ctx, func(conn *storage.Tx) error {
 		rows, err := storage.Queries.PublicDevices(ctx, conn, []core.UserID{user})
 		for _, row := range rows {
 			version = row.DevicesVersion
@@ -168,7 +168,7 @@ func (s *Service) Public(ctx context.Context, user core.UserID) (version int64, 
 // Get returns one of the user's own devices, or keys.ErrDeviceGone.
 func (s *Service) Get(ctx context.Context, user core.UserID, id core.DeviceID) (Device, error) {
 	var row db.DeviceOfUserRow
-	err := s.db.Do(ctx, func(conn db.DBTX) (err error) {
+	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
 		row, err = storage.Queries.DeviceOfUser(ctx, conn, db.DeviceOfUserParams{ID: id, UserID: user})
 		return err
 	})
@@ -178,7 +178,7 @@ func (s *Service) Get(ctx context.Context, user core.UserID, id core.DeviceID) (
 // Rename names one of the user's own devices. Returns keys.ErrDeviceGone.
 func (s *Service) Rename(ctx context.Context, p core.Principal, id core.DeviceID, name string) (Device, error) {
 	var row db.RenameDeviceRow
-	err := s.db.Act(ctx, p, func(tx db.DBTX) (err error) {
+	err := s.db.Act(ctx, p, func(tx *storage.Tx) (err error) {
 		row, err = storage.Queries.RenameDevice(ctx, tx, db.RenameDeviceParams{ID: id, UserID: p.User, Name: &name})
 		return storage.NoRowsAs(err, keys.ErrDeviceGone)
 	})
@@ -193,7 +193,7 @@ func deviceOf(row db.DevicesOfUserRow) Device {
 // sockets stop working on every node. Returns keys.ErrDeviceGone.
 func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID) error {
 	var notices storage.Notices
-	err := s.db.ActAlone(ctx, p, func(tx db.DBTX) (err error) {
+	err := s.db.ActAlone(ctx, p, func(tx *storage.Tx) (err error) {
 		notices, err = remove(ctx, tx, p.User, id)
 		return err
 	})
@@ -203,7 +203,7 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID
 // Remove is Delete for the operator. Returns core.ErrNoUser or keys.ErrDeviceGone.
 func (s *Service) Remove(ctx context.Context, user core.UserID, id core.DeviceID) error {
 	var notices storage.Notices
-	err := s.db.ActFor(ctx, user, func(tx db.DBTX) (err error) {
+	err := s.db.ActFor(ctx, user, func(tx *storage.Tx) (err error) {
 		notices, err = remove(ctx, tx, user, id)
 		return err
 	})
@@ -211,7 +211,7 @@ func (s *Service) Remove(ctx context.Context, user core.UserID, id core.DeviceID
 }
 
 // remove deletes a device of a user whose row is locked.
-func remove(ctx context.Context, tx db.DBTX, user core.UserID, id core.DeviceID) (storage.Notices, error) {
+func remove(ctx context.Context, tx *storage.Tx, user core.UserID, id core.DeviceID) (storage.Notices, error) {
 	q := storage.Queries
 	if _, err := q.DeviceOfUser(ctx, tx, db.DeviceOfUserParams{ID: id, UserID: user}); err != nil {
 		return nil, storage.NoRowsAs(err, keys.ErrDeviceGone)
@@ -236,13 +236,16 @@ func remove(ctx context.Context, tx db.DBTX, user core.UserID, id core.DeviceID)
 
 // Erase deletes a device with everything that is kept for it, and puts its number to rest if need
 // be. Locks are taken in the order of an upload: stock, device, mailbox, backup.
-func Erase(ctx context.Context, tx db.DBTX, user core.UserID, id core.DeviceID) error {
+func Erase(ctx context.Context, tx *storage.Tx, user core.UserID, id core.DeviceID) error {
 	q := storage.Queries
-	if _, err := q.LockPreKeyStock(ctx, tx, id); err != nil {
+	stock, err := q.LockPreKeyStock(ctx, tx, db.LockPreKeyStockParams(tx.Place(id)))
+	if err != nil {
 		return storage.NoRowsAs(err, keys.ErrDeviceGone)
 	}
-	if err := q.RetireDeviceNumbers(ctx, tx, id); err != nil {
-		return err
+	if stock.Remembered {
+		if err := q.RetireDeviceNumber(ctx, tx, id); err != nil {
+			return err
+		}
 	}
 	if err := push.Forget(ctx, tx, id); err != nil {
 		return err
@@ -286,17 +289,17 @@ func (s *Service) Export(ctx context.Context, user core.UserID) ([]Export, error
 	var out []Export
 	for _, d := range devices {
 		e := Export{Device: d}
-		err := s.db.InTx(ctx, func(tx db.DBTX) (err error) {
+		err := s.db.InTx(ctx, func(tx *storage.Tx) (err error) {
 			if e.Inventory, err = keys.InventoryOf(ctx, tx, d.ID); err != nil {
 				return err
 			}
-			box, err := storage.Queries.MailboxSummary(ctx, tx, d.ID)
+			box, err := storage.Queries.MailboxSummary(ctx, tx, db.MailboxSummaryParams(tx.Place(d.ID)))
 			if err != nil {
 				return storage.NoRowsAs(err, keys.ErrDeviceGone)
 			}
 			e.Accepted, e.Pending, e.PendingBytes = box.NextSeq-1, box.Pending, box.PendingBytes
 			e.Acknowledged, e.Receipts, e.SocketsOpened = box.AckedSeq, box.Receipts, box.Generation
-			gaps, err := storage.Queries.GapsOf(ctx, tx, d.ID)
+			gaps, err := storage.Queries.GapsOf(ctx, tx, db.GapsOfParams(tx.Place(d.ID)))
 			for _, g := range gaps {
 				e.Gaps = append(e.Gaps, core.Gap{From: g.FromSeq, To: g.ToSeq, Reason: core.GapReason(g.Reason)})
 			}

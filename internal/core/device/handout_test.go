@@ -65,6 +65,9 @@ func startServices(t *testing.T) *services {
 	t.Helper()
 	url := testdb.NewURL(t)
 	open, err := storage.Open(context.Background(), url, storage.Options{MaxConns: 8})
+	if err == nil {
+		err = open.CheckSchema(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,10 +16,13 @@ import (
 )
 
 // setUp makes a user with two devices, each with a session, and a service.
-func setUp(t *testing.T) (*device.Service, *pgxpool.Pool, [2]core.Principal) {
+func setUp(t *testing.T) (*device.Service, storage.Buckets, *pgxpool.Pool, [2]core.Principal) {
 	t.Helper()
 	url := testdb.NewURL(t)
 	open, err := storage.Open(context.Background(), url, storage.Options{MaxConns: 4})
+	if err == nil {
+		err = open.CheckSchema(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,22 +44,23 @@ func setUp(t *testing.T) (*device.Service, *pgxpool.Pool, [2]core.Principal) {
 		p := core.Principal{User: user, Device: uuid.New(), Session: uuid.New(), DeviceNumber: uint8(i + 1)}
 		exec(`INSERT INTO devices (id, user_id, number, registration_id, identity_key, signed_pre_key_id, signed_pre_key, signed_pre_key_sig)
 			VALUES ($1, $2, $3, 1, '', 1, '', '')`, p.Device, user, i+1)
-		exec(`INSERT INTO pre_key_stocks (device_id) VALUES ($1)`, p.Device)
-		exec(`INSERT INTO mailboxes (device_id) VALUES ($1)`, p.Device)
+		exec(`INSERT INTO pre_key_stocks (device_id, bucket) VALUES ($1, $2)`, p.Device, open.Buckets().Bucket(p.Device))
+		exec(`INSERT INTO mailboxes (device_id, bucket) VALUES ($1, $2)`, p.Device, open.Buckets().Bucket(p.Device))
 		exec(`INSERT INTO sessions (id, user_id, device_id, refresh_key, expires_at) VALUES ($1, $2, $3, '', now() + '1 hour')`, p.Session, user, p.Device)
 		devices[i] = p
 	}
-	return device.New(device.Config{DB: open, Node: silent{}}), sql, devices
+	return device.New(device.Config{DB: open, Node: silent{}}), open.Buckets(), sql, devices
 }
 
 // begin opens a transaction that holds the stock of a device.
-func begin(t *testing.T, sql *pgxpool.Pool, p core.Principal) pgx.Tx {
+func begin(t *testing.T, n storage.Buckets, sql *pgxpool.Pool, p core.Principal) pgx.Tx {
 	t.Helper()
 	tx, err := sql.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := storage.Queries.LockPreKeyStock(t.Context(), tx, p.Device); err != nil {
+	if _, err := storage.Queries.LockPreKeyStock(t.Context(), tx,
+		db.LockPreKeyStockParams(n.Place(p.Device))); err != nil {
 		t.Fatal(err)
 	}
 	return tx
@@ -65,7 +69,7 @@ func begin(t *testing.T, sql *pgxpool.Pool, p core.Principal) pgx.Tx {
 // An upload holds its session and then the stock.
 func TestADeletionAndAnUploadDoNotBlockEachOther(t *testing.T) {
 	t.Parallel()
-	service, sql, devices := setUp(t)
+	service, n, sql, devices := setUp(t)
 	tx, err := sql.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +81,8 @@ func TestADeletionAndAnUploadDoNotBlockEachOther(t *testing.T) {
 	deleted := make(chan error, 1)
 	go func() { deleted <- service.Delete(context.Background(), devices[1], devices[0].Device) }()
 	testdb.AwaitWaiting(t, sql, 1)
-	if _, err := storage.Queries.LockPreKeyStock(t.Context(), tx, devices[0].Device); err != nil {
+	if _, err := storage.Queries.LockPreKeyStock(t.Context(), tx,
+		db.LockPreKeyStockParams(n.Place(devices[0].Device))); err != nil {
 		t.Errorf("the upload: %v", err)
 	}
 	if err := tx.Commit(t.Context()); err != nil {
@@ -91,8 +96,8 @@ func TestADeletionAndAnUploadDoNotBlockEachOther(t *testing.T) {
 // A hand-out locks the stocks of a user's devices in the order of their ids, which may be any.
 func TestAnExportAndAHandOutDoNotBlockEachOther(t *testing.T) {
 	t.Parallel()
-	service, sql, devices := setUp(t)
-	tx := begin(t, sql, devices[1])
+	service, n, sql, devices := setUp(t)
+	tx := begin(t, n, sql, devices[1])
 	type answer struct {
 		devices []device.Export
 		err     error
@@ -103,7 +108,8 @@ func TestAnExportAndAHandOutDoNotBlockEachOther(t *testing.T) {
 		exported <- answer{all, err}
 	}()
 	testdb.AwaitWaiting(t, sql, 1)
-	if _, err := storage.Queries.LockPreKeyStock(t.Context(), tx, devices[0].Device); err != nil {
+	if _, err := storage.Queries.LockPreKeyStock(t.Context(), tx,
+		db.LockPreKeyStockParams(n.Place(devices[0].Device))); err != nil {
 		t.Errorf("the hand-out: %v", err)
 	}
 	if err := tx.Rollback(t.Context()); err != nil {

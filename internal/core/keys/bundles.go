@@ -92,11 +92,17 @@ func (s *Service) take(ctx context.Context, askers map[wanted][]int, answers []h
 		arg.Counts = append(arg.Counts, int32(len(some))) //nolint:gosec // at most a batch
 	}
 	var low []core.DeviceID
-	err := s.db.Do(ctx, func(conn db.DBTX) error {
-		rows, err := storage.Queries.TakeBundles(ctx, conn, arg)
-		if err != nil {
-			return err
+	err := s.db.Do(ctx, func(conn *storage.Tx) error {
+		var rows []db.TakeBundlesRow
+		for bucket := range conn.All() {
+			arg.Bucket = bucket
+			some, err := storage.Queries.TakeBundles(ctx, conn, arg)
+			if err != nil {
+				return err
+			}
+			rows = append(rows, some...)
 		}
+		slices.SortStableFunc(rows, func(a, b db.TakeBundlesRow) int { return int(a.Number - b.Number) })
 		for i := range rows {
 			row := &rows[i]
 			some := askers[wanted{row.UserID, row.ID}]

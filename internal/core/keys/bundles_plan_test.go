@@ -20,7 +20,7 @@ func handOutSQL(t testing.TB) string {
 	if !found || !ended {
 		t.Fatal("queries/keys.sql has no TakeBundles")
 	}
-	return strings.NewReplacer("@user_ids", "$1", "@device_ids", "$2", "@counts", "$3").Replace(statement)
+	return strings.NewReplacer("@user_ids", "$1", "@device_ids", "$2", "@counts", "$3", "@bucket", "0").Replace(statement)
 }
 
 // The cost of a hand-out must depend neither on how many keys others have nor on how many were

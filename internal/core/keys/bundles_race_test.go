@@ -56,11 +56,11 @@ func (b *bench) begin(t testing.TB, p core.Principal) (pgx.Tx, int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	upload, err := storage.Queries.LockPreKeyStock(t.Context(), tx, p.Device)
+	stock, err := storage.Queries.LockPreKeyStock(t.Context(), tx, db.LockPreKeyStockParams(b.buckets.Place(p.Device)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tx, upload
+	return tx, stock.Uploads
 }
 
 func someKeys(ids ...int32) *keys.Publication {
@@ -92,7 +92,7 @@ func TestAHandOutThatWaitedForAnUploadHidesNoneOfItsKeys(t *testing.T) {
 	got := make(chan taken, 1)
 	go func() { got <- b.take(p) }()
 	testdb.AwaitWaiting(t, b.sql, 1)
-	if err := keys.Store(t.Context(), tx, p, upload, false, someKeys(7, 8)); err != nil {
+	if err := keys.Store(t.Context(), b.in(tx), p, upload, false, someKeys(7, 8)); err != nil {
 		t.Fatal(err)
 	}
 	commit(t, tx)
@@ -114,7 +114,7 @@ func TestAHandOutThatFoundNothingHidesNoneOfTheKeysThatCameMeanwhile(t *testing.
 	got := make(chan taken, 1)
 	go func() { got <- b.take(p) }()
 	testdb.AwaitWaiting(t, b.sql, 1)
-	if err := keys.Store(t.Context(), tx, p, upload, false, someKeys(3, 60)); err != nil {
+	if err := keys.Store(t.Context(), b.in(tx), p, upload, false, someKeys(3, 60)); err != nil {
 		t.Fatal(err)
 	}
 	commit(t, tx)
@@ -146,6 +146,7 @@ func TestAHandOutThatWaitedForAnotherTakesWhatThatOneLeft(t *testing.T) {
 					UserIds:   []core.UserID{p.User},
 					DeviceIds: make([]core.DeviceID, 1),
 					Counts:    []int32{2},
+					Bucket:    b.buckets.Bucket(p.Device),
 				},
 			)
 			if err != nil || len(rows) != 1 || !slices.Equal(rows[0].EcIds, []int32{1, 2}) ||
@@ -209,7 +210,7 @@ func TestAnInventoryIsOfOneMoment(t *testing.T) {
 	testdb.AwaitWaiting(t, b.sql, 1)
 	u := someKeys(5)
 	u.Signed = &keys.SignedPreKey{ID: 2, Public: make([]byte, 33), Signature: make([]byte, 64)}
-	if err := keys.Store(t.Context(), tx, p, upload, false, u); err != nil {
+	if err := keys.Store(t.Context(), b.in(tx), p, upload, false, u); err != nil {
 		t.Fatal(err)
 	}
 	commit(t, tx)

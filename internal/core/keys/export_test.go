@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
 )
 
 // MaxRemembered is how many keys of a kind are remembered.
@@ -15,6 +15,6 @@ const MaxRemembered = maxRemembered
 func (s *Service) SetTxTime(d time.Duration) { s.txTime = d }
 
 // Store stores an upload, which is a takeover or none.
-func Store(ctx context.Context, tx db.DBTX, p core.Principal, upload int64, takeover bool, u *Publication) error {
+func Store(ctx context.Context, tx *storage.Tx, p core.Principal, upload int64, takeover bool, u *Publication) error {
 	return store(ctx, tx, place{p.User, p.Device, upload, takeover}, u)
 }

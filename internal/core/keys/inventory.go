@@ -26,7 +26,7 @@ type Inventory struct {
 // Inventory lists what the relay holds for a device. Returns ErrDeviceGone.
 func (s *Service) Inventory(ctx context.Context, device core.DeviceID) (Inventory, error) {
 	var inv Inventory
-	err := s.db.InTx(ctx, func(tx db.DBTX) (err error) {
+	err := s.db.InTx(ctx, func(tx *storage.Tx) (err error) {
 		inv, err = InventoryOf(ctx, tx, device)
 		return err
 	})
@@ -36,20 +36,20 @@ func (s *Service) Inventory(ctx context.Context, device core.DeviceID) (Inventor
 // InventoryOf lists within a transaction. It keeps the device's stock locked until the transaction
 // ends; whoever lists several devices lists each in a transaction of its own, or meets hand-outs in
 // a deadlock.
-func InventoryOf(ctx context.Context, tx db.DBTX, device core.DeviceID) (Inventory, error) {
+func InventoryOf(ctx context.Context, tx *storage.Tx, device core.DeviceID) (Inventory, error) {
 	q := storage.Queries
-	if _, err := q.SharePreKeyStock(ctx, tx, device); err != nil {
+	if _, err := q.SharePreKeyStock(ctx, tx, db.SharePreKeyStockParams(tx.Place(device))); err != nil {
 		return Inventory{}, storage.NoRowsAs(err, ErrDeviceGone)
 	}
 	own, err := q.DeviceKeys(ctx, tx, device)
 	if err != nil {
 		return Inventory{}, storage.NoRowsAs(err, ErrDeviceGone)
 	}
-	ec, err := q.ECPreKeys(ctx, tx, device)
+	ec, err := q.ECPreKeys(ctx, tx, db.ECPreKeysParams(tx.Place(device)))
 	if err != nil {
 		return Inventory{}, err
 	}
-	kyber, err := q.KyberPreKeys(ctx, tx, device)
+	kyber, err := q.KyberPreKeys(ctx, tx, db.KyberPreKeysParams(tx.Place(device)))
 	if err != nil {
 		return Inventory{}, err
 	}

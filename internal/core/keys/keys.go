@@ -11,6 +11,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/batch"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/storage"
@@ -97,6 +98,7 @@ func (s *Service) Run(ctx context.Context) error { return s.bundles.Run(ctx) }
 
 // Counts returns how many one-time keys are left of each kind; zero for a device that is gone.
 func (s *Service) Counts(ctx context.Context, device core.DeviceID) (ec, kyber int32, err error) {
-	row, err := storage.Ask(ctx, s.db, storage.Queries.PreKeyCounts, device)
+	row, err := storage.Ask(ctx, s.db, storage.Queries.PreKeyCounts,
+		db.PreKeyCountsParams(s.db.Buckets().Place(device)))
 	return row.EcCount, row.KyberCount, storage.NoRowsAs(err, nil)
 }

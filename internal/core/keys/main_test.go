@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/obscura-relay/obscura/internal/core"
@@ -24,13 +25,17 @@ func TestMain(m *testing.M) {
 // bench is a key service on a database of its own, with a second pool to look inside.
 type bench struct {
 	*keys.Service
-	url string
-	sql *pgxpool.Pool
+	url     string
+	sql     *pgxpool.Pool
+	buckets storage.Buckets
 	// notices holds what the service announced, up to its capacity.
 	notices chan core.Notice
 	// stop ends Run and waits for it.
 	stop func()
 }
+
+// in makes a transaction of a test one of the service's.
+func (b *bench) in(tx pgx.Tx) *storage.Tx { return &storage.Tx{DBTX: tx, Buckets: b.buckets} }
 
 // newBench runs a service, with its hand-outs, on a fresh database until the test ends.
 func newBench(t testing.TB) *bench {
@@ -50,6 +55,9 @@ func (b *bench) Announce(n core.Notice) {
 func newBenchOn(t testing.TB, url string, prepare ...func(*keys.Service)) *bench {
 	t.Helper()
 	open, err := storage.Open(context.Background(), url, storage.Options{MaxConns: 8})
+	if err == nil {
+		err = open.CheckSchema(context.Background())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +67,7 @@ func newBenchOn(t testing.TB, url string, prepare ...func(*keys.Service)) *bench
 		t.Fatal(err)
 	}
 	t.Cleanup(sql.Close)
-	b := &bench{url: url, sql: sql, notices: make(chan core.Notice, 1<<16)}
+	b := &bench{url: url, sql: sql, buckets: open.Buckets(), notices: make(chan core.Notice, 1<<16)}
 	b.Service = keys.New(keys.Config{DB: open, Dropped: func(core.GapReason, int) {}, Node: b})
 	for _, p := range prepare {
 		p(b.Service)

@@ -73,7 +73,7 @@ func setOf(lists ...[]int64) map[int64]bool {
 }
 
 // recall reads what is remembered of a user's one-time keys, as seen from one device.
-func recall(ctx context.Context, tx db.DBTX, user core.UserID, device core.DeviceID) (ec, kyber known, err error) {
+func recall(ctx context.Context, tx *storage.Tx, user core.UserID, device core.DeviceID) (ec, kyber known, err error) {
 	rows, err := storage.Queries.KnownPreKeys(ctx, tx, user)
 	ec, kyber = seenFrom(device, rows)
 	return ec, kyber, err
@@ -93,9 +93,10 @@ func seenFrom(device core.DeviceID, rows []db.KnownPreKeysRow) (ec, kyber known)
 // Retire keeps what a device has handed out, when the device is removed: its keys may come again,
 // for a new device. The caller holds the user's lock, and afterwards that of the device's stock.
 // Returns ErrDeviceGone.
-func Retire(ctx context.Context, tx db.DBTX, user core.UserID, device core.DeviceID) error {
+func Retire(ctx context.Context, tx *storage.Tx, user core.UserID, device core.DeviceID) error {
 	q := storage.Queries
-	if _, err := q.LockPreKeyStock(ctx, tx, device); err != nil { // no key goes out from here on
+	// No key goes out from here on.
+	if _, err := q.LockPreKeyStock(ctx, tx, db.LockPreKeyStockParams(tx.Place(device))); err != nil {
 		return storage.NoRowsAs(err, ErrDeviceGone)
 	}
 	rows, err := q.KnownPreKeys(ctx, tx, user)

@@ -3,6 +3,7 @@ package keys
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -12,16 +13,16 @@ import (
 // kind is one of the two kinds of one-time keys: how they are read and written. EC keys have no
 // signature.
 type kind struct {
-	held   func(ctx context.Context, tx db.DBTX, device core.DeviceID) (map[int32][]byte, error)
-	insert func(ctx context.Context, tx db.DBTX, device core.DeviceID, upload int64, keys []SignedPreKey) error
+	held   func(ctx context.Context, tx *storage.Tx, device core.DeviceID) (map[int32][]byte, error)
+	insert func(ctx context.Context, tx *storage.Tx, device core.DeviceID, upload int64, keys []SignedPreKey) error
 	// trim deletes all but the newest core.MaxPreKeys and returns the ids of the others.
-	trim func(ctx context.Context, tx db.DBTX, device core.DeviceID) ([]int32, error)
-	drop func(ctx context.Context, tx db.DBTX, device core.DeviceID) error
+	trim func(ctx context.Context, tx *storage.Tx, device core.DeviceID) ([]int32, error)
+	drop func(ctx context.Context, tx *storage.Tx, device core.DeviceID) error
 }
 
 // store writes the one-time keys of an upload. A takeover drops those that are held. known is what
 // is remembered of this kind, and is brought up to date.
-func (k *kind) store(ctx context.Context, tx db.DBTX, at place, keys []SignedPreKey, known *known) error {
+func (k *kind) store(ctx context.Context, tx *storage.Tx, at place, keys []SignedPreKey, known *known) error {
 	if len(keys) == 0 && !at.takeover {
 		return nil
 	}
@@ -68,47 +69,60 @@ func (k *kind) store(ctx context.Context, tx db.DBTX, at place, keys []SignedPre
 }
 
 var ecKeys = kind{
-	held: func(ctx context.Context, tx db.DBTX, device core.DeviceID) (map[int32][]byte, error) {
-		rows, err := storage.Queries.ECPreKeys(ctx, tx, device)
+	held: func(ctx context.Context, tx *storage.Tx, device core.DeviceID) (map[int32][]byte, error) {
+		rows, err := storage.Queries.ECPreKeys(ctx, tx, db.ECPreKeysParams(tx.Place(device)))
 		held := make(map[int32][]byte, len(rows))
 		for _, row := range rows {
 			held[row.KeyID] = row.PublicKey
 		}
 		return held, err
 	},
-	insert: func(ctx context.Context, tx db.DBTX, device core.DeviceID, upload int64, keys []SignedPreKey) error {
-		arg := db.InsertECPreKeysParams{DeviceID: device, Upload: upload}
+	insert: func(ctx context.Context, tx *storage.Tx, device core.DeviceID, upload int64, keys []SignedPreKey) error {
+		arg := db.InsertECPreKeysParams{Bucket: tx.Bucket(device), DeviceID: device, Upload: upload}
 		for _, k := range keys {
 			arg.KeyIds, arg.PublicKeys = append(arg.KeyIds, k.ID), append(arg.PublicKeys, k.Public)
 		}
+		if err := storage.Queries.LowerECFloor(ctx, tx, db.LowerECFloorParams{Lowest: slices.Min(arg.KeyIds),
+			Bucket: arg.Bucket, DeviceID: device}); err != nil {
+			return err
+		}
 		return storage.Queries.InsertECPreKeys(ctx, tx, arg)
 	},
-	trim: func(ctx context.Context, tx db.DBTX, device core.DeviceID) ([]int32, error) {
-		return storage.Queries.TrimECPreKeys(ctx, tx, db.TrimECPreKeysParams{DeviceID: device, Keep: core.MaxPreKeys})
+	trim: func(ctx context.Context, tx *storage.Tx, device core.DeviceID) ([]int32, error) {
+		return storage.Queries.TrimECPreKeys(ctx, tx,
+			db.TrimECPreKeysParams{Bucket: tx.Bucket(device), DeviceID: device, Keep: core.MaxPreKeys})
 	},
-	drop: storage.Queries.DeleteECPreKeys,
+	drop: func(ctx context.Context, tx *storage.Tx, device core.DeviceID) error {
+		return storage.Queries.DeleteECPreKeys(ctx, tx, db.DeleteECPreKeysParams(tx.Place(device)))
+	},
 }
 
 var kyberKeys = kind{
-	held: func(ctx context.Context, tx db.DBTX, device core.DeviceID) (map[int32][]byte, error) {
-		rows, err := storage.Queries.KyberPreKeys(ctx, tx, device)
+	held: func(ctx context.Context, tx *storage.Tx, device core.DeviceID) (map[int32][]byte, error) {
+		rows, err := storage.Queries.KyberPreKeys(ctx, tx, db.KyberPreKeysParams(tx.Place(device)))
 		held := make(map[int32][]byte, len(rows))
 		for _, row := range rows {
 			held[row.KeyID] = row.PublicKey
 		}
 		return held, err
 	},
-	insert: func(ctx context.Context, tx db.DBTX, device core.DeviceID, upload int64, keys []SignedPreKey) error {
-		arg := db.InsertKyberPreKeysParams{DeviceID: device, Upload: upload}
+	insert: func(ctx context.Context, tx *storage.Tx, device core.DeviceID, upload int64, keys []SignedPreKey) error {
+		arg := db.InsertKyberPreKeysParams{Bucket: tx.Bucket(device), DeviceID: device, Upload: upload}
 		for _, k := range keys {
 			arg.KeyIds, arg.PublicKeys = append(arg.KeyIds, k.ID), append(arg.PublicKeys, k.Public)
 			arg.Signatures = append(arg.Signatures, k.Signature)
 		}
+		if err := storage.Queries.LowerKyberFloor(ctx, tx, db.LowerKyberFloorParams{Lowest: slices.Min(arg.KeyIds),
+			Bucket: arg.Bucket, DeviceID: device}); err != nil {
+			return err
+		}
 		return storage.Queries.InsertKyberPreKeys(ctx, tx, arg)
 	},
-	trim: func(ctx context.Context, tx db.DBTX, device core.DeviceID) ([]int32, error) {
+	trim: func(ctx context.Context, tx *storage.Tx, device core.DeviceID) ([]int32, error) {
 		return storage.Queries.TrimKyberPreKeys(ctx, tx,
-			db.TrimKyberPreKeysParams{DeviceID: device, Keep: core.MaxPreKeys})
+			db.TrimKyberPreKeysParams{Bucket: tx.Bucket(device), DeviceID: device, Keep: core.MaxPreKeys})
 	},
-	drop: storage.Queries.DeleteKyberPreKeys,
+	drop: func(ctx context.Context, tx *storage.Tx, device core.DeviceID) error {
+		return storage.Queries.DeleteKyberPreKeys(ctx, tx, db.DeleteKyberPreKeysParams(tx.Place(device)))
+	},
 }

@@ -32,7 +32,7 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 	var notices storage.Notices
 	dropped := 0
 	// Alone, because no two devices of a user may store one key, and a takeover ends sessions.
-	err = s.db.ActAlone(ctx, p, func(tx db.DBTX) error {
+	err = s.db.ActAlone(ctx, p, func(tx *storage.Tx) error {
 		q := storage.Queries
 		takeover, others := false, []core.SessionID(nil)
 		if !bytes.Equal(stored.IdentityKey, identity) {
@@ -40,7 +40,7 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 				return err
 			}
 		}
-		upload, err := q.LockPreKeyStock(ctx, tx, p.Device)
+		stock, err := q.LockPreKeyStock(ctx, tx, db.LockPreKeyStockParams(tx.Place(p.Device)))
 		if err != nil {
 			return storage.NoRowsAs(err, ErrDeviceGone)
 		}
@@ -64,7 +64,7 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 				return err
 			}
 		}
-		return store(ctx, tx, place{p.User, p.Device, upload, takeover}, &u)
+		return store(ctx, tx, place{p.User, p.Device, stock.Uploads, takeover}, &u)
 	})
 	if err == nil && dropped > 0 {
 		s.dropped(core.GapTakeover, dropped)
@@ -75,7 +75,7 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 // endOthers ends the device's other sessions if the identity key is a new one, which is a takeover.
 // It runs before the stock is locked, as the order of locks asks for. The user's lock keeps other
 // takeovers off.
-func endOthers(ctx context.Context, tx db.DBTX, p core.Principal,
+func endOthers(ctx context.Context, tx *storage.Tx, p core.Principal,
 	identity []byte) (takeover bool, others []core.SessionID, err error) {
 	now, err := storage.Queries.DeviceKeys(ctx, tx, p.Device)
 	if err != nil || bytes.Equal(now.IdentityKey, identity) {
@@ -88,8 +88,8 @@ func endOthers(ctx context.Context, tx db.DBTX, p core.Principal,
 
 // takeOver drops what belonged to the old identity, but for the one-time keys, which store drops,
 // and returns what to announce after the commit.
-func (s *Service) takeOver(ctx context.Context, tx db.DBTX, p core.Principal, u *Publication, others []core.SessionID,
-	dropped *int) (storage.Notices, error) {
+func (s *Service) takeOver(ctx context.Context, tx *storage.Tx, p core.Principal, u *Publication,
+	others []core.SessionID, dropped *int) (storage.Notices, error) {
 	if u.Signed == nil {
 		return nil, ErrTakeoverUnsigned
 	}
@@ -149,12 +149,12 @@ type place struct {
 
 // StoreFirst writes the first upload of a new device, which has been checked. The caller holds the
 // lock of the user.
-func StoreFirst(ctx context.Context, tx db.DBTX, user core.UserID, device core.DeviceID, u *Publication) error {
+func StoreFirst(ctx context.Context, tx *storage.Tx, user core.UserID, device core.DeviceID, u *Publication) error {
 	return store(ctx, tx, place{user: user, device: device}, u)
 }
 
 // store writes an upload that has been checked. The caller holds the lock of the device's stock.
-func store(ctx context.Context, tx db.DBTX, at place, u *Publication) error {
+func store(ctx context.Context, tx *storage.Tx, at place, u *Publication) error {
 	q := storage.Queries
 	if k := u.Signed; k != nil {
 		arg := db.SetSignedPreKeyParams{ID: at.device, KeyID: k.ID, PublicKey: k.Public, Signature: k.Signature}
@@ -171,12 +171,12 @@ func store(ctx context.Context, tx db.DBTX, at place, u *Publication) error {
 	if err := storeOneTime(ctx, tx, at, u); err != nil {
 		return err
 	}
-	_, err := q.RecountPreKeys(ctx, tx, at.device)
+	_, err := q.RecountPreKeys(ctx, tx, db.RecountPreKeysParams(tx.Place(at.device)))
 	return err
 }
 
 // storeOneTime writes the one-time keys of an upload, but for those that are known already.
-func storeOneTime(ctx context.Context, tx db.DBTX, at place, u *Publication) error {
+func storeOneTime(ctx context.Context, tx *storage.Tx, at place, u *Publication) error {
 	if len(u.EC)+len(u.Kyber) == 0 && !at.takeover {
 		return nil
 	}

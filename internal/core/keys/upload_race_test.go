@@ -16,7 +16,7 @@ import (
 )
 
 // replaceIdentity does what a takeover does to the keys.
-func replaceIdentity(t testing.TB, tx db.DBTX, p core.Principal, upload int64, identity []byte,
+func replaceIdentity(t testing.TB, tx *storage.Tx, p core.Principal, upload int64, identity []byte,
 	next *keys.Publication) {
 	t.Helper()
 	q := storage.Queries
@@ -49,7 +49,7 @@ func TestAHandOutThatWaitedForATakeoverTakesNoneOfTheNewKeys(t *testing.T) {
 	}()
 	testdb.AwaitWaiting(t, b.sql, 1)
 	identity := prekeytest.NewIdentity().Public
-	replaceIdentity(t, tx, p, upload, identity, someKeys(1, 2))
+	replaceIdentity(t, b.in(tx), p, upload, identity, someKeys(1, 2))
 	commit(t, tx)
 	if old := <-got; bytes.Equal(old.Identity, identity) || old.OneTime != nil {
 		t.Errorf("identity %x with one-time key %v: parts of two identities", old.Identity, old.OneTime)
@@ -77,7 +77,7 @@ func TestAnUploadThatMeetsATakeoverIsRefused(t *testing.T) {
 			keys.Publication{Kyber: []keys.SignedPreKey{{ID: 1, Public: kyber.PublicKey, Signature: kyber.Signature}}})
 	}()
 	testdb.AwaitWaiting(t, b.sql, 1)
-	replaceIdentity(t, tx, p, upload, prekeytest.NewIdentity().Public, someKeys(9))
+	replaceIdentity(t, b.in(tx), p, upload, prekeytest.NewIdentity().Public, someKeys(9))
 	commit(t, tx)
 	if err := <-got; !errors.Is(err, keys.ErrIdentityChanged) {
 		t.Errorf("upload: %v, want ErrIdentityChanged", err)

@@ -17,11 +17,16 @@ func (s *Service) Acknowledge(device core.DeviceID, sequences []int64, reported 
 	if len(sequences) == 0 {
 		return nil
 	}
-	return s.acks.add(ack{device: device, seqs: sequences, gaps: reported})
+	return s.queue(device).add(ack{device: device, seqs: sequences, gaps: reported})
+}
+
+// queue is the one of a device's bucket.
+func (s *Service) queue(device core.DeviceID) *ackQueue {
+	return s.acks[s.cfg.DB.Buckets().Bucket(device)]
 }
 
 // forget works on a batch of acknowledgements, again and again until it is done or the process must
-// end: then the envelopes are delivered once more.
+// end: then the envelopes are delivered once more. All are of one bucket.
 func (s *Service) forget(ctx context.Context, acks []*ack) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -46,8 +51,9 @@ func (s *Service) GiveUp() { s.giveUp() }
 func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	var deletes, skips envelopes
-	var told gapRanges
+	bucket := s.cfg.DB.Buckets().Bucket(acks[0].device)
+	deletes, skips := envelopes{Bucket: bucket}, envelopes{Bucket: bucket}
+	told := gapRanges{Bucket: bucket}
 	var devices []core.DeviceID
 	for _, a := range acks {
 		devices = append(devices, a.device)
@@ -59,8 +65,9 @@ func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
 	}
 	devices = core.LockOrder(devices)
 	deleted, quarantined := 0, 0
-	err := s.cfg.Async.InPipeline(ctx, func(tx db.DBTX) error {
-		if err := storage.Queries.HoldMailboxes(ctx, tx, devices); err != nil {
+	err := s.cfg.Async.InPipeline(ctx, func(tx *storage.Tx) error {
+		if err := storage.Queries.HoldMailboxes(ctx, tx,
+			db.HoldMailboxesParams{Bucket: bucket, DeviceIds: devices}); err != nil {
 			return err
 		}
 		rows, err := storage.Queries.DeleteMessages(ctx, tx, db.DeleteMessagesParams(deletes))

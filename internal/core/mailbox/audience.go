@@ -48,7 +48,7 @@ func (*ChangedError) Error() string { return "an audience has other devices than
 // CountDevicesChange advances the version of a user's devices. It locks the user's mailboxes: a
 // batch for one of them that names the old version was stored before, or is refused. The caller
 // holds the user's lock, and locks nothing afterwards that others lock before mailboxes.
-func CountDevicesChange(ctx context.Context, tx db.DBTX, user core.UserID) error {
+func CountDevicesChange(ctx context.Context, tx *storage.Tx, user core.UserID) error {
 	q := storage.Queries
 	rows, err := q.DevicesOfUser(ctx, tx, user)
 	if err != nil {
@@ -58,8 +58,10 @@ func CountDevicesChange(ctx context.Context, tx db.DBTX, user core.UserID) error
 	for i, row := range rows {
 		devices[i] = row.ID
 	}
-	if err := q.HoldMailboxes(ctx, tx, devices); err != nil {
-		return err
+	for bucket, some := range tx.Divide(devices) {
+		if err := q.HoldMailboxes(ctx, tx, db.HoldMailboxesParams{Bucket: bucket, DeviceIds: some}); err != nil {
+			return err
+		}
 	}
 	return q.CountDevicesChange(ctx, tx, user)
 }
@@ -108,7 +110,7 @@ func (p *pass) checkAudiences(ctx context.Context) error {
 	return err
 }
 
-func devicesVersions(ctx context.Context, tx db.DBTX, users []core.UserID) (map[core.UserID]uint64, error) {
+func devicesVersions(ctx context.Context, tx *storage.Tx, users []core.UserID) (map[core.UserID]uint64, error) {
 	if len(users) == 0 {
 		return nil, nil
 	}
@@ -120,7 +122,7 @@ func devicesVersions(ctx context.Context, tx db.DBTX, users []core.UserID) (map[
 	return versions, err
 }
 
-func deviceLists(ctx context.Context, tx db.DBTX, users []core.UserID) (map[core.UserID]*DeviceList, error) {
+func deviceLists(ctx context.Context, tx *storage.Tx, users []core.UserID) (map[core.UserID]*DeviceList, error) {
 	rows, err := storage.Queries.PublicDevices(ctx, tx, users)
 	lists := make(map[core.UserID]*DeviceList, len(users))
 	for _, row := range rows {

@@ -10,10 +10,10 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
+	"github.com/obscura-relay/obscura/internal/storage"
 )
 
 // sane: no error may reach a caller, not even that the relay is busy.
@@ -76,7 +76,7 @@ func TestNothingDeadlocks(t *testing.T) {
 		}
 	})
 	worker(12, func(r *rand.Rand, n *node, _ int) {
-		sane(t, "take over", n.main.InTx(ctx, func(tx db.DBTX) error {
+		sane(t, "take over", n.main.InTx(ctx, func(tx *storage.Tx) error {
 			_, _, err := TakeOver(ctx, tx, devices[r.IntN(boxes-1)])
 			return err
 		}))
@@ -96,7 +96,7 @@ func TestNothingDeadlocks(t *testing.T) {
 	worker(14, func(r *rand.Rand, n *node, _ int) { // an account with its devices, in order, goes and comes
 		lot := []core.DeviceID{uuid.New(), uuid.New()}
 		slices.SortFunc(lot, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
-		sane(t, "create and erase", n.main.InTx(ctx, func(tx db.DBTX) error {
+		sane(t, "create and erase", n.main.InTx(ctx, func(tx *storage.Tx) error {
 			for _, device := range lot {
 				if err := Create(ctx, tx, device); err != nil {
 					return err
@@ -106,7 +106,7 @@ func TestNothingDeadlocks(t *testing.T) {
 		}))
 		_, err := n.Send(ctx, from, batchOf(to(lot[1], "a")[0], to(lot[0], "b")[0], to(devices[r.IntN(boxes)], "c")[0]))
 		sane(t, "send", err)
-		sane(t, "erase", n.main.InTx(ctx, func(tx db.DBTX) error {
+		sane(t, "erase", n.main.InTx(ctx, func(tx *storage.Tx) error {
 			for _, device := range lot {
 				if err := Erase(ctx, tx, device); err != nil {
 					return err
@@ -166,7 +166,7 @@ func TestAnErasedMailboxLeavesNothing(t *testing.T) {
 		})
 	}
 	wait.Eventually(t, "sends are under way", func() bool { return nodes[0].counts.accepted.Load() > core.MailboxCap+20 })
-	nodes[1].tx(t, func(tx db.DBTX) error { return Erase(context.Background(), tx, device) })
+	nodes[1].tx(t, func(tx *storage.Tx) error { return Erase(context.Background(), tx, device) })
 	<-refused
 	wg.Wait()
 	nodes[0].acknowledge(t, device, []int64{1, 2, 3})

@@ -22,23 +22,33 @@ var errManyFull = errors.New("too many full mailboxes for one transaction")
 // however much was added, so the cost is bounded by the cap and does not depend on the size of any
 // table.
 func (p *pass) makeRoom(ctx context.Context) error {
-	full := db.PendingSendersParams{}
+	full, n := storage.Divided[db.PendingSendersParams]{}, 0
 	for device, m := range p.mailboxes {
 		if m.pending > core.MailboxCap {
-			full.DeviceIds, full.FloorSeqs = append(full.DeviceIds, device), append(full.FloorSeqs, m.floor)
+			some := full.In(p.tx.Bucket(device))
+			some.DeviceIds, some.FloorSeqs = append(some.DeviceIds, device), append(some.FloorSeqs, m.floor)
+			n++
 		}
 	}
-	if len(full.DeviceIds) == 0 {
-		return nil
-	}
-	if len(full.DeviceIds) > maxFull && len(p.requests) > 1 {
+	if n > maxFull && len(p.requests) > 1 {
 		return errManyFull
 	}
+	for bucket, some := range full.All() {
+		some.Bucket = bucket
+		if err := p.makeRoomIn(ctx, *some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeRoomIn makes room in full mailboxes of one bucket.
+func (p *pass) makeRoomIn(ctx context.Context, full db.PendingSendersParams) error {
 	rows, err := storage.Queries.PendingSenders(ctx, p.tx, full)
 	if err != nil {
 		return err
 	}
-	var dropped envelopes
+	dropped := envelopes{Bucket: full.Bucket}
 	for len(rows) > 0 {
 		device, n := rows[0].DeviceID, 0
 		for n < len(rows) && rows[n].DeviceID == device {
@@ -50,7 +60,7 @@ func (p *pass) makeRoom(ctx context.Context) error {
 		dropped.add(device, m.dropped)
 		rows = rows[n:]
 	}
-	p.dropped = len(dropped.Seqs)
+	p.dropped += len(dropped.Seqs)
 	return drop(ctx, p.tx, dropped, core.GapCap)
 }
 
@@ -108,19 +118,20 @@ func (s *shares) Pop() any {
 // TakeOver drops all pending mail of a device whose identity key is being replaced, records the
 // gap, and makes its open sockets out of date: those below the returned generation. It returns how
 // many were dropped, to be counted after the commit.
-func TakeOver(ctx context.Context, tx db.DBTX, device core.DeviceID) (generation int64, n int, err error) {
-	q := storage.Queries
-	if generation, err = q.SupersedeSockets(ctx, tx, device); err != nil { // locks the mailbox
+func TakeOver(ctx context.Context, tx *storage.Tx, device core.DeviceID) (generation int64, n int, err error) {
+	q, place := storage.Queries, tx.Place(device)
+	// This locks the mailbox.
+	if generation, err = q.SupersedeSockets(ctx, tx, db.SupersedeSocketsParams(place)); err != nil {
 		return 0, 0, err
 	}
-	dropped, err := q.DropAll(ctx, tx, device)
+	dropped, err := q.DropAll(ctx, tx, db.DropAllParams(place))
 	if err != nil || len(dropped) == 0 {
 		return generation, 0, err
 	}
 	return generation, len(dropped), settleOne(ctx, tx, device, dropped, core.GapTakeover)
 }
 
-// envelopes names envelopes of mailboxes, as the statements take them.
+// envelopes names envelopes of mailboxes of one bucket, as the statements take them.
 type envelopes db.DeleteMessagesParams
 
 func (e *envelopes) add(device core.DeviceID, sequences []int64) {
@@ -130,7 +141,7 @@ func (e *envelopes) add(device core.DeviceID, sequences []int64) {
 }
 
 // drop deletes envelopes of mailboxes whose locks are held, and records the gaps.
-func drop(ctx context.Context, tx db.DBTX, dropped envelopes, reason core.GapReason) error {
+func drop(ctx context.Context, tx *storage.Tx, dropped envelopes, reason core.GapReason) error {
 	if len(dropped.Seqs) == 0 {
 		return nil
 	}
@@ -154,10 +165,11 @@ func (r removals) add(device core.DeviceID, n int, acked int64) {
 	r[device] = sum
 }
 
-// settle writes that envelopes have left mailboxes whose locks are held.
-func (r removals) settle(ctx context.Context, tx db.DBTX) error {
+// settle writes that envelopes have left mailboxes of one bucket whose locks are held.
+func (r removals) settle(ctx context.Context, tx *storage.Tx) error {
 	arg := db.SettleMailboxesParams{}
 	for device, sum := range r {
+		arg.Bucket = tx.Bucket(device)
 		arg.DeviceIds, arg.Gone = append(arg.DeviceIds, device), append(arg.Gone, sum.n)
 		arg.AckedSeqs = append(arg.AckedSeqs, sum.acked)
 	}
@@ -168,8 +180,9 @@ func (r removals) settle(ctx context.Context, tx db.DBTX) error {
 }
 
 // settleOne writes that envelopes of one mailbox were dropped.
-func settleOne(ctx context.Context, tx db.DBTX, device core.DeviceID, sequences []int64, reason core.GapReason) error {
-	var dropped envelopes
+func settleOne(ctx context.Context, tx *storage.Tx, device core.DeviceID, sequences []int64,
+	reason core.GapReason) error {
+	dropped := envelopes{Bucket: tx.Bucket(device)}
 	dropped.add(device, sequences)
 	if err := recordGaps(ctx, tx, dropped, reason); err != nil {
 		return err
@@ -189,13 +202,14 @@ func (s *Service) Expire(ctx context.Context, device core.DeviceID) error {
 	defer cancel()
 	for {
 		var dropped []int64
-		err := s.cfg.DB.InTx(ctx, func(tx db.DBTX) error {
+		err := s.cfg.DB.InTx(ctx, func(tx *storage.Tx) error {
 			locked, err := lockMailboxes(ctx, tx, []core.DeviceID{device})
 			if err != nil || locked[device] == nil {
 				return err
 			}
-			dropped, err = storage.Queries.DropExpired(ctx, tx, db.DropExpiredParams{DeviceID: device,
-				FloorSeq: locked[device].floor, Lifetime: storage.Interval(core.EnvelopeLifetime), MaxRows: expireStep})
+			dropped, err = storage.Queries.DropExpired(ctx, tx, db.DropExpiredParams{
+				Bucket: tx.Bucket(device), DeviceID: device, FloorSeq: locked[device].floor,
+				Lifetime: storage.Interval(core.EnvelopeLifetime), MaxRows: expireStep})
 			if err != nil || len(dropped) == 0 {
 				return err
 			}

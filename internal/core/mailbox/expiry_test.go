@@ -7,9 +7,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/storage"
 )
 
 // age makes envelopes as old as an interval says.
@@ -81,7 +81,7 @@ func TestTheSweepReachesEveryMailbox(t *testing.T) {
 	first, last := uuid.UUID{}, uuid.Max
 	first[15] = 1
 	for _, device := range []core.DeviceID{first, last} {
-		n.tx(t, func(tx db.DBTX) error { return Create(context.Background(), tx, device) })
+		n.tx(t, func(tx *storage.Tx) error { return Create(context.Background(), tx, device) })
 		n.send(t, newSender(), to(device, "old", "new")...)
 		n.age(t, device, "40 days", 1, 1)
 	}

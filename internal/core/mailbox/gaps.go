@@ -17,7 +17,8 @@ const gapRows = 256
 func (s *Service) Gaps(ctx context.Context, device core.DeviceID, after, last int64) (gaps []core.Gap, more bool,
 	err error) {
 	rows, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.NextGaps,
-		db.NextGapsParams{DeviceID: device, AfterSeq: after, LastSeq: last, MaxRows: gapRows})
+		db.NextGapsParams{Bucket: s.cfg.DB.Buckets().Bucket(device), DeviceID: device, AfterSeq: after,
+			LastSeq: last, MaxRows: gapRows})
 	gaps = make([]core.Gap, len(rows))
 	for i, row := range rows {
 		gaps[i] = core.Gap{From: row.FromSeq, To: row.ToSeq, Reason: core.GapReason(row.Reason)}
@@ -25,7 +26,7 @@ func (s *Service) Gaps(ctx context.Context, device core.DeviceID, after, last in
 	return gaps, len(rows) == gapRows, err
 }
 
-// gapRanges names gaps of mailboxes, as the statements take them.
+// gapRanges names gaps of mailboxes of one bucket, as the statements take them.
 type gapRanges db.ForgetGapsParams
 
 func (r *gapRanges) add(device core.DeviceID, from, to int64) {
@@ -33,7 +34,7 @@ func (r *gapRanges) add(device core.DeviceID, from, to int64) {
 	r.FromSeqs, r.ToSeqs = append(r.FromSeqs, from), append(r.ToSeqs, to)
 }
 
-func (r *gapRanges) forget(ctx context.Context, tx db.DBTX) error {
+func (r *gapRanges) forget(ctx context.Context, tx *storage.Tx) error {
 	if len(r.FromSeqs) == 0 {
 		return nil
 	}
@@ -48,14 +49,14 @@ type gapStart struct {
 
 // recordGaps writes down what was dropped from mailboxes whose locks are held. Ranges that touch
 // become one, so a mailbox under a flood for weeks has few. Only what is next to them is looked up:
-// it costs by what was dropped, not by what has been.
-func recordGaps(ctx context.Context, tx db.DBTX, dropped envelopes, reason core.GapReason) error {
+// it costs by what was dropped, not by what has been. All are of one bucket.
+func recordGaps(ctx context.Context, tx *storage.Tx, dropped envelopes, reason core.GapReason) error {
 	all := map[core.DeviceID][]core.Gap{}
 	for i, seq := range dropped.Seqs {
 		device := dropped.DeviceIds[i]
 		all[device] = append(all[device], core.Gap{From: seq, To: seq, Reason: reason})
 	}
-	var around gapRanges
+	around := gapRanges{Bucket: dropped.Bucket}
 	for device, gaps := range all {
 		all[device] = mergeGaps(gaps)
 		for _, g := range all[device] {
@@ -78,13 +79,14 @@ func recordGaps(ctx context.Context, tx db.DBTX, dropped envelopes, reason core.
 			}
 		}
 	}
-	return writeGaps(ctx, tx, all, known, reason)
+	return writeGaps(ctx, tx, dropped.Bucket, all, known, reason)
 }
 
-// writeGaps writes what differs from the gaps that are known to be there.
-func writeGaps(ctx context.Context, tx db.DBTX, all map[core.DeviceID][]core.Gap, known map[gapStart]int64,
-	reason core.GapReason) error {
-	var insert, extend, forget gapRanges
+// writeGaps writes what differs from the gaps that are known to be there, in mailboxes of a bucket.
+func writeGaps(ctx context.Context, tx *storage.Tx, bucket int16, all map[core.DeviceID][]core.Gap,
+	known map[gapStart]int64, reason core.GapReason) error {
+	forget := gapRanges{Bucket: bucket}
+	var insert, extend gapRanges
 	for device, gaps := range all {
 		for _, g := range mergeGaps(gaps) {
 			at := gapStart{device, g.From}
@@ -105,14 +107,15 @@ func writeGaps(ctx context.Context, tx db.DBTX, all map[core.DeviceID][]core.Gap
 		return err
 	}
 	if len(extend.FromSeqs) > 0 {
-		if err := storage.Queries.ExtendGaps(ctx, tx, db.ExtendGapsParams(extend)); err != nil {
+		if err := storage.Queries.ExtendGaps(ctx, tx, db.ExtendGapsParams{Bucket: bucket, DeviceIds: extend.DeviceIds,
+			FromSeqs: extend.FromSeqs, ToSeqs: extend.ToSeqs}); err != nil {
 			return err
 		}
 	}
 	if len(insert.FromSeqs) == 0 {
 		return nil
 	}
-	return storage.Queries.InsertGaps(ctx, tx, db.InsertGapsParams{DeviceIds: insert.DeviceIds,
+	return storage.Queries.InsertGaps(ctx, tx, db.InsertGapsParams{Bucket: bucket, DeviceIds: insert.DeviceIds,
 		FromSeqs: insert.FromSeqs, ToSeqs: insert.ToSeqs, Reason: int16(reason)})
 }
 

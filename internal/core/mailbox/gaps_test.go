@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/storage"
@@ -16,7 +15,7 @@ import (
 
 func (n *node) takeOver(t failer, device core.DeviceID) (generation int64) {
 	t.Helper()
-	n.tx(t, func(tx db.DBTX) (err error) {
+	n.tx(t, func(tx *storage.Tx) (err error) {
 		generation, _, err = TakeOver(context.Background(), tx, device)
 		return err
 	})
@@ -59,7 +58,7 @@ func TestATakeoverReportsExactlyWhatItDropped(t *testing.T) {
 	if gaps := n.gaps(t, device); !slices.Equal(gaps, want) {
 		t.Errorf("gaps %v, want %v", gaps, want)
 	}
-	err = n.main.InTx(t.Context(), func(tx db.DBTX) error {
+	err = n.main.InTx(t.Context(), func(tx *storage.Tx) error {
 		_, _, err := TakeOver(t.Context(), tx, uuid.New())
 		return err
 	})

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
@@ -83,6 +83,9 @@ type failer interface {
 func openDB(t failer, url string, conns int32, async bool) *storage.DB {
 	t.Helper()
 	d, err := storage.Open(context.Background(), url, storage.Options{MaxConns: conns, AsyncCommit: async})
+	if err == nil {
+		err = d.CheckSchema(context.Background())
+	}
 	if err != nil {
 		t.Fatalf("open the database: %v", err)
 	}
@@ -169,11 +172,11 @@ func newSender() sender {
 func (n *node) newBox(t failer) core.DeviceID {
 	t.Helper()
 	device := uuid.New()
-	n.tx(t, func(tx db.DBTX) error { return Create(context.Background(), tx, device) })
+	n.tx(t, func(tx *storage.Tx) error { return Create(context.Background(), tx, device) })
 	return device
 }
 
-func (n *node) tx(t failer, fn func(tx db.DBTX) error) {
+func (n *node) tx(t failer, fn func(tx *storage.Tx) error) {
 	t.Helper()
 	if err := n.main.InTx(context.Background(), fn); err != nil {
 		t.Fatalf("transaction: %v", err)
@@ -262,9 +265,20 @@ func (n *node) acknowledge(t failer, device core.DeviceID, sequences []int64, re
 // exec runs a statement that no use case has: it moves time.
 func (n *node) exec(t failer, sql string, args ...any) {
 	t.Helper()
-	if _, err := n.main.Pool().Exec(context.Background(), sql, args...); err != nil {
+	if err := pgx.BeginFunc(context.Background(), n.main.Pool(), func(tx pgx.Tx) error {
+		return execIn(tx, sql, args...)
+	}); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
+}
+
+// execIn runs a statement of a test: not of the relay, as package testdb tells them apart.
+func execIn(tx pgx.Tx, sql string, args ...any) error {
+	_, err := tx.Exec(context.Background(), "SET LOCAL application_name = 'test'")
+	if err == nil {
+		_, err = tx.Exec(context.Background(), sql, args...)
+	}
+	return err
 }
 
 // one reads one value.

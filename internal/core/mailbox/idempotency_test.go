@@ -10,10 +10,10 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
+	"github.com/obscura-relay/obscura/internal/storage"
 )
 
 // again sends a batch that was sent before and expects the first answer.
@@ -42,7 +42,7 @@ func TestARepeatedBatchHearsItsFirstAnswerAndStoresNothing(t *testing.T) {
 	other.again(t, from, b, 1, 3)
 	n.acknowledge(t, device, []int64{1, 2})
 	other.again(t, from, b, 1, 3)
-	n.tx(t, func(tx db.DBTX) error { return Create(t.Context(), tx, missing) })
+	n.tx(t, func(tx *storage.Tx) error { return Create(t.Context(), tx, missing) })
 	n.stop()
 	start(t, url).again(t, from, b, 1, 3)
 	if last := other.last(t, device); last != 2 {

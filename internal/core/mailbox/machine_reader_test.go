@@ -8,8 +8,8 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
 )
 
 // connect opens a socket in the place of the one before.
@@ -187,7 +187,7 @@ func (m *machine) sweep(t *rapid.T) {
 func (m *machine) takeOver(t *rapid.T) {
 	i := m.index(t)
 	l := m.boxes[i]
-	m.node(t).tx(t, func(tx db.DBTX) error {
+	m.node(t).tx(t, func(tx *storage.Tx) error {
 		_, _, err := TakeOver(context.Background(), tx, l.device)
 		return err
 	})

@@ -11,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/storage"
 )
 
 // machine does to real mailboxes, on two nodes, and to their ledgers the same.
@@ -89,7 +89,7 @@ func (m *machine) check(t *rapid.T) {
 		var sequences []int64
 		var texts []string
 		var gaps []core.Gap
-		m.nodes[0].tx(t, func(tx db.DBTX) error { // nothing runs beside a check
+		m.nodes[0].tx(t, func(tx *storage.Tx) error { // nothing runs beside a check
 			ctx := context.Background()
 			err := tx.QueryRow(ctx,
 				`SELECT next_seq, floor_seq, acked_seq, pending,

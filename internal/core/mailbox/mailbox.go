@@ -10,6 +10,7 @@ package mailbox
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,7 +61,7 @@ type Service struct {
 	senders  senders
 	// pending and oldest are what the last sweep saw.
 	pending, oldest atomic.Int64
-	acks            *ackQueue
+	acks            []*ackQueue     // of each bucket
 	acked           chan struct{}   // holds one token after acknowledgements were worked on
 	givenUp         context.Context // ends when acknowledgements are to be forgotten
 	giveUp          context.CancelFunc
@@ -85,7 +86,9 @@ func New(cfg Config) *Service {
 	s.sends = batch.New(sendLimits, s.store)
 	s.marks = batch.New(senderLimits, s.mark)
 	s.openings = batch.New(openingLimits, s.open)
-	s.acks = newAckQueue(s.forget)
+	for range cfg.DB.Buckets().All() {
+		s.acks = append(s.acks, newAckQueue(s.forget))
+	}
 	return s
 }
 
@@ -100,7 +103,11 @@ func (s *Service) RunSends(ctx context.Context) error {
 
 // RunAcknowledgements deletes what is acknowledged until ctx ends. Stop it after the gateway.
 func (s *Service) RunAcknowledgements(ctx context.Context) error {
-	s.acks.run(ctx)
+	var queues sync.WaitGroup
+	for _, acks := range s.acks {
+		queues.Go(func() { acks.run(ctx) })
+	}
+	queues.Wait()
 	return nil
 }
 
@@ -113,27 +120,35 @@ func (s *Service) FullSends() float64 { return s.sends.Full() }
 // WaitingAcknowledgements is how many acknowledged envelopes and reported gaps wait to be deleted,
 // and envelopes that were passed over to be counted, or are being worked on.
 func (s *Service) WaitingAcknowledgements() int {
-	waiting, taken := s.acks.len()
+	waiting, taken := s.waitingAcks()
 	return waiting + taken
 }
 
+func (s *Service) waitingAcks() (waiting, taken int) {
+	for _, acks := range s.acks {
+		w, t := acks.len()
+		waiting, taken = waiting+w, taken+t
+	}
+	return waiting, taken
+}
+
 // Create makes the mailbox of a new device.
-func Create(ctx context.Context, tx db.DBTX, device core.DeviceID) error {
-	return storage.Queries.InsertMailbox(ctx, tx, device)
+func Create(ctx context.Context, tx *storage.Tx, device core.DeviceID) error {
+	return storage.Queries.InsertMailbox(ctx, tx, db.InsertMailboxParams(tx.Place(device)))
 }
 
 // Erase deletes a device's mailbox with all that is in it. Afterwards the device cannot be sent to.
-func Erase(ctx context.Context, tx db.DBTX, device core.DeviceID) error {
-	q := storage.Queries
+func Erase(ctx context.Context, tx *storage.Tx, device core.DeviceID) error {
+	q, place := storage.Queries, tx.Place(device)
 	// The row first: whoever is storing envelopes holds its lock, and we wait for them.
-	if _, err := q.DeleteMailbox(ctx, tx, device); err != nil {
+	if _, err := q.DeleteMailbox(ctx, tx, db.DeleteMailboxParams(place)); err != nil {
 		return err
 	}
-	if err := q.EraseMessages(ctx, tx, device); err != nil {
+	if err := q.EraseMessages(ctx, tx, db.EraseMessagesParams(place)); err != nil {
 		return err
 	}
-	if err := q.DeleteGaps(ctx, tx, device); err != nil {
+	if err := q.DeleteGaps(ctx, tx, db.DeleteGapsParams(place)); err != nil {
 		return err
 	}
-	return q.DeleteReceiptsOf(ctx, tx, device)
+	return q.DeleteReceiptsOf(ctx, tx, db.DeleteReceiptsOfParams(place))
 }

@@ -1,7 +1,6 @@
 package mailbox
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"testing"
@@ -24,7 +23,7 @@ func (n *node) hold(t testing.TB, sql string, args ...any) pgx.Tx {
 	t.Helper()
 	tx, err := n.main.Pool().Begin(t.Context())
 	if err == nil {
-		_, err = tx.Exec(t.Context(), sql, args...)
+		err = execIn(tx, sql, args...)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -35,11 +34,11 @@ func (n *node) hold(t testing.TB, sql string, args ...any) pgx.Tx {
 
 // inOrder makes two mailboxes, the one that is locked first first.
 func (n *node) inOrder(t failer) (first, second core.DeviceID) {
-	first, second = n.newBox(t), n.newBox(t)
-	if bytes.Compare(first[:], second[:]) > 0 {
-		first, second = second, first
+	var order []core.DeviceID
+	for _, some := range n.main.Buckets().Divide(core.LockOrder([]core.DeviceID{n.newBox(t), n.newBox(t)})) {
+		order = append(order, some...)
 	}
-	return first, second
+	return order[0], order[1]
 }
 
 // Two overlapping sends on two nodes: the earlier one has begun, is held up before it reaches the

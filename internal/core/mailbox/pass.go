@@ -16,13 +16,15 @@ import (
 
 // pass is one transaction that stores a batch: it has tx and requests, and store finds the rest.
 type pass struct {
-	tx        db.DBTX
+	tx        *storage.Tx
 	requests  []*sendRequest
 	answers   []sendAnswer // of each request
 	fresh     []bool       // of each request: it was not made before
 	mailboxes map[core.DeviceID]*lockedMailbox
-	insert    db.InsertMessagesParams
-	dropped   int // envelopes, to make room
+	// acceptedAt is of all envelopes that are stored, accepted how many they are, dropped how many
+	// make room for them.
+	acceptedAt        time.Time
+	accepted, dropped int
 }
 
 // lockedMailbox is a mailbox whose row this transaction holds.
@@ -85,17 +87,23 @@ func (p *pass) findInvalid(context.Context) error {
 
 // lockMailboxes locks the mailboxes of these devices, which must be in order. Devices without one
 // are left out of the result.
-func lockMailboxes(ctx context.Context, tx db.DBTX, devices []core.DeviceID) (map[core.DeviceID]*lockedMailbox, error) {
+func lockMailboxes(ctx context.Context, tx *storage.Tx,
+	devices []core.DeviceID) (map[core.DeviceID]*lockedMailbox, error) {
 	if len(devices) == 0 {
 		return nil, nil
 	}
-	rows, err := storage.Queries.LockMailboxes(ctx, tx, devices)
 	mailboxes := make(map[core.DeviceID]*lockedMailbox, len(devices))
-	for _, row := range rows {
-		mailboxes[row.DeviceID] = &lockedMailbox{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending,
-			quietFrom: row.QuietFrom, quietTo: row.QuietTo}
+	for bucket, some := range tx.Divide(devices) {
+		rows, err := storage.Queries.LockMailboxes(ctx, tx, db.LockMailboxesParams{Bucket: bucket, DeviceIds: some})
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			mailboxes[row.DeviceID] = &lockedMailbox{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending,
+				quietFrom: row.QuietFrom, quietTo: row.QuietTo}
+		}
 	}
-	return mailboxes, err
+	return mailboxes, nil
 }
 
 // aroundMidnight reports that the day of a receipt may be in doubt between two nodes. It is
@@ -113,24 +121,31 @@ func (p *pass) insertReceipts(ctx context.Context) error {
 			return err
 		}
 	}
-	arg := db.InsertReceiptsParams{}
+	all := storage.Divided[db.InsertReceiptsParams]{}
 	first := make(map[receiptKey]int, len(p.requests))
 	for i, r := range p.requests {
 		if _, twice := first[r.receipt]; twice || p.storesNothing(i) {
 			continue
 		}
 		first[r.receipt] = i
+		arg := all.In(p.tx.Bucket(r.receipt.device))
 		arg.SenderDeviceIds = append(arg.SenderDeviceIds, r.receipt.device)
 		arg.Keys = append(arg.Keys, r.receipt.key)
 		arg.Digests = append(arg.Digests, r.batch.Digest[:])
 		arg.Invalids = append(arg.Invalids, joinPositions(p.answers[i].invalid))
 	}
-	rows, err := storage.Queries.InsertReceipts(ctx, p.tx, arg)
-	for _, row := range rows {
-		p.fresh[first[receiptKey{row.SenderDeviceID, row.Key}]] = true
-		p.insert.AcceptedAt = row.Now
+	for bucket, arg := range all.All() {
+		arg.Bucket = bucket
+		rows, err := storage.Queries.InsertReceipts(ctx, p.tx, *arg)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			p.fresh[first[receiptKey{row.SenderDeviceID, row.Key}]] = true
+			p.acceptedAt = row.Now
+		}
 	}
-	return err
+	return nil
 }
 
 // storesNothing reports a request that leaves no trace, if it was not made before: its key may be
@@ -150,7 +165,7 @@ func joinPositions(positions []int16) string {
 
 // insertMessages assigns sequences to the submissions of the new requests and writes them.
 func (p *pass) insertMessages(ctx context.Context) error {
-	insert := &p.insert
+	all := storage.Divided[db.InsertMessagesParams]{}
 	for n, r := range p.requests {
 		for i := range r.batch.Submissions {
 			sub := &r.batch.Submissions[i]
@@ -162,6 +177,7 @@ func (p *pass) insertMessages(ctx context.Context) error {
 			if r.sealed() {
 				sender = tokenName(sub.Token)
 			}
+			insert := all.In(p.tx.Bucket(sub.Device))
 			insert.DeviceIds, insert.Seqs = append(insert.DeviceIds, sub.Device), append(insert.Seqs, m.next)
 			insert.SenderIds = append(insert.SenderIds, sender)
 			insert.SenderDeviceIds = append(insert.SenderDeviceIds, r.sender.Device)
@@ -169,19 +185,23 @@ func (p *pass) insertMessages(ctx context.Context) error {
 			message := sub.ciphertext()
 			insert.Bodies = append(insert.Bodies, message)
 			m.added = append(m.added, core.Envelope{Sequence: m.next, Sender: r.sender.User,
-				SenderDevice: r.sender.Device, SenderNumber: r.sender.DeviceNumber, AcceptedAt: insert.AcceptedAt,
+				SenderDevice: r.sender.Device, SenderNumber: r.sender.DeviceNumber, AcceptedAt: p.acceptedAt,
 				Message: message})
 			if sub.Quiet {
 				m.addQuiet()
 			}
 			m.next++
 			m.pending++
+			p.accepted++
 		}
 	}
-	if len(insert.Seqs) == 0 {
-		return nil
+	for bucket, insert := range all.All() {
+		insert.Bucket, insert.AcceptedAt = bucket, p.acceptedAt
+		if err := storage.Queries.InsertMessages(ctx, p.tx, *insert); err != nil {
+			return err
+		}
 	}
-	return storage.Queries.InsertMessages(ctx, p.tx, *insert)
+	return nil
 }
 
 // addQuiet makes the next envelope part of the quiet run at the end, or the first of a new one.
@@ -194,36 +214,44 @@ func (m *lockedMailbox) addQuiet() {
 
 // advance writes the new state of the mailboxes.
 func (p *pass) advance(ctx context.Context) error {
-	arg := db.AdvanceMailboxesParams{}
+	all := storage.Divided[db.AdvanceMailboxesParams]{}
 	for device, m := range p.mailboxes {
 		if len(m.added) > 0 {
+			arg := all.In(p.tx.Bucket(device))
 			arg.DeviceIds = append(arg.DeviceIds, device)
 			arg.NextSeqs, arg.Pendings = append(arg.NextSeqs, m.next), append(arg.Pendings, m.pending)
 			arg.QuietFroms, arg.QuietTos = append(arg.QuietFroms, m.quietFrom), append(arg.QuietTos, m.quietTo)
 		}
 	}
-	if len(arg.DeviceIds) == 0 {
-		return nil
+	for bucket, arg := range all.All() {
+		arg.Bucket = bucket
+		if err := storage.Queries.AdvanceMailboxes(ctx, p.tx, *arg); err != nil {
+			return err
+		}
 	}
-	return storage.Queries.AdvanceMailboxes(ctx, p.tx, arg)
+	return nil
 }
 
 // answerRepeats gives requests that were made before their first answer.
 func (p *pass) answerRepeats(ctx context.Context) error {
-	arg := db.ReceiptsByKeyParams{}
+	all := storage.Divided[db.ReceiptsByKeyParams]{}
 	for i, r := range p.requests {
 		if !p.fresh[i] {
+			arg := all.In(p.tx.Bucket(r.receipt.device))
 			arg.SenderDeviceIds = append(arg.SenderDeviceIds, r.receipt.device)
 			arg.Keys = append(arg.Keys, r.receipt.key)
 		}
 	}
-	if len(arg.Keys) == 0 {
-		return nil
-	}
-	rows, err := storage.Queries.ReceiptsByKey(ctx, p.tx, arg)
-	receipts := make(map[receiptKey]*db.ReceiptsByKeyRow, len(rows))
-	for i := range rows {
-		receipts[receiptKey{rows[i].SenderDeviceID, rows[i].Key}] = &rows[i]
+	receipts := map[receiptKey]*db.ReceiptsByKeyRow{}
+	for bucket, arg := range all.All() {
+		arg.Bucket = bucket
+		rows, err := storage.Queries.ReceiptsByKey(ctx, p.tx, *arg)
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			receipts[receiptKey{rows[i].SenderDeviceID, rows[i].Key}] = &rows[i]
+		}
 	}
 	for i, r := range p.requests {
 		if p.fresh[i] {
@@ -239,5 +267,5 @@ func (p *pass) answerRepeats(ctx context.Context) error {
 			p.answers[i] = sendAnswer{invalid: receipt.Invalid}
 		}
 	}
-	return err
+	return nil
 }

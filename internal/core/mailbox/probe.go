@@ -18,7 +18,7 @@ func (s *Service) Probe(ctx context.Context) error {
 	requests := []*sendRequest{{sender: core.Principal{User: device, Device: device, DeviceNumber: 1},
 		batch:   Batch{Key: key, Submissions: []Submission{{Device: device, Message: []byte("probe")}}},
 		receipt: receiptKey{device, key}}}
-	return s.cfg.DB.InPipeline(ctx, func(tx db.DBTX) error {
+	return s.cfg.DB.InPipeline(ctx, func(tx *storage.Tx) error {
 		if err := Create(ctx, tx, device); err != nil {
 			return err
 		}
@@ -27,7 +27,8 @@ func (s *Service) Probe(ctx context.Context) error {
 			return err
 		}
 		if _, err := storage.Queries.DeleteMessages(ctx, tx,
-			db.DeleteMessagesParams{DeviceIds: p.insert.DeviceIds, Seqs: p.insert.Seqs}); err != nil {
+			db.DeleteMessagesParams{Bucket: tx.Bucket(device),
+				DeviceIds: []uuid.UUID{device}, Seqs: []int64{1}}); err != nil {
 			return err
 		}
 		left := removals{}

@@ -16,13 +16,13 @@ const maxSkips = 10
 // maxSkips sockets is dropped and recorded as a gap. It does not wait. What is not taken, or lost
 // in a crash, is counted once less.
 func (s *Service) PassedOver(device core.DeviceID, sequences []int64) {
-	_ = s.acks.add(ack{device: device, skipped: sequences})
+	_ = s.queue(device).add(ack{device: device, skipped: sequences})
 }
 
 // passOver counts envelopes that were passed over in mailboxes whose locks are held, drops those
 // that were so too often, adds them to what has gone from each mailbox, and returns how many they
 // are.
-func passOver(ctx context.Context, tx db.DBTX, skips envelopes, left removals) (n int, err error) {
+func passOver(ctx context.Context, tx *storage.Tx, skips envelopes, left removals) (n int, err error) {
 	if len(skips.Seqs) == 0 {
 		return 0, nil
 	}
@@ -30,7 +30,7 @@ func passOver(ctx context.Context, tx db.DBTX, skips envelopes, left removals) (
 	if err != nil {
 		return 0, err
 	}
-	var dropped envelopes
+	dropped := envelopes{Bucket: skips.Bucket}
 	for _, row := range rows {
 		if row.Skipped >= maxSkips {
 			dropped.add(row.DeviceID, []int64{row.Seq})

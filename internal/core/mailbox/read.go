@@ -33,7 +33,7 @@ var ErrNoMailbox = core.NewError(core.Unauthorized, "unauthorized", "The device 
 // now on. Returns ErrNoMailbox.
 func (s *Service) Open(ctx context.Context, p core.Principal) (Opened, error) {
 	row, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.OpenMailbox, // durable: a generation must never come twice
-		db.OpenMailboxParams{DeviceID: p.Device, SessionID: &p.Session})
+		db.OpenMailboxParams{Bucket: s.cfg.DB.Buckets().Bucket(p.Device), DeviceID: p.Device, SessionID: &p.Session})
 	if storage.IsNoRows(err) {
 		err = ErrNoMailbox
 	}
@@ -84,8 +84,9 @@ func (s *Service) Read(ctx context.Context, device core.DeviceID, after int64) (
 }
 
 func (s *Service) page(ctx context.Context, device core.DeviceID, after int64) ([]db.ReadMessagesRow, error) {
-	return storage.Ask(ctx, s.cfg.DB, storage.Queries.ReadMessages, db.ReadMessagesParams{DeviceID: device,
-		AfterSeq: after, Lifetime: storage.Interval(core.EnvelopeLifetime), MaxRows: pageRows, MaxBytes: pageBytes})
+	return storage.Ask(ctx, s.cfg.DB, storage.Queries.ReadMessages, db.ReadMessagesParams{
+		Bucket: s.cfg.DB.Buckets().Bucket(device), DeviceID: device, AfterSeq: after,
+		Lifetime: storage.Interval(core.EnvelopeLifetime), MaxRows: pageRows, MaxBytes: pageBytes})
 }
 
 // Head is where a mailbox stands.
@@ -98,10 +99,16 @@ type Head struct {
 // Heads returns where these mailboxes stand; those of devices that are gone are left out. It is the
 // poll in case a notice was lost.
 func (s *Service) Heads(ctx context.Context, devices []core.DeviceID) ([]Head, error) {
-	rows, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.MailboxHeads, devices)
-	heads := make([]Head, len(rows))
-	for i, row := range rows {
-		heads[i] = Head{Device: row.DeviceID, Generation: row.Generation, Last: row.NextSeq - 1}
+	heads := make([]Head, 0, len(devices))
+	for bucket, some := range s.cfg.DB.Buckets().Divide(devices) {
+		rows, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.MailboxHeads,
+			db.MailboxHeadsParams{Bucket: bucket, DeviceIds: some})
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			heads = append(heads, Head{Device: row.DeviceID, Generation: row.Generation, Last: row.NextSeq - 1})
+		}
 	}
-	return heads, err
+	return heads, nil
 }

@@ -65,7 +65,7 @@ const tokenRevocation = time.Second / 2
 func (s *Service) open(ctx context.Context, requests []*sendRequest) ([]struct{}, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	err := s.cfg.DB.Do(ctx, func(conn db.DBTX) error { return lookUp(ctx, conn, requests) })
+	err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) error { return lookUp(ctx, conn, requests) })
 	return make([]struct{}, len(requests)), err
 }
 
@@ -84,7 +84,7 @@ func (p *pass) openAgain(ctx context.Context) error {
 }
 
 // lookUp notes which submissions their tokens open, and which audiences may be told of.
-func lookUp(ctx context.Context, conn db.DBTX, requests []*sendRequest) error {
+func lookUp(ctx context.Context, conn *storage.Tx, requests []*sendRequest) error {
 	now := time.Now()
 	devices, users := db.OpenedDevicesParams{}, db.OpenedUsersParams{}
 	asked, opened := map[opening]bool{}, map[opening]bool{}

@@ -54,7 +54,15 @@ func (s *Service) markSender(ctx context.Context, device core.DeviceID) error {
 func (s *Service) mark(ctx context.Context, devices []core.DeviceID) ([]struct{}, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	err := s.cfg.DB.Do(ctx, func(conn db.DBTX) error { return storage.Queries.MarkSenders(ctx, conn, devices) })
+	err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) error {
+		for bucket, some := range conn.Divide(devices) {
+			if err := storage.Queries.MarkSenders(ctx, conn,
+				db.MarkSendersParams{Bucket: bucket, DeviceIds: some}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err == nil {
 		s.senders.add(devices)
 	}

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/storage"
 )
 
 // store works on a batch of requests. When it meets many full mailboxes, or a request that cannot
@@ -42,7 +42,7 @@ const (
 
 func (s *Service) letAcknowledgementsPass() {
 	for deadline := time.After(acksGoFirst); ; {
-		if waiting, _ := s.acks.len(); waiting <= manyAcks {
+		if waiting, _ := s.waitingAcks(); waiting <= manyAcks {
 			return
 		}
 		select {
@@ -59,14 +59,14 @@ func (s *Service) storeOnce(ctx context.Context, requests []*sendRequest) ([]sen
 	var p *pass
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	err := s.cfg.DB.InPipeline(ctx, func(tx db.DBTX) error {
+	err := s.cfg.DB.InPipeline(ctx, func(tx *storage.Tx) error {
 		p = &pass{tx: tx, requests: requests}
 		return p.store(ctx)
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.cfg.Counters.Accepted(len(p.insert.Seqs))
+	s.cfg.Counters.Accepted(p.accepted)
 	if p.dropped > 0 {
 		s.cfg.Counters.Dropped(core.GapCap, p.dropped)
 	}

@@ -57,7 +57,9 @@ func TestASharedMessageCountsForEachRecipient(t *testing.T) {
 // named requests still find room.
 func TestSealedRequestsLeaveRoomToNamedOnes(t *testing.T) {
 	t.Parallel()
-	s := New(Config{}) // nothing works on the queue
+	n := idleNode(t, testdb.NewURL(t)) // nothing works on the queue
+	defer n.stop()
+	s := n.Service
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	message := make([]byte, core.MaxMessage)

@@ -67,6 +67,9 @@ func BenchmarkScheduling(b *testing.B) {
 	if err := main.Migrate(ctx); err != nil {
 		b.Fatal(err)
 	}
+	if err := main.CheckSchema(ctx); err != nil {
+		b.Fatal(err)
+	}
 	inside, err := pgxpool.New(ctx, cluster.URL())
 	if err != nil {
 		b.Fatal(err)

@@ -3,6 +3,7 @@ package push
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,12 +76,21 @@ type lease struct {
 // take leases what is due. It is not interrupted: a lease that nobody knows of would have to run
 // out.
 func (s *Service) take(ctx context.Context, b *leasedBatch) error {
-	rows, err := ask(context.WithoutCancel(ctx), s, storage.Queries.TakeWakeups,
-		db.TakeWakeupsParams{Kind: int16(b.kind), MaxRows: takeAtOnce, Lease: storage.Interval(s.cfg.Times.Lease)})
-	for _, row := range rows {
-		b.leases = append(b.leases, lease{row.DeviceID, row.Attempts})
+	buckets := slices.Collect(s.cfg.DB.Buckets().All())
+	// At random, or the last might wait for ever.
+	rand.Shuffle(len(buckets), func(i, j int) { buckets[i], buckets[j] = buckets[j], buckets[i] })
+	for _, bucket := range buckets {
+		rows, err := ask(context.WithoutCancel(ctx), s, storage.Queries.TakeWakeups,
+			db.TakeWakeupsParams{Bucket: bucket, Kind: int16(b.kind), Lease: storage.Interval(s.cfg.Times.Lease),
+				MaxRows: int32(takeAtOnce - len(b.leases))}) //nolint:gosec // 1 to takeAtOnce
+		for _, row := range rows {
+			b.leases = append(b.leases, lease{row.DeviceID, row.Attempts})
+		}
+		if err != nil || len(b.leases) == takeAtOnce {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // wake finds out which of the leased wake-ups are still wanted, and sends those.
@@ -103,25 +113,36 @@ func (s *Service) wake(ctx context.Context, b *leasedBatch) {
 // confirm asks the other nodes for live sockets, gives them a moment to cancel, and reads what is
 // left.
 func (s *Service) confirm(ctx context.Context, leases []lease) ([]db.LeasedWakeupsRow, error) {
-	arg := db.LeasedWakeupsParams{Patience: storage.Interval(s.cfg.Times.Patience)}
-	var here []core.DeviceID
+	all := storage.Divided[db.LeasedWakeupsParams]{}
+	var here, elsewhere []core.DeviceID
 	for _, l := range leases {
 		if s.cfg.Live(l.device) {
 			here = append(here, l.device)
 			continue
 		}
+		elsewhere = append(elsewhere, l.device)
+		arg := all.In(s.cfg.DB.Buckets().Bucket(l.device))
 		arg.DeviceIds, arg.Attempts = append(arg.DeviceIds, l.device), append(arg.Attempts, l.attempts)
 	}
 	s.Cancel(here...)
-	if len(arg.DeviceIds) == 0 {
+	if len(elsewhere) == 0 {
 		return nil, nil
 	}
-	s.cfg.Ask(arg.DeviceIds)
+	s.cfg.Ask(elsewhere)
 	select {
 	case <-ctx.Done():
 	case <-time.After(s.cfg.Times.Ask):
 	}
-	return ask(context.WithoutCancel(ctx), s, storage.Queries.LeasedWakeups, arg)
+	var rows []db.LeasedWakeupsRow
+	for bucket, arg := range all.All() {
+		arg.Bucket, arg.Patience = bucket, storage.Interval(s.cfg.Times.Patience)
+		some, err := ask(context.WithoutCancel(ctx), s, storage.Queries.LeasedWakeups, *arg)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, some...)
+	}
+	return rows, nil
 }
 
 // send sends one wake-up, if it is still wanted.

@@ -43,6 +43,9 @@ func service(t testing.TB, times Times) (*Service, *fakeSender, *pgxpool.Pool) {
 	t.Helper()
 	url := testdb.NewURL(t)
 	database, err := storage.Open(context.Background(), url, storage.Options{MaxConns: 4})
+	if err == nil {
+		err = database.CheckSchema(context.Background())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

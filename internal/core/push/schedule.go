@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,15 +27,29 @@ func (s *Service) Cancel(devices ...core.DeviceID) {
 }
 
 func (s *Service) schedule(ctx context.Context, devices []core.DeviceID) error {
-	_, err := ask(ctx, s, storage.Queries.ScheduleWakeups, db.ScheduleWakeupsParams{DeviceIds: devices, Kinds: s.kinds,
-		Grace: storage.Interval(s.cfg.Times.Grace), Pause: storage.Interval(s.cfg.Times.Pause),
-		Jitter: storage.Interval(s.cfg.Times.Jitter)})
-	return err
+	for bucket, some := range s.cfg.DB.Buckets().Divide(devices) {
+		jitters := make([]int64, len(some))
+		for i := range jitters {
+			jitters[i] = rand.N(s.cfg.Times.Jitter + 1).Milliseconds()
+		}
+		if _, err := ask(ctx, s, storage.Queries.ScheduleWakeups, db.ScheduleWakeupsParams{Bucket: bucket,
+			DeviceIds: some, JittersMs: jitters, Kinds: s.kinds, Grace: storage.Interval(s.cfg.Times.Grace),
+			Pause: storage.Interval(s.cfg.Times.Pause)}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (s *Service) cancel(ctx context.Context, devices []core.DeviceID) error {
-	n, err := ask(ctx, s, storage.Queries.CancelWakeups, devices)
-	s.cfg.Counters.WakeupsCancelled(int(n))
+func (s *Service) cancel(ctx context.Context, devices []core.DeviceID) (err error) {
+	for bucket, some := range s.cfg.DB.Buckets().Divide(devices) {
+		var n int64
+		if n, err = ask(ctx, s, storage.Queries.CancelWakeups,
+			db.CancelWakeupsParams{Bucket: bucket, DeviceIds: some}); err != nil {
+			break
+		}
+		s.cfg.Counters.WakeupsCancelled(int(n))
+	}
 	if err != nil && s.flushFailed.allow() {
 		s.cfg.Logger.Warn("could not cancel wake-ups; looked at again when they are due", "component", "push", "error",
 			err)
@@ -47,15 +62,21 @@ const sweepStep = 1000
 
 // Sweep walks all tokens in bounded steps and schedules what was forgotten with a process.
 func (s *Service) Sweep(ctx context.Context) error {
-	for after := uuid.Nil; ; {
-		devices, err := ask(ctx, s, storage.Queries.PushTokensAfter,
-			db.PushTokensAfterParams{AfterDevice: after, MaxRows: sweepStep})
-		if err != nil || len(devices) == 0 {
-			return err
+	for bucket := range s.cfg.DB.Buckets().All() {
+		for after := uuid.Nil; ; {
+			devices, err := ask(ctx, s, storage.Queries.PushTokensAfter,
+				db.PushTokensAfterParams{Bucket: bucket, AfterDevice: after, MaxRows: sweepStep})
+			if err != nil {
+				return err
+			}
+			if len(devices) == 0 {
+				break
+			}
+			if err := s.schedule(ctx, devices); err != nil {
+				return err
+			}
+			after = devices[len(devices)-1]
 		}
-		if err := s.schedule(ctx, devices); err != nil {
-			return err
-		}
-		after = devices[len(devices)-1]
 	}
+	return nil
 }

@@ -49,12 +49,28 @@ func (s *Service) finish(ctx context.Context, r result) {
 	}
 }
 
-// settle writes down what became of a batch of leases, in one transaction.
+// settle writes down what became of a batch of leases, in one transaction for each bucket. What is
+// written down twice is so in vain.
 func (s *Service) settle(ctx context.Context, results []result) ([]struct{}, error) {
+	all := storage.Divided[[]result]{}
+	for _, r := range results {
+		some := all.In(s.cfg.DB.Buckets().Bucket(r.device))
+		*some = append(*some, r)
+	}
+	for bucket, some := range all.All() {
+		if err := s.settleIn(ctx, bucket, *some); err != nil {
+			return nil, err
+		}
+	}
+	return make([]struct{}, len(results)), nil
+}
+
+func (s *Service) settleIn(ctx context.Context, bucket int16, results []result) error {
 	var invalid db.ForgetPushTokensParams
 	var told db.MarkWokenParams
 	var end db.EndWakeupsParams
 	var postpone db.PostponeWakeupsParams
+	var delays []time.Duration
 	for _, r := range results {
 		later, anew, done := s.cfg.Times.Grace, true, true // for what came while we were at it
 		switch {
@@ -80,17 +96,20 @@ func (s *Service) settle(ctx context.Context, results []result) ([]struct{}, err
 		}
 		postpone.DeviceIds = append(postpone.DeviceIds, r.device)
 		postpone.Attempts = append(postpone.Attempts, r.attempts)
-		postpone.DelaysMs = append(postpone.DelaysMs, later.Milliseconds())
+		delays = append(delays, later)
 		postpone.Anew = append(postpone.Anew, anew)
 	}
+	invalid.Bucket, told.Bucket, end.Bucket, postpone.Bucket = bucket, bucket, bucket, bucket
 	ctx, cancel := context.WithTimeout(ctx, txTime)
 	defer cancel()
-	err := s.cfg.Async.InTx(ctx, func(tx db.DBTX) error {
+	return s.cfg.Async.InTx(ctx, func(tx *storage.Tx) error {
 		q := storage.Queries
-		if err := q.LockPushTokens(ctx, tx, postpone.DeviceIds); err != nil {
+		if err := q.LockPushTokens(ctx, tx,
+			db.LockPushTokensParams{Bucket: bucket, DeviceIds: postpone.DeviceIds}); err != nil {
 			return err
 		}
-		if err := q.LockWakeups(ctx, tx, postpone.DeviceIds); err != nil {
+		now, err := q.LockWakeups(ctx, tx, db.LockWakeupsParams{Bucket: bucket, DeviceIds: postpone.DeviceIds})
+		if err != nil {
 			return err
 		}
 		if len(invalid.DeviceIds) > 0 {
@@ -106,9 +125,15 @@ func (s *Service) settle(ctx context.Context, results []result) ([]struct{}, err
 		if err := q.EndWakeups(ctx, tx, end); err != nil {
 			return err
 		}
+		if len(now) == 0 { // they are gone
+			return nil
+		}
+		postpone.Now = now[0]
+		for _, delay := range delays {
+			postpone.DueAts = append(postpone.DueAts, postpone.Now.Add(delay))
+		}
 		return q.PostponeWakeups(ctx, tx, postpone)
 	})
-	return make([]struct{}, len(results)), err
 }
 
 // backoff doubles with every attempt, is jittered by a fifth, and heeds what the service asked for.

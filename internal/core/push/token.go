@@ -81,14 +81,14 @@ func (s *Service) Set(ctx context.Context, p core.Principal, t Token) error {
 		return err
 	}
 	changed := false
-	err := s.cfg.DB.Act(ctx, p, func(tx db.DBTX) error {
+	err := s.cfg.DB.Act(ctx, p, func(tx *storage.Tx) error {
 		q := storage.Queries
-		n, err := q.SetPushToken(ctx, tx, db.SetPushTokenParams{DeviceID: p.Device, Kind: int16(t.Kind),
-			Address: t.Address, P256dh: t.P256dh, Auth: t.Auth})
+		n, err := q.SetPushToken(ctx, tx, db.SetPushTokenParams{Bucket: tx.Bucket(p.Device), DeviceID: p.Device,
+			Kind: int16(t.Kind), Address: t.Address, P256dh: t.P256dh, Auth: t.Auth})
 		if changed = n > 0; err != nil || !changed {
 			return err
 		}
-		return q.DeleteWakeup(ctx, tx, p.Device) // it was for the old one
+		return q.DeleteWakeup(ctx, tx, db.DeleteWakeupParams(tx.Place(p.Device))) // it was for the old one
 	})
 	if err == nil && changed {
 		s.Schedule(p.Device)
@@ -98,15 +98,15 @@ func (s *Service) Set(ctx context.Context, p core.Principal, t Token) error {
 
 // Delete forgets how the principal's device is woken up.
 func (s *Service) Delete(ctx context.Context, p core.Principal) error {
-	return s.cfg.DB.Act(ctx, p, func(tx db.DBTX) error { return Forget(ctx, tx, p.Device) })
+	return s.cfg.DB.Act(ctx, p, func(tx *storage.Tx) error { return Forget(ctx, tx, p.Device) })
 }
 
 // Forget is Delete within a transaction of somebody who holds the session.
-func Forget(ctx context.Context, tx db.DBTX, device core.DeviceID) error {
-	if err := storage.Queries.DeletePushToken(ctx, tx, device); err != nil {
+func Forget(ctx context.Context, tx *storage.Tx, device core.DeviceID) error {
+	if err := storage.Queries.DeletePushToken(ctx, tx, db.DeletePushTokenParams(tx.Place(device))); err != nil {
 		return err
 	}
-	return storage.Queries.DeleteWakeup(ctx, tx, device)
+	return storage.Queries.DeleteWakeup(ctx, tx, db.DeleteWakeupParams(tx.Place(device)))
 }
 
 // PublicKey is the key that subscriptions are made for, an uncompressed point.
@@ -121,8 +121,8 @@ type Registration struct {
 }
 
 // RegistrationOf returns nil for a device that has no token.
-func RegistrationOf(ctx context.Context, tx db.DBTX, device core.DeviceID) (*Registration, error) {
-	row, err := storage.Queries.PushTokenSummary(ctx, tx, device)
+func RegistrationOf(ctx context.Context, tx *storage.Tx, device core.DeviceID) (*Registration, error) {
+	row, err := storage.Queries.PushTokenSummary(ctx, tx, db.PushTokenSummaryParams(tx.Place(device)))
 	if err != nil {
 		return nil, storage.NoRowsAs(err, nil)
 	}

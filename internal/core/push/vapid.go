@@ -6,14 +6,13 @@ import (
 	"crypto/rand"
 	"fmt"
 
-	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
 // VAPIDKey returns the key that all nodes sign with (RFC 8292), and makes it at the first start.
 func VAPIDKey(ctx context.Context, database *storage.DB) (*ecdh.PrivateKey, error) {
 	var key *ecdh.PrivateKey
-	err := database.InTx(ctx, func(tx db.DBTX) error {
+	err := database.InTx(ctx, func(tx *storage.Tx) error {
 		q := storage.Queries
 		if err := q.LockVapidKey(ctx, tx, storage.LockVapidKey); err != nil {
 			return err

@@ -59,6 +59,9 @@ func (t *target) floor(ctx context.Context, p *people, cfg RelayConfig) (perSeco
 		return 0, err
 	}
 	defer async.Close()
+	if err := errors.Join(main.CheckSchema(ctx), async.CheckSchema(ctx)); err != nil {
+		return 0, err
+	}
 	f := &floor{cfg: cfg, people: p, next: make([]atomic.Int64, len(p.devices)),
 		service: mailbox.New(mailbox.Config{DB: main, Async: async, Counters: silentCounters{},
 			Sockets: silentSockets{}})}

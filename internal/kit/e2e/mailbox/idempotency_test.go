@@ -162,6 +162,9 @@ func TestAKeyIsRememberedFor24Hours(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer pool.Close()
+		if err := pool.CheckSchema(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		box := mailbox.New(mailbox.Config{DB: pool, Async: pool})
 		if err := box.Sweep(t.Context()); err != nil {
 			t.Fatal(err)

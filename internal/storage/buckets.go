@@ -1,0 +1,120 @@
+package storage
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
+)
+
+// Buckets is into how many buckets everything that is kept for devices is divided: 1, unless the
+// database has more rows in buckets. All that is kept for a device lies in one, and each statement
+// names it. Whoever locks rows of several devices does so in the order of buckets, and in each in
+// that of the devices.
+type Buckets int32
+
+// Bucket is the one of a device.
+func (n Buckets) Bucket(device core.DeviceID) int16 {
+	return int16(int32(binary.BigEndian.Uint16(device[:])) % int32(n.known())) //nolint:gosec // below n
+}
+
+// known is n. What is done without knowing it would be done in the wrong buckets, or in none.
+func (n Buckets) known() Buckets {
+	if n == 0 {
+		panic("storage: CheckSchema, which learns how many buckets there are, has not been called")
+	}
+	return n
+}
+
+// Place is where what is kept for a device lies: what a statement about one device takes.
+type Place struct {
+	Bucket   int16
+	DeviceID core.DeviceID
+}
+
+// Place is the one of a device.
+func (n Buckets) Place(device core.DeviceID) Place { return Place{n.Bucket(device), device} }
+
+// All are the buckets, in order.
+func (n Buckets) All() iter.Seq[int16] {
+	return func(yield func(int16) bool) {
+		for bucket := range int16(n.known()) { //nolint:gosec // see learnBuckets
+			if !yield(bucket) {
+				return
+			}
+		}
+	}
+}
+
+// Divide are the devices of each bucket that has any, in the order of buckets; those of one bucket
+// stay in the order in which they are.
+func (n Buckets) Divide(devices []core.DeviceID) iter.Seq2[int16, []core.DeviceID] {
+	return func(yield func(int16, []core.DeviceID) bool) {
+		if n.known() == 1 {
+			if len(devices) > 0 {
+				yield(0, devices)
+			}
+			return
+		}
+		parts := map[int16][]core.DeviceID{}
+		for _, device := range devices {
+			bucket := n.Bucket(device)
+			parts[bucket] = append(parts[bucket], device)
+		}
+		for _, bucket := range slices.Sorted(maps.Keys(parts)) {
+			if !yield(bucket, parts[bucket]) {
+				return
+			}
+		}
+	}
+}
+
+// Divided are what a statement takes, for each bucket, while it is collected.
+type Divided[P any] map[int16]*P
+
+// In is what the statement takes for a bucket.
+func (d Divided[P]) In(bucket int16) *P {
+	p := d[bucket]
+	if p == nil {
+		p = new(P)
+		d[bucket] = p
+	}
+	return p
+}
+
+// All is what was collected, in the order of buckets.
+func (d Divided[P]) All() iter.Seq2[int16, *P] {
+	return func(yield func(int16, *P) bool) {
+		for _, bucket := range slices.Sorted(maps.Keys(d)) {
+			if !yield(bucket, d[bucket]) {
+				return
+			}
+		}
+	}
+}
+
+// Tx is where statements run: a transaction, or a connection on which each is a transaction of its
+// own. It knows the buckets of its database.
+type Tx struct {
+	db.DBTX
+	Buckets
+}
+
+// learnBuckets asks the database how many buckets there are.
+func (d *DB) learnBuckets(ctx context.Context) error {
+	n, err := Queries.CountBuckets(ctx, d.pool)
+	if err == nil && (n < 1 || n > math.MaxInt16) {
+		err = fmt.Errorf("the table buckets has %d rows: it must have one for each bucket, from 0 on", n)
+	}
+	d.buckets.Store(int32(n)) //nolint:gosec // or there is an error
+	return err
+}
+
+// Buckets are those of the database, once CheckSchema has learned them.
+func (d *DB) Buckets() Buckets { return Buckets(d.buckets.Load()) }
