@@ -37,20 +37,8 @@ func (r routes) ConnectGateway(c *fiber.Ctx, params api.ConnectGatewayParams) er
 	if !p.DeviceScoped() {
 		return errDeviceNeeded
 	}
-	if err := s.opens.Enter(c.UserContext()); err != nil {
-		return core.Busy(err)
-	}
-	defer s.opens.Leave()
 	return s.cfg.Upgrade(c, p)
 }
-
-// Each opening of a socket locks its device's row, with a connection to the database in hand: those
-// of a few devices that open many would wait for each other with all connections, and all other
-// requests behind them. So few open at once.
-const (
-	opensAtOnce  = 4
-	opensWaiting = 1 << 14
-)
 
 // connecting returns who opens a socket: by ticket, or by bearer token.
 func (s *server) connecting(c *fiber.Ctx, params api.ConnectGatewayParams) (core.Principal, error) {

@@ -104,7 +104,7 @@ type server struct {
 	// bodies are those of requests with an access token, by user, and sealed those of requests that
 	// show delivery tokens in them, by client address.
 	bodies, sealed bodies
-	exports, opens *limit.Pool
+	exports        *limit.Pool
 	downloads      downloads
 	documents      *documents
 	info           api.Info
@@ -132,7 +132,7 @@ func New(cfg Config) (*fiber.App, error) {
 	}
 	s := &server{cfg: cfg, operations: operations, parametric: map[string]*operation{}, documents: documents,
 		info: newInfo(spec.Info.Version, cfg.Registration), literals: map[string][]string{},
-		exports: limit.NewPool(exportsAtOnce, exportsWaiting), opens: limit.NewPool(opensAtOnce, opensWaiting)}
+		exports: limit.NewPool(exportsAtOnce, exportsWaiting)}
 	s.bodies = bodies{most: maxBodies, of: map[limitKey]int{}}
 	s.sealed = bodies{most: maxSealedBodies, of: map[limitKey]int{}}
 	s.downloads.of = map[uuid.UUID]int{}
