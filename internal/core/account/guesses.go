@@ -207,21 +207,23 @@ func (s *Service) waitTurn(ctx context.Context, g guess, beside int) (remembered
 	if err != nil {
 		return false, taken, err
 	}
-	failures, ago := beside, time.Duration(0)
+	failures, ago := 0, time.Duration(0)
 	var turn *db.WrongPasswordsRow
 	for i, row := range rows {
 		if row.Slot == g.counted {
-			failures, ago = int(row.Failures)+beside, seconds(row.Quiet)
+			failures, ago = int(row.Failures), seconds(row.Quiet)
 		}
 		if row.Slot == g.turn {
 			turn = &rows[i]
 		}
 	}
 	remembered = len(rows) > 0
-	wait := waitAfter(failures, ago)
+	wait := waitAfter(failures+beside, ago)
 	switch {
 	case wait == 0:
 		return remembered, taken, nil
+	case waitAfter(failures, ago) == 0: // those under way may all be right
+		return remembered, taken, tooManyWrong(time.Second)
 	case turn == nil:
 		if s.guesses.promises.Take(struct{}{}) > 0 {
 			return remembered, taken, tooManyWrong(wait)

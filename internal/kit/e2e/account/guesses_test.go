@@ -223,6 +223,27 @@ func TestSessionsGuessNoPasswordEither(t *testing.T) {
 	}
 }
 
+// TestRightPasswordsAtOnceCostASecondAtMost logs in more often at once than guesses are free: what
+// is under way may be wrong, but nothing is remembered of it.
+func TestRightPasswordsAtOnceCostASecondAtMost(t *testing.T) {
+	t.Parallel()
+	relay := startInEarnest(t, func(c *app.Config) { c.RequestTimeout = patience })
+	user, client := relay.Register(t), patient(t)
+	var wg sync.WaitGroup
+	for range 4 * account.FreeGuesses {
+		wg.Go(func() {
+			got := e2e.LogIn(user.Name, relaytest.Password).Through(t, relay.API, client)
+			if got.Status == 429 && got.Header.Get("Retry-After") != "1" || got.Status != 429 && got.Status != 200 {
+				t.Errorf("status %d, Retry-After %q", got.Status, got.Header.Get("Retry-After"))
+			}
+		})
+	}
+	wg.Wait()
+	if n := e2e.Count(t, e2e.Database(t, relay), "SELECT count(*) FROM wrong_passwords"); n != 0 {
+		t.Errorf("%d rows of wrong passwords, of none", n)
+	}
+}
+
 // TestAStormOnOneNameLeavesTheHashingToOthers sends more guesses at once than can wait for the
 // hashing, before a single one is counted. A guess that has just been counted counts twice for a
 // moment, so that on a slow machine fewer may pass than are free: all must in one try of three.
