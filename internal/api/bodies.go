@@ -267,7 +267,8 @@ func (p *place) free() {
 }
 
 // settled gives the place of a body back when its request has been answered. One that breaks off is
-// given back with its connection.
+// given back with its connection. A client that has asked too often loses its connection: else one
+// address could hold as many as there are descriptors.
 func settled(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		conn, ok := ctx.Conn().(*connection)
@@ -275,8 +276,12 @@ func settled(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 			conn.served()
 		}
 		next(ctx)
-		if ok {
-			conn.body.Swap(nil).free()
+		if !ok {
+			return
+		}
+		conn.body.Swap(nil).free()
+		if ctx.Response.StatusCode() == fasthttp.StatusTooManyRequests && conn.ofClient() {
+			ctx.SetConnectionClose()
 		}
 	}
 }

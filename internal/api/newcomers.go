@@ -113,6 +113,13 @@ func (c *connection) served() {
 	c.listener.newcomers.remove(c)
 }
 
+// ofClient reports that a client has opened the connection, and not a trusted proxy for many.
+func (c *connection) ofClient() bool {
+	c.listener.mu.Lock()
+	defer c.listener.mu.Unlock()
+	return c.from.IsValid()
+}
+
 // arrive reads what stands before the first request.
 func (c *connection) arrive() error {
 	if c.proxied == nil && c.secure == nil {

@@ -1,7 +1,11 @@
 package edge_test
 
 import (
+	"bufio"
 	"crypto/rand"
+	"errors"
+	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -123,6 +127,46 @@ func TestRateLimitsCanBeOff(t *testing.T) {
 	// Size limits stay.
 	e2e.Ask{Method: "POST", Path: "/v1/users", Body: `{"username":"` + string(make([]byte, 600<<10)) + `"}`}.To(t,
 		relay).Want(t, 413, "body_too_large")
+}
+
+// TestAConnectionThatAsksTooOftenIsClosed holds connections open, as who wants all descriptors
+// does. Those of a trusted proxy carry many clients and stay.
+func TestAConnectionThatAsksTooOftenIsClosed(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		trusted []netip.Prefix
+		closed  bool
+	}{"a client's": {nil, true}, "a proxy's": {[]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, false}} {
+		relay := relaytest.Start(t, e2e.Limits(2, "documents"), func(cfg *app.Config) { cfg.TrustedProxies = c.trusted })
+		conn, err := net.Dial("tcp", strings.TrimPrefix(relay.API, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		answers := bufio.NewReader(conn)
+		for n := range 4 {
+			if _, err := conn.Write([]byte("GET /v1/info HTTP/1.1\r\nHost: x\r\n\r\n")); err != nil {
+				t.Fatalf("%s: request %d: %v", what, n, err)
+			}
+			answer, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatalf("%s: answer %d: %v", what, n, err)
+			}
+			_, _ = io.Copy(io.Discard, answer.Body)
+			limited := answer.StatusCode == http.StatusTooManyRequests
+			if limited != (n >= 2) || answer.Close != (limited && c.closed) {
+				t.Errorf("%s: answer %d is %d, closes: %v", what, n, answer.StatusCode, answer.Close)
+			}
+			if answer.Close {
+				break
+			}
+		}
+		if c.closed {
+			if _, err := answers.ReadByte(); !errors.Is(err, io.EOF) {
+				t.Errorf("%s: the connection is open: %v", what, err)
+			}
+		}
+	}
 }
 
 // forwarded is a log-in that claims to come from somewhere.
