@@ -164,6 +164,9 @@ func (d *doctor) folders() {
 				"if the relay has run before: "+advice)
 		case err != nil:
 			d.say("data folder", StateProblem, err.Error(), advice)
+		case foreign(info):
+			d.say("data folder", StateWarning, d.cfg.DataDir+" belongs to another user than the one that runs this command",
+				asOwner)
 		case info.Mode().Perm()&0o077 != 0:
 			d.say("data folder", StateWarning, fmt.Sprintf("%s has the mode %o: others may look into it", d.cfg.DataDir,
 				info.Mode().Perm()), advice)
@@ -175,6 +178,14 @@ func (d *doctor) folders() {
 	if u, err := url.Parse(d.cfg.BlobURL); err == nil && u.Scheme == "file" {
 		d.disk("disk of the blobs", u.Path)
 	}
+}
+
+const asOwner = "run the doctor as the user that runs the relay; docs/operations.md has the command for a service"
+
+// foreign reports that a folder belongs to another user than this process runs as.
+func foreign(info fs.FileInfo) bool {
+	of, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(of.Uid) != os.Geteuid()
 }
 
 func (d *doctor) disk(part, folder string) {
@@ -233,8 +244,20 @@ func (d *doctor) readiness(ctx context.Context, part string) {
 
 func (d *doctor) blobs(ctx context.Context) {
 	const advice = "check --blob-url (OBSCURA_BLOB_URL), and that this user may write there; AWS_* for S3"
-	if _, err := os.Stat(d.cfg.DataDir); err != nil && d.cfg.BlobURL == "" {
-		return // spoken of above, and nothing is made here
+	folder := filepath.Join(d.cfg.DataDir, "blobs")
+	if u, err := url.Parse(d.cfg.BlobURL); d.cfg.BlobURL != "" {
+		if folder = ""; err == nil && u.Scheme == "file" {
+			folder = u.Path
+		}
+	}
+	switch info, err := os.Stat(folder); {
+	case folder == "": // in no folder
+	case err != nil && d.cfg.BlobURL == "": // nothing is made here
+		d.say("blobs", StateOK, "there is no store yet; the relay makes it at its start", "")
+		return
+	case err == nil && foreign(info): // what is made in it would not be the relay's
+		d.say("blobs", StateWarning, folder+" belongs to another user; it was not looked at", asOwner)
+		return
 	}
 	address, err := d.cfg.blobURL()
 	if err == nil {

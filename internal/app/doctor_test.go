@@ -3,6 +3,7 @@ package app_test
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -107,6 +108,26 @@ func kept(left, whole time.Duration) func(*testing.T, *app.Config) string {
 	}
 }
 
+// othersFolder is one that belongs to another user than the one that runs the test.
+func othersFolder(t *testing.T) string {
+	folder := t.TempDir()
+	if os.Chown(folder, 4711, 4711) != nil { // only root may give away
+		return "/"
+	}
+	return folder
+}
+
+// TestDoctorMakesNothing looks at a relay that has never run.
+func TestDoctorMakesNothing(t *testing.T) {
+	t.Parallel()
+	cfg := relaytest.Config(t, testdb.NewURL(t))
+	cfg.DataDir, cfg.BlobURL = t.TempDir(), ""
+	_ = app.Doctor(t.Context(), cfg, "", true, io.Discard)
+	if made, err := os.ReadDir(cfg.DataDir); err != nil || len(made) != 0 {
+		t.Errorf("the doctor made %v, %v", made, err)
+	}
+}
+
 func TestDoctorFindsWhatIsBroken(t *testing.T) {
 	t.Parallel()
 	elsewhere := httptest.NewServer(http.NotFoundHandler())
@@ -145,6 +166,10 @@ func TestDoctorFindsWhatIsBroken(t *testing.T) {
 			testdb.Exec(t, c.DatabaseURL, "DELETE FROM goose_db_version WHERE version_id > 3")
 			return ""
 		}},
+		{"another's data folder", "data folder", app.StateWarning, "belongs to another user",
+			func(t *testing.T, c *app.Config) string { c.DataDir, c.BlobURL = othersFolder(t), ""; return "" }},
+		{"another's blob store", "blobs", app.StateWarning, "belongs to another user",
+			func(t *testing.T, c *app.Config) string { c.BlobURL = "file://" + othersFolder(t); return "" }},
 		{"a pool larger than the server", "max_connections", app.StateProblem, "needs 5006",
 			func(_ *testing.T, c *app.Config) string { c.DatabaseConnections = 5000; return "" }},
 		{"NATS", "NATS", app.StateProblem, "no servers available", func(t *testing.T, c *app.Config) string {
