@@ -27,6 +27,11 @@ func TestEveryWarningNamesItsComponent(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		for _, declaration := range file.Decls { // what a library logs, too
+			if mentions(declaration, "", "NewLogLogger") && !mentions(declaration, strconv.Quote("component"), "DiscardHandler") {
+				t.Errorf("%s: the lines of a library do not name their component", files.Position(declaration.Pos()))
+			}
+		}
 		ast.Inspect(file, func(node ast.Node) bool {
 			call, ok := node.(*ast.CallExpr)
 			if !ok {
@@ -50,4 +55,18 @@ func TestEveryWarningNamesItsComponent(t *testing.T) {
 	if err != nil || warnings < 20 {
 		t.Errorf("%d warnings were found: %v", warnings, err)
 	}
+}
+
+// mentions reports that a literal or a name is somewhere in the node.
+func mentions(node ast.Node, literal, name string) (found bool) {
+	ast.Inspect(node, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.BasicLit:
+			found = found || n.Value == literal
+		case *ast.Ident:
+			found = found || n.Name == name
+		}
+		return !found
+	})
+	return found
 }

@@ -32,7 +32,8 @@ func (r *relay) managementServer(profiles bool) *http.Server {
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(r.logger.Handler(), slog.LevelWarn),
+	log := r.logger.With("component", "management")
+	return &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
 }
 
