@@ -19,8 +19,8 @@ var refusedFrom = map[string]limit.Pressure{
 	sealedSends:        limit.RefuseSends,
 }
 
-// errOverloaded is the answer under pressure. The state is looked at each second, and falls after
-// ten.
+// errOverloaded is the answer under pressure. The state is looked at four times a second, and falls
+// after ten seconds.
 var errOverloaded = &core.Error{Kind: core.Unavailable, Code: "overloaded", RetryAfter: 10 * time.Second,
 	Sentence: "The relay is running short of room and does not take this for now; try again later."}
 

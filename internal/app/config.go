@@ -47,7 +47,7 @@ type Config struct {
 	TrustedProxies []netip.Prefix `placeholder:"CIDR" help:"Proxies whose X-Forwarded-For, or header of the PROXY protocol, is believed. Without any the address is the socket's."`
 
 	RateLimits string `enum:"on,off" default:"on" help:"Turn all rate limits off, for load tests. Size limits stay."`
-	Limits     Rates  `name:"limit" env:"OBSCURA_LIMITS" placeholder:"NAME=N/TIME" help:"Change a rate limit of the table below. May be repeated; in the variable separated by commas."`
+	Limits     Rates  `name:"limit" env:"OBSCURA_LIMITS" placeholder:"NAME=N/TIME" help:"Change a rate limit; the names are in the table of the README. May be repeated; in the variable separated by commas."`
 	OldLimits
 
 	Push

@@ -32,7 +32,7 @@ func (r *Rates) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// OldLimits are the names that limits had in 0.10. They are read for one release.
+// OldLimits are the names that limits had before 0.10. They are read for one release.
 type OldLimits struct {
 	LimitRegister   limit.Rate `hidden:""`
 	LimitLogIn      limit.Rate `hidden:"" name:"limit-log-in"`

@@ -15,8 +15,8 @@ import (
 // Reserves are what is kept for those who have the most need of it.
 type Reserves struct {
 	ReserveDisk   Size `default:"1GiB" placeholder:"SIZE" help:"Free disk that is kept, in the folders of the private PostgreSQL and of the blobs. With less, new accounts are refused (503 overloaded); with half of it log-ins too, with a quarter new devices and uploads, with an eighth messages. Acknowledgements and deletions always go on. 0B: the disk is not looked at."`
-	ReserveMemory Size `default:"128MiB" placeholder:"SIZE" help:"Free memory that is kept, of the machine, the cgroup (version 2) and GOMEMLIMIT, in the same order. 0B: memory is not looked at."`
-	ReserveQueues int  `default:"50" placeholder:"PERCENT" help:"Free part of the queue of messages to store that is kept, in the same order, but messages are refused only by a full queue; and of the queue for the hashing of passwords, for log-ins. 0: queues are not looked at."`
+	ReserveMemory Size `default:"128MiB" placeholder:"SIZE" help:"Free memory that is kept. The least of three counts: of the machine, of the cgroup (version 2), of GOMEMLIMIT. Requests are refused in the same order. 0B: memory is not looked at."`
+	ReserveQueues int  `default:"50" placeholder:"PERCENT" help:"Free part of two queues that is kept. Messages to store: new accounts, log-ins and uploads are refused in the same order, messages when it is full. Passwords to hash: new accounts are refused, so that log-ins have room. 0: queues are not looked at."`
 }
 
 const (
