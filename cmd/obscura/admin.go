@@ -80,7 +80,10 @@ func (c *configCheckCmd) Run(parsed *kong.Context) error {
 	if c.JSON {
 		return json.NewEncoder(os.Stdout).Encode(map[string][]string{"set": set})
 	}
-	_, err := fmt.Println(strings.Join(append([]string{"the configuration is valid; set:"}, set...), " "))
+	if len(set) == 0 {
+		set = []string{"nothing"}
+	}
+	_, err := fmt.Println("the configuration is valid; set:", strings.Join(set, " "))
 	return err
 }
 

@@ -81,6 +81,7 @@ func TestConfigurationsAreCheckedWithoutTheirValues(t *testing.T) {
 	environ := []string{"OBSCURA_TOKEN_KEY=" + strings.Repeat("A", 44), "OBSCURA_REGISTRATION=closed"}
 	prints(t, environ, "the configuration is valid; set: --log-level --registration --token-key\n",
 		"admin", "config", "check", "--log-level=info")
+	prints(t, nil, "the configuration is valid; set: nothing\n", "admin", "config", "check")
 	prints(t, nil, `{"set":[]}`+"\n", "admin", "config", "check", "--json")
 	if out := fails(t, []string{"OBSCURA_REGISTRATION=no"}, "admin", "config", "check"); !strings.Contains(out, "closed") {
 		t.Error(out)

@@ -93,7 +93,7 @@ func (d *doctor) database(ctx context.Context) {
 		return nil
 	})
 	if err != nil {
-		d.say("database", StateProblem, err.Error(), "mend it, or name another with --database-url (OBSCURA_DATABASE_URL), and ask again: nothing else of it was looked at")
+		d.say("database", StateProblem, err.Error(), "mend this first, or name another database with --database-url (OBSCURA_DATABASE_URL). Then ask again: its other checks were not made")
 	}
 }
 
