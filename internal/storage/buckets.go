@@ -112,7 +112,9 @@ func (d *DB) learnBuckets(ctx context.Context) error {
 	if err == nil && (n < 1 || n > math.MaxInt16) {
 		err = fmt.Errorf("the table buckets has %d rows: it must have one for each bucket, from 0 on", n)
 	}
-	d.buckets.Store(int32(n)) //nolint:gosec // or there is an error
+	if err == nil {
+		d.buckets.Store(int32(n)) //nolint:gosec // looked at above
+	}
 	return err
 }
 

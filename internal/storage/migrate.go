@@ -19,11 +19,33 @@ import (
 	"github.com/obscura-relay/obscura/schema"
 )
 
+// A table that a migration changes may be in use: by a dump, or a vacuum of another node. While the
+// migration waits for it, everybody else does too, so it gives way after a second, and tries again
+// after a pause.
+const (
+	tableWait     = "1s"
+	tablePause    = 2 * time.Second
+	tablePatience = time.Minute
+	lockTimedOut  = "55P03"
+)
+
 // Migrate brings the schema up to date. Nodes that start at once wait for each other: one migrates.
 func (d *DB) Migrate(ctx context.Context) error {
 	return d.withProvider(func(p *goose.Provider) error {
-		_, err := p.Up(ctx)
-		return d.explainMigration(err)
+		for end := time.Now().Add(tablePatience); ; {
+			_, err := p.Up(ctx)
+			var pg *pgconn.PgError
+			if !errors.As(err, &pg) || pg.Code != lockTimedOut || time.Now().After(end) {
+				return d.explainMigration(err)
+			}
+			d.logger.Warn("a table is in use, by a backup or a vacuum for example; the migration is tried again",
+				"component", "database")
+			select {
+			case <-ctx.Done():
+				return d.explainMigration(err)
+			case <-time.After(tablePause):
+			}
+		}
 	})
 }
 
@@ -38,6 +60,10 @@ func (d *DB) explainMigration(err error) error {
 	var partial *goose.PartialError
 	if errors.As(err, &partial) && partial.Failed != nil && partial.Failed.Source != nil {
 		text = path.Base(partial.Failed.Source.Path) + ": " + text
+	}
+	if pg.Code == lockTimedOut {
+		return errors.New("database: " + text +
+			": a table is in use: wait until the backup or the vacuum has ended, and start again; what was done stays")
 	}
 	if pg.Code == "42501" {
 		cfg := d.pool.Config().ConnConfig
@@ -111,7 +137,7 @@ func (d *DB) withProvider(fn func(*goose.Provider) error) error {
 	// Connections of its own: a migration of a large table takes its time, and may be planned
 	// otherwise.
 	cfg := d.pool.Config().ConnConfig
-	pin(cfg, "obscura", map[string]string{"statement_timeout": "0", "search_path": d.path})
+	pin(cfg, "obscura", map[string]string{"statement_timeout": "0", "lock_timeout": tableWait, "search_path": d.path})
 	sqlDB := stdlib.OpenDB(*cfg)
 	provider, err := goose.NewProvider(database.DialectPostgres, sqlDB, schema.FS,
 		goose.WithSessionLocker(loudLocker{locker, d.logger}))
