@@ -121,7 +121,7 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	r.metrics.Gauge("obscura_connections", "Open connections to the API, sockets included.", doors.Open)
 	refused := doors.Refused
 	if l.plain != nil {
-		r.plain = encryption.plainServer(logger)
+		r.plain = encryption.plainServer()
 		plain := api.NewListener(l.plain, cfg.TrustedProxies, nil)
 		refused = func() int { return doors.Refused() + plain.Refused() }
 		g.Go(func() error { return serveUntilClosed(r.plain, plain) })

@@ -113,7 +113,7 @@ func newEncryption(cfg Config, l listeners, renewals time.Duration, logger *slog
 }
 
 // plainServer leads http:// to https://, on the port that is https's own.
-func (e *encryption) plainServer(logger *slog.Logger) *http.Server {
+func (e *encryption) plainServer() *http.Server {
 	server := &http.Server{Handler: e.plain(http.HandlerFunc(toHTTPS)), MaxHeaderBytes: 8 << 10,
 		ErrorLog:    slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 		ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second}

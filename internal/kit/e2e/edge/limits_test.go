@@ -153,6 +153,7 @@ func TestAConnectionThatAsksTooOftenIsClosed(t *testing.T) {
 				t.Fatalf("%s: answer %d: %v", what, n, err)
 			}
 			_, _ = io.Copy(io.Discard, answer.Body)
+			_ = answer.Body.Close()
 			limited := answer.StatusCode == http.StatusTooManyRequests
 			if limited != (n >= 2) || answer.Close != (limited && c.closed) {
 				t.Errorf("%s: answer %d is %d, closes: %v", what, n, answer.StatusCode, answer.Close)
