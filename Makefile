@@ -244,7 +244,10 @@ check-client-python: need-go-postgres-node build ## a client of others: generate
 
 .PHONY: test-alerts
 test-alerts: need-go-postgres-node build ## each alert by promtool, firing and not; and all that alerts and dashboard ask for, of a Prometheus with a relay under load; PICTURE=file.svg draws it
-	@OBSCURA_RATE_LIMITS=off PICTURE="$(abspath $(PICTURE))" tools/with-relay.sh tools/test-alerts.sh
+	@go build -o bin/siege ./tools/siege
+	@folder="$$(mktemp -d)"; trap 'rm -rf "$$folder"' EXIT; bin/siege certificate "$$folder"; \
+	OBSCURA_TLS_CERTIFICATE="$$folder/certificate.pem" OBSCURA_TLS_KEY="$$folder/key.pem" RELAY_ROOT="$$folder/root.pem" \
+	OBSCURA_RATE_LIMITS=off PICTURE="$(abspath $(PICTURE))" tools/with-relay.sh tools/test-alerts.sh
 
 .PHONY: check-docs
 check-docs: need-curl-git-go-postgres ## widths of lines, links between the documents, and the commands they show, run against a relay started as the README says

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # test-alerts.sh: the alerts by promtool, and every expression of the alerts and the dashboard against a Prometheus that
-# scrapes a relay under load. Run it through with-relay.sh. PICTURE=FILE.svg draws the dashboard's panels.
+# scrapes a relay under load. Run it through with-relay.sh, with the root of the relay's certificate in RELAY_ROOT.
+# PICTURE=FILE.svg draws the dashboard's panels.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -23,5 +24,5 @@ END
 prometheus --config.file="$scratch/prometheus.yml" --storage.tsdb.path="$scratch/data" \
   --web.listen-address="127.0.0.1:$port" >"$scratch/log" 2>&1 &
 server=$!
-bin/obscura bench relay --url "$RELAY_URL" --devices 40 --senders 4 --rate 400 --duration "${DURATION:-20s}" --warmup 1s
+SSL_CERT_FILE="$RELAY_ROOT" bin/obscura bench relay --url "$RELAY_URL" --devices 40 --senders 4 --rate 400 --duration "${DURATION:-20s}" --warmup 1s
 go run -C tools/dashboard . -prometheus "http://127.0.0.1:$port" ${PICTURE:+-picture "$(realpath "$PICTURE")"}
