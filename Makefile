@@ -100,8 +100,8 @@ test-go: need-go-cc-postgres-pgbouncer ## the relay's tests, with the race detec
 	@PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER; CGO_ENABLED=1 go test -race -p 2 -parallel 4 $(unraced:%=-gcflags=%=-race=false) -timeout 20m $(PACKAGES)
 
 .PHONY: test-buckets
-test-buckets: need-go-postgres ## what is kept of devices, in databases of three buckets: nothing goes into another bucket than its device's
-	@OBSCURA_TEST_BUCKETS=3 go test ./internal/core/mailbox ./internal/core/keys ./internal/core/push ./internal/core/device
+test-buckets: need-go-cc-postgres ## what is kept of devices, in databases of three buckets: nothing goes into another bucket than its device's
+	@OBSCURA_TEST_BUCKETS=3 CGO_ENABLED=1 go test -race $(unraced:%=-gcflags=%=-race=false) ./internal/core/mailbox ./internal/core/keys ./internal/core/push ./internal/core/device ./internal/kit/e2e/mailbox
 
 .PHONY: test-databases
 test-databases: need-go-postgres-pgbouncer-node ## the relay on databases as people have them: every PostgreSQL here and npm's newest, a Turkish one, SQL_ASCII, serializable, read-only, PgBouncer

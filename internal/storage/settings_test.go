@@ -88,6 +88,7 @@ func TestSettingsOfTheDatabaseAreNotInherited(t *testing.T) {
 	hasSettings(t, "the pool", d.Pool(), ours)
 	hasSettings(t, "the pool", d.Pool(),
 		map[string]string{"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan",
+			"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_bitmapscan": "off", "enable_memoize": "off",
 			"jit": "off", "max_parallel_workers_per_gather": "0", "application_name": "obscura"})
 	if err := d.Migrate(t.Context()); err != nil {
 		t.Error("the migrations: ", err)
