@@ -238,7 +238,7 @@ test('a message whose answer was lost is sent again after a reload, and arrives 
   await dave.locator('.log .mine[data-state=sending]').waitFor();
   assert.ok(tries > 0);
 
-  await dave.unroute(messages);
+  await dave.unrouteAll({ behavior: 'wait' }); // a try may be under way
   await dave.reload();
   await dave.locator('.status[data-status=online]').waitFor();
   await dave.locator('.contacts button').click();
