@@ -32,9 +32,9 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
-// relays counts the authorities: each has a domain of its own, since the library that a relay asks
+// authorities counts them: each has a domain of its own, since the library that a relay asks
 // with keeps the challenges of a whole process by domain.
-var relays atomic.Int32
+var authorities atomic.Int32
 
 // pebble is an ACME authority in the test's process, with a name server of its own.
 type pebble struct {
@@ -56,7 +56,7 @@ func newPebble(t *testing.T, httpPort, tlsPort int, refusal string) *pebble {
 // newPebbleFor is newPebble, with certificates that are valid that long.
 func newPebbleFor(t *testing.T, valid time.Duration, httpPort, tlsPort int, refusal string) *pebble {
 	t.Helper()
-	domain := fmt.Sprintf("relay%d.example.org", relays.Add(1))
+	domain := fmt.Sprintf("relay%d.example.org", authorities.Add(1))
 	silent, store := slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), db.NewMemoryStore()
 	signer := ca.New(silent, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {ValidityPeriod: uint64(valid.Seconds())}})
 	front := wfe.New(silent, store, va.New(silent, httpPort, tlsPort, false, nameServer(t, domain), store), signer,
