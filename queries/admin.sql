@@ -62,3 +62,31 @@ SELECT key, due_at FROM blob_trash ORDER BY due_at, key;
 
 -- name: HastenTrash :execrows
 UPDATE blob_trash SET due_at = now();
+
+-- name: UsersWithSessions :many
+SELECT DISTINCT s.user_id FROM sessions s;
+
+-- name: RelaysOnThisDatabase :one
+-- Those whose sessions this role may see.
+SELECT count(*) FROM pg_catalog.pg_stat_activity
+WHERE datname = current_database() AND application_name = 'obscura-notices';
+
+-- name: RecordSkippedNumbers :exec
+INSERT INTO gaps (bucket, device_id, from_seq, to_seq, reason)
+SELECT m.bucket, m.device_id, m.next_seq, m.next_seq - 1 + @numbers::bigint, @reason::smallint
+FROM mailboxes m WHERE m.bucket = @bucket;
+
+-- name: SkipNumbers :execrows
+UPDATE mailboxes m SET next_seq = m.next_seq + @numbers::bigint WHERE m.bucket = @bucket;
+
+-- name: SkipDevicesVersions :execrows
+UPDATE users SET devices_version = devices_version + @versions::bigint;
+
+-- name: DropAllECPreKeys :exec
+DELETE FROM ec_pre_keys k WHERE k.bucket = @bucket;
+
+-- name: DropAllKyberPreKeys :exec
+DELETE FROM kyber_pre_keys k WHERE k.bucket = @bucket;
+
+-- name: EmptyAllStocks :exec
+UPDATE pre_key_stocks k SET ec_count = 0, kyber_count = 0 WHERE k.bucket = @bucket;

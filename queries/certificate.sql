@@ -14,6 +14,10 @@ VALUES (@root_secret, @server_id, @server_secret, @server_certificate);
 -- name: ReplaceServerKey :exec
 UPDATE certificate_keys SET server_id = @server_id, server_secret = @server_secret, server_certificate = @server_certificate;
 
+-- name: ReplaceCertificateKeys :exec
+UPDATE certificate_keys SET root_secret = @root_secret, server_id = @server_id, server_secret = @server_secret,
+    server_certificate = @server_certificate;
+
 -- name: CertifiedDevice :one
 -- The device of a live session as it is now, and what time it is.
 SELECT d.user_id, d.id, d.number, d.identity_key, now()::timestamptz AS asked_at

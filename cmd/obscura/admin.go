@@ -16,20 +16,21 @@ import (
 
 type adminCmd struct {
 	Users struct {
-		List          operation[admin.ListUsers]     `cmd:"" help:"List all users."`
-		Show          operation[admin.ShowUser]      `cmd:"" help:"Show a user with devices and sessions."`
-		Disable       operation[admin.DisableUser]   `cmd:"" help:"Log a user out everywhere and take no further log-in. Mail comes in as before."`
-		Enable        operation[admin.EnableUser]    `cmd:"" help:"Let a user log in again."`
-		Delete        operation[admin.DeleteUser]    `cmd:"" help:"Delete an account with everything that is kept for it, at once and for good."`
-		ResetPassword operation[admin.ResetPassword] `cmd:"" help:"Give a user another password, print it, and log the user out everywhere. Nothing shows it again."`
+		List                 operation[admin.ListUsers]            `cmd:"" help:"List all users."`
+		Show                 operation[admin.ShowUser]             `cmd:"" help:"Show a user with devices and sessions."`
+		Disable              operation[admin.DisableUser]          `cmd:"" help:"Log a user out everywhere and take no further log-in. Mail comes in as before."`
+		Enable               operation[admin.EnableUser]           `cmd:"" help:"Let a user log in again."`
+		Delete               operation[admin.DeleteUser]           `cmd:"" help:"Delete an account with everything that is kept for it, at once and for good."`
+		ResetPassword        operation[admin.ResetPassword]        `cmd:"" help:"Give a user another password, print it, and log the user out everywhere. Nothing shows it again."`
+		ForgetWrongPasswords operation[admin.ForgetWrongPasswords] `cmd:"" help:"Forget the wrong passwords that were given for a user's name, so that nobody waits."`
 	} `cmd:"" help:"Users."`
 	Devices struct {
 		List   operation[admin.ListDevices]  `cmd:"" help:"List the devices of a user."`
 		Remove operation[admin.RemoveDevice] `cmd:"" help:"Remove a device with its keys, mail and backup."`
 	} `cmd:"" help:"Devices of a user."`
 	Sessions struct {
-		End operation[admin.EndSessions] `cmd:"" help:"Log a user out everywhere: tokens and sockets stop working within a second."`
-	} `cmd:"" help:"Sessions of a user."`
+		End operation[admin.EndSessions] `cmd:"" help:"Log a user out everywhere, or all users: tokens and sockets stop working within a second."`
+	} `cmd:"" help:"Sessions of users."`
 	Mailbox struct {
 		Show operation[admin.ShowMailbox] `cmd:"" help:"Show for each device of a user how much mail waits, since when, and what was dropped."`
 	} `cmd:"" help:"Mailboxes of a user."`
@@ -42,16 +43,18 @@ type adminCmd struct {
 		Rotate struct {
 			Tokens       operation[admin.RotateTokens]       `cmd:"" help:"Replace the keys that sign access tokens. Within a second the tokens that there are stop working; clients refresh and nobody is logged out."`
 			Certificates operation[admin.RotateCertificates] `cmd:"" help:"The same as obscura certificates rotate."`
+			TrustRoot    operation[admin.RotateTrustRoot]    `cmd:"" help:"Replace the trust root of sender certificates after a theft, and the server key with it. Every client has to be told the new one."`
 		} `cmd:"" help:"Replace keys."`
 	} `cmd:"" help:"Keys that sign access tokens and sender certificates."`
 	Trash struct {
 		List  operation[admin.ListTrash]  `cmd:"" help:"List the blobs that are to be deleted from the store."`
 		Empty operation[admin.EmptyTrash] `cmd:"" help:"Have them all tried now. Running relays delete them."`
 	} `cmd:"" help:"Blobs that are to be deleted."`
-	Purge  operation[admin.Purge] `cmd:"" help:"Delete the accounts that nobody has used for a time, or list them. Disabled ones stay, and those with a session."`
-	Stats  operation[admin.Stats] `cmd:"" help:"Count what the database holds."`
-	Config adminConfigCmd         `cmd:"" help:"The configuration of serve."`
-	Doctor doctorCmd              `cmd:"" help:"Look at all that the relay needs, and say what to do. Changes nothing."`
+	Restored operation[admin.Restored] `cmd:"" help:"Tell a database that it was restored from a backup, before a relay runs on it: skip a million numbers in each mailbox and list of devices, and drop one-time keys."`
+	Purge    operation[admin.Purge]    `cmd:"" help:"Delete the accounts that nobody has used for a time, or list them. Disabled ones stay, and those with a session."`
+	Stats    operation[admin.Stats]    `cmd:"" help:"Count what the database holds."`
+	Config   adminConfigCmd            `cmd:"" help:"The configuration of serve."`
+	Doctor   doctorCmd                 `cmd:"" help:"Look at all that the relay needs, and say what to do. Changes nothing."`
 }
 
 type adminConfigCmd struct {

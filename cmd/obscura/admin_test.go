@@ -181,7 +181,22 @@ func TestTheOperatorsCommandsBesideARunningRelay(t *testing.T) {
 	prints(t, environ, `{"rotated":"tokens"}`+"\n", "admin", "keys", "rotate", "tokens", "--json")
 	prints(t, environ, "trust root: "+trustRoot(t, api)+"\nserver certificate: 2\n", "admin", "keys", "rotate",
 		"certificates")
+	before := trustRoot(t, api)
+	holds("keys rotate trust-root", says(t, environ, "admin", "keys", "rotate", "trust-root", "--json"), `"serverCertificate":1`)
+	wait.Eventually(t, "the relay has the new root", func() bool { return trustRoot(t, api) != before })
+	prints(t, environ, `{"forgotten":"`+alice.ID.String()+`"}`+"\n", "admin", "users", "forget-wrong-passwords",
+		"--json", alice.Name)
 	prints(t, environ, "ended: 2\n", "admin", "sessions", "end", alice.Name)
+	for _, whose := range [][]string{{}, {alice.Name, "--everybody"}} {
+		if out := fails(t, environ, append([]string{"admin", "sessions", "end"}, whose...)...); !strings.Contains(out,
+			"name a user, or say --everybody") {
+			t.Error(out)
+		}
+	}
+	prints(t, environ, `{"ended":2}`+"\n", "admin", "sessions", "end", "--everybody", "--json")
+	if out := fails(t, environ, "admin", "restored"); !strings.Contains(out, "a relay runs on this database") {
+		t.Error(out)
+	}
 	if password := says(t, environ, "admin", "users", "reset-password", alice.Name); len(password) != 27 {
 		t.Errorf("a password of %d characters", len(password)-1)
 	}

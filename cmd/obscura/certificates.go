@@ -9,7 +9,7 @@ import (
 
 type certificatesCmd struct {
 	Show   certificatesShowCmd   `cmd:"" help:"Print the public key of the trust root and the id of the server certificate."`
-	Rotate certificatesRotateCmd `cmd:"" help:"Replace the server key by one that the same trust root has signed. Running relays take it within an hour."`
+	Rotate certificatesRotateCmd `cmd:"" help:"Replace the server key by one that the same trust root has signed. Running relays take it within a second."`
 }
 
 type certificatesShowCmd struct {

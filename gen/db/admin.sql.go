@@ -87,6 +87,33 @@ func (q *Queries) CountEnabledUsers(ctx context.Context, db DBTX) (int64, error)
 	return count, err
 }
 
+const dropAllECPreKeys = `-- name: DropAllECPreKeys :exec
+DELETE FROM ec_pre_keys k WHERE k.bucket = $1
+`
+
+func (q *Queries) DropAllECPreKeys(ctx context.Context, db DBTX, bucket int16) error {
+	_, err := db.Exec(ctx, dropAllECPreKeys, bucket)
+	return err
+}
+
+const dropAllKyberPreKeys = `-- name: DropAllKyberPreKeys :exec
+DELETE FROM kyber_pre_keys k WHERE k.bucket = $1
+`
+
+func (q *Queries) DropAllKyberPreKeys(ctx context.Context, db DBTX, bucket int16) error {
+	_, err := db.Exec(ctx, dropAllKyberPreKeys, bucket)
+	return err
+}
+
+const emptyAllStocks = `-- name: EmptyAllStocks :exec
+UPDATE pre_key_stocks k SET ec_count = 0, kyber_count = 0 WHERE k.bucket = $1
+`
+
+func (q *Queries) EmptyAllStocks(ctx context.Context, db DBTX, bucket int16) error {
+	_, err := db.Exec(ctx, emptyAllStocks, bucket)
+	return err
+}
+
 const hastenTrash = `-- name: HastenTrash :execrows
 UPDATE blob_trash SET due_at = now()
 `
@@ -202,6 +229,36 @@ func (q *Queries) ListTrash(ctx context.Context, db DBTX) ([]BlobTrash, error) {
 	return items, nil
 }
 
+const recordSkippedNumbers = `-- name: RecordSkippedNumbers :exec
+INSERT INTO gaps (bucket, device_id, from_seq, to_seq, reason)
+SELECT m.bucket, m.device_id, m.next_seq, m.next_seq - 1 + $1::bigint, $2::smallint
+FROM mailboxes m WHERE m.bucket = $3
+`
+
+type RecordSkippedNumbersParams struct {
+	Numbers int64
+	Reason  int16
+	Bucket  int16
+}
+
+func (q *Queries) RecordSkippedNumbers(ctx context.Context, db DBTX, arg RecordSkippedNumbersParams) error {
+	_, err := db.Exec(ctx, recordSkippedNumbers, arg.Numbers, arg.Reason, arg.Bucket)
+	return err
+}
+
+const relaysOnThisDatabase = `-- name: RelaysOnThisDatabase :one
+SELECT count(*) FROM pg_catalog.pg_stat_activity
+WHERE datname = current_database() AND application_name = 'obscura-notices'
+`
+
+// Those whose sessions this role may see.
+func (q *Queries) RelaysOnThisDatabase(ctx context.Context, db DBTX) (int64, error) {
+	row := db.QueryRow(ctx, relaysOnThisDatabase)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const resetPasswordHash = `-- name: ResetPasswordHash :exec
 UPDATE users SET password_hash = $1 WHERE id = $2
 `
@@ -228,6 +285,35 @@ type SetDisabledParams struct {
 func (q *Queries) SetDisabled(ctx context.Context, db DBTX, arg SetDisabledParams) error {
 	_, err := db.Exec(ctx, setDisabled, arg.Disabled, arg.ID)
 	return err
+}
+
+const skipDevicesVersions = `-- name: SkipDevicesVersions :execrows
+UPDATE users SET devices_version = devices_version + $1::bigint
+`
+
+func (q *Queries) SkipDevicesVersions(ctx context.Context, db DBTX, versions int64) (int64, error) {
+	result, err := db.Exec(ctx, skipDevicesVersions, versions)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const skipNumbers = `-- name: SkipNumbers :execrows
+UPDATE mailboxes m SET next_seq = m.next_seq + $1::bigint WHERE m.bucket = $2
+`
+
+type SkipNumbersParams struct {
+	Numbers int64
+	Bucket  int16
+}
+
+func (q *Queries) SkipNumbers(ctx context.Context, db DBTX, arg SkipNumbersParams) (int64, error) {
+	result, err := db.Exec(ctx, skipNumbers, arg.Numbers, arg.Bucket)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const stats = `-- name: Stats :one
@@ -296,4 +382,28 @@ func (q *Queries) UserByNameOrID(ctx context.Context, db DBTX, arg UserByNameOrI
 	var id uuid.UUID
 	err := row.Scan(&id)
 	return id, err
+}
+
+const usersWithSessions = `-- name: UsersWithSessions :many
+SELECT DISTINCT s.user_id FROM sessions s
+`
+
+func (q *Queries) UsersWithSessions(ctx context.Context, db DBTX) ([]uuid.UUID, error) {
+	rows, err := db.Query(ctx, usersWithSessions)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var user_id uuid.UUID
+		if err := rows.Scan(&user_id); err != nil {
+			return nil, err
+		}
+		items = append(items, user_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

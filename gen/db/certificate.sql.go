@@ -102,6 +102,28 @@ func (q *Queries) LockCertificateKeys(ctx context.Context, db DBTX, key int64) e
 	return err
 }
 
+const replaceCertificateKeys = `-- name: ReplaceCertificateKeys :exec
+UPDATE certificate_keys SET root_secret = $1, server_id = $2, server_secret = $3,
+    server_certificate = $4
+`
+
+type ReplaceCertificateKeysParams struct {
+	RootSecret        []byte
+	ServerID          int32
+	ServerSecret      []byte
+	ServerCertificate []byte
+}
+
+func (q *Queries) ReplaceCertificateKeys(ctx context.Context, db DBTX, arg ReplaceCertificateKeysParams) error {
+	_, err := db.Exec(ctx, replaceCertificateKeys,
+		arg.RootSecret,
+		arg.ServerID,
+		arg.ServerSecret,
+		arg.ServerCertificate,
+	)
+	return err
+}
+
 const replaceServerKey = `-- name: ReplaceServerKey :exec
 UPDATE certificate_keys SET server_id = $1, server_secret = $2, server_certificate = $3
 `

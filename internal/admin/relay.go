@@ -73,7 +73,18 @@ type RotateCertificates struct{}
 
 // Do implements Command.
 func (RotateCertificates) Do(ctx context.Context, db *storage.DB) (any, error) {
-	keys, err := certificate.Rotate(ctx, db)
+	return shownKeys(certificate.Rotate(ctx, db))
+}
+
+// RotateTrustRoot replaces the trust root of sender certificates, and the server key with it.
+type RotateTrustRoot struct{}
+
+// Do implements Command.
+func (RotateTrustRoot) Do(ctx context.Context, db *storage.DB) (any, error) {
+	return shownKeys(certificate.ReplaceRoot(ctx, db))
+}
+
+func shownKeys(keys *certificate.Keys, err error) (any, error) {
 	if err != nil {
 		return nil, err
 	}

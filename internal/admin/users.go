@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -131,15 +132,40 @@ func (c ResetPassword) Do(ctx context.Context, db *storage.DB) (any, error) {
 	})
 }
 
-// EndSessions logs a user out everywhere.
-type EndSessions struct{ OfUser }
+// ForgetWrongPasswords lets everybody try the password of a user anew.
+type ForgetWrongPasswords struct{ OfUser }
+
+// Do implements Command.
+func (c ForgetWrongPasswords) Do(ctx context.Context, db *storage.DB) (any, error) {
+	return c.with(ctx, db, func(id core.UserID) (any, error) {
+		return struct {
+			Forgotten uuid.UUID `json:"forgotten"`
+		}{id}, accounts(db).ForgetWrongPasswords(ctx, id)
+	})
+}
+
+// EndSessions logs a user out everywhere, or all users.
+type EndSessions struct {
+	User      string `arg:"" optional:"" help:"Name or id of the user."`
+	Everybody bool   `env:"-" help:"All users, instead of one."`
+}
+
+var errWhoseSessions = errors.New("name a user, or say --everybody")
 
 // Do implements Command.
 func (c EndSessions) Do(ctx context.Context, db *storage.DB) (any, error) {
-	return c.with(ctx, db, func(id core.UserID) (any, error) {
+	type ended struct {
+		Ended int `json:"ended"`
+	}
+	if c.Everybody == (c.User != "") {
+		return nil, errWhoseSessions
+	}
+	if c.Everybody {
+		n, err := accounts(db).EndEverySession(ctx)
+		return ended{n}, err
+	}
+	return OfUser{c.User}.with(ctx, db, func(id core.UserID) (any, error) {
 		n, err := accounts(db).EndSessions(ctx, id)
-		return struct {
-			Ended int `json:"ended"`
-		}{n}, err
+		return ended{n}, err
 	})
 }

@@ -32,7 +32,8 @@ const (
 	// NoticeDue: these devices are about to be woken up, unless a node has a live socket of theirs.
 	// A hint.
 	NoticeDue NoticeKind = 'w'
-	// NoticeSigningKeys: those that sign access tokens were replaced. Its one id is the nil UUID.
+	// NoticeSigningKeys: those that sign access tokens or certificates were replaced. Its one id is
+	// the nil UUID.
 	NoticeSigningKeys NoticeKind = 's'
 )
 

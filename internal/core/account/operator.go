@@ -3,6 +3,8 @@ package account
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 
 	"github.com/google/uuid"
 
@@ -69,6 +71,30 @@ func (s *Service) EndSessions(ctx context.Context, user core.UserID) (ended int,
 		return notices, err
 	})
 	return ended, err
+}
+
+// EndEverySession is EndSessions for every user who had one when it began.
+func (s *Service) EndEverySession(ctx context.Context) (ended int, err error) {
+	var users []core.UserID
+	err = s.db.Do(ctx, func(conn *storage.Tx) (err error) {
+		users, err = storage.Queries.UsersWithSessions(ctx, conn)
+		return err
+	})
+	for _, user := range users {
+		n, failed := s.EndSessions(ctx, user)
+		if failed != nil && !errors.Is(failed, core.ErrNoUser) {
+			return ended, fmt.Errorf("%d sessions have ended, then: %w", ended, failed)
+		}
+		ended += n
+	}
+	return ended, err
+}
+
+// ForgetWrongPasswords forgets those that were given for the name of a user, so that nobody waits.
+func (s *Service) ForgetWrongPasswords(ctx context.Context, user core.UserID) error {
+	return s.operate(ctx, user, func(tx *storage.Tx) (storage.Notices, error) {
+		return nil, s.forgetGuesses(ctx, tx, user)
+	})
 }
 
 // ResetPassword ends all sessions of a user, forgets the wrong passwords that were given, and sets

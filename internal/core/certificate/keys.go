@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 
+	"github.com/google/uuid"
+
 	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/storage"
 	"github.com/obscura-relay/obscura/internal/xeddsa"
 )
@@ -40,11 +43,7 @@ func load(ctx context.Context, database *storage.DB) (*Keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := xeddsa.NewPrivateKey(row.RootSecret)
-	if err != nil {
-		return nil, err
-	}
-	return keysOf(root, row)
+	return keysOf(row)
 }
 
 func newKeys() db.CertificateKeysRow {
@@ -53,7 +52,11 @@ func newKeys() db.CertificateKeysRow {
 		ServerCertificate: signServer(root, 1, server.PublicKey())}
 }
 
-func keysOf(root *xeddsa.PrivateKey, row db.CertificateKeysRow) (*Keys, error) {
+func keysOf(row db.CertificateKeysRow) (*Keys, error) {
+	root, err := xeddsa.NewPrivateKey(row.RootSecret)
+	if err != nil {
+		return nil, err
+	}
 	server, err := xeddsa.NewPrivateKey(row.ServerSecret)
 	return &Keys{Root: root.PublicKey(), ID: uint32(row.ServerID), //nolint:gosec // counted from 1
 		Certificate: row.ServerCertificate, server: server}, err
@@ -61,25 +64,47 @@ func keysOf(root *xeddsa.PrivateKey, row db.CertificateKeysRow) (*Keys, error) {
 
 // Stored reads the keys that are in the database. Returns ErrNoKeys.
 func Stored(ctx context.Context, database *storage.DB) (*Keys, error) {
-	return stored(ctx, database, func(*storage.Tx, *db.CertificateKeysRow, *xeddsa.PrivateKey) error { return nil })
+	return stored(ctx, database, func(*storage.Tx, *db.CertificateKeysRow) error { return nil })
 }
 
-// Rotate replaces the server key by one that the same trust root has signed. Certificates that the
-// old one has signed stay valid until they expire. Returns ErrNoKeys.
+// ReplaceRoot makes another trust root and server key, and tells the relays. Clients that pin the
+// old root refuse what is signed from then on. Returns ErrNoKeys.
+func ReplaceRoot(ctx context.Context, database *storage.DB) (*Keys, error) {
+	return stored(ctx, database, func(tx *storage.Tx, row *db.CertificateKeysRow) error {
+		*row = newKeys()
+		if err := storage.Queries.ReplaceCertificateKeys(ctx, tx, db.ReplaceCertificateKeysParams(*row)); err != nil {
+			return err
+		}
+		return replaced.Notify(ctx, tx)
+	})
+}
+
+// replaced is what relays hear, which then read the keys again.
+var replaced = storage.Notices{{Kind: core.NoticeSigningKeys, IDs: []uuid.UUID{uuid.Nil}}}
+
+// Rotate replaces the server key by one that the same trust root has signed, and tells the relays.
+// Certificates that the old one has signed stay valid until they expire. Returns ErrNoKeys.
 func Rotate(ctx context.Context, database *storage.DB) (*Keys, error) {
-	return stored(ctx, database, func(tx *storage.Tx, row *db.CertificateKeysRow, root *xeddsa.PrivateKey) error {
+	return stored(ctx, database, func(tx *storage.Tx, row *db.CertificateKeysRow) error {
+		root, err := xeddsa.NewPrivateKey(row.RootSecret)
+		if err != nil {
+			return err
+		}
 		server := xeddsa.Generate()
 		row.ServerID++
 		row.ServerSecret = server.Bytes()
 		row.ServerCertificate = signServer(root, uint32(row.ServerID), server.PublicKey()) //nolint:gosec // counted from 1
-		return storage.Queries.ReplaceServerKey(ctx, tx, db.ReplaceServerKeyParams{ServerID: row.ServerID,
-			ServerSecret: row.ServerSecret, ServerCertificate: row.ServerCertificate})
+		if err := storage.Queries.ReplaceServerKey(ctx, tx, db.ReplaceServerKeyParams{ServerID: row.ServerID,
+			ServerSecret: row.ServerSecret, ServerCertificate: row.ServerCertificate}); err != nil {
+			return err
+		}
+		return replaced.Notify(ctx, tx)
 	})
 }
 
 // stored reads the keys that are in the database and lets fn change them.
 func stored(ctx context.Context, database *storage.DB,
-	fn func(tx *storage.Tx, row *db.CertificateKeysRow, root *xeddsa.PrivateKey) error) (keys *Keys, err error) {
+	fn func(tx *storage.Tx, row *db.CertificateKeysRow) error) (keys *Keys, err error) {
 	err = database.InTx(ctx, func(tx *storage.Tx) error {
 		q := storage.Queries
 		if err := q.LockCertificateKeys(ctx, tx, storage.LockCertificateKeys); err != nil {
@@ -89,14 +114,10 @@ func stored(ctx context.Context, database *storage.DB,
 		if err != nil {
 			return storage.NoRowsAs(err, ErrNoKeys)
 		}
-		root, err := xeddsa.NewPrivateKey(row.RootSecret)
-		if err != nil {
+		if err := fn(tx, &row); err != nil {
 			return err
 		}
-		if err := fn(tx, &row, root); err != nil {
-			return err
-		}
-		keys, err = keysOf(root, row)
+		keys, err = keysOf(row)
 		return err
 	})
 	return keys, err

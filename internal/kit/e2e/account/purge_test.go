@@ -116,7 +116,7 @@ func TestRefreshesAndTheOperatorDoNotDeadlock(t *testing.T) {
 				t.Errorf("a refresh got %d %s", got.Status, got.Body)
 			}
 		})
-		both.Go(func() { e2e.Administer(t, relay, admin.EndSessions{OfUser: admin.OfUser{User: user.Name}}) })
+		both.Go(func() { e2e.Administer(t, relay, admin.EndSessions{User: user.Name}) })
 		both.Wait()
 	}
 	if strings.Contains(relay.Log.String(), "40P01") {

@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/internal/admin"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 )
 
 func trustRoot(t *testing.T, relay *relaytest.Relay) []byte {
@@ -96,6 +98,33 @@ func TestNodesThatStartAtOnceShareOneTrustRoot(t *testing.T) {
 	nodes[0].Stop()
 	if got := trustRoot(t, relaytest.StartOn(t, url)); !bytes.Equal(got, root) {
 		t.Error("a restart has made another trust root")
+	}
+}
+
+// TestAReplacedTrustRootSignsOnAllNodes has a trust root stolen: whoever trusts the new one takes
+// nothing that the old one has signed.
+func TestAReplacedTrustRootSignsOnAllNodes(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewURL(t)
+	nodes := []*relaytest.Relay{relaytest.StartOn(t, url), relaytest.StartOn(t, url)}
+	d := nodes[0].Register(t).NewDevice(t)
+	stolen := trustRoot(t, nodes[0])
+	e2e.Administer(t, nodes[0], admin.RotateCertificates{})
+	e2e.Administer(t, nodes[0], admin.RotateTrustRoot{})
+	for _, node := range nodes {
+		wait.Eventually(t, "the node has the new root", func() bool { return !bytes.Equal(trustRoot(t, node), stolen) })
+		root := trustRoot(t, node)
+		c, _ := certify(t, node, d.Token, root)
+		if c.ServerID != 1 || !bytes.Equal(root, trustRoot(t, nodes[0])) {
+			t.Errorf("server certificate %d, trust root %x", c.ServerID, root)
+		}
+	}
+	var answer client.SenderCertificate
+	if err := json.Unmarshal(ask(d.Token).To(t, nodes[0]).Want(t, 200, "").Body, &answer); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := prekeytest.ParseSenderCertificate(answer.Certificate, stolen); err == nil {
+		t.Error("the stolen root still signs")
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package restore_test is the drill of a disaster: backups made and restored by Debian's programs
-// of PostgreSQL, with the commands of docs/operations.md, and what clients see afterwards. It needs
-// root and Debian's postgresql, and runs by `make drill`.
+// of PostgreSQL, with the commands of docs/operations.md, and what clients see afterwards. All but
+// one test need root and Debian's postgresql, and run by `make drill`.
 package restore_test
 
 import (
@@ -19,9 +19,11 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/gen/client"
+	"github.com/obscura-relay/obscura/internal/admin"
 	"github.com/obscura-relay/obscura/internal/app"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 var drill = flag.Bool("drill", false, "run the drill")
@@ -191,6 +193,9 @@ func (p *past) check(t *testing.T, relay *relaytest.Relay) {
 	if len(gaps) != 1 || gaps[0].GetFrom() != last+1 || gaps[0].GetTo() != last+1_000_000 {
 		t.Errorf("bob hears of the gaps %v", gaps)
 	}
+	if n := socket.Status.GetOneTimePreKeyCount() + socket.Status.GetKyberPreKeyCount(); n != 0 {
+		t.Errorf("%d one-time keys that may have been handed out", n)
+	}
 	socket.Ack(all...)
 	e2e.SendMany(t, alice, bob, "new", 1)
 	fresh := socket.Envelopes(1)[0]
@@ -198,8 +203,8 @@ func (p *past) check(t *testing.T, relay *relaytest.Relay) {
 		t.Errorf("new mail has a number or an id that bob has seen: %d", fresh.GetSequence())
 	}
 	bundle := e2e.FetchBundle(t, alice, bob.User.ID)
-	if bundle.OneTimePreKey != nil {
-		t.Errorf("a one-time key is handed out again: %d", bundle.OneTimePreKey.KeyID)
+	if bundle.OneTimePreKey != nil || bundle.KyberPreKey.KeyID != 1 { // the one of last resort
+		t.Errorf("one-time keys are handed out again: %+v", bundle)
 	}
 	if bundle.DevicesVersion <= p.version {
 		t.Errorf("the devices have the version %d, and senders know another list as %d", bundle.DevicesVersion, p.version)
@@ -238,7 +243,7 @@ func TestABackupIsRestoredOnAnotherMachine(t *testing.T) {
 	restore := documented(t, "pg_restore ")
 	next.run(t, restore)
 	restored := "RESTORED=" + "'" + next.database("restored") + "'\n"
-	next.run(t, restored+documented(t, "INSERT INTO gaps"))
+	next.run(t, restored+documented(t, "admin restored"))
 	next.run(t, restored+documented(t, "RENAME TO obscura"))
 	installed.Stop()
 	relay := serve(t, next.url, filepath.Join(next.dir, "blobs"))
@@ -258,6 +263,27 @@ func TestABackupIsRestoredOnAnotherMachine(t *testing.T) {
 	if after, err := next.try(content); err != nil || after != before {
 		t.Errorf("the refused restore changed the database, or %v", err)
 	}
+}
+
+// TestADatabaseThatComesFromABackupIsTold needs no programs: nothing has happened since.
+func TestADatabaseThatComesFromABackupIsTold(t *testing.T) {
+	blobs := t.TempDir()
+	p := begin(t, serve(t, testdb.NewURL(t), blobs))
+	p.version = e2e.FetchBundles(t, p.alice, p.bob.User.ID)[0].DevicesVersion
+	url := p.relay.DatabaseURL
+	tell := func() (string, error) {
+		var out strings.Builder
+		err := app.Administer(t.Context(), app.Database{DatabaseURL: url}, admin.Restored{}, true, &out, io.Discard)
+		return out.String(), err
+	}
+	if said, err := tell(); err == nil || !strings.Contains(err.Error(), "a relay runs on this database") {
+		t.Errorf("beside a relay: %s, %v", said, err)
+	}
+	p.relay.Stop()
+	if said, err := tell(); err != nil || said != `{"mailboxes":2,"users":2}`+"\n" {
+		t.Fatalf("%s, %v", said, err)
+	}
+	p.check(t, serve(t, url, blobs))
 }
 
 func TestAPointInTimeIsRecovered(t *testing.T) {
@@ -286,6 +312,6 @@ recovery_target_action = promote
 EOF`, strings.TrimSpace(until)))
 	m.start(t)
 	m.run(t, `for i in {1..100}; do [ "$(psql -qAt --command='SELECT pg_is_in_recovery()' "$DATABASE_URL")" = f ] && exit 0; sleep 0.1; done; exit 1`)
-	m.run(t, `RESTORED="$DATABASE_URL"`+"\n"+documented(t, "INSERT INTO gaps"))
+	m.run(t, `RESTORED="$DATABASE_URL"`+"\n"+documented(t, "admin restored"))
 	p.check(t, serve(t, m.url, blobs))
 }
