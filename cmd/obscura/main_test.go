@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,8 +26,14 @@ import (
 // asMain tells this test binary to be the command.
 const asMain = "OBSCURA_TEST_AS_MAIN"
 
+// descriptors is how many file descriptors the command may have.
+const descriptors = "OBSCURA_TEST_DESCRIPTORS"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asMain) != "" {
+		if n, err := strconv.ParseUint(os.Getenv(descriptors), 10, 32); err == nil {
+			_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n})
+		}
 		main()
 		return
 	}

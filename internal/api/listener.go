@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/pires/go-proxyproto"
 	"github.com/valyala/fasthttp"
+	"golang.org/x/sys/unix"
 
 	"github.com/obscura-relay/obscura/internal/limit"
 )
@@ -48,6 +50,8 @@ type Listener struct {
 	patience time.Duration
 	pace     pace // of the goroutine that accepts
 	refused  atomic.Int64
+	// descriptors are those that connections may have.
+	descriptors int
 
 	mu        sync.Mutex
 	newcomers newcomers                // guarded by mu
@@ -59,8 +63,9 @@ type Listener struct {
 // PROXY protocol, version 1 or 2. The configuration is nil without TLS.
 func NewListener(inner net.Listener, proxies []netip.Prefix, secure *tls.Config) *Listener {
 	return &Listener{Listener: inner, proxies: proxies, secure: secure, patience: arrivalTime,
-		open:      map[*connection]struct{}{},
-		newcomers: newcomers{ofOne: newcomersOfOne, inAll: newcomersInAll, of: map[netip.Addr][]*connection{}}}
+		descriptors: descriptorsOfConnections(), open: map[*connection]struct{}{},
+		newcomers: newcomers{ofOne: newcomersOfOne, inAll: newcomersInAll, young: newcomerTime,
+			of: map[netip.Addr][]*connection{}}}
 }
 
 // Accept implements net.Listener. The server takes any error for the end, so what passes by itself
@@ -76,6 +81,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 		tcp, ok := conn.(*net.TCPConn)
 		if err != nil || !ok {
 			return conn, err
+		}
+		for pause := 5 * time.Millisecond; l.Open() > 0 && l.scarce(tcp); pause = min(2*pause, time.Second) {
+			<-time.After(pause)
 		}
 		if c, err := l.welcome(tcp); !errors.Is(err, errTooManyNew) {
 			return c, err
@@ -157,6 +165,39 @@ func noteState(conn net.Conn, state fasthttp.ConnState) {
 	}
 }
 
+// spareDescriptors is how many connections leave to the rest of the relay, so that the management
+// port answers, PostgreSQL is reached again and blobs are opened while connections take all others.
+const spareDescriptors = 64
+
+// descriptorsOfConnections is how many this process may have, without those.
+func descriptorsOfConnections() int {
+	var all unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &all); err != nil || all.Cur > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	most := int(all.Cur) //nolint:gosec // looked at above
+	return most - min(spareDescriptors, most/4)
+}
+
+// scarce reports that connections have all descriptors that they may have: the kernel gives the
+// lowest one that is free.
+func (l *Listener) scarce(tcp *net.TCPConn) bool {
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return false
+	}
+	free := 0
+	err = raw.Control(func(fd uintptr) {
+		var failure error
+		if free, failure = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); failure != nil {
+			free = l.descriptors
+			return
+		}
+		_ = unix.Close(free)
+	})
+	return err == nil && free >= l.descriptors
+}
+
 func exhausted(err error) bool {
 	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
 		syscall.ECONNABORTED},
@@ -198,9 +239,11 @@ type connection struct {
 	secure   *tls.Conn        // TLS on wire, which is one of the two; nil without TLS
 	wire     *wire
 	listener *Listener
-	from     netip.Addr // where a newcomer comes from; guarded by the listener's mu
+	from     netip.Addr // where a newcomer comes from, and
+	since    time.Time  // when it came; both guarded by the listener's mu
 	arrived  sync.Once  // arrive
 	problem  error      // of arrive
+	unnamed  bool       // a PROXY header names no client; arrive sets it
 	old      bool       // not a newcomer any more; the goroutine that serves owns it
 	linger   atomic.Bool
 	idle     atomic.Bool           // it waits for a further request

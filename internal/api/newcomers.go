@@ -18,6 +18,9 @@ import (
 const (
 	newcomersOfOne = 512
 	newcomersInAll = 2048
+	// newcomerTime is what one has for its first request in any case: TCP, TLS and the request take
+	// three round trips. After that it makes room if there are too many in all.
+	newcomerTime = time.Second
 )
 
 // arrivalTime is what a PROXY header and the handshake of TLS may take together, and proxyTime the
@@ -34,12 +37,14 @@ const handshakeBytes = 16 << 10
 // newcomers are those of a listener; its mutex guards them.
 type newcomers struct {
 	ofOne, inAll int // the bounds
+	young        time.Duration
 	count        int
 	of           map[netip.Addr][]*connection // the oldest first
 }
 
-// add counts a newcomer. It returns whom to close for it, which may be the newcomer itself: when
-// its own address is full, or no address has twice as many.
+// add counts a newcomer. It returns whom to close for it: the oldest of the address with the most,
+// if that has twice as many, or the oldest of all, unless that is young. Else, and when its own
+// address is full, it is the newcomer itself.
 func (n *newcomers) add(c *connection, from netip.Addr) (closed *connection) {
 	own := len(n.of[from])
 	if own >= n.ofOne {
@@ -47,18 +52,26 @@ func (n *newcomers) add(c *connection, from netip.Addr) (closed *connection) {
 	}
 	if n.count >= n.inAll {
 		most := from
+		var oldest *connection
 		for address, all := range n.of {
 			if len(all) > len(n.of[most]) {
 				most = address
 			}
+			if oldest == nil || all[0].since.Before(oldest.since) {
+				oldest = all[0]
+			}
 		}
-		if len(n.of[most]) < 2*(own+1) { // a crowd would only change places with itself
+		switch {
+		case len(n.of[most]) >= 2*(own+1): // with less a crowd would only change places with itself
+			closed = n.of[most][0]
+		case time.Since(oldest.since) >= n.young:
+			closed = oldest
+		default:
 			return c
 		}
-		closed = n.of[most][0]
 		n.remove(closed)
 	}
-	c.from = from
+	c.from, c.since = from, time.Now()
 	n.of[from] = append(n.of[from], c)
 	n.count++
 	return closed
@@ -130,6 +143,7 @@ func (c *connection) arrive() error {
 	if c.proxied != nil {
 		// Without the address of a client it is the proxy's own, for which there is no bound.
 		header := c.proxied.ProxyHeader()
+		c.unnamed = header != nil && !header.Command.IsProxy()
 		if header != nil && header.Command.IsProxy() {
 			if client, ok := header.SourceAddr.(*net.TCPAddr); ok {
 				if err := c.listener.admit(c, client.AddrPort().Addr()); err != nil {

@@ -128,7 +128,7 @@ func TestNewcomersOfAnAddressAreBounded(t *testing.T) {
 
 func TestNewcomersInAllAreBoundedAtTheCostOfThoseWithTheMost(t *testing.T) {
 	t.Parallel()
-	d := newDoor(t, nil, func(l *Listener) { l.newcomers.inAll = 5 })
+	d := newDoor(t, nil, func(l *Listener) { l.newcomers.inAll, l.newcomers.young = 5, time.Hour })
 	var crowd []net.Conn
 	for i := range 4 {
 		crowd = append(crowd, d.knock(one, ""))
@@ -157,6 +157,28 @@ func TestNewcomersInAllAreBoundedAtTheCostOfThoseWithTheMost(t *testing.T) {
 	// All have one: who comes now is closed, and nobody's handshake is in vain.
 	if isOpen(t, d.knock("127.0.1.6", "")) || !isOpen(t, crowd[3]) {
 		t.Error("one newcomer takes another's place")
+	}
+}
+
+// Silent connections of many addresses must not keep everybody out until their time is over.
+func TestTheOldestNewcomerMakesRoomWhenItIsNotYoung(t *testing.T) {
+	t.Parallel()
+	d := newDoor(t, nil, func(l *Listener) { l.newcomers.inAll, l.newcomers.young = 3, 300*time.Millisecond })
+	var silent []net.Conn
+	for i, address := range []string{"127.0.1.1", "127.0.1.2", "127.0.1.3"} {
+		silent = append(silent, d.knock(address, ""))
+		d.waiting(i + 1)
+	}
+	var let net.Conn
+	wait.Eventually(t, "somebody else is let in", func() bool {
+		let = d.knock("127.0.1.4", "x")
+		return isOpen(t, let)
+	})
+	if isOpen(t, silent[0]) || !isOpen(t, silent[1]) || !isOpen(t, silent[2]) {
+		t.Error("it was not the oldest that made room")
+	}
+	if !isOpen(t, d.knock("127.0.1.5", "")) { // the first to come in has made its request
+		t.Error("who has made a request still counts")
 	}
 }
 
