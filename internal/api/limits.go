@@ -208,12 +208,15 @@ func limited(wait time.Duration) error {
 }
 
 // clientAddr is where a request comes from: the connection's address, which is the one in a PROXY
-// header if a trusted proxy sent one, or what a trusted proxy says in X-Forwarded-For. An
-// IPv6 address stands for its /64, which is what one customer has.
+// header if a trusted proxy sent one, or what a trusted proxy says in X-Forwarded-For. A proxy that
+// sends a header passes on what follows as it is: where it names nobody, what X-Forwarded-For says
+// would be a client's own words. An IPv6 address stands for its /64, which is what one customer
+// has.
 func (s *server) clientAddr(request *fasthttp.RequestCtx) netip.Addr {
 	remote, _ := netip.AddrFromSlice(request.RemoteIP())
 	addr := remote.Unmap()
-	if s.trusted(addr) {
+	conn, ours := request.Conn().(*connection)
+	if s.trusted(addr) && (!ours || !conn.unnamed) {
 		// Every proxy appends the address it saw: the last one that is not a proxy is the client.
 		// A proxy may also append a line of its own to what the client sent, so all lines count.
 		lines := bytes.Join(request.Request.Header.PeekAll(fiber.HeaderXForwardedFor), []byte(","))

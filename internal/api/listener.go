@@ -175,7 +175,7 @@ func descriptorsOfConnections() int {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &all); err != nil || all.Cur > math.MaxInt32 {
 		return math.MaxInt32
 	}
-	most := int(all.Cur) //nolint:gosec // looked at above
+	most := int(all.Cur)
 	return most - min(spareDescriptors, most/4)
 }
 

@@ -90,10 +90,20 @@ func TestAProxyHeaderSaysWhereAConnectionComesFrom(t *testing.T) {
 				}
 			}
 		}
-		// The proxy's own checks, and what it sends for connections that it knows nothing of.
-		for _, header := range []string{"", "PROXY UNKNOWN\r\n", "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"} {
-			if got := tries(t, relay, "127.0.1.9", header); got == 0 || got == 400 {
-				t.Errorf("%s: %q is answered %d", name, header, got)
+		// The proxy's own checks, and what it sends for connections that it knows nothing of, come
+		// from the proxy, whatever X-Forwarded-For says: that is another address each time.
+		for i, header := range []string{"PROXY UNKNOWN\r\n", "PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n",
+			"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"} {
+			for j, want := range []int{401, 401, 429} {
+				if got := tries(t, relay, fmt.Sprintf("127.0.1.%d", 9+i), header); got != want {
+					t.Errorf("%s: %q, log-in %d: %d, want %d", name, header, j, got, want)
+				}
+			}
+		}
+		// Without a header it is a proxy that speaks HTTP.
+		for range 3 {
+			if got := tries(t, relay, "127.0.1.9", ""); got != 401 {
+				t.Errorf("%s: no header is answered %d", name, got)
 			}
 		}
 	}
