@@ -221,6 +221,8 @@ deb_without_postgres() {
   [ "$(stat -c '%a %U' "$root/etc/obscura/obscura.env")" = "600 root" ]
   [ "$(chroot "$root" stat -c '%a %U' /var/lib/obscura)" = "700 obscura" ]
   [ -L "$root/etc/systemd/system/multi-user.target.wants/obscura.service" ]
+  [ -e "$root/lib/systemd/system/obscura.socket" ]
+  [ ! -e "$root/etc/systemd/system/sockets.target.wants" ]
   if service "$(unit ExecStart)" >"$log" 2>&1; then echo "it starts without PostgreSQL"; return 1; fi
   said "no PostgreSQL found: install the system's package postgresql" "$log"
 }
@@ -236,12 +238,17 @@ deb_use() {
   said '"hello, Bob"' "$scratch/said"
   service "obscura admin invite create" >"$scratch/said" 2>&1
   stop
+  # As systemctl enable does it.
+  mkdir -p "$root/etc/systemd/system/sockets.target.wants"
+  ln -s /lib/systemd/system/obscura.socket "$root/etc/systemd/system/sockets.target.wants/obscura.socket"
 }
 
 deb_upgrade() {
   inside apt-get install -y -qq -o Dpkg::Options::=--force-confold /tmp/obscura.deb >/dev/null
   [ "$(chroot "$root" dpkg-query -W -f '${Version}' obscura)" != 0.9.0 ]
   said "OBSCURA_LISTEN=$api" "$root/etc/obscura/obscura.env"
+  [ -e "$root/lib/systemd/system/obscura.socket" ]
+  [ -L "$root/etc/systemd/system/sockets.target.wants/obscura.socket" ]
   start
   [ "$(post /v1/sessions '{"username": "carol", "password": "a long password of hers"}')" = 200 ]
   stop

@@ -24,6 +24,11 @@ yamllint --strict --config-data '{extends: default, rules: {line-length: {max: 1
 compose deploy/compose.yaml
 kubernetes deploy/kubernetes/obscura.yaml
 
+# With TLS of its own.
+sed -E '/127.0.0.1:3000:3000/d; s/^( +)# (OBSCURA_(DOMAIN|HTTP_LISTEN)|- (443|80)):/\1\2:/' deploy/compose.yaml >"$scratch/compose.yaml"
+[ "$(grep -cE '^ +(OBSCURA_(DOMAIN|HTTP_LISTEN)|- (443|80)):' "$scratch/compose.yaml")" = 4 ] || die "compose.yaml has no settings for TLS"
+compose "$scratch/compose.yaml"
+
 # Each finds a name that is not one.
 sed 's/stop_grace_period/stop_grace_time/' deploy/compose.yaml >"$scratch/compose.yaml"
 if compose "$scratch/compose.yaml" >/dev/null; then die "Compose's schema lets everything pass"; fi

@@ -10,19 +10,20 @@ have systemd-analyze || apt_install systemd
 have lintian || apt_install lintian
 
 dpkg-deb --extract "$repo_root/dist/obscura_$(dpkg --print-architecture).deb" "$scratch"
-unit="$scratch/lib/systemd/system/obscura.service"
+units="$scratch/lib/systemd/system"
+unit="$units/obscura.service"
 systemd-analyze security --offline=true --threshold=30 "$unit" | tail -n 1
 # It fails where nothing is forbidden.
 grep -E '^(\[|User|ExecStart)' "$unit" >"$scratch/open.service"
 if systemd-analyze security --offline=true --threshold=30 "$scratch/open.service" >/dev/null; then die "systemd-analyze lets everything pass"; fi
-# The unit, among systemd's own.
-cp --recursive --no-clobber /usr/lib/systemd/system/. "$scratch/lib/systemd/system/"
-verify() { { systemd-analyze verify --root="$scratch" obscura.service 2>&1 || true; } | grep obscura.service:; }
-if verify; then die "systemd does not take the unit as it is"; fi
-cp "$unit" "$scratch/as-it-is"
-sed -i 's/^Type=/Typo=/' "$unit"
-verify >/dev/null || die "systemd-analyze verify lets everything pass"
-cp "$scratch/as-it-is" "$unit"
+# The units, among systemd's own.
+cp --recursive --no-clobber /usr/lib/systemd/system/. "$units/"
+verify() { { systemd-analyze verify --root="$scratch" "$1" 2>&1 || true; } | grep "$1:"; }
+for one in obscura.service obscura.socket; do
+  if verify "$one"; then die "systemd does not take $one as it is"; fi
+  sed -i 's/^\(Type\|ListenStream\)=/Typo=/' "$units/$one"
+  verify "$one" >/dev/null || die "systemd-analyze verify lets everything pass in $one"
+done
 
 lintian --fail-on error,warning "$repo_root"/dist/*.deb
 exec "$repo_root/tools/fresh-root.sh" deb

@@ -43,6 +43,7 @@ func (r *release) deb(arch string) error {
 			Contents: files.Contents{
 				file(r.program(arch), "/usr/bin/obscura", 0o755),
 				file(debian("obscura.service"), "/lib/systemd/system/obscura.service", 0o644),
+				file(debian("obscura.socket"), "/lib/systemd/system/obscura.socket", 0o644),
 				settings,
 				file(debian("copyright"), "/usr/share/doc/obscura/copyright", 0o644),
 				file(changes, "/usr/share/doc/obscura/changelog.gz", 0o644),
