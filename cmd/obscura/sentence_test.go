@@ -81,7 +81,7 @@ func TestWhatIsMissingIsSaidInOurWords(t *testing.T) {
 	}
 	for line, want := range map[string]string{
 		"admin keys":               "`obscura admin keys` takes a command: rotate; --help says what for",
-		"admin users":              "`obscura admin users` takes a command: list, show, disable, enable, delete, reset-password; --help says what for",
+		"admin users":              "`obscura admin users` takes a command: list, show, disable, enable, delete, reset-password, forget-wrong-passwords; --help says what for",
 		"admin devices remove bob": "`obscura admin devices remove` takes <user> <device>; --help says what that is",
 		"admin purge":              "--older-than=TIME must be given; --help says what for",
 	} {
