@@ -39,7 +39,14 @@ func describeEnvironment() (string, error) {
 		if f.Hidden || len(f.Envs) == 0 {
 			continue
 		}
-		b.WriteString("\n" + comment(f.Help))
+		// Who reads this sets variables.
+		help := ownFlag.ReplaceAllStringFunc(f.Help, func(name string) string {
+			if named := find(parser.Model.Children[serve], strings.TrimPrefix(name, "--")); named != nil {
+				return named.Envs[0]
+			}
+			return name
+		})
+		b.WriteString("\n" + comment(help))
 		value, set := packaged[f.Envs[0]]
 		if !set {
 			b.WriteString("#")

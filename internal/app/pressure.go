@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -44,6 +45,7 @@ func freeDisk(folder string) (float64, error) {
 // resource is something that can run short. The goroutine of watchPressure owns what changes.
 type resource struct {
 	name    string
+	queue   bool // what is free is a part of 1, and of others bytes
 	reserve float64
 	most    limit.Pressure
 	measure func() (free float64, err error)
@@ -82,7 +84,7 @@ func (r *relay) resources(cfg Config) []*resource {
 	}
 	disk("disk_of_blobs", r.store.Folder())
 	queue := func(name string, most limit.Pressure, full func() float64) {
-		all = append(all, &resource{name: name, reserve: float64(cfg.ReserveQueues) / 100, most: most,
+		all = append(all, &resource{name: name, queue: true, reserve: float64(cfg.ReserveQueues) / 100, most: most,
 			measure: func() (float64, error) { return 1 - full(), nil }})
 	}
 	queue("queue_of_sends", limit.RefuseUploads, r.mailbox.FullSends)
@@ -130,14 +132,22 @@ func (r *relay) look(ctx context.Context, q *resource) {
 	switch {
 	case level > q.level:
 		r.logger.Warn("something runs short; new accounts are refused first, then log-ins, then uploads, then sends",
-			"component", "pressure", "resource", q.name, "free", free, "refused_up_to", level.String())
+			"component", "pressure", "resource", q.name, "free", q.text(free), "refused", level.String())
 		q.level = level
 	case level < q.level && now.Sub(q.high) >= pressureCalm:
-		r.logger.Info("there is room again", "component", "pressure", "resource", q.name, "free", free,
-			"refused_up_to", level.String())
+		r.logger.Info("there is room again", "component", "pressure", "resource", q.name, "free", q.text(free),
+			"refused", level.String())
 		q.level, q.high = level, now
 	}
 	r.metrics.Pressure(q.name, int(q.level))
+}
+
+// text is how much is free, with its unit.
+func (q *resource) text(free float64) string {
+	if q.queue {
+		return fmt.Sprintf("%.0f%%", 100*free)
+	}
+	return fmt.Sprintf("%.0fMiB", free/(1<<20))
 }
 
 var errSlow = errors.New("no answer within a second")

@@ -120,7 +120,8 @@ func TestPressureRefusesInOrder(t *testing.T) {
 	if got := metric(t, relay, `obscura_pressure{resource="disk_of_blobs"}`); got != "4" {
 		t.Errorf("the metric says %q", got)
 	}
-	if !strings.Contains(relay.Log.String(), `"resource":"disk_of_blobs"`) {
+	if log := relay.Log.String(); !strings.Contains(log, `"resource":"disk_of_blobs","free":"`) ||
+		!strings.Contains(log, `MiB","refused":"sends"`) {
 		t.Error("the log does not say what is short")
 	}
 

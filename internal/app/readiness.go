@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -29,6 +30,8 @@ func (r *relay) parts() map[string]func(context.Context) error {
 	}
 }
 
+var errNoAnswer = fmt.Errorf("no answer within %s", readyWithin)
+
 // check proves every part by a round trip, all at once: a part that is missing in broken is well.
 // It does not heed the end of ctx: an asker who leaves, or a stop, says nothing about the parts.
 func (r *relay) check(ctx context.Context) (broken map[string]error) {
@@ -42,7 +45,7 @@ func (r *relay) check(ctx context.Context) (broken map[string]error) {
 	results := make(chan result, len(parts))
 	broken = map[string]error{}
 	for part, prove := range parts {
-		broken[part] = context.DeadlineExceeded // until it says otherwise: a disk that hangs heeds no deadline
+		broken[part] = errNoAnswer // until it says otherwise: a disk that hangs heeds no deadline
 		go func() { results <- result{part, prove(ctx)} }()
 	}
 	for range parts {
@@ -114,7 +117,11 @@ func (r *relay) probeBlobs(ctx context.Context) error {
 	select {
 	case r.probes <- struct{}{}:
 		defer func() { <-r.probes }()
-		return r.blobs.Probe(ctx)
+		err := r.blobs.Probe(ctx)
+		if folder := r.store.Folder(); err != nil && folder != "" {
+			err = fmt.Errorf("the folder %s: %w", folder, err)
+		}
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -22,7 +22,7 @@ type Config struct {
 	Only []string `placeholder:"NAME" help:"Run only this check, or the checks of this topic. May be repeated. The two about the run as a whole, contract.answers and accounts.clean-up, always run."`
 	// Invitation is needed by a relay that takes users by invitation only.
 	Invitation string `placeholder:"TEXT" help:"Register users with this invitation, where the relay wants one: it needs 100 uses at most."`
-	List       bool   `help:"List the checks and run none."`
+	List       bool   `env:"-" help:"List the checks and run none."`
 
 	// Out takes the table, or the JSON; Progress takes a line that changes, on a terminal.
 	Out, Progress io.Writer `kong:"-"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/obscura-relay/obscura/internal/app"
@@ -71,6 +72,9 @@ func TestAFolderThatIsAwayHoldsUpNothingElse(t *testing.T) {
 	upload.To(t, relay).Want(t, 503, "blobs_unavailable")
 	if status, parts := e2e.Readiness(t, relay); status != 503 || parts["blobs"] == "ok" || parts["database"] != "ok" {
 		t.Errorf("%d %v", status, parts)
+	}
+	if want := "the folder " + place + "/blobs: "; !strings.Contains(relay.Log.String(), want) {
+		t.Errorf("the log does not name the folder: no %q", want)
 	}
 	if err := errors.Join(os.Remove(place), os.MkdirAll(filepath.Join(place, "blobs"), 0o700)); err != nil {
 		t.Fatal(err)
