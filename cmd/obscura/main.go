@@ -38,7 +38,8 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	log := app.NewLogFile(c.Config, os.Stderr)
 	err := app.Run(ctx, c.Config, log, func(app.Addresses) {})
-	return errors.Join(err, log.Close())
+	_ = log.Close() // the stop of a relay whose log nobody reads is no failure: a supervisor would start it again
+	return err
 }
 
 type migrateCmd struct {
@@ -96,7 +97,10 @@ func run(ctx context.Context) error {
 	if err := app.UnknownVariable(os.Environ(), variables(parser.Model.Node)); err != nil {
 		return err
 	}
-	return parsed.Run()
+	if err := parsed.Run(); err != nil {
+		return errors.New(withVariables(err.Error(), parsed.Selected()))
+	}
+	return nil
 }
 
 // helpWithDefault adds the default, which kong shows only in place of a placeholder.

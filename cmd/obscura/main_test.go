@@ -273,13 +273,13 @@ func TestTheRelayStopsWhenNobodyReadsItsLog(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // how it ends is not the question
-		close(ended)
-	}()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
 	select {
-	case <-ended:
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("an orderly stop ends with %v", err)
+		}
 	case <-time.After(20 * time.Second):
 		t.Error("it does not stop")
 		_ = cmd.Process.Kill()
