@@ -31,7 +31,6 @@ type contextKey int
 const (
 	callerKey contextKey = iota
 	operationKey
-	requestIDKey
 )
 
 // caller is who makes a request, as far as it says.
