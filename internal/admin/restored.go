@@ -26,7 +26,7 @@ func (Restored) Do(ctx context.Context, db *storage.DB) (any, error) {
 		Mailboxes int64 `json:"mailboxes"`
 		Users     int64 `json:"users"`
 	}
-	return done, db.InTx(ctx, func(tx *storage.Tx) error {
+	err := db.InTx(ctx, func(tx *storage.Tx) error {
 		q := storage.Queries
 		if err := q.NoTimeout(ctx, tx); err != nil {
 			return err
@@ -60,4 +60,5 @@ func (Restored) Do(ctx context.Context, db *storage.DB) (any, error) {
 		}
 		return nil
 	})
+	return done, err
 }
