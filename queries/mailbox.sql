@@ -33,11 +33,12 @@ SELECT pg_advisory_xact_lock(@key::bigint);
 -- taken with the mailboxes locked, so that it does not run against their sequences. A request that
 -- comes again within 24 hours finds its receipt in today's slot (and waits for its writer, if that has
 -- not committed) or in yesterday's.
-INSERT INTO receipts (bucket, sender_device_id, key, slot, digest, invalid)
-SELECT b.bucket, r.sender_device_id, r.key, today.slot, r.digest, string_to_array(r.invalid, ',')::smallint[]
+INSERT INTO receipts (bucket, sender_device_id, key, slot, digest, invalid, claim)
+SELECT b.bucket, r.sender_device_id, r.key, today.slot, r.digest, string_to_array(r.invalid, ',')::smallint[], r.claim
 FROM buckets b
 CROSS JOIN (SELECT unnest(@sender_device_ids::uuid[]) AS sender_device_id, unnest(@keys::uuid[]) AS key,
-             unnest(@digests::bytea[]) AS digest, unnest(@invalids::text[]) AS invalid) r
+             unnest(@digests::bytea[]) AS digest, unnest(@invalids::text[]) AS invalid,
+             unnest(@claims::boolean[]) AS claim) r
 CROSS JOIN (SELECT (extract(epoch FROM now())::bigint / 86400 % 3)::smallint AS slot) today
 WHERE b.bucket = @bucket AND (
     SELECT true FROM receipts y
@@ -47,10 +48,10 @@ ON CONFLICT DO NOTHING
 RETURNING sender_device_id, key, statement_timestamp()::timestamptz AS now;
 
 -- name: ReceiptsByKey :many
-SELECT r.sender_device_id, r.key, r.digest, r.invalid
+SELECT r.sender_device_id, r.key, r.digest, r.invalid, r.claim
 FROM (SELECT unnest(@sender_device_ids::uuid[]) AS sender_device_id, unnest(@keys::uuid[]) AS key) w
 CROSS JOIN LATERAL (
-    SELECT y.sender_device_id, y.key, y.digest, y.invalid FROM receipts y
+    SELECT y.sender_device_id, y.key, y.digest, y.invalid, y.claim FROM receipts y
     WHERE y.bucket = @bucket AND y.sender_device_id = w.sender_device_id AND y.key = w.key LIMIT 1
 ) r;
 

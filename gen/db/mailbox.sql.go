@@ -539,15 +539,16 @@ func (q *Queries) InsertMessages(ctx context.Context, db DBTX, arg InsertMessage
 }
 
 const insertReceipts = `-- name: InsertReceipts :many
-INSERT INTO receipts (bucket, sender_device_id, key, slot, digest, invalid)
-SELECT b.bucket, r.sender_device_id, r.key, today.slot, r.digest, string_to_array(r.invalid, ',')::smallint[]
+INSERT INTO receipts (bucket, sender_device_id, key, slot, digest, invalid, claim)
+SELECT b.bucket, r.sender_device_id, r.key, today.slot, r.digest, string_to_array(r.invalid, ',')::smallint[], r.claim
 FROM buckets b
 CROSS JOIN (SELECT unnest($1::uuid[]) AS sender_device_id, unnest($2::uuid[]) AS key,
-             unnest($3::bytea[]) AS digest, unnest($4::text[]) AS invalid) r
+             unnest($3::bytea[]) AS digest, unnest($4::text[]) AS invalid,
+             unnest($5::boolean[]) AS claim) r
 CROSS JOIN (SELECT (extract(epoch FROM now())::bigint / 86400 % 3)::smallint AS slot) today
-WHERE b.bucket = $5 AND (
+WHERE b.bucket = $6 AND (
     SELECT true FROM receipts y
-    WHERE y.bucket = $5 AND y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot LIMIT 1) IS NULL
+    WHERE y.bucket = $6 AND y.sender_device_id = r.sender_device_id AND y.key = r.key AND y.slot <> today.slot LIMIT 1) IS NULL
 ORDER BY r.sender_device_id, r.key
 ON CONFLICT DO NOTHING
 RETURNING sender_device_id, key, statement_timestamp()::timestamptz AS now
@@ -558,6 +559,7 @@ type InsertReceiptsParams struct {
 	Keys            []uuid.UUID
 	Digests         [][]byte
 	Invalids        []string
+	Claims          []bool
 	Bucket          int16
 }
 
@@ -577,6 +579,7 @@ func (q *Queries) InsertReceipts(ctx context.Context, db DBTX, arg InsertReceipt
 		arg.Keys,
 		arg.Digests,
 		arg.Invalids,
+		arg.Claims,
 		arg.Bucket,
 	)
 	if err != nil {
@@ -905,10 +908,10 @@ func (q *Queries) ReadMessages(ctx context.Context, db DBTX, arg ReadMessagesPar
 }
 
 const receiptsByKey = `-- name: ReceiptsByKey :many
-SELECT r.sender_device_id, r.key, r.digest, r.invalid
+SELECT r.sender_device_id, r.key, r.digest, r.invalid, r.claim
 FROM (SELECT unnest($1::uuid[]) AS sender_device_id, unnest($2::uuid[]) AS key) w
 CROSS JOIN LATERAL (
-    SELECT y.sender_device_id, y.key, y.digest, y.invalid FROM receipts y
+    SELECT y.sender_device_id, y.key, y.digest, y.invalid, y.claim FROM receipts y
     WHERE y.bucket = $3 AND y.sender_device_id = w.sender_device_id AND y.key = w.key LIMIT 1
 ) r
 `
@@ -924,6 +927,7 @@ type ReceiptsByKeyRow struct {
 	Key            uuid.UUID
 	Digest         []byte
 	Invalid        []int16
+	Claim          bool
 }
 
 func (q *Queries) ReceiptsByKey(ctx context.Context, db DBTX, arg ReceiptsByKeyParams) ([]ReceiptsByKeyRow, error) {
@@ -940,6 +944,7 @@ func (q *Queries) ReceiptsByKey(ctx context.Context, db DBTX, arg ReceiptsByKeyP
 			&i.Key,
 			&i.Digest,
 			&i.Invalid,
+			&i.Claim,
 		); err != nil {
 			return nil, err
 		}

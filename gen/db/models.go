@@ -202,6 +202,7 @@ type Receipt struct {
 	Digest         []byte
 	Invalid        []int16
 	Bucket         int16
+	Claim          bool
 }
 
 type Receipts0 struct {

@@ -17,21 +17,16 @@ func (s *Service) Acknowledge(device core.DeviceID, sequences []int64, reported 
 	if len(sequences) == 0 {
 		return nil
 	}
-	return s.queue(device).add(ack{device: device, seqs: sequences, gaps: reported})
-}
-
-// queue is the one of a device's bucket.
-func (s *Service) queue(device core.DeviceID) *ackQueue {
-	return s.acks[s.cfg.DB.Buckets().Bucket(device)]
+	return s.of(device).acks.add(ack{device: device, seqs: sequences, gaps: reported})
 }
 
 // forget works on a batch of acknowledgements, again and again until it is done or the process must
-// end: then the envelopes are delivered once more. All are of one bucket.
-func (s *Service) forget(ctx context.Context, acks []*ack) {
+// end: then the envelopes are delivered once more.
+func (s *Service) forget(ctx context.Context, b *bucket, acks []*ack) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.givenUp, cancel)()
-	for pause := 50 * time.Millisecond; s.tryForget(ctx, acks) != nil; pause = min(2*pause, 2*time.Second) {
+	for pause := 50 * time.Millisecond; s.tryForget(ctx, b, acks) != nil; pause = min(2*pause, 2*time.Second) {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -39,7 +34,7 @@ func (s *Service) forget(ctx context.Context, acks []*ack) {
 		}
 	}
 	select {
-	case s.acked <- struct{}{}:
+	case b.acked <- struct{}{}:
 	default:
 	}
 }
@@ -48,12 +43,11 @@ func (s *Service) forget(ctx context.Context, acks []*ack) {
 // unavailable and the process has to end.
 func (s *Service) GiveUp() { s.giveUp() }
 
-func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
+func (s *Service) tryForget(ctx context.Context, b *bucket, acks []*ack) error {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	bucket := s.cfg.DB.Buckets().Bucket(acks[0].device)
-	deletes, skips := envelopes{Bucket: bucket}, envelopes{Bucket: bucket}
-	told := gapRanges{Bucket: bucket}
+	deletes, skips := envelopes{Bucket: b.number}, envelopes{Bucket: b.number}
+	told := gapRanges{Bucket: b.number}
 	var devices []core.DeviceID
 	for _, a := range acks {
 		devices = append(devices, a.device)
@@ -67,7 +61,7 @@ func (s *Service) tryForget(ctx context.Context, acks []*ack) error {
 	deleted, quarantined := 0, 0
 	err := s.cfg.Async.InPipeline(ctx, func(tx *storage.Tx) error {
 		if err := storage.Queries.HoldMailboxes(ctx, tx,
-			db.HoldMailboxesParams{Bucket: bucket, DeviceIds: devices}); err != nil {
+			db.HoldMailboxesParams{Bucket: b.number, DeviceIds: devices}); err != nil {
 			return err
 		}
 		rows, err := storage.Queries.DeleteMessages(ctx, tx, db.DeleteMessagesParams(deletes))

@@ -45,8 +45,9 @@ type ChangedError struct {
 // Error implements error.
 func (*ChangedError) Error() string { return "an audience has other devices than the sender knows" }
 
-// CountDevicesChange advances the version of a user's devices. It locks the user's mailboxes: a
-// batch for one of them that names the old version was stored before, or is refused. The caller
+// CountDevicesChange advances the version of a user's devices. It locks the user's mailboxes: in a
+// database of one bucket a batch for one of them that names the old version was stored before, or
+// is refused. The caller
 // holds the user's lock, and locks nothing afterwards that others lock before mailboxes.
 func CountDevicesChange(ctx context.Context, tx *storage.Tx, user core.UserID) error {
 	q := storage.Queries
@@ -66,10 +67,9 @@ func CountDevicesChange(ctx context.Context, tx *storage.Tx, user core.UserID) e
 	return q.CountDevicesChange(ctx, tx, user)
 }
 
-// checkAudiences finds the requests that name a version that is not the current one. The mailboxes
-// are locked before: see CountDevicesChange. A user whom a request may not ask about is not looked
-// up for it: the time must not tell whether there is one.
-func (p *pass) checkAudiences(ctx context.Context) error {
+// checkAudiences finds the requests that name a version that is not the current one. A user whom a
+// request may not ask about is not looked up for it: the time must not tell whether there is one.
+func (p *pass) checkAudiences(ctx context.Context, conn *storage.Tx) error {
 	var users []core.UserID
 	for _, r := range p.requests {
 		for _, a := range r.batch.Audiences {
@@ -78,7 +78,7 @@ func (p *pass) checkAudiences(ctx context.Context) error {
 			}
 		}
 	}
-	versions, err := devicesVersions(ctx, p.tx, users)
+	versions, err := devicesVersions(ctx, conn, users)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (p *pass) checkAudiences(ctx context.Context) error {
 	if len(changed) == 0 {
 		return nil
 	}
-	lists, err := deviceLists(ctx, p.tx, core.Distinct(changed))
+	lists, err := deviceLists(ctx, conn, core.Distinct(changed))
 	for n, answer := range p.answers {
 		for i := range answer.changed {
 			user := answer.changed[i].User

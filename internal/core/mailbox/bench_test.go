@@ -13,6 +13,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/postgres"
+	"github.com/obscura-relay/obscura/internal/storage"
 )
 
 const (
@@ -35,11 +36,16 @@ func durable(b *testing.B) (*node, []core.DeviceID) {
 			b.Error(err)
 		}
 	})
-	n := idleNode(b, cluster.URL())
-	b.Cleanup(func() { n.stop() })
-	if err := n.main.Migrate(ctx); err != nil {
+	empty, err := storage.Open(ctx, cluster.URL(), storage.Options{MaxConns: 2})
+	if err != nil {
 		b.Fatal(err)
 	}
+	defer empty.Close()
+	if err := empty.Migrate(ctx); err != nil {
+		b.Fatal(err)
+	}
+	n := idleNode(b, cluster.URL())
+	b.Cleanup(func() { n.stop() })
 	n.run()
 	devices := make([]core.DeviceID, benchDevices)
 	for i := range devices {

@@ -22,33 +22,23 @@ var errManyFull = errors.New("too many full mailboxes for one transaction")
 // however much was added, so the cost is bounded by the cap and does not depend on the size of any
 // table.
 func (p *pass) makeRoom(ctx context.Context) error {
-	full, n := storage.Divided[db.PendingSendersParams]{}, 0
+	full := db.PendingSendersParams{Bucket: p.bucket}
 	for device, m := range p.mailboxes {
 		if m.pending > core.MailboxCap {
-			some := full.In(p.tx.Bucket(device))
-			some.DeviceIds, some.FloorSeqs = append(some.DeviceIds, device), append(some.FloorSeqs, m.floor)
-			n++
+			full.DeviceIds, full.FloorSeqs = append(full.DeviceIds, device), append(full.FloorSeqs, m.floor)
 		}
 	}
-	if n > maxFull && len(p.requests) > 1 {
+	if len(full.DeviceIds) == 0 {
+		return nil
+	}
+	if len(full.DeviceIds) > maxFull && len(p.requests) > 1 {
 		return errManyFull
 	}
-	for bucket, some := range full.All() {
-		some.Bucket = bucket
-		if err := p.makeRoomIn(ctx, *some); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// makeRoomIn makes room in full mailboxes of one bucket.
-func (p *pass) makeRoomIn(ctx context.Context, full db.PendingSendersParams) error {
 	rows, err := storage.Queries.PendingSenders(ctx, p.tx, full)
 	if err != nil {
 		return err
 	}
-	dropped := envelopes{Bucket: full.Bucket}
+	dropped := envelopes{Bucket: p.bucket}
 	for len(rows) > 0 {
 		device, n := rows[0].DeviceID, 0
 		for n < len(rows) && rows[n].DeviceID == device {
@@ -203,7 +193,7 @@ func (s *Service) Expire(ctx context.Context, device core.DeviceID) error {
 	for {
 		var dropped []int64
 		err := s.cfg.DB.InTx(ctx, func(tx *storage.Tx) error {
-			locked, err := lockMailboxes(ctx, tx, []core.DeviceID{device})
+			locked, err := lockMailboxes(ctx, tx, tx.Bucket(device), []core.DeviceID{device})
 			if err != nil || locked[device] == nil {
 				return err
 			}

@@ -31,13 +31,13 @@ func TestABatchWhoseConnectionGoesIsStoredOnceInTheEnd(t *testing.T) {
 	device, held := n.inOrder(t)
 	tx := other.hold(t, "SELECT FROM mailboxes WHERE device_id = $1 FOR UPDATE", held)
 	const requests = 8
-	batches, from := make([]Batch, requests), newSender()
+	batches, from := make([]Batch, requests), n.senderBeside(device)
 	errs := make(chan error, requests)
 	for i := range batches {
 		batches[i] = batchOf(to(device, fmt.Sprint(i))[0], to(held, fmt.Sprint(i))[0])
 		go func() { _, err := n.Send(context.Background(), from, batches[i]); errs <- err }()
 	}
-	wait.Eventually(t, "they form one batch", func() bool { return n.sends.Len() == requests })
+	wait.Eventually(t, "they form one batch", func() bool { return n.WaitingSends() == requests })
 	n.run()
 	wait.Eventually(t, "the batch is in its transaction", func() bool { return other.waiting(t) == 1 })
 	if killed := one[int](t, other, terminateWaiting); killed != 1 {
@@ -186,18 +186,23 @@ func TestAFullQueueAnswersThatTheRelayIsBusy(t *testing.T) {
 	t.Parallel()
 	n := idleNode(t, testdb.NewURL(t))
 	t.Cleanup(func() { n.stop() })
-	n.sends = batch.New(batch.Limits{BatchItems: 2, BatchWeight: 1 << 20, QueueItems: 3, QueueWeight: 1 << 20}, n.store)
 	device := n.newBox(t)
+	b := n.of(device)
+	b.sends = batch.New(batch.Limits{BatchItems: 2, BatchWeight: 1 << 20, QueueItems: 3, QueueWeight: 1 << 20},
+		func(ctx context.Context, requests []*sendRequest) ([]sendAnswer, error) {
+			return n.store(ctx, b, requests)
+		})
 	var wg sync.WaitGroup
 	for i := range 3 {
 		wg.Go(func() {
-			if _, err := n.Send(context.Background(), newSender(), batchOf(to(device, fmt.Sprint(i))...)); err != nil {
+			b := batchOf(to(device, fmt.Sprint(i))...)
+			if _, err := n.Send(context.Background(), n.senderBeside(device), b); err != nil {
 				t.Errorf("a send that was accepted: %v", err)
 			}
 		})
 	}
-	wait.Eventually(t, "the queue is full", func() bool { return n.sends.Len() == 3 })
-	_, err := n.Send(t.Context(), newSender(), batchOf(to(device, "x")...))
+	wait.Eventually(t, "the queue is full", func() bool { return n.WaitingSends() == 3 })
+	_, err := n.Send(t.Context(), n.senderBeside(device), batchOf(to(device, "x")...))
 	busy(t, err)
 	n.run()
 	wg.Wait()
@@ -233,7 +238,8 @@ func TestAPoisonedRequestFailsAlone(t *testing.T) {
 	n := idleNode(t, testdb.NewURL(t))
 	t.Cleanup(func() { n.stop() })
 	n.exec(t, "ALTER TABLE messages ADD CHECK (body NOT LIKE 'poison%')")
-	device, from := n.newBox(t), newSender()
+	device := n.newBox(t)
+	from := n.senderBeside(device)
 	const requests = 9
 	errs := make([]error, requests)
 	var wg sync.WaitGroup
@@ -246,7 +252,7 @@ func TestAPoisonedRequestFailsAlone(t *testing.T) {
 			_, errs[i] = n.Send(context.Background(), from, batchOf(to(device, text)...))
 		})
 	}
-	wait.Eventually(t, "they form one batch", func() bool { return n.sends.Len() == requests })
+	wait.Eventually(t, "they form one batch", func() bool { return n.WaitingSends() == requests })
 	n.run()
 	wg.Wait()
 	for i, err := range errs {

@@ -108,7 +108,9 @@ func idleNode(t failer, url string) *node {
 	n.Service = New(Config{DB: n.main, Async: n.async, Sockets: n, Counters: &n.counts})
 	marks, stopMarks := context.WithCancel(context.Background())
 	var marking sync.WaitGroup
-	marking.Go(func() { _ = n.marks.Run(marks) })
+	for _, b := range n.buckets {
+		marking.Go(func() { _ = b.marks.Run(marks) })
+	}
 	n.close = func() { stopMarks(); marking.Wait(); n.main.Close(); n.async.Close() }
 	n.stop = sync.OnceFunc(n.close)
 	return n
@@ -118,7 +120,9 @@ func (n *node) run() {
 	sends, stopSends := context.WithCancel(context.Background())
 	acks, stopAcks := context.WithCancel(context.Background())
 	var sending, acking sync.WaitGroup
-	sending.Go(func() { _ = n.sends.Run(sends) })
+	for _, b := range n.buckets {
+		sending.Go(func() { _ = b.sends.Run(sends) })
+	}
 	acking.Go(func() { _ = n.RunAcknowledgements(acks) })
 	n.stop = sync.OnceFunc(func() {
 		stopSends()
@@ -166,6 +170,31 @@ type sender = core.Principal
 
 func newSender() sender {
 	return sender{User: uuid.New(), Session: uuid.New(), Device: uuid.New(), DeviceNumber: 7}
+}
+
+// beside makes ids until one lies in the bucket of another.
+func (n *node) beside(device core.DeviceID) core.DeviceID {
+	for {
+		if id := uuid.New(); n.of(id) == n.of(device) {
+			return id
+		}
+	}
+}
+
+// senderBeside is a sender in the bucket of a device: what it sends there is stored in one
+// transaction.
+func (n *node) senderBeside(device core.DeviceID) sender {
+	from := newSender()
+	from.Device = n.beside(device)
+	return from
+}
+
+// newBoxBeside makes a mailbox in the bucket of a device.
+func (n *node) newBoxBeside(t failer, device core.DeviceID) core.DeviceID {
+	t.Helper()
+	id := n.beside(device)
+	n.tx(t, func(tx *storage.Tx) error { return Create(context.Background(), tx, id) })
+	return id
 }
 
 // newBox makes a mailbox.

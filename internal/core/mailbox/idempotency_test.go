@@ -74,7 +74,8 @@ func TestABatchSentManyTimesAtOnceIsStoredOnce(t *testing.T) {
 	url := testdb.NewURL(t)
 	one, two := idleNode(t, url), idleNode(t, url)
 	t.Cleanup(func() { one.stop(); two.stop() })
-	device, from := one.newBox(t), newSender()
+	device := one.newBox(t)
+	from := one.senderBeside(device)
 	b, changed := batchOf(to(device, "a", "b")...), batchOf(to(device, "c")...)
 	changed.Key = b.Key
 	var wg sync.WaitGroup
@@ -87,7 +88,7 @@ func TestABatchSentManyTimesAtOnceIsStoredOnce(t *testing.T) {
 			})
 		}
 	}
-	wait.Eventually(t, "all wait", func() bool { return one.sends.Len() == 5 && two.sends.Len() == 5 })
+	wait.Eventually(t, "all wait", func() bool { return one.WaitingSends() == 5 && two.WaitingSends() == 5 })
 	for _, n := range []*node{one, two} {
 		wg.Go(func() {
 			if _, err := n.Send(context.Background(), from, changed); !errors.Is(err, ErrKeyReused) {
@@ -95,7 +96,7 @@ func TestABatchSentManyTimesAtOnceIsStoredOnce(t *testing.T) {
 			}
 		})
 	}
-	wait.Eventually(t, "the others wait as well", func() bool { return one.sends.Len() == 6 && two.sends.Len() == 6 })
+	wait.Eventually(t, "the others wait as well", func() bool { return one.WaitingSends() == 6 && two.WaitingSends() == 6 })
 	one.run()
 	two.run()
 	wg.Wait()
@@ -112,8 +113,9 @@ func (n *node) moveReceipts(t failer, days int) {
 func TestAReceiptOfYesterdayIsFound(t *testing.T) {
 	t.Parallel()
 	n := start(t, testdb.NewURL(t))
-	device, from := n.newBox(t), newSender()
-	b := batchOf(to(device, "a")[0], to(uuid.New(), "b")[0])
+	device := n.newBox(t)
+	from := n.senderBeside(device)
+	b := batchOf(to(device, "a")[0], to(n.beside(device), "b")[0])
 	n.again(t, from, b, 1)
 	n.moveReceipts(t, -1)
 	n.again(t, from, b, 1)
@@ -134,8 +136,8 @@ func TestAReceiptOfYesterdayIsFound(t *testing.T) {
 func TestOnlySpentReceiptsAreSwept(t *testing.T) {
 	t.Parallel()
 	n := start(t, testdb.NewURL(t))
-	from := newSender()
 	device := n.newBox(t)
+	from := n.senderBeside(device) // one receipt a send
 	for _, day := range []int{0, -1, -2} {
 		n.send(t, from, to(device, "x")...)
 		n.exec(t, `UPDATE receipts SET slot = (extract(epoch FROM now())::bigint / 86400 + 3 + $1::int) % 3

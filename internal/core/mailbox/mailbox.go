@@ -10,7 +10,6 @@ package mailbox
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,23 +51,29 @@ type Sockets interface {
 
 // Service is the use cases of mailboxes. Make it with New; its Run does the work.
 type Service struct {
-	cfg   Config
-	sends *batch.Batcher[*sendRequest, sendAnswer]
-	marks *batch.Batcher[core.DeviceID, struct{}]
+	cfg     Config
+	buckets []*bucket // in order
 	// openings looks up delivery tokens.
 	openings *batch.Batcher[*sendRequest, struct{}]
 	sealed   atomic.Int64 // what sealed requests weigh that wait or are being stored
 	senders  senders
 	// pending and oldest are what the last sweep saw.
 	pending, oldest atomic.Int64
-	acks            []*ackQueue     // of each bucket
-	acked           chan struct{}   // holds one token after acknowledgements were worked on
 	givenUp         context.Context // ends when acknowledgements are to be forgotten
 	giveUp          context.CancelFunc
 	txTime          time.Duration // bounds one transaction
 }
 
-// sendLimits: the queue of sends holds at most 64 MiB by Batch.weight, and a batch at most 8192
+// bucket works on what lies in one bucket, in transactions that touch no other.
+type bucket struct {
+	number int16
+	sends  *batch.Batcher[*sendRequest, sendAnswer]
+	marks  *batch.Batcher[core.DeviceID, struct{}]
+	acks   *ackQueue
+	acked  chan struct{} // holds one token after acknowledgements were worked on
+}
+
+// sendLimits: the queues of sends hold at most 64 MiB by Batch.weight, and a batch at most 8192
 // submissions; a full queue answers 503. Above 1500 requests a second a batch waits a millisecond.
 // A request of 64 KiB or less does not wait for the large ones before it.
 var sendLimits = batch.Limits{BatchItems: 512, BatchWeight: 4 << 20, QueueItems: 8192, QueueWeight: 64 << 20,
@@ -81,55 +86,81 @@ const txTime = 15 * time.Second
 
 // New makes a Service.
 func New(cfg Config) *Service {
-	s := &Service{cfg: cfg, acked: make(chan struct{}, 1), txTime: txTime}
+	s := &Service{cfg: cfg, txTime: txTime}
 	s.givenUp, s.giveUp = context.WithCancel(context.Background())
-	s.sends = batch.New(sendLimits, s.store)
-	s.marks = batch.New(senderLimits, s.mark)
 	s.openings = batch.New(openingLimits, s.open)
-	for range cfg.DB.Buckets().All() {
-		s.acks = append(s.acks, newAckQueue(s.forget))
+	for number := range cfg.DB.Buckets().All() {
+		b := &bucket{number: number, acked: make(chan struct{}, 1)}
+		b.sends = batch.New(s.share(sendLimits),
+			func(ctx context.Context, requests []*sendRequest) ([]sendAnswer, error) {
+				return s.store(ctx, b, requests)
+			})
+		b.marks = batch.New(s.share(senderLimits),
+			func(ctx context.Context, devices []core.DeviceID) ([]struct{}, error) {
+				return s.mark(ctx, b, devices)
+			})
+		b.acks = newAckQueue(func(ctx context.Context, acks []*ack) { s.forget(ctx, b, acks) })
+		s.buckets = append(s.buckets, b)
 	}
 	return s
+}
+
+// share is what one bucket has of the room in which requests wait.
+func (s *Service) share(l batch.Limits) batch.Limits {
+	n := int(s.cfg.DB.Buckets())
+	l.QueueItems, l.QueueWeight = max(1, l.QueueItems/n), max(1, l.QueueWeight/n)
+	return l
+}
+
+// of is the bucket of a device.
+func (s *Service) of(device core.DeviceID) *bucket {
+	return s.buckets[s.cfg.DB.Buckets().Bucket(device)]
 }
 
 // RunSends stores what is sent until ctx ends.
 func (s *Service) RunSends(ctx context.Context) error {
 	var g errgroup.Group
-	g.Go(func() error { return s.marks.Run(ctx) })
 	g.Go(func() error { return s.openings.Run(ctx) })
-	g.Go(func() error { return s.sends.Run(ctx) })
+	for _, b := range s.buckets {
+		g.Go(func() error { return b.marks.Run(ctx) })
+		g.Go(func() error { return b.sends.Run(ctx) })
+	}
 	return g.Wait()
 }
 
 // RunAcknowledgements deletes what is acknowledged until ctx ends. Stop it after the gateway.
 func (s *Service) RunAcknowledgements(ctx context.Context) error {
-	var queues sync.WaitGroup
-	for _, acks := range s.acks {
-		queues.Go(func() { acks.run(ctx) })
+	var g errgroup.Group
+	for _, b := range s.buckets {
+		g.Go(func() error { b.acks.run(ctx); return nil })
 	}
-	queues.Wait()
-	return nil
+	return g.Wait()
 }
 
 // WaitingSends is how many requests wait to be stored.
-func (s *Service) WaitingSends() int { return s.sends.Len() }
+func (s *Service) WaitingSends() (n int) {
+	for _, b := range s.buckets {
+		n += b.sends.Len()
+	}
+	return n
+}
 
-// FullSends is how full the queue of requests to store is, up to 1.
-func (s *Service) FullSends() float64 { return s.sends.Full() }
+// FullSends is how full the fullest queue of requests to store is, up to 1.
+func (s *Service) FullSends() (full float64) {
+	for _, b := range s.buckets {
+		full = max(full, b.sends.Full())
+	}
+	return full
+}
 
 // WaitingAcknowledgements is how many acknowledged envelopes and reported gaps wait to be deleted,
 // and envelopes that were passed over to be counted, or are being worked on.
-func (s *Service) WaitingAcknowledgements() int {
-	waiting, taken := s.waitingAcks()
-	return waiting + taken
-}
-
-func (s *Service) waitingAcks() (waiting, taken int) {
-	for _, acks := range s.acks {
-		w, t := acks.len()
-		waiting, taken = waiting+w, taken+t
+func (s *Service) WaitingAcknowledgements() (n int) {
+	for _, b := range s.buckets {
+		waiting, taken := b.acks.len()
+		n += waiting + taken
 	}
-	return waiting, taken
+	return n
 }
 
 // Create makes the mailbox of a new device.

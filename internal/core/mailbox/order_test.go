@@ -32,12 +32,10 @@ func (n *node) hold(t testing.TB, sql string, args ...any) pgx.Tx {
 	return tx
 }
 
-// inOrder makes two mailboxes, the one that is locked first first.
+// inOrder makes two mailboxes in a bucket, the one that is locked first first.
 func (n *node) inOrder(t failer) (first, second core.DeviceID) {
-	var order []core.DeviceID
-	for _, some := range n.main.Buckets().Divide(core.LockOrder([]core.DeviceID{n.newBox(t), n.newBox(t)})) {
-		order = append(order, some...)
-	}
+	device := n.newBox(t)
+	order := core.LockOrder([]core.DeviceID{device, n.newBoxBeside(t, device)})
 	return order[0], order[1]
 }
 
@@ -52,7 +50,7 @@ func TestAReaderSkipsNothingWhenTheEarlierSendCommitsLast(t *testing.T) {
 
 	done := make(chan error, 1)
 	go func() {
-		_, err := early.Send(context.Background(), newSender(), batchOf(to(other, "aside")[0], to(device, "early")[0]))
+		_, err := early.Send(context.Background(), early.senderBeside(other), batchOf(to(other, "aside")[0], to(device, "early")[0]))
 		done <- err
 	}()
 	wait.Eventually(t, "the early send waits", func() bool { return late.waiting(t) == 1 })
@@ -79,7 +77,8 @@ func TestASequenceIsSeenOnlyAfterAllLowerOnes(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)
 	early, late := start(t, url), start(t, url)
-	device, from := early.newBox(t), newSender()
+	device := early.newBox(t)
+	from := early.senderBeside(device)
 	first, second := batchOf(to(device, "early")...), batchOf(to(device, "late")...)
 	// The early send holds the mailbox and waits for a receipt that somebody is writing.
 	tx := late.hold(t, `INSERT INTO receipts (sender_device_id, key, slot, digest, invalid)
@@ -87,7 +86,7 @@ func TestASequenceIsSeenOnlyAfterAllLowerOnes(t *testing.T) {
 	done := make(chan error, 2)
 	go func() { _, err := early.Send(context.Background(), from, first); done <- err }()
 	wait.Eventually(t, "the early send holds the mailbox", func() bool { return late.waiting(t) == 1 })
-	go func() { _, err := late.Send(context.Background(), newSender(), second); done <- err }()
+	go func() { _, err := late.Send(context.Background(), late.senderBeside(device), second); done <- err }()
 	wait.Eventually(t, "the late send waits for the early one", func() bool { return late.waiting(t) == 2 })
 	if texts, _ := late.texts(t, device, 0); len(texts) != 0 {
 		t.Errorf("read %v before the first has committed", texts)
@@ -138,7 +137,8 @@ func TestEnvelopesAreReadInPagesInOrder(t *testing.T) {
 func TestCommittedMailIsOfferedHereOrAnnouncedElsewhere(t *testing.T) {
 	t.Parallel()
 	n := start(t, testdb.NewURL(t))
-	here, away, from := n.newBox(t), n.newBox(t), newSender()
+	here := n.newBox(t)
+	away, from := n.newBoxBeside(t, here), newSender()
 	n.here.Store(here, true)
 	b := batchOf(to(here, "a")[0], to(away, "b")[0], to(here, "c")[0], to(uuid.New(), "d")[0])
 	for range 2 { // a repeated batch is not announced again

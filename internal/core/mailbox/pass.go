@@ -14,9 +14,11 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// pass is one transaction that stores a batch: it has tx and requests, and store finds the rest.
+// pass is one transaction that stores a batch, in one bucket. Make it with newPass; store finds the
+// rest.
 type pass struct {
 	tx        *storage.Tx
+	bucket    int16
 	requests  []*sendRequest
 	answers   []sendAnswer // of each request
 	fresh     []bool       // of each request: it was not made before
@@ -45,11 +47,16 @@ type receiptKey struct {
 	key    uuid.UUID
 }
 
+func newPass(bucket int16, requests []*sendRequest) *pass {
+	return &pass{bucket: bucket, requests: requests, answers: make([]sendAnswer, len(requests)),
+		fresh: make([]bool, len(requests))}
+}
+
 // store does the whole work of a transaction.
-func (p *pass) store(ctx context.Context) error {
-	p.answers, p.fresh = make([]sendAnswer, len(p.requests)), make([]bool, len(p.requests))
-	for _, step := range [...]func(*pass, context.Context) error{(*pass).lock, (*pass).openAgain,
-		(*pass).findInvalid, (*pass).checkAudiences, (*pass).insertReceipts, (*pass).insertMessages,
+func (p *pass) store(ctx context.Context, tx *storage.Tx) error {
+	p.tx = tx
+	for _, step := range [...]func(*pass, context.Context) error{(*pass).lock, (*pass).askAccountsHere,
+		(*pass).sendBackLate, (*pass).findInvalid, (*pass).insertReceipts, (*pass).insertMessages,
 		(*pass).makeRoom, (*pass).advance, (*pass).answerRepeats} {
 		if err := step(p, ctx); err != nil {
 			return err
@@ -58,26 +65,45 @@ func (p *pass) store(ctx context.Context) error {
 	return nil
 }
 
+// askAccounts asks the tables of accounts what the requests depend on.
+func (p *pass) askAccounts(ctx context.Context, conn *storage.Tx) error {
+	if err := p.openAgain(ctx, conn); err != nil {
+		return err
+	}
+	return p.checkAudiences(ctx, conn)
+}
+
+// askAccountsHere asks them while the mailboxes are locked, so that what is answered stays true:
+// see CountDevicesChange. Where there are several buckets the tables of accounts may lie on another
+// server, and were asked before: what changes meanwhile counts as later.
+func (p *pass) askAccountsHere(ctx context.Context) error {
+	if p.tx.Buckets > 1 {
+		return nil
+	}
+	return p.askAccounts(ctx, p.tx)
+}
+
 // lock locks the mailboxes of a batch, but for those that a sealed request may not write to.
 func (p *pass) lock(ctx context.Context) (err error) {
 	var devices []core.DeviceID
 	for _, r := range p.requests {
 		for i := range r.batch.Submissions {
-			if r.mayWrite(i) {
+			if !r.claim && r.mayWrite(i) {
 				devices = append(devices, r.batch.Submissions[i].Device)
 			}
 		}
 	}
-	p.mailboxes, err = lockMailboxes(ctx, p.tx, core.LockOrder(devices))
+	p.mailboxes, err = lockMailboxes(ctx, p.tx, p.bucket, core.LockOrder(devices))
 	return err
 }
 
 // findInvalid notes the submissions that cannot be stored: their device has no mailbox, or is not
-// opened.
+// opened. Those of a claim have no mailbox here.
 func (p *pass) findInvalid(context.Context) error {
 	for n, r := range p.requests {
 		for i := range r.batch.Submissions {
-			if p.mailboxes[r.batch.Submissions[i].Device] == nil || !r.mayWrite(i) {
+			missing := p.mailboxes[r.batch.Submissions[i].Device] == nil && !r.claim
+			if missing || !r.mayWrite(i) {
 				p.answers[n].invalid = append(p.answers[n].invalid, int16(i))
 			}
 		}
@@ -85,25 +111,20 @@ func (p *pass) findInvalid(context.Context) error {
 	return nil
 }
 
-// lockMailboxes locks the mailboxes of these devices, which must be in order. Devices without one
-// are left out of the result.
-func lockMailboxes(ctx context.Context, tx *storage.Tx,
+// lockMailboxes locks the mailboxes of these devices of a bucket, which must be in order. Devices
+// without one are left out of the result.
+func lockMailboxes(ctx context.Context, tx *storage.Tx, bucket int16,
 	devices []core.DeviceID) (map[core.DeviceID]*lockedMailbox, error) {
 	if len(devices) == 0 {
 		return nil, nil
 	}
 	mailboxes := make(map[core.DeviceID]*lockedMailbox, len(devices))
-	for bucket, some := range tx.Divide(devices) {
-		rows, err := storage.Queries.LockMailboxes(ctx, tx, db.LockMailboxesParams{Bucket: bucket, DeviceIds: some})
-		if err != nil {
-			return nil, err
-		}
-		for _, row := range rows {
-			mailboxes[row.DeviceID] = &lockedMailbox{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending,
-				quietFrom: row.QuietFrom, quietTo: row.QuietTo}
-		}
+	rows, err := storage.Queries.LockMailboxes(ctx, tx, db.LockMailboxesParams{Bucket: bucket, DeviceIds: devices})
+	for _, row := range rows {
+		mailboxes[row.DeviceID] = &lockedMailbox{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending,
+			quietFrom: row.QuietFrom, quietTo: row.QuietTo}
 	}
-	return mailboxes, nil
+	return mailboxes, err
 }
 
 // aroundMidnight reports that the day of a receipt may be in doubt between two nodes. It is
@@ -121,38 +142,37 @@ func (p *pass) insertReceipts(ctx context.Context) error {
 			return err
 		}
 	}
-	all := storage.Divided[db.InsertReceiptsParams]{}
+	arg := db.InsertReceiptsParams{Bucket: p.bucket}
 	first := make(map[receiptKey]int, len(p.requests))
 	for i, r := range p.requests {
 		if _, twice := first[r.receipt]; twice || p.storesNothing(i) {
 			continue
 		}
 		first[r.receipt] = i
-		arg := all.In(p.tx.Bucket(r.receipt.device))
 		arg.SenderDeviceIds = append(arg.SenderDeviceIds, r.receipt.device)
 		arg.Keys = append(arg.Keys, r.receipt.key)
 		arg.Digests = append(arg.Digests, r.batch.Digest[:])
 		arg.Invalids = append(arg.Invalids, joinPositions(p.answers[i].invalid))
+		arg.Claims = append(arg.Claims, r.claim)
 	}
-	for bucket, arg := range all.All() {
-		arg.Bucket = bucket
-		rows, err := storage.Queries.InsertReceipts(ctx, p.tx, *arg)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			p.fresh[first[receiptKey{row.SenderDeviceID, row.Key}]] = true
-			p.acceptedAt = row.Now
-		}
+	if len(first) == 0 {
+		return nil
 	}
-	return nil
+	rows, err := storage.Queries.InsertReceipts(ctx, p.tx, arg)
+	for _, row := range rows {
+		i := first[receiptKey{row.SenderDeviceID, row.Key}]
+		p.fresh[i], p.answers[i].claimed = true, p.requests[i].claim
+		p.acceptedAt = row.Now
+	}
+	return err
 }
 
 // storesNothing reports a request that leaves no trace, if it was not made before: its key may be
-// used again.
+// used again. The key of a part is claimed already.
 func (p *pass) storesNothing(i int) bool {
-	r := p.requests[i]
-	return p.answers[i].changed != nil || r.sealed() && len(p.answers[i].invalid) == len(r.batch.Submissions)
+	r, answer := p.requests[i], &p.answers[i]
+	refused := r.sealed() && r.positions == nil && len(answer.invalid) == len(r.batch.Submissions)
+	return answer.changed != nil || answer.err != nil || refused
 }
 
 func joinPositions(positions []int16) string {
@@ -165,19 +185,18 @@ func joinPositions(positions []int16) string {
 
 // insertMessages assigns sequences to the submissions of the new requests and writes them.
 func (p *pass) insertMessages(ctx context.Context) error {
-	all := storage.Divided[db.InsertMessagesParams]{}
+	insert := db.InsertMessagesParams{Bucket: p.bucket, AcceptedAt: p.acceptedAt}
 	for n, r := range p.requests {
 		for i := range r.batch.Submissions {
 			sub := &r.batch.Submissions[i]
 			m := p.mailboxes[sub.Device]
-			if m == nil || !p.fresh[n] || !r.mayWrite(i) {
+			if m == nil || !p.fresh[n] || r.claim || !r.mayWrite(i) {
 				continue
 			}
 			sender := r.sender.User
 			if r.sealed() {
 				sender = tokenName(sub.Token)
 			}
-			insert := all.In(p.tx.Bucket(sub.Device))
 			insert.DeviceIds, insert.Seqs = append(insert.DeviceIds, sub.Device), append(insert.Seqs, m.next)
 			insert.SenderIds = append(insert.SenderIds, sender)
 			insert.SenderDeviceIds = append(insert.SenderDeviceIds, r.sender.Device)
@@ -195,13 +214,10 @@ func (p *pass) insertMessages(ctx context.Context) error {
 			p.accepted++
 		}
 	}
-	for bucket, insert := range all.All() {
-		insert.Bucket, insert.AcceptedAt = bucket, p.acceptedAt
-		if err := storage.Queries.InsertMessages(ctx, p.tx, *insert); err != nil {
-			return err
-		}
+	if p.accepted == 0 {
+		return nil
 	}
-	return nil
+	return storage.Queries.InsertMessages(ctx, p.tx, insert)
 }
 
 // addQuiet makes the next envelope part of the quiet run at the end, or the first of a new one.
@@ -214,44 +230,39 @@ func (m *lockedMailbox) addQuiet() {
 
 // advance writes the new state of the mailboxes.
 func (p *pass) advance(ctx context.Context) error {
-	all := storage.Divided[db.AdvanceMailboxesParams]{}
+	arg := db.AdvanceMailboxesParams{Bucket: p.bucket}
 	for device, m := range p.mailboxes {
 		if len(m.added) > 0 {
-			arg := all.In(p.tx.Bucket(device))
 			arg.DeviceIds = append(arg.DeviceIds, device)
 			arg.NextSeqs, arg.Pendings = append(arg.NextSeqs, m.next), append(arg.Pendings, m.pending)
 			arg.QuietFroms, arg.QuietTos = append(arg.QuietFroms, m.quietFrom), append(arg.QuietTos, m.quietTo)
 		}
 	}
-	for bucket, arg := range all.All() {
-		arg.Bucket = bucket
-		if err := storage.Queries.AdvanceMailboxes(ctx, p.tx, *arg); err != nil {
-			return err
-		}
+	if p.accepted == 0 {
+		return nil
 	}
-	return nil
+	return storage.Queries.AdvanceMailboxes(ctx, p.tx, arg)
 }
 
 // answerRepeats gives requests that were made before their first answer.
 func (p *pass) answerRepeats(ctx context.Context) error {
-	all := storage.Divided[db.ReceiptsByKeyParams]{}
+	arg := db.ReceiptsByKeyParams{Bucket: p.bucket}
 	for i, r := range p.requests {
 		if !p.fresh[i] {
-			arg := all.In(p.tx.Bucket(r.receipt.device))
 			arg.SenderDeviceIds = append(arg.SenderDeviceIds, r.receipt.device)
 			arg.Keys = append(arg.Keys, r.receipt.key)
 		}
 	}
-	receipts := map[receiptKey]*db.ReceiptsByKeyRow{}
-	for bucket, arg := range all.All() {
-		arg.Bucket = bucket
-		rows, err := storage.Queries.ReceiptsByKey(ctx, p.tx, *arg)
-		if err != nil {
-			return err
-		}
-		for i := range rows {
-			receipts[receiptKey{rows[i].SenderDeviceID, rows[i].Key}] = &rows[i]
-		}
+	if len(arg.Keys) == 0 {
+		return nil
+	}
+	rows, err := storage.Queries.ReceiptsByKey(ctx, p.tx, arg)
+	if err != nil {
+		return err
+	}
+	receipts := make(map[receiptKey]*db.ReceiptsByKeyRow, len(rows))
+	for i := range rows {
+		receipts[receiptKey{rows[i].SenderDeviceID, rows[i].Key}] = &rows[i]
 	}
 	for i, r := range p.requests {
 		if p.fresh[i] {
@@ -264,7 +275,7 @@ func (p *pass) answerRepeats(ctx context.Context) error {
 		case !bytes.Equal(receipt.Digest, r.batch.Digest[:]):
 			p.answers[i] = sendAnswer{err: ErrKeyReused}
 		default:
-			p.answers[i] = sendAnswer{invalid: receipt.Invalid}
+			p.answers[i] = sendAnswer{invalid: receipt.Invalid, claimed: receipt.Claim}
 		}
 	}
 	return nil

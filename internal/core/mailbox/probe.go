@@ -22,8 +22,7 @@ func (s *Service) Probe(ctx context.Context) error {
 		if err := Create(ctx, tx, device); err != nil {
 			return err
 		}
-		p := pass{tx: tx, requests: requests}
-		if err := p.store(ctx); err != nil {
+		if err := newPass(tx.Bucket(device), requests).store(ctx, tx); err != nil {
 			return err
 		}
 		if _, err := storage.Queries.DeleteMessages(ctx, tx,

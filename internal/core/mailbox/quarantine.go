@@ -16,7 +16,7 @@ const maxSkips = 10
 // maxSkips sockets is dropped and recorded as a gap. It does not wait. What is not taken, or lost
 // in a crash, is counted once less.
 func (s *Service) PassedOver(device core.DeviceID, sequences []int64) {
-	_ = s.queue(device).add(ack{device: device, skipped: sequences})
+	_ = s.of(device).acks.add(ack{device: device, skipped: sequences})
 }
 
 // passOver counts envelopes that were passed over in mailboxes whose locks are held, drops those

@@ -33,7 +33,8 @@ func TestAPoisonEnvelopeIsSetAsideAfterTenSockets(t *testing.T) {
 	if texts, _ := n.texts(t, device, 0); !slices.Equal(texts, []string{"poison", "also", "late"}) {
 		t.Fatalf("after nine sockets: %v", texts)
 	}
-	if err := n.queue(device).add(ack{device: device, seqs: []int64{2}, skipped: []int64{1, 2, 4, 9, -1}}); err != nil {
+	both := ack{device: device, seqs: []int64{2}, skipped: []int64{1, 2, 4, 9, -1}}
+	if err := n.of(device).acks.add(both); err != nil {
 		t.Fatal(err)
 	}
 	n.passOver(t, uuid.New(), 1)

@@ -42,7 +42,7 @@ func (s *Service) storeSealed(ctx context.Context, r *sendRequest) (sendAnswer, 
 	if s.sealed.Add(int64(weight)) > maxSealed {
 		return sendAnswer{}, batch.ErrFull
 	}
-	return s.sends.Do(ctx, r, weight)
+	return s.put(ctx, r, weight)
 }
 
 // sealed reports that nobody knows who makes the request.
@@ -69,18 +69,35 @@ func (s *Service) open(ctx context.Context, requests []*sendRequest) ([]struct{}
 	return make([]struct{}, len(requests)), err
 }
 
+// lookedUpLong reports that a token of the request may have been removed for so long that it must
+// not be used.
+func (r *sendRequest) lookedUpLong() bool {
+	return r.sealed() && time.Since(r.openedAt) > tokenRevocation
+}
+
 // openAgain looks again when a request has waited for its turn or for locks of mailboxes.
-func (p *pass) openAgain(ctx context.Context) error {
+func (p *pass) openAgain(ctx context.Context, conn *storage.Tx) error {
 	var old []*sendRequest
 	for _, r := range p.requests {
-		if r.sealed() && time.Since(r.openedAt) > tokenRevocation {
+		if r.lookedUpLong() {
 			old = append(old, r)
 		}
 	}
 	if len(old) == 0 {
 		return nil
 	}
-	return lookUp(ctx, p.tx, old)
+	return lookUp(ctx, conn, old)
+}
+
+// sendBackLate sends those back that have waited for locks for so long that their tokens would have
+// to be looked up again, where that cannot be done while the locks are held.
+func (p *pass) sendBackLate(context.Context) error {
+	for i, r := range p.requests {
+		if r.lookedUpLong() {
+			p.answers[i].err = core.Busy(nil)
+		}
+	}
+	return nil
 }
 
 // lookUp notes which submissions their tokens open, and which audiences may be told of.

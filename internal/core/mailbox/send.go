@@ -70,6 +70,10 @@ type sendRequest struct {
 	sender  core.Principal // nobody in a sealed request
 	batch   Batch
 	receipt receiptKey
+	// claim: only the receipt is written, as that of a batch that is stored in parts.
+	claim bool
+	// positions are, in a part, those of its submissions in the whole batch; nil in a whole batch.
+	positions []int16
 	// Of a sealed request: which submissions their tokens open, which audiences it may hear of, and
 	// since when that is known.
 	opened    []bool
@@ -82,6 +86,7 @@ type sendRequest struct {
 type sendAnswer struct {
 	invalid []int16
 	changed []DeviceList
+	claimed bool  // the batch is stored in parts
 	err     error // of this request alone
 }
 
@@ -93,7 +98,7 @@ func (s *Service) Send(ctx context.Context, sender core.Principal, b Batch) (inv
 	var answer sendAnswer
 	if err = s.markSender(ctx, sender.Device); err == nil {
 		r := &sendRequest{sender: sender, batch: b, receipt: receiptKey{sender.Device, b.Key}}
-		answer, err = s.sends.Do(ctx, r, b.weight())
+		answer, err = s.put(ctx, r, b.weight())
 	}
 	return answered(ctx, answer, err)
 }

@@ -46,22 +46,16 @@ func (s *Service) markSender(ctx context.Context, device core.DeviceID) error {
 	if s.senders.has(device) {
 		return nil
 	}
-	_, err := s.marks.Do(ctx, device, 1)
+	_, err := s.of(device).marks.Do(ctx, device, 1)
 	return err
 }
 
-// mark marks those that are not marked yet.
-func (s *Service) mark(ctx context.Context, devices []core.DeviceID) ([]struct{}, error) {
+// mark marks those of a bucket that are not marked yet.
+func (s *Service) mark(ctx context.Context, b *bucket, devices []core.DeviceID) ([]struct{}, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
 	err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) error {
-		for bucket, some := range conn.Divide(devices) {
-			if err := storage.Queries.MarkSenders(ctx, conn,
-				db.MarkSendersParams{Bucket: bucket, DeviceIds: some}); err != nil {
-				return err
-			}
-		}
-		return nil
+		return storage.Queries.MarkSenders(ctx, conn, db.MarkSendersParams{Bucket: b.number, DeviceIds: devices})
 	})
 	if err == nil {
 		s.senders.add(devices)

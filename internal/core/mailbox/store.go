@@ -11,9 +11,9 @@ import (
 
 // store works on a batch of requests. When it meets many full mailboxes, or a request that cannot
 // be stored, it works on each half by itself: a poisoned request fails alone.
-func (s *Service) store(ctx context.Context, requests []*sendRequest) ([]sendAnswer, error) {
-	s.letAcknowledgementsPass()
-	answers, err := s.storeOnce(ctx, requests)
+func (s *Service) store(ctx context.Context, b *bucket, requests []*sendRequest) ([]sendAnswer, error) {
+	b.letAcknowledgementsPass()
+	answers, err := s.storeOnce(ctx, b, requests)
 	poisoned := err != nil && core.KindOf(err) == 0 // not the database's state: one request's content
 	if !poisoned {
 		return answers, err
@@ -24,7 +24,7 @@ func (s *Service) store(ctx context.Context, requests []*sendRequest) ([]sendAns
 	half := len(requests) / 2
 	answers = nil
 	for _, part := range [][]*sendRequest{requests[:half], requests[half:]} {
-		some, err := s.store(ctx, part)
+		some, err := s.store(ctx, b, part)
 		if err != nil { // the other part may be stored
 			some = slices.Repeat([]sendAnswer{{err: err}}, len(part))
 		}
@@ -40,13 +40,13 @@ const (
 	acksGoFirst = 100 * time.Millisecond
 )
 
-func (s *Service) letAcknowledgementsPass() {
+func (b *bucket) letAcknowledgementsPass() {
 	for deadline := time.After(acksGoFirst); ; {
-		if waiting, _ := s.waitingAcks(); waiting <= manyAcks {
+		if waiting, _ := b.acks.len(); waiting <= manyAcks {
 			return
 		}
 		select {
-		case <-s.acked:
+		case <-b.acked:
 		case <-deadline:
 			return
 		}
@@ -55,14 +55,16 @@ func (s *Service) letAcknowledgementsPass() {
 
 // storeOnce works on a batch in one transaction: either all of its new requests are stored or none
 // is.
-func (s *Service) storeOnce(ctx context.Context, requests []*sendRequest) ([]sendAnswer, error) {
-	var p *pass
+func (s *Service) storeOnce(ctx context.Context, b *bucket, requests []*sendRequest) ([]sendAnswer, error) {
+	p := newPass(b.number, requests)
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	err := s.cfg.DB.InPipeline(ctx, func(tx *storage.Tx) error {
-		p = &pass{tx: tx, requests: requests}
-		return p.store(ctx)
-	})
+	if len(s.buckets) > 1 {
+		if err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) error { return p.askAccounts(ctx, conn) }); err != nil {
+			return nil, err
+		}
+	}
+	err := s.cfg.DB.InPipeline(ctx, func(tx *storage.Tx) error { return p.store(ctx, tx) })
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,8 @@ func TestASweepBesideABackupHoldsUpNoSend(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewURL(t)
 	n, backup := start(t, url), start(t, url)
-	device, from := n.newBox(t), newSender()
+	device := n.newBox(t)
+	from := n.senderBeside(device) // one receipt a send
 	n.send(t, from, to(device, "old")...)
 	n.moveReceipts(t, -2)
 	tx := backup.hold(t, "LOCK TABLE receipts, receipts_0, receipts_1, receipts_2 IN ACCESS SHARE MODE")

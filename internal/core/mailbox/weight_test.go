@@ -24,7 +24,7 @@ func TestSmallSubmissionsCountForMoreThanTheirBytes(t *testing.T) {
 		t.Fatalf("%d requests of %d submissions find room, %d in a batch", full, core.MaxSubmissions,
 			sendLimits.BatchWeight/b.weight())
 	}
-	n := idleNode(t, testdb.NewURL(t))
+	n := idleNode(t, testdb.NewDivided(t, 1))
 	t.Cleanup(func() { n.stop() })
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup

@@ -11,18 +11,26 @@ import (
 // bucketsVariable names how many buckets the databases of tests have; 1 when it is not set.
 const bucketsVariable = "OBSCURA_TEST_BUCKETS"
 
-// divide gives the template as many buckets as the variable says. What the relay stores in another
-// bucket than its device's is refused then; what a test stores by itself goes into the right one.
-func divide(ctx context.Context, db *sql.DB) error {
+// bucketsSaid is how many the variable says.
+func bucketsSaid() (int, error) {
 	text := os.Getenv(bucketsVariable)
 	if text == "" {
-		return nil
+		return 1, nil
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		return fmt.Errorf("%s is not a number of buckets: %q", bucketsVariable, text)
+		return 0, fmt.Errorf("%s is not a number of buckets: %q", bucketsVariable, text)
 	}
-	_, err = db.ExecContext(ctx, fmt.Sprintf(`
+	return n, nil
+}
+
+// divide gives a template with one bucket more of them. What the relay stores in another bucket
+// than its device's is refused then; what a test stores by itself goes into the right one.
+func divide(ctx context.Context, db *sql.DB, n int) error {
+	if n == 1 {
+		return nil
+	}
+	_, err := db.ExecContext(ctx, fmt.Sprintf(`
 		INSERT INTO buckets SELECT generate_series(1, %[1]d - 1);
 		CREATE FUNCTION bucket_of() RETURNS trigger LANGUAGE plpgsql AS $$
 		DECLARE

@@ -17,7 +17,7 @@ import (
 	"context"
 	"database/sql"
 	"net/url"
-	"os"
+	"strconv"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -44,6 +44,16 @@ func New(t testing.TB) *pgxpool.Pool {
 // drops it, so whoever connects must be gone by then.
 func NewURL(t testing.TB) string {
 	t.Helper()
+	buckets, err := bucketsSaid()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return NewDivided(t, buckets)
+}
+
+// NewDivided is NewURL for a database of so many buckets, whatever the environment says.
+func NewDivided(t testing.TB, buckets int) string {
+	t.Helper()
 	server, err := serverURL()
 	if err != nil {
 		t.Fatal(err)
@@ -62,22 +72,22 @@ func NewURL(t testing.TB) string {
 		Database:   u.Path[min(1, len(u.Path)):],
 		Options:    u.RawQuery,
 	}
-	return pgtestdb.Custom(t, conf, migrator{}).URL()
+	return pgtestdb.Custom(t, conf, migrator{buckets}).URL()
 }
 
 // migrator runs the migrations of package schema.
-type migrator struct{}
+type migrator struct{ buckets int }
 
 var _ pgtestdb.Migrator = migrator{}
 
 // Hash changes with any byte of any migration, and with the number of buckets.
-func (migrator) Hash() (string, error) {
+func (m migrator) Hash() (string, error) {
 	hash, err := common.HashDirs(schema.FS, "*.sql", ".")
-	return hash + os.Getenv(bucketsVariable), err
+	return hash + strconv.Itoa(m.buckets), err
 }
 
 // Migrate brings the template to the newest version.
-func (migrator) Migrate(ctx context.Context, db *sql.DB, _ pgtestdb.Config) error {
+func (m migrator) Migrate(ctx context.Context, db *sql.DB, _ pgtestdb.Config) error {
 	p, err := goose.NewProvider(goose.DialectPostgres, db, schema.FS)
 	if err != nil {
 		return err
@@ -85,5 +95,5 @@ func (migrator) Migrate(ctx context.Context, db *sql.DB, _ pgtestdb.Config) erro
 	if _, err = p.Up(ctx); err != nil { // p.Close would close db, which is not ours
 		return err
 	}
-	return divide(ctx, db)
+	return divide(ctx, db, m.buckets)
 }

@@ -28,7 +28,7 @@ var kept = map[string]string{
 	"attachment_usage":       "user_id=userId stored_bytes=size day=-today day_bytes=uploadedToday",
 	"backups":                "device_id=deviceId version blob=-a-name-in-the-store size stored_at=storedAt upload=-while-it-runs upload_size=-while-it-runs upload_until=-while-it-runs",
 	"blob_trash":             "key=-nobody's due_at=-nobody's",
-	"receipts":               "sender_device_id=deviceId key=receipts slot=receipts digest=receipts invalid=receipts bucket=-it-follows-from-the-id",
+	"receipts":               "sender_device_id=deviceId key=receipts slot=receipts digest=receipts invalid=receipts bucket=-it-follows-from-the-id claim=-how-the-batch-is-stored",
 	"push_tokens":            "device_id=deviceId kind address=-a-secret-of-the-service p256dh=-with-the-address auth=-a-secret registered_at=registeredAt woken_at=wokenAt woken_seq=-a-hint bucket=-it-follows-from-the-id",
 	"push_wakeups":           "device_id=deviceId kind seq=-a-hint due_at=-seconds attempts=-seconds scheduled_at=-seconds bucket=-it-follows-from-the-id",
 	"delivery_tokens":        "hash user_id=userId created_at=createdAt expires_at=expiresAt",
