@@ -96,8 +96,8 @@ test: need test-go test-ts test-signal ## every test: the relay's, with the race
 # beside each other, since some wait for a timer of the relay. The arithmetic of argon2id and of keys is left out of the race
 # detector, which makes it up to ten times as slow and every log-in and upload with it; our callers of it are not.
 unraced = golang.org/x/crypto/... filippo.io/edwards25519/... $(addprefix crypto/internal/fips140/,mlkem sha3 edwards25519/...)
-# What tests write is in memory where that is possible, what is built is not. `make lint` vets.
-in_memory = export GOTMPDIR="$${GOTMPDIR:-$${TMPDIR:-/tmp}}" TMPDIR="$$(tools/test-folder.sh)"
+# What tests write is in memory where that is possible; t.TempDir asks for GOTMPDIR. `make lint` vets.
+in_memory = TMPDIR="$$(tools/test-folder.sh)"; GOTMPDIR="$$TMPDIR"; export TMPDIR GOTMPDIR
 test-go: need-go-cc-postgres-pgbouncer ## the relay's tests, with the race detector
 	@PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER; $(in_memory); \
 	CGO_ENABLED=1 go test -race -vet=off -p 2 -parallel 4 $(unraced:%=-gcflags=%=-race=false) -timeout 20m $(PACKAGES)

@@ -5,7 +5,7 @@
 set -euo pipefail
 
 memory=/dev/shm
-room=$((6 << 20)) # KiB: clusters of three packages at once, and what their tests keep
+room=$((6 << 20)) # KiB: the clusters of a few packages at once, and the binaries of all tests (1.5 GB)
 
 disk="${TMPDIR:-/tmp}"
 free="$(df --output=avail -k "$memory" 2>/dev/null | tail -n 1)" || free=0
