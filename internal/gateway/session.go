@@ -183,9 +183,10 @@ func (s *session) do(step steps) error {
 }
 
 // ask lets the pump put one question to the database, which may not answer for as long as it likes:
-// pings must not wait for it.
+// pings must not wait for it. A socket that ends does not break it off: that would end the
+// connection to the database, and a new one costs more than all else that a socket asks.
 func (s *session) ask(question func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(s.connection.ctx, queryWithin)
+	ctx, cancel := context.WithTimeout(s.gateway.ctx, queryWithin)
 	defer cancel()
 	if err := question(ctx); err != nil {
 		return errLater
