@@ -136,11 +136,27 @@ DELETE FROM refresh_tokens WHERE session_id = @session_id;
 -- name: InsertTicket :exec
 INSERT INTO gateway_tickets (hash, session_id, expires_at) VALUES (@hash, @session_id, now() + @lifetime::interval);
 
--- name: TakeTicket :one
--- A ticket opens one socket: whoever deletes the row has it.
-DELETE FROM gateway_tickets t USING sessions s
-WHERE t.hash = @hash AND s.id = t.session_id
-RETURNING t.session_id, (t.expires_at > now())::boolean AS valid;
+-- name: InsertTickets :many
+-- Tickets for many sessions at once. Returns those made: not for sessions that have ended, nor for those
+-- that somebody holds alone at this moment.
+INSERT INTO gateway_tickets (hash, session_id, expires_at)
+SELECT a.hash, a.session_id, now() + @lifetime::interval
+FROM (SELECT unnest(@hashes::bytea[]) AS hash, unnest(@session_ids::uuid[]) AS session_id,
+             unnest(@user_ids::uuid[]) AS user_id) a
+JOIN sessions s ON s.id = a.session_id AND s.user_id = a.user_id AND s.expires_at > now()
+FOR KEY SHARE OF s SKIP LOCKED
+RETURNING hash;
+
+-- name: TakeTickets :many
+-- A ticket opens one socket: whoever deletes the row has it. A ticket that somebody else is deleting is
+-- not waited for.
+WITH taken AS (
+    DELETE FROM gateway_tickets t WHERE (t).ctid = ANY(ARRAY(
+        SELECT (x).ctid FROM gateway_tickets x WHERE x.hash = ANY(@hashes::bytea[]) FOR UPDATE SKIP LOCKED))
+    RETURNING t.hash, t.session_id, t.expires_at
+)
+SELECT t.hash, (t.expires_at > now() AND s.expires_at > now())::boolean AS valid, s.id, s.user_id, s.device_id, d.number
+FROM taken t JOIN sessions s ON s.id = t.session_id LEFT JOIN devices d ON d.id = s.device_id;
 
 -- name: DeleteExpiredTickets :execrows
 DELETE FROM gateway_tickets WHERE expires_at <= now();

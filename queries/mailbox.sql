@@ -103,6 +103,18 @@ UPDATE mailboxes m SET generation = m.generation + 1, socket_session = @session_
 WHERE m.bucket = @bucket AND m.device_id = @device_id
 RETURNING m.generation, m.next_seq, m.floor_seq;
 
+-- name: OpenMailboxes :many
+-- OpenMailbox for many devices, and sockets[i] of device_ids[i] at once: they have the newest generations,
+-- one after the other. Mailboxes that somebody holds at this moment are left out.
+UPDATE mailboxes m SET generation = m.generation + o.sockets, socket_session = o.session_id
+FROM (SELECT x.device_id, a.session_id, a.sockets
+      FROM (SELECT unnest(@device_ids::uuid[]) AS device_id, unnest(@session_ids::uuid[]) AS session_id,
+                   unnest(@sockets::integer[]) AS sockets) a
+      JOIN mailboxes x ON x.bucket = @bucket AND x.device_id = a.device_id
+      FOR NO KEY UPDATE OF x SKIP LOCKED) o
+WHERE m.bucket = @bucket AND m.device_id = o.device_id
+RETURNING m.device_id, m.generation, m.next_seq, m.floor_seq;
+
 -- name: SupersedeSockets :one
 -- A takeover: all sockets that are open now are out of date.
 UPDATE mailboxes m SET generation = m.generation + 1 WHERE m.bucket = @bucket AND m.device_id = @device_id

@@ -449,6 +449,50 @@ func (q *Queries) InsertTicket(ctx context.Context, db DBTX, arg InsertTicketPar
 	return err
 }
 
+const insertTickets = `-- name: InsertTickets :many
+INSERT INTO gateway_tickets (hash, session_id, expires_at)
+SELECT a.hash, a.session_id, now() + $1::interval
+FROM (SELECT unnest($2::bytea[]) AS hash, unnest($3::uuid[]) AS session_id,
+             unnest($4::uuid[]) AS user_id) a
+JOIN sessions s ON s.id = a.session_id AND s.user_id = a.user_id AND s.expires_at > now()
+FOR KEY SHARE OF s SKIP LOCKED
+RETURNING hash
+`
+
+type InsertTicketsParams struct {
+	Lifetime   pgtype.Interval
+	Hashes     [][]byte
+	SessionIds []uuid.UUID
+	UserIds    []uuid.UUID
+}
+
+// Tickets for many sessions at once. Returns those made: not for sessions that have ended, nor for those
+// that somebody holds alone at this moment.
+func (q *Queries) InsertTickets(ctx context.Context, db DBTX, arg InsertTicketsParams) ([][]byte, error) {
+	rows, err := db.Query(ctx, insertTickets,
+		arg.Lifetime,
+		arg.Hashes,
+		arg.SessionIds,
+		arg.UserIds,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items [][]byte
+	for rows.Next() {
+		var hash []byte
+		if err := rows.Scan(&hash); err != nil {
+			return nil, err
+		}
+		items = append(items, hash)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const insertUser = `-- name: InsertUser :execrows
 
 INSERT INTO users (id, username, username_key, password_hash)
@@ -703,23 +747,52 @@ func (q *Queries) SigningKeys(ctx context.Context, db DBTX, rotation pgtype.Inte
 	return items, nil
 }
 
-const takeTicket = `-- name: TakeTicket :one
-DELETE FROM gateway_tickets t USING sessions s
-WHERE t.hash = $1 AND s.id = t.session_id
-RETURNING t.session_id, (t.expires_at > now())::boolean AS valid
+const takeTickets = `-- name: TakeTickets :many
+WITH taken AS (
+    DELETE FROM gateway_tickets t WHERE (t).ctid = ANY(ARRAY(
+        SELECT (x).ctid FROM gateway_tickets x WHERE x.hash = ANY($1::bytea[]) FOR UPDATE SKIP LOCKED))
+    RETURNING t.hash, t.session_id, t.expires_at
+)
+SELECT t.hash, (t.expires_at > now() AND s.expires_at > now())::boolean AS valid, s.id, s.user_id, s.device_id, d.number
+FROM taken t JOIN sessions s ON s.id = t.session_id LEFT JOIN devices d ON d.id = s.device_id
 `
 
-type TakeTicketRow struct {
-	SessionID uuid.UUID
-	Valid     bool
+type TakeTicketsRow struct {
+	Hash     []byte
+	Valid    bool
+	ID       uuid.UUID
+	UserID   uuid.UUID
+	DeviceID *uuid.UUID
+	Number   *int16
 }
 
-// A ticket opens one socket: whoever deletes the row has it.
-func (q *Queries) TakeTicket(ctx context.Context, db DBTX, hash []byte) (TakeTicketRow, error) {
-	row := db.QueryRow(ctx, takeTicket, hash)
-	var i TakeTicketRow
-	err := row.Scan(&i.SessionID, &i.Valid)
-	return i, err
+// A ticket opens one socket: whoever deletes the row has it. A ticket that somebody else is deleting is
+// not waited for.
+func (q *Queries) TakeTickets(ctx context.Context, db DBTX, hashes [][]byte) ([]TakeTicketsRow, error) {
+	rows, err := db.Query(ctx, takeTickets, hashes)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TakeTicketsRow
+	for rows.Next() {
+		var i TakeTicketsRow
+		if err := rows.Scan(
+			&i.Hash,
+			&i.Valid,
+			&i.ID,
+			&i.UserID,
+			&i.DeviceID,
+			&i.Number,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const takeTurn = `-- name: TakeTurn :one

@@ -797,6 +797,63 @@ func (q *Queries) OpenMailbox(ctx context.Context, db DBTX, arg OpenMailboxParam
 	return i, err
 }
 
+const openMailboxes = `-- name: OpenMailboxes :many
+UPDATE mailboxes m SET generation = m.generation + o.sockets, socket_session = o.session_id
+FROM (SELECT x.device_id, a.session_id, a.sockets
+      FROM (SELECT unnest($2::uuid[]) AS device_id, unnest($3::uuid[]) AS session_id,
+                   unnest($4::integer[]) AS sockets) a
+      JOIN mailboxes x ON x.bucket = $1 AND x.device_id = a.device_id
+      FOR NO KEY UPDATE OF x SKIP LOCKED) o
+WHERE m.bucket = $1 AND m.device_id = o.device_id
+RETURNING m.device_id, m.generation, m.next_seq, m.floor_seq
+`
+
+type OpenMailboxesParams struct {
+	Bucket     int16
+	DeviceIds  []uuid.UUID
+	SessionIds []uuid.UUID
+	Sockets    []int32
+}
+
+type OpenMailboxesRow struct {
+	DeviceID   uuid.UUID
+	Generation int64
+	NextSeq    int64
+	FloorSeq   int64
+}
+
+// OpenMailbox for many devices, and sockets[i] of device_ids[i] at once: they have the newest generations,
+// one after the other. Mailboxes that somebody holds at this moment are left out.
+func (q *Queries) OpenMailboxes(ctx context.Context, db DBTX, arg OpenMailboxesParams) ([]OpenMailboxesRow, error) {
+	rows, err := db.Query(ctx, openMailboxes,
+		arg.Bucket,
+		arg.DeviceIds,
+		arg.SessionIds,
+		arg.Sockets,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OpenMailboxesRow
+	for rows.Next() {
+		var i OpenMailboxesRow
+		if err := rows.Scan(
+			&i.DeviceID,
+			&i.Generation,
+			&i.NextSeq,
+			&i.FloorSeq,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const pendingSenders = `-- name: PendingSenders :many
 SELECT m.device_id, m.seq, m.sender_id
 FROM (SELECT unnest($1::uuid[]) AS device_id, unnest($2::bigint[]) AS floor_seq) b

@@ -5,8 +5,7 @@
 // Invariants: every accepted call is worked on exactly once, by the one goroutine that is in Run;
 // light calls in the order of arrival, and heavy ones too (see Limits.Light); what waits is bounded
 // by count and by weight. On failure a batch fails as a whole and each of its callers gets the
-// error. When Run stops it first works off what was
-// accepted; afterwards calls are refused.
+// error. When Run stops it first works off what was accepted; afterwards calls are refused.
 package batch
 
 import (
@@ -86,8 +85,8 @@ func New[T, R any](limits Limits, work func(ctx context.Context, items []T) ([]R
 	return &Batcher[T, R]{limits: limits, work: work, signal: make(chan struct{}, 1)}
 }
 
-// Do hands in an item and waits for its answer. Returns ErrFull at once when there is no room. When
-// ctx ends first the item may still be worked on.
+// Do hands in an item and waits for its answer. Returns core.Busy at once when there is no room,
+// and when ctx ends first: then the item may still be worked on.
 func (b *Batcher[T, R]) Do(ctx context.Context, item T, weight int) (R, error) {
 	var none R
 	c := &call[T, R]{item: item, weight: weight, begun: time.Now(), done: make(chan outcome[R], 1)}
@@ -100,7 +99,7 @@ func (b *Batcher[T, R]) Do(ctx context.Context, item T, weight int) (R, error) {
 		return o.answer, o.err
 	case <-ctx.Done():
 		core.Waited(ctx, time.Since(c.begun))
-		return none, ctx.Err()
+		return none, core.Busy(ctx.Err())
 	}
 }
 
@@ -108,11 +107,11 @@ func (b *Batcher[T, R]) enqueue(c *call[T, R]) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stopped {
-		return ErrStopped
+		return core.Busy(ErrStopped)
 	}
 	waiting := len(b.light) + len(b.heavy)
 	if waiting > 0 && (waiting >= b.limits.QueueItems || b.weight+c.weight > b.limits.QueueWeight) {
-		return ErrFull
+		return core.Busy(ErrFull)
 	}
 	queue := &b.light
 	if b.limits.Light > 0 && c.weight > b.limits.Light {

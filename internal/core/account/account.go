@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/obscura-relay/obscura/gen/db"
+	"github.com/obscura-relay/obscura/internal/batch"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -43,6 +45,8 @@ type Eraser func(ctx context.Context, tx *storage.Tx, user core.UserID, device c
 // Config is what a Service needs.
 type Config struct {
 	DB *storage.DB
+	// Async is a pool whose commits need not reach the disk: tickets go through it.
+	Async *storage.DB
 	// Registration is who may register. The zero value is nobody.
 	Registration core.Registration
 	// TokenKey is the operator's own HS256 key, at least 32 bytes; nil for keys in the database.
@@ -60,7 +64,7 @@ type Config struct {
 
 // Service is the use cases of accounts. Make it with New, then call Load.
 type Service struct {
-	db           *storage.DB
+	db, async    *storage.DB
 	hasher       *hasher
 	guesses      *guesses
 	signer       *signer
@@ -70,12 +74,15 @@ type Service struct {
 	registration core.Registration
 	erase        Eraser
 	eraseAll     func(ctx context.Context, tx *storage.Tx, user core.UserID) error
+	newTickets   *batch.Batcher[newTicket, bool]
+	tickets      *batch.Batcher[ticketHash, core.Principal]
 }
 
 // New makes a Service.
 func New(cfg Config) *Service {
-	return &Service{
+	s := &Service{
 		db:           cfg.DB,
+		async:        cfg.Async,
 		hasher:       newHasher(cfg.PasswordCost),
 		guesses:      newGuesses(),
 		signer:       &signer{db: cfg.DB, supplied: cfg.TokenKey},
@@ -86,6 +93,17 @@ func New(cfg Config) *Service {
 		erase:        cfg.EraseDevice,
 		eraseAll:     cfg.EraseUser,
 	}
+	s.newTickets = batch.New(ticketLimits, s.insertTickets)
+	s.tickets = batch.New(ticketLimits, s.takeTickets)
+	return s
+}
+
+// Run makes and takes tickets until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	var g errgroup.Group
+	g.Go(func() error { return s.newTickets.Run(ctx) })
+	g.Go(func() error { return s.tickets.Run(ctx) })
+	return g.Wait()
 }
 
 // Load reads the keys, and makes the first one that signs. Call it before all else, and again from

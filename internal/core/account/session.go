@@ -18,8 +18,6 @@ const (
 	// refreshGrace is how long a used refresh token still gets a pair: its answer may have been
 	// lost.
 	refreshGrace = 10 * time.Second
-	// TicketLifetime is how long a gateway ticket is valid.
-	TicketLifetime = 30 * time.Second
 	// refreshPairs is how many pairs one refresh token gives within the grace.
 	refreshPairs = 10
 	// maxSessions is how many sessions a user has at most. A further one ends those that were
@@ -195,42 +193,6 @@ func (s *Service) LogOut(ctx context.Context, p core.Principal, refresh string) 
 		return ended.Notify(ctx, tx)
 	})
 	return ended.Committed(err, s.node)
-}
-
-// NewTicket makes a single-use key to the gateway for a device-scoped principal.
-func (s *Service) NewTicket(ctx context.Context, p core.Principal) (string, error) {
-	ticket := newSecret()
-	hash := sha256.Sum256([]byte(ticket))
-	err := s.db.ActInPipeline(ctx, p, func(tx *storage.Tx) error {
-		return storage.Queries.InsertTicket(ctx, tx, db.InsertTicketParams{
-			Hash: hash[:], SessionID: p.Session, Lifetime: storage.Interval(TicketLifetime)})
-	})
-	return ticket, err
-}
-
-// TakeTicket uses a ticket up and returns who it was made for. Of two at the same instant, on any
-// nodes, one gets it; the other, like every bad ticket, gets ErrTicket.
-func (s *Service) TakeTicket(ctx context.Context, ticket string) (core.Principal, error) {
-	if !isSecret(ticket) { // and so nobody's; the database need not look
-		return core.Principal{}, ErrTicket
-	}
-	hash := sha256.Sum256([]byte(ticket))
-	var row db.TakeTicketRow
-	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
-		row, err = storage.Queries.TakeTicket(ctx, conn, hash[:])
-		return err
-	})
-	if err == nil && !row.Valid {
-		err = ErrTicket
-	}
-	if err != nil {
-		return core.Principal{}, storage.NoRowsAs(err, ErrTicket)
-	}
-	p, err := s.principal(ctx, row.SessionID)
-	if err == ErrUnauthorized { //nolint:errorlint // our own value, just returned
-		err = ErrTicket
-	}
-	return p, err
 }
 
 // LiveSessions returns which of these sessions still exist.

@@ -2,11 +2,9 @@ package keys
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/obscura-relay/obscura/gen/db"
-	"github.com/obscura-relay/obscura/internal/batch"
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -31,8 +29,6 @@ func (s *Service) Bundles(ctx context.Context, user core.UserID, only ...core.De
 	f := fetch{user, core.Distinct(slices.Clone(only))}
 	answer, err := s.bundles.Do(ctx, f, max(1, len(f.only)))
 	switch {
-	case errors.Is(err, batch.ErrFull) || errors.Is(err, batch.ErrStopped) || ctx.Err() != nil:
-		return nil, core.Busy(err)
 	case err != nil:
 		return nil, err
 	case answer.err != nil:

@@ -100,7 +100,8 @@ func newNode(t failer, url string) *node {
 	return n
 }
 
-// idleNode makes a Service that does not work yet: it marks who sends, and the sends wait.
+// idleNode makes a Service that does not work yet: it marks who sends and opens sockets, and the
+// sends wait.
 func idleNode(t failer, url string) *node {
 	t.Helper()
 	n := &node{main: openDB(t, url, 6, false), async: openDB(t, url, 3, true),
@@ -110,6 +111,7 @@ func idleNode(t failer, url string) *node {
 	var marking sync.WaitGroup
 	for _, b := range n.buckets {
 		marking.Go(func() { _ = b.marks.Run(marks) })
+		marking.Go(func() { _ = b.sockets.Run(marks) })
 	}
 	n.close = func() { stopMarks(); marking.Wait(); n.main.Close(); n.async.Close() }
 	n.stop = sync.OnceFunc(n.close)

@@ -66,11 +66,12 @@ type Service struct {
 
 // bucket works on what lies in one bucket, in transactions that touch no other.
 type bucket struct {
-	number int16
-	sends  *batch.Batcher[*sendRequest, sendAnswer]
-	marks  *batch.Batcher[core.DeviceID, struct{}]
-	acks   *ackQueue
-	acked  chan struct{} // holds one token after acknowledgements were worked on
+	number  int16
+	sends   *batch.Batcher[*sendRequest, sendAnswer]
+	marks   *batch.Batcher[core.DeviceID, struct{}]
+	sockets *batch.Batcher[core.Principal, Opened]
+	acks    *ackQueue
+	acked   chan struct{} // holds one token after acknowledgements were worked on
 }
 
 // sendLimits: the queues of sends hold at most 64 MiB by Batch.weight, and a batch at most 8192
@@ -99,6 +100,10 @@ func New(cfg Config) *Service {
 			func(ctx context.Context, devices []core.DeviceID) ([]struct{}, error) {
 				return s.mark(ctx, b, devices)
 			})
+		b.sockets = batch.New(s.share(socketLimits),
+			func(ctx context.Context, sockets []core.Principal) ([]Opened, error) {
+				return s.openSockets(ctx, b, sockets)
+			})
 		b.acks = newAckQueue(func(ctx context.Context, acks []*ack) { s.forget(ctx, b, acks) })
 		s.buckets = append(s.buckets, b)
 	}
@@ -117,13 +122,14 @@ func (s *Service) of(device core.DeviceID) *bucket {
 	return s.buckets[s.cfg.DB.Buckets().Bucket(device)]
 }
 
-// RunSends stores what is sent until ctx ends.
+// RunSends stores what is sent, and opens sockets, until ctx ends.
 func (s *Service) RunSends(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { return s.openings.Run(ctx) })
 	for _, b := range s.buckets {
 		g.Go(func() error { return b.marks.Run(ctx) })
 		g.Go(func() error { return b.sends.Run(ctx) })
+		g.Go(func() error { return b.sockets.Run(ctx) })
 	}
 	return g.Wait()
 }

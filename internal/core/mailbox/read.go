@@ -15,31 +15,6 @@ const (
 	pageBytes = 128 << 10
 )
 
-// Opened is where a socket begins.
-type Opened struct {
-	// Generation orders the sockets of a device: the newest has the highest.
-	Generation int64
-	// Floor is a sequence below which nothing is pending.
-	Floor int64
-	// Last is the last sequence accepted so far: the end of the backlog. 0 when there was none
-	// ever.
-	Last int64
-}
-
-// ErrNoMailbox says that the device is gone.
-var ErrNoMailbox = core.NewError(core.Unauthorized, "unauthorized", "The device is gone.")
-
-// Open begins a socket of the principal's device: older sockets of the device are out of date from
-// now on. Returns ErrNoMailbox.
-func (s *Service) Open(ctx context.Context, p core.Principal) (Opened, error) {
-	row, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.OpenMailbox, // durable: a generation must never come twice
-		db.OpenMailboxParams{Bucket: s.cfg.DB.Buckets().Bucket(p.Device), DeviceID: p.Device, SessionID: &p.Session})
-	if storage.IsNoRows(err) {
-		err = ErrNoMailbox
-	}
-	return Opened{Generation: row.Generation, Floor: row.FloorSeq, Last: row.NextSeq - 1}, err
-}
-
 // Page is what one read brings.
 type Page struct {
 	Envelopes []core.Envelope

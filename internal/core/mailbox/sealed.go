@@ -29,7 +29,7 @@ func (s *Service) SendSealed(ctx context.Context, b Batch) (refused []int16, err
 		// Also when nothing is opened: it may have been stored before.
 		answer, err = s.storeSealed(ctx, r)
 	}
-	return answered(ctx, answer, err)
+	return answered(answer, err)
 }
 
 // maxSealed is how much of the queue sealed requests take, by what they weigh: a flood of them,
@@ -40,7 +40,7 @@ func (s *Service) storeSealed(ctx context.Context, r *sendRequest) (sendAnswer, 
 	weight := r.keepOpened()
 	defer s.sealed.Add(-int64(weight))
 	if s.sealed.Add(int64(weight)) > maxSealed {
-		return sendAnswer{}, batch.ErrFull
+		return sendAnswer{}, core.Busy(batch.ErrFull)
 	}
 	return s.put(ctx, r, weight)
 }

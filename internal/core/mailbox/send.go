@@ -3,13 +3,11 @@ package mailbox
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
 
-	"github.com/obscura-relay/obscura/internal/batch"
 	"github.com/obscura-relay/obscura/internal/core"
 )
 
@@ -100,13 +98,10 @@ func (s *Service) Send(ctx context.Context, sender core.Principal, b Batch) (inv
 		r := &sendRequest{sender: sender, batch: b, receipt: receiptKey{sender.Device, b.Key}}
 		answer, err = s.put(ctx, r, b.weight())
 	}
-	return answered(ctx, answer, err)
+	return answered(answer, err)
 }
 
-func answered(ctx context.Context, answer sendAnswer, err error) (invalid []int16, _ error) {
-	if errors.Is(err, batch.ErrFull) || errors.Is(err, batch.ErrStopped) || (err != nil && ctx.Err() != nil) {
-		return nil, core.Busy(err)
-	}
+func answered(answer sendAnswer, err error) (invalid []int16, _ error) {
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
 )
 
 func bearer(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
@@ -50,6 +51,46 @@ func TestOfTwoThatUseATicketAtTheSameInstantOneGetsIt(t *testing.T) {
 		})
 		if opened.Load() != 1 || refused.Load() != 3 {
 			t.Fatalf("%d opened, %d refused", opened.Load(), refused.Load())
+		}
+	}
+}
+
+// A session that somebody holds alone, as a refresh of it does, waits for its ticket, and nobody
+// else waits with it. One that has ended meanwhile gets none.
+func TestAHeldSessionHoldsUpItsOwnTicketOnly(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	held, free := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	db := e2e.Database(t, relay)
+	for _, end := range []struct {
+		by   string
+		want int
+	}{{"SELECT FROM sessions", http.StatusCreated}, {"DELETE FROM sessions", http.StatusUnauthorized}} {
+		tx, err := db.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), "SELECT FROM sessions WHERE user_id = $1 FOR UPDATE", held.User.ID); err != nil {
+			t.Fatal(err)
+		}
+		status := make(chan int, 1)
+		go func() {
+			got, err := held.CreateGatewayTicketWithResponse(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			status <- got.StatusCode()
+		}()
+		testdb.AwaitWaiting(t, db, 1)
+		e2e.Ticket(t, free)
+		if _, err := tx.Exec(t.Context(), end.by+" WHERE user_id = $1", held.User.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-status; got != end.want {
+			t.Errorf("%s: status %d, want %d", end.by, got, end.want)
 		}
 	}
 }
