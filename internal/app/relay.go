@@ -103,9 +103,8 @@ func newRelay(cfg Config, db *database, vapid *ecdh.PrivateKey, logger *slog.Log
 	}
 	r.bus = notice.New(notice.Config{URL: db.url, Requests: db.main, DB: db.async, NATSURL: cfg.NATSURL,
 		Receive: r.receive, Resync: r.resync, Logger: logger})
-	r.accounts = account.New(account.Config{DB: db.main, Async: db.async, Registration: cfg.Registration,
-		TokenKey: tokenKey,
-		Fresh:    r.bus.Fresh, Node: r, PasswordCost: r.passwordCost,
+	r.accounts = account.New(account.Config{DB: db.main, Registration: cfg.Registration, TokenKey: tokenKey,
+		Fresh: r.bus.Fresh, Node: r, PasswordCost: r.passwordCost,
 		EraseDevice: device.Erase, EraseUser: blob.EraseUser})
 	devices := device.New(device.Config{DB: db.main, Accounts: r.accounts, Node: r})
 	r.certificates = certificate.New(certificate.Config{DB: db.main, Keys: ownKeys})

@@ -39,9 +39,8 @@ var Queries = db.New()
 type Options struct {
 	// MaxConns bounds the pool.
 	MaxConns int32
-	// AsyncCommit lets commits return before they reach the disk. For what may be lost with the
-	// database: an acknowledgement is an envelope delivered twice, never one lost, and a ticket is
-	// asked for again.
+	// AsyncCommit lets commits return before they reach the disk. For acknowledgements only: one
+	// that is lost with the database is an envelope delivered twice, never one lost.
 	AsyncCommit bool
 	// Logger hears what is waited for and which statements fail. Default: nobody does.
 	Logger *slog.Logger

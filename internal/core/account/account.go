@@ -45,8 +45,6 @@ type Eraser func(ctx context.Context, tx *storage.Tx, user core.UserID, device c
 // Config is what a Service needs.
 type Config struct {
 	DB *storage.DB
-	// Async is a pool whose commits need not reach the disk: tickets go through it.
-	Async *storage.DB
 	// Registration is who may register. The zero value is nobody.
 	Registration core.Registration
 	// TokenKey is the operator's own HS256 key, at least 32 bytes; nil for keys in the database.
@@ -64,7 +62,7 @@ type Config struct {
 
 // Service is the use cases of accounts. Make it with New, then call Load.
 type Service struct {
-	db, async    *storage.DB
+	db           *storage.DB
 	hasher       *hasher
 	guesses      *guesses
 	signer       *signer
@@ -82,7 +80,6 @@ type Service struct {
 func New(cfg Config) *Service {
 	s := &Service{
 		db:           cfg.DB,
-		async:        cfg.Async,
 		hasher:       newHasher(cfg.PasswordCost),
 		guesses:      newGuesses(),
 		signer:       &signer{db: cfg.DB, supplied: cfg.TokenKey},

@@ -12,9 +12,7 @@ import (
 )
 
 // Tickets are made and taken for many sockets at once: when a node ends, all its clients come to
-// the others. Neither waits for the disk. A ticket that a crash of the database loses is asked for
-// again; and that one was taken is on the disk before its socket opens, by the commit that opens
-// the mailbox.
+// the others.
 
 // TicketLifetime is how long a gateway ticket is valid.
 const TicketLifetime = 30 * time.Second
@@ -41,7 +39,7 @@ func (s *Service) NewTicket(ctx context.Context, p core.Principal) (string, erro
 	t := newTicket{sha256.Sum256([]byte(ticket)), p}
 	made, err := s.newTickets.Do(ctx, t, 1)
 	if err == nil && !made { // its session has ended, or is held: then wait for it
-		err = s.async.ActInPipeline(ctx, p, func(tx *storage.Tx) error {
+		err = s.db.ActInPipeline(ctx, p, func(tx *storage.Tx) error {
 			return storage.Queries.InsertTicket(ctx, tx, db.InsertTicketParams{
 				Hash: t.hash[:], SessionID: p.Session, Lifetime: storage.Interval(TicketLifetime)})
 		})
@@ -75,7 +73,7 @@ func (s *Service) insertTickets(ctx context.Context, tickets []newTicket) ([]boo
 		arg.SessionIds, arg.UserIds = append(arg.SessionIds, t.owner.Session), append(arg.UserIds, t.owner.User)
 		nth[t.hash] = i
 	}
-	hashes, err := storage.Ask(ctx, s.async, storage.Queries.InsertTickets, arg)
+	hashes, err := storage.Ask(ctx, s.db, storage.Queries.InsertTickets, arg)
 	made := make([]bool, len(tickets))
 	for _, hash := range hashes {
 		made[nth[ticketHash(hash)]] = true
@@ -94,7 +92,7 @@ func (s *Service) takeTickets(ctx context.Context, tickets []ticketHash) ([]core
 		hashes[i] = tickets[i][:]
 		nth[tickets[i]] = i
 	}
-	rows, err := storage.Ask(ctx, s.async, storage.Queries.TakeTickets, hashes)
+	rows, err := storage.Ask(ctx, s.db, storage.Queries.TakeTickets, hashes)
 	owners := make([]core.Principal, len(tickets))
 	for i := range rows {
 		if row := &rows[i]; row.Valid {
