@@ -69,7 +69,7 @@ type bucket struct {
 	number  int16
 	sends   *batch.Batcher[*sendRequest, sendAnswer]
 	marks   *batch.Batcher[core.DeviceID, struct{}]
-	sockets *batch.Batcher[core.Principal, Opened]
+	sockets *batch.Batcher[newSocket, Opened]
 	acks    *ackQueue
 	acked   chan struct{} // holds one token after acknowledgements were worked on
 }
@@ -101,7 +101,7 @@ func New(cfg Config) *Service {
 				return s.mark(ctx, b, devices)
 			})
 		b.sockets = batch.New(s.share(socketLimits),
-			func(ctx context.Context, sockets []core.Principal) ([]Opened, error) {
+			func(ctx context.Context, sockets []newSocket) ([]Opened, error) {
 				return s.openSockets(ctx, b, sockets)
 			})
 		b.acks = newAckQueue(func(ctx context.Context, acks []*ack) { s.forget(ctx, b, acks) })

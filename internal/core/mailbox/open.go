@@ -26,11 +26,17 @@ var ErrNoMailbox = core.NewError(core.Unauthorized, "unauthorized", "The device 
 // socketLimits bound the sockets that wait to be opened.
 var socketLimits = batch.Limits{BatchItems: 512, BatchWeight: 512, QueueItems: 8192, QueueWeight: 8192}
 
+// newSocket is a socket to be opened.
+type newSocket struct {
+	core.Principal
+	givenUp <-chan struct{} // closed when nobody waits for it any more
+}
+
 // Open begins a socket of the principal's device: older sockets of the device are out of date from
 // now on. Returns ErrNoMailbox, or core.Unavailable when too many wait.
 func (s *Service) Open(ctx context.Context, p core.Principal) (Opened, error) {
 	b := s.of(p.Device)
-	opened, err := b.sockets.Do(ctx, p, 1)
+	opened, err := b.sockets.Do(ctx, newSocket{p, ctx.Done()}, 1)
 	if err != nil || opened.Generation > 0 {
 		return opened, err
 	}
@@ -45,11 +51,16 @@ func (s *Service) Open(ctx context.Context, p core.Principal) (Opened, error) {
 
 // openSockets opens those whose mailbox nobody holds. Several of one device get one generation
 // after the other, in the order in which they came.
-func (s *Service) openSockets(ctx context.Context, b *bucket, sockets []core.Principal) ([]Opened, error) {
+func (s *Service) openSockets(ctx context.Context, b *bucket, sockets []newSocket) ([]Opened, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
 	askers := make(map[core.DeviceID][]int, len(sockets))
 	for i := range sockets {
+		select {
+		case <-sockets[i].givenUp: // or it would displace a socket, and nobody has the newer one
+			continue
+		default:
+		}
 		askers[sockets[i].Device] = append(askers[sockets[i].Device], i)
 	}
 	arg := db.OpenMailboxesParams{Bucket: b.number}
