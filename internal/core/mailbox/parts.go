@@ -78,8 +78,9 @@ func (s *Service) divide(r *sendRequest) (parts []*sendRequest) {
 	return parts
 }
 
-// part names the receipt of a part. It lies in the part's bucket and does not say whose it is. It
-// outlives the claim by a day at most; then the key may come with another body, which names others.
+// part names the receipt of a part. It lies in the part's bucket, and says whose it is only beside
+// the claim: the name is a hash of what stands there. It outlives the claim by a day at most; then
+// the key may come with another body, which names others.
 func (r *sendRequest) part(bucket int16) receiptKey {
 	h := sha256.New()
 	h.Write(r.receipt.device[:])
