@@ -62,9 +62,11 @@ type Listener struct {
 // NewListener wraps a listener. What comes from one of the proxies may begin with a header of the
 // PROXY protocol, version 1 or 2. The configuration is nil without TLS.
 func NewListener(inner net.Listener, proxies []netip.Prefix, secure *tls.Config) *Listener {
+	descriptors := descriptorsOfConnections()
 	return &Listener{Listener: inner, proxies: proxies, secure: secure, patience: arrivalTime,
-		descriptors: descriptorsOfConnections(), open: map[*connection]struct{}{},
-		newcomers: newcomers{ofOne: newcomersOfOne, inAll: newcomersInAll, young: newcomerTime,
+		descriptors: descriptors, open: map[*connection]struct{}{},
+		// no more than half of what there may be, or they would never have to make room
+		newcomers: newcomers{ofOne: newcomersOfOne, inAll: min(newcomersInAll, descriptors/2), young: newcomerTime,
 			of: map[netip.Addr][]*connection{}}}
 }
 
