@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
@@ -15,13 +16,43 @@ import (
 
 func TestMain(m *testing.M) { testdb.Main(m) }
 
+func TestTheTablesOfDevicesAreThoseWithABucket(t *testing.T) {
+	t.Parallel()
+	rows, err := testdb.New(t).Query(t.Context(), `
+		SELECT c.relname, array(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
+		                        AND a.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype, 'interval'::regtype))
+		FROM pg_class c JOIN pg_attribute b ON b.attrelid = c.oid AND b.attname = 'bucket' AND NOT b.attisdropped
+		WHERE c.relnamespace = 'public'::regnamespace AND c.relkind NOT IN ('i', 'I')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	var table string
+	var times []string
+	_, err = pgx.ForEachRow(rows, []any{&table, &times}, func() error {
+		found[table] = true
+		for _, column := range times {
+			if !strings.HasSuffix(column, "_at") {
+				t.Errorf("%s.%s is a time, and its name does not end in _at: the rule %q would not see it", table, column,
+					timeOfColumn)
+			}
+		}
+		return nil
+	})
+	if err != nil || !maps.Equal(found, ofDevices) {
+		t.Errorf("tables with a bucket: %v, listed: %v; %v", slices.Sorted(maps.Keys(found)),
+			slices.Sorted(maps.Keys(ofDevices)), err)
+	}
+}
+
 // split makes each table of devices one with a partition for each of three buckets.
 const split = `
 DO $$
 DECLARE
 	name text; keys text; bucket int;
 BEGIN
-	FOREACH name IN ARRAY '{mailboxes,messages,gaps,receipts,pre_key_stocks,ec_pre_keys,kyber_pre_keys,push_tokens,push_wakeups,buckets}'::text[]
+	FOR name IN SELECT c.relname FROM pg_class c JOIN pg_attribute ON attrelid = c.oid AND attname = 'bucket'
+		WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
 	LOOP
 		SELECT string_agg(attname, ', ' ORDER BY array_position(conkey, attnum)) FROM pg_constraint
 			JOIN pg_attribute ON attrelid = conrelid AND attnum = ANY (conkey) AND attname <> 'bucket'

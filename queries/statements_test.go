@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// ofDevices are the tables that have a column bucket.
+// ofDevices are the tables that have a column bucket, and their partitions.
 var ofDevices = map[string]bool{"mailboxes": true, "messages": true, "gaps": true, "receipts": true,
-	"pre_key_stocks": true, "ec_pre_keys": true, "kyber_pre_keys": true, "push_tokens": true, "push_wakeups": true,
+	"receipts_0": true, "receipts_1": true, "receipts_2": true, "pre_key_stocks": true, "ec_pre_keys": true, "kyber_pre_keys": true, "push_tokens": true, "push_wakeups": true,
 	"buckets": true}
 
 // everywhere are the statements that are about all buckets, and why that is right.
