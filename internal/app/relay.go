@@ -302,13 +302,12 @@ func (r *relay) sweep(ctx context.Context) error {
 	return every(ctx, sweepEvery, func() {
 		r.limits.Sweep()
 		_, err := r.db.async.WithLock(ctx, storage.LockSweep, func() error {
+			var errs []error
 			for _, sweep := range []func(context.Context) error{r.accounts.Sweep, r.mailbox.Sweep, r.blobs.Sweep,
 				r.push.Sweep, r.delivery.Sweep} {
-				if err := sweep(ctx); err != nil {
-					return err
-				}
+				errs = append(errs, sweep(ctx))
 			}
-			return nil
+			return errors.Join(errs...)
 		})
 		if err != nil && ctx.Err() == nil {
 			r.logger.Warn("could not remove all that has expired; tried again in 5 minutes, and none of it is delivered", "component", "sweep", "error", err)

@@ -75,30 +75,6 @@ func (n Buckets) Divide(devices []core.DeviceID) iter.Seq2[int16, []core.DeviceI
 	}
 }
 
-// Divided are what a statement takes, for each bucket, while it is collected.
-type Divided[P any] map[int16]*P
-
-// In is what the statement takes for a bucket.
-func (d Divided[P]) In(bucket int16) *P {
-	p := d[bucket]
-	if p == nil {
-		p = new(P)
-		d[bucket] = p
-	}
-	return p
-}
-
-// All is what was collected, in the order of buckets.
-func (d Divided[P]) All() iter.Seq2[int16, *P] {
-	return func(yield func(int16, *P) bool) {
-		for _, bucket := range slices.Sorted(maps.Keys(d)) {
-			if !yield(bucket, d[bucket]) {
-				return
-			}
-		}
-	}
-}
-
 // Tx is where statements run: a transaction, or a connection on which each is a transaction of its
 // own. It knows the buckets of its database.
 type Tx struct {

@@ -3,6 +3,7 @@ package keys
 import (
 	"context"
 	"slices"
+	"sync"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -87,37 +88,65 @@ func (s *Service) take(ctx context.Context, askers map[wanted][]int, answers []h
 		arg.UserIds, arg.DeviceIds = append(arg.UserIds, w.user), append(arg.DeviceIds, w.device)
 		arg.Counts = append(arg.Counts, int32(len(some))) //nolint:gosec // at most a batch
 	}
+	rows, failed := s.takeAtOnce(ctx, arg)
+	of := func(user core.UserID, device core.DeviceID) []int {
+		if some := askers[wanted{user, device}]; some != nil {
+			return some
+		}
+		return askers[wanted{user: user}]
+	}
 	var low []core.DeviceID
-	err := s.db.Do(ctx, func(conn *storage.Tx) error {
-		var rows []db.TakeBundlesRow
-		for bucket := range conn.All() {
-			arg.Bucket = bucket
-			some, err := storage.Queries.TakeBundles(ctx, conn, arg)
-			if err != nil {
-				return err
-			}
-			rows = append(rows, some...)
+	slices.SortStableFunc(rows, func(a, b db.TakeBundlesRow) int { return int(a.Number - b.Number) })
+	for i := range rows {
+		row := &rows[i]
+		for nth, asker := range of(row.UserID, row.ID) {
+			answers[asker].bundles = append(answers[asker].bundles, bundleOf(row, nth))
 		}
-		slices.SortStableFunc(rows, func(a, b db.TakeBundlesRow) int { return int(a.Number - b.Number) })
-		for i := range rows {
-			row := &rows[i]
-			some := askers[wanted{row.UserID, row.ID}]
-			if some == nil {
-				some = askers[wanted{user: row.UserID}]
-			}
-			for nth, asker := range some {
-				answers[asker].bundles = append(answers[asker].bundles, bundleOf(row, nth))
-			}
-			if runsLow(len(row.EcIds), row.EcLeft) || runsLow(len(row.KyberIds), row.KyberLeft) {
-				low = append(low, row.ID)
-			}
+		if runsLow(len(row.EcIds), row.EcLeft) || runsLow(len(row.KyberIds), row.KyberLeft) {
+			low = append(low, row.ID)
 		}
-		return nil
-	})
-	if err == nil && low != nil {
+	}
+	if low != nil {
 		s.node.Announce(core.Notice{Kind: core.NoticeKeys, IDs: low})
 	}
+	if len(failed) == 0 {
+		return nil
+	}
+	if len(failed) == int(s.db.Buckets()) {
+		return failed[0]
+	}
+	// Only those who ask for a device of a bucket that failed hear of it.
+	devices, err := storage.Ask(ctx, s.db, storage.Queries.PublicDevices, core.Distinct(slices.Clone(arg.UserIds)))
+	for _, d := range devices {
+		for _, asker := range of(d.UserID, d.ID) {
+			if cause := failed[s.db.Buckets().Bucket(d.ID)]; cause != nil {
+				answers[asker].err = cause
+			}
+		}
+	}
 	return err
+}
+
+// takeAtOnce hands out in all buckets at once, and returns why some have failed.
+func (s *Service) takeAtOnce(ctx context.Context, arg db.TakeBundlesParams) (rows []db.TakeBundlesRow,
+	failed map[int16]error) {
+	failed = map[int16]error{}
+	var mu sync.Mutex
+	var taking sync.WaitGroup
+	for bucket := range s.db.Buckets().All() {
+		in := arg
+		in.Bucket = bucket
+		taking.Go(func() {
+			some, err := storage.Ask(ctx, s.db, storage.Queries.TakeBundles, in)
+			mu.Lock()
+			defer mu.Unlock()
+			if rows = append(rows, some...); err != nil {
+				failed[bucket] = err
+			}
+		})
+	}
+	taking.Wait()
+	return rows, failed
 }
 
 // bundleOf makes the bundle of the nth asker in a batch.

@@ -2,6 +2,9 @@ package mailbox
 
 import (
 	"context"
+	"errors"
+	"sync"
+	"time"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -64,26 +67,62 @@ func (s *Service) page(ctx context.Context, device core.DeviceID, after int64) (
 		Lifetime: storage.Interval(core.EnvelopeLifetime), MaxRows: pageRows, MaxBytes: pageBytes})
 }
 
-// Head is where a mailbox stands.
+// Head is where a mailbox stands. Its numbers are 0 when that is not known.
 type Head struct {
 	Device     core.DeviceID
 	Generation int64
 	Last       int64
 }
 
+// headsPause is how long a bucket that did not answer is not asked for heads again: the poll asks
+// in steps, and each would wait for it.
+const headsPause = time.Second / 2
+
 // Heads returns where these mailboxes stand; those of devices that are gone are left out. It is the
-// poll in case a notice was lost.
+// poll in case a notice was lost. All buckets are asked at once. Returns an error when none
+// answers; when some do, the mailboxes of the others are returned with zeros.
 func (s *Service) Heads(ctx context.Context, devices []core.DeviceID) ([]Head, error) {
 	heads := make([]Head, 0, len(devices))
+	var errs []error
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	asked := 0
 	for bucket, some := range s.cfg.DB.Buckets().Divide(devices) {
-		rows, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.MailboxHeads,
-			db.MailboxHeadsParams{Bucket: bucket, DeviceIds: some})
+		asked++
+		asking.Go(func() {
+			found, err := s.headsIn(ctx, s.buckets[bucket], some)
+			mu.Lock()
+			defer mu.Unlock()
+			if heads = append(heads, found...); err != nil {
+				errs = append(errs, err)
+			}
+		})
+	}
+	if asking.Wait(); asked > 0 && len(errs) == asked {
+		return nil, errors.Join(errs...)
+	}
+	return heads, nil
+}
+
+// headsIn are the heads in one bucket: with zeros when there is an error.
+func (s *Service) headsIn(ctx context.Context, b *bucket, devices []core.DeviceID) ([]Head, error) {
+	heads := make([]Head, 0, len(devices))
+	rows, err := []db.MailboxHeadsRow(nil), error(core.Busy(nil))
+	if len(s.buckets) == 1 || time.Now().UnixNano() > b.headsAgain.Load() {
+		rows, err = storage.Ask(ctx, s.cfg.DB, storage.Queries.MailboxHeads,
+			db.MailboxHeadsParams{Bucket: b.number, DeviceIds: devices})
 		if err != nil {
-			return nil, err
+			b.headsAgain.Store(time.Now().Add(headsPause).UnixNano())
 		}
-		for _, row := range rows {
-			heads = append(heads, Head{Device: row.DeviceID, Generation: row.Generation, Last: row.NextSeq - 1})
+	}
+	if err != nil {
+		for _, device := range devices {
+			heads = append(heads, Head{Device: device})
 		}
+		return heads, err
+	}
+	for _, row := range rows {
+		heads = append(heads, Head{Device: row.DeviceID, Generation: row.Generation, Last: row.NextSeq - 1})
 	}
 	return heads, nil
 }

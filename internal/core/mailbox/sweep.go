@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"context"
+	"errors"
 
 	"github.com/google/uuid"
 
@@ -20,28 +21,40 @@ func (s *Service) Pending() int { return int(s.pending.Load()) }
 // Oldest is the age of the oldest envelope at the last sweep, in seconds.
 func (s *Service) Oldest() int { return int(s.oldest.Load()) }
 
-// Sweep walks all mailboxes in bounded steps, drops what has expired, and empties old receipts.
+// Sweep walks all mailboxes in bounded steps, drops what has expired, and empties old receipts. A
+// bucket that is unavailable is left to the next sweep.
 func (s *Service) Sweep(ctx context.Context) error {
 	var pending, oldest int64
-	for bucket := range s.cfg.DB.Buckets().All() {
-		rows, err := s.stale(ctx, bucket, uuid.Nil)
-		for ; err == nil && len(rows) > 0; rows, err = s.stale(ctx, bucket, rows[len(rows)-1].DeviceID) {
-			for _, row := range rows {
-				if row.Expired {
-					if err := s.Expire(ctx, row.DeviceID); err != nil {
-						return err
-					}
-				}
-				pending, oldest = pending+int64(row.Pending), max(oldest, row.Age)
-			}
-		}
+	var errs []error
+	for _, b := range s.buckets {
+		waiting, age, err := s.sweepMailboxes(ctx, b.number)
+		pending, oldest = pending+waiting, max(oldest, age)
 		if err != nil {
-			return err
+			errs = append(errs, err)
 		}
 	}
-	s.pending.Store(pending)
-	s.oldest.Store(oldest)
-	return s.sweepReceipts(ctx)
+	if len(errs) == 0 {
+		s.pending.Store(pending)
+		s.oldest.Store(oldest)
+	}
+	return errors.Join(append(errs, s.sweepReceipts(ctx))...)
+}
+
+// sweepMailboxes drops what has expired in a bucket. It returns how many envelopes wait there, and
+// the age of the oldest in seconds.
+func (s *Service) sweepMailboxes(ctx context.Context, bucket int16) (pending, oldest int64, _ error) {
+	rows, err := s.stale(ctx, bucket, uuid.Nil)
+	for ; err == nil && len(rows) > 0; rows, err = s.stale(ctx, bucket, rows[len(rows)-1].DeviceID) {
+		for _, row := range rows {
+			if row.Expired {
+				if err := s.Expire(ctx, row.DeviceID); err != nil {
+					return pending, oldest, err
+				}
+			}
+			pending, oldest = pending+int64(row.Pending), max(oldest, row.Age)
+		}
+	}
+	return pending, oldest, err
 }
 
 func (s *Service) stale(ctx context.Context, bucket int16, after core.DeviceID) ([]db.StaleMailboxesRow, error) {

@@ -3,7 +3,6 @@ package push
 import (
 	"context"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -21,16 +20,21 @@ const (
 	// for them.
 	strangersAtOnce = 8
 	// takeAtOnce bounds what is leased in one statement, and batchesAtOnce how many such batches
-	// there are: most of their time they wait for the other nodes.
+	// there are in all buckets: most of their time they wait for the other nodes.
 	takeAtOnce    = 100
 	batchesAtOnce = 16
 )
 
-// lane works on the wake-ups of one kind until ctx ends, so that a service that hangs holds up its
-// own only.
-func (s *Service) lane(ctx context.Context, kind Kind, sender Sender) {
-	batches, slots, strangers := make(chan struct{}, batchesAtOnce), make(chan struct{}, sendsAtOnce),
-		make(chan struct{}, strangersAtOnce)
+// lane is one kind of wake-ups: a service that hangs holds up its own only.
+type lane struct {
+	kind             Kind
+	sender           Sender
+	slots, strangers chan struct{} // hold a token for every send under way
+}
+
+// work is done on the wake-ups of a lane in a bucket until ctx ends.
+func (s *Service) work(ctx context.Context, l lane, in *bucket) {
+	batches := make(chan struct{}, share(batchesAtOnce, s.cfg.DB.Buckets()))
 	var working sync.WaitGroup
 	defer working.Wait()
 	for ctx.Err() == nil {
@@ -39,10 +43,10 @@ func (s *Service) lane(ctx context.Context, kind Kind, sender Sender) {
 			return
 		case batches <- struct{}{}:
 		}
-		b := leasedBatch{kind: kind, sender: sender, slots: slots, strangers: strangers, taken: time.Now()}
-		if err := s.take(ctx, &b); err != nil && ctx.Err() == nil && s.logLimits[kind].allow() {
+		b := leasedBatch{lane: l, in: in, taken: time.Now()}
+		if err := s.take(ctx, &b); err != nil && ctx.Err() == nil && s.logLimits[l.kind].allow() {
 			s.cfg.Logger.Warn("could not read the queue of wake-ups; tried again", "component", "push", "kind",
-				kind.String(), "error", err)
+				l.kind.String(), "error", err)
 		}
 		working.Go(func() {
 			defer func() { <-batches }()
@@ -60,11 +64,10 @@ func (s *Service) lane(ctx context.Context, kind Kind, sender Sender) {
 
 // leasedBatch is what was leased together.
 type leasedBatch struct {
-	kind             Kind
-	sender           Sender
-	slots, strangers chan struct{} // hold a token for every send under way
-	taken            time.Time
-	leases           []lease
+	lane
+	in     *bucket
+	taken  time.Time
+	leases []lease
 }
 
 // lease is one wake-up that this node works on.
@@ -76,26 +79,17 @@ type lease struct {
 // take leases what is due. It is not interrupted: a lease that nobody knows of would have to run
 // out.
 func (s *Service) take(ctx context.Context, b *leasedBatch) error {
-	buckets := slices.Collect(s.cfg.DB.Buckets().All())
-	// At random, or the last might wait for ever.
-	rand.Shuffle(len(buckets), func(i, j int) { buckets[i], buckets[j] = buckets[j], buckets[i] })
-	for _, bucket := range buckets {
-		rows, err := ask(context.WithoutCancel(ctx), s, storage.Queries.TakeWakeups,
-			db.TakeWakeupsParams{Bucket: bucket, Kind: int16(b.kind), Lease: storage.Interval(s.cfg.Times.Lease),
-				MaxRows: int32(takeAtOnce - len(b.leases))}) //nolint:gosec // 1 to takeAtOnce
-		for _, row := range rows {
-			b.leases = append(b.leases, lease{row.DeviceID, row.Attempts})
-		}
-		if err != nil || len(b.leases) == takeAtOnce {
-			return err
-		}
+	rows, err := ask(context.WithoutCancel(ctx), s, storage.Queries.TakeWakeups, db.TakeWakeupsParams{
+		Bucket: b.in.number, Kind: int16(b.kind), Lease: storage.Interval(s.cfg.Times.Lease), MaxRows: takeAtOnce})
+	for _, row := range rows {
+		b.leases = append(b.leases, lease{row.DeviceID, row.Attempts})
 	}
-	return nil
+	return err
 }
 
 // wake finds out which of the leased wake-ups are still wanted, and sends those.
 func (s *Service) wake(ctx context.Context, b *leasedBatch) {
-	rows, err := s.confirm(ctx, b.leases)
+	rows, err := s.confirm(ctx, b.in, b.leases)
 	if err != nil {
 		if ctx.Err() == nil && s.logLimits[b.kind].allow() {
 			s.cfg.Logger.Warn("could not look whether wake-ups are still needed; tried again when their lease ends",
@@ -112,37 +106,26 @@ func (s *Service) wake(ctx context.Context, b *leasedBatch) {
 
 // confirm asks the other nodes for live sockets, gives them a moment to cancel, and reads what is
 // left.
-func (s *Service) confirm(ctx context.Context, leases []lease) ([]db.LeasedWakeupsRow, error) {
-	all := storage.Divided[db.LeasedWakeupsParams]{}
-	var here, elsewhere []core.DeviceID
+func (s *Service) confirm(ctx context.Context, in *bucket, leases []lease) ([]db.LeasedWakeupsRow, error) {
+	arg := db.LeasedWakeupsParams{Bucket: in.number, Patience: storage.Interval(s.cfg.Times.Patience)}
+	var here []core.DeviceID
 	for _, l := range leases {
 		if s.cfg.Live(l.device) {
 			here = append(here, l.device)
 			continue
 		}
-		elsewhere = append(elsewhere, l.device)
-		arg := all.In(s.cfg.DB.Buckets().Bucket(l.device))
 		arg.DeviceIds, arg.Attempts = append(arg.DeviceIds, l.device), append(arg.Attempts, l.attempts)
 	}
 	s.Cancel(here...)
-	if len(elsewhere) == 0 {
+	if len(arg.DeviceIds) == 0 {
 		return nil, nil
 	}
-	s.cfg.Ask(elsewhere)
+	s.cfg.Ask(arg.DeviceIds)
 	select {
 	case <-ctx.Done():
 	case <-time.After(s.cfg.Times.Ask):
 	}
-	var rows []db.LeasedWakeupsRow
-	for bucket, arg := range all.All() {
-		arg.Bucket, arg.Patience = bucket, storage.Interval(s.cfg.Times.Patience)
-		some, err := ask(context.WithoutCancel(ctx), s, storage.Queries.LeasedWakeups, *arg)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, some...)
-	}
-	return rows, nil
+	return ask(context.WithoutCancel(ctx), s, storage.Queries.LeasedWakeups, arg)
 }
 
 // send sends one wake-up, if it is still wanted.

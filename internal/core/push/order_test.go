@@ -27,22 +27,22 @@ func TestRowsAreLockedInTheOrderOfDevices(t *testing.T) {
 		change func(s *Service, first, second core.DeviceID) error
 	}{
 		"cancelled": {"push_wakeups", func(s *Service, first, second core.DeviceID) error {
-			return s.cancel(context.Background(), []core.DeviceID{first, second})
+			return s.cancel(context.Background(), s.of(first), []core.DeviceID{first, second})
 		}},
 		"settled": {"push_wakeups", func(s *Service, first, second core.DeviceID) error {
-			_, err := s.settle(context.Background(), []result{at(second, 0), at(first, Failed)})
+			_, err := s.settle(context.Background(), s.of(first), []result{at(second, 0), at(first, Failed)})
 			return err
 		}},
 		"settled, the tokens": {"push_tokens", func(s *Service, first, second core.DeviceID) error {
-			_, err := s.settle(context.Background(), []result{at(second, Delivered), at(first, 0)})
+			_, err := s.settle(context.Background(), s.of(first), []result{at(second, Delivered), at(first, 0)})
 			return err
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, _, inside := service(t, Times{})
-			populate(t, inside, 2, 1)
-			ids := devicesIn(t, inside)
+			populate(t, inside, len(s.buckets)+1, 1)
+			ids := together(s, devicesIn(t, inside))
 			for _, id := range []uuid.UUID{ids[1], ids[0]} { // the second comes first on disk
 				if _, err := inside.Exec(t.Context(),
 					"INSERT INTO push_wakeups (device_id, kind, seq, due_at, attempts) VALUES ($1, 1, 1, now(), 1)",
@@ -80,6 +80,18 @@ func TestRowsAreLockedInTheOrderOfDevices(t *testing.T) {
 			}
 		})
 	}
+}
+
+// together are two devices of one bucket, which there must be, in order.
+func together(s *Service, ids []core.DeviceID) []core.DeviceID {
+	before := map[*bucket]core.DeviceID{}
+	for _, id := range ids {
+		if first, ok := before[s.of(id)]; ok {
+			return []core.DeviceID{first, id}
+		}
+		before[s.of(id)] = id
+	}
+	return nil
 }
 
 // devicesIn lists the devices in order.

@@ -134,24 +134,47 @@ type Config struct {
 // Service is the use cases of push. Make it with New; its Run schedules and sends.
 type Service struct {
 	cfg                       Config
-	due, cancelled            *set
+	buckets                   []*bucket // in order
 	kinds                     []int16
-	results                   *batch.Batcher[result, struct{}]
 	logLimits                 map[Kind]*logLimiter // read only
 	flushFailed, settleFailed logLimiter
+}
+
+// bucket works on the devices of one bucket, in statements that touch no other: one that is
+// unavailable holds up its own wake-ups only. What is bounded is shared among the buckets.
+type bucket struct {
+	number         int16
+	due, cancelled *set
+	results        *batch.Batcher[result, struct{}]
 }
 
 // New makes a Service.
 func New(cfg Config) *Service {
 	cfg.Times = cfg.Times.withDefaults()
-	s := &Service{cfg: cfg, due: newSet(), cancelled: newSet(), logLimits: map[Kind]*logLimiter{}}
+	s := &Service{cfg: cfg, logLimits: map[Kind]*logLimiter{}}
 	for kind := range cfg.Senders {
 		s.kinds = append(s.kinds, int16(kind))
 		s.logLimits[kind] = &logLimiter{}
 	}
-	s.results = batch.New(batch.Limits{BatchItems: 256, BatchWeight: 256, QueueItems: 4096, QueueWeight: 4096},
-		s.settle)
+	for number := range cfg.DB.Buckets().All() {
+		room := share(4096, cfg.DB.Buckets())
+		b := &bucket{number: number, due: newSet(share(maxSet, cfg.DB.Buckets())),
+			cancelled: newSet(share(maxSet, cfg.DB.Buckets()))}
+		b.results = batch.New(batch.Limits{BatchItems: 256, BatchWeight: 256, QueueItems: room, QueueWeight: room},
+			func(ctx context.Context, results []result) ([]struct{}, error) {
+				return s.settle(ctx, b, results)
+			})
+		s.buckets = append(s.buckets, b)
+	}
 	return s
+}
+
+// share is what one of n buckets has of a whole.
+func share(whole int, n storage.Buckets) int { return max(1, whole/int(n)) }
+
+// of is the bucket of a device.
+func (s *Service) of(device core.DeviceID) *bucket {
+	return s.buckets[s.cfg.DB.Buckets().Bucket(device)]
 }
 
 // Run schedules, sends and settles until ctx ends; then it schedules what it still knows of.
@@ -159,11 +182,16 @@ func (s *Service) Run(ctx context.Context) error {
 	settling, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var lanes, settler sync.WaitGroup
-	settler.Go(func() { _ = s.results.Run(settling) })
-	lanes.Go(func() { s.drain(ctx, s.due, s.cfg.Times.Linger, s.schedule) })
-	lanes.Go(func() { s.drain(ctx, s.cancelled, cancelLinger, s.cancel) })
+	for _, b := range s.buckets {
+		settler.Go(func() { _ = b.results.Run(settling) })
+		lanes.Go(func() { s.drain(ctx, b, b.due, s.cfg.Times.Linger, s.schedule) })
+		lanes.Go(func() { s.drain(ctx, b, b.cancelled, cancelLinger, s.cancel) })
+	}
 	for kind, sender := range s.cfg.Senders {
-		lanes.Go(func() { s.lane(ctx, kind, sender) })
+		l := lane{kind, sender, make(chan struct{}, sendsAtOnce), make(chan struct{}, strangersAtOnce)}
+		for _, b := range s.buckets {
+			lanes.Go(func() { s.work(ctx, l, b) })
+		}
 	}
 	lanes.Wait()
 	for _, sender := range s.cfg.Senders {
@@ -175,7 +203,12 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // Waiting is how many devices wait to be scheduled.
-func (s *Service) Waiting() int { return s.due.len() }
+func (s *Service) Waiting() (n int) {
+	for _, b := range s.buckets {
+		n += b.due.len()
+	}
+	return n
+}
 
 // txTime bounds one statement of the queue, beyond the database's own limits.
 const txTime = 15 * time.Second

@@ -3,6 +3,7 @@ package push
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -41,7 +42,12 @@ func (*fakeSender) Close() {}
 // service is a Service on a database of its own, which nobody runs.
 func service(t testing.TB, times Times) (*Service, *fakeSender, *pgxpool.Pool) {
 	t.Helper()
-	url := testdb.NewURL(t)
+	return serviceOn(t, testdb.NewURL(t), times)
+}
+
+// serviceOn is service on a database.
+func serviceOn(t testing.TB, url string, times Times) (*Service, *fakeSender, *pgxpool.Pool) {
+	t.Helper()
 	database, err := storage.Open(context.Background(), url, storage.Options{MaxConns: 4})
 	if err == nil {
 		err = database.CheckSchema(context.Background())
@@ -141,12 +147,16 @@ func TestNodesDoNotGetInEachOthersWay(t *testing.T) {
 						backwards[a], backwards[b] = backwards[b], backwards[a]
 					}
 				}
-				if err := one.schedule(t.Context(), backwards); err != nil {
-					t.Error(err)
-				}
-				b := leasedBatch{kind: FCM}
-				if err := one.take(t.Context(), &b); err != nil || len(b.leases) > 0 { // not due
-					t.Error(len(b.leases), err)
+				for _, in := range one.buckets {
+					elsewhere := func(id core.DeviceID) bool { return one.of(id) != in }
+					some := slices.DeleteFunc(slices.Clone(backwards), elsewhere)
+					if err := one.schedule(t.Context(), in, some); err != nil {
+						t.Error(err)
+					}
+					b := leasedBatch{lane: lane{kind: FCM}, in: in}
+					if err := one.take(t.Context(), &b); err != nil || len(b.leases) > 0 { // not due
+						t.Error(len(b.leases), err)
+					}
 				}
 			}
 		})
@@ -159,7 +169,7 @@ func TestNodesDoNotGetInEachOthersWay(t *testing.T) {
 
 func TestASetIsBoundedAndHoldsEachOnce(t *testing.T) {
 	t.Parallel()
-	s := newSet()
+	s := newSet(maxSet)
 	ids := make([]core.DeviceID, maxSet+5)
 	for i := range ids {
 		ids[i] = uuid.New()
@@ -217,14 +227,14 @@ func TestWhatCannotBeScheduledWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Schedule(id)
-	s.flush(t.Context(), s.due, s.schedule)
+	s.flush(t.Context(), s.of(id), s.of(id).due, s.schedule)
 	if s.Waiting() != 1 {
 		t.Fatal("it was dropped")
 	}
 	if _, err := inside.Exec(t.Context(), "ALTER TABLE away RENAME TO push_wakeups"); err != nil {
 		t.Fatal(err)
 	}
-	s.flush(t.Context(), s.due, s.schedule)
+	s.flush(t.Context(), s.of(id), s.of(id).due, s.schedule)
 	if s.Waiting() != 0 || scheduled(t, inside) != 1 {
 		t.Error("it is not scheduled")
 	}

@@ -115,7 +115,7 @@ func (b *box) number(sql string) (n int64) {
 // scheduled schedules, and tells whether there is a row then and what it knows of.
 func (b *box) scheduled() (seq int64) {
 	b.t.Helper()
-	if err := b.push.schedule(b.t.Context(), []core.DeviceID{b.device}); err != nil {
+	if err := b.push.schedule(b.t.Context(), b.push.of(b.device), []core.DeviceID{b.device}); err != nil {
 		b.t.Fatal(err)
 	}
 	return b.number("SELECT coalesce(max(seq), 0) FROM push_wakeups WHERE device_id = $1")
@@ -127,7 +127,7 @@ func (b *box) wanted() (wanted bool, seq int64) {
 	b.t.Helper()
 	b.exec(`INSERT INTO push_wakeups (device_id, kind, seq, due_at, attempts) VALUES ($1, 1, 1, now(), 1)
 		ON CONFLICT (device_id) DO UPDATE SET attempts = 1`)
-	rows, err := b.push.confirm(b.t.Context(), []lease{{b.device, 1}})
+	rows, err := b.push.confirm(b.t.Context(), b.push.of(b.device), []lease{{b.device, 1}})
 	if err != nil || len(rows) != 1 {
 		b.t.Fatal(len(rows), err)
 	}
@@ -200,10 +200,11 @@ func TestQuietMailWakesNobodyAndHidesNothing(t *testing.T) {
 func TestAWakeUpForQuietMailEnds(t *testing.T) {
 	t.Parallel()
 	b := boxes(t, 1)[0]
-	run(t, b.push.results.Run)
+	in := b.push.of(b.device)
+	run(t, in.results.Run)
 	b.do("l w qq")
 	b.exec(`INSERT INTO push_wakeups (device_id, kind, seq, due_at) VALUES ($1, 1, 3, now())`)
-	batch := leasedBatch{kind: FCM, sender: b.push.cfg.Senders[FCM], slots: make(chan struct{}, 1)}
+	batch := leasedBatch{lane: lane{kind: FCM, sender: b.push.cfg.Senders[FCM], slots: make(chan struct{}, 1)}, in: in}
 	if err := b.push.take(t.Context(), &batch); err != nil || len(batch.leases) != 1 {
 		t.Fatal(len(batch.leases), err)
 	}

@@ -16,14 +16,15 @@ const maxSet = 100_000
 
 // set collects devices, each once. Its methods do not wait.
 type set struct {
+	most   int
 	signal chan struct{} // holds one token when there may be something to take
 
 	mu  sync.Mutex
 	ids map[core.DeviceID]struct{} // guarded by mu
 }
 
-func newSet() *set {
-	return &set{signal: make(chan struct{}, 1), ids: map[core.DeviceID]struct{}{}}
+func newSet(most int) *set {
+	return &set{most: most, signal: make(chan struct{}, 1), ids: map[core.DeviceID]struct{}{}}
 }
 
 func (s *set) add(ids []core.DeviceID) {
@@ -32,7 +33,7 @@ func (s *set) add(ids []core.DeviceID) {
 	}
 	s.mu.Lock()
 	for _, id := range ids {
-		if len(s.ids) >= maxSet {
+		if len(s.ids) >= s.most {
 			break
 		}
 		s.ids[id] = struct{}{}
@@ -76,8 +77,8 @@ const (
 
 // drain empties a set through flush, a while after something came in, until ctx ends, and once
 // more. What the database does not take stays for the next time.
-func (s *Service) drain(ctx context.Context, from *set, linger time.Duration,
-	flush func(context.Context, []core.DeviceID) error) {
+func (s *Service) drain(ctx context.Context, b *bucket, from *set, linger time.Duration,
+	flush func(context.Context, *bucket, []core.DeviceID) error) {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -87,18 +88,19 @@ func (s *Service) drain(ctx context.Context, from *set, linger time.Duration,
 		select {
 		case <-ctx.Done():
 		case <-time.After(linger):
-			s.flush(ctx, from, flush)
+			s.flush(ctx, b, from, flush)
 		}
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
 	defer cancel()
-	s.flush(last, from, flush)
+	s.flush(last, b, from, flush)
 }
 
-func (s *Service) flush(ctx context.Context, from *set, flush func(context.Context, []core.DeviceID) error) {
+func (s *Service) flush(ctx context.Context, b *bucket, from *set,
+	flush func(context.Context, *bucket, []core.DeviceID) error) {
 	devices := from.take()
 	for part := range slices.Chunk(devices, flushStep) {
-		if err := flush(ctx, part); err != nil {
+		if err := flush(ctx, b, part); err != nil {
 			from.add(part)
 			if s.flushFailed.allow() {
 				s.cfg.Logger.Warn("could not schedule wake-ups; tried again, and the sweep finds the rest", "component",

@@ -43,29 +43,15 @@ func (s *Service) finish(ctx context.Context, r result) {
 		s.cfg.Logger.Warn("a push service did not take a wake-up", "component", "push", "kind", r.kind.String(),
 			"reason", r.Reason, "next", next)
 	}
-	if _, err := s.results.Do(context.WithoutCancel(ctx), r, 1); err != nil && s.settleFailed.allow() {
+	if _, err := s.of(r.device).results.Do(context.WithoutCancel(ctx), r, 1); err != nil && s.settleFailed.allow() {
 		s.cfg.Logger.Warn("could not record push results; these wake-ups may be sent again", "component", "push",
 			"error", err)
 	}
 }
 
-// settle writes down what became of a batch of leases, in one transaction for each bucket. What is
-// written down twice is so in vain.
-func (s *Service) settle(ctx context.Context, results []result) ([]struct{}, error) {
-	all := storage.Divided[[]result]{}
-	for _, r := range results {
-		some := all.In(s.cfg.DB.Buckets().Bucket(r.device))
-		*some = append(*some, r)
-	}
-	for bucket, some := range all.All() {
-		if err := s.settleIn(ctx, bucket, *some); err != nil {
-			return nil, err
-		}
-	}
-	return make([]struct{}, len(results)), nil
-}
-
-func (s *Service) settleIn(ctx context.Context, bucket int16, results []result) error {
+// settle records what became of a batch of leases of a bucket. Recording one twice
+// does no harm: a lease is known by its number of attempts.
+func (s *Service) settle(ctx context.Context, b *bucket, results []result) ([]struct{}, error) {
 	var invalid db.ForgetPushTokensParams
 	var told db.MarkWokenParams
 	var end db.EndWakeupsParams
@@ -99,10 +85,11 @@ func (s *Service) settleIn(ctx context.Context, bucket int16, results []result) 
 		delays = append(delays, later)
 		postpone.Anew = append(postpone.Anew, anew)
 	}
+	bucket := b.number
 	invalid.Bucket, told.Bucket, end.Bucket, postpone.Bucket = bucket, bucket, bucket, bucket
 	ctx, cancel := context.WithTimeout(ctx, txTime)
 	defer cancel()
-	return s.cfg.Async.InTx(ctx, func(tx *storage.Tx) error {
+	err := s.cfg.Async.InTx(ctx, func(tx *storage.Tx) error {
 		q := storage.Queries
 		if err := q.LockPushTokens(ctx, tx,
 			db.LockPushTokensParams{Bucket: bucket, DeviceIds: postpone.DeviceIds}); err != nil {
@@ -134,6 +121,7 @@ func (s *Service) settleIn(ctx context.Context, bucket int16, results []result) 
 		}
 		return q.PostponeWakeups(ctx, tx, postpone)
 	})
+	return make([]struct{}, len(results)), err
 }
 
 // backoff doubles with every attempt, is jittered by a fifth, and heeds what the service asked for.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"testing"
 )
 
 // bucketsVariable names how many buckets the databases of tests have; 1 when it is not set.
@@ -60,4 +61,30 @@ func divide(ctx context.Context, db *sql.DB, n int) error {
 			END LOOP;
 		END $$`, n))
 	return err
+}
+
+// Away makes a bucket unavailable until back is called, as it is when the server that has it cannot
+// be reached: what reads or changes a row of it fails, and the rest goes on.
+func Away(t testing.TB, url string, bucket int) (back func()) {
+	t.Helper()
+	reachable := func(condition string) string {
+		return `CREATE OR REPLACE FUNCTION reachable(bucket smallint) RETURNS boolean LANGUAGE plpgsql AS $$
+			BEGIN
+				IF ` + condition + ` THEN RAISE EXCEPTION 'away' USING ERRCODE = 'connection_failure'; END IF;
+				RETURN true;
+			END $$;`
+	}
+	Exec(t, url, reachable(fmt.Sprint("bucket = ", bucket))+`
+		DO $$
+		DECLARE name text;
+		BEGIN
+			FOR name IN SELECT attrelid::regclass FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+				WHERE attname = 'bucket' AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> 'buckets'
+				AND NOT relrowsecurity
+			LOOP
+				EXECUTE format('CREATE POLICY reachable ON %s USING (reachable(bucket))', name);
+				EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', name);
+			END LOOP;
+		END $$`)
+	return func() { Exec(t, url, reachable("false")) }
 }
