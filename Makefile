@@ -104,7 +104,7 @@ test-go: need-go-cc-postgres-pgbouncer ## the relay's tests, with the race detec
 
 .PHONY: test-buckets
 test-buckets: need-go-cc-postgres ## what is kept of devices, in databases of three buckets: nothing goes into another bucket than its device's
-	@export OBSCURA_TEST_BUCKETS=3; $(in_memory); CGO_ENABLED=1 go test -race $(unraced:%=-gcflags=%=-race=false) ./internal/core/mailbox ./internal/core/keys ./internal/core/push ./internal/core/device ./internal/kit/e2e/mailbox
+	@export OBSCURA_TEST_BUCKETS=3; $(in_memory); CGO_ENABLED=1 go test -race $(unraced:%=-gcflags=%=-race=false) ./internal/core/mailbox ./internal/core/keys ./internal/core/push ./internal/core/device ./internal/kit/e2e/mailbox ./internal/kit/e2e/sealed
 
 .PHONY: test-databases
 test-databases: need-go-postgres-pgbouncer-node ## the relay on databases as people have them: every PostgreSQL here and npm's newest, a Turkish one, SQL_ASCII, serializable, read-only, PgBouncer
