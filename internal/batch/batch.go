@@ -22,8 +22,8 @@ import (
 // ErrFull says that the queue has no room: the caller should be told to try again.
 var ErrFull = errors.New("too many requests wait for the database: the queue is full")
 
-// ErrStopped says that Run has ended.
-var ErrStopped = errors.New("the relay is stopping")
+// errStopped says that Run has ended.
+var errStopped = errors.New("the relay is stopping")
 
 // Limits bound one batch and the queue before it. All but Light and Gather are required.
 type Limits struct {
@@ -107,7 +107,7 @@ func (b *Batcher[T, R]) enqueue(c *call[T, R]) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stopped {
-		return core.Busy(ErrStopped)
+		return core.Busy(errStopped)
 	}
 	waiting := len(b.light) + len(b.heavy)
 	if waiting > 0 && (waiting >= b.limits.QueueItems || b.weight+c.weight > b.limits.QueueWeight) {

@@ -198,8 +198,8 @@ func TestStoppingWorksOffTheQueue(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if _, err := h.Do(t.Context(), 1, 1); !errors.Is(err, ErrStopped) {
-			t.Errorf("Do after the stop = %v, want ErrStopped", err)
+		if _, err := h.Do(t.Context(), 1, 1); !errors.Is(err, errStopped) {
+			t.Errorf("Do after the stop = %v, want errStopped", err)
 		}
 	})
 }

@@ -1,7 +1,7 @@
 // Package limit keeps rate limits in memory: one number for each key, the time at which the key is
 // at rest again (the generic cell rate algorithm, ITU-T I.371).
 //
-// Invariants: a limiter has MaxKeys keys at most, so its memory is bounded: some 5 MiB. When it is
+// Invariants: a limiter has maxKeys keys at most, so its memory is bounded: some 5 MiB. When it is
 // full, a new key takes the place of one of those that have counted least, so that a flood of keys
 // neither brings back the events of a key that has spent them nor keeps out new keys. Limits are
 // per node, and the process forgets them when it ends: either can only let a caller through.
@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// MaxKeys bounds the keys of one limiter.
-const MaxKeys = 1 << 16
+// maxKeys bounds the keys of one limiter.
+const maxKeys = 1 << 16
 
 // sampled is how many keys are looked at to find one that gives up its place.
 const sampled = 8
@@ -79,7 +79,7 @@ func (l *Limiter[K]) Take(key K) time.Duration {
 	if wait := rest - now - l.per; wait > 0 {
 		return wait
 	}
-	if !known && len(l.rest) >= MaxKeys {
+	if !known && len(l.rest) >= maxKeys {
 		l.makeRoom()
 	}
 	l.rest[key] = rest

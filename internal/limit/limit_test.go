@@ -103,12 +103,12 @@ func TestAFloodOfKeysForgetsNobodysEvents(t *testing.T) {
 				l.Take(-1 - key)
 			}
 		}
-		for key := range 4 * MaxKeys {
+		for key := range 4 * maxKeys {
 			if l.Take(key) != 0 {
 				t.Fatal("the flood keeps out a new key")
 			}
-			if len(l.rest) > MaxKeys {
-				t.Fatalf("%d keys are kept, want at most %d", len(l.rest), MaxKeys)
+			if len(l.rest) > maxKeys {
+				t.Fatalf("%d keys are kept, want at most %d", len(l.rest), maxKeys)
 			}
 		}
 		for key := range victims {

@@ -113,7 +113,7 @@ func (c *Cluster) initdb(ctx context.Context) error {
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("postgres: lock %s: %w", dir.Name(), err)
 	}
-	args := []string{"-D", "/proc/self/fd/3", "--username=" + Database, "--auth=trust", "--encoding=UTF8", "--locale=C",
+	args := []string{"-D", "/proc/self/fd/3", "--username=" + relayDatabase, "--auth=trust", "--encoding=UTF8", "--locale=C",
 		"--no-instructions"}
 	if c.cfg.Settings["fsync"] == "off" {
 		args = append(args, "--no-sync")

@@ -42,8 +42,8 @@ import (
 	"sync/atomic"
 )
 
-// Database is the database that the relay uses, and the role that owns it.
-const Database = "obscura"
+// relayDatabase is the database that the relay uses, and the role that owns it.
+const relayDatabase = "obscura"
 
 // Config says where the cluster lives and how it runs.
 type Config struct {
@@ -116,7 +116,7 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 }
 
 // URL is a connection string for pgx. It is good while the cluster runs.
-func (c *Cluster) URL() string { return c.url(Database) }
+func (c *Cluster) URL() string { return c.url(relayDatabase) }
 
 // Done is closed when the server has ended, whether it was stopped or not.
 func (c *Cluster) Done() <-chan struct{} { return c.done }
@@ -146,6 +146,6 @@ func (c *Cluster) start(ctx context.Context) error {
 func (c *Cluster) url(database string) string {
 	q := url.Values{"host": {c.host}, "port": {strconv.Itoa(port)}, "sslmode": {"disable"}}
 	query := strings.ReplaceAll(q.Encode(), "+", "%20") // pgx and libpq read a plus as a plus
-	u := url.URL{Scheme: "postgres", User: url.User(Database), Path: "/" + database, RawQuery: query}
+	u := url.URL{Scheme: "postgres", User: url.User(relayDatabase), Path: "/" + database, RawQuery: query}
 	return u.String()
 }

@@ -97,9 +97,9 @@ func (c *Cluster) prepare(ctx context.Context) error {
 
 func createDatabase(ctx context.Context, conn *pgx.Conn) error {
 	var exists bool
-	err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", Database).Scan(&exists)
+	err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", relayDatabase).Scan(&exists)
 	if err == nil && !exists {
-		_, err = conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{Database}.Sanitize())
+		_, err = conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{relayDatabase}.Sanitize())
 	}
 	if err != nil {
 		return fmt.Errorf("postgres: create the database: %w", err)

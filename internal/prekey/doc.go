@@ -48,6 +48,6 @@ var (
 	ErrSignature = errors.New("signature does not verify")
 	// ErrRegistrationID refuses a registration id outside 1 to MaxRegistrationID.
 	ErrRegistrationID = errors.New("registration id must be 1 to 16383")
-	// ErrKeyID refuses a key id outside 0 to MaxKeyID.
+	// ErrKeyID refuses a key id outside 0 to maxKeyID.
 	ErrKeyID = errors.New("key id must be 0 to 2147483647")
 )

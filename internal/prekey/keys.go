@@ -15,7 +15,7 @@ const (
 // Largest ids that every libsignal client can hold.
 const (
 	MaxRegistrationID = 1<<14 - 1 // 14 bits, and 0 means "none"
-	MaxKeyID          = 1<<31 - 1 // clients without unsigned integers read 31 bits
+	maxKeyID          = 1<<31 - 1 // clients without unsigned integers read 31 bits
 )
 
 // libsignal's type bytes: "Djb" for Curve25519, and Kyber-1024 (round 3).
@@ -116,9 +116,9 @@ func CheckRegistrationID(id int64) error {
 	return nil
 }
 
-// CheckKeyID accepts 0 to MaxKeyID, or returns ErrKeyID.
+// CheckKeyID accepts 0 to maxKeyID, or returns ErrKeyID.
 func CheckKeyID(id int64) error {
-	if id < 0 || id > MaxKeyID {
+	if id < 0 || id > maxKeyID {
 		return ErrKeyID
 	}
 	return nil

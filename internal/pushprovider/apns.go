@@ -39,18 +39,18 @@ type APNsConfig struct {
 	Roots *x509.CertPool
 }
 
-// ErrAPNsKey says that the file is not a key for APNs.
-var ErrAPNsKey = errors.New("it is not a .p8 file with an EC key")
+// errAPNsKey says that the file is not a key for APNs.
+var errAPNsKey = errors.New("it is not a .p8 file with an EC key")
 
 // NewAPNs makes the provider for APNs.
 func NewAPNs(cfg APNsConfig) (*APNs, error) {
 	key, err := token.AuthKeyFromBytes(cfg.Key)
 	if err != nil {
-		return nil, ErrAPNsKey
+		return nil, errAPNsKey
 	}
 	t := &token.Token{AuthKey: key, KeyID: cfg.KeyID, TeamID: cfg.TeamID}
 	if ok, err := t.Generate(); !ok || err != nil { // later the library keeps such an error to itself
-		return nil, ErrAPNsKey
+		return nil, errAPNsKey
 	}
 	host := apns2.HostProduction
 	if cfg.Sandbox {

@@ -44,8 +44,8 @@ type FCMConfig struct {
 	Roots *x509.CertPool
 }
 
-// ErrFCMCredentials says that the file is not one of a service account.
-var ErrFCMCredentials = errors.New("it is not the JSON file of a service account: project_id, client_email, private_key, private_key_id and token_uri")
+// errFCMCredentials says that the file is not one of a service account.
+var errFCMCredentials = errors.New("it is not the JSON file of a service account: project_id, client_email, private_key, private_key_id and token_uri")
 
 // NewFCM makes the provider for FCM.
 func NewFCM(cfg FCMConfig) (*FCM, error) {
@@ -58,7 +58,7 @@ func NewFCM(cfg FCMConfig) (*FCM, error) {
 	}
 	if err := json.Unmarshal(cfg.Credentials, &account); err != nil || account.Project == "" || account.Email == "" ||
 		account.TokenURI == "" || !isRSAKey(account.PrivateKey) {
-		return nil, ErrFCMCredentials
+		return nil, errFCMCredentials
 	}
 	if cfg.URL == "" {
 		cfg.URL = fcmURL

@@ -100,15 +100,15 @@ func (l loudLocker) SessionLock(ctx context.Context, conn *sql.Conn) error {
 	return l.SessionLocker.SessionLock(ctx, conn)
 }
 
-// ErrOldSchema says that the database needs migrations that this binary brings.
-var ErrOldSchema = errors.New("the database schema is older than this binary: run `obscura migrate`")
+// errOldSchema says that the database needs migrations that this binary brings.
+var errOldSchema = errors.New("the database schema is older than this binary: run `obscura migrate`")
 
 // CheckSchema refuses a schema older than this binary needs and accepts a newer one. It learns how
 // many buckets there are.
 func (d *DB) CheckSchema(ctx context.Context) error {
 	version, err := d.SchemaVersion(ctx)
 	if err == nil && version < schema.Version {
-		err = ErrOldSchema
+		err = errOldSchema
 	}
 	if err == nil {
 		err = Redact(d.learnBuckets(ctx))

@@ -36,8 +36,8 @@ var hashPrefix = [32]byte{
 	0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
 }
 
-// ErrPrivateKey refuses a private key that is not PrivateKeySize bytes.
-var ErrPrivateKey = errors.New("a private key must be 32 bytes")
+// errPrivateKey refuses a private key that is not PrivateKeySize bytes.
+var errPrivateKey = errors.New("a private key must be 32 bytes")
 
 // PrivateKey is a key that is ready to sign. Make it with NewPrivateKey or Generate.
 type PrivateKey struct {
@@ -55,10 +55,10 @@ func Generate() *PrivateKey {
 }
 
 // NewPrivateKey reads the 32 bytes that Bytes gives. Like X25519 it takes any such bytes and clamps
-// them (RFC 7748, section 5). Returns ErrPrivateKey.
+// them (RFC 7748, section 5). Returns errPrivateKey.
 func NewPrivateKey(b []byte) (*PrivateKey, error) {
 	if len(b) != PrivateKeySize {
-		return nil, ErrPrivateKey
+		return nil, errPrivateKey
 	}
 	return newPrivateKey([PrivateKeySize]byte(b)), nil
 }

@@ -23,16 +23,16 @@ import (
 
 // Errors of this package, beside ErrUnauthorized.
 var (
-	ErrNameTaken     = core.NewError(core.Conflict, "username_taken", "This username is taken.")
-	ErrWrongPassword = core.NewError(core.Unauthorized, "wrong_credentials", "The username or the password is wrong.")
-	ErrRefreshToken  = core.NewError(core.Unauthorized, "invalid_refresh_token", "The refresh token is not valid.")
-	// ErrPasswordChanged comes with the right token of a session that ended by it.
-	ErrPasswordChanged = core.NewError(core.Unauthorized, "password_changed",
+	errNameTaken     = core.NewError(core.Conflict, "username_taken", "This username is taken.")
+	errWrongPassword = core.NewError(core.Unauthorized, "wrong_credentials", "The username or the password is wrong.")
+	errRefreshToken  = core.NewError(core.Unauthorized, "invalid_refresh_token", "The refresh token is not valid.")
+	// errPasswordChanged comes with the right token of a session that ended by it.
+	errPasswordChanged = core.NewError(core.Unauthorized, "password_changed",
 		"The password was changed on another device; log in with the new one.")
-	ErrClosed     = core.NewError(core.Forbidden, "registration_closed", "This relay takes no new users.")
-	ErrInvitation = core.NewError(core.Forbidden, "invitation_required", "To register here takes a valid invitation.")
-	ErrDisabled   = core.NewError(core.Forbidden, "account_disabled", "The operator of this relay has disabled this account.")
-	ErrTicket     = core.NewError(core.Unauthorized, "invalid_ticket", "The ticket is not valid.")
+	errClosed     = core.NewError(core.Forbidden, "registration_closed", "This relay takes no new users.")
+	errInvitation = core.NewError(core.Forbidden, "invitation_required", "To register here takes a valid invitation.")
+	errDisabled   = core.NewError(core.Forbidden, "account_disabled", "The operator of this relay has disabled this account.")
+	errTicket     = core.NewError(core.Unauthorized, "invalid_ticket", "The ticket is not valid.")
 )
 
 // errTooManyPairs refuses a token that was presented more often than lost answers explain.
@@ -138,7 +138,7 @@ type Tokens struct {
 
 // Register makes a user and a user-scoped session. The name and password have been checked against
 // the contract's schema. Where an invitation is needed one of its uses is spent with the user that
-// is made, and with no other. Returns ErrNameTaken, ErrClosed or ErrInvitation.
+// is made, and with no other. Returns errNameTaken, errClosed or errInvitation.
 func (s *Service) Register(ctx context.Context, username, password, invitation string) (Tokens, error) {
 	if err := s.mayRegister(ctx, invitation); err != nil {
 		return Tokens{}, err
@@ -156,7 +156,7 @@ func (s *Service) Register(ctx context.Context, username, password, invitation s
 			return err
 		}
 		if rows == 0 {
-			return ErrNameTaken
+			return errNameTaken
 		}
 		if s.registration == core.RegistrationInvite {
 			if err := takeInvitation(ctx, tx, invitation); err != nil {
@@ -183,8 +183,8 @@ type LogIn struct {
 
 // LogIn checks a password and makes a session: device-scoped when the device is one of the user's
 // own, else user-scoped. An unknown name costs the same time as a wrong password; both are
-// ErrWrongPassword, and after ten of them too_many_wrong_passwords, whether the user is disabled or
-// not. Returns ErrDisabled as well.
+// errWrongPassword, and after ten of them too_many_wrong_passwords, whether the user is disabled or
+// not. Returns errDisabled as well.
 func (s *Service) LogIn(ctx context.Context, in LogIn) (Tokens, error) {
 	var user db.UserByNameRow
 	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
@@ -205,17 +205,17 @@ func (s *Service) LogIn(ctx context.Context, in LogIn) (Tokens, error) {
 	var tokens Tokens
 	err = s.db.InTx(ctx, func(tx *storage.Tx) error {
 		if _, err := storage.Queries.LockUser(ctx, tx, user.ID); err != nil {
-			return storage.NoRowsAs(err, ErrWrongPassword)
+			return storage.NoRowsAs(err, errWrongPassword)
 		}
 		now, err := storage.Queries.UserByID(ctx, tx, user.ID)
 		if err != nil {
 			return err
 		}
 		if now.PasswordHash != user.PasswordHash { // changed while we hashed
-			return ErrWrongPassword
+			return errWrongPassword
 		}
 		if now.DisabledAt != nil { // told to those alone who know the password
-			return ErrDisabled
+			return errDisabled
 		}
 		p := core.Principal{User: user.ID}
 		if in.Device != nil {
@@ -254,7 +254,7 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 			return err
 		}
 		if rows == 0 {
-			return ErrWrongPassword
+			return errWrongPassword
 		}
 		others, err := q.DeleteOtherSessions(ctx, tx, db.DeleteOtherSessionsParams{UserID: p.User, Keep: p.Session})
 		if err != nil {

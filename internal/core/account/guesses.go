@@ -163,7 +163,7 @@ func waitAfter(failures int, ago time.Duration) time.Duration {
 
 // tryPassword checks a password with a hash, if it is this guess's turn. A wrong one counts, and a
 // right one says whether there is anything to forget. Any other outcome gives the turn back, also a
-// right password: what follows may fail yet. Returns ErrWrongPassword, or one with the code
+// right password: what follows may fail yet. Returns errWrongPassword, or one with the code
 // too_many_wrong_passwords.
 func (s *Service) tryPassword(ctx context.Context, g guess, password, hash string) (counts bool, err error) {
 	key := guessKey{g.name, g.counted}
@@ -173,8 +173,8 @@ func (s *Service) tryPassword(ctx context.Context, g guess, password, hash strin
 	if err != nil {
 		return counts, err
 	}
-	err = s.checkPassword(ctx, password, hash, ErrWrongPassword)
-	wrong := errors.Is(err, ErrWrongPassword)
+	err = s.checkPassword(ctx, password, hash, errWrongPassword)
+	wrong := errors.Is(err, errWrongPassword)
 	if !wrong && taken.IsZero() {
 		return counts, err
 	}

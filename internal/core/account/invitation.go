@@ -15,9 +15,9 @@ import (
 
 // Errors of those who administer invitations.
 var (
-	ErrHashPrefix   = errors.New("the beginning of a hash is 4 to 64 of 0-9 and a-f, as the list shows it")
-	ErrNoInvitation = errors.New("no invitation has a hash that begins so: it may be spent, expired or revoked")
-	ErrManyBeginSo  = errors.New("more than one invitation has a hash that begins so: give more of it")
+	errHashPrefix   = errors.New("the beginning of a hash is 4 to 64 of 0-9 and a-f, as the list shows it")
+	errNoInvitation = errors.New("no invitation has a hash that begins so: it may be spent, expired or revoked")
+	errManyBeginSo  = errors.New("more than one invitation has a hash that begins so: give more of it")
 )
 
 // Invitation is what is kept of an invitation.
@@ -60,10 +60,10 @@ func Invitations(ctx context.Context, d *storage.DB) (list []Invitation, err err
 var hashPrefix = regexp.MustCompile(`^[0-9a-f]{4,64}$`)
 
 // RevokeInvitation deletes the invitation whose hash begins so, and returns the whole hash. Returns
-// ErrHashPrefix, ErrNoInvitation or ErrManyBeginSo.
+// errHashPrefix, errNoInvitation or errManyBeginSo.
 func RevokeInvitation(ctx context.Context, d *storage.DB, prefix string) (hash string, err error) {
 	if !hashPrefix.MatchString(prefix) {
-		return "", ErrHashPrefix
+		return "", errHashPrefix
 	}
 	err = d.InTx(ctx, func(tx *storage.Tx) error {
 		hashes, err := storage.Queries.InvitationsByPrefix(ctx, tx, prefix)
@@ -71,9 +71,9 @@ func RevokeInvitation(ctx context.Context, d *storage.DB, prefix string) (hash s
 		case err != nil:
 			return err
 		case len(hashes) == 0:
-			return ErrNoInvitation
+			return errNoInvitation
 		case len(hashes) > 1:
-			return ErrManyBeginSo
+			return errManyBeginSo
 		}
 		hash = hex.EncodeToString(hashes[0])
 		return storage.Queries.DeleteInvitation(ctx, tx, hashes[0])
@@ -88,18 +88,18 @@ func (s *Service) mayRegister(ctx context.Context, invitation string) error {
 		return nil
 	case core.RegistrationInvite:
 		if !isSecret(invitation) { // and so none; the database need not look
-			return ErrInvitation
+			return errInvitation
 		}
 		hash := sha256.Sum256([]byte(invitation))
 		return s.db.Do(ctx, func(conn *storage.Tx) error {
 			lives, err := storage.Queries.InvitationLives(ctx, conn, hash[:])
 			if err == nil && !lives {
-				err = ErrInvitation
+				err = errInvitation
 			}
 			return err
 		})
 	default:
-		return ErrClosed
+		return errClosed
 	}
 }
 
@@ -108,7 +108,7 @@ func takeInvitation(ctx context.Context, tx *storage.Tx, invitation string) erro
 	hash := sha256.Sum256([]byte(invitation))
 	left, err := storage.Queries.LockInvitation(ctx, tx, hash[:])
 	if err != nil {
-		return storage.NoRowsAs(err, ErrInvitation)
+		return storage.NoRowsAs(err, errInvitation)
 	}
 	if left == 1 {
 		return storage.Queries.DeleteInvitation(ctx, tx, hash[:])

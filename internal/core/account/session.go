@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// RefreshLifetime is how long an unused refresh token is valid.
-	RefreshLifetime = 30 * 24 * time.Hour
+	// refreshLifetime is how long an unused refresh token is valid.
+	refreshLifetime = 30 * 24 * time.Hour
 	// refreshGrace is how long a used refresh token still gets a pair: its answer may have been
 	// lost.
 	refreshGrace = 10 * time.Second
@@ -31,7 +31,7 @@ const (
 func (s *Service) NewSession(ctx context.Context, tx *storage.Tx, p core.Principal) (Tokens, error) {
 	p.Session = uuid.New()
 	arg := db.InsertSessionParams{ID: p.Session, UserID: p.User, RefreshKey: s.guesses.sessionKey(p.User, p.Session),
-		Lifetime: storage.Interval(RefreshLifetime)}
+		Lifetime: storage.Interval(refreshLifetime)}
 	if p.DeviceScoped() {
 		arg.DeviceID = &p.Device
 	}
@@ -73,7 +73,7 @@ func (s *Service) issue(ctx context.Context, tx *storage.Tx, p core.Principal, p
 	refresh := newRefreshToken(p.Session, s.guesses.sessionKey(p.User, p.Session))
 	hash := sha256.Sum256([]byte(refresh))
 	err := storage.Queries.InsertRefreshToken(ctx, tx, db.InsertRefreshTokenParams{
-		Hash: hash[:], SessionID: p.Session, Parent: parent, Lifetime: storage.Interval(RefreshLifetime)})
+		Hash: hash[:], SessionID: p.Session, Parent: parent, Lifetime: storage.Interval(refreshLifetime)})
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -84,11 +84,11 @@ func (s *Service) issue(ctx context.Context, tx *storage.Tx, p core.Principal, p
 // Refresh trades a refresh token for a new pair of the same scope. One that was used before gets
 // another pair within 10 seconds, 10 in all, until a token of one of its pairs is used: then the
 // other pairs' tokens end, and it does. A token that has ended ends its whole session; one that was
-// never issued changes nothing. Returns ErrRefreshToken or ErrPasswordChanged.
+// never issued changes nothing. Returns errRefreshToken or errPasswordChanged.
 func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 	session, ok := sessionOf(refresh)
 	if !ok {
-		return Tokens{}, ErrRefreshToken
+		return Tokens{}, errRefreshToken
 	}
 	hash := sha256.Sum256([]byte(refresh))
 	grace := storage.Interval(refreshGrace)
@@ -111,7 +111,7 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 				return err
 			}
 			if !s.issued(row.UserID, session, refresh) && !isRefreshToken(session, key, refresh) {
-				return ErrRefreshToken
+				return errRefreshToken
 			}
 			// It has been used before.
 			if _, err := q.DeleteSession(ctx, tx, session); err != nil {
@@ -137,7 +137,7 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 		if err != nil {
 			return err
 		}
-		err = q.ExtendSession(ctx, tx, db.ExtendSessionParams{ID: session, Lifetime: storage.Interval(RefreshLifetime)})
+		err = q.ExtendSession(ctx, tx, db.ExtendSessionParams{ID: session, Lifetime: storage.Interval(refreshLifetime)})
 		if err != nil {
 			return err
 		}
@@ -145,7 +145,7 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 		return err
 	})
 	if ended.Committed(err, s.node) == nil && ended != nil {
-		err = ErrRefreshToken
+		err = errRefreshToken
 	}
 	if err != nil {
 		return Tokens{}, err
@@ -157,19 +157,19 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 func (s *Service) whyEnded(ctx context.Context, tx *storage.Tx, session core.SessionID, refresh string) error {
 	user, err := storage.Queries.UserOfPasswordChange(ctx, tx, session)
 	if err != nil {
-		return storage.NoRowsAs(err, ErrRefreshToken)
+		return storage.NoRowsAs(err, errRefreshToken)
 	}
 	if s.issued(user, session, refresh) {
-		return ErrPasswordChanged
+		return errPasswordChanged
 	}
-	return ErrRefreshToken
+	return errRefreshToken
 }
 
 // LogOut ends the session that a refresh token belongs to, if it is the principal's user's own.
 func (s *Service) LogOut(ctx context.Context, p core.Principal, refresh string) error {
 	session, ok := sessionOf(refresh)
 	if !ok {
-		return ErrRefreshToken
+		return errRefreshToken
 	}
 	hash := sha256.Sum256([]byte(refresh))
 	ended := storage.Notices{{Kind: core.NoticeEnded, IDs: []uuid.UUID{session}}}
@@ -177,15 +177,15 @@ func (s *Service) LogOut(ctx context.Context, p core.Principal, refresh string) 
 		q := storage.Queries
 		row, err := q.LockSession(ctx, tx, session)
 		if err != nil {
-			return storage.NoRowsAs(err, ErrRefreshToken)
+			return storage.NoRowsAs(err, errRefreshToken)
 		}
 		if row.UserID != p.User {
-			return ErrRefreshToken
+			return errRefreshToken
 		}
 		_, err = q.UseRefreshToken(ctx, tx, db.UseRefreshTokenParams{
 			Hash: hash[:], SessionID: session, Grace: storage.Interval(refreshGrace)})
 		if err != nil {
-			return storage.NoRowsAs(err, ErrRefreshToken)
+			return storage.NoRowsAs(err, errRefreshToken)
 		}
 		if _, err := q.DeleteSession(ctx, tx, session); err != nil {
 			return err

@@ -14,8 +14,8 @@ import (
 // Tickets are made and taken for many sockets at once: when a node ends, all its clients come to
 // the others.
 
-// TicketLifetime is how long a gateway ticket is valid.
-const TicketLifetime = 30 * time.Second
+// ticketLifetime is how long a gateway ticket is valid.
+const ticketLifetime = 30 * time.Second
 
 // ticketLimits bound the requests that wait for a ticket, and those that bring one.
 var ticketLimits = batch.Limits{BatchItems: 512, BatchWeight: 512, QueueItems: 8192, QueueWeight: 8192}
@@ -41,22 +41,22 @@ func (s *Service) NewTicket(ctx context.Context, p core.Principal) (string, erro
 	if err == nil && !made { // its session has ended, or is held: then wait for it
 		err = s.db.ActInPipeline(ctx, p, func(tx *storage.Tx) error {
 			return storage.Queries.InsertTicket(ctx, tx, db.InsertTicketParams{
-				Hash: t.hash[:], SessionID: p.Session, Lifetime: storage.Interval(TicketLifetime)})
+				Hash: t.hash[:], SessionID: p.Session, Lifetime: storage.Interval(ticketLifetime)})
 		})
 	}
 	return ticket, err
 }
 
 // TakeTicket uses a ticket up and returns who it was made for. Of two at the same instant, on any
-// nodes, one gets it; the other, like every bad ticket, gets ErrTicket. Returns core.Unavailable
+// nodes, one gets it; the other, like every bad ticket, gets errTicket. Returns core.Unavailable
 // when too many wait.
 func (s *Service) TakeTicket(ctx context.Context, ticket string) (core.Principal, error) {
 	if !isSecret(ticket) { // and so nobody's; the database need not look
-		return core.Principal{}, ErrTicket
+		return core.Principal{}, errTicket
 	}
 	p, err := s.tickets.Do(ctx, sha256.Sum256([]byte(ticket)), 1)
 	if err == nil && !p.DeviceScoped() {
-		err = ErrTicket
+		err = errTicket
 	}
 	return p, err
 }
@@ -65,7 +65,7 @@ func (s *Service) TakeTicket(ctx context.Context, ticket string) (core.Principal
 func (s *Service) insertTickets(ctx context.Context, tickets []newTicket) ([]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, txTime)
 	defer cancel()
-	arg := db.InsertTicketsParams{Lifetime: storage.Interval(TicketLifetime)}
+	arg := db.InsertTicketsParams{Lifetime: storage.Interval(ticketLifetime)}
 	nth := make(map[ticketHash]int, len(tickets))
 	for i := range tickets {
 		t := &tickets[i]

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// AccessLifetime is how long an access token is valid.
-	AccessLifetime = 15 * time.Minute
+	// accessLifetime is how long an access token is valid.
+	accessLifetime = 15 * time.Minute
 	// keyRotation is how long a signing key signs before the next one takes over.
 	keyRotation = 30 * 24 * time.Hour
 	// keyRetirement is how long a key verifies after it was made: until its last token has expired.
@@ -95,13 +95,13 @@ func insertSigningKey(ctx context.Context, tx *storage.Tx) error {
 		db.InsertSigningKeyParams{ID: rand.Text()[:8], Secret: randomBytes(secretLen)})
 }
 
-// ErrNoSigningKeys says that there is nothing to replace.
-var ErrNoSigningKeys = errors.New("the database has no keys that sign access tokens: " +
+// errNoSigningKeys says that there is nothing to replace.
+var errNoSigningKeys = errors.New("the database has no keys that sign access tokens: " +
 	"a relay makes them when it starts, unless it has one of yours (--token-key), which you replace yourself")
 
 // ReplaceSigningKeys puts a new key in place of all that sign and verify access tokens, and tells
 // the relays: within a second they refuse the tokens that there are. Sessions and sockets stay, and
-// clients refresh. Returns ErrNoSigningKeys.
+// clients refresh. Returns errNoSigningKeys.
 func ReplaceSigningKeys(ctx context.Context, d *storage.DB) error {
 	return d.InTx(ctx, func(tx *storage.Tx) error {
 		q := storage.Queries
@@ -110,7 +110,7 @@ func ReplaceSigningKeys(ctx context.Context, d *storage.DB) error {
 		}
 		deleted, err := q.DeleteSigningKeysBefore(ctx, tx, storage.Interval(-time.Hour))
 		if err != nil || deleted == 0 {
-			return cmp.Or(err, ErrNoSigningKeys)
+			return cmp.Or(err, errNoSigningKeys)
 		}
 		if err := insertSigningKey(ctx, tx); err != nil {
 			return err
@@ -128,7 +128,7 @@ func (s *signer) set(keys map[string][]byte, current string) {
 // sign makes an access token for a principal and says when it expires.
 func (s *signer) sign(p core.Principal) (string, time.Time, error) {
 	now := time.Now()
-	expires := now.Add(AccessLifetime)
+	expires := now.Add(accessLifetime)
 	c := claims{Session: p.Session.String(), RegisteredClaims: jwt.RegisteredClaims{
 		Subject: p.User.String(), IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(expires)}}
 	if p.DeviceScoped() {

@@ -14,8 +14,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// ErrNoAttachment says that there is no such attachment, or that its time is over.
-var ErrNoAttachment = core.NewError(core.NotFound, "attachment_not_found", "There is no such attachment.")
+// errNoAttachment says that there is no such attachment, or that its time is over.
+var errNoAttachment = core.NewError(core.NotFound, "attachment_not_found", "There is no such attachment.")
 
 // Attachment is one that is stored.
 type Attachment struct {
@@ -106,7 +106,7 @@ func aboveQuota(seconds int64, sentence string) error {
 	return &core.Error{Kind: core.Limited, Code: "quota_exceeded", RetryAfter: wait, Sentence: sentence}
 }
 
-// Size is how large an attachment is. Returns ErrNoAttachment.
+// Size is how large an attachment is. Returns errNoAttachment.
 func (s *Service) Size(ctx context.Context, id uuid.UUID) (int64, error) {
 	if size, ok := s.known.get(id); ok {
 		return size, nil
@@ -118,14 +118,14 @@ func (s *Service) lookUp(ctx context.Context, id uuid.UUID) (int64, error) {
 	asked := time.Now()
 	row, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.LiveAttachment, id)
 	if err != nil {
-		return 0, storage.NoRowsAs(err, ErrNoAttachment)
+		return 0, storage.NoRowsAs(err, errNoAttachment)
 	}
 	s.known.put(id, row.Size, asked.Add(min(knownFor, time.Duration(row.MicrosecondsLeft)*time.Microsecond)))
 	return row.Size, nil
 }
 
 // Download opens length bytes of an attachment from an offset on, both within its size. Returns
-// ErrNoAttachment when it is deleted at this moment.
+// errNoAttachment when it is deleted at this moment.
 func (s *Service) Download(ctx context.Context, id uuid.UUID, offset, length int64) (*Reader, error) {
 	r, err := s.cfg.Store.open(ctx, attachments+id.String(), offset, length)
 	if errors.Is(err, errMissing) {

@@ -16,8 +16,8 @@ import (
 // Errors of backups.
 var (
 	ErrNoBackup      = core.NewError(core.NotFound, "backup_not_found", "This device has no backup.")
-	ErrPrecondition  = core.NewError(core.Unmet, "precondition_failed", "The backup has another version.")
-	ErrUploadRunning = core.NewError(core.Conflict, "upload_running",
+	errPrecondition  = core.NewError(core.Unmet, "precondition_failed", "The backup has another version.")
+	errUploadRunning = core.NewError(core.Conflict, "upload_running",
 		"Another upload of this device's backup is running.")
 )
 
@@ -33,7 +33,7 @@ type Backup struct {
 
 // StoreBackup stores a device's backup of size bytes in place of a version, 0 for none, and returns
 // the new version. Of several at once one wins. An error of the body comes back as it is; others
-// are ErrPrecondition, ErrUploadRunning, core.ErrUnauthorized and core.Unavailable.
+// are errPrecondition, errUploadRunning, core.ErrUnauthorized and core.Unavailable.
 func (s *Service) StoreBackup(ctx context.Context, p core.Principal, replaces, size int64,
 	body io.Reader) (version int64, err error) {
 	upload := uuid.New()
@@ -50,7 +50,7 @@ func (s *Service) StoreBackup(ctx context.Context, p core.Principal, replaces, s
 		err = s.act(ctx, p, func(ctx context.Context, tx *storage.Tx) (err error) {
 			version, err = storage.Queries.StoreBackup(ctx, tx,
 				db.StoreBackupParams{DeviceID: p.Device, Upload: &upload})
-			return storage.NoRowsAs(err, ErrUploadRunning)
+			return storage.NoRowsAs(err, errUploadRunning)
 		})
 	}
 	if err != nil {
@@ -72,10 +72,10 @@ func takeSlot(ctx context.Context, tx *storage.Tx, p core.Principal, replaces in
 		return err
 	}
 	if now.Version != replaces {
-		return ErrPrecondition
+		return errPrecondition
 	}
 	if now.Running {
-		return ErrUploadRunning
+		return errUploadRunning
 	}
 	if now.Upload != nil { // of somebody who crashed
 		if err := q.Trash(ctx, tx, []string{backups + now.Upload.String()}); err != nil {

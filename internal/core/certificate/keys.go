@@ -23,8 +23,8 @@ type Keys struct {
 	server *xeddsa.PrivateKey
 }
 
-// ErrNoKeys says that no relay has started on this database.
-var ErrNoKeys = errors.New("the database has no keys of sender certificates yet: a relay makes them when it starts")
+// errNoKeys says that no relay has started on this database.
+var errNoKeys = errors.New("the database has no keys of sender certificates yet: a relay makes them when it starts")
 
 // load reads the keys, making them under a lock that all nodes share when there are none.
 func load(ctx context.Context, database *storage.DB) (*Keys, error) {
@@ -62,13 +62,13 @@ func keysOf(row db.CertificateKeysRow) (*Keys, error) {
 		Certificate: row.ServerCertificate, server: server}, err
 }
 
-// Stored reads the keys that are in the database. Returns ErrNoKeys.
+// Stored reads the keys that are in the database. Returns errNoKeys.
 func Stored(ctx context.Context, database *storage.DB) (*Keys, error) {
 	return stored(ctx, database, func(*storage.Tx, *db.CertificateKeysRow) error { return nil })
 }
 
 // ReplaceRoot makes another trust root and server key, and tells the relays. Clients that pin the
-// old root refuse what is signed from then on. Returns ErrNoKeys.
+// old root refuse what is signed from then on. Returns errNoKeys.
 func ReplaceRoot(ctx context.Context, database *storage.DB) (*Keys, error) {
 	return stored(ctx, database, func(tx *storage.Tx, row *db.CertificateKeysRow) error {
 		*row = newKeys()
@@ -83,7 +83,7 @@ func ReplaceRoot(ctx context.Context, database *storage.DB) (*Keys, error) {
 var replaced = storage.Notices{{Kind: core.NoticeSigningKeys, IDs: []uuid.UUID{uuid.Nil}}}
 
 // Rotate replaces the server key by one that the same trust root has signed, and tells the relays.
-// Certificates that the old one has signed stay valid until they expire. Returns ErrNoKeys.
+// Certificates that the old one has signed stay valid until they expire. Returns errNoKeys.
 func Rotate(ctx context.Context, database *storage.DB) (*Keys, error) {
 	return stored(ctx, database, func(tx *storage.Tx, row *db.CertificateKeysRow) error {
 		root, err := xeddsa.NewPrivateKey(row.RootSecret)
@@ -112,7 +112,7 @@ func stored(ctx context.Context, database *storage.DB,
 		}
 		row, err := q.CertificateKeys(ctx, tx)
 		if err != nil {
-			return storage.NoRowsAs(err, ErrNoKeys)
+			return storage.NoRowsAs(err, errNoKeys)
 		}
 		if err := fn(tx, &row); err != nil {
 			return err

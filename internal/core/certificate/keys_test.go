@@ -53,10 +53,10 @@ func serverID(t *testing.T, s *Service, p core.Principal) uint32 {
 func TestRotatedServerKeyHasTheSameRoot(t *testing.T) {
 	t.Parallel()
 	s, p := newService(t, nil)
-	if _, err := Stored(t.Context(), s.db); !errors.Is(err, ErrNoKeys) {
+	if _, err := Stored(t.Context(), s.db); !errors.Is(err, errNoKeys) {
 		t.Errorf("before a start: %v", err)
 	}
-	if _, err := Rotate(t.Context(), s.db); !errors.Is(err, ErrNoKeys) {
+	if _, err := Rotate(t.Context(), s.db); !errors.Is(err, errNoKeys) {
 		t.Errorf("before a start: %v", err)
 	}
 	if err := s.Load(t.Context()); err != nil {
@@ -106,7 +106,7 @@ func TestOperatorsKeysAreThoseOfLibsignal(t *testing.T) {
 	if got := serverID(t, s, p); got != 7 || !bytes.Equal(s.TrustRoot(), keys.Root) {
 		t.Errorf("server certificate %d, trust root %x", got, s.TrustRoot())
 	}
-	if _, err := Stored(t.Context(), s.db); !errors.Is(err, ErrNoKeys) {
+	if _, err := Stored(t.Context(), s.db); !errors.Is(err, errNoKeys) {
 		t.Errorf("keys were made beside the operator's: %v", err)
 	}
 }
@@ -124,13 +124,13 @@ func TestOperatorsMistakesAreNamed(t *testing.T) {
 		"no root":                 {nil, certificate, key, ErrRoot},
 		"root without type":       {root[1:], certificate, key, ErrRoot},
 		"private root":            {key, certificate, key, ErrRoot},
-		"another root":            {otherRoot.PublicKey(), certificate, key, ErrNotSigned},
-		"damaged signature":       {root, cut, key, ErrNotSigned},
+		"another root":            {otherRoot.PublicKey(), certificate, key, errNotSigned},
+		"damaged signature":       {root, cut, key, errNotSigned},
 		"no certificate":          {root, key, key, errServerCertificate},
 		"another key":             {root, certificate, other.Bytes(), ErrKey},
 		"public key":              {root, certificate, xeddsa.Generate().PublicKey(), ErrKey},
 		"no key":                  {root, certificate, nil, ErrKey},
-		"an id that is taken out": {otherRoot.PublicKey(), signServer(otherRoot, revokedID, other.PublicKey()), other.Bytes(), ErrRevoked},
+		"an id that is taken out": {otherRoot.PublicKey(), signServer(otherRoot, revokedID, other.PublicKey()), other.Bytes(), errRevoked},
 	} {
 		if _, err := NewKeys(c.root, c.certificate, c.key); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", what, err, c.want)

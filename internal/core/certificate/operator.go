@@ -17,8 +17,8 @@ const revokedID = 0xdeadc357
 var (
 	ErrRoot      = errors.New("it must be the public key of a trust root, 33 bytes that begin with 0x05")
 	ErrKey       = errors.New("it must be the private key of the server certificate, 32 bytes")
-	ErrNotSigned = errors.New("the trust root has not signed it")
-	ErrRevoked   = fmt.Errorf("libsignal refuses server certificates with the id %d", uint32(revokedID))
+	errNotSigned = errors.New("the trust root has not signed it")
+	errRevoked   = fmt.Errorf("libsignal refuses server certificates with the id %d", uint32(revokedID))
 )
 
 // NewKeys takes an operator's keys, whose root stays elsewhere: its public key, a server
@@ -34,10 +34,10 @@ func NewKeys(root, certificate, key []byte) (*Keys, error) {
 		return nil, err
 	}
 	if trusted.Verify(s.certificate, s.signature) != nil {
-		return nil, ErrNotSigned
+		return nil, errNotSigned
 	}
 	if s.id == revokedID {
-		return nil, ErrRevoked
+		return nil, errRevoked
 	}
 	private, err := xeddsa.NewPrivateKey(key)
 	if err != nil || !bytes.Equal(private.PublicKey(), s.key) {

@@ -18,9 +18,9 @@ import (
 
 // Errors of this package.
 var (
-	ErrTwice = core.NewError(core.Invalid, "delivery_token_twice", "A request names a delivery token once.")
-	ErrPast  = core.NewError(core.Invalid, "expires_in_the_past", "A delivery token must expire in the future.")
-	ErrMany  = core.NewError(core.Conflict, "too_many_delivery_tokens", "A user has at most 1000 delivery tokens.")
+	errTwice = core.NewError(core.Invalid, "delivery_token_twice", "A request names a delivery token once.")
+	errPast  = core.NewError(core.Invalid, "expires_in_the_past", "A delivery token must expire in the future.")
+	errMany  = core.NewError(core.Conflict, "too_many_delivery_tokens", "A user has at most 1000 delivery tokens.")
 )
 
 // Service is the use cases of delivery tokens. Make it with New.
@@ -40,7 +40,7 @@ type Token struct {
 
 // Change adds tokens of the principal's user and removes others; both or nothing. To remove one
 // that is not there is no error; to add one that is there changes when it expires. Returns
-// ErrTwice, ErrPast, ErrMany, or core.ErrUnauthorized when the session has ended.
+// errTwice, errPast, errMany, or core.ErrUnauthorized when the session has ended.
 func (s *Service) Change(ctx context.Context, p core.Principal, add []Token, remove []core.DeliveryTokenHash) error {
 	named := make(map[core.DeliveryTokenHash]bool, len(add)+len(remove))
 	arg := db.InsertDeliveryTokensParams{UserID: p.User}
@@ -49,7 +49,7 @@ func (s *Service) Change(ctx context.Context, p core.Principal, add []Token, rem
 		expires := time.Unix(0, 0) // never
 		if token.ExpiresAt != nil {
 			if expires = *token.ExpiresAt; !expires.After(time.Now()) {
-				return ErrPast
+				return errPast
 			}
 		}
 		arg.Hashes, arg.ExpiresAts = append(arg.Hashes, token.Hash[:]), append(arg.ExpiresAts, expires)
@@ -60,7 +60,7 @@ func (s *Service) Change(ctx context.Context, p core.Principal, add []Token, rem
 		gone.Hashes = append(gone.Hashes, hash[:])
 	}
 	if len(named) < len(add)+len(remove) {
-		return ErrTwice
+		return errTwice
 	}
 	return s.db.ActAlone(ctx, p, func(tx *storage.Tx) error { // two changes at once could be too many
 		q := storage.Queries
@@ -72,7 +72,7 @@ func (s *Service) Change(ctx context.Context, p core.Principal, add []Token, rem
 		}
 		n, err := q.CountDeliveryTokens(ctx, tx, p.User)
 		if err == nil && n > core.MaxDeliveryTokens {
-			err = ErrMany
+			err = errMany
 		}
 		return err
 	})

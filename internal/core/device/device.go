@@ -32,8 +32,8 @@ const numberRest = 60 * 24 * time.Hour
 // ErrTooMany says that the user has as many devices as there may be.
 var ErrTooMany = core.NewError(core.Forbidden, "device_limit", "A user has at most 10 devices.")
 
-// ErrNoNumber says that all device numbers are in use or at rest.
-var ErrNoNumber = core.NewError(core.Forbidden, "device_numbers_exhausted",
+// errNoNumber says that all device numbers are in use or at rest.
+var errNoNumber = core.NewError(core.Forbidden, "device_numbers_exhausted",
 	"All 127 device numbers are in use, or rest for 60 days after a device that others know was removed.")
 
 // Device is one device of a user.
@@ -66,7 +66,7 @@ func New(cfg Config) *Service {
 }
 
 // Create registers a device with its first keys and makes a session for it. Returns ErrTooMany,
-// ErrNoNumber or the errors of keys.Check.
+// errNoNumber or the errors of keys.Check.
 func (s *Service) Create(ctx context.Context, p core.Principal, name *string, first keys.Publication) (account.Tokens,
 	error) {
 	if first.Signed == nil {
@@ -122,7 +122,7 @@ func nextNumber(ctx context.Context, tx *storage.Tx, user core.UserID) (int16, e
 	}
 	number, err := q.NextDeviceNumber(ctx, tx,
 		db.NextDeviceNumberParams{UserID: user, Rest: storage.Interval(numberRest)})
-	return number, storage.NoRowsAs(err, ErrNoNumber)
+	return number, storage.NoRowsAs(err, errNoNumber)
 }
 
 // List returns a user's devices in the order of their numbers.

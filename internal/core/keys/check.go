@@ -10,13 +10,13 @@ import (
 
 // Errors of uploads.
 var (
-	ErrBadKey       = core.NewError(core.Invalid, "invalid_key", "A public key is not valid.")
+	errBadKey       = core.NewError(core.Invalid, "invalid_key", "A public key is not valid.")
 	ErrBadSignature = core.NewError(core.Invalid, "invalid_signature",
 		"A signature does not verify under the identity key.")
 	ErrKeyIDTwice     = core.NewError(core.Conflict, "key_id_conflict", "A key id is in use for a different key.")
 	ErrKeyIDNotHigher = core.NewError(core.Invalid, "key_id_not_higher",
 		"A new signed pre-key or last-resort key needs a higher id than the stored one.")
-	ErrNoRegistrationID = core.NewError(core.Invalid, "registration_id_missing",
+	errNoRegistrationID = core.NewError(core.Invalid, "registration_id_missing",
 		"An identity key must come with a registration id.")
 	ErrTakeoverUnsigned = core.NewError(core.Invalid, "signed_pre_key_missing",
 		"A new identity key must come with a signed pre-key.")
@@ -35,7 +35,7 @@ var (
 func Check(identity []byte, u *Publication) error {
 	parsed, err := prekey.ParseIdentityKey(identity)
 	if err != nil {
-		return ErrBadKey
+		return errBadKey
 	}
 	if u.Identity != nil && prekey.CheckRegistrationID(int64(u.RegistrationID)) != nil {
 		return errRegistrationBound
@@ -46,7 +46,7 @@ func Check(identity []byte, u *Publication) error {
 	seen := map[int32][]byte{}
 	for _, k := range u.EC {
 		if prekey.CheckECPublicKey(k.Public) != nil {
-			return ErrBadKey
+			return errBadKey
 		}
 		if err := once(seen, k.ID, k.Public); err != nil {
 			return err
@@ -79,7 +79,7 @@ func checkSigned(identity *prekey.IdentityKey, k *SignedPreKey, check func([]byt
 		return errKeyIDOutOfBounds
 	}
 	if check(k.Public) != nil {
-		return ErrBadKey
+		return errBadKey
 	}
 	err := identity.Verify(k.Public, k.Signature)
 	if errors.Is(err, prekey.ErrSignatureLength) || errors.Is(err, prekey.ErrSignature) {

@@ -16,7 +16,7 @@ import (
 // sessions end.
 func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) error {
 	if u.Identity != nil && u.RegistrationID == 0 {
-		return ErrNoRegistrationID
+		return errNoRegistrationID
 	}
 	stored, err := storage.Ask(ctx, s.db, storage.Queries.DeviceKeys, p.Device)
 	if err != nil {

@@ -56,7 +56,7 @@ func TestARepeatedBatchHearsItsFirstAnswerAndStoresNothing(t *testing.T) {
 	other.again(t, stranger, b, 3)
 	changed := batchOf(to(device, "changed")...)
 	changed.Key = b.Key
-	if _, err := other.Send(t.Context(), from, changed); !errors.Is(err, ErrKeyReused) ||
+	if _, err := other.Send(t.Context(), from, changed); !errors.Is(err, errKeyReused) ||
 		core.KindOf(err) != core.Conflict {
 		t.Errorf("another body: %v", err)
 	}
@@ -91,7 +91,7 @@ func TestABatchSentManyTimesAtOnceIsStoredOnce(t *testing.T) {
 	wait.Eventually(t, "all wait", func() bool { return one.WaitingSends() == 5 && two.WaitingSends() == 5 })
 	for _, n := range []*node{one, two} {
 		wg.Go(func() {
-			if _, err := n.Send(context.Background(), from, changed); !errors.Is(err, ErrKeyReused) {
+			if _, err := n.Send(context.Background(), from, changed); !errors.Is(err, errKeyReused) {
 				t.Errorf("another body: %v", err)
 			}
 		})

@@ -217,7 +217,7 @@ func (m *machine) repeat(t *rapid.T) {
 	}
 	other := batchOf(m.submission(0))
 	other.Key = old.batch.Key
-	if _, err := m.node(t).Send(t.Context(), old.from, other); !errors.Is(err, ErrKeyReused) {
+	if _, err := m.node(t).Send(t.Context(), old.from, other); !errors.Is(err, errKeyReused) {
 		t.Fatalf("another body: %v", err)
 	}
 }

@@ -20,8 +20,8 @@ type Opened struct {
 	Last int64
 }
 
-// ErrNoMailbox says that the device is gone.
-var ErrNoMailbox = core.NewError(core.Unauthorized, "unauthorized", "The device is gone.")
+// errNoMailbox says that the device is gone.
+var errNoMailbox = core.NewError(core.Unauthorized, "unauthorized", "The device is gone.")
 
 // socketLimits bound the sockets that wait to be opened.
 var socketLimits = batch.Limits{BatchItems: 512, BatchWeight: 512, QueueItems: 8192, QueueWeight: 8192}
@@ -33,7 +33,7 @@ type newSocket struct {
 }
 
 // Open begins a socket of the principal's device: older sockets of the device are out of date from
-// now on. Returns ErrNoMailbox, or core.Unavailable when too many wait.
+// now on. Returns errNoMailbox, or core.Unavailable when too many wait.
 func (s *Service) Open(ctx context.Context, p core.Principal) (Opened, error) {
 	b := s.of(p.Device)
 	opened, err := b.sockets.Do(ctx, newSocket{p, ctx.Done()}, 1)
@@ -44,7 +44,7 @@ func (s *Service) Open(ctx context.Context, p core.Principal) (Opened, error) {
 	row, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.OpenMailbox, // durable: a generation must never come twice
 		db.OpenMailboxParams{Bucket: b.number, DeviceID: p.Device, SessionID: &p.Session})
 	if storage.IsNoRows(err) {
-		err = ErrNoMailbox
+		err = errNoMailbox
 	}
 	return Opened{Generation: row.Generation, Floor: row.FloorSeq, Last: row.NextSeq - 1}, err
 }

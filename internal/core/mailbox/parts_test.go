@@ -77,7 +77,7 @@ func TestABatchForSeveralBucketsIsStoredOnce(t *testing.T) {
 	for _, device := range devices { // wherever another body goes
 		changed = batchOf(to(device, "b")...)
 		changed.Key = b.Key
-		if _, err := n.Send(t.Context(), from, changed); !errors.Is(err, ErrKeyReused) {
+		if _, err := n.Send(t.Context(), from, changed); !errors.Is(err, errKeyReused) {
 			t.Errorf("another body: %v", err)
 		}
 	}
@@ -156,7 +156,7 @@ func TestAPartThatFailedIsStoredByARepetition(t *testing.T) {
 			}
 			changed := batchOf(to(devices[0], "b")...)
 			changed.Key = b.Key
-			if _, err := other.Send(t.Context(), from, changed); !errors.Is(err, ErrKeyReused) {
+			if _, err := other.Send(t.Context(), from, changed); !errors.Is(err, errKeyReused) {
 				t.Errorf("another body: %v", err)
 			}
 			if err := tx.Rollback(t.Context()); err != nil {
@@ -227,7 +227,7 @@ func TestOfTwoBodiesUnderAKeyOneIsStoredInAllBuckets(t *testing.T) {
 				defer mu.Unlock()
 				if err == nil {
 					stored[i/2%2]++
-				} else if !errors.Is(err, ErrKeyReused) {
+				} else if !errors.Is(err, errKeyReused) {
 					t.Errorf("heard %v", err)
 				}
 			})

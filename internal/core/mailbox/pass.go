@@ -273,7 +273,7 @@ func (p *pass) answerRepeats(ctx context.Context) error {
 		case receipt == nil: // swept in this instant
 			p.answers[i] = sendAnswer{err: core.Busy(nil)}
 		case !bytes.Equal(receipt.Digest, r.batch.Digest[:]):
-			p.answers[i] = sendAnswer{err: ErrKeyReused}
+			p.answers[i] = sendAnswer{err: errKeyReused}
 		default:
 			p.answers[i] = sendAnswer{invalid: receipt.Invalid, claimed: receipt.Claim}
 		}

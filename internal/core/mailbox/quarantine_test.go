@@ -54,7 +54,7 @@ func TestAPoisonEnvelopeIsSetAsideAfterTenSockets(t *testing.T) {
 	if texts, _ := n.texts(t, other, 0); len(texts) != 1 {
 		t.Errorf("the other mailbox: %v", texts)
 	}
-	if _, err := n.Open(t.Context(), core.Principal{Device: uuid.New()}); !errors.Is(err, ErrNoMailbox) {
+	if _, err := n.Open(t.Context(), core.Principal{Device: uuid.New()}); !errors.Is(err, errNoMailbox) {
 		t.Errorf("open nobody's mailbox: %v", err)
 	}
 }

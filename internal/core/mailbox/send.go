@@ -60,8 +60,8 @@ func (b *Batch) weight() int {
 	return weight
 }
 
-// ErrKeyReused says that an idempotency key came with another body before.
-var ErrKeyReused = core.NewError(core.Conflict, "idempotency_key_reused",
+// errKeyReused says that an idempotency key came with another body before.
+var errKeyReused = core.NewError(core.Conflict, "idempotency_key_reused",
 	"This idempotency key was used for a different request.")
 
 type sendRequest struct {
@@ -90,7 +90,7 @@ type sendAnswer struct {
 
 // Send stores a batch durably, exactly once, and returns the positions of the submissions that name
 // no device. Returns *ChangedError when an audience has other devices (its key may be used again),
-// ErrKeyReused, or core.Unavailable when too much waits or the database is unavailable; then the
+// errKeyReused, or core.Unavailable when too much waits or the database is unavailable; then the
 // batch may have been stored nevertheless, and the same batch sent again gets the first answer.
 func (s *Service) Send(ctx context.Context, sender core.Principal, b Batch) (invalid []int16, err error) {
 	var answer sendAnswer
