@@ -21,6 +21,7 @@ type cli struct {
 	Migrate      migrateCmd      `cmd:"" help:"Bring the database schema up to date and exit."`
 	Certificates certificatesCmd `cmd:"" help:"The keys that sign sender certificates."`
 	Admin        adminCmd        `cmd:"" help:"What the operator decides, in the database. Opens no port."`
+	Cluster      clusterCmd      `cmd:"" help:"A database on several servers, by Citus. For trials: docs/scale.md says what is missing."`
 	Bench        BenchCmd        `cmd:"" help:"Load a relay and say what it did."`
 	Conform      conformCmd      `cmd:"" help:"Hold any relay against the contract, from outside."`
 	Healthcheck  healthcheckCmd  `cmd:"" help:"Ask the relay on this machine whether it is ready; the exit status says it."`

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/kit/relaytest"
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
+)
+
+func TestAClusterIsRefusedOnPlainPostgreSQL(t *testing.T) {
+	t.Parallel()
+	environ := []string{"DATABASE_URL=" + testdb.NewURL(t)}
+	says(t, environ, "migrate")
+	before := says(t, environ, "admin", "stats", "--json")
+	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"plan", "--buckets=4"}, {"distribute", "--buckets=4"},
+		{"distribute", "--buckets=4", "--trial"}} {
+		out := fails(t, environ, append([]string{"cluster"}, args...)...)
+		if !strings.HasPrefix(out, "obscura: this database has no extension citus: ") ||
+			!strings.Contains(out, "CREATE EXTENSION citus") || strings.Count(out, "\n") != 1 {
+			t.Errorf("%v: %s", args, out)
+		}
+	}
+	if after := says(t, environ, "admin", "stats", "--json"); after != before {
+		t.Errorf("%s, then %s", before, after)
+	}
+	if out := fails(t, environ, "cluster", "plan"); !strings.Contains(out, "--buckets=N must be given") {
+		t.Error(out)
+	}
+}
+
+func TestTheCommandsOfAClusterSpeakToPeopleAndPrograms(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 1)
+	testdb.StandInCitus(t, url, 2)
+	environ := []string{"DATABASE_URL=" + url}
+	prints(t, environ, `{"citus":"13.2-1","buckets":1,"distributedTables":"0 of 10","fullest":"-","workers":[`+
+		`{"worker":"worker1:5432","buckets":0,"bytes":0},{"worker":"worker2:5432","buckets":0,"bytes":0}]}`+"\n",
+		"cluster", "status", "--json")
+	out := says(t, environ, "cluster", "plan", "--buckets=8")
+	for _, line := range []string{"\nsteps:\nSTEP\ndivide what is kept for devices into 8 buckets", "\ndistribute the table messages\n",
+		"\nin the way:\nREASON\nthis command has never been run on Citus"} {
+		if !strings.Contains(out, line) {
+			t.Errorf("no %q in %s", line, out)
+		}
+	}
+	if out := fails(t, environ, "cluster", "distribute", "--buckets=8"); !strings.Contains(out, "say --trial for a database that may "+
+		"be lost; nothing was changed\n") {
+		t.Error(out)
+	}
+	if out := fails(t, environ, "cluster", "distribute", "--buckets=9", "--trial"); !strings.Contains(out, "a multiple of the workers") {
+		t.Error(out)
+	}
+	if out := says(t, environ, "cluster", "distribute", "--buckets=8", "--trial"); !strings.Contains(out, "\ndistribute the table messages\n") {
+		t.Error(out)
+	}
+	out = says(t, environ, "cluster", "status")
+	for _, line := range []string{"buckets: 8\n", "distributed tables: 10 of 10\n", "worker1:5432  4 "} {
+		if !strings.Contains(out, line) {
+			t.Errorf("no %q in %s", line, out)
+		}
+	}
+	prints(t, environ, `{"done":[]}`+"\n", "cluster", "distribute", "--buckets=8", "--trial", "--json")
+	prints(t, environ, `{"steps":[],"inTheWay":[{"reason":"this command has never been run on Citus, and no relay of this version `+
+		`can run on what it makes: say --trial for a database that may be lost"}]}`+"\n", "cluster", "plan", "--buckets=8", "--json")
+}
+
+// A break after the first step leaves a database of several buckets on one server. Relays go on
+// with it, find all mail, and know which batches they have.
+func TestARelayGoesOnWithADatabaseThatWasDivided(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 1)
+	testdb.StandInCitus(t, url, 2)
+	testdb.Exec(t, url, "INSERT INTO breaks VALUES (1)")
+	environ := []string{"DATABASE_URL=" + url}
+	cmd, api, _ := serving(t, environ)
+	relay := relaytest.At(t, api)
+	alice, bob := relay.Register(t).NewDevice(t), relay.Register(t).NewDevice(t)
+	key := uuid.New()
+	mail := []*obscurapb.Submission{relaytest.To(alice.ID, "before"), relaytest.To(bob.ID, "too")}
+	if failed := bob.Send(t, &key, mail...); len(failed) > 0 {
+		t.Fatal(failed)
+	}
+	distribute := []string{"cluster", "distribute", "--buckets=8", "--trial"}
+	if out := fails(t, environ, distribute...); !strings.Contains(out, "stop them first; nothing was changed") {
+		t.Error(out)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if out := fails(t, environ, distribute...); !strings.Contains(out, "could not distribute the table buckets") {
+		t.Error(out)
+	}
+	_, api, _ = serving(t, environ)
+	again := relaytest.At(t, api)
+	alice, bob = alice.On(again), bob.On(again)
+	if failed := bob.Send(t, &key, mail...); len(failed) > 0 {
+		t.Fatal(failed)
+	}
+	if failed := bob.Send(t, nil, relaytest.To(alice.ID, "after"), relaytest.To(bob.ID, "too")); len(failed) > 0 {
+		t.Fatal(failed)
+	}
+	var boxes []struct{ Pending, Accepted int }
+	out := says(t, environ, "admin", "mailbox", "show", "--json", alice.User.Name)
+	if err := json.Unmarshal([]byte(out), &boxes); err != nil || len(boxes) != 1 || boxes[0].Accepted != 2 ||
+		boxes[0].Pending != 2 {
+		t.Errorf("%s, %v", out, err)
+	}
+}

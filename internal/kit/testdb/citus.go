@@ -1,0 +1,102 @@
+package testdb
+
+import (
+	"fmt"
+	"net/url"
+	"testing"
+)
+
+// StandInCitus has a database answer what `obscura cluster` asks of Citus, with so many workers. It
+// is not Citus, and proves nothing about it: it lets the order of the steps be tried, and what is
+// left when one fails. The rows of a distributed table are copied into the schema workers, as Citus
+// copies them into shards. The calls whose numbers are in the table breaks fail.
+func StandInCitus(t testing.TB, database string, workers int) {
+	t.Helper()
+	server, err := serverURL() // of a superuser, who may write into catalogs
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(server)
+	if err != nil {
+		t.Fatal("testdb: the URL of the server does not parse")
+	}
+	of, err := url.Parse(database)
+	if err != nil {
+		t.Fatal("testdb: the URL of the database does not parse")
+	}
+	u.Path = of.Path
+	Exec(t, u.String(), fmt.Sprintf(standIn, workers))
+}
+
+const standIn = `
+SET allow_system_table_mods = on;
+INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
+	VALUES (99999, 'citus', 10, 11, false, '13.2-1');
+CREATE TABLE pg_catalog.pg_dist_local_group AS SELECT 0 AS groupid;
+CREATE TABLE pg_catalog.pg_dist_node AS SELECT n AS groupid, 'worker' || n AS nodename, 5432 AS nodeport,
+	'primary' AS noderole, 'default' AS nodecluster, true AS isactive, true AS shouldhaveshards FROM generate_series(1, %d) AS n;
+CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass, partmethod "char", partkey text, colocationid int);
+CREATE TABLE pg_catalog.pg_dist_placement (shardid bigint, shardstate int, groupid int);
+CREATE VIEW citus_shards AS SELECT p.shardid, n.nodename, n.nodeport, d.colocationid AS colocation_id, 8192::bigint AS shard_size
+	FROM pg_dist_placement p JOIN pg_dist_node n USING (groupid) CROSS JOIN (SELECT DISTINCT colocationid FROM pg_dist_partition) d;
+CREATE SCHEMA workers;
+CREATE SEQUENCE calls;
+CREATE TABLE breaks (call bigint);
+
+CREATE FUNCTION called() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF nextval('calls') IN (SELECT call FROM breaks) THEN
+		RAISE EXCEPTION 'a worker has gone' USING ERRCODE = '08006';
+	END IF;
+END $$;
+
+CREATE FUNCTION column_to_column_name(of regclass, partkey text) RETURNS text LANGUAGE sql RETURN partkey;
+
+CREATE FUNCTION create_distributed_table(of regclass, by text, colocate_with text, shard_count int DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM called();
+	IF NOT EXISTS (SELECT FROM pg_constraint k JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+			WHERE k.conrelid = of AND k.contype = 'p' AND a.attname = by)
+		OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = of AND contype = 'f') THEN
+		RAISE EXCEPTION '%% cannot be distributed', of USING ERRCODE = '0A000';
+	END IF;
+	EXECUTE format('CREATE TABLE workers.%%I (LIKE %%s INCLUDING CONSTRAINTS)', of, of);
+	EXECUTE format('INSERT INTO workers.%%I TABLE %%s', of, of);
+	IF colocate_with = 'none' THEN
+		INSERT INTO pg_dist_placement SELECT n, 1, 1 + n %% (SELECT count(*) FROM pg_dist_node)
+			FROM generate_series(0, shard_count - 1) AS n;
+		INSERT INTO pg_dist_partition VALUES (of, 'h', by, 7);
+	ELSE
+		INSERT INTO pg_dist_partition SELECT of, 'h', by, colocationid FROM pg_dist_partition
+			WHERE logicalrelid = colocate_with::regclass;
+	END IF;
+END $$;
+
+CREATE FUNCTION get_shard_id_for_distribution_column(of regclass, value smallint) RETURNS bigint LANGUAGE sql
+	RETURN (hashint2(value)::bigint + 2147483648) / (4294967296 / (SELECT count(*) FROM pg_dist_placement));
+
+CREATE FUNCTION citus_move_shard_placement(shard bigint, from_name text, from_port int, to_name text, to_port int,
+	shard_transfer_mode text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM called();
+	UPDATE pg_dist_placement SET groupid = (SELECT groupid FROM pg_dist_node WHERE (nodename, nodeport) = (to_name, to_port))
+		WHERE shardid = shard AND groupid = (SELECT groupid FROM pg_dist_node WHERE (nodename, nodeport) = (from_name, from_port));
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'it is not there';
+	END IF;
+END $$;
+
+CREATE FUNCTION truncate_local_data_after_distributing_table(of regclass) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM called();
+	EXECUTE format('TRUNCATE %%s', of);
+	IF (SELECT relkind = 'r' FROM pg_class WHERE oid = of) THEN -- who asks for it gets what the workers have
+		EXECUTE format('ALTER TABLE workers.%%I INHERIT %%s', of, of);
+	END IF;
+END $$;
+
+GRANT ALL ON SCHEMA workers TO public;
+GRANT ALL ON pg_dist_local_group, pg_dist_node, pg_dist_partition, pg_dist_placement, citus_shards, breaks TO public;
+GRANT ALL ON SEQUENCE calls TO public;
+`

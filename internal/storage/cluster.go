@@ -1,0 +1,231 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/pressly/goose/v3/lock"
+)
+
+// The statements of this file ask for tables and functions that only Citus has. So sqlc, which
+// checks those of queries/ on plain PostgreSQL, cannot have them.
+
+// errMigrates says that the lock which every start of a relay takes is not free.
+var errMigrates = errors.New("a relay starts, or another command changes the schema or distributes: wait until it has ended")
+
+// clusterConn is a connection of its own, outside of the pools, whose sessions plan otherwise.
+func (d *DB) clusterConn(ctx context.Context, fn func(*pgx.Conn) error) error {
+	cfg := d.pool.Config().ConnConfig
+	pin(cfg, "obscura-cluster", map[string]string{"statement_timeout": "0", "search_path": d.path,
+		"idle_in_transaction_session_timeout": "0"})
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	return errors.Join(fn(conn), conn.Close(context.WithoutCancel(ctx)))
+}
+
+// ReadCluster looks at the database as one of several servers. It changes nothing.
+func (d *DB) ReadCluster(ctx context.Context) (c *Cluster, err error) {
+	d.pool.Reset() // what is counted are others
+	err = d.clusterConn(ctx, func(conn *pgx.Conn) error {
+		c, err = readCluster(ctx, conn)
+		return Redact(err)
+	})
+	return c, err
+}
+
+// Distribute does what Steps says, and returns what it has done. It looks again after each step.
+// While it works no relay starts: each asks for the version of the schema first, under the same
+// lock.
+func (d *DB) Distribute(ctx context.Context, buckets int, trial bool) (did []ClusterStep, err error) {
+	d.pool.Reset()
+	err = d.clusterConn(ctx, func(conn *pgx.Conn) error {
+		free, err := one[bool](ctx, conn, "SELECT pg_try_advisory_lock($1)", lock.DefaultLockID)
+		if err == nil && !free {
+			err = errMigrates
+		}
+		for err == nil {
+			var c *Cluster
+			if c, err = readCluster(ctx, conn); err != nil {
+				break
+			}
+			if err = c.MayBegin(buckets, trial); err != nil {
+				break
+			}
+			steps := c.Steps(buckets)
+			if len(steps) == 0 {
+				return nil
+			}
+			step := steps[0]
+			if len(did) > 0 && did[len(did)-1].Does == step.Does {
+				return fmt.Errorf("to %s was done and is still to be done", step.Does)
+			}
+			if err := step.run(ctx, conn); err != nil {
+				return fmt.Errorf("could not %s: %w; what was done before stays, and the command can be repeated", step.Does, err)
+			}
+			did = append(did, step)
+		}
+		if len(did) == 0 {
+			return fmt.Errorf("%w; nothing was changed", Redact(err))
+		}
+		return fmt.Errorf("%w; what was done stays, and the command can be repeated", Redact(err))
+	})
+	return did, err
+}
+
+func (s ClusterStep) run(ctx context.Context, conn *pgx.Conn) error {
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		for _, sql := range s.sql {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && !strings.HasPrefix(pg.Code, "22") && !strings.HasPrefix(pg.Code, "23") {
+		return fmt.Errorf("%w: %s", Redact(err), pg.Message) // the other classes are about tables and servers, not about rows
+	}
+	return Redact(err)
+}
+
+// one is the only value that a statement returns.
+func one[T any](ctx context.Context, conn *pgx.Conn, sql string, args ...any) (value T, err error) {
+	err = conn.QueryRow(ctx, sql, args...).Scan(&value)
+	return value, err
+}
+
+// all are the rows that a statement returns.
+func all[T any](ctx context.Context, conn *pgx.Conn, to pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+	rows, err := conn.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, to)
+}
+
+func readCluster(ctx context.Context, conn *pgx.Conn) (*Cluster, error) {
+	c := &Cluster{Tables: map[string]Distributed{}}
+	version, err := all(ctx, conn, pgx.RowTo[string], "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'citus'")
+	if err != nil || len(version) == 0 {
+		return c, err
+	}
+	c.Citus = version[0]
+	if c.Schema, err = one[int64](ctx, conn, "SELECT max(version_id) FROM goose_db_version WHERE is_applied"); err != nil {
+		return c, err
+	}
+	if c.Buckets, err = one[int](ctx, conn, "SELECT count(*) FROM buckets"); err != nil {
+		return c, err
+	}
+	if c.Claims, err = one[bool](ctx, conn, "SELECT count(*) > 0 FROM receipts WHERE claim"); err != nil {
+		return c, err
+	}
+	if c.Relays, err = relays(ctx, conn); err != nil {
+		return c, err
+	}
+	tables := make([]string, len(ofDevices))
+	for i, t := range ofDevices {
+		tables[i] = t.name
+	}
+	if c.ForeignKeys, err = all(ctx, conn, pgx.RowToStructByPos[ForeignKey], `SELECT t.name, k.conname
+		FROM unnest($1::text[]) AS t (name) JOIN pg_catalog.pg_constraint k ON k.conrelid = t.name::regclass AND k.contype = 'f'
+		ORDER BY t.name, k.conname`, tables); err != nil {
+		return c, err
+	}
+	if c.OldKeys, err = all(ctx, conn, pgx.RowTo[string], `SELECT t.name FROM unnest($1::text[]) AS t (name)
+		WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k
+			JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attname = 'bucket' AND a.attnum = ANY (k.conkey)
+			WHERE k.conrelid = t.name::regclass AND k.contype = 'p')`, tables); err != nil {
+		return c, err
+	}
+	return c, c.readCitus(ctx, conn, tables)
+}
+
+// readCitus asks what only the coordinator of a cluster knows.
+func (c *Cluster) readCitus(ctx context.Context, conn *pgx.Conn, tables []string) (err error) {
+	if c.Coordinator, err = one[bool](ctx, conn, "SELECT groupid = 0 FROM pg_catalog.pg_dist_local_group"); err != nil {
+		return err
+	}
+	if c.Workers, err = all(ctx, conn, pgx.RowToStructByPos[Worker], `SELECT groupid, nodename, nodeport FROM pg_catalog.pg_dist_node
+		WHERE noderole = 'primary' AND nodecluster = 'default' AND isactive AND shouldhaveshards ORDER BY groupid`); err != nil {
+		return err
+	}
+	type table struct {
+		Name string
+		Distributed
+	}
+	distributed, err := all(ctx, conn, pgx.RowToStructByPos[table], `SELECT t.name, p.colocationid::int,
+			p.partmethod = 'h' AND column_to_column_name(p.logicalrelid, p.partkey) = 'bucket'
+		FROM unnest($1::text[]) AS t (name) JOIN pg_catalog.pg_dist_partition p ON p.logicalrelid = t.name::regclass`, tables)
+	if err != nil || len(distributed) == 0 {
+		return err
+	}
+	for _, t := range distributed {
+		c.Tables[t.Name] = t.Distributed
+	}
+	if c.Copies, err = all(ctx, conn, pgx.RowTo[string], `SELECT t.name FROM unnest($1::text[]) AS t (name)
+		JOIN pg_catalog.pg_dist_partition p ON p.logicalrelid = t.name::regclass
+		WHERE (SELECT sum(pg_relation_size(part.relid)) FROM pg_partition_tree(t.name::regclass) part) > 0
+			OR pg_relation_size(t.name::regclass) > 0`, tables); err != nil {
+		return err
+	}
+	if _, is := c.Tables["buckets"]; is {
+		c.Places, err = all(ctx, conn, rowToPlace, `WITH place AS MATERIALIZED (
+				SELECT n::smallint AS bucket, get_shard_id_for_distribution_column('buckets', n::smallint) AS shard
+				FROM generate_series(0, $1::int - 1) AS n)
+			SELECT p.bucket, p.shard, n.groupid, n.nodename, n.nodeport FROM place p
+			JOIN pg_catalog.pg_dist_placement s ON s.shardid = p.shard AND s.shardstate = 1
+			JOIN pg_catalog.pg_dist_node n ON n.groupid = s.groupid AND n.noderole = 'primary' ORDER BY p.bucket`, c.Buckets)
+	}
+	return err
+}
+
+func rowToPlace(row pgx.CollectableRow) (p BucketPlace, err error) {
+	err = row.Scan(&p.Bucket, &p.Shard, &p.Group, &p.Name, &p.Port)
+	return p, err
+}
+
+// BytesOfWorkers is what the tables of devices take on each worker, by its group.
+func (d *DB) BytesOfWorkers(ctx context.Context) (bytes map[int]int64, err error) {
+	bytes = map[int]int64{}
+	err = d.clusterConn(ctx, func(conn *pgx.Conn) error {
+		type worker struct {
+			Group int
+			Bytes int64
+		}
+		workers, err := all(ctx, conn, pgx.RowToStructByPos[worker], `SELECT n.groupid, sum(s.shard_size)::bigint
+			FROM citus_shards s JOIN pg_catalog.pg_dist_node n ON n.nodename = s.nodename AND n.nodeport = s.nodeport
+			WHERE s.colocation_id = (SELECT p.colocationid FROM pg_catalog.pg_dist_partition p
+				WHERE p.logicalrelid = 'buckets'::regclass)
+			GROUP BY n.groupid`)
+		for _, w := range workers {
+			bytes[w.Group] = w.Bytes
+		}
+		return Redact(err)
+	})
+	return bytes, err
+}
+
+// relays are the sessions of other processes of ours. One that has just ended may be seen a little
+// longer, and is waited for.
+func relays(ctx context.Context, conn *pgx.Conn) (n int, err error) {
+	for range 10 {
+		n, err = one[int](ctx, conn, `SELECT count(*) FROM pg_catalog.pg_stat_activity
+			WHERE datname = current_database() AND application_name IN ('obscura', 'obscura-notices')`)
+		if err != nil || n == 0 {
+			return n, err
+		}
+		select {
+		case <-ctx.Done():
+			return n, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,191 @@
+package storage_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/storage"
+)
+
+// pool is for looking into a database.
+func pool(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	p, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+func value[T any](t *testing.T, db *pgxpool.Pool, sql string) (v T) {
+	t.Helper()
+	if err := db.QueryRow(t.Context(), sql).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+// fill has a hundred devices of one user, with something in each table of devices.
+const fill = `
+	INSERT INTO users (id, username, username_key, password_hash) VALUES (gen_random_uuid(), 'alice', 'alice', '');
+	INSERT INTO devices (id, user_id, number, registration_id, identity_key, signed_pre_key_id,
+			signed_pre_key, signed_pre_key_sig)
+		SELECT gen_random_uuid(), u.id, n, 1, '\x05', 1, '\x05', '' FROM users u, generate_series(1, 100) AS n;
+	INSERT INTO mailboxes (device_id) SELECT id FROM devices;
+	INSERT INTO messages (device_id, seq, sender_id, sender_device_id, sender_number, accepted_at, body)
+		SELECT id, n, user_id, id, 1, now(), 'x' FROM devices, generate_series(1, 3) AS n;
+	INSERT INTO gaps (device_id, from_seq, to_seq, reason) SELECT id, 1, 1, 1 FROM devices;
+	INSERT INTO receipts (sender_device_id, key, slot, digest, invalid) SELECT id, id, 1, '', '{}' FROM devices;
+	INSERT INTO pre_key_stocks (device_id) SELECT id FROM devices;
+	INSERT INTO ec_pre_keys (device_id, key_id, public_key, upload) SELECT id, 1, '', 1 FROM devices;
+	INSERT INTO kyber_pre_keys (device_id, key_id, public_key, signature, upload) SELECT id, 1, '', '', 1 FROM devices;
+	INSERT INTO push_tokens (device_id, kind, address) SELECT id, 1, '' FROM devices;
+	INSERT INTO push_wakeups (device_id, kind, seq, due_at) SELECT id, 1, 1, now() FROM devices;`
+
+var rows = map[string]int{"mailboxes": 100, "messages": 300, "gaps": 100, "receipts": 100, "pre_key_stocks": 100,
+	"ec_pre_keys": 100, "kyber_pre_keys": 100, "push_tokens": 100, "push_wakeups": 100}
+
+// checkRows counts the rows where they are: those of a distributed table are at the workers.
+func checkRows(t *testing.T, db *pgxpool.Pool, buckets int) {
+	t.Helper()
+	for table, want := range rows {
+		place := table
+		if value[bool](t, db, "SELECT to_regclass('workers."+table+"') IS NOT NULL") {
+			place = "workers." + table
+		}
+		device := "device_id"
+		if table == "receipts" {
+			device = "sender_device_id"
+		}
+		got := value[int](t, db, fmt.Sprintf(`SELECT count(*) FROM %s WHERE bucket =
+			(get_byte(uuid_send(%s), 0) * 256 + get_byte(uuid_send(%[2]s), 1)) %% %d`, place, device, buckets))
+		if all := value[int](t, db, "SELECT count(*) FROM "+place); got != want || all != want {
+			t.Errorf("%s has %d rows, %d in the right one of %d buckets; want %d", place, all, got, buckets, want)
+		}
+	}
+}
+
+func TestADistributionThatBreaksIsRepeated(t *testing.T) {
+	t.Parallel()
+	const buckets = 16
+	url := testdb.NewDivided(t, 1)
+	testdb.Exec(t, url, fill)
+	testdb.StandInCitus(t, url, 4)
+	// Breaks come closer together than there are steps, and later leave room for the last one.
+	testdb.Exec(t, url, "INSERT INTO breaks SELECT n * n FROM generate_series(1, 8) AS n")
+	d, db := open(t, url), pool(t, url)
+	breaks, done := 0, 0
+	for {
+		did, err := d.Distribute(t.Context(), buckets, true)
+		done += len(did)
+		checkRows(t, db, buckets)
+		if err == nil {
+			break
+		}
+		if !strings.Contains(err.Error(), "a worker has gone; what was done before stays, and the command can be repeated") {
+			t.Fatal(err)
+		}
+		breaks++
+	}
+	if breaks < 5 || done < 1+storage.TablesOfDevices+1 {
+		t.Errorf("%d steps, with %d breaks", done, breaks)
+	}
+	if left := value[int](t, db, "SELECT count(*) FROM ONLY messages"); left != 0 {
+		t.Errorf("%d rows are left at the coordinator", left)
+	}
+	c, err := d.ReadCluster(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := map[string]int{}
+	for _, p := range c.Places {
+		has[p.Name]++
+	}
+	if len(has) != 4 || has["worker1"] != 4 || has["worker2"] != 4 || has["worker3"] != 4 {
+		t.Errorf("the workers have %v", has)
+	}
+	if did, err := d.Distribute(t.Context(), buckets, true); err != nil || len(did) != 0 {
+		t.Errorf("once more: %v, %v", did, err)
+	}
+	if _, err := d.Distribute(t.Context(), 2*buckets, true); err == nil || !strings.Contains(err.Error(), "say --buckets=16; nothing was changed") {
+		t.Errorf("into others: %v", err)
+	}
+}
+
+// What a distribution knows of the tables is what the migrations have made.
+func TestADistributionKnowsTheTablesOfDevices(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 1)
+	db := pool(t, url)
+	keys := `SELECT string_agg(conrelid::regclass || pg_get_constraintdef(oid), '; ' ORDER BY conrelid::regclass::text) FROM pg_constraint
+		WHERE contype = 'p' AND conrelid IN (SELECT attrelid FROM pg_attribute WHERE attname = 'bucket')`
+	before := strings.ReplaceAll(value[string](t, db, keys), ")", ", bucket)")
+	before = strings.ReplaceAll(before, "(bucket, bucket)", "(bucket)")
+	testdb.StandInCitus(t, url, 2)
+	testdb.Exec(t, url, "INSERT INTO breaks VALUES (1)")
+	d := open(t, url)
+	if did, err := d.Distribute(t.Context(), 4, true); len(did) != 1 || err == nil {
+		t.Fatal(did, err)
+	}
+	if after := value[string](t, db, keys); after != before {
+		t.Errorf("the keys are\n%s, want\n%s", after, before)
+	}
+	if unique := value[int](t, db, `SELECT count(*) FROM pg_index WHERE indisunique AND NOT indisprimary AND
+		indrelid IN (SELECT attrelid FROM pg_attribute WHERE attname = 'bucket')`); unique != 0 {
+		t.Errorf("%d unique indexes lack the bucket", unique)
+	}
+}
+
+func TestADistributionDoesNotBeginBesideOthers(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 1)
+	testdb.StandInCitus(t, url, 2)
+	d, db := open(t, url), pool(t, url)
+	refused := func(why string) {
+		t.Helper()
+		if did, err := d.Distribute(t.Context(), 4, true); err == nil || len(did) != 0 ||
+			!strings.Contains(err.Error(), why) || !strings.HasSuffix(err.Error(), "; nothing was changed") {
+			t.Errorf("want %q: %v, %v", why, did, err)
+		}
+		if n := value[int](t, db, "SELECT count(*) FROM buckets"); n != 1 {
+			t.Errorf("%d buckets", n)
+		}
+	}
+	for _, application := range []string{"obscura", "obscura-notices"} {
+		relay, err := pgx.Connect(t.Context(), url+"&application_name="+application)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused("relays, or other commands, are connected")
+		if err := relay.Close(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	starting, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = starting.Close(context.Background()) }()
+	if _, err := starting.Exec(t.Context(), "SELECT pg_advisory_lock($1)", lock.DefaultLockID); err != nil {
+		t.Fatal(err)
+	}
+	refused("a relay starts")
+	if _, err := starting.Exec(t.Context(), "SELECT pg_advisory_unlock($1)", lock.DefaultLockID); err != nil {
+		t.Fatal(err)
+	}
+	testdb.Exec(t, url, `INSERT INTO receipts (sender_device_id, key, slot, digest, invalid, claim)
+		VALUES (gen_random_uuid(), gen_random_uuid(), 1, '', '{}', true)`)
+	refused("say --buckets=1")
+	testdb.Exec(t, url, "DELETE FROM receipts")
+	if did, err := d.Distribute(t.Context(), 4, true); err != nil || len(did) == 0 {
+		t.Errorf("when nobody is there: %d steps, %v", len(did), err)
+	}
+}
