@@ -31,8 +31,11 @@ RETURNING created_at;
 -- In the order in which whoever locks several devices does so: sends and hand-outs take the same one.
 SELECT id, number, name, created_at FROM devices WHERE user_id = @user_id ORDER BY id;
 
--- name: CountDevicesChange :exec
-UPDATE users SET devices_version = devices_version + 1 WHERE id = @user_id;
+-- name: CountDevicesChange :one
+UPDATE users SET devices_version = devices_version + 1 WHERE id = @user_id RETURNING devices_version;
+
+-- name: OwnersOf :many
+SELECT id, user_id FROM devices WHERE id = ANY(@device_ids::uuid[]);
 
 -- name: DevicesVersions :many
 -- Of those of the users that have a device.

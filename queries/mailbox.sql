@@ -8,7 +8,7 @@
 INSERT INTO mailboxes (bucket, device_id) VALUES (@bucket, @device_id);
 
 -- name: LockMailboxes :many
-SELECT m.device_id, m.next_seq, m.floor_seq, m.pending, m.quiet_from, m.quiet_to
+SELECT m.device_id, m.next_seq, m.floor_seq, m.pending, m.quiet_from, m.quiet_to, m.takeover_version
 FROM mailboxes m WHERE m.bucket = @bucket AND m.device_id = ANY(@device_ids::uuid[])
 ORDER BY m.device_id FOR NO KEY UPDATE;
 
@@ -117,7 +117,8 @@ RETURNING m.device_id, m.generation, m.next_seq, m.floor_seq;
 
 -- name: SupersedeSockets :one
 -- A takeover: all sockets that are open now are out of date.
-UPDATE mailboxes m SET generation = m.generation + 1 WHERE m.bucket = @bucket AND m.device_id = @device_id
+UPDATE mailboxes m SET generation = m.generation + 1, takeover_version = @takeover_version
+WHERE m.bucket = @bucket AND m.device_id = @device_id
 RETURNING m.generation;
 
 -- name: MailboxHeads :many

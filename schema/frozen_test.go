@@ -32,6 +32,7 @@ var frozen = map[string]string{
 	"00020_operators.sql":          "2bcd148bb6e1f7dbd6428c29daca60f9fd4fc78f4f6773c675f865e0bb21f43a",
 	"00021_buckets.sql":            "1ed81880fca5d1c979ccb938c95feba9573ae48c65470c9a125b256486c5a856",
 	"00022_claims.sql":             "d6b0d470e5b4f755e9fda642f03e9d1d1605742dc69aec7b3117d43af685e737",
+	"00023_takeovers.sql":          "29cccb8f6a8ccdc1b16a2263b3cada2342fa5b0a564a1a0e363c6aa55a7d5a7d",
 }
 
 func TestMigrationsStayAsTheyAre(t *testing.T) {

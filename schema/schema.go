@@ -13,4 +13,4 @@ import "embed"
 var FS embed.FS
 
 // Version is the newest migration in FS: the oldest database version that this binary accepts.
-const Version = 22
+const Version = 23

@@ -26,13 +26,15 @@ func (q *Queries) CountDevices(ctx context.Context, db DBTX, userID uuid.UUID) (
 	return count, err
 }
 
-const countDevicesChange = `-- name: CountDevicesChange :exec
-UPDATE users SET devices_version = devices_version + 1 WHERE id = $1
+const countDevicesChange = `-- name: CountDevicesChange :one
+UPDATE users SET devices_version = devices_version + 1 WHERE id = $1 RETURNING devices_version
 `
 
-func (q *Queries) CountDevicesChange(ctx context.Context, db DBTX, userID uuid.UUID) error {
-	_, err := db.Exec(ctx, countDevicesChange, userID)
-	return err
+func (q *Queries) CountDevicesChange(ctx context.Context, db DBTX, userID uuid.UUID) (int64, error) {
+	row := db.QueryRow(ctx, countDevicesChange, userID)
+	var devices_version int64
+	err := row.Scan(&devices_version)
+	return devices_version, err
 }
 
 const deleteDevice = `-- name: DeleteDevice :execrows
@@ -234,6 +236,35 @@ func (q *Queries) NextDeviceNumber(ctx context.Context, db DBTX, arg NextDeviceN
 	var number int16
 	err := row.Scan(&number)
 	return number, err
+}
+
+const ownersOf = `-- name: OwnersOf :many
+SELECT id, user_id FROM devices WHERE id = ANY($1::uuid[])
+`
+
+type OwnersOfRow struct {
+	ID     uuid.UUID
+	UserID uuid.UUID
+}
+
+func (q *Queries) OwnersOf(ctx context.Context, db DBTX, deviceIds []uuid.UUID) ([]OwnersOfRow, error) {
+	rows, err := db.Query(ctx, ownersOf, deviceIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OwnersOfRow
+	for rows.Next() {
+		var i OwnersOfRow
+		if err := rows.Scan(&i.ID, &i.UserID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const publicDevices = `-- name: PublicDevices :many

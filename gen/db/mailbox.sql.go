@@ -601,7 +601,7 @@ func (q *Queries) InsertReceipts(ctx context.Context, db DBTX, arg InsertReceipt
 }
 
 const lockMailboxes = `-- name: LockMailboxes :many
-SELECT m.device_id, m.next_seq, m.floor_seq, m.pending, m.quiet_from, m.quiet_to
+SELECT m.device_id, m.next_seq, m.floor_seq, m.pending, m.quiet_from, m.quiet_to, m.takeover_version
 FROM mailboxes m WHERE m.bucket = $1 AND m.device_id = ANY($2::uuid[])
 ORDER BY m.device_id FOR NO KEY UPDATE
 `
@@ -612,12 +612,13 @@ type LockMailboxesParams struct {
 }
 
 type LockMailboxesRow struct {
-	DeviceID  uuid.UUID
-	NextSeq   int64
-	FloorSeq  int64
-	Pending   int32
-	QuietFrom int64
-	QuietTo   int64
+	DeviceID        uuid.UUID
+	NextSeq         int64
+	FloorSeq        int64
+	Pending         int32
+	QuietFrom       int64
+	QuietTo         int64
+	TakeoverVersion int64
 }
 
 func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, arg LockMailboxesParams) ([]LockMailboxesRow, error) {
@@ -636,6 +637,7 @@ func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, arg LockMailboxesP
 			&i.Pending,
 			&i.QuietFrom,
 			&i.QuietTo,
+			&i.TakeoverVersion,
 		); err != nil {
 			return nil, err
 		}
@@ -1171,18 +1173,20 @@ func (q *Queries) StaleMailboxes(ctx context.Context, db DBTX, arg StaleMailboxe
 }
 
 const supersedeSockets = `-- name: SupersedeSockets :one
-UPDATE mailboxes m SET generation = m.generation + 1 WHERE m.bucket = $1 AND m.device_id = $2
+UPDATE mailboxes m SET generation = m.generation + 1, takeover_version = $1
+WHERE m.bucket = $2 AND m.device_id = $3
 RETURNING m.generation
 `
 
 type SupersedeSocketsParams struct {
-	Bucket   int16
-	DeviceID uuid.UUID
+	TakeoverVersion int64
+	Bucket          int16
+	DeviceID        uuid.UUID
 }
 
 // A takeover: all sockets that are open now are out of date.
 func (q *Queries) SupersedeSockets(ctx context.Context, db DBTX, arg SupersedeSocketsParams) (int64, error) {
-	row := db.QueryRow(ctx, supersedeSockets, arg.Bucket, arg.DeviceID)
+	row := db.QueryRow(ctx, supersedeSockets, arg.TakeoverVersion, arg.Bucket, arg.DeviceID)
 	var generation int64
 	err := row.Scan(&generation)
 	return generation, err

@@ -129,16 +129,17 @@ type KyberPreKey struct {
 }
 
 type Mailbox struct {
-	DeviceID      uuid.UUID
-	NextSeq       int64
-	FloorSeq      int64
-	AckedSeq      int64
-	Pending       int32
-	Generation    int64
-	SocketSession *uuid.UUID
-	QuietFrom     int64
-	QuietTo       int64
-	Bucket        int16
+	DeviceID        uuid.UUID
+	NextSeq         int64
+	FloorSeq        int64
+	AckedSeq        int64
+	Pending         int32
+	Generation      int64
+	SocketSession   *uuid.UUID
+	QuietFrom       int64
+	QuietTo         int64
+	Bucket          int16
+	TakeoverVersion int64
 }
 
 type Message struct {

@@ -99,7 +99,7 @@ func (s *Service) Create(ctx context.Context, p core.Principal, name *string, fi
 		if err := keys.StoreFirst(ctx, tx, p.User, device, &first); err != nil {
 			return err
 		}
-		if err := mailbox.CountDevicesChange(ctx, tx, p.User); err != nil {
+		if _, err := mailbox.CountDevicesChange(ctx, tx, p.User); err != nil {
 			return err
 		}
 		tokens, err = s.accounts.NewSession(ctx, tx,
@@ -250,7 +250,7 @@ func Erase(ctx context.Context, tx *storage.Tx, user core.UserID, id core.Device
 	if err := push.Forget(ctx, tx, id); err != nil {
 		return err
 	}
-	if err := mailbox.CountDevicesChange(ctx, tx, user); err != nil {
+	if _, err := mailbox.CountDevicesChange(ctx, tx, user); err != nil {
 		return err
 	}
 	if _, err := q.DeleteDevice(ctx, tx, db.DeleteDeviceParams{ID: id, UserID: user}); err != nil {

@@ -100,10 +100,11 @@ func (s *Service) takeOver(ctx context.Context, tx *storage.Tx, p core.Principal
 	if err := push.Forget(ctx, tx, p.Device); err != nil { // it wakes up the old installation
 		return nil, err
 	}
-	if err := mailbox.CountDevicesChange(ctx, tx, p.User); err != nil {
+	version, err := mailbox.CountDevicesChange(ctx, tx, p.User)
+	if err != nil {
 		return nil, err
 	}
-	generation, n, err := mailbox.TakeOver(ctx, tx, p.Device)
+	generation, n, err := mailbox.TakeOver(ctx, tx, p.Device, version)
 	if err != nil {
 		return nil, err
 	}

@@ -45,15 +45,15 @@ type ChangedError struct {
 // Error implements error.
 func (*ChangedError) Error() string { return "an audience has other devices than the sender knows" }
 
-// CountDevicesChange advances the version of a user's devices. It locks the user's mailboxes: in a
-// database of one bucket a batch for one of them that names the old version was stored before, or
-// is refused. The caller
-// holds the user's lock, and locks nothing afterwards that others lock before mailboxes.
-func CountDevicesChange(ctx context.Context, tx *storage.Tx, user core.UserID) error {
+// CountDevicesChange advances the version of a user's devices, and returns the new one. It locks
+// the user's mailboxes: a batch for one of them that names the old version was stored before, or is
+// refused; where there are several buckets see nameVersions. The caller holds the user's lock, and
+// locks nothing afterwards that others lock before mailboxes.
+func CountDevicesChange(ctx context.Context, tx *storage.Tx, user core.UserID) (version int64, err error) {
 	q := storage.Queries
 	rows, err := q.DevicesOfUser(ctx, tx, user)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	devices := make([]core.DeviceID, len(rows))
 	for i, row := range rows {
@@ -61,7 +61,7 @@ func CountDevicesChange(ctx context.Context, tx *storage.Tx, user core.UserID) e
 	}
 	for bucket, some := range tx.Divide(devices) {
 		if err := q.HoldMailboxes(ctx, tx, db.HoldMailboxesParams{Bucket: bucket, DeviceIds: some}); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	return q.CountDevicesChange(ctx, tx, user)
@@ -104,6 +104,38 @@ func (p *pass) checkAudiences(ctx context.Context, conn *storage.Tx) error {
 			user := answer.changed[i].User
 			if now := lists[user]; now != nil && p.requests[n].mayAsk(user) {
 				answer.changed[i] = *now
+			}
+		}
+	}
+	return err
+}
+
+// nameVersions notes which version each submission names: that of the audience that is its device's
+// user, 0 for none. A device may be taken over between the look at the versions and the transaction
+// that stores, where these are two. Then its mailbox says a higher version; see insertMessages.
+func (p *pass) nameVersions(ctx context.Context, conn *storage.Tx) error {
+	var devices []core.DeviceID
+	for _, r := range p.requests {
+		for i := range r.batch.Submissions {
+			if len(r.batch.Audiences) > 0 {
+				devices = append(devices, r.batch.Submissions[i].Device)
+			}
+		}
+	}
+	if len(devices) == 0 {
+		return nil
+	}
+	rows, err := storage.Queries.OwnersOf(ctx, conn, core.Distinct(devices))
+	owners := make(map[core.DeviceID]core.UserID, len(rows))
+	for _, row := range rows {
+		owners[row.ID] = row.UserID
+	}
+	for _, r := range p.requests {
+		for i := range r.batch.Submissions {
+			for _, a := range r.batch.Audiences {
+				if owners[r.batch.Submissions[i].Device] == a.User {
+					r.batch.Submissions[i].version = int64(a.Version) //nolint:gosec // it was the current one, or nothing is stored
+				}
 			}
 		}
 	}

@@ -77,7 +77,7 @@ func TestNothingDeadlocks(t *testing.T) {
 	})
 	worker(12, func(r *rand.Rand, n *node, _ int) {
 		sane(t, "take over", n.main.InTx(ctx, func(tx *storage.Tx) error {
-			_, _, err := TakeOver(ctx, tx, devices[r.IntN(boxes-1)])
+			_, _, err := TakeOver(ctx, tx, devices[r.IntN(boxes-1)], 0)
 			return err
 		}))
 	})

@@ -106,12 +106,15 @@ func (s *shares) Pop() any {
 }
 
 // TakeOver drops all pending mail of a device whose identity key is being replaced, records the
-// gap, and makes its open sockets out of date: those below the returned generation. It returns how
-// many were dropped, to be counted after the commit.
-func TakeOver(ctx context.Context, tx *storage.Tx, device core.DeviceID) (generation int64, n int, err error) {
+// gap, and makes its open sockets out of date: those below the returned generation. version is that
+// of the user's devices from now on. It returns how many were dropped, to be counted after the
+// commit.
+func TakeOver(ctx context.Context, tx *storage.Tx, device core.DeviceID, version int64) (generation int64, n int,
+	err error) {
 	q, place := storage.Queries, tx.Place(device)
 	// This locks the mailbox.
-	if generation, err = q.SupersedeSockets(ctx, tx, db.SupersedeSocketsParams(place)); err != nil {
+	if generation, err = q.SupersedeSockets(ctx, tx, db.SupersedeSocketsParams{TakeoverVersion: version,
+		Bucket: place.Bucket, DeviceID: device}); err != nil {
 		return 0, 0, err
 	}
 	dropped, err := q.DropAll(ctx, tx, db.DropAllParams(place))

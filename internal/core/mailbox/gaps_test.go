@@ -16,7 +16,7 @@ import (
 func (n *node) takeOver(t failer, device core.DeviceID) (generation int64) {
 	t.Helper()
 	n.tx(t, func(tx *storage.Tx) (err error) {
-		generation, _, err = TakeOver(context.Background(), tx, device)
+		generation, _, err = TakeOver(context.Background(), tx, device, 0)
 		return err
 	})
 	return generation
@@ -59,7 +59,7 @@ func TestATakeoverReportsExactlyWhatItDropped(t *testing.T) {
 		t.Errorf("gaps %v, want %v", gaps, want)
 	}
 	err = n.main.InTx(t.Context(), func(tx *storage.Tx) error {
-		_, _, err := TakeOver(t.Context(), tx, uuid.New())
+		_, _, err := TakeOver(t.Context(), tx, uuid.New(), 0)
 		return err
 	})
 	if !storage.IsNoRows(err) {

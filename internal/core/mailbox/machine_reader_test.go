@@ -188,7 +188,7 @@ func (m *machine) takeOver(t *rapid.T) {
 	i := m.index(t)
 	l := m.boxes[i]
 	m.node(t).tx(t, func(tx *storage.Tx) error {
-		_, _, err := TakeOver(context.Background(), tx, l.device)
+		_, _, err := TakeOver(context.Background(), tx, l.device, 0)
 		return err
 	})
 	l.drop(core.GapTakeover, func(*letter) bool { return true })

@@ -23,10 +23,10 @@ type pass struct {
 	answers   []sendAnswer // of each request
 	fresh     []bool       // of each request: it was not made before
 	mailboxes map[core.DeviceID]*lockedMailbox
-	// acceptedAt is of all envelopes that are stored, accepted how many they are, dropped how many
-	// make room for them.
-	acceptedAt        time.Time
-	accepted, dropped int
+	// acceptedAt is of all envelopes that are accepted, accepted how many they are. dropped are how
+	// many make room for them, outdated how many of them were encrypted before a takeover.
+	acceptedAt                  time.Time
+	accepted, dropped, outdated int
 }
 
 // lockedMailbox is a mailbox whose row this transaction holds.
@@ -38,6 +38,9 @@ type lockedMailbox struct {
 	// added is what this transaction adds, dropped what it drops.
 	added   []core.Envelope
 	dropped []int64
+	// takeoverVersion is that of the user's devices since the device was taken over, outdated how
+	// many envelopes this transaction counts that were encrypted before.
+	takeoverVersion, outdated int64
 }
 
 // receiptKey is the primary key of a receipt. Of a sealed request both are made of its key and its
@@ -71,6 +74,14 @@ func (p *pass) askAccounts(ctx context.Context, conn *storage.Tx) error {
 		return err
 	}
 	return p.checkAudiences(ctx, conn)
+}
+
+// askAccountsBefore asks them where that cannot be done while the mailboxes are locked.
+func (p *pass) askAccountsBefore(ctx context.Context, conn *storage.Tx) error {
+	if err := p.askAccounts(ctx, conn); err != nil {
+		return err
+	}
+	return p.nameVersions(ctx, conn)
 }
 
 // askAccountsHere asks them while the mailboxes are locked, so that what is answered stays true:
@@ -122,7 +133,7 @@ func lockMailboxes(ctx context.Context, tx *storage.Tx, bucket int16,
 	rows, err := storage.Queries.LockMailboxes(ctx, tx, db.LockMailboxesParams{Bucket: bucket, DeviceIds: devices})
 	for _, row := range rows {
 		mailboxes[row.DeviceID] = &lockedMailbox{next: row.NextSeq, floor: row.FloorSeq, pending: row.Pending,
-			quietFrom: row.QuietFrom, quietTo: row.QuietTo}
+			quietFrom: row.QuietFrom, quietTo: row.QuietTo, takeoverVersion: row.TakeoverVersion}
 	}
 	return mailboxes, err
 }
@@ -183,14 +194,22 @@ func joinPositions(positions []int16) string {
 	return strings.Join(texts, ",")
 }
 
-// insertMessages assigns sequences to the submissions of the new requests and writes them.
+// insertMessages assigns sequences to the submissions of the new requests and writes them. What was
+// encrypted before its device was taken over counts as sent before, and dropped by the takeover.
 func (p *pass) insertMessages(ctx context.Context) error {
 	insert := db.InsertMessagesParams{Bucket: p.bucket, AcceptedAt: p.acceptedAt}
+	outdated := envelopes{Bucket: p.bucket}
 	for n, r := range p.requests {
 		for i := range r.batch.Submissions {
 			sub := &r.batch.Submissions[i]
 			m := p.mailboxes[sub.Device]
 			if m == nil || !p.fresh[n] || r.claim || !r.mayWrite(i) {
+				continue
+			}
+			if p.accepted++; 0 < sub.version && sub.version < m.takeoverVersion {
+				outdated.add(sub.Device, []int64{m.next})
+				m.next++
+				m.outdated++
 				continue
 			}
 			sender := r.sender.User
@@ -211,10 +230,15 @@ func (p *pass) insertMessages(ctx context.Context) error {
 			}
 			m.next++
 			m.pending++
-			p.accepted++
 		}
 	}
-	if p.accepted == 0 {
+	if len(outdated.Seqs) > 0 {
+		p.outdated = len(outdated.Seqs)
+		if err := recordGaps(ctx, p.tx, outdated, core.GapTakeover); err != nil {
+			return err
+		}
+	}
+	if len(insert.Seqs) == 0 {
 		return nil
 	}
 	return storage.Queries.InsertMessages(ctx, p.tx, insert)
@@ -232,7 +256,7 @@ func (m *lockedMailbox) addQuiet() {
 func (p *pass) advance(ctx context.Context) error {
 	arg := db.AdvanceMailboxesParams{Bucket: p.bucket}
 	for device, m := range p.mailboxes {
-		if len(m.added) > 0 {
+		if len(m.added) > 0 || m.outdated > 0 {
 			arg.DeviceIds = append(arg.DeviceIds, device)
 			arg.NextSeqs, arg.Pendings = append(arg.NextSeqs, m.next), append(arg.Pendings, m.pending)
 			arg.QuietFroms, arg.QuietTos = append(arg.QuietFroms, m.quietFrom), append(arg.QuietTos, m.quietTo)

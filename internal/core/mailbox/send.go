@@ -23,6 +23,9 @@ type Submission struct {
 	Token core.DeliveryTokenHash
 	// Quiet: nobody is woken up for it.
 	Quiet bool
+	// version is that of its user's devices for which it was encrypted, if an audience says so and
+	// there are several buckets.
+	version int64
 }
 
 func (s *Submission) size() int { return len(s.Prefix) + len(s.Message) }

@@ -60,7 +60,7 @@ func (s *Service) storeOnce(ctx context.Context, b *bucket, requests []*sendRequ
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
 	if len(s.buckets) > 1 {
-		if err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) error { return p.askAccounts(ctx, conn) }); err != nil {
+		if err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) error { return p.askAccountsBefore(ctx, conn) }); err != nil {
 			return nil, err
 		}
 	}
@@ -71,6 +71,9 @@ func (s *Service) storeOnce(ctx context.Context, b *bucket, requests []*sendRequ
 	s.cfg.Counters.Accepted(p.accepted)
 	if p.dropped > 0 {
 		s.cfg.Counters.Dropped(core.GapCap, p.dropped)
+	}
+	if p.outdated > 0 {
+		s.cfg.Counters.Dropped(core.GapTakeover, p.outdated)
 	}
 	s.deliverLocal(p.mailboxes)
 	return p.answers, nil

@@ -21,7 +21,7 @@ var kept = map[string]string{
 	"known_pre_keys":         "user_id=userId device_id=deviceId ec=-digests-of-public-keys kyber=-digests-of-public-keys",
 	"ec_pre_keys":            "device_id=deviceId key_id=oneTimePreKeyIds public_key=digest upload=-a-count-within-the-keys bucket=-it-follows-from-the-id",
 	"kyber_pre_keys":         "device_id=deviceId key_id=kyberPreKeyIds public_key=digest signature=-public-and-in-every-bundle upload=-a-count-within-the-keys bucket=-it-follows-from-the-id",
-	"mailboxes":              "device_id=deviceId next_seq=accepted floor_seq=-a-hint acked_seq=acknowledged pending generation=socketsOpened socket_session=sessionId quiet_from=-a-hint quiet_to=-a-hint bucket=-it-follows-from-the-id",
+	"mailboxes":              "device_id=deviceId next_seq=accepted floor_seq=-a-hint acked_seq=acknowledged pending generation=socketsOpened socket_session=sessionId quiet_from=-a-hint quiet_to=-a-hint takeover_version=-a-count-of-changed-devices bucket=-it-follows-from-the-id",
 	"messages":               "device_id=deviceId seq=pending sender_id=-others sender_device_id=-others sender_number=-others accepted_at=-others skipped=-others body=pendingBytes bucket=-it-follows-from-the-id",
 	"gaps":                   "device_id=deviceId from_seq=from to_seq=to reason bucket=-it-follows-from-the-id",
 	"attachments":            "id user_id=userId size created_at=createdAt expires_at=expiresAt stored=-only-what-is-stored-is-shown",
