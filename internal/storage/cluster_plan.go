@@ -125,7 +125,7 @@ func (c *Cluster) Looked() error {
 	case len(c.Workers) == 0:
 		return errNoWorkers
 	case c.Schema < schema.Version:
-		return ErrOldSchema
+		return errOldSchema
 	case c.Schema > schema.Version:
 		return errNewSchema
 	}
