@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # with-relay.sh COMMAND...: runs the command with RELAY_URL naming a relay started for it, with data and ports of its own, and
-# MANAGEMENT_URL its management port (https:// when OBSCURA_TLS_CERTIFICATE and OBSCURA_TLS_KEY are set), and stops the relay afterwards. Needs bin/obscura and Node.js. The end of its log is shown when something fails.
+# MANAGEMENT_URL its management port (https:// when OBSCURA_TLS_CERTIFICATE and OBSCURA_TLS_KEY are set), and stops the relay afterwards. Its database is that of CLUSTER_URL if that is set. Needs bin/obscura and Node.js. The end of its log is shown when something fails.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -30,7 +30,7 @@ read -r api management < <(node -e '
     .then((ports) => { console.log(ports.join(" ")); servers.forEach((s) => s.close()); });')
 
 env -u DATABASE_URL -u OBSCURA_DATABASE_URL \
-  OBSCURA_LISTEN="127.0.0.1:$api" OBSCURA_MANAGEMENT_LISTEN="127.0.0.1:$management" OBSCURA_DATA_DIR="$scratch/data" \
+  ${CLUSTER_URL:+"OBSCURA_DATABASE_URL=$CLUSTER_URL"} OBSCURA_LISTEN="127.0.0.1:$api" OBSCURA_MANAGEMENT_LISTEN="127.0.0.1:$management" OBSCURA_DATA_DIR="$scratch/data" \
   "$repo_root/bin/obscura" serve >"$scratch/relay.log" 2>&1 &
 relay=$!
 
