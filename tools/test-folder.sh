@@ -10,8 +10,8 @@ room=$((6 << 20)) # KiB: the clusters of a few packages at once, and the binarie
 disk="${TMPDIR:-/tmp}"
 free="$(df --output=avail -k "$memory" 2>/dev/null | tail -n 1)" || free=0
 if [ "${free:-0}" -lt "$room" ] || ! program="$(mktemp "$memory/obscura-XXXXXX" 2>/dev/null)"; then
-	echo "$disk"
-	exit
+  echo "$disk"
+  exit
 fi
 trap 'rm -f "$program"' EXIT
 printf '#!/bin/sh\n' >"$program" && chmod 700 "$program"
