@@ -84,7 +84,8 @@ func (s *Session) UploadKeys(ctx context.Context, keys client.KeyUpload) error {
 // Keys returns what the relay holds for the device, to compare with the application's own store.
 func (s *Session) Keys(ctx context.Context) (keys client.KeyInventory, err error) {
 	response, err := s.api.GetKeyInventory(ctx)
-	return keys, read(response, err, &keys)
+	err = read(response, err, &keys)
+	return keys, err
 }
 
 // Bundles returns a pre-key bundle for each device of a user, or for those of its devices that are
@@ -95,14 +96,16 @@ func (s *Session) Keys(ctx context.Context) (keys client.KeyInventory, err error
 func (s *Session) Bundles(ctx context.Context, user uuid.UUID,
 	devices ...uuid.UUID) (bundles []client.PreKeyBundle, err error) {
 	response, err := s.api.GetPreKeyBundles(ctx, user, &client.GetPreKeyBundlesParams{DeviceID: devices})
-	return bundles, read(response, err, &bundles)
+	err = read(response, err, &bundles)
+	return bundles, err
 }
 
 // Devices returns the devices of a user, by number, and the version of this list. It uses up no
 // key. Codes: user_not_found (also for a user without devices), rate_limited.
 func (s *Session) Devices(ctx context.Context, user uuid.UUID) (devices client.UserDevices, err error) {
 	response, err := s.api.ListDevicesOfUser(ctx, user)
-	return devices, read(response, err, &devices)
+	err = read(response, err, &devices)
+	return devices, err
 }
 
 // ChangePassword changes the user's password. All other sessions of the user end; this one goes on

@@ -104,13 +104,14 @@ func (ListTrash) Do(ctx context.Context, db *storage.DB) (any, error) {
 		DueAt *time.Time `json:"dueAt"`
 	}
 	list := []blob{}
-	return list, db.Do(ctx, func(conn *storage.Tx) error {
+	err := db.Do(ctx, func(conn *storage.Tx) error {
 		rows, err := storage.Queries.ListTrash(ctx, conn)
 		for _, r := range rows {
 			list = append(list, blob{r.Key, inSeconds(&r.DueAt)})
 		}
 		return err
 	})
+	return list, err
 }
 
 // EmptyTrash has the running relays delete them now.
