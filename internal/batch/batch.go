@@ -25,6 +25,11 @@ var ErrFull = errors.New("too many requests wait for the database: the queue is 
 // errStopped says that Run has ended.
 var errStopped = errors.New("the relay is stopping")
 
+// TxTime bounds one transaction of a batch, beyond the database's own limits on statements and
+// locks: all callers wait for it, so a connection that does not answer any more must not hold them
+// up until TCP gives it up.
+const TxTime = 15 * time.Second
+
 // Limits bound one batch and the queue before it. All but Light and Gather are required.
 type Limits struct {
 	// BatchItems and BatchWeight end a batch; a batch holds at least one item.

@@ -20,9 +20,6 @@ const ticketLifetime = 30 * time.Second
 // ticketLimits bound the requests that wait for a ticket, and those that bring one.
 var ticketLimits = batch.Limits{BatchItems: 512, BatchWeight: 512, QueueItems: 8192, QueueWeight: 8192}
 
-// txTime bounds one batch of tickets, beyond the database's own limits on statements and locks.
-const txTime = 15 * time.Second
-
 // ticketHash is what the database keeps of a ticket.
 type ticketHash = [sha256.Size]byte
 
@@ -63,7 +60,7 @@ func (s *Service) TakeTicket(ctx context.Context, ticket string) (core.Principal
 
 // insertTickets reports which tickets it has made.
 func (s *Service) insertTickets(ctx context.Context, tickets []newTicket) ([]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, txTime)
+	ctx, cancel := context.WithTimeout(ctx, batch.TxTime)
 	defer cancel()
 	arg := db.InsertTicketsParams{Lifetime: storage.Interval(ticketLifetime)}
 	nth := make(map[ticketHash]int, len(tickets))
@@ -84,7 +81,7 @@ func (s *Service) insertTickets(ctx context.Context, tickets []newTicket) ([]boo
 // takeTickets returns whom each ticket was made for: nobody for a bad one, and when a ticket comes
 // twice, for the second.
 func (s *Service) takeTickets(ctx context.Context, tickets []ticketHash) ([]core.Principal, error) {
-	ctx, cancel := context.WithTimeout(ctx, txTime)
+	ctx, cancel := context.WithTimeout(ctx, batch.TxTime)
 	defer cancel()
 	hashes := make([][]byte, len(tickets))
 	nth := make(map[ticketHash]int, len(tickets))

@@ -80,14 +80,9 @@ type Service struct {
 	txTime  time.Duration // bounds one hand-out
 }
 
-// txTime bounds one hand-out, beyond the database's own limits on statements and locks: all fetches
-// wait for it, so a connection that does not answer any more must not hold them up until TCP gives
-// it up.
-const txTime = 15 * time.Second
-
 // New makes a Service.
 func New(cfg Config) *Service {
-	s := &Service{db: cfg.DB, node: cfg.Node, dropped: cfg.Dropped, txTime: txTime}
+	s := &Service{db: cfg.DB, node: cfg.Node, dropped: cfg.Dropped, txTime: batch.TxTime}
 	s.bundles = batch.New(batch.Limits{BatchItems: 128, BatchWeight: 128, QueueItems: 2048, QueueWeight: 2048},
 		s.handOut)
 	return s

@@ -61,7 +61,7 @@ type Service struct {
 	pending, oldest atomic.Int64
 	givenUp         context.Context // ends when acknowledgements are to be forgotten
 	giveUp          context.CancelFunc
-	txTime          time.Duration // bounds one transaction
+	txTime          time.Duration // bounds one transaction, and one step of a sweep
 }
 
 // bucket works on what lies in one bucket, in transactions that touch no other.
@@ -82,14 +82,9 @@ type bucket struct {
 var sendLimits = batch.Limits{BatchItems: 512, BatchWeight: 4 << 20, QueueItems: 8192, QueueWeight: 64 << 20,
 	Light: 64 << 10, Gather: time.Millisecond}
 
-// txTime bounds one transaction of a batch, and one step of a sweep, beyond the database's own
-// limits on statements and locks: a connection that does not answer any more must not hold up
-// everybody until TCP gives it up.
-const txTime = 15 * time.Second
-
 // New makes a Service.
 func New(cfg Config) *Service {
-	s := &Service{cfg: cfg, txTime: txTime}
+	s := &Service{cfg: cfg, txTime: batch.TxTime}
 	s.givenUp, s.giveUp = context.WithCancel(context.Background())
 	s.openings = batch.New(openingLimits, s.open)
 	for number := range cfg.DB.Buckets().All() {

@@ -211,7 +211,7 @@ func (s *Service) Waiting() (n int) {
 }
 
 // txTime bounds one statement of the queue, beyond the database's own limits.
-const txTime = 15 * time.Second
+const txTime = batch.TxTime
 
 func ask[P, R any](ctx context.Context, s *Service, question func(context.Context, db.DBTX, P) (R, error),
 	about P) (R, error) {
