@@ -62,33 +62,23 @@ type Config struct {
 
 // Service is the use cases of accounts. Make it with New, then call Load.
 type Service struct {
-	db           *storage.DB
-	hasher       *hasher
-	guesses      *guesses
-	signer       *signer
-	verified     *verified
-	fresh        func() bool
-	node         core.Announcer
-	registration core.Registration
-	erase        Eraser
-	eraseAll     func(ctx context.Context, tx *storage.Tx, user core.UserID) error
-	newTickets   *batch.Batcher[newTicket, bool]
-	tickets      *batch.Batcher[ticketHash, core.Principal]
+	cfg        Config
+	hasher     *hasher
+	guesses    *guesses
+	signer     *signer
+	verified   *verified
+	newTickets *batch.Batcher[newTicket, bool]
+	tickets    *batch.Batcher[ticketHash, core.Principal]
 }
 
 // New makes a Service.
 func New(cfg Config) *Service {
 	s := &Service{
-		db:           cfg.DB,
-		hasher:       newHasher(cfg.PasswordCost),
-		guesses:      newGuesses(),
-		signer:       &signer{db: cfg.DB, supplied: cfg.TokenKey},
-		verified:     newVerified(),
-		fresh:        cfg.Fresh,
-		node:         cfg.Node,
-		registration: cfg.Registration,
-		erase:        cfg.EraseDevice,
-		eraseAll:     cfg.EraseUser,
+		cfg:      cfg,
+		hasher:   newHasher(cfg.PasswordCost),
+		guesses:  newGuesses(),
+		signer:   &signer{db: cfg.DB, supplied: cfg.TokenKey},
+		verified: newVerified(),
 	}
 	s.newTickets = batch.New(ticketLimits, s.insertTickets)
 	s.tickets = batch.New(ticketLimits, s.takeTickets)
@@ -116,7 +106,7 @@ func (s *Service) loadAccountKey(ctx context.Context) error {
 	if s.guesses.secret != nil {
 		return nil
 	}
-	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
+	err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) (err error) {
 		s.guesses.secret, err = storage.Queries.AccountKey(ctx, conn)
 		return err
 	})
@@ -148,7 +138,7 @@ func (s *Service) Register(ctx context.Context, username, password, invitation s
 		return Tokens{}, err
 	}
 	var tokens Tokens
-	err = s.db.InTx(ctx, func(tx *storage.Tx) error {
+	err = s.cfg.DB.InTx(ctx, func(tx *storage.Tx) error {
 		user := uuid.New()
 		rows, err := storage.Queries.InsertUser(ctx, tx,
 			db.InsertUserParams{ID: user, Username: username, Key: foldName(username), PasswordHash: hash})
@@ -158,7 +148,7 @@ func (s *Service) Register(ctx context.Context, username, password, invitation s
 		if rows == 0 {
 			return errNameTaken
 		}
-		if s.registration == core.RegistrationInvite {
+		if s.cfg.Registration == core.RegistrationInvite {
 			if err := takeInvitation(ctx, tx, invitation); err != nil {
 				return err
 			}
@@ -187,7 +177,7 @@ type LogIn struct {
 // not. Returns errDisabled as well.
 func (s *Service) LogIn(ctx context.Context, in LogIn) (Tokens, error) {
 	var user db.UserByNameRow
-	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
+	err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) (err error) {
 		user, err = storage.Queries.UserByName(ctx, conn, foldName(in.Username))
 		return err
 	})
@@ -203,7 +193,7 @@ func (s *Service) LogIn(ctx context.Context, in LogIn) (Tokens, error) {
 		return Tokens{}, err
 	}
 	var tokens Tokens
-	err = s.db.InTx(ctx, func(tx *storage.Tx) error {
+	err = s.cfg.DB.InTx(ctx, func(tx *storage.Tx) error {
 		if _, err := storage.Queries.LockUser(ctx, tx, user.ID); err != nil {
 			return storage.NoRowsAs(err, errWrongPassword)
 		}
@@ -247,7 +237,7 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 	}
 	var tokens Tokens
 	var ended storage.Notices
-	err = s.db.ActAlone(ctx, p, func(tx *storage.Tx) error {
+	err = s.cfg.DB.ActAlone(ctx, p, func(tx *storage.Tx) error {
 		q := storage.Queries
 		rows, err := q.SetPasswordHash(ctx, tx, db.SetPasswordHashParams{ID: p.User, OldHash: old, NewHash: hash})
 		if err != nil {
@@ -275,7 +265,7 @@ func (s *Service) ChangePassword(ctx context.Context, p core.Principal, current,
 		ended = storage.Notices{{Kind: core.NoticeEnded, IDs: others}}
 		return ended.Notify(ctx, tx)
 	})
-	if ended.Committed(err, s.node) != nil {
+	if ended.Committed(err, s.cfg.Node) != nil {
 		return Tokens{}, err
 	}
 	return tokens, nil
@@ -293,11 +283,11 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, password string)
 		return err
 	}
 	var ended storage.Notices
-	err := s.db.ActAlone(ctx, p, func(tx *storage.Tx) (err error) {
+	err := s.cfg.DB.ActAlone(ctx, p, func(tx *storage.Tx) (err error) {
 		ended, err = s.delete(ctx, tx, p.User)
 		return err
 	})
-	return ended.Committed(err, s.node)
+	return ended.Committed(err, s.cfg.Node)
 }
 
 // delete removes a user whose row is locked.
@@ -318,11 +308,11 @@ func (s *Service) delete(ctx context.Context, tx *storage.Tx, user core.UserID) 
 		}
 	}
 	for _, device := range devices {
-		if err := s.erase(ctx, tx, user, device); err != nil {
+		if err := s.cfg.EraseDevice(ctx, tx, user, device); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.eraseAll(ctx, tx, user); err != nil {
+	if err := s.cfg.EraseUser(ctx, tx, user); err != nil {
 		return nil, err
 	}
 	if err := s.forgetGuesses(ctx, tx, user); err != nil {
@@ -366,7 +356,7 @@ func endAll(ctx context.Context, tx *storage.Tx, user core.UserID) (storage.Noti
 // with, and by what wrong ones are remembered.
 func (s *Service) confirmPassword(ctx context.Context, p core.Principal, password string) (string, guess, error) {
 	var user db.UserByIDRow
-	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
+	err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) (err error) {
 		user, err = storage.Queries.UserByID(ctx, conn, p.User)
 		return err
 	})

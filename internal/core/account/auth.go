@@ -44,7 +44,7 @@ func (s *Service) Remembered(token string) (core.Principal, bool) {
 	s.verified.mu.RLock()
 	entry, known := s.verified.entries[key]
 	s.verified.mu.RUnlock()
-	if known && time.Now().Before(entry.expires) && s.fresh() {
+	if known && time.Now().Before(entry.expires) && s.cfg.Fresh() {
 		return entry.principal, true
 	}
 	return core.Principal{}, false
@@ -77,7 +77,7 @@ func (s *Service) Authenticate(ctx context.Context, token string) (core.Principa
 // principal looks a live session up.
 func (s *Service) principal(ctx context.Context, session core.SessionID) (core.Principal, error) {
 	var row db.SessionByIDRow
-	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
+	err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) (err error) {
 		row, err = storage.Queries.SessionByID(ctx, conn, session)
 		return err
 	})

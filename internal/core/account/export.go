@@ -37,7 +37,7 @@ type Session struct {
 // Export lists what is kept for a user. Returns ErrUnauthorized when the user is gone.
 func (s *Service) Export(ctx context.Context, user core.UserID) (Export, error) {
 	var out Export
-	err := s.db.Do(ctx, func(conn *storage.Tx) error {
+	err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) error {
 		q := storage.Queries
 		row, err := q.UserByID(ctx, conn, user)
 		if err != nil {

@@ -181,7 +181,7 @@ func (s *Service) tryPassword(ctx context.Context, g guess, password, hash strin
 	// Also when the caller has stopped waiting.
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	settled := s.db.Do(late, func(conn *storage.Tx) error {
+	settled := s.cfg.DB.Do(late, func(conn *storage.Tx) error {
 		if wrong {
 			return storage.Queries.CountWrongPassword(late, conn,
 				db.CountWrongPasswordParams{Name: g.name[:], Slot: g.counted})
@@ -202,7 +202,7 @@ func (s *Service) waitTurn(ctx context.Context, g guess, beside int) (remembered
 	if g.turn != g.counted {
 		slots = append(slots, g.turn)
 	}
-	rows, err := storage.Ask(ctx, s.db, storage.Queries.WrongPasswords,
+	rows, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.WrongPasswords,
 		db.WrongPasswordsParams{Name: g.name[:], Slots: slots})
 	if err != nil {
 		return false, taken, err
@@ -228,7 +228,7 @@ func (s *Service) waitTurn(ctx context.Context, g guess, beside int) (remembered
 		if s.guesses.promises.Take(struct{}{}) > 0 {
 			return remembered, taken, tooManyWrong(wait)
 		}
-		err = s.db.Do(ctx, func(conn *storage.Tx) error {
+		err = s.cfg.DB.Do(ctx, func(conn *storage.Tx) error {
 			return storage.Queries.PromiseTurn(ctx, conn,
 				db.PromiseTurnParams{Name: g.name[:], Slot: g.turn, Delay: storage.Interval(wait)})
 		})
@@ -239,7 +239,7 @@ func (s *Service) waitTurn(ctx context.Context, g guess, beside int) (remembered
 	case turn.Wait > 0:
 		return remembered, taken, tooManyWrong(seconds(turn.Wait))
 	}
-	taken, err = storage.Ask(ctx, s.db, storage.Queries.TakeTurn,
+	taken, err = storage.Ask(ctx, s.cfg.DB, storage.Queries.TakeTurn,
 		db.TakeTurnParams{Name: g.name[:], Slot: g.turn, Delay: storage.Interval(wait)})
 	return remembered, taken, storage.NoRowsAs(err, tooManyWrong(wait)) // taken by somebody else, just now
 }

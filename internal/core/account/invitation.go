@@ -83,7 +83,7 @@ func RevokeInvitation(ctx context.Context, d *storage.DB, prefix string) (hash s
 
 // mayRegister refuses those who may not register before anything is hashed for them.
 func (s *Service) mayRegister(ctx context.Context, invitation string) error {
-	switch s.registration {
+	switch s.cfg.Registration {
 	case core.RegistrationOpen:
 		return nil
 	case core.RegistrationInvite:
@@ -91,7 +91,7 @@ func (s *Service) mayRegister(ctx context.Context, invitation string) error {
 			return errInvitation
 		}
 		hash := sha256.Sum256([]byte(invitation))
-		return s.db.Do(ctx, func(conn *storage.Tx) error {
+		return s.cfg.DB.Do(ctx, func(conn *storage.Tx) error {
 			lives, err := storage.Queries.InvitationLives(ctx, conn, hash[:])
 			if err == nil && !lives {
 				err = errInvitation

@@ -76,7 +76,7 @@ func (s *Service) EndSessions(ctx context.Context, user core.UserID) (ended int,
 // EndEverySession is EndSessions for every user who had one when it began.
 func (s *Service) EndEverySession(ctx context.Context) (ended int, err error) {
 	var users []core.UserID
-	err = s.db.Do(ctx, func(conn *storage.Tx) (err error) {
+	err = s.cfg.DB.Do(ctx, func(conn *storage.Tx) (err error) {
 		users, err = storage.Queries.UsersWithSessions(ctx, conn)
 		return err
 	})
@@ -129,9 +129,9 @@ func (s *Service) operate(ctx context.Context, user core.UserID,
 		return err
 	}
 	var notices storage.Notices
-	err := s.db.ActFor(ctx, user, func(tx *storage.Tx) (err error) {
+	err := s.cfg.DB.ActFor(ctx, user, func(tx *storage.Tx) (err error) {
 		notices, err = fn(tx)
 		return err
 	})
-	return notices.Committed(err, s.node)
+	return notices.Committed(err, s.cfg.Node)
 }

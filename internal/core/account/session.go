@@ -94,7 +94,7 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 	grace := storage.Interval(refreshGrace)
 	var tokens Tokens
 	var ended storage.Notices
-	err := s.db.InTx(ctx, func(tx *storage.Tx) error {
+	err := s.cfg.DB.InTx(ctx, func(tx *storage.Tx) error {
 		q := storage.Queries
 		row, err := q.LockSession(ctx, tx, session)
 		if storage.IsNoRows(err) {
@@ -144,7 +144,7 @@ func (s *Service) Refresh(ctx context.Context, refresh string) (Tokens, error) {
 		tokens, err = s.issue(ctx, tx, principalOf(db.SessionByIDRow(row)), hash[:])
 		return err
 	})
-	if ended.Committed(err, s.node) == nil && ended != nil {
+	if ended.Committed(err, s.cfg.Node) == nil && ended != nil {
 		err = errRefreshToken
 	}
 	if err != nil {
@@ -173,7 +173,7 @@ func (s *Service) LogOut(ctx context.Context, p core.Principal, refresh string) 
 	}
 	hash := sha256.Sum256([]byte(refresh))
 	ended := storage.Notices{{Kind: core.NoticeEnded, IDs: []uuid.UUID{session}}}
-	err := s.db.ActAlone(ctx, p, func(tx *storage.Tx) error {
+	err := s.cfg.DB.ActAlone(ctx, p, func(tx *storage.Tx) error {
 		q := storage.Queries
 		row, err := q.LockSession(ctx, tx, session)
 		if err != nil {
@@ -192,12 +192,12 @@ func (s *Service) LogOut(ctx context.Context, p core.Principal, refresh string) 
 		}
 		return ended.Notify(ctx, tx)
 	})
-	return ended.Committed(err, s.node)
+	return ended.Committed(err, s.cfg.Node)
 }
 
 // LiveSessions returns which of these sessions still exist.
 func (s *Service) LiveSessions(ctx context.Context, ids []core.SessionID) (live []core.SessionID, err error) {
-	err = s.db.Do(ctx, func(conn *storage.Tx) (err error) {
+	err = s.cfg.DB.Do(ctx, func(conn *storage.Tx) (err error) {
 		live, err = storage.Queries.LiveSessions(ctx, conn, ids)
 		return err
 	})
@@ -206,7 +206,7 @@ func (s *Service) LiveSessions(ctx context.Context, ids []core.SessionID) (live 
 
 // Sweep deletes expired tickets, invitations, sessions and wrong passwords, in bounded steps.
 func (s *Service) Sweep(ctx context.Context) error {
-	return s.db.Do(ctx, func(conn *storage.Tx) error {
+	return s.cfg.DB.Do(ctx, func(conn *storage.Tx) error {
 		if _, err := storage.Queries.DeleteExpiredTickets(ctx, conn); err != nil {
 			return err
 		}

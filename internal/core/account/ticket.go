@@ -36,7 +36,7 @@ func (s *Service) NewTicket(ctx context.Context, p core.Principal) (string, erro
 	t := newTicket{sha256.Sum256([]byte(ticket)), p}
 	made, err := s.newTickets.Do(ctx, t, 1)
 	if err == nil && !made { // its session has ended, or is held: then wait for it
-		err = s.db.ActInPipeline(ctx, p, func(tx *storage.Tx) error {
+		err = s.cfg.DB.ActInPipeline(ctx, p, func(tx *storage.Tx) error {
 			return storage.Queries.InsertTicket(ctx, tx, db.InsertTicketParams{
 				Hash: t.hash[:], SessionID: p.Session, Lifetime: storage.Interval(ticketLifetime)})
 		})
@@ -70,7 +70,7 @@ func (s *Service) insertTickets(ctx context.Context, tickets []newTicket) ([]boo
 		arg.SessionIds, arg.UserIds = append(arg.SessionIds, t.owner.Session), append(arg.UserIds, t.owner.User)
 		nth[t.hash] = i
 	}
-	hashes, err := storage.Ask(ctx, s.db, storage.Queries.InsertTickets, arg)
+	hashes, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.InsertTickets, arg)
 	made := make([]bool, len(tickets))
 	for _, hash := range hashes {
 		made[nth[ticketHash(hash)]] = true
@@ -89,7 +89,7 @@ func (s *Service) takeTickets(ctx context.Context, tickets []ticketHash) ([]core
 		hashes[i] = tickets[i][:]
 		nth[tickets[i]] = i
 	}
-	rows, err := storage.Ask(ctx, s.db, storage.Queries.TakeTickets, hashes)
+	rows, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.TakeTickets, hashes)
 	owners := make([]core.Principal, len(tickets))
 	for i := range rows {
 		if row := &rows[i]; row.Valid {

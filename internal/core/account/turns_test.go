@@ -113,12 +113,12 @@ func TestASweepPassesOverWrongPasswordsThatAreBeingForgotten(t *testing.T) {
 			}
 			forgotten, swept := make(chan error, 1), make(chan error, 1)
 			go func() {
-				forgotten <- s.db.InTx(t.Context(), func(tx *storage.Tx) error {
+				forgotten <- s.cfg.DB.InTx(t.Context(), func(tx *storage.Tx) error {
 					return forgetWrong(t.Context(), tx, guess{name: name, counted: strangerSlot})
 				})
 			}()
 			testdb.AwaitWaiting(t, sql, 1)
-			go func() { swept <- s.db.Do(t.Context(), sweep) }()
+			go func() { swept <- s.cfg.DB.Do(t.Context(), sweep) }()
 			wait.Eventually(t, "the sweep has ended, or waits", func() bool {
 				return len(swept) > 0 || len(testdb.Waiting(t, sql)) == 2
 			})

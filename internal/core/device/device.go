@@ -54,16 +54,10 @@ type Config struct {
 }
 
 // Service is the use cases of devices. Make it with New.
-type Service struct {
-	db       *storage.DB
-	accounts *account.Service
-	node     core.Announcer
-}
+type Service struct{ cfg Config }
 
 // New makes a Service.
-func New(cfg Config) *Service {
-	return &Service{db: cfg.DB, accounts: cfg.Accounts, node: cfg.Node}
-}
+func New(cfg Config) *Service { return &Service{cfg} }
 
 // Create registers a device with its first keys and makes a session for it. Returns ErrTooMany,
 // errNoNumber or the errors of keys.Check.
@@ -77,7 +71,7 @@ func (s *Service) Create(ctx context.Context, p core.Principal, name *string, fi
 	}
 	device := uuid.New()
 	var tokens account.Tokens
-	err := s.db.ActAlone(ctx, p, func(tx *storage.Tx) error {
+	err := s.cfg.DB.ActAlone(ctx, p, func(tx *storage.Tx) error {
 		q := storage.Queries
 		number, err := nextNumber(ctx, tx, p.User)
 		if err != nil {
@@ -102,7 +96,7 @@ func (s *Service) Create(ctx context.Context, p core.Principal, name *string, fi
 		if _, err := mailbox.CountDevicesChange(ctx, tx, p.User); err != nil {
 			return err
 		}
-		tokens, err = s.accounts.NewSession(ctx, tx,
+		tokens, err = s.cfg.Accounts.NewSession(ctx, tx,
 			core.Principal{User: p.User, Device: device, DeviceNumber: uint8(number)}) //nolint:gosec // 1 to 127
 		return err
 	})
@@ -128,7 +122,7 @@ func nextNumber(ctx context.Context, tx *storage.Tx, user core.UserID) (int16, e
 // List returns a user's devices in the order of their numbers.
 func (s *Service) List(ctx context.Context, user core.UserID) ([]Device, error) {
 	devices := []Device{}
-	err := s.db.Do(ctx, func(conn *storage.Tx) error {
+	err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) error {
 		rows, err := storage.Queries.DevicesOfUser(ctx, conn, user)
 		for _, row := range rows {
 			devices = append(devices, deviceOf(row))
@@ -150,7 +144,7 @@ type Public struct {
 // Public returns a user's devices in the order of their numbers, and the version of this list.
 // Returns keys.ErrUserUnknown, also for a user without devices.
 func (s *Service) Public(ctx context.Context, user core.UserID) (version int64, devices []Public, err error) {
-	err = s.db.Do(ctx, func(conn *storage.Tx) error {
+	err = s.cfg.DB.Do(ctx, func(conn *storage.Tx) error {
 		rows, err := storage.Queries.PublicDevices(ctx, conn, []core.UserID{user})
 		for _, row := range rows {
 			version = row.DevicesVersion
@@ -168,7 +162,7 @@ func (s *Service) Public(ctx context.Context, user core.UserID) (version int64, 
 // Get returns one of the user's own devices, or keys.ErrDeviceGone.
 func (s *Service) Get(ctx context.Context, user core.UserID, id core.DeviceID) (Device, error) {
 	var row db.DeviceOfUserRow
-	err := s.db.Do(ctx, func(conn *storage.Tx) (err error) {
+	err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) (err error) {
 		row, err = storage.Queries.DeviceOfUser(ctx, conn, db.DeviceOfUserParams{ID: id, UserID: user})
 		return err
 	})
@@ -178,7 +172,7 @@ func (s *Service) Get(ctx context.Context, user core.UserID, id core.DeviceID) (
 // Rename names one of the user's own devices. Returns keys.ErrDeviceGone.
 func (s *Service) Rename(ctx context.Context, p core.Principal, id core.DeviceID, name string) (Device, error) {
 	var row db.RenameDeviceRow
-	err := s.db.Act(ctx, p, func(tx *storage.Tx) (err error) {
+	err := s.cfg.DB.Act(ctx, p, func(tx *storage.Tx) (err error) {
 		row, err = storage.Queries.RenameDevice(ctx, tx, db.RenameDeviceParams{ID: id, UserID: p.User, Name: &name})
 		return storage.NoRowsAs(err, keys.ErrDeviceGone)
 	})
@@ -193,21 +187,21 @@ func deviceOf(row db.DevicesOfUserRow) Device {
 // sockets stop working on every node. Returns keys.ErrDeviceGone.
 func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID) error {
 	var notices storage.Notices
-	err := s.db.ActAlone(ctx, p, func(tx *storage.Tx) (err error) {
+	err := s.cfg.DB.ActAlone(ctx, p, func(tx *storage.Tx) (err error) {
 		notices, err = remove(ctx, tx, p.User, id)
 		return err
 	})
-	return notices.Committed(err, s.node)
+	return notices.Committed(err, s.cfg.Node)
 }
 
 // Remove is Delete for the operator. Returns core.ErrNoUser or keys.ErrDeviceGone.
 func (s *Service) Remove(ctx context.Context, user core.UserID, id core.DeviceID) error {
 	var notices storage.Notices
-	err := s.db.ActFor(ctx, user, func(tx *storage.Tx) (err error) {
+	err := s.cfg.DB.ActFor(ctx, user, func(tx *storage.Tx) (err error) {
 		notices, err = remove(ctx, tx, user, id)
 		return err
 	})
-	return notices.Committed(err, s.node)
+	return notices.Committed(err, s.cfg.Node)
 }
 
 // remove deletes a device of a user whose row is locked.
@@ -289,7 +283,7 @@ func (s *Service) Export(ctx context.Context, user core.UserID) ([]Export, error
 	var out []Export
 	for _, d := range devices {
 		e := Export{Device: d}
-		err := s.db.InTx(ctx, func(tx *storage.Tx) (err error) {
+		err := s.cfg.DB.InTx(ctx, func(tx *storage.Tx) (err error) {
 			if e.Inventory, err = keys.InventoryOf(ctx, tx, d.ID); err != nil {
 				return err
 			}

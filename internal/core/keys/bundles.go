@@ -107,19 +107,19 @@ func (s *Service) take(ctx context.Context, askers map[wanted][]int, answers []h
 		}
 	}
 	if low != nil {
-		s.node.Announce(core.Notice{Kind: core.NoticeKeys, IDs: low})
+		s.cfg.Node.Announce(core.Notice{Kind: core.NoticeKeys, IDs: low})
 	}
 	if len(failed) == 0 {
 		return nil
 	}
-	if len(failed) == int(s.db.Buckets()) {
+	if len(failed) == int(s.cfg.DB.Buckets()) {
 		return failed[0]
 	}
 	// Only those who ask for a device of a bucket that failed hear of it.
-	devices, err := storage.Ask(ctx, s.db, storage.Queries.PublicDevices, core.Distinct(slices.Clone(arg.UserIds)))
+	devices, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.PublicDevices, core.Distinct(slices.Clone(arg.UserIds)))
 	for _, d := range devices {
 		for _, asker := range of(d.UserID, d.ID) {
-			if cause := failed[s.db.Buckets().Bucket(d.ID)]; cause != nil {
+			if cause := failed[s.cfg.DB.Buckets().Bucket(d.ID)]; cause != nil {
 				answers[asker].err = cause
 			}
 		}
@@ -133,11 +133,11 @@ func (s *Service) takeAtOnce(ctx context.Context, arg db.TakeBundlesParams) (row
 	failed = map[int16]error{}
 	var mu sync.Mutex
 	var taking sync.WaitGroup
-	for bucket := range s.db.Buckets().All() {
+	for bucket := range s.cfg.DB.Buckets().All() {
 		in := arg
 		in.Bucket = bucket
 		taking.Go(func() {
-			some, err := storage.Ask(ctx, s.db, storage.Queries.TakeBundles, in)
+			some, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.TakeBundles, in)
 			mu.Lock()
 			defer mu.Unlock()
 			if rows = append(rows, some...); err != nil {

@@ -73,16 +73,14 @@ type Config struct {
 
 // Service is the use cases of keys. Make it with New; its Run hands bundles out.
 type Service struct {
-	db      *storage.DB
-	node    core.Announcer
-	dropped func(core.GapReason, int)
+	cfg     Config
 	bundles *batch.Batcher[fetch, handed]
 	txTime  time.Duration // bounds one hand-out
 }
 
 // New makes a Service.
 func New(cfg Config) *Service {
-	s := &Service{db: cfg.DB, node: cfg.Node, dropped: cfg.Dropped, txTime: batch.TxTime}
+	s := &Service{cfg: cfg, txTime: batch.TxTime}
 	s.bundles = batch.New(batch.Limits{BatchItems: 128, BatchWeight: 128, QueueItems: 2048, QueueWeight: 2048},
 		s.handOut)
 	return s
@@ -93,7 +91,7 @@ func (s *Service) Run(ctx context.Context) error { return s.bundles.Run(ctx) }
 
 // Counts returns how many one-time keys are left of each kind; zero for a device that is gone.
 func (s *Service) Counts(ctx context.Context, device core.DeviceID) (ec, kyber int32, err error) {
-	row, err := storage.Ask(ctx, s.db, storage.Queries.PreKeyCounts,
-		db.PreKeyCountsParams(s.db.Buckets().Place(device)))
+	row, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.PreKeyCounts,
+		db.PreKeyCountsParams(s.cfg.DB.Buckets().Place(device)))
 	return row.EcCount, row.KyberCount, storage.NoRowsAs(err, nil)
 }

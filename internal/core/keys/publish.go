@@ -18,7 +18,7 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 	if u.Identity != nil && u.RegistrationID == 0 {
 		return errNoRegistrationID
 	}
-	stored, err := storage.Ask(ctx, s.db, storage.Queries.DeviceKeys, p.Device)
+	stored, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.DeviceKeys, p.Device)
 	if err != nil {
 		return storage.NoRowsAs(err, ErrDeviceGone)
 	}
@@ -32,7 +32,7 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 	var notices storage.Notices
 	dropped := 0
 	// Alone, because no two devices of a user may store one key, and a takeover ends sessions.
-	err = s.db.ActAlone(ctx, p, func(tx *storage.Tx) error {
+	err = s.cfg.DB.ActAlone(ctx, p, func(tx *storage.Tx) error {
 		q := storage.Queries
 		takeover, others := false, []core.SessionID(nil)
 		if !bytes.Equal(stored.IdentityKey, identity) {
@@ -67,9 +67,9 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 		return store(ctx, tx, place{p.User, p.Device, stock.Uploads, takeover}, &u)
 	})
 	if err == nil && dropped > 0 {
-		s.dropped(core.GapTakeover, dropped)
+		s.cfg.Dropped(core.GapTakeover, dropped)
 	}
-	return notices.Committed(err, s.node)
+	return notices.Committed(err, s.cfg.Node)
 }
 
 // endOthers ends the device's other sessions if the identity key is a new one, which is a takeover.
