@@ -28,7 +28,7 @@ VALUES (@id, @user_id, @number, @name, @registration_id, @identity_key,
 RETURNING created_at;
 
 -- name: DevicesOfUser :many
--- In the order in which whoever locks several devices does so: sends and hand-outs take the same one.
+-- In the order of ids, in which sends and hand-outs too lock several devices of a bucket.
 SELECT id, number, name, created_at FROM devices WHERE user_id = @user_id ORDER BY id;
 
 -- name: CountDevicesChange :one

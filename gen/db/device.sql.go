@@ -93,7 +93,7 @@ type DevicesOfUserRow struct {
 	CreatedAt time.Time
 }
 
-// In the order in which whoever locks several devices does so: sends and hand-outs take the same one.
+// In the order of ids, in which sends and hand-outs too lock several devices of a bucket.
 func (q *Queries) DevicesOfUser(ctx context.Context, db DBTX, userID uuid.UUID) ([]DevicesOfUserRow, error) {
 	rows, err := db.Query(ctx, devicesOfUser, userID)
 	if err != nil {

@@ -43,7 +43,7 @@ func (Stats) Do(ctx context.Context, db *storage.DB) (any, error) {
 			DeliveryTokens: row.DeliveryTokens, Invitations: row.Invitations, Attachments: row.Attachments,
 			AttachmentBytes: row.AttachmentBytes, Backups: row.Backups, BackupBytes: row.BackupBytes,
 			BlobsInTrash: row.BlobsInTrash, DatabaseBytes: row.DatabaseBytes}
-		for bucket := range conn.All() {
+		for bucket := range conn.AllBuckets() {
 			row, err := storage.Queries.BucketStats(ctx, conn, bucket)
 			if err != nil {
 				return err

@@ -41,7 +41,7 @@ func (Restored) Do(ctx context.Context, db *storage.DB) (any, error) {
 		if done.Users, err = q.SkipDevicesVersions(ctx, tx, skipped); err != nil {
 			return err
 		}
-		for bucket := range tx.All() {
+		for bucket := range tx.AllBuckets() {
 			if err := q.RecordSkippedNumbers(ctx, tx, gen.RecordSkippedNumbersParams{Bucket: bucket, Numbers: skipped,
 				Reason: int16(core.GapExpired)}); err != nil {
 				return err

@@ -28,8 +28,8 @@ func Distinct(ids []uuid.UUID) []uuid.UUID {
 	return slices.Compact(ids)
 }
 
-// LockOrder brings devices, each once, into the order in which everybody locks rows of several. It
-// changes the slice.
+// LockOrder sorts devices and leaves each once: in this order rows of several devices of one bucket
+// are locked, by everybody. It changes the slice.
 func LockOrder(devices []DeviceID) []DeviceID { return Distinct(devices) }
 
 // HashID makes an identifier of the first 16 bytes of a hash, as a version 8 UUID (RFC 9562): it is

@@ -15,8 +15,8 @@ import (
 // Locks are taken in this order, by everybody: user, sessions, stocks of keys, tokens of push,
 // devices, mailboxes, backups, usage. Those that end or make sessions hold the user first
 // (ActAlone), so they follow each other and each sees the sessions that the one before it has made.
-// They also lock all mailboxes of the user, in the order of devices, before they lock one of them
-// for a device that comes, goes or is taken over.
+// Before a device comes, goes or is taken over they lock all mailboxes of the user. Rows of one
+// kind are locked in the order of buckets, and in each bucket in that of the devices.
 
 // Act runs fn in one transaction on behalf of a session. Returns core.ErrUnauthorized when it has
 // ended.

@@ -32,17 +32,17 @@ func (n Buckets) known() Buckets {
 	return n
 }
 
-// Place is where what is kept for a device lies: what a statement about one device takes.
+// Place is a device with its bucket, as a statement about one device takes them.
 type Place struct {
 	Bucket   int16
 	DeviceID core.DeviceID
 }
 
-// Place is the one of a device.
+// Place adds the bucket to a device.
 func (n Buckets) Place(device core.DeviceID) Place { return Place{n.Bucket(device), device} }
 
-// All are the buckets, in order.
-func (n Buckets) All() iter.Seq[int16] {
+// AllBuckets are their numbers, in order.
+func (n Buckets) AllBuckets() iter.Seq[int16] {
 	return func(yield func(int16) bool) {
 		for bucket := range int16(n.known()) { //nolint:gosec // see learnBuckets
 			if !yield(bucket) {

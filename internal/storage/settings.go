@@ -51,8 +51,9 @@ var planning = map[string]string{
 	"enable_hashjoin":  "off",
 	"enable_mergejoin": "off",
 	"plan_cache_mode":  "force_generic_plan",
-	// Of a table that has never been analysed a bucket is taken for a two-hundredth. With so little
-	// in it, whatever is behind a key is collected and sorted for the sake of the first row.
+	// The planner believes that a bucket holds a two-hundredth of a table that was never analysed.
+	// It would collect and sort the few rows that it expects, to find the first of them, and not
+	// walk along the key that has them in order.
 	"enable_bitmapscan": "off",
 	// The keys that a statement gets differ: nothing is looked up twice.
 	"enable_memoize": "off",

@@ -307,6 +307,7 @@ func (s *Service) delete(ctx context.Context, tx *storage.Tx, user core.UserID) 
 			return nil, err
 		}
 	}
+	// The first of them locks all mailboxes.
 	for _, device := range devices {
 		if err := s.cfg.EraseDevice(ctx, tx, user, device); err != nil {
 			return nil, err
@@ -322,7 +323,7 @@ func (s *Service) delete(ctx context.Context, tx *storage.Tx, user core.UserID) 
 	return ended, err
 }
 
-// devicesOf are a user's devices, in the order in which they are locked.
+// devicesOf are a user's devices in the order of their ids, which is that of locks in a bucket.
 func devicesOf(ctx context.Context, tx *storage.Tx, user core.UserID) ([]core.DeviceID, error) {
 	rows, err := storage.Queries.DevicesOfUser(ctx, tx, user)
 	devices := make([]core.DeviceID, len(rows))

@@ -133,7 +133,7 @@ func (s *Service) takeAtOnce(ctx context.Context, arg db.TakeBundlesParams) (row
 	failed = map[int16]error{}
 	var mu sync.Mutex
 	var taking sync.WaitGroup
-	for bucket := range s.cfg.DB.Buckets().All() {
+	for bucket := range s.cfg.DB.Buckets().AllBuckets() {
 		in := arg
 		in.Bucket = bucket
 		taking.Go(func() {

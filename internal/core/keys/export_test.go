@@ -16,7 +16,7 @@ func (s *Service) SetTxTime(d time.Duration) { s.txTime = d }
 
 // Store stores an upload, which is a takeover or none.
 func Store(ctx context.Context, tx *storage.Tx, p core.Principal, upload int64, takeover bool, u *Publication) error {
-	return store(ctx, tx, place{p.User, p.Device, upload, takeover}, u)
+	return store(ctx, tx, target{p.User, p.Device, upload, takeover}, u)
 }
 
 // HandOut serves fetches of some users' devices in one batch.

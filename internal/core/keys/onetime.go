@@ -22,7 +22,7 @@ type kind struct {
 
 // store writes the one-time keys of an upload. A takeover drops those that are held. known is what
 // is remembered of this kind, and is brought up to date.
-func (k *kind) store(ctx context.Context, tx *storage.Tx, at place, keys []SignedPreKey, known *known) error {
+func (k *kind) store(ctx context.Context, tx *storage.Tx, at target, keys []SignedPreKey, known *known) error {
 	if len(keys) == 0 && !at.takeover {
 		return nil
 	}

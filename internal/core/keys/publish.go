@@ -64,7 +64,7 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 				return err
 			}
 		}
-		return store(ctx, tx, place{p.User, p.Device, stock.Uploads, takeover}, &u)
+		return store(ctx, tx, target{p.User, p.Device, stock.Uploads, takeover}, &u)
 	})
 	if err == nil && dropped > 0 {
 		s.cfg.Dropped(core.GapTakeover, dropped)
@@ -140,8 +140,8 @@ func newer(next *SignedPreKey, id *int32, public []byte) (*SignedPreKey, error) 
 	return nil, nil
 }
 
-// place is where an upload goes.
-type place struct {
+// target is the device that an upload is for.
+type target struct {
 	user     core.UserID
 	device   core.DeviceID
 	upload   int64 // its number
@@ -151,11 +151,11 @@ type place struct {
 // StoreFirst writes the first upload of a new device, which has been checked. The caller holds the
 // lock of the user.
 func StoreFirst(ctx context.Context, tx *storage.Tx, user core.UserID, device core.DeviceID, u *Publication) error {
-	return store(ctx, tx, place{user: user, device: device}, u)
+	return store(ctx, tx, target{user: user, device: device}, u)
 }
 
 // store writes an upload that has been checked. The caller holds the lock of the device's stock.
-func store(ctx context.Context, tx *storage.Tx, at place, u *Publication) error {
+func store(ctx context.Context, tx *storage.Tx, at target, u *Publication) error {
 	q := storage.Queries
 	if k := u.Signed; k != nil {
 		arg := db.SetSignedPreKeyParams{ID: at.device, KeyID: k.ID, PublicKey: k.Public, Signature: k.Signature}
@@ -177,7 +177,7 @@ func store(ctx context.Context, tx *storage.Tx, at place, u *Publication) error 
 }
 
 // storeOneTime writes the one-time keys of an upload, but for those that are known already.
-func storeOneTime(ctx context.Context, tx *storage.Tx, at place, u *Publication) error {
+func storeOneTime(ctx context.Context, tx *storage.Tx, at target, u *Publication) error {
 	if len(u.EC)+len(u.Kyber) == 0 && !at.takeover {
 		return nil
 	}

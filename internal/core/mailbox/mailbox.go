@@ -87,7 +87,7 @@ func New(cfg Config) *Service {
 	s := &Service{cfg: cfg, txTime: batch.TxTime}
 	s.givenUp, s.giveUp = context.WithCancel(context.Background())
 	s.openings = batch.New(openingLimits, s.open)
-	for number := range cfg.DB.Buckets().All() {
+	for number := range cfg.DB.Buckets().AllBuckets() {
 		b := &bucket{number: number, acked: make(chan struct{}, 1)}
 		b.sends = batch.New(s.share(sendLimits),
 			func(ctx context.Context, requests []*sendRequest) ([]sendAnswer, error) {

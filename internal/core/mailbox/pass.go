@@ -14,8 +14,8 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-// pass is one transaction that stores a batch, in one bucket. Make it with newPass; store finds the
-// rest.
+// pass is one transaction that stores requests in one bucket. Make it with newPass; store does the
+// work and fills in the rest.
 type pass struct {
 	tx        *storage.Tx
 	bucket    int16

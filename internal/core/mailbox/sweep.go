@@ -66,7 +66,7 @@ func (s *Service) stale(ctx context.Context, bucket int16, after core.DeviceID) 
 
 // receiptsIn reports whether there is a receipt in a slot.
 func receiptsIn(ctx context.Context, tx *storage.Tx, slot int16) (holds bool, err error) {
-	for bucket := range tx.All() {
+	for bucket := range tx.AllBuckets() {
 		holds, err = storage.Queries.ReceiptsIn(ctx, tx, db.ReceiptsInParams{Bucket: bucket, Slot: slot})
 		if holds || err != nil {
 			break

@@ -156,7 +156,7 @@ func New(cfg Config) *Service {
 		s.kinds = append(s.kinds, int16(kind))
 		s.logLimits[kind] = &logLimiter{}
 	}
-	for number := range cfg.DB.Buckets().All() {
+	for number := range cfg.DB.Buckets().AllBuckets() {
 		room := share(4096, cfg.DB.Buckets())
 		b := &bucket{number: number, due: newSet(share(maxSet, cfg.DB.Buckets())),
 			cancelled: newSet(share(maxSet, cfg.DB.Buckets()))}
