@@ -122,11 +122,8 @@ WHERE m.bucket = @bucket AND m.device_id = @device_id
 RETURNING m.generation;
 
 -- name: MailboxHeads :many
--- Where these mailboxes stand, for sockets that begin and for the poll. The look-up of gaps is written out,
--- so that it stays one along the primary key for each mailbox.
-SELECT m.device_id, m.next_seq, m.generation,
-       ((SELECT true FROM gaps g WHERE g.bucket = @bucket AND g.device_id = m.device_id LIMIT 1) IS NOT NULL)::boolean AS gaps
-FROM mailboxes m
+-- Where these mailboxes stand: the poll in case a notice was lost.
+SELECT m.device_id, m.next_seq, m.generation FROM mailboxes m
 WHERE m.bucket = @bucket AND m.device_id = ANY(@device_ids::uuid[]);
 
 -- name: SocketSessions :many

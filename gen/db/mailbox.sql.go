@@ -650,9 +650,7 @@ func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, arg LockMailboxesP
 }
 
 const mailboxHeads = `-- name: MailboxHeads :many
-SELECT m.device_id, m.next_seq, m.generation,
-       ((SELECT true FROM gaps g WHERE g.bucket = $1 AND g.device_id = m.device_id LIMIT 1) IS NOT NULL)::boolean AS gaps
-FROM mailboxes m
+SELECT m.device_id, m.next_seq, m.generation FROM mailboxes m
 WHERE m.bucket = $1 AND m.device_id = ANY($2::uuid[])
 `
 
@@ -665,11 +663,9 @@ type MailboxHeadsRow struct {
 	DeviceID   uuid.UUID
 	NextSeq    int64
 	Generation int64
-	Gaps       bool
 }
 
-// Where these mailboxes stand, for sockets that begin and for the poll. The look-up of gaps is written out,
-// so that it stays one along the primary key for each mailbox.
+// Where these mailboxes stand: the poll in case a notice was lost.
 func (q *Queries) MailboxHeads(ctx context.Context, db DBTX, arg MailboxHeadsParams) ([]MailboxHeadsRow, error) {
 	rows, err := db.Query(ctx, mailboxHeads, arg.Bucket, arg.DeviceIds)
 	if err != nil {
@@ -679,12 +675,7 @@ func (q *Queries) MailboxHeads(ctx context.Context, db DBTX, arg MailboxHeadsPar
 	var items []MailboxHeadsRow
 	for rows.Next() {
 		var i MailboxHeadsRow
-		if err := rows.Scan(
-			&i.DeviceID,
-			&i.NextSeq,
-			&i.Generation,
-			&i.Gaps,
-		); err != nil {
+		if err := rows.Scan(&i.DeviceID, &i.NextSeq, &i.Generation); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -16,11 +16,11 @@ const (
 	doClose steps = 1 << iota
 	doPong
 	doPing
-	doBegin  // learn where the session, the mailbox and the keys stand
-	doStatus // tell how many one-time keys are left
-	doGaps   // tell of what was dropped after it was sent
-	doFresh  // send what was offered, from memory if it is next in line
-	doMail   // read the mailbox
+	doVerify // that the session still exists
+	doStatus
+	doGaps  // tell of what was dropped after it was sent
+	doFresh // send what was offered, from memory if it is next in line
+	doMail  // read the mailbox
 )
 
 // errYield says that something more urgent came up, and errLater that the database did not answer:

@@ -14,7 +14,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
@@ -36,15 +35,13 @@ type fakeBox struct {
 	generation int64                   // guarded by mu
 	// guarded by mu: what a question meets before it is taken; nil: nothing
 	trouble func(context.Context, string) error
-	// guarded by mu: the bucket is unavailable, so that heads come as zeros
-	unknown bool
 	// guarded by mu: the question that is taken and whose answer is lost
 	lost           string
 	opened, closed int // guarded by mu: sockets
 }
 
 func newFakeBox() *fakeBox {
-	return &fakeBox{asked: map[string]int{}, ended: map[core.SessionID]bool{}, acked: map[int64]bool{}, generation: 1}
+	return &fakeBox{asked: map[string]int{}, ended: map[core.SessionID]bool{}, acked: map[int64]bool{}}
 }
 
 // inFakeTime runs a test with a gateway that hears of nothing and polls every hour.
@@ -54,10 +51,6 @@ func inFakeTime(t *testing.T, test func(t *testing.T, b *fakeBox)) {
 		b := newFakeBox()
 		b.Gateway = New(Config{Mailbox: b, Keys: b, Sessions: b, Node: b, Counters: b, PollInterval: time.Hour,
 			Logger: slog.New(slog.NewTextHandler(&b.logged, nil))})
-		ctx, cancel := context.WithCancel(context.Background())
-		ended := make(chan error)
-		go func() { ended <- b.begun.Run(ctx) }()
-		defer func() { cancel(); _ = <-ended }()
 		test(t, b)
 	})
 }
@@ -130,12 +123,8 @@ func (b *fakeBox) LiveSessions(ctx context.Context, ids []core.SessionID) ([]cor
 	return slices.DeleteFunc(slices.Clone(ids), func(id core.SessionID) bool { return b.ended[id] }), err
 }
 
-func (b *fakeBox) Counts(ctx context.Context, devices ...core.DeviceID) (map[core.DeviceID]keys.Count, error) {
-	counts := map[core.DeviceID]keys.Count{}
-	for _, device := range devices {
-		counts[device] = keys.Count{EC: 7, Kyber: 3}
-	}
-	return counts, b.ask(ctx, "keys")
+func (b *fakeBox) Counts(ctx context.Context, _ core.DeviceID) (ec, kyber int32, err error) {
+	return 7, 3, b.ask(ctx, "keys")
 }
 
 func (b *fakeBox) Announce(core.Notice) {}
@@ -209,14 +198,7 @@ func (b *fakeBox) Heads(ctx context.Context, devices []core.DeviceID) (heads []m
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, device := range devices {
-		head := mailbox.Head{Device: device}
-		if !b.unknown {
-			head = mailbox.Head{Device: device, Generation: b.generation, Last: b.last(), Gaps: len(b.gaps) > 0}
-		}
-		heads = append(heads, head)
-	}
-	if b.unknown && len(devices) == 1 {
-		return nil, core.Busy(nil)
+		heads = append(heads, mailbox.Head{Device: device, Generation: b.generation, Last: b.last()})
 	}
 	return heads, nil
 }

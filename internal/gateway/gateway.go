@@ -20,9 +20,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
 
-	"github.com/obscura-relay/obscura/internal/batch"
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
@@ -48,9 +46,9 @@ type Mailbox interface {
 // Config is what a Gateway needs.
 type Config struct {
 	Mailbox Mailbox
-	// Keys counts the one-time keys of devices that are left.
+	// Keys counts the one-time keys of a device that are left.
 	Keys interface {
-		Counts(context.Context, ...core.DeviceID) (map[core.DeviceID]keys.Count, error)
+		Counts(context.Context, core.DeviceID) (ec, kyber int32, err error)
 	}
 	// Sessions returns which sessions still exist.
 	Sessions interface {
@@ -71,11 +69,10 @@ type Config struct {
 	Logger       *slog.Logger
 }
 
-// Gateway is this node's sockets. Make it with New; its Run polls, and serves sockets that begin.
+// Gateway is this node's sockets. Make it with New; its Run polls.
 type Gateway struct {
 	cfg     Config
 	upgrade fiber.Handler
-	begun   *batch.Batcher[*session, beginning]
 	ctx     context.Context // ends when sessions must
 	cancel  context.CancelFunc
 	served  sync.WaitGroup // sessions in serve
@@ -92,7 +89,6 @@ func New(cfg Config) *Gateway {
 	g := &Gateway{cfg: cfg, sessions: map[core.DeviceID]*session{}, look: make(chan struct{}, 1)}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.upgrade = g.upgrader()
-	g.begun = batch.New(beginLimits, g.lookAtNew)
 	return g
 }
 

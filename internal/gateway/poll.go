@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
@@ -27,18 +26,9 @@ const (
 	deafAfter = 500 * time.Millisecond
 )
 
-// Run serves sockets that begin and looks at the mailboxes of all from time to time, until ctx
-// ends.
+// Run looks at the mailboxes of all sockets from time to time, until ctx ends: the net under the
+// notices. It finds mail, displaced and revoked sockets whose notice was lost.
 func (g *Gateway) Run(ctx context.Context) error {
-	var lanes errgroup.Group
-	lanes.Go(func() error { return g.begun.Run(ctx) })
-	lanes.Go(func() error { return g.pollAlways(ctx) })
-	return lanes.Wait()
-}
-
-// pollAlways is the net under the notices: it finds mail, displaced and revoked sockets whose
-// notice was lost.
-func (g *Gateway) pollAlways(ctx context.Context) error {
 	ticker := time.NewTicker(pollTick)
 	defer ticker.Stop()
 	failing := false

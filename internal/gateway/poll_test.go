@@ -35,13 +35,13 @@ func newNode(t *testing.T) *node {
 	n := &node{db: pool}
 	n.Gateway, n.box = newGateway(pool)
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 3)
-	for _, run := range []func(context.Context) error{n.box.RunSends, n.box.RunAcknowledgements, n.begun.Run} {
+	ended := make(chan error, 2)
+	for _, run := range []func(context.Context) error{n.box.RunSends, n.box.RunAcknowledgements} {
 		go func() { ended <- run(ctx) }()
 	}
 	t.Cleanup(func() {
 		cancel()
-		for range 3 {
+		for range 2 {
 			if err := <-ended; err != nil {
 				t.Error(err)
 			}
@@ -108,7 +108,7 @@ func TestThePollFindsMailWhoseNoticeWasLost(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	polling := make(chan error, 1)
-	go func() { polling <- n.pollAlways(ctx) }()
+	go func() { polling <- n.Run(ctx) }()
 	for range 2 {
 		begin := time.Now()
 		n.send(t, bob, 3, 1)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/core/keys"
 )
 
 // queryWithin bounds a question of the pump, or one of the poll, to a database that does not
@@ -46,7 +45,7 @@ func (g *Gateway) serve(c socket, h accepted) {
 	defer s.end(cancel)
 	g.cfg.Node.Announce(core.Notice{Kind: core.NoticeDisplaced, Generation: s.generation,
 		IDs: []core.DeviceID{s.device}})
-	s.kick(doBegin)
+	s.kick(doStatus | doVerify | doMail)
 	s.read()
 }
 
@@ -166,10 +165,10 @@ func (s *session) do(step steps) error {
 			s.pings.Reset(pingEvery)
 		}
 		return err
-	case doBegin:
-		return s.begin()
+	case doVerify:
+		return s.verify()
 	case doStatus:
-		return s.askStatus()
+		return s.sendStatus()
 	case doGaps:
 		return s.delivery.sendLateGaps()
 	case doFresh:
@@ -209,21 +208,29 @@ func (s *session) send(frame *obscurapb.WebSocketFrame, envelopes int) error {
 	return s.agenda.yield()
 }
 
-// askStatus asks how many one-time keys are left, and tells the device.
-func (s *session) askStatus() error {
-	var counts map[core.DeviceID]keys.Count
+// verify closes the socket when its session ended before the socket was registered and could be
+// told.
+func (s *session) verify() error {
+	return s.ask(func(ctx context.Context) error {
+		live, err := s.gateway.cfg.Sessions.LiveSessions(ctx, []core.SessionID{s.id})
+		if err == nil && len(live) == 0 {
+			s.close(closeRevoked)
+		}
+		return err
+	})
+}
+
+// sendStatus tells the device how many one-time keys are left.
+func (s *session) sendStatus() error {
+	var ec, kyber int32
 	err := s.ask(func(ctx context.Context) (err error) {
-		counts, err = s.gateway.cfg.Keys.Counts(ctx, s.device)
+		ec, kyber, err = s.gateway.cfg.Keys.Counts(ctx, s.device)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return s.sendStatus(counts[s.device])
-}
-
-func (s *session) sendStatus(left keys.Count) error {
 	return s.connection.send(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_PreKeyStatus{
-		PreKeyStatus: &obscurapb.PreKeyStatus{OneTimePreKeyCount: left.EC, MinThreshold: core.LowPreKeys,
-			KyberPreKeyCount: left.Kyber}}})
+		PreKeyStatus: &obscurapb.PreKeyStatus{OneTimePreKeyCount: ec, MinThreshold: core.LowPreKeys,
+			KyberPreKeyCount: kyber}}})
 }

@@ -68,7 +68,6 @@ func TestAPingWaitsForOneQuestionAtMost(t *testing.T) {
 			time.Sleep(queryWithin - time.Millisecond) // fake time
 			return nil
 		})
-		b.fill(1, 1)
 		f, _, done := b.connect(t, 0, accepted{})
 		opening(t, f)
 		time.Sleep(time.Second) // fake time: the mailbox is being read, and then gaps are
@@ -104,7 +103,7 @@ func TestThePollSurvivesAQuestionThatHangs(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				polling := make(chan error, 1)
 				begin := time.Now()
-				go func() { polling <- b.pollAlways(ctx) }()
+				go func() { polling <- b.Run(ctx) }()
 				closedWith(t, f, closeRevoked)
 				if took := time.Since(begin); took < queryWithin || took > queryWithin+2*retryAfter {
 					t.Errorf("it took %s", took)
@@ -141,7 +140,7 @@ func TestAPanicEndsOneSession(t *testing.T) {
 		close(other.in)
 		<-otherDone
 		if log := b.logged.String(); strings.Count(log, "a bug") != 1 || !strings.Contains(log, "level=ERROR") ||
-			!strings.Contains(log, "begin") {
+			!strings.Contains(log, "verify") {
 			t.Errorf("the log: %s", log)
 		}
 		if b.opened != 2 || b.closed != 2 {

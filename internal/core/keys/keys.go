@@ -89,21 +89,9 @@ func New(cfg Config) *Service {
 // Run hands out bundles until ctx ends.
 func (s *Service) Run(ctx context.Context) error { return s.bundles.Run(ctx) }
 
-// Count is how many one-time keys of a device are left.
-type Count struct{ EC, Kyber int32 }
-
-// Counts returns how many one-time keys are left; zero for a device that is gone.
-func (s *Service) Counts(ctx context.Context, devices ...core.DeviceID) (map[core.DeviceID]Count, error) {
-	counts := make(map[core.DeviceID]Count, len(devices))
-	for bucket, some := range s.cfg.DB.Buckets().Divide(devices) {
-		rows, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.PreKeyCounts,
-			db.PreKeyCountsParams{Bucket: bucket, DeviceIds: some})
-		if err != nil {
-			return nil, err
-		}
-		for _, row := range rows {
-			counts[row.DeviceID] = Count{EC: row.EcCount, Kyber: row.KyberCount}
-		}
-	}
-	return counts, nil
+// Counts returns how many one-time keys are left of each kind; zero for a device that is gone.
+func (s *Service) Counts(ctx context.Context, device core.DeviceID) (ec, kyber int32, err error) {
+	row, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.PreKeyCounts,
+		db.PreKeyCountsParams(s.cfg.DB.Buckets().Place(device)))
+	return row.EcCount, row.KyberCount, storage.NoRowsAs(err, nil)
 }

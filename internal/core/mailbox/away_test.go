@@ -26,14 +26,14 @@ func TestHeadsOfABucketThatIsAwayAreZero(t *testing.T) {
 		slices.SortFunc(found, func(a, b Head) int { return int(n.of(a.Device).number - n.of(b.Device).number) })
 		return found, err
 	}
-	want := []Head{{devices[0], 7, 2, false}, {devices[1], 7, 2, false}, {devices[2], 7, 2, false}}
+	want := []Head{{devices[0], 7, 2}, {devices[1], 7, 2}, {devices[2], 7, 2}}
 	all := append(slices.Clone(devices), n.beside(devices[0]), uuid.New()) // the last two do not exist
 	if found, err := heads(all...); err != nil || !slices.Equal(found, want) {
 		t.Fatalf("%v, %v", found, err)
 	}
 	back := testdb.Away(t, url, 0)
 	if found, err := heads(devices...); err != nil ||
-		!slices.Equal(found, []Head{{devices[0], 0, 0, false}, want[1], want[2]}) {
+		!slices.Equal(found, []Head{{devices[0], 0, 0}, want[1], want[2]}) {
 		t.Errorf("bucket 0 is away: %v, %v", found, err)
 	}
 	if found, err := heads(devices[0]); core.KindOf(err) != core.Unavailable {

@@ -72,16 +72,15 @@ type Head struct {
 	Device     core.DeviceID
 	Generation int64
 	Last       int64
-	Gaps       bool // there are some
 }
 
 // headsPause is how long a bucket that did not answer is not asked for heads again: the poll asks
 // in steps, and each would wait for it.
 const headsPause = time.Second / 2
 
-// Heads returns where these mailboxes stand; those of devices that are gone are left out. All
-// buckets are asked at once. Returns an error when none answers; when some do, the mailboxes of the
-// others are returned with zeros.
+// Heads returns where these mailboxes stand; those of devices that are gone are left out. It is the
+// poll in case a notice was lost. All buckets are asked at once. Returns an error when none
+// answers; when some do, the mailboxes of the others are returned with zeros.
 func (s *Service) Heads(ctx context.Context, devices []core.DeviceID) ([]Head, error) {
 	heads := make([]Head, 0, len(devices))
 	var errs []error
@@ -123,8 +122,7 @@ func (s *Service) headsIn(ctx context.Context, b *bucket, devices []core.DeviceI
 		return heads, err
 	}
 	for _, row := range rows {
-		heads = append(heads, Head{Device: row.DeviceID, Generation: row.Generation, Last: row.NextSeq - 1,
-			Gaps: row.Gaps})
+		heads = append(heads, Head{Device: row.DeviceID, Generation: row.Generation, Last: row.NextSeq - 1})
 	}
 	return heads, nil
 }
