@@ -18,7 +18,7 @@ type workerStatus struct {
 
 // Do implements Command.
 func (ClusterStatus) Do(ctx context.Context, db *storage.DB) (any, error) {
-	c, err := db.ReadCluster(ctx)
+	c, err := db.ReadCluster(ctx, 0)
 	if err == nil {
 		err = c.Looked()
 	}
@@ -77,7 +77,7 @@ type ClusterPlan struct{ intoBuckets }
 
 // Do implements Command.
 func (p ClusterPlan) Do(ctx context.Context, db *storage.DB) (any, error) {
-	c, err := db.ReadCluster(ctx)
+	c, err := db.ReadCluster(ctx, storage.Patience)
 	if err == nil {
 		err = c.Possible(p.Buckets)
 	}

@@ -30,11 +30,19 @@ func (d *DB) clusterConn(ctx context.Context, fn func(*pgx.Conn) error) error {
 	return errors.Join(fn(conn), conn.Close(context.WithoutCancel(ctx)))
 }
 
-// ReadCluster looks at the database as one of several servers. It changes nothing.
-func (d *DB) ReadCluster(ctx context.Context) (c *Cluster, err error) {
+// Patience is how long sessions of relays are waited for that seem to be there: one that has just
+// ended is seen a little longer. So are those of this process.
+const Patience = 10 * time.Second
+
+// lockPatience is how long the lock is tried for. One that has just ended keeps it for a moment.
+const lockPatience = 2 * time.Second
+
+// ReadCluster looks at the database as one of several servers. It changes nothing. While there are
+// relays it waits for them, at most so long.
+func (d *DB) ReadCluster(ctx context.Context, patience time.Duration) (c *Cluster, err error) {
 	d.pool.Reset() // what is counted are others
 	err = d.clusterConn(ctx, func(conn *pgx.Conn) error {
-		c, err = readCluster(ctx, conn)
+		c, err = readCluster(ctx, conn, patience)
 		return Redact(err)
 	})
 	return c, err
@@ -46,13 +54,18 @@ func (d *DB) ReadCluster(ctx context.Context) (c *Cluster, err error) {
 func (d *DB) Distribute(ctx context.Context, buckets int, trial bool) (did []ClusterStep, err error) {
 	d.pool.Reset()
 	err = d.clusterConn(ctx, func(conn *pgx.Conn) error {
-		free, err := one[bool](ctx, conn, "SELECT pg_try_advisory_lock($1)", lock.DefaultLockID)
+		free, err := until(ctx, lockPatience, func() (bool, error) {
+			return one[bool](ctx, conn, "SELECT pg_try_advisory_lock($1)", lock.DefaultLockID)
+		})
 		if err == nil && !free {
 			err = errMigrates
 		}
+		if err == nil {
+			defer unlock(ctx, conn)
+		}
 		for err == nil {
 			var c *Cluster
-			if c, err = readCluster(ctx, conn); err != nil {
+			if c, err = readCluster(ctx, conn, Patience); err != nil {
 				break
 			}
 			if err = c.MayBegin(buckets, trial); err != nil {
@@ -77,6 +90,28 @@ func (d *DB) Distribute(ctx context.Context, buckets int, trial bool) (did []Clu
 		return fmt.Errorf("%w; what was done stays, and the command can be repeated", Redact(err))
 	})
 	return did, err
+}
+
+// unlock gives the lock back. The end of a connection would do it too, but later: nobody waits
+// until the server has seen it.
+func unlock(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockPatience)
+	defer cancel()
+	_, _ = conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", lock.DefaultLockID)
+}
+
+// until asks until the answer is yes, at most so long; it asks once at least.
+func until(ctx context.Context, patience time.Duration, ask func() (bool, error)) (yes bool, err error) {
+	for end := time.Now().Add(patience); ; {
+		if yes, err = ask(); err != nil || yes || time.Now().After(end) {
+			return yes, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 func (s ClusterStep) run(ctx context.Context, conn *pgx.Conn) error {
@@ -110,7 +145,7 @@ func all[T any](ctx context.Context, conn *pgx.Conn, to pgx.RowToFunc[T], sql st
 	return pgx.CollectRows(rows, to)
 }
 
-func readCluster(ctx context.Context, conn *pgx.Conn) (*Cluster, error) {
+func readCluster(ctx context.Context, conn *pgx.Conn, patience time.Duration) (*Cluster, error) {
 	c := &Cluster{Tables: map[string]Distributed{}}
 	version, err := all(ctx, conn, pgx.RowTo[string], "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'citus'")
 	if err != nil || len(version) == 0 {
@@ -126,7 +161,7 @@ func readCluster(ctx context.Context, conn *pgx.Conn) (*Cluster, error) {
 	if c.Claims, err = one[bool](ctx, conn, "SELECT count(*) > 0 FROM receipts WHERE claim"); err != nil {
 		return c, err
 	}
-	if c.Relays, err = relays(ctx, conn); err != nil {
+	if c.Relays, err = relays(ctx, conn, patience); err != nil {
 		return c, err
 	}
 	tables := make([]string, len(ofDevices))
@@ -212,20 +247,12 @@ func (d *DB) BytesOfWorkers(ctx context.Context) (bytes map[int]int64, err error
 	return bytes, err
 }
 
-// relays are the sessions of other processes of ours. One that has just ended may be seen a little
-// longer, and is waited for.
-func relays(ctx context.Context, conn *pgx.Conn) (n int, err error) {
-	for range 10 {
+// relays are the sessions of other processes of ours. They are waited for, at most so long.
+func relays(ctx context.Context, conn *pgx.Conn, patience time.Duration) (n int, err error) {
+	_, err = until(ctx, patience, func() (bool, error) {
 		n, err = one[int](ctx, conn, `SELECT count(*) FROM pg_catalog.pg_stat_activity
 			WHERE datname = current_database() AND application_name IN ('obscura', 'obscura-notices')`)
-		if err != nil || n == 0 {
-			return n, err
-		}
-		select {
-		case <-ctx.Done():
-			return n, ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-	return n, nil
+		return n == 0, err
+	})
+	return n, err
 }

@@ -101,7 +101,7 @@ func TestADistributionThatBreaksIsRepeated(t *testing.T) {
 	if left := value[int](t, db, "SELECT count(*) FROM ONLY messages"); left != 0 {
 		t.Errorf("%d rows are left at the coordinator", left)
 	}
-	c, err := d.ReadCluster(t.Context())
+	c, err := d.ReadCluster(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,31 +144,44 @@ func TestADistributionKnowsTheTablesOfDevices(t *testing.T) {
 	}
 }
 
-func TestADistributionDoesNotBeginBesideOthers(t *testing.T) {
+// notBegun distributes, which must be refused for this reason before anything is changed.
+func notBegun(t *testing.T, url, why string) {
+	t.Helper()
+	if did, err := open(t, url).Distribute(t.Context(), 4, true); err == nil || len(did) != 0 ||
+		!strings.Contains(err.Error(), why) || !strings.HasSuffix(err.Error(), "; nothing was changed") {
+		t.Errorf("want %q: %v, %v", why, did, err)
+	}
+	if n := value[int](t, pool(t, url), "SELECT count(*) FROM buckets"); n != 1 {
+		t.Errorf("%d buckets", n)
+	}
+}
+
+func TestADistributionDoesNotBeginBesideRelays(t *testing.T) {
+	t.Parallel()
+	for _, application := range []string{"obscura", "obscura-notices"} {
+		t.Run(application, func(t *testing.T) {
+			t.Parallel()
+			url := testdb.NewDivided(t, 1)
+			testdb.StandInCitus(t, url, 2)
+			relay, err := pgx.Connect(t.Context(), url+"&application_name="+application)
+			if err != nil {
+				t.Fatal(err)
+			}
+			notBegun(t, url, "relays, or other commands, are connected")
+			if err := relay.Close(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			if did, err := open(t, url).Distribute(t.Context(), 4, true); err != nil || len(did) == 0 {
+				t.Errorf("at once when it has ended: %d steps, %v", len(did), err)
+			}
+		})
+	}
+}
+
+func TestADistributionHasTheLockOfMigrations(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewDivided(t, 1)
 	testdb.StandInCitus(t, url, 2)
-	d, db := open(t, url), pool(t, url)
-	refused := func(why string) {
-		t.Helper()
-		if did, err := d.Distribute(t.Context(), 4, true); err == nil || len(did) != 0 ||
-			!strings.Contains(err.Error(), why) || !strings.HasSuffix(err.Error(), "; nothing was changed") {
-			t.Errorf("want %q: %v, %v", why, did, err)
-		}
-		if n := value[int](t, db, "SELECT count(*) FROM buckets"); n != 1 {
-			t.Errorf("%d buckets", n)
-		}
-	}
-	for _, application := range []string{"obscura", "obscura-notices"} {
-		relay, err := pgx.Connect(t.Context(), url+"&application_name="+application)
-		if err != nil {
-			t.Fatal(err)
-		}
-		refused("relays, or other commands, are connected")
-		if err := relay.Close(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-	}
 	starting, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -177,15 +190,32 @@ func TestADistributionDoesNotBeginBesideOthers(t *testing.T) {
 	if _, err := starting.Exec(t.Context(), "SELECT pg_advisory_lock($1)", lock.DefaultLockID); err != nil {
 		t.Fatal(err)
 	}
-	refused("a relay starts")
+	notBegun(t, url, "a relay starts")
 	if _, err := starting.Exec(t.Context(), "SELECT pg_advisory_unlock($1)", lock.DefaultLockID); err != nil {
 		t.Fatal(err)
 	}
+	d := open(t, url)
+	for range 20 { // it is given back before an answer comes
+		if _, err := d.Distribute(t.Context(), 4, true); err != nil {
+			t.Fatal(err)
+		}
+		var free bool
+		if err := starting.QueryRow(t.Context(), "SELECT pg_try_advisory_lock($1) AND pg_advisory_unlock($1)", lock.DefaultLockID).
+			Scan(&free); err != nil || !free {
+			t.Fatal("the lock is taken", err)
+		}
+	}
+}
+
+func TestADistributionKeepsClaims(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 1)
+	testdb.StandInCitus(t, url, 2)
 	testdb.Exec(t, url, `INSERT INTO receipts (sender_device_id, key, slot, digest, invalid, claim)
 		VALUES (gen_random_uuid(), gen_random_uuid(), 1, '', '{}', true)`)
-	refused("say --buckets=1")
+	notBegun(t, url, "say --buckets=1")
 	testdb.Exec(t, url, "DELETE FROM receipts")
-	if did, err := d.Distribute(t.Context(), 4, true); err != nil || len(did) == 0 {
-		t.Errorf("when nobody is there: %d steps, %v", len(did), err)
+	if did, err := open(t, url).Distribute(t.Context(), 4, true); err != nil || len(did) == 0 {
+		t.Errorf("without claims: %d steps, %v", len(did), err)
 	}
 }
