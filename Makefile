@@ -107,16 +107,18 @@ test-buckets: need-go-cc-postgres ## what is kept of devices, in databases of th
 	@export OBSCURA_TEST_BUCKETS=3; $(in_memory); CGO_ENABLED=1 go test -race $(unraced:%=-gcflags=%=-race=false) ./internal/core/mailbox ./internal/core/keys ./internal/core/push ./internal/core/device ./internal/kit/e2e/mailbox ./internal/kit/e2e/sealed
 
 .PHONY: test-cluster
-# DATABASE_URL, from the environment or the command line, may hold a password: it is in no command that is shown.
-test-cluster: need-go-node build ## a Citus cluster of yours, which it may spoil: DATABASE_URL=… names the coordinator, distributed by obscura cluster distribute; each statement's plan, then obscura conform. It has never been run on one
-	@export DATABASE_URL="$(DATABASE_URL)"; [ -n "$$DATABASE_URL" ] || { echo "make test-cluster needs DATABASE_URL=…, the coordinator of a Citus cluster"; exit 1; }; \
+# DATABASE_URL may hold a password, and what a shell would run: it is in no command, only in the environment. Make puts a
+# variable of its command line there too.
+test-cluster: need-go-node build ## a Citus cluster of yours, which it may spoil: DATABASE_URL in the environment names the coordinator, distributed by obscura cluster distribute; each statement's plan, then obscura conform. It has never been run on one
+	@[ -n "$${DATABASE_URL:-}" ] || { echo "make test-cluster needs DATABASE_URL in the environment: the coordinator of a Citus cluster"; exit 1; }; \
 	bin/obscura cluster status; failed=0; \
-	go test ./queries -count=1 -run TestEachStatementIsOneTaskOfACluster -cluster "$$DATABASE_URL" || failed=1; \
+	go test ./queries -count=1 -run TestEachStatementIsOneTaskOfACluster -cluster || failed=1; \
 	CLUSTER_URL="$$DATABASE_URL" tools/with-relay.sh bash -euo pipefail -c 'bin/obscura conform "$$RELAY_URL"' || failed=1; exit $$failed
 
 .PHONY: test-cluster-refusal
-test-cluster-refusal: need-go-postgres-node build ## that make test-cluster refuses plain PostgreSQL, and does nothing there
-	@$(scratch) bash -euo pipefail -c 'bin/obscura migrate; if said="$$($(MAKE) test-cluster 2>&1)"; then echo "it was not refused"; exit 1; fi; \
+test-cluster-refusal: need-go-postgres-node build ## that make test-cluster refuses plain PostgreSQL, does nothing there, and runs nothing that stands in its URL
+	@$(scratch) bash -euo pipefail -c 'bin/obscura migrate; export DATABASE_URL="$$DATABASE_URL&application_name=\`conform\`"; \
+	if said="$$($(MAKE) test-cluster 2>&1)"; then echo "it was not refused"; exit 1; fi; \
 	case "$$said" in *"this database has no extension citus"*) ;; *) echo "refused for another reason: $$said"; exit 1;; esac; \
 	case "$$said" in *conform*|*"--- FAIL"*) echo "it went on: $$said"; exit 1;; esac'
 

@@ -29,9 +29,12 @@ read -r api management < <(node -e '
   Promise.all(servers.map((s) => new Promise((ok) => s.listen(0, "127.0.0.1", () => ok(s.address().port)))))
     .then((ports) => { console.log(ports.join(" ")); servers.forEach((s) => s.close()); });')
 
-env -u DATABASE_URL -u OBSCURA_DATABASE_URL \
-  ${CLUSTER_URL:+"OBSCURA_DATABASE_URL=$CLUSTER_URL"} OBSCURA_LISTEN="127.0.0.1:$api" OBSCURA_MANAGEMENT_LISTEN="127.0.0.1:$management" OBSCURA_DATA_DIR="$scratch/data" \
-  "$repo_root/bin/obscura" serve >"$scratch/relay.log" 2>&1 &
+(
+  unset DATABASE_URL OBSCURA_DATABASE_URL
+  [ -z "${CLUSTER_URL:-}" ] || export OBSCURA_DATABASE_URL="$CLUSTER_URL" # it may hold a password: it is in no command
+  export OBSCURA_LISTEN="127.0.0.1:$api" OBSCURA_MANAGEMENT_LISTEN="127.0.0.1:$management" OBSCURA_DATA_DIR="$scratch/data"
+  exec "$repo_root/bin/obscura" serve
+) >"$scratch/relay.log" 2>&1 &
 relay=$!
 
 node -e '
