@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,7 +77,7 @@ func (d *DB) Distribute(ctx context.Context, buckets int, trial bool) (did []Clu
 				return nil
 			}
 			step := steps[0]
-			if len(did) > 0 && did[len(did)-1].Does == step.Does {
+			if len(did) > 0 && slices.Equal(did[len(did)-1].sql, step.sql) {
 				return fmt.Errorf("to %s was done and is still to be done", step.Does)
 			}
 			if err := step.run(ctx, conn); err != nil {

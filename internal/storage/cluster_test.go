@@ -120,6 +120,23 @@ func TestADistributionThatBreaksIsRepeated(t *testing.T) {
 	}
 }
 
+// Two moves that follow each other may be of as many buckets, between the same workers.
+func TestADistributionMakesMovesOfOneText(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 1)
+	testdb.StandInCitus(t, url, 2)
+	did, err := open(t, url).Distribute(t.Context(), 12, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range did[1:] {
+		if did[n].Does == did[n+1].Does {
+			return
+		}
+	}
+	t.Error("no two moves follow each other that say the same: the test needs other numbers")
+}
+
 // What a distribution knows of the tables is what the migrations have made.
 func TestADistributionKnowsTheTablesOfDevices(t *testing.T) {
 	t.Parallel()
