@@ -137,20 +137,22 @@ func atLeast(number string, least int) bool {
 	return err == nil && n >= least
 }
 
-// Possible refuses a number of buckets that this cluster cannot have.
+// Possible refuses a number of buckets that this cluster cannot have. One that stays is held to
+// nothing: a worker that was added meanwhile would leave none that is right.
 func (c *Cluster) Possible(buckets int) error {
 	workers := len(c.Workers)
 	switch {
 	case c.Looked() != nil:
 		return c.Looked()
+	case len(c.Tables) > 0 && buckets != c.Buckets:
+		return fmt.Errorf("tables are distributed into %d buckets already, and that number stays: say --buckets=%[1]d",
+			c.Buckets)
+	case len(c.Tables) > 0 || c.Claims && buckets == c.Buckets:
 	case buckets < 1 || buckets > mostBuckets:
 		return fmt.Errorf("--buckets must be from 1 to %d", mostBuckets)
 	case buckets%workers != 0:
 		return fmt.Errorf("--buckets must be a multiple of the workers, of which there are %d, "+
 			"so that each gets as many", workers)
-	case len(c.Tables) > 0 && buckets != c.Buckets:
-		return fmt.Errorf("tables are distributed into %d buckets already, and that number stays: say --buckets=%[1]d",
-			c.Buckets)
 	}
 	anchor := c.Tables["buckets"]
 	for _, table := range c.Tables {
