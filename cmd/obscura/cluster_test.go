@@ -115,3 +115,20 @@ func TestARelayGoesOnWithADatabaseThatWasDivided(t *testing.T) {
 		t.Errorf("%s, %v", out, err)
 	}
 }
+
+func TestNoRelayStartsOnADatabaseDistributedByHalves(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 1)
+	testdb.StandInCitus(t, url, 2)
+	testdb.Exec(t, url, "INSERT INTO breaks VALUES (4)")
+	environ := []string{"DATABASE_URL=" + url}
+	distribute := []string{"cluster", "distribute", "--buckets=8", "--trial"}
+	if out := fails(t, environ, distribute...); !strings.Contains(out, "could not distribute the table ") {
+		t.Error(out)
+	}
+	if out := fails(t, environ, "serve", "--listen=127.0.0.1:0", "--management-listen=127.0.0.1:0"); !strings.Contains(out,
+		"3 of 10 tables of devices are distributed: repeat obscura cluster distribute until it says that all is done") {
+		t.Error(out)
+	}
+	says(t, environ, distribute...)
+}

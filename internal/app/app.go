@@ -159,6 +159,9 @@ func prepareSchema(ctx context.Context, cfg Config, db *database) error {
 	if err := db.main.CheckSchema(ctx); err != nil {
 		return err
 	}
+	if err := db.main.CheckWhole(ctx); err != nil {
+		return err
+	}
 	return db.async.CheckSchema(ctx) // it too learns how many buckets there are
 }
 

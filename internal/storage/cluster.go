@@ -50,8 +50,9 @@ func (d *DB) ReadCluster(ctx context.Context, patience time.Duration) (c *Cluste
 }
 
 // Distribute does what Steps says, and returns what it has done. It looks again after each step.
-// While it works no relay starts: each asks for the version of the schema first, under the same
-// lock.
+// It holds the lock under which each relay asks for the version of the schema first. A relay that
+// starts meanwhile waits there, and its session ends the distribution before the next step; then
+// the relay goes on, unless some tables are distributed and others not: see CheckWhole.
 func (d *DB) Distribute(ctx context.Context, buckets int, trial bool) (did []ClusterStep, err error) {
 	d.pool.Reset()
 	err = d.clusterConn(ctx, func(conn *pgx.Conn) error {
@@ -91,6 +92,24 @@ func (d *DB) Distribute(ctx context.Context, buckets int, trial bool) (did []Clu
 		return fmt.Errorf("%w; what was done stays, and the command can be repeated", Redact(err))
 	})
 	return did, err
+}
+
+// CheckWhole refuses a database on which a distribution has ended between two tables: a relay must
+// not serve it. Plain PostgreSQL is asked one question.
+func (d *DB) CheckWhole(ctx context.Context) error {
+	var citus bool
+	err := d.pool.QueryRow(ctx, "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL").Scan(&citus)
+	if err != nil || !citus {
+		return Redact(err)
+	}
+	var n int
+	err = d.pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_dist_partition
+		WHERE logicalrelid = ANY (SELECT t.name::regclass FROM unnest($1::text[]) AS t (name))`, tablesOfDevices()).Scan(&n)
+	if err == nil && n > 0 && n < TablesOfDevices {
+		err = fmt.Errorf("%d of %d tables of devices are distributed: repeat obscura cluster distribute until it says "+
+			"that all is done", n, TablesOfDevices)
+	}
+	return Redact(err)
 }
 
 // unlock gives the lock back. The end of a connection would do it too, but later: nobody waits
@@ -165,10 +184,7 @@ func readCluster(ctx context.Context, conn *pgx.Conn, patience time.Duration) (*
 	if c.Relays, err = relays(ctx, conn, patience); err != nil {
 		return c, err
 	}
-	tables := make([]string, len(ofDevices))
-	for i, t := range ofDevices {
-		tables[i] = t.name
-	}
+	tables := tablesOfDevices()
 	if c.ForeignKeys, err = all(ctx, conn, pgx.RowToStructByPos[ForeignKey], `SELECT t.name, k.conname
 		FROM unnest($1::text[]) AS t (name) JOIN pg_catalog.pg_constraint k ON k.conrelid = t.name::regclass AND k.contype = 'f'
 		ORDER BY t.name, k.conname`, tables); err != nil {

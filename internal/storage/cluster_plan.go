@@ -112,6 +112,14 @@ var ofDevices = [TablesOfDevices]struct{ name, device, key string }{
 // TablesOfDevices is how many there are, buckets itself among them.
 const TablesOfDevices = 10
 
+// tablesOfDevices are their names.
+func tablesOfDevices() (names []string) {
+	for _, t := range ofDevices {
+		names = append(names, t.name)
+	}
+	return names
+}
+
 // Looked refuses a database that is no cluster, or that this binary cannot look at as one.
 func (c *Cluster) Looked() error {
 	switch major, _, _ := strings.Cut(c.Citus, "."); {

@@ -82,11 +82,22 @@ func TestADistributionThatBreaksIsRepeated(t *testing.T) {
 	// Breaks come closer together than there are steps, and later leave room for the last one.
 	testdb.Exec(t, url, "INSERT INTO breaks SELECT n * n FROM generate_series(1, 8) AS n")
 	d, db := open(t, url), pool(t, url)
-	breaks, done := 0, 0
+	breaks, halves, done := 0, 0, 0
 	for {
 		did, err := d.Distribute(t.Context(), buckets, true)
 		done += len(did)
 		checkRows(t, db, buckets)
+		n := value[int](t, db, "SELECT count(*) FROM pg_dist_partition")
+		said := d.CheckWhole(t.Context())
+		if n > 0 && n < storage.TablesOfDevices {
+			halves++
+			if want := fmt.Sprintf("%d of 10 tables of devices are distributed: repeat obscura cluster distribute", n); said == nil ||
+				!strings.HasPrefix(said.Error(), want) {
+				t.Errorf("a relay on %d distributed tables: %v", n, said)
+			}
+		} else if said != nil {
+			t.Errorf("a relay on %d distributed tables: %v", n, said)
+		}
 		if err == nil {
 			break
 		}
@@ -95,8 +106,8 @@ func TestADistributionThatBreaksIsRepeated(t *testing.T) {
 		}
 		breaks++
 	}
-	if breaks < 5 || done < 1+storage.TablesOfDevices+1 {
-		t.Errorf("%d steps, with %d breaks", done, breaks)
+	if breaks < 5 || halves < 2 || done < 1+storage.TablesOfDevices+1 {
+		t.Errorf("%d steps, with %d breaks, %d of them between two tables", done, breaks, halves)
 	}
 	if left := value[int](t, db, "SELECT count(*) FROM ONLY messages"); left != 0 {
 		t.Errorf("%d rows are left at the coordinator", left)
