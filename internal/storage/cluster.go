@@ -196,7 +196,13 @@ func readCluster(ctx context.Context, conn *pgx.Conn, patience time.Duration) (*
 			WHERE k.conrelid = t.name::regclass AND k.contype = 'p')`, tables); err != nil {
 		return c, err
 	}
-	return c, c.readCitus(ctx, conn, tables)
+	if err = c.readCitus(ctx, conn, tables); err != nil {
+		return c, err
+	}
+	if len(c.Tables) == 0 && len(c.ForeignKeys) == 0 && len(c.OldKeys) == 0 && c.Buckets > 0 {
+		c.Misplaced, err = one[bool](ctx, conn, anyMisplaced(c.Buckets))
+	}
+	return c, err
 }
 
 // readCitus asks what only the coordinator of a cluster knows.

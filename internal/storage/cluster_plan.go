@@ -46,6 +46,9 @@ type Cluster struct {
 	Claims bool
 	// ForeignKeys are those of tables of devices.
 	ForeignKeys []ForeignKey
+	// Misplaced reports rows in another bucket than their device's. It is looked for when the first
+	// step was done and the second not: a relay that knew only the old number may have stored them.
+	Misplaced bool
 	// OldKeys are the tables of devices whose primary key lacks the bucket.
 	OldKeys []string
 	// Relays counts sessions of relays, and of commands other than this one.
@@ -240,14 +243,22 @@ func (c *Cluster) Steps(buckets int) (steps []ClusterStep) {
 }
 
 // divide is done at once or not at all: a relay that runs before the next step finds everything.
+// All tables are locked before any is read. So nothing is stored between, and every row is put
+// where it belongs.
 func (c *Cluster) divide(buckets int) (sql []string) {
+	if c.Buckets == buckets && !c.Misplaced && len(c.ForeignKeys) == 0 && len(c.OldKeys) == 0 {
+		return nil
+	}
+	free := len(c.Tables) == 0
+	if free {
+		sql = append(sql, "LOCK TABLE "+strings.Join(tablesOfDevices()[1:], ", ")+" IN ACCESS EXCLUSIVE MODE")
+	}
 	for _, key := range c.ForeignKeys {
 		sql = append(sql, fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT %s", name(key.Table), name(key.Name)))
 	}
 	for _, t := range ofDevices[1:] {
-		if c.Buckets != buckets {
-			right := fmt.Sprintf("((get_byte(uuid_send(%s), 0) * 256 + get_byte(uuid_send(%[1]s), 1)) %% %d)", t.device, buckets)
-			sql = append(sql, fmt.Sprintf("UPDATE %s SET bucket = %s WHERE bucket <> %[2]s", t.name, right))
+		if free {
+			sql = append(sql, fmt.Sprintf("UPDATE %s SET bucket = %s WHERE bucket <> %[2]s", t.name, rightBucket(t.device, buckets)))
 		}
 		if slices.Contains(c.OldKeys, t.name) {
 			sql = append(sql, fmt.Sprintf("ALTER TABLE %s DROP CONSTRAINT %[1]s_pkey, ADD CONSTRAINT %[1]s_pkey "+
@@ -259,6 +270,20 @@ func (c *Cluster) divide(buckets int) (sql []string) {
 			fmt.Sprintf("INSERT INTO buckets SELECT generate_series(0, %d) ON CONFLICT DO NOTHING", buckets-1))
 	}
 	return sql
+}
+
+// rightBucket is the one of the device that a column names: see Buckets.Bucket.
+func rightBucket(column string, buckets int) string {
+	return fmt.Sprintf("((get_byte(uuid_send(%s), 0) * 256 + get_byte(uuid_send(%[1]s), 1)) %% %d)", column, buckets)
+}
+
+// anyMisplaced asks whether a row lies in another bucket than its device's.
+func anyMisplaced(buckets int) string {
+	var some []string
+	for _, t := range ofDevices[1:] {
+		some = append(some, fmt.Sprintf("EXISTS (SELECT FROM %s WHERE bucket <> %s)", t.name, rightBucket(t.device, buckets)))
+	}
+	return "SELECT " + strings.Join(some, " OR ")
 }
 
 type move struct {

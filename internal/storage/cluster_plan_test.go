@@ -90,7 +90,9 @@ func TestADistributionIsRefusedWithTheReason(t *testing.T) {
 func TestTheStepsAreWhatIsLeftToDo(t *testing.T) {
 	t.Parallel()
 	whole := ready(2).Steps(4)
-	if len(whole) != 2+TablesOfDevices+1 || len(whole[0].sql) != 1+1+9+2 || !strings.HasPrefix(whole[1].Does, "distribute the table buckets") {
+	if len(whole) != 2+TablesOfDevices+1 || len(whole[0].sql) != 1+1+1+9+2 ||
+		!strings.HasPrefix(whole[0].sql[0], "LOCK TABLE mailboxes, ") ||
+		!strings.HasPrefix(whole[1].Does, "distribute the table buckets") {
 		t.Errorf("from the beginning: %d steps, %q", len(whole), whole)
 	}
 	placed := spread(ready(2), 1, 2, 1, 2)

@@ -131,6 +131,24 @@ func TestADistributionThatBreaksIsRepeated(t *testing.T) {
 	}
 }
 
+// A relay that learned the number of buckets before they were made stores into those that it knows.
+func TestADistributionPutsRowsWhereTheyBelong(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 1)
+	testdb.Exec(t, url, fill)
+	testdb.StandInCitus(t, url, 2)
+	testdb.Exec(t, url, "INSERT INTO breaks VALUES (1)")
+	d, db := open(t, url), pool(t, url)
+	if did, err := d.Distribute(t.Context(), 4, true); len(did) != 1 || err == nil {
+		t.Fatal(did, err)
+	}
+	testdb.Exec(t, url, "UPDATE messages SET bucket = 0; UPDATE receipts SET bucket = 0")
+	if did, err := d.Distribute(t.Context(), 4, true); err != nil || !strings.HasPrefix(did[0].Does, "divide ") {
+		t.Error(did, err)
+	}
+	checkRows(t, db, 4)
+}
+
 // Two moves that follow each other may be of as many buckets, between the same workers.
 func TestADistributionMakesMovesOfOneText(t *testing.T) {
 	t.Parallel()
