@@ -117,7 +117,8 @@ func (p *pass) nameVersions(ctx context.Context, conn *storage.Tx) error {
 	var devices []core.DeviceID
 	for _, r := range p.requests {
 		for i := range r.batch.Submissions {
-			if len(r.batch.Audiences) > 0 {
+			// what no token opens is not looked up: a stranger might learn whether it exists
+			if len(r.batch.Audiences) > 0 && r.mayWrite(i) {
 				devices = append(devices, r.batch.Submissions[i].Device)
 			}
 		}
