@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"context"
 	"net/http"
 	"testing"
 	"time"
@@ -53,8 +54,8 @@ func swallow(t *testing.T, r *run) {
 	}
 	for i := range fronts {
 		r.progress(t, senders)
-		up := fronts[i].poison(t, "timeout", "upstream", map[string]int{"timeout": 0})
-		down := fronts[i].poison(t, "timeout", "downstream", map[string]int{"timeout": 0})
+		up := fronts[i].poison(upstream, fault{silent: true})
+		down := fronts[i].poison(downstream, fault{silent: true})
 		for _, recipient := range r.recipients { // they notice, by their own timers
 			recipient.abandon()
 		}
@@ -136,8 +137,12 @@ func fillMailbox(t *testing.T, r *run) {
 	s := r.senders[0]
 	r.gate.Lock()
 	defer r.gate.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	for stored() < 1100 {
-		s.flood(t.Context(), full, 100)
+		if s.flood(ctx, full, 100); ctx.Err() != nil {
+			t.Fatalf("the mailbox has had %d envelopes in %s: %s", stored(), patience, r.ledger)
+		}
 	}
 	full.refresh(t)
 	wait.Eventually(t, "what was dropped is reported", func() bool {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -111,7 +112,7 @@ func loseCommits(t *testing.T, r *run) {
 	lost := 0
 	for round := 0; lost < 3; round++ {
 		n := r.world.nodes[round%2]
-		heal := n.db.poison(t, "latency", "downstream", map[string]int{"latency": 150})
+		heal := n.db.poison(downstream, fault{latency: 150 * time.Millisecond})
 		before := count(`SELECT count(*) FROM audit.witness`)
 		wait.Eventually(t, "a commit", func() bool { return count(`SELECT count(*) FROM audit.witness`) > before })
 		n.db.cut()
@@ -130,7 +131,7 @@ func loseCommits(t *testing.T, r *run) {
 func truncateAnswers(t *testing.T, r *run) {
 	for range 3 {
 		n := r.world.nodes[rand.N(2)]
-		heal := n.db.poison(t, "limit_data", "downstream", map[string]int{"bytes": 500 + rand.N(1500)})
+		heal := n.db.poison(downstream, fault{limit: 500 + rand.N(1500)})
 		r.refusals(t, 2)
 		heal()
 		n.awaitReady(t)
@@ -139,7 +140,7 @@ func truncateAnswers(t *testing.T, r *run) {
 
 func resetConnections(t *testing.T, r *run) {
 	for _, n := range r.world.nodes {
-		heal := n.db.poison(t, "reset_peer", "downstream", map[string]int{"timeout": 0})
+		heal := n.db.poison(downstream, fault{reset: true})
 		n.awaitNotReady(t, "database")
 		r.refusals(t, 2)
 		heal()
@@ -148,7 +149,7 @@ func resetConnections(t *testing.T, r *run) {
 
 func slowDatabase(t *testing.T, r *run) {
 	for _, n := range r.world.nodes {
-		heal := n.db.poison(t, "latency", "downstream", map[string]int{"latency": 60, "jitter": 50})
+		heal := n.db.poison(downstream, fault{latency: 60 * time.Millisecond, jitter: 50 * time.Millisecond})
 		r.progress(t, 2*senders)
 		heal()
 	}
@@ -157,7 +158,7 @@ func slowDatabase(t *testing.T, r *run) {
 // silentDatabase lets nothing through to one node, and breaks nothing either.
 func silentDatabase(t *testing.T, r *run) {
 	n := r.world.nodes[rand.N(2)]
-	heal := n.db.poison(t, "timeout", "downstream", map[string]int{"timeout": 0})
+	heal := n.db.poison(downstream, fault{silent: true})
 	n.awaitNotReady(t, "database")
 	r.refusals(t, 1)
 	heal()

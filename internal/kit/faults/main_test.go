@@ -33,10 +33,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	if code == 0 {
-		// A toxic that is taken away while it hands on its last bytes may stay behind: toxiproxy's
-		// own.
-		if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*LatencyToxic).Pipe"),
-			goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*NoopToxic).Pipe")); err != nil {
+		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, "faults:", err)
 			code = 1
 		}

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestFaultsOfNodes(t *testing.T) {
@@ -17,7 +18,7 @@ func TestFaultsOfNodes(t *testing.T) {
 // killNode kills a node whose way to the database is slow, so that a batch is under way.
 func killNode(t *testing.T, r *run) {
 	n := r.world.nodes[rand.N(2)]
-	heal := n.db.poison(t, "latency", "downstream", map[string]int{"latency": 30})
+	heal := n.db.poison(downstream, fault{latency: 30 * time.Millisecond})
 	r.progress(t, senders)
 	n.end(t, syscall.SIGKILL)
 	heal()

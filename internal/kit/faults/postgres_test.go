@@ -2,7 +2,6 @@ package faults_test
 
 import (
 	"context"
-	"io"
 	"net"
 	"net/url"
 	"os"
@@ -12,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -19,28 +19,20 @@ import (
 	"github.com/obscura-relay/obscura/internal/postgres"
 )
 
-// server is a real PostgreSQL with durable settings. The nodes reach it over TCP, through a bridge
-// to its socket; the test itself goes straight to the socket, so it sees through the faults it
+// server is a real PostgreSQL with durable settings. The nodes reach its socket over TCP, each by a
+// link of its own; the test itself goes straight to the socket, so it sees through the faults it
 // makes.
 type server struct {
 	t      testing.TB
 	folder string
-	bridge net.Listener
-	copies sync.WaitGroup
 
 	mu      sync.Mutex
-	cluster *postgres.Cluster     // guarded by mu; the last one that was started
-	conns   map[net.Conn]struct{} // guarded by mu: of the bridge
+	cluster *postgres.Cluster // guarded by mu; the last one that was started
 }
 
 func newServer(t testing.TB) *server {
 	t.Helper()
-	bridge, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &server{t: t, folder: t.TempDir(), bridge: bridge, conns: map[net.Conn]struct{}{}}
-	s.copies.Go(s.accept)
+	s := &server{t: t, folder: t.TempDir()}
 	t.Cleanup(s.close)
 	s.start(t)
 	return s
@@ -85,7 +77,8 @@ func (s *server) stop(t testing.TB, sig syscall.Signal) {
 	cluster := s.current()
 	select {
 	case <-cluster.Done():
-	case <-t.Context().Done():
+	case <-time.After(patience):
+		t.Fatalf("PostgreSQL did not end on %s", sig)
 	}
 	s.release(cluster)
 }
@@ -103,13 +96,6 @@ func (s *server) close() {
 	if cluster := s.current(); cluster != nil {
 		s.release(cluster)
 	}
-	_ = s.bridge.Close()
-	s.mu.Lock()
-	for c := range s.conns {
-		_ = c.Close()
-	}
-	s.mu.Unlock()
-	s.copies.Wait()
 }
 
 // connect opens a connection that no fault touches.
@@ -117,41 +103,11 @@ func (s *server) connect(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, s.current().URL())
 }
 
-// accept is the bridge: what comes over TCP goes to the server's socket. While there is no server a
-// connection ends at once.
-func (s *server) accept() {
-	for {
-		from, err := s.bridge.Accept()
-		if err != nil {
-			return
-		}
-		s.copies.Go(func() { s.carry(from) })
-	}
-}
-
-func (s *server) carry(from net.Conn) {
+// dial connects to the server's socket, for a link: the nodes reach the server over TCP.
+func (s *server) dial() (net.Conn, error) {
 	u, err := url.Parse(s.current().URL())
 	if err != nil {
-		panic(err)
+		return nil, err
 	}
-	to, err := net.Dial("unix", filepath.Join(u.Query().Get("host"), ".s.PGSQL."+u.Query().Get("port")))
-	if err != nil {
-		_ = from.Close()
-		return
-	}
-	s.mu.Lock()
-	s.conns[from], s.conns[to] = struct{}{}, struct{}{}
-	s.mu.Unlock()
-	var both sync.WaitGroup
-	for _, pair := range [][2]net.Conn{{from, to}, {to, from}} {
-		both.Go(func() {
-			_, _ = io.Copy(pair[1], pair[0])
-			_, _ = from.Close(), to.Close()
-		})
-	}
-	both.Wait()
-	s.mu.Lock()
-	delete(s.conns, from)
-	delete(s.conns, to)
-	s.mu.Unlock()
+	return net.Dial("unix", filepath.Join(u.Query().Get("host"), ".s.PGSQL."+u.Query().Get("port")))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -95,10 +96,10 @@ func newWorldAt(t testing.TB, withNATS bool, address string, socket *os.File) *w
 		t.Cleanup(w.stopNATS)
 	}
 	for i, name := range []string{"A", "B"} {
-		db := newLink(t, "database of "+name, w.server.bridge.Addr().String())
+		db := newLink(t, w.server.dial)
 		w.nodes[i] = &node{name: name, db: db, folder: t.TempDir(), socket: socket, complain: w.complain, env: []string{
 			"PATH=" + os.Getenv("PATH"), "OBSCURA_LISTEN=" + address, "OBSCURA_MANAGEMENT_LISTEN=127.0.0.1:0",
-			"OBSCURA_DATABASE_URL=postgres://obscura@" + db.Listen + "/obscura?sslmode=disable" + clockPath,
+			"OBSCURA_DATABASE_URL=postgres://obscura@" + db.address + "/obscura?sslmode=disable" + clockPath,
 			"OBSCURA_RATE_LIMITS=off", "OBSCURA_POLL_INTERVAL=1s", "OBSCURA_REQUEST_TIMEOUT=4s",
 			"OBSCURA_DRAIN_TIME=" + drainTime.String(), "OBSCURA_SHUTDOWN_TIMEOUT=5s",
 		}}
@@ -145,7 +146,7 @@ func (w *world) entrance(preferred int) string {
 	for i := range w.nodes {
 		n := (preferred + i) % len(w.nodes)
 		if fronts[n] != nil {
-			return "http://" + fronts[n].Listen
+			return "http://" + fronts[n].address
 		}
 		if url := w.nodes[n].url(); url != "" {
 			return url
@@ -161,7 +162,8 @@ func (w *world) openFronts(t testing.TB) [2]*link {
 	t.Helper()
 	var fronts [2]*link
 	for i, n := range w.nodes {
-		fronts[i] = newLink(t, "front of "+n.name, strings.TrimPrefix(n.url(), "http://"))
+		address := strings.TrimPrefix(n.url(), "http://")
+		fronts[i] = newLink(t, func() (net.Conn, error) { return net.Dial("tcp", address) })
 	}
 	w.mu.Lock()
 	w.fronts = fronts
