@@ -33,7 +33,7 @@ var (
 	recipient    = uuid.MustParse("22222222-2222-4222-8222-222222222222")
 	sender       = uuid.MustParse("33333333-3333-4333-8333-333333333333")
 	senderDevice = uuid.MustParse("44444444-4444-4444-8444-444444444444")
-	envelopeID   = mailbox.EnvelopeID(recipient, 1)
+	envelopeID   = mailbox.IDsOf(recipient).Name(1)
 )
 
 const acceptedAt = 1_800_000_000_000 // milliseconds

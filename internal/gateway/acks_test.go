@@ -64,7 +64,7 @@ func BenchmarkAFrameOfEmptyIDs(b *testing.B) {
 
 func BenchmarkAFrameOfOneID(b *testing.B) {
 	device := uuid.New()
-	id := mailbox.EnvelopeID(device, 4097)
+	id := mailbox.IDsOf(device).Name(4097)
 	ids, data := mailbox.IDsOf(device), append([]byte{11<<3 | 2, 18, 1<<3 | 2, 16}, id[:]...)
 	b.ReportAllocs()
 	for b.Loop() {

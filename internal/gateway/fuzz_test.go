@@ -17,7 +17,7 @@ import (
 func FuzzFrame(f *testing.F) {
 	device := uuid.MustParse("6ba7b810-9dad-41d1-80b4-00c04fd430c8")
 	ids := mailbox.IDsOf(device)
-	own, other := mailbox.EnvelopeID(device, 4097), mailbox.EnvelopeID(uuid.New(), 4097)
+	own, other := mailbox.IDsOf(device).Name(4097), mailbox.IDsOf(uuid.New()).Name(4097)
 	add := func(frame *obscurapb.WebSocketFrame) {
 		data, err := proto.Marshal(frame)
 		if err != nil {

@@ -11,7 +11,7 @@ import (
 
 // acknowledgement is a frame that acknowledges what a fake box delivered.
 func acknowledgement(device core.DeviceID, sequence uint64) written {
-	id := mailbox.EnvelopeID(device, int64(sequence))
+	id := mailbox.IDsOf(device).Name(int64(sequence))
 	return written{kind: binaryMessage, data: append([]byte{11<<3 | 2, 18, 1<<3 | 2, 16}, id[:]...)}
 }
 

@@ -18,19 +18,19 @@ var devices = rapid.Custom(func(t *rapid.T) core.DeviceID {
 	return core.DeviceID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "device"))
 })
 
-func TestAnEnvelopeIDLeadsBackToItsSequenceForItsDeviceOnly(t *testing.T) {
+func TestAnIDLeadsBackToItsSequenceForItsDeviceOnly(t *testing.T) {
 	t.Parallel()
 	pure(t, func(t *rapid.T) {
 		device, other := devices.Draw(t, "own"), devices.Draw(t, "other")
 		seq, second := sequences.Draw(t, "seq"), sequences.Draw(t, "second")
-		id := EnvelopeID(device, seq)
+		id := IDsOf(device).Name(seq)
 		if got, ok := IDsOf(device).Sequence(id[:]); !ok || got != seq {
 			t.Fatalf("%v gives %d, %v; want %d", id, got, ok, seq)
 		}
 		if id.Version() != 4 || id.Variant() != uuid.RFC4122 || uuid.Validate(id.String()) != nil {
 			t.Fatalf("%v is version %d, variant %v", id, id.Version(), id.Variant())
 		}
-		if (EnvelopeID(device, second) == id) != (second == seq) {
+		if (IDsOf(device).Name(second) == id) != (second == seq) {
 			t.Fatalf("%d and %d share %v", seq, second, id)
 		}
 		if other != device {
@@ -46,12 +46,12 @@ func TestOnlyTheExactIDIsAccepted(t *testing.T) {
 	t.Parallel()
 	pure(t, func(t *rapid.T) {
 		device := devices.Draw(t, "device")
-		id := EnvelopeID(device, sequences.Draw(t, "seq"))
+		id := IDsOf(device).Name(sequences.Draw(t, "seq"))
 		mangled := slices.Clone(id[:])
 		bit := rapid.IntRange(0, 127).Draw(t, "bit")
 		mangled[bit/8] ^= 1 << (bit % 8)
 		if seq, ok := IDsOf(device).Sequence(mangled); ok {
-			if back := EnvelopeID(device, seq); !slices.Equal(back[:], mangled) {
+			if back := IDsOf(device).Name(seq); !slices.Equal(back[:], mangled) {
 				t.Fatalf("%x is taken for sequence %d, whose id is %v", mangled, seq, back)
 			}
 		}
@@ -61,7 +61,8 @@ func TestOnlyTheExactIDIsAccepted(t *testing.T) {
 func TestMalformedAndForeignIDsAreLeftOut(t *testing.T) {
 	t.Parallel()
 	device := uuid.New()
-	own, foreign, long := EnvelopeID(device, 7), EnvelopeID(uuid.New(), 8), append(make([]byte, 1), make([]byte, 16)...)
+	own, foreign := IDsOf(device).Name(7), IDsOf(uuid.New()).Name(8)
+	long := append(make([]byte, 1), make([]byte, 16)...)
 	random := uuid.New()
 	for _, id := range [][]byte{nil, {}, own[:15], long, foreign[:], random[:], make([]byte, 16)} {
 		if got, ok := IDsOf(device).Sequence(id); ok {

@@ -102,7 +102,7 @@ func (m *machine) acknowledge(t *rapid.T) {
 	step := rapid.IntRange(1, 3).Draw(t, "step")
 	ids := [][]byte{nil, make([]byte, 16), []byte("short")}
 	for k := from; k < to; k += step {
-		own, foreign := EnvelopeID(l.device, r.seen[k]), EnvelopeID(m.boxes[(i+1)%len(m.boxes)].device, r.seen[k])
+		own, foreign := IDsOf(l.device).Name(r.seen[k]), IDsOf(m.boxes[(i+1)%len(m.boxes)].device).Name(r.seen[k])
 		ids = append(ids, own[:], foreign[:])
 		r.acked[r.seen[k]] = true
 	}
