@@ -64,8 +64,9 @@ func writeError(answer *fasthttp.Response, err error) {
 	switch status {
 	case http.StatusUnauthorized:
 		answer.Header.Set(fiber.HeaderWWWAuthenticate, "Bearer")
-	case http.StatusUpgradeRequired: // RFC 9110, 15.5.22
+	case http.StatusUpgradeRequired: // RFC 9110, 15.5.22; RFC 6455, 4.4
 		answer.Header.Set(fiber.HeaderUpgrade, "websocket")
+		answer.Header.Set(fiber.HeaderSecWebSocketVersion, "13")
 		answer.Header.Set(fiber.HeaderConnection, "Upgrade")
 	}
 	text, _ := json.Marshal(body) // two texts

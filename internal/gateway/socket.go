@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -119,12 +120,16 @@ func (g *Gateway) panicked(reason any) {
 		"error", fmt.Sprintf("panic: %v\n%s", reason, debug.Stack()))
 }
 
+// keySize is how many bytes a Sec-WebSocket-Key stands for (RFC 6455, section 4.1).
+const keySize = 16
+
 // IsUpgrade reports whether the request asks for a WebSocket in a way that will be granted (RFC
-// 6455, section 4.2.1). A handshake that fails later would already have displaced the device's live
-// socket.
+// 6455, section 4.2.1; of HTTP/1.0 Upgrade means nothing, RFC 9110, section 7.8). A handshake that
+// fails later would already have displaced the device's live socket.
 func IsUpgrade(c *fiber.Ctx) bool {
-	return c.Method() == fiber.MethodGet && websocket.IsWebSocketUpgrade(c) &&
-		c.Get(fiber.HeaderSecWebSocketVersion) == "13" && c.Get(fiber.HeaderSecWebSocketKey) != ""
+	key, err := base64.StdEncoding.DecodeString(c.Get(fiber.HeaderSecWebSocketKey))
+	return c.Method() == fiber.MethodGet && c.Request().Header.IsHTTP11() && websocket.IsWebSocketUpgrade(c) &&
+		c.Get(fiber.HeaderSecWebSocketVersion) == "13" && err == nil && len(key) == keySize
 }
 
 // Upgrade opens a socket for a device-scoped principal. Errors before the upgrade are returned and

@@ -122,6 +122,7 @@ func TestWhatTheContractDoesNotSayIsFound(t *testing.T) {
 		"401 without scheme":   {sample{body: failure, status: 401}, "Www-Authenticate"},
 		"405 without methods":  {sample{method: "PATCH", body: failure, status: 405}, "Allow"},
 		"426 without protocol": {sample{path: "/v1/gateway", body: failure, status: 426}, "Upgrade"},
+		"426 without version":  {sample{path: "/v1/gateway", body: failure, status: 426}, "Sec-Websocket-Version"},
 		"404 for a method":     {sample{method: "PATCH", body: failure, status: 404}, "405 is due"},
 		"405 for a path": {sample{path: "/v2", body: failure, status: 405,
 			header: map[string]string{"Allow": "GET"}}, "404 is due"},

@@ -17,11 +17,12 @@ var (
 	anyTime = []string{"X-Request-Id", "Date", "Content-Type", "Content-Length", "Connection", "Vary",
 		"Strict-Transport-Security"}
 	ofStatus = map[string][]int{
-		"Allow":                {http.StatusMethodNotAllowed},
-		"Www-Authenticate":     {http.StatusUnauthorized},
-		"Upgrade":              {http.StatusSwitchingProtocols, http.StatusUpgradeRequired},
-		"Sec-Websocket-Accept": {http.StatusSwitchingProtocols},
-		"Retry-After":          {http.StatusTooManyRequests, http.StatusServiceUnavailable},
+		"Allow":                 {http.StatusMethodNotAllowed},
+		"Www-Authenticate":      {http.StatusUnauthorized},
+		"Upgrade":               {http.StatusSwitchingProtocols, http.StatusUpgradeRequired},
+		"Sec-Websocket-Accept":  {http.StatusSwitchingProtocols},
+		"Sec-Websocket-Version": {http.StatusUpgradeRequired},
+		"Retry-After":           {http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	// What a request without Authorization may say to caches.
 	ofCaches   = "Cache-Control"

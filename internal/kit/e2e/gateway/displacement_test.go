@@ -122,6 +122,9 @@ func TestAFailedUpgradeDisplacesNobody(t *testing.T) {
 	for what, header := range map[string][2]string{
 		"without a key":        {"Sec-WebSocket-Key", ""},
 		"with a blank key":     {"Sec-WebSocket-Key", " "},
+		"with 15 bytes":        {"Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAA"},
+		"with 17 bytes":        {"Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAAA="},
+		"with a key of text":   {"Sec-WebSocket-Key", "the sample nonce"},
 		"without a version":    {"Sec-WebSocket-Version", ""},
 		"of version 8":         {"Sec-WebSocket-Version", "8"},
 		"of several versions":  {"Sec-WebSocket-Version", "13, 8"},
@@ -136,6 +139,12 @@ func TestAFailedUpgradeDisplacesNobody(t *testing.T) {
 		e2e.Ask{Method: "GET", Path: "/v1/gateway?ticket=" + mine, Header: bad}.To(t, relay).Want(t, 426,
 			"upgrade_required")
 	}
+	wire, request := e2e.DialWire(t, relay), "GET /v1/gateway?ticket="+mine+" HTTP/1.0\r\n"
+	for name, value := range e2e.Upgrade {
+		request += name + ": " + value + "\r\n"
+	}
+	wire.Send(request + "\r\n")
+	wire.ReplyTo("GET", "/v1/gateway").Want(t, 426, "upgrade_required")
 	head := e2e.Ask{Method: "HEAD", Path: "/v1/gateway?ticket=" + mine, Header: e2e.Upgrade}.To(t, relay)
 	if head.Status != 405 {
 		t.Errorf("HEAD: status %d", head.Status)
