@@ -3,6 +3,7 @@
 package tls_test
 
 import (
+	"crypto/x509"
 	"os"
 	"path/filepath"
 	"testing"
@@ -32,6 +33,13 @@ func TestMain(m *testing.M) {
 		if err := os.Setenv(name, value); err != nil {
 			panic(err)
 		}
+	}
+	// They are read once for the whole process, and the folder is needed no longer.
+	if _, err := x509.SystemCertPool(); err != nil {
+		panic(err)
+	}
+	if err := os.RemoveAll(folder); err != nil {
+		panic(err)
 	}
 	relaytest.Main(m,
 		// certmagic keeps a limiter for each authority, and looks at a lock for 5 s more.
