@@ -60,7 +60,7 @@ func (b *Bus) subscribe(ctx context.Context) (*pgx.Conn, error) {
 	}
 	if _, err := conn.Exec(ctx, "LISTEN "+core.NoticeChannel); err != nil {
 		hangUp(ctx, conn)
-		return nil, fmt.Errorf("cannot listen: %w", storage.Redact(err))
+		return nil, fmt.Errorf("cannot listen for notices: %w", storage.Redact(err))
 	}
 	return conn, nil
 }

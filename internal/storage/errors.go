@@ -94,7 +94,7 @@ func Redact(err error) error {
 
 // conditions are the states that an operator can do something about, in PostgreSQL's words.
 var conditions = map[string]string{
-	"25006": "read-only transaction", "42501": "insufficient privilege", "42P01": "undefined table",
+	"25006": "read-only transaction, as on a standby", "42501": "insufficient privilege", "42P01": "undefined table",
 	"42703": "undefined column",
 	"53100": "disk full", "53200": "out of memory", "53300": "too many connections", "55P03": "lock timeout",
 	"57014": "statement timeout",

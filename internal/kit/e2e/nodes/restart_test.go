@@ -25,12 +25,17 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
-func startCluster(t *testing.T, folder string) *postgres.Cluster {
+// startCluster starts a server with further settings: name=value.
+func startCluster(t *testing.T, folder string, settings ...string) *postgres.Cluster {
 	t.Helper()
+	all := map[string]string{"fsync": "off"} // the machine does not crash, only the server
+	for _, one := range settings {
+		name, value, _ := strings.Cut(one, "=")
+		all[name] = value
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cluster, err := postgres.Start(ctx, postgres.Config{DataDir: folder, BinDir: testdb.BinDir(),
-		Settings: map[string]string{"fsync": "off"}}) // the machine does not crash, only the server
+	cluster, err := postgres.Start(ctx, postgres.Config{DataDir: folder, BinDir: testdb.BinDir(), Settings: all})
 	if err != nil {
 		t.Fatal(err)
 	}
