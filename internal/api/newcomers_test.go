@@ -257,7 +257,7 @@ func TestAHandshakeIsBoundedInBytesAndTime(t *testing.T) {
 		t.Fatal("a connection after its handshake is closed")
 	}
 	time.AfterFunc(600*time.Millisecond, func() { _, _ = client.Write(make([]byte, 3*handshakeBytes)) })
-	_ = client.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = client.SetReadDeadline(time.Now().Add(wait.Patience)) // a record for each byte
 	if n, err := io.ReadFull(client, make([]byte, 3*handshakeBytes)); err != nil {
 		t.Errorf("after %d bytes: %v", n, err)
 	}
