@@ -32,7 +32,7 @@ func newPrimary(t *testing.T, folder, standby string) (url string) {
 	if out, err := exec.CommandContext(t.Context(), "cp", "-a", filepath.Join(folder, "cluster"), copied).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if err := os.WriteFile(filepath.Join(copied, "standby.signal"), nil, 0o644); err != nil { //nolint:gosec // the server's account reads it
+	if err := os.WriteFile(filepath.Join(copied, "standby.signal"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return startCluster(t, folder, append(slices.Clone(replicated), "synchronous_standby_names=*")...).URL()

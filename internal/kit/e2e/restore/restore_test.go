@@ -48,14 +48,12 @@ func newMachine(t *testing.T) *machine {
 		}
 	}
 	m.run(t, `mkdir -p bin data && go build -C "$OLDPWD" -o "$PWD/bin/obscura" ./cmd/obscura
-install -d -o postgres data/postgres data/postgres/run data/postgres/archive`)
+install -d -o postgres data/postgres data/postgres/run data/postgres/archive data/postgres/backup`)
 	m.asPostgres(t, `"$bin/initdb" --pgdata="$PWD/server" --username=obscura --auth=trust --encoding=UTF8 >/dev/null
-cat >> server/postgresql.conf <<EOF
+cat >> server/postgresql.conf <<'EOF'
 listen_addresses = ''
-unix_socket_directories = '$PWD/run'
-archive_mode = on
-archive_command = 'test ! -f $PWD/archive/%f && cp %p $PWD/archive/%f'
-EOF`)
+unix_socket_directories = '`+m.dir+`/data/postgres/run'
+`+m.documented(t, "ini", "archive_command")+"EOF")
 	m.start(t)
 	m.run(t, `createdb --maintenance-db="postgres://obscura@/postgres?host=$PWD/data/postgres/run" obscura`)
 	return m
@@ -100,20 +98,28 @@ func (m *machine) try(script string) (string, error) {
 	return string(out), err
 }
 
-// documented returns the commands of the document that contain a text.
-func documented(t *testing.T, text string) string {
+// documented returns the block of the document that contains a text.
+func documented(t *testing.T, language, text string) string {
 	t.Helper()
 	document, err := os.ReadFile("../../../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, block := range regexp.MustCompile("(?ms)^```sh(?: run)?\n(.*?)^```").FindAllSubmatch(document, -1) {
+	for _, block := range regexp.MustCompile("(?ms)^```"+language+"(?: run)?\n(.*?)^```").FindAllSubmatch(document, -1) {
 		if bytes.Contains(block[1], []byte(text)) {
 			return string(block[1])
 		}
 	}
-	t.Fatalf("operations.md has no command with %s", text)
+	t.Fatalf("operations.md has no block with %s", text)
 	return ""
+}
+
+// documented is the same with the folders of this machine.
+func (m *machine) documented(t *testing.T, language, text string) string {
+	t.Helper()
+	folder := m.dir + "/data/postgres"
+	return strings.NewReplacer("/archive/", folder+"/archive/", "/backup/", folder+"/backup/").Replace(
+		documented(t, language, text))
 }
 
 // past is what people did before a backup and after it.
@@ -233,18 +239,18 @@ func TestABackupIsRestoredOnAnotherMachine(t *testing.T) {
 	old, next := newMachine(t), newMachine(t)
 	blobs := t.TempDir()
 	p := begin(t, serve(t, old.url, blobs))
-	old.run(t, documented(t, "pg_dump "))
+	old.run(t, documented(t, "sh", "pg_dump "))
 	old.run(t, "cp -a "+blobs+" blobs && cp -a obscura.dump blobs "+next.dir)
 	p.goOn(t)
 	p.relay.Stop()
 	old.stop(t)
 
 	installed := serve(t, next.url, t.TempDir()) // with an empty database
-	restore := documented(t, "pg_restore ")
+	restore := documented(t, "sh", "pg_restore ")
 	next.run(t, restore)
 	restored := "RESTORED=" + "'" + next.database("restored") + "'\n"
-	next.run(t, restored+documented(t, "admin restored"))
-	next.run(t, restored+documented(t, "RENAME TO obscura"))
+	next.run(t, restored+documented(t, "sh", "admin restored"))
+	next.run(t, restored+documented(t, "sh", "RENAME TO obscura"))
 	installed.Stop()
 	relay := serve(t, next.url, filepath.Join(next.dir, "blobs"))
 	p.check(t, relay)
@@ -293,7 +299,7 @@ func TestAPointInTimeIsRecovered(t *testing.T) {
 	m := newMachine(t)
 	blobs := t.TempDir()
 	p := begin(t, serve(t, m.url, blobs))
-	m.asPostgres(t, `pg_basebackup --host="$PWD/run" --username=obscura --checkpoint=fast --pgdata="$PWD/base"`)
+	m.run(t, `export PGHOST="$PWD/data/postgres/run" PGUSER=obscura`+"\n"+m.documented(t, "sh", "pg_basebackup"))
 	p.send(t, "later", 5)
 	until, err := m.try(`psql -qAt --command='SELECT now()' "$DATABASE_URL"`)
 	if err != nil {
@@ -304,14 +310,13 @@ func TestAPointInTimeIsRecovered(t *testing.T) {
 for i in {1..300}; do [ -f "data/postgres/archive/$wal" ] && exit 0; sleep 0.1; done; exit 1`)
 	p.relay.Stop()
 	m.stop(t)
-	m.asPostgres(t, fmt.Sprintf(`mv server lost && mv base server && touch server/recovery.signal
-cat >> server/postgresql.conf <<EOF
-restore_command = 'cp $PWD/archive/%%f %%p'
-recovery_target_time = '%s'
-recovery_target_action = promote
-EOF`, strings.TrimSpace(until)))
+	settings := regexp.MustCompile(`(_time = ').*'`).ReplaceAllString(m.documented(t, "ini", "recovery_target_time"),
+		"${1}"+strings.TrimSpace(until)+"'")
+	m.asPostgres(t, `mv server lost && mv backup/* server && touch server/recovery.signal
+cat >> server/postgresql.conf <<'EOF'
+`+settings+"EOF")
 	m.start(t)
 	m.run(t, `for i in {1..100}; do [ "$(psql -qAt --command='SELECT pg_is_in_recovery()' "$DATABASE_URL")" = f ] && exit 0; sleep 0.1; done; exit 1`)
-	m.run(t, `RESTORED="$DATABASE_URL"`+"\n"+documented(t, "admin restored"))
+	m.run(t, `RESTORED="$DATABASE_URL"`+"\n"+documented(t, "sh", "admin restored"))
 	p.check(t, serve(t, m.url, blobs))
 }
