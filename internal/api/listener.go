@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,9 +34,9 @@ const (
 const (
 	acceptsAtOnce = 2
 	acceptPause   = time.Millisecond
-	// refusals is how many that are closed at once count as one: they cost less, and others wait
-	// behind them.
-	refusals = 8
+	// takesAtOnce is how many are taken from the kernel for one that is served, at most, and how
+	// many that are closed at once count as one: it costs less, and others wait behind them.
+	takesAtOnce = 8
 )
 
 // Listener accepts connections that can linger (RFC 9112, 9.6): when a request is refused before it
@@ -48,7 +49,9 @@ type Listener struct {
 	secure  *tls.Config
 	// patience is what a PROXY header and the handshake of TLS may take together.
 	patience time.Duration
-	pace     pace // of the goroutine that accepts
+	pace     pace  // the goroutine that accepts owns these three
+	turns    turns // those that have come and wait to be served
+	full     bool  // connections had all descriptors that they may have, at the last take
 	refused  atomic.Int64
 	// descriptors are those that connections may have.
 	descriptors int
@@ -71,59 +74,144 @@ func NewListener(inner net.Listener, proxies []netip.Prefix, secure *tls.Config)
 }
 
 // Accept implements net.Listener. The server takes any error for the end, so what passes by itself
-// is waited for here: with too many connections open, new ones wait.
+// is waited for here: with too many connections open, new ones wait. Those that have come are
+// served in turns, or one that comes alone would wait for a crowd.
 func (l *Listener) Accept() (net.Conn, error) {
-	for {
+	for most := takesAtOnce; ; most = 1 {
 		l.pace.wait()
-		conn, err := l.Listener.Accept()
-		for pause := 5 * time.Millisecond; exhausted(err); pause = min(2*pause, time.Second) {
-			<-time.After(pause)
-			conn, err = l.Listener.Accept()
+		ended := l.gather(most)
+		c, from := l.turns.next()
+		if c == nil {
+			return nil, ended
 		}
-		tcp, ok := conn.(*net.TCPConn)
-		if err != nil || !ok {
-			return conn, err
+		if err := l.welcome(c, from); err == nil {
+			return c, nil
 		}
-		for pause := 5 * time.Millisecond; l.Open() > 0 && l.scarce(tcp); pause = min(2*pause, time.Second) {
-			<-time.After(pause)
-		}
-		if c, err := l.welcome(tcp); !errors.Is(err, errTooManyNew) {
-			return c, err
-		}
-		l.pace.passed -= refusals - 1
+		l.leave(c, false)
+		l.pace.passed -= takesAtOnce - 1
 	}
 }
 
-// welcome makes one that is served, unless it is closed already.
-func (l *Listener) welcome(tcp *net.TCPConn) (net.Conn, error) {
-	c := &connection{Conn: tcp, tcp: tcp, listener: l}
-	from, ok := tcp.RemoteAddr().(*net.TCPAddr)
-	switch {
-	case ok && within(l.proxies, from.AddrPort().Addr().Unmap()):
-		c.proxied = proxiedConn(tcp)
-		c.Conn = c.proxied
-	case ok:
-		if err := l.admit(c, from.AddrPort().Addr()); err != nil {
-			return nil, err
+// gather takes connections from the kernel, so many at most. It waits while nobody has a turn, and
+// then returns with one that has, or an error.
+func (l *Listener) gather(most int) error {
+	for range most {
+		if !l.mayTake() {
+			return nil
 		}
+		tcp, err := l.take()
+		if tcp == nil {
+			return err
+		}
+		c := &connection{Conn: tcp, tcp: tcp, listener: l}
+		l.mu.Lock()
+		ended := l.open == nil
+		if !ended {
+			l.open[c] = struct{}{}
+		}
+		l.mu.Unlock()
+		if ended {
+			return errors.Join(net.ErrClosed, tcp.Close())
+		}
+		l.turns.add(c, l.origin(tcp))
 	}
-	if l.secure != nil {
-		c.wire = &wire{Conn: c.Conn, tcp: tcp}
-		c.secure = tls.Server(c.wire, l.secure)
-		c.Conn = c.secure
+	return nil
+}
+
+// mayTake leaves with the kernel those for whom there is no room. They wait there too, and cost
+// nothing.
+func (l *Listener) mayTake() bool {
+	if l.turns.none() {
+		return true
+	}
+	if _, ok := l.Listener.(*net.TCPListener); !ok || l.full {
+		return false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open == nil {
-		return nil, errors.Join(net.ErrClosed, tcp.Close())
+	return l.turns.count < min(l.newcomers.inAll/2, l.newcomers.inAll-l.newcomers.count)
+}
+
+// take takes the next connection from the kernel. While somebody has a turn it does not wait, and
+// returns nil when there is none.
+func (l *Listener) take() (*net.TCPConn, error) {
+	alone := l.turns.none()
+	if inner, ok := l.Listener.(*net.TCPListener); ok && !alone {
+		if !hasCome(inner) {
+			return nil, nil
+		}
+		_ = inner.SetDeadline(time.Now().Add(acceptPause)) // another process may take it
+		defer func() { _ = inner.SetDeadline(time.Time{}) }()
 	}
-	l.open[c] = struct{}{}
-	return c, nil
+	conn, err := l.Listener.Accept()
+	for pause := 5 * time.Millisecond; alone && exhausted(err); pause = min(2*pause, time.Second) {
+		<-time.After(pause)
+		conn, err = l.Listener.Accept()
+	}
+	if err != nil {
+		if !alone && (exhausted(err) || errors.Is(err, os.ErrDeadlineExceeded)) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return nil, errors.Join(errors.ErrUnsupported, conn.Close())
+	}
+	l.full = l.Open() > 0 && l.scarce(tcp)
+	for pause := 5 * time.Millisecond; alone && l.full; pause = min(2*pause, time.Second) {
+		<-time.After(pause)
+		l.full = l.Open() > 0 && l.scarce(tcp)
+	}
+	return tcp, nil
+}
+
+// hasCome reports whether the kernel has a connection.
+func hasCome(inner *net.TCPListener) (ready bool) {
+	raw, err := inner.SyscallConn()
+	if err != nil {
+		return false
+	}
+	err = raw.Control(func(fd uintptr) {
+		n, failure := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) //nolint:gosec // a descriptor
+		ready = failure == nil && n > 0
+	})
+	return err == nil && ready
+}
+
+// origin is the network that a connection comes from; invalid for the proxies that are trusted.
+func (l *Listener) origin(tcp *net.TCPConn) netip.Addr {
+	remote, ok := tcp.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.IPv6Unspecified()
+	}
+	if within(l.proxies, remote.AddrPort().Addr().Unmap()) {
+		return netip.Addr{}
+	}
+	return networkOf(remote.AddrPort().Addr())
+}
+
+// welcome prepares one whose turn it is, unless it closes it.
+func (l *Listener) welcome(c *connection, from netip.Addr) error {
+	if from.IsValid() {
+		if err := l.admit(c, from); err != nil {
+			return err
+		}
+	} else {
+		c.proxied = proxiedConn(c.tcp)
+		c.Conn = c.proxied
+	}
+	if l.secure != nil {
+		c.wire = &wire{Conn: c.Conn, tcp: c.tcp}
+		c.secure = tls.Server(c.wire, l.secure)
+		c.Conn = c.secure
+	}
+	return nil
 }
 
 // pace lets a few pass at once, and then none until a pause is over.
 type pace struct {
-	passed int // in parts: each has as many as there are refusals in one
+	passed int // in parts: each has as many as there are takes in one
 	since  time.Time
 }
 
@@ -131,9 +219,9 @@ func (p *pace) wait() {
 	if time.Since(p.since) > acceptPause {
 		p.passed, p.since = 0, time.Now()
 	}
-	if p.passed += refusals; p.passed > refusals*acceptsAtOnce*limit.Cores {
+	if p.passed += takesAtOnce; p.passed > takesAtOnce*acceptsAtOnce*limit.Cores {
 		<-time.After(acceptPause)
-		p.passed, p.since = refusals, time.Now()
+		p.passed, p.since = takesAtOnce, time.Now()
 	}
 }
 

@@ -90,11 +90,16 @@ func (n *newcomers) remove(c *connection) {
 	}
 }
 
-// admit counts a newcomer from an address, unless it closes it.
-func (l *Listener) admit(c *connection, from netip.Addr) error {
-	if from = from.Unmap(); from.Is6() {
-		from = netip.PrefixFrom(from.WithZone(""), 48).Masked().Addr() // what one customer may have
+// networkOf is the address, or of IPv6 the /48: that is what one customer may have.
+func networkOf(address netip.Addr) netip.Addr {
+	if address = address.Unmap(); address.Is6() {
+		address = netip.PrefixFrom(address.WithZone(""), 48).Masked().Addr()
 	}
+	return address
+}
+
+// admit counts a newcomer from a network, unless it closes it.
+func (l *Listener) admit(c *connection, from netip.Addr) error {
 	l.mu.Lock()
 	closed := l.newcomers.add(c, from)
 	l.mu.Unlock()
@@ -146,7 +151,7 @@ func (c *connection) arrive() error {
 		c.unnamed = header != nil && !header.Command.IsProxy()
 		if header != nil && header.Command.IsProxy() {
 			if client, ok := header.SourceAddr.(*net.TCPAddr); ok {
-				if err := c.listener.admit(c, client.AddrPort().Addr()); err != nil {
+				if err := c.listener.admit(c, networkOf(client.AddrPort().Addr())); err != nil {
 					return err
 				}
 			}

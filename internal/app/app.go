@@ -123,6 +123,7 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 	if l.plain != nil {
 		r.plain = encryption.plainServer()
 		plain := api.NewListener(l.plain, cfg.TrustedProxies, nil)
+		defer plain.Abandon() // those that came too late to be served
 		refused = func() int { return doors.Refused() + plain.Refused() }
 		g.Go(func() error { return serveUntilClosed(r.plain, plain) })
 	}
