@@ -34,8 +34,13 @@ type Addresses struct {
 	API, Management string
 }
 
-// startTimeout bounds the start of the private database and the wait for any other one.
+// startTimeout bounds the wait for a database that somebody else runs, and tries to start the
+// private one again.
 const startTimeout = time.Minute
+
+// recoveryTimeout bounds a start of the private database, which after a crash reads its log again:
+// 4 GB of it, perhaps on a slow disk. A start that was cut short would begin from the front.
+const recoveryTimeout = 8 * time.Minute
 
 // asyncConns serve acknowledgements, notices, wake-ups and sweeps.
 const asyncConns = 4
@@ -175,8 +180,6 @@ type database struct {
 }
 
 func openDatabase(ctx context.Context, cfg Database, conns int32, logger *slog.Logger) (_ *database, err error) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
 	d := &database{url: cfg.DatabaseURL}
 	defer func() {
 		if err != nil {
@@ -194,7 +197,7 @@ func openDatabase(ctx context.Context, cfg Database, conns int32, logger *slog.L
 		}
 		d.private = postgres.Config{DataDir: folder, BinDir: cfg.PostgresBin, Logger: logger,
 			MaxConnections: int(conns) + asyncConns + 16}
-		if d.cluster, err = postgres.Start(ctx, d.private); err != nil {
+		if d.cluster, err = startPrivate(ctx, d.private); err != nil {
 			return nil, err
 		}
 		d.url = d.cluster.URL()
@@ -209,6 +212,12 @@ func openDatabase(ctx context.Context, cfg Database, conns int32, logger *slog.L
 		return nil, err
 	}
 	return d, d.main.AwaitReady(ctx, startTimeout)
+}
+
+func startPrivate(ctx context.Context, cfg postgres.Config) (*postgres.Cluster, error) {
+	ctx, cancel := context.WithTimeout(ctx, recoveryTimeout)
+	defer cancel()
+	return postgres.Start(ctx, cfg)
 }
 
 // watch starts the private server again when it dies, and ends with an error when that fails.
@@ -233,15 +242,15 @@ func (d *database) watch(ctx context.Context, logger *slog.Logger) error {
 // restartPause is between two tries to start the private server.
 const restartPause = 2 * time.Second
 
-// restart tries for startTimeout.
+// restart begins no try after startTimeout.
 func (d *database) restart(ctx context.Context, logger *slog.Logger) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	trying, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if err := d.cluster.Stop(ctx); err != nil { // lets go of the folder
+	if err := d.cluster.Stop(trying); err != nil { // lets go of the folder
 		return err
 	}
 	for {
-		cluster, err := postgres.Start(ctx, d.private)
+		cluster, err := startPrivate(ctx, d.private)
 		if err == nil {
 			d.cluster = cluster
 			if cluster.URL() != d.url {
@@ -250,7 +259,7 @@ func (d *database) restart(ctx context.Context, logger *slog.Logger) error {
 			return nil
 		}
 		select { // a full disk may have room in a while
-		case <-ctx.Done():
+		case <-trying.Done():
 			return err
 		case <-time.After(restartPause):
 			logger.Warn("could not start the private PostgreSQL again; tried for a minute, then the relay ends",

@@ -185,7 +185,7 @@ func withDatabase(ctx context.Context, cfg Database, logOutput io.Writer, do fun
 func withAnyDatabase(ctx context.Context, cfg Database, logger *slog.Logger, do func(*database) error) (err error) {
 	patience := 2 * askTime
 	if cfg.DatabaseURL == "" {
-		patience = startTimeout // it may have to be started
+		patience = recoveryTimeout // it may have to be started
 		exists, url, err := postgres.Find(filepath.Join(cfg.DataDir, "postgres"))
 		if err != nil {
 			return fmt.Errorf("the data folder %s cannot be looked into: %w: run this as the user that runs the relay, "+

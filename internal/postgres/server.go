@@ -90,7 +90,7 @@ func (c *Cluster) prepare(ctx context.Context) error {
 		case <-c.done:
 			return c.err
 		case <-ctx.Done():
-			return fmt.Errorf("postgres: the server did not get ready in time: %w", errors.Join(ctx.Err(), err))
+			return fmt.Errorf("postgres: the server did not get ready in time: %w: %w", ctx.Err(), err)
 		}
 	}
 }
