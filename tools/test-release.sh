@@ -50,6 +50,11 @@ for arch in amd64 arm64; do
 done
 (cd "$dist" && sha256sum --quiet --check SHA256SUMS)
 
+# The guide tells the size, in MB.
+told="$(sed -nE 's/.*The binary has ([0-9]+) MB.*/\1/p' "$repo_root/docs/operations.md")"
+size="$(($(stat -c %s "$dist/obscura_linux_amd64") / 1000000))"
+[ -n "$told" ] && [ $((size > told ? size - told : told - size)) -le 2 ] || die "the binary has $size MB, and docs/operations.md says ${told:-nothing}"
+
 say "what npm would publish"
 cd "$scratch/a folder/clients/ts"
 npm_ci >/dev/null
