@@ -81,7 +81,7 @@ func (d *doctor) outside(ctx context.Context) {
 		err = fmt.Errorf("an upgrade to a WebSocket answers %d; a relay that sees it answers 401", status)
 	}
 	d.judge("gateway", err, "the upgrade to a WebSocket reaches the relay",
-		"let the proxy pass the headers Connection and Upgrade")
+		"let the proxy speak HTTP/1.1 to the relay, and pass the headers Connection and Upgrade")
 	host, _, _ := net.SplitHostPort(d.cfg.listen())
 	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() && len(d.cfg.TrustedProxies) == 0 &&
 		!strings.HasSuffix(d.url, "://"+d.cfg.listen()) {
