@@ -52,7 +52,7 @@ type connection struct {
 
 	mu      sync.Mutex
 	writing bool    // guarded by mu: the pump is in a write
-	over    bool    // guarded by mu: the close is being sent, or the socket has ended
+	over    bool    // guarded by mu: the close is being sent, or the socket is broken or has ended
 	code    int     // guarded by mu: to close with; 0: not to close
 	pinged  *string // guarded by mu: the client's newest ping that was not answered
 }
@@ -93,14 +93,15 @@ func (c *connection) open(pinged func()) {
 	})
 }
 
-// read returns the next message. After the close it only waits for the end.
+// read returns the next message. After the close it only waits for the end; of a broken socket it
+// returns what had come.
 func (c *connection) read() (kind int, data []byte, err error) {
 	for over := true; over; {
 		if kind, data, err = c.socket.ReadMessage(); err != nil {
 			return 0, nil, err
 		}
 		c.mu.Lock()
-		over = c.over
+		over = c.over && c.code != 0
 		c.mu.Unlock()
 	}
 	c.hear()
@@ -193,8 +194,8 @@ func (c *connection) closeWith(code int, ask func()) {
 	}
 }
 
-// finish extends no deadline any more and has what is still read passed over. It returns the code
-// to close with; 0: none was set.
+// finish extends no deadline any more and, if the socket is closed with a code, has what is still
+// read passed over. It returns the code; 0: none was set.
 func (c *connection) finish() (code int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -208,10 +209,11 @@ func (c *connection) sayGoodbye() {
 	_ = c.socket.SetReadDeadline(time.Now().Add(goodbye))
 }
 
-// cutOff ends a broken socket: the reader returns and with it the session.
+// cutOff ends a broken socket: the reader returns and with it the session. A client that has left
+// may have acknowledged before, so what has come is read; then there is nothing to wait for.
 func (c *connection) cutOff() {
 	c.finish()
-	_ = c.socket.SetReadDeadline(time.Now())
+	_ = c.socket.SetReadDeadline(time.Now().Add(goodbye))
 }
 
 // What is read of one client in a second: so many frames, pings and pongs included, and so many

@@ -3,7 +3,13 @@ package gateway
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
 // A client that leaves while its socket asks the database does not cost the database a connection:
@@ -29,5 +35,65 @@ func TestASocketThatEndsBreaksNoQuestionOff(t *testing.T) {
 		<-time.After(time.Second)
 		close(answer)
 		<-done
+	})
+}
+
+// A client that acknowledges and leaves at once: the write that fails may come before its
+// acknowledgement has been read.
+func TestAnAcknowledgementBeforeTheEndIsTaken(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, b *fakeBox) {
+		b.fill(1, 1)
+		f, _, done := b.connect(t, 10, accepted{opened: mailbox.Opened{Last: 1}})
+		opening(t, f)
+		mail := f.next().frame(t).GetEnvelopeBatch().GetEnvelopes()
+		if len(mail) != 1 {
+			t.Fatalf("%d envelopes", len(mail))
+		}
+		ack, err := proto.Marshal(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{
+			Ack: &obscurapb.AckMessage{MessageIds: [][]byte{mail[0].GetId()}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.mu.Lock()
+		f.left = true
+		f.mu.Unlock()
+		b.session().kick(doStatus)
+		synctest.Wait() // the write has failed
+		select {
+		case f.in <- written{kind: binaryMessage, data: ack}:
+			close(f.in)
+		case <-done:
+		}
+		<-done
+		if b.mu.Lock(); !b.acked[1] {
+			t.Error("it was lost")
+		}
+		b.mu.Unlock()
+	})
+}
+
+// Whose write fails is waited for a moment only, whatever else it sends.
+func TestABrokenSocketEnds(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, b *fakeBox) {
+		f, _, done := b.connect(t, 10, accepted{})
+		opening(t, f)
+		f.mu.Lock()
+		f.left = true
+		f.mu.Unlock()
+		b.session().kick(doStatus)
+		begun := time.Now()
+		for sending := true; sending; {
+			select {
+			case f.in <- written{kind: pongMessage}:
+				time.Sleep(100 * time.Millisecond) // fake time
+			case <-done:
+				sending = false
+			}
+		}
+		if took := time.Since(begun); took > goodbye {
+			t.Errorf("it took %s", took)
+		}
 	})
 }

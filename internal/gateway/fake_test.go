@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,6 +49,7 @@ type fakeSocket struct {
 	changed       chan struct{} // guarded by mu: closed when a deadline changes
 	writing, over bool          // guarded by mu
 	broken        bool          // guarded by mu: interrupted
+	left          bool          // guarded by mu: the client has, so that writes fail
 }
 
 // newFake makes a socket whose reader takes room messages and then stops reading.
@@ -118,12 +120,16 @@ func (f *fakeSocket) WriteMessage(kind int, data []byte) error {
 		f.t.Error("a write without a deadline")
 	}
 	f.writing = true
+	left := f.left
 	f.mu.Unlock()
 	defer func() {
 		f.mu.Lock()
 		f.writing = false
 		f.mu.Unlock()
 	}()
+	if left {
+		return syscall.EPIPE
+	}
 	_, err := f.wait(func() time.Time { return f.write }, func() <-chan written { return nil }, f.out,
 		written{kind, append([]byte(nil), data...), time.Now()})
 	return err
