@@ -90,6 +90,7 @@ func (d *DB) learnBuckets(ctx context.Context) error {
 	}
 	if err == nil {
 		d.buckets.Store(int32(n)) //nolint:gosec // looked at above
+		d.divide(Buckets(n))      //nolint:gosec // looked at above
 	}
 	return err
 }

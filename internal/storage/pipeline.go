@@ -13,12 +13,12 @@ import (
 // Statements without a result do not wait for their answer: they travel with the next query, and
 // the last ones with the COMMIT, so their errors come from there and their command tags are empty.
 func (d *DB) InPipeline(ctx context.Context, fn func(tx *Tx) error) error {
-	conn, err := d.pool.Acquire(ctx)
+	conn, err := d.acquire(ctx)
 	if err != nil {
 		return classify(ctx, err)
 	}
-	defer conn.Release()
-	p := &pipeline{conn: conn.Conn(), waiting: &pgx.Batch{}}
+	defer func() { conn.release(ctx, err) }()
+	p := &pipeline{conn: conn.Conn.Conn(), waiting: &pgx.Batch{}}
 	p.waiting.Queue("begin")
 	if err = fn(&Tx{p, d.Buckets()}); err == nil {
 		p.waiting.Queue("commit")

@@ -30,6 +30,10 @@ type DB struct {
 	path    string       // the search_path of its sessions
 	renewed atomic.Int64 // when the pool was renewed last, in nanoseconds
 	buckets atomic.Int32 // 0 until they are known
+
+	parts  atomic.Pointer[[]*DB] // what In returns; nil where there is one bucket
+	gate   *gate                 // of what In returns, where there are several
+	bucket int16                 // that of the gate
 }
 
 // Queries is the generated accessor of everything under queries/.
@@ -97,19 +101,43 @@ func (d *DB) Pool() *pgxpool.Pool { return d.pool }
 
 // InTx runs fn in one transaction: committed when fn returns nil, rolled back otherwise.
 func (d *DB) InTx(ctx context.Context, fn func(tx *Tx) error) error {
-	return classify(ctx, pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error { return fn(&Tx{tx, d.Buckets()}) }))
+	return d.on(ctx, func(conn connection) error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return fn(&Tx{tx, d.Buckets()}) })
+	})
 }
 
 // Do runs fn on the pool, each statement in a transaction of its own.
 func (d *DB) Do(ctx context.Context, fn func(conn *Tx) error) error {
-	return classify(ctx, fn(&Tx{d.pool, d.Buckets()}))
+	return d.on(ctx, func(conn connection) error { return fn(&Tx{conn, d.Buckets()}) })
 }
 
 // Ask puts one question to the database, outside of any transaction.
 func Ask[P, R any](ctx context.Context, d *DB, question func(context.Context, db.DBTX, P) (R, error),
-	about P) (R, error) {
-	answer, err := question(ctx, d.pool, about)
-	return answer, classify(ctx, err)
+	about P) (answer R, err error) {
+	err = d.on(ctx, func(conn connection) (err error) {
+		answer, err = question(ctx, conn, about)
+		return err
+	})
+	return answer, err
+}
+
+// connection is one of a pool, or the pool.
+type connection interface {
+	db.DBTX
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
+// on runs fn on the pool, or within what a bucket may hold of it.
+func (d *DB) on(ctx context.Context, fn func(connection) error) (err error) {
+	if d.gate == nil {
+		return classify(ctx, fn(d.pool))
+	}
+	conn, err := d.acquire(ctx)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	defer func() { conn.release(ctx, err); err = classify(ctx, err) }()
+	return fn(conn.Conn)
 }
 
 // WithLock runs fn while this node holds an advisory lock, and reports false without running it

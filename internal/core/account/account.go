@@ -283,7 +283,7 @@ func (s *Service) Delete(ctx context.Context, p core.Principal, password string)
 		return err
 	}
 	var ended storage.Notices
-	err := s.cfg.DB.ActAlone(ctx, p, func(tx *storage.Tx) (err error) {
+	err := s.cfg.DB.Across().ActAlone(ctx, p, func(tx *storage.Tx) (err error) {
 		ended, err = s.delete(ctx, tx, p.User)
 		return err
 	})

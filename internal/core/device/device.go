@@ -71,7 +71,7 @@ func (s *Service) Create(ctx context.Context, p core.Principal, name *string, fi
 	}
 	device := uuid.New()
 	var tokens account.Tokens
-	err := s.cfg.DB.ActAlone(ctx, p, func(tx *storage.Tx) error {
+	err := s.cfg.DB.Across().ActAlone(ctx, p, func(tx *storage.Tx) error {
 		q := storage.Queries
 		number, err := nextNumber(ctx, tx, p.User)
 		if err != nil {
@@ -187,7 +187,7 @@ func deviceOf(row db.DevicesOfUserRow) Device {
 // sockets stop working on every node. Returns keys.ErrDeviceGone.
 func (s *Service) Delete(ctx context.Context, p core.Principal, id core.DeviceID) error {
 	var notices storage.Notices
-	err := s.cfg.DB.ActAlone(ctx, p, func(tx *storage.Tx) (err error) {
+	err := s.cfg.DB.Across().ActAlone(ctx, p, func(tx *storage.Tx) (err error) {
 		notices, err = remove(ctx, tx, p.User, id)
 		return err
 	})
@@ -283,7 +283,7 @@ func (s *Service) Export(ctx context.Context, user core.UserID) ([]Export, error
 	var out []Export
 	for _, d := range devices {
 		e := Export{Device: d}
-		err := s.cfg.DB.InTx(ctx, func(tx *storage.Tx) (err error) {
+		err := s.cfg.DB.Of(d.ID).InTx(ctx, func(tx *storage.Tx) (err error) {
 			if e.Inventory, err = keys.InventoryOf(ctx, tx, d.ID); err != nil {
 				return err
 			}

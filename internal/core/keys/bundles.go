@@ -3,7 +3,6 @@ package keys
 import (
 	"context"
 	"slices"
-	"sync"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -27,24 +26,38 @@ type handed struct {
 // user's devices only. Returns ErrUserUnknown, also for a user without devices; ErrDeviceGone when
 // the user has none of those that are named; or core.Unavailable when too many wait.
 func (s *Service) Bundles(ctx context.Context, user core.UserID, only ...core.DeviceID) ([]Bundle, error) {
-	f := fetch{user, core.Distinct(slices.Clone(only))}
-	answer, err := s.bundles.Do(ctx, f, max(1, len(f.only)))
+	bundles, err := s.fetch(ctx, fetch{user, core.Distinct(slices.Clone(only))})
 	switch {
 	case err != nil:
 		return nil, err
-	case answer.err != nil:
-		return nil, answer.err
-	case answer.bundles == nil && len(only) > 0:
+	case bundles == nil && len(only) > 0:
 		return nil, ErrDeviceGone
-	case answer.bundles == nil:
+	case bundles == nil:
 		return nil, ErrUserUnknown
 	}
-	return answer.bundles, nil
+	return bundles, nil
 }
 
-// handOut serves many fetches with one statement, and those that name devices with another: no
-// statement may meet a device twice.
-func (s *Service) handOut(ctx context.Context, fetches []fetch) ([]handed, error) {
+// fetch serves one fetch. Where there are several buckets it is divided: each hands out its own.
+func (s *Service) fetch(ctx context.Context, f fetch) ([]Bundle, error) {
+	if len(s.buckets) == 1 {
+		return s.fetchIn(ctx, 0, f)
+	}
+	return s.fetchParts(ctx, f)
+}
+
+// fetchIn serves a fetch in one bucket.
+func (s *Service) fetchIn(ctx context.Context, bucket int16, f fetch) ([]Bundle, error) {
+	answer, err := s.buckets[bucket].Do(ctx, f, max(1, len(f.only)))
+	if err == nil {
+		err = answer.err
+	}
+	return answer.bundles, err
+}
+
+// handOut serves many fetches in a bucket with one statement, and those that name devices with
+// another: no statement may meet a device twice.
+func (s *Service) handOut(ctx context.Context, bucket int16, fetches []fetch) ([]handed, error) {
 	answers := make([]handed, len(fetches))
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
@@ -61,7 +74,7 @@ func (s *Service) handOut(ctx context.Context, fetches []fetch) ([]handed, error
 		}
 	}
 	for _, askers := range []map[wanted][]int{whole, named} {
-		if err := s.take(ctx, askers, answers); err != nil {
+		if err := s.take(ctx, bucket, askers, answers); err != nil {
 			for _, some := range askers {
 				for _, i := range some {
 					answers[i].err = err
@@ -79,27 +92,27 @@ type wanted struct {
 }
 
 // take hands out to those who ask for each.
-func (s *Service) take(ctx context.Context, askers map[wanted][]int, answers []handed) error {
+func (s *Service) take(ctx context.Context, bucket int16, askers map[wanted][]int, answers []handed) error {
 	if len(askers) == 0 {
 		return nil
 	}
-	arg := db.TakeBundlesParams{}
+	arg := db.TakeBundlesParams{Bucket: bucket}
 	for w, some := range askers {
 		arg.UserIds, arg.DeviceIds = append(arg.UserIds, w.user), append(arg.DeviceIds, w.device)
 		arg.Counts = append(arg.Counts, int32(len(some))) //nolint:gosec // at most a batch
 	}
-	rows, failed := s.takeAtOnce(ctx, arg)
-	of := func(user core.UserID, device core.DeviceID) []int {
-		if some := askers[wanted{user, device}]; some != nil {
-			return some
-		}
-		return askers[wanted{user: user}]
+	rows, err := storage.Ask(ctx, s.cfg.DB.In(bucket), storage.Queries.TakeBundles, arg)
+	if err != nil {
+		return err
 	}
 	var low []core.DeviceID
-	slices.SortStableFunc(rows, func(a, b db.TakeBundlesRow) int { return int(a.Number - b.Number) })
-	for i := range rows {
+	for i := range rows { // of a user in the order of numbers
 		row := &rows[i]
-		for nth, asker := range of(row.UserID, row.ID) {
+		some := askers[wanted{row.UserID, row.ID}]
+		if some == nil {
+			some = askers[wanted{user: row.UserID}]
+		}
+		for nth, asker := range some {
 			answers[asker].bundles = append(answers[asker].bundles, bundleOf(row, nth))
 		}
 		if runsLow(len(row.EcIds), row.EcLeft) || runsLow(len(row.KyberIds), row.KyberLeft) {
@@ -109,44 +122,7 @@ func (s *Service) take(ctx context.Context, askers map[wanted][]int, answers []h
 	if low != nil {
 		s.cfg.Node.Announce(core.Notice{Kind: core.NoticeKeys, IDs: low})
 	}
-	if len(failed) == 0 {
-		return nil
-	}
-	if len(failed) == int(s.cfg.DB.Buckets()) {
-		return failed[0]
-	}
-	// Only those who ask for a device of a bucket that failed hear of it.
-	devices, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.PublicDevices, core.Distinct(slices.Clone(arg.UserIds)))
-	for _, d := range devices {
-		for _, asker := range of(d.UserID, d.ID) {
-			if cause := failed[s.cfg.DB.Buckets().Bucket(d.ID)]; cause != nil {
-				answers[asker].err = cause
-			}
-		}
-	}
-	return err
-}
-
-// takeAtOnce hands out in all buckets at once, and returns why some have failed.
-func (s *Service) takeAtOnce(ctx context.Context, arg db.TakeBundlesParams) (rows []db.TakeBundlesRow,
-	failed map[int16]error) {
-	failed = map[int16]error{}
-	var mu sync.Mutex
-	var taking sync.WaitGroup
-	for bucket := range s.cfg.DB.Buckets().AllBuckets() {
-		in := arg
-		in.Bucket = bucket
-		taking.Go(func() {
-			some, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.TakeBundles, in)
-			mu.Lock()
-			defer mu.Unlock()
-			if rows = append(rows, some...); err != nil {
-				failed[bucket] = err
-			}
-		})
-	}
-	taking.Wait()
-	return rows, failed
+	return nil
 }
 
 // bundleOf makes the bundle of the nth asker in a batch.

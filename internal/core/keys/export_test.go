@@ -18,19 +18,3 @@ func (s *Service) SetTxTime(d time.Duration) { s.txTime = d }
 func Store(ctx context.Context, tx *storage.Tx, p core.Principal, upload int64, takeover bool, u *Publication) error {
 	return store(ctx, tx, target{p.User, p.Device, upload, takeover}, u)
 }
-
-// HandOut serves fetches of some users' devices in one batch.
-func (s *Service) HandOut(ctx context.Context, users []core.UserID) (bundles [][]Bundle, errs []error) {
-	fetches := make([]fetch, len(users))
-	for i, user := range users {
-		fetches[i].user = user
-	}
-	answers, err := s.handOut(ctx, fetches)
-	for _, a := range answers {
-		bundles, errs = append(bundles, a.bundles), append(errs, a.err)
-	}
-	if err != nil {
-		errs = append(errs, err)
-	}
-	return bundles, errs
-}

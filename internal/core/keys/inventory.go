@@ -26,7 +26,7 @@ type Inventory struct {
 // Inventory lists what the relay holds for a device. Returns ErrDeviceGone.
 func (s *Service) Inventory(ctx context.Context, device core.DeviceID) (Inventory, error) {
 	var inv Inventory
-	err := s.cfg.DB.InTx(ctx, func(tx *storage.Tx) (err error) {
+	err := s.cfg.DB.Of(device).InTx(ctx, func(tx *storage.Tx) (err error) {
 		inv, err = InventoryOf(ctx, tx, device)
 		return err
 	})

@@ -9,6 +9,7 @@ package keys
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/obscura-relay/obscura/gen/db"
@@ -74,24 +75,44 @@ type Config struct {
 // Service is the use cases of keys. Make it with New; its Run hands bundles out.
 type Service struct {
 	cfg     Config
-	bundles *batch.Batcher[fetch, handed]
-	txTime  time.Duration // bounds one hand-out
+	buckets []*batch.Batcher[fetch, handed] // in order: each hands out what one bucket has
+	// lists asks for the devices of users, where there are several buckets.
+	lists  *batch.Batcher[core.UserID, []db.PublicDevicesRow]
+	txTime time.Duration // bounds one hand-out
 }
+
+var fetchLimits = batch.Limits{BatchItems: 128, BatchWeight: 128, QueueItems: 2048, QueueWeight: 2048}
 
 // New makes a Service.
 func New(cfg Config) *Service {
 	s := &Service{cfg: cfg, txTime: batch.TxTime}
-	s.bundles = batch.New(batch.Limits{BatchItems: 128, BatchWeight: 128, QueueItems: 2048, QueueWeight: 2048},
-		s.handOut)
+	s.lists = batch.New(fetchLimits, s.list)
+	n, share := int(cfg.DB.Buckets()), fetchLimits
+	share.QueueItems, share.QueueWeight = max(1, share.QueueItems/n), max(1, share.QueueWeight/n)
+	for bucket := range cfg.DB.Buckets().AllBuckets() {
+		s.buckets = append(s.buckets, batch.New(share, func(ctx context.Context, fetches []fetch) ([]handed, error) {
+			return s.handOut(ctx, bucket, fetches)
+		}))
+	}
 	return s
 }
 
 // Run hands out bundles until ctx ends.
-func (s *Service) Run(ctx context.Context) error { return s.bundles.Run(ctx) }
+func (s *Service) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	for _, b := range s.buckets {
+		running.Go(func() { _ = b.Run(ctx) })
+	}
+	if len(s.buckets) > 1 {
+		running.Go(func() { _ = s.lists.Run(ctx) })
+	}
+	running.Wait()
+	return nil
+}
 
 // Counts returns how many one-time keys are left of each kind; zero for a device that is gone.
 func (s *Service) Counts(ctx context.Context, device core.DeviceID) (ec, kyber int32, err error) {
-	row, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.PreKeyCounts,
+	row, err := storage.Ask(ctx, s.cfg.DB.Of(device), storage.Queries.PreKeyCounts,
 		db.PreKeyCountsParams(s.cfg.DB.Buckets().Place(device)))
 	return row.EcCount, row.KyberCount, storage.NoRowsAs(err, nil)
 }

@@ -29,10 +29,14 @@ func (s *Service) Publish(ctx context.Context, p core.Principal, u Publication) 
 	if err := Check(identity, &u); err != nil {
 		return err
 	}
+	in := s.cfg.DB.Of(p.Device)
+	if !bytes.Equal(stored.IdentityKey, identity) { // which locks the mailboxes of all devices
+		in = s.cfg.DB.Across()
+	}
 	var notices storage.Notices
 	dropped := 0
 	// Alone, because no two devices of a user may store one key, and a takeover ends sessions.
-	err = s.cfg.DB.ActAlone(ctx, p, func(tx *storage.Tx) error {
+	err = in.ActAlone(ctx, p, func(tx *storage.Tx) error {
 		q := storage.Queries
 		takeover, others := false, []core.SessionID(nil)
 		if !bytes.Equal(stored.IdentityKey, identity) {

@@ -59,7 +59,7 @@ func (s *Service) tryForget(ctx context.Context, b *bucket, acks []*ack) error {
 	}
 	devices = core.LockOrder(devices)
 	deleted, quarantined := 0, 0
-	err := s.cfg.Async.InPipeline(ctx, func(tx *storage.Tx) error {
+	err := s.cfg.Async.In(b.number).InPipeline(ctx, func(tx *storage.Tx) error {
 		if err := storage.Queries.HoldMailboxes(ctx, tx,
 			db.HoldMailboxesParams{Bucket: b.number, DeviceIds: devices}); err != nil {
 			return err

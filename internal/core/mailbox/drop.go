@@ -195,7 +195,7 @@ func (s *Service) Expire(ctx context.Context, device core.DeviceID) error {
 	defer cancel()
 	for {
 		var dropped []int64
-		err := s.cfg.DB.InTx(ctx, func(tx *storage.Tx) error {
+		err := s.cfg.DB.Of(device).InTx(ctx, func(tx *storage.Tx) error {
 			locked, err := lockMailboxes(ctx, tx, tx.Bucket(device), []core.DeviceID{device})
 			if err != nil || locked[device] == nil {
 				return err

@@ -16,7 +16,7 @@ const gapRows = 256
 // sequence and begin at or below last. There may be more above the last of them.
 func (s *Service) Gaps(ctx context.Context, device core.DeviceID, after, last int64) (gaps []core.Gap, more bool,
 	err error) {
-	rows, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.NextGaps,
+	rows, err := storage.Ask(ctx, s.cfg.DB.Of(device), storage.Queries.NextGaps,
 		db.NextGapsParams{Bucket: s.cfg.DB.Buckets().Bucket(device), DeviceID: device, AfterSeq: after,
 			LastSeq: last, MaxRows: gapRows})
 	gaps = make([]core.Gap, len(rows))

@@ -41,7 +41,7 @@ func (s *Service) Open(ctx context.Context, p core.Principal) (Opened, error) {
 		return opened, err
 	}
 	// It is gone, or held: then wait for it.
-	row, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.OpenMailbox, // durable: a generation must never come twice
+	row, err := storage.Ask(ctx, s.cfg.DB.In(b.number), storage.Queries.OpenMailbox, // durable: a generation must never come twice
 		db.OpenMailboxParams{Bucket: b.number, DeviceID: p.Device, SessionID: &p.Session})
 	if storage.IsNoRows(err) {
 		err = errNoMailbox
@@ -69,7 +69,7 @@ func (s *Service) openSockets(ctx context.Context, b *bucket, sockets []newSocke
 		arg.SessionIds = append(arg.SessionIds, sockets[those[len(those)-1]].Session)
 		arg.Sockets = append(arg.Sockets, int32(len(those))) //nolint:gosec // at most a batch
 	}
-	rows, err := storage.Ask(ctx, s.cfg.DB, storage.Queries.OpenMailboxes, arg)
+	rows, err := storage.Ask(ctx, s.cfg.DB.In(b.number), storage.Queries.OpenMailboxes, arg)
 	opened := make([]Opened, len(sockets))
 	for _, row := range rows {
 		those := askers[row.DeviceID]

@@ -54,7 +54,7 @@ func (s *Service) markSender(ctx context.Context, device core.DeviceID) error {
 func (s *Service) mark(ctx context.Context, b *bucket, devices []core.DeviceID) ([]struct{}, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	err := s.cfg.DB.Do(ctx, func(conn *storage.Tx) error {
+	err := s.cfg.DB.In(b.number).Do(ctx, func(conn *storage.Tx) error {
 		return storage.Queries.MarkSenders(ctx, conn, db.MarkSendersParams{Bucket: b.number, DeviceIds: devices})
 	})
 	if err == nil {

@@ -64,7 +64,7 @@ func (s *Service) storeOnce(ctx context.Context, b *bucket, requests []*sendRequ
 			return nil, err
 		}
 	}
-	err := s.cfg.DB.InPipeline(ctx, func(tx *storage.Tx) error { return p.store(ctx, tx) })
+	err := s.cfg.DB.In(b.number).InPipeline(ctx, func(tx *storage.Tx) error { return p.store(ctx, tx) })
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func (s *Service) sweepMailboxes(ctx context.Context, bucket int16) (pending, ol
 func (s *Service) stale(ctx context.Context, bucket int16, after core.DeviceID) ([]db.StaleMailboxesRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.txTime)
 	defer cancel()
-	return storage.Ask(ctx, s.cfg.DB, storage.Queries.StaleMailboxes, db.StaleMailboxesParams{
+	return storage.Ask(ctx, s.cfg.DB.In(bucket), storage.Queries.StaleMailboxes, db.StaleMailboxesParams{
 		Bucket: bucket, AfterDevice: after, MaxRows: sweepStep, Lifetime: storage.Interval(core.EnvelopeLifetime)})
 }
 

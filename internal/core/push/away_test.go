@@ -19,7 +19,14 @@ import (
 // bucket unavailable until back is called.
 func apart(t *testing.T) (s *Service, ids []core.DeviceID, inside *pgxpool.Pool, away func(bucket int) (back func())) {
 	t.Helper()
-	url := testdb.NewDivided(t, 3)
+	s, ids, inside, url := divided(t)
+	return s, ids, inside, func(bucket int) func() { return testdb.Away(t, url, bucket) }
+}
+
+// divided is apart, and the database.
+func divided(t *testing.T) (s *Service, ids []core.DeviceID, inside *pgxpool.Pool, url string) {
+	t.Helper()
+	url = testdb.NewDivided(t, 3)
 	s, _, inside = serviceOn(t, url, Times{Grace: time.Millisecond, Jitter: time.Millisecond, Linger: time.Millisecond,
 		Ask: time.Millisecond, Poll: 10 * time.Millisecond})
 	populate(t, inside, sendsAtOnce, 1)
@@ -27,7 +34,7 @@ func apart(t *testing.T) (s *Service, ids []core.DeviceID, inside *pgxpool.Pool,
 	if in := s.inBuckets(ids); slices.Contains(in[:], 0) {
 		t.Fatalf("%v devices in the buckets", in)
 	}
-	return s, ids, inside, func(bucket int) func() { return testdb.Away(t, url, bucket) }
+	return s, ids, inside, url
 }
 
 // inBuckets counts devices by their buckets.
@@ -135,5 +142,40 @@ func TestASweepPassesOverABucketThatIsAway(t *testing.T) {
 	}
 	if err := s.Sweep(t.Context()); err != nil || scheduled(t, inside) != len(ids) {
 		t.Errorf("%d scheduled, %v", scheduled(t, inside), err)
+	}
+}
+
+// One bucket hangs with all that two lanes, the schedule and the cancelling ask of it: the others'
+// devices are woken up before it is given up. All go through four connections.
+func TestABucketThatHangsHoldsUpItsOwnWakeUpsOnly(t *testing.T) {
+	t.Parallel()
+	s, ids, inside, url := divided(t)
+	for _, sql := range []string{
+		`UPDATE push_tokens SET kind = 1 + abs(hashtext(device_id::text)) % 2`,
+		`INSERT INTO push_wakeups (device_id, kind, seq, due_at, attempts) SELECT device_id, kind, 1, now(), 0 FROM push_tokens`,
+	} {
+		if _, err := inside.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sender := &told{let: make(chan struct{}), some: func(int) {}}
+	close(sender.let)
+	for _, kind := range []Kind{FCM, APNs} {
+		s.cfg.Senders[kind], s.logLimits[kind] = sender, &logLimiter{}
+	}
+	s.kinds = []int16{int16(FCM), int16(APNs)}
+	back := testdb.Hang(t, url, 0)
+	run(t, s.Run)
+	defer back()
+	began := time.Now()
+	s.Schedule(ids...)
+	s.Cancel(ids[slices.IndexFunc(ids, func(id core.DeviceID) bool { return s.of(id).number == 0 })])
+	want := s.inBuckets(ids)
+	wait.Eventually(t, "the others are woken up", func() bool {
+		n := s.inBuckets(sender.devices())
+		return n == [3]int{0, want[1], want[2]}
+	})
+	if took := time.Since(began); took > txTime {
+		t.Errorf("it took %s", took)
 	}
 }

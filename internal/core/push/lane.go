@@ -79,7 +79,7 @@ type lease struct {
 // take leases what is due. It is not interrupted: a lease that nobody knows of would have to run
 // out.
 func (s *Service) take(ctx context.Context, b *leasedBatch) error {
-	rows, err := ask(context.WithoutCancel(ctx), s, storage.Queries.TakeWakeups, db.TakeWakeupsParams{
+	rows, err := ask(context.WithoutCancel(ctx), s, b.in, storage.Queries.TakeWakeups, db.TakeWakeupsParams{
 		Bucket: b.in.number, Kind: int16(b.kind), Lease: storage.Interval(s.cfg.Times.Lease), MaxRows: takeAtOnce})
 	for _, row := range rows {
 		b.leases = append(b.leases, lease{row.DeviceID, row.Attempts})
@@ -125,7 +125,7 @@ func (s *Service) confirm(ctx context.Context, in *bucket, leases []lease) ([]db
 	case <-ctx.Done():
 	case <-time.After(s.cfg.Times.Ask):
 	}
-	return ask(context.WithoutCancel(ctx), s, storage.Queries.LeasedWakeups, arg)
+	return ask(context.WithoutCancel(ctx), s, in, storage.Queries.LeasedWakeups, arg)
 }
 
 // send sends one wake-up, if it is still wanted.

@@ -213,9 +213,9 @@ func (s *Service) Waiting() (n int) {
 // txTime bounds one statement of the queue, beyond the database's own limits.
 const txTime = batch.TxTime
 
-func ask[P, R any](ctx context.Context, s *Service, question func(context.Context, db.DBTX, P) (R, error),
+func ask[P, R any](ctx context.Context, s *Service, b *bucket, question func(context.Context, db.DBTX, P) (R, error),
 	about P) (R, error) {
 	ctx, cancel := context.WithTimeout(ctx, txTime)
 	defer cancel()
-	return storage.Ask(ctx, s.cfg.Async, question, about)
+	return storage.Ask(ctx, s.cfg.Async.In(b.number), question, about)
 }

@@ -38,14 +38,14 @@ func (s *Service) schedule(ctx context.Context, b *bucket, devices []core.Device
 	for i := range jitters {
 		jitters[i] = rand.N(s.cfg.Times.Jitter + 1).Milliseconds()
 	}
-	_, err := ask(ctx, s, storage.Queries.ScheduleWakeups, db.ScheduleWakeupsParams{Bucket: b.number,
+	_, err := ask(ctx, s, b, storage.Queries.ScheduleWakeups, db.ScheduleWakeupsParams{Bucket: b.number,
 		DeviceIds: devices, JittersMs: jitters, Kinds: s.kinds, Grace: storage.Interval(s.cfg.Times.Grace),
 		Pause: storage.Interval(s.cfg.Times.Pause)})
 	return err
 }
 
 func (s *Service) cancel(ctx context.Context, b *bucket, devices []core.DeviceID) error {
-	n, err := ask(ctx, s, storage.Queries.CancelWakeups,
+	n, err := ask(ctx, s, b, storage.Queries.CancelWakeups,
 		db.CancelWakeupsParams{Bucket: b.number, DeviceIds: devices})
 	s.cfg.Counters.WakeupsCancelled(int(n))
 	if err != nil && s.flushFailed.allow() {
@@ -70,7 +70,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 
 func (s *Service) sweep(ctx context.Context, b *bucket) error {
 	for after := uuid.Nil; ; {
-		devices, err := ask(ctx, s, storage.Queries.PushTokensAfter,
+		devices, err := ask(ctx, s, b, storage.Queries.PushTokensAfter,
 			db.PushTokensAfterParams{Bucket: b.number, AfterDevice: after, MaxRows: sweepStep})
 		if err != nil || len(devices) == 0 {
 			return err

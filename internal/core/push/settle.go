@@ -89,7 +89,7 @@ func (s *Service) settle(ctx context.Context, b *bucket, results []result) ([]st
 	invalid.Bucket, told.Bucket, end.Bucket, postpone.Bucket = bucket, bucket, bucket, bucket
 	ctx, cancel := context.WithTimeout(ctx, txTime)
 	defer cancel()
-	err := s.cfg.Async.InTx(ctx, func(tx *storage.Tx) error {
+	err := s.cfg.Async.In(b.number).InTx(ctx, func(tx *storage.Tx) error {
 		q := storage.Queries
 		if err := q.LockPushTokens(ctx, tx,
 			db.LockPushTokensParams{Bucket: bucket, DeviceIds: postpone.DeviceIds}); err != nil {

@@ -81,7 +81,7 @@ func (s *Service) Set(ctx context.Context, p core.Principal, t Token) error {
 		return err
 	}
 	changed := false
-	err := s.cfg.DB.Act(ctx, p, func(tx *storage.Tx) error {
+	err := s.cfg.DB.Of(p.Device).Act(ctx, p, func(tx *storage.Tx) error {
 		q := storage.Queries
 		n, err := q.SetPushToken(ctx, tx, db.SetPushTokenParams{Bucket: tx.Bucket(p.Device), DeviceID: p.Device,
 			Kind: int16(t.Kind), Address: t.Address, P256dh: t.P256dh, Auth: t.Auth})
@@ -98,7 +98,7 @@ func (s *Service) Set(ctx context.Context, p core.Principal, t Token) error {
 
 // Delete forgets how the principal's device is woken up.
 func (s *Service) Delete(ctx context.Context, p core.Principal) error {
-	return s.cfg.DB.Act(ctx, p, func(tx *storage.Tx) error { return Forget(ctx, tx, p.Device) })
+	return s.cfg.DB.Of(p.Device).Act(ctx, p, func(tx *storage.Tx) error { return Forget(ctx, tx, p.Device) })
 }
 
 // Forget is Delete within a transaction of somebody who holds the session.

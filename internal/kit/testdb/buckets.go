@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // bucketsVariable names how many buckets the databases of tests have; 1 when it is not set.
@@ -67,14 +70,44 @@ func divide(ctx context.Context, db *sql.DB, n int) error {
 // be reached: what reads or changes a row of it fails, and the rest goes on.
 func Away(t testing.TB, url string, bucket int) (back func()) {
 	t.Helper()
-	reachable := func(condition string) string {
-		return `CREATE OR REPLACE FUNCTION reachable(bucket smallint) RETURNS boolean LANGUAGE plpgsql AS $$
-			BEGIN
-				IF ` + condition + ` THEN RAISE EXCEPTION 'away' USING ERRCODE = 'connection_failure'; END IF;
-				RETURN true;
-			END $$;`
+	disturb(t, url, bucket, "RAISE EXCEPTION 'away' USING ERRCODE = 'connection_failure'")
+	return func() { disturb(t, url, bucket, "NULL") }
+}
+
+// hangLock is held while a bucket hangs.
+const hangLock = 0x68616e67
+
+// Hang makes a bucket hang until back is called, or the test ends: what reads or changes a row of it
+// is not answered, and heeds no timeout of its session, as when the server that has it is silent.
+func Hang(t testing.TB, url string, bucket int) (back func()) {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), url)
+	if err == nil {
+		_, err = conn.Exec(context.Background(), "SELECT pg_advisory_lock($1)", hangLock)
 	}
-	Exec(t, url, reachable(fmt.Sprint("bucket = ", bucket))+`
+	if err != nil {
+		t.Fatal(err)
+	}
+	back = sync.OnceFunc(func() { _ = conn.Close(context.Background()) })
+	t.Cleanup(back)
+	disturb(t, url, bucket, fmt.Sprintf(`LOOP
+		BEGIN
+			PERFORM pg_advisory_xact_lock_shared(%d);
+			EXIT;
+		EXCEPTION WHEN query_canceled OR lock_not_available THEN NULL;
+		END;
+	END LOOP`, hangLock))
+	return back
+}
+
+// disturb has everything that meets a row of a bucket do something first.
+func disturb(t testing.TB, url string, bucket int, what string) {
+	t.Helper()
+	Exec(t, url, fmt.Sprintf(`CREATE OR REPLACE FUNCTION reachable(bucket smallint) RETURNS boolean LANGUAGE plpgsql AS $$
+			BEGIN
+				IF bucket = %d THEN %s; END IF;
+				RETURN true;
+			END $$;`, bucket, what)+`
 		DO $$
 		DECLARE name text;
 		BEGIN
@@ -86,5 +119,4 @@ func Away(t testing.TB, url string, bucket int) (back func()) {
 				EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', name);
 			END LOOP;
 		END $$`)
-	return func() { Exec(t, url, reachable("false")) }
 }
