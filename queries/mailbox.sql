@@ -116,14 +116,15 @@ WHERE m.bucket = @bucket AND m.device_id = o.device_id
 RETURNING m.device_id, m.generation, m.next_seq, m.floor_seq;
 
 -- name: SupersedeSockets :one
--- A takeover: all sockets that are open now are out of date.
-UPDATE mailboxes m SET generation = m.generation + 1, takeover_version = @takeover_version
+-- A takeover: all sockets that are open now are out of date, and none is the newest.
+UPDATE mailboxes m SET generation = m.generation + 1, socket_session = NULL, takeover_version = @takeover_version
 WHERE m.bucket = @bucket AND m.device_id = @device_id
 RETURNING m.generation;
 
 -- name: MailboxHeads :many
--- Where these mailboxes stand: the poll in case a notice was lost.
-SELECT m.device_id, m.next_seq, m.generation FROM mailboxes m
+-- Where these mailboxes stand: the poll in case a notice was lost. taken_over: no socket was opened since
+-- the last takeover, or ever.
+SELECT m.device_id, m.next_seq, m.generation, (m.socket_session IS NULL)::boolean AS taken_over FROM mailboxes m
 WHERE m.bucket = @bucket AND m.device_id = ANY(@device_ids::uuid[]);
 
 -- name: SocketSessions :many

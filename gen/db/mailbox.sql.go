@@ -650,7 +650,7 @@ func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, arg LockMailboxesP
 }
 
 const mailboxHeads = `-- name: MailboxHeads :many
-SELECT m.device_id, m.next_seq, m.generation FROM mailboxes m
+SELECT m.device_id, m.next_seq, m.generation, (m.socket_session IS NULL)::boolean AS taken_over FROM mailboxes m
 WHERE m.bucket = $1 AND m.device_id = ANY($2::uuid[])
 `
 
@@ -663,9 +663,11 @@ type MailboxHeadsRow struct {
 	DeviceID   uuid.UUID
 	NextSeq    int64
 	Generation int64
+	TakenOver  bool
 }
 
-// Where these mailboxes stand: the poll in case a notice was lost.
+// Where these mailboxes stand: the poll in case a notice was lost. taken_over: no socket was opened since
+// the last takeover, or ever.
 func (q *Queries) MailboxHeads(ctx context.Context, db DBTX, arg MailboxHeadsParams) ([]MailboxHeadsRow, error) {
 	rows, err := db.Query(ctx, mailboxHeads, arg.Bucket, arg.DeviceIds)
 	if err != nil {
@@ -675,7 +677,12 @@ func (q *Queries) MailboxHeads(ctx context.Context, db DBTX, arg MailboxHeadsPar
 	var items []MailboxHeadsRow
 	for rows.Next() {
 		var i MailboxHeadsRow
-		if err := rows.Scan(&i.DeviceID, &i.NextSeq, &i.Generation); err != nil {
+		if err := rows.Scan(
+			&i.DeviceID,
+			&i.NextSeq,
+			&i.Generation,
+			&i.TakenOver,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -1173,7 +1180,7 @@ func (q *Queries) StaleMailboxes(ctx context.Context, db DBTX, arg StaleMailboxe
 }
 
 const supersedeSockets = `-- name: SupersedeSockets :one
-UPDATE mailboxes m SET generation = m.generation + 1, takeover_version = $1
+UPDATE mailboxes m SET generation = m.generation + 1, socket_session = NULL, takeover_version = $1
 WHERE m.bucket = $2 AND m.device_id = $3
 RETURNING m.generation
 `
@@ -1184,7 +1191,7 @@ type SupersedeSocketsParams struct {
 	DeviceID        uuid.UUID
 }
 
-// A takeover: all sockets that are open now are out of date.
+// A takeover: all sockets that are open now are out of date, and none is the newest.
 func (q *Queries) SupersedeSockets(ctx context.Context, db DBTX, arg SupersedeSocketsParams) (int64, error) {
 	row := db.QueryRow(ctx, supersedeSockets, arg.TakeoverVersion, arg.Bucket, arg.DeviceID)
 	var generation int64

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -54,6 +55,57 @@ func TestARevokedSocketEndsWithinASecondAlthoughTheBusIsSilent(t *testing.T) {
 			<-done
 		})
 	}
+}
+
+// It does so also when the mailboxes hang: the sessions are asked first.
+func TestARevokedSocketEndsWithinASecondAlthoughTheMailboxesHang(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, b *fakeBox) {
+		f, bob, done := b.connect(t, 0, accepted{})
+		drained(t, f)
+		defer b.connectSome(t, pollStep)() // bob may be in the second step of the poll
+		b.meet(func(ctx context.Context, what string) error {
+			if what == "heads" {
+				return hanging(ctx, what)
+			}
+			return nil
+		})
+		b.mu.Lock()
+		b.ended[bob.Session] = true
+		b.mu.Unlock()
+		defer b.polling()()
+		begin := time.Now()
+		closedWith(t, f, closeRevoked)
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+		<-done
+	})
+}
+
+// One bucket is away: the poll goes on with the mailboxes of the others, says so once, and asks
+// again within a second.
+func TestAPollThatMissesSomeMailboxesIsRepeated(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, b *fakeBox) {
+		f, _, done := b.connect(t, 10, accepted{})
+		drained(t, f)
+		defer b.connectSome(t, pollStep)() // a second step
+		b.mu.Lock()
+		b.missed = core.Busy(nil)
+		b.mu.Unlock()
+		heads := b.times("heads")
+		defer b.polling()()
+		time.Sleep(5*time.Second + pollTick/2) // fake time
+		if n := b.times("heads") - heads; n < 8 || n > 12 {
+			t.Errorf("%d questions in 5 seconds", n)
+		}
+		if log := b.logged.String(); strings.Count(log, "mailboxes of live sockets") != 1 {
+			t.Errorf("the log: %s", log)
+		}
+		close(f.in)
+		<-done
+	})
 }
 
 // A bus that hears costs nothing: no polls between the polls.

@@ -38,6 +38,8 @@ type fakeBox struct {
 	// guarded by mu: the question that is taken and whose answer is lost
 	lost           string
 	opened, closed int // guarded by mu: sockets
+	// guarded by mu: what Heads returns beside heads, as when they are not all known
+	missed error
 }
 
 func newFakeBox() *fakeBox {
@@ -200,12 +202,28 @@ func (b *fakeBox) Heads(ctx context.Context, devices []core.DeviceID) (heads []m
 	for _, device := range devices {
 		heads = append(heads, mailbox.Head{Device: device, Generation: b.generation, Last: b.last()})
 	}
-	return heads, nil
+	return heads, b.missed
 }
 
 func (b *fakeBox) SocketOpened() { b.mu.Lock(); b.opened++; b.mu.Unlock() }
 func (b *fakeBox) SocketClosed() { b.mu.Lock(); b.closed++; b.mu.Unlock() }
 func (b *fakeBox) Delivered(int) {}
+
+// connectSome opens n sockets, until end is called.
+func (b *fakeBox) connectSome(t *testing.T, n int) (end func()) {
+	var sockets []*fakeSocket
+	var ends []<-chan struct{}
+	for range n {
+		f, _, done := b.connect(t, 10, accepted{})
+		sockets, ends = append(sockets, f), append(ends, done)
+	}
+	return func() {
+		for i, f := range sockets {
+			close(f.in)
+			<-ends[i]
+		}
+	}
+}
 
 // connect opens a socket whose reader takes room messages by itself.
 func (b *fakeBox) connect(t *testing.T, room int, h accepted) (*fakeSocket, core.Principal, <-chan struct{}) {

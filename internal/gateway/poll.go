@@ -11,7 +11,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/internal/core"
-	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
 // pollStep is how many mailboxes one query of the poll looks at.
@@ -51,7 +50,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		if err != nil {
 			due = time.Now().Add(retryAfter)
 			if !failing {
-				g.cfg.Logger.Warn("could not look into the mailboxes of live sockets; tried again every second",
+				g.cfg.Logger.Warn("could not look into all mailboxes of live sockets; tried again every second",
 					"component", "gateway", "error", err)
 			}
 		}
@@ -59,14 +58,26 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 }
 
-// Poll looks at the mailboxes of all sockets once.
+// Poll looks at the sessions and mailboxes of all sockets once: at the sessions first, since the
+// mailboxes may have to be waited for. It returns an error when it does not know of all.
 func (g *Gateway) Poll(ctx context.Context) error {
-	for some := range slices.Chunk(g.snapshot(), pollStep) {
-		if err := g.pollSome(ctx, some); err != nil {
+	sessions := g.snapshot()
+	for some := range slices.Chunk(sessions, pollStep) {
+		if err := g.pollSessions(ctx, some); err != nil {
 			return err
 		}
 	}
-	return nil
+	var missed error
+	for some := range slices.Chunk(sessions, pollStep) {
+		known, err := g.pollMailboxes(ctx, some)
+		if err != nil && !known {
+			return err
+		}
+		if err != nil {
+			missed = err
+		}
+	}
+	return missed
 }
 
 func (g *Gateway) snapshot() []*session {
@@ -75,16 +86,15 @@ func (g *Gateway) snapshot() []*session {
 	return slices.AppendSeq(make([]*session, 0, len(g.sessions)), maps.Values(g.sessions))
 }
 
-func (g *Gateway) pollSome(ctx context.Context, sessions []*session) error {
-	byDevice := make(map[core.DeviceID]*session, len(sessions))
-	var devices []core.DeviceID
-	var ids []core.SessionID
-	for _, s := range sessions {
-		byDevice[s.device] = s
-		devices = append(devices, s.device)
-		ids = append(ids, s.id)
+// pollSessions closes the sockets whose session has ended.
+func (g *Gateway) pollSessions(ctx context.Context, sessions []*session) error {
+	ids := make([]core.SessionID, len(sessions))
+	for i, s := range sessions {
+		ids[i] = s.id
 	}
-	heads, live, err := g.ask(ctx, devices, ids)
+	ctx, cancel := context.WithTimeout(ctx, queryWithin) // a database that does not answer must not end the poll
+	defer cancel()
+	live, err := g.cfg.Sessions.LiveSessions(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -92,11 +102,34 @@ func (g *Gateway) pollSome(ctx context.Context, sessions []*session) error {
 	for _, id := range live {
 		alive[id] = true
 	}
+	for _, s := range sessions {
+		if !alive[s.id] {
+			s.close(closeRevoked)
+		}
+	}
+	return nil
+}
+
+// pollMailboxes finds mail, and closes sockets that are displaced or whose device is gone. known:
+// it knows of some of the mailboxes at least.
+func (g *Gateway) pollMailboxes(ctx context.Context, sessions []*session) (known bool, _ error) {
+	byDevice := make(map[core.DeviceID]*session, len(sessions))
+	devices := make([]core.DeviceID, len(sessions))
+	for i, s := range sessions {
+		byDevice[s.device] = s
+		devices[i] = s.device
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryWithin)
+	defer cancel()
+	heads, err := g.cfg.Mailbox.Heads(ctx, devices)
+	if err != nil && heads == nil {
+		return false, err
+	}
 	for _, h := range heads {
 		s := byDevice[h.Device]
 		delete(byDevice, h.Device)
 		switch {
-		case !alive[s.id]:
+		case h.Generation > s.generation && h.TakenOver:
 			s.close(closeRevoked)
 		case h.Generation > s.generation:
 			s.close(closeDisplaced)
@@ -108,22 +141,7 @@ func (g *Gateway) pollSome(ctx context.Context, sessions []*session) error {
 	for _, s := range byDevice { // without a mailbox: the device is gone
 		s.close(closeRevoked)
 	}
-	return nil
-}
-
-// ask bounds each question: a database that does not answer must not end the poll.
-func (g *Gateway) ask(ctx context.Context, devices []core.DeviceID, ids []core.SessionID) ([]mailbox.Head,
-	[]core.SessionID, error) {
-	asking, cancel := context.WithTimeout(ctx, queryWithin)
-	defer cancel()
-	heads, err := g.cfg.Mailbox.Heads(asking, devices)
-	if err != nil {
-		return nil, nil, err
-	}
-	asking, cancel = context.WithTimeout(ctx, queryWithin)
-	defer cancel()
-	live, err := g.cfg.Sessions.LiveSessions(asking, ids)
-	return heads, live, err
+	return true, err
 }
 
 // LookAtAll has all mailboxes and sessions looked at, soon: after notices may have been missed.

@@ -144,9 +144,10 @@ func TestThePollEndsSocketsWhoseNoticeWasLost(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
 	displaced, revoked, gone, live := n.device(t), n.device(t), n.device(t), n.device(t)
+	taken, retaken := n.device(t), n.device(t)
 	n.cfg.Sessions = allBut(revoked.Session)
 	sockets, done := map[core.DeviceID]*fakeSocket{}, []<-chan struct{}{}
-	for _, p := range []core.Principal{displaced, revoked, gone, live} {
+	for _, p := range []core.Principal{displaced, revoked, gone, live, taken, retaken} {
 		f, end := n.open(t, p)
 		f.next() // Drained
 		sockets[p.Device], done = f, append(done, end)
@@ -154,9 +155,17 @@ func TestThePollEndsSocketsWhoseNoticeWasLost(t *testing.T) {
 	if _, err := n.box.Open(t.Context(), displaced); err != nil { // on another node
 		t.Fatal(err)
 	}
-	if err := n.db.InTx(t.Context(), func(tx *storage.Tx) error {
+	if err := n.db.InTx(t.Context(), func(tx *storage.Tx) error { // by the session itself, which lives on
+		for _, p := range []core.Principal{taken, retaken} {
+			if _, _, err := mailbox.TakeOver(t.Context(), tx, p.Device, 1); err != nil {
+				return err
+			}
+		}
 		return mailbox.Erase(t.Context(), tx, gone.Device)
 	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.box.Open(t.Context(), retaken); err != nil { // on another node
 		t.Fatal(err)
 	}
 	if err := n.Poll(t.Context()); err != nil {
@@ -165,6 +174,8 @@ func TestThePollEndsSocketsWhoseNoticeWasLost(t *testing.T) {
 	closedWith(t, sockets[displaced.Device], 4409)
 	closedWith(t, sockets[revoked.Device], 4401)
 	closedWith(t, sockets[gone.Device], 4401)
+	closedWith(t, sockets[taken.Device], 4401)
+	closedWith(t, sockets[retaken.Device], 4409)
 	n.send(t, live, 1, 1)
 	if err := n.Poll(t.Context()); err != nil {
 		t.Fatal(err)

@@ -90,7 +90,12 @@ func TestThePollSurvivesAQuestionThatHangs(t *testing.T) {
 				f, bob, done := b.connect(t, 0, accepted{})
 				drained(t, f)
 				b.mu.Lock()
-				b.ended[bob.Session] = true
+				code := closeDisplaced
+				if what == "heads" {
+					b.generation = 7
+				} else {
+					b.ended[bob.Session], code = true, closeRevoked
+				}
 				b.mu.Unlock()
 				hung := 0
 				b.meet(func(ctx context.Context, asked string) error {
@@ -104,7 +109,7 @@ func TestThePollSurvivesAQuestionThatHangs(t *testing.T) {
 				polling := make(chan error, 1)
 				begin := time.Now()
 				go func() { polling <- b.Run(ctx) }()
-				closedWith(t, f, closeRevoked)
+				closedWith(t, f, code)
 				if took := time.Since(begin); took < queryWithin || took > queryWithin+2*retryAfter {
 					t.Errorf("it took %s", took)
 				}

@@ -86,8 +86,8 @@ func TestABucketThatHangsHoldsUpItsOwnBundlesOnly(t *testing.T) {
 	}
 }
 
-// A user has devices in several buckets, of which one is away. The first fetch finds that out; those
-// that follow use up no key of the others.
+// A user has devices in several buckets, of which one is away. The first fetch finds that out;
+// those that follow use up no key of the others.
 func TestFetchesThatFailUseUpNoKeys(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewDivided(t, 3)

@@ -11,9 +11,9 @@ import (
 )
 
 // A hand-out touches one bucket. Where there are several, the devices of the user are asked for
-// first, and then each bucket for the bundles of those that it has. A key that was taken is gone, also
-// when the fetch fails because another bucket does not answer. So those that did not answer the last
-// time are asked first, and the others only when these have answered.
+// first, and then each bucket for the bundles of those that it has. A key that was taken is gone,
+// also when the fetch fails because another bucket does not answer. So those that did not answer
+// the last time are asked first, and the others only when these have answered.
 
 // fetchParts serves a fetch whose devices may lie in several buckets.
 func (s *Service) fetchParts(ctx context.Context, f fetch) ([]Bundle, error) {

@@ -1,7 +1,9 @@
 package mailbox
 
 import (
+	"context"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/uuid"
@@ -20,30 +22,88 @@ func TestHeadsOfABucketThatIsAwayAreZero(t *testing.T) {
 	for _, device := range devices {
 		n.send(t, n.senderBeside(device), to(device, "a", "b")...)
 	}
-	n.exec(t, "UPDATE mailboxes SET generation = 7")
+	n.exec(t, "UPDATE mailboxes SET generation = 7, socket_session = device_id")
 	heads := func(of ...core.DeviceID) ([]Head, error) {
 		found, err := n.Heads(t.Context(), of)
 		slices.SortFunc(found, func(a, b Head) int { return int(n.of(a.Device).number - n.of(b.Device).number) })
 		return found, err
 	}
-	want := []Head{{devices[0], 7, 2}, {devices[1], 7, 2}, {devices[2], 7, 2}}
+	want := []Head{{devices[0], 7, 2, false}, {devices[1], 7, 2, false}, {devices[2], 7, 2, false}}
 	all := append(slices.Clone(devices), n.beside(devices[0]), uuid.New()) // the last two do not exist
 	if found, err := heads(all...); err != nil || !slices.Equal(found, want) {
 		t.Fatalf("%v, %v", found, err)
 	}
 	back := testdb.Away(t, url, 0)
-	if found, err := heads(devices...); err != nil ||
-		!slices.Equal(found, []Head{{devices[0], 0, 0}, want[1], want[2]}) {
+	if found, err := heads(devices...); core.KindOf(err) != core.Unavailable ||
+		!slices.Equal(found, []Head{{devices[0], 0, 0, false}, want[1], want[2]}) {
 		t.Errorf("bucket 0 is away: %v, %v", found, err)
 	}
-	if found, err := heads(devices[0]); core.KindOf(err) != core.Unavailable {
+	if found, err := heads(devices[0]); core.KindOf(err) != core.Unavailable || found != nil {
 		t.Errorf("bucket 0, which is away: %v, %v", found, err)
 	}
 	back()
-	wait.Eventually(t, "the bucket is asked again", func() bool {
-		found, err := heads(devices...)
-		return err == nil && slices.Equal(found, want)
+	if found, err := heads(devices...); err != nil || !slices.Equal(found, want) {
+		t.Errorf("bucket 0 is back: %v, %v", found, err)
+	}
+	buggy := &Service{cfg: n.cfg, buckets: []*bucket{nil, n.buckets[1], n.buckets[2]}}
+	if found, err := buggy.Heads(t.Context(), devices); err == nil || len(found) != 3 ||
+		!slices.Contains(found, Head{devices[0], 0, 0, false}) || !slices.Contains(found, want[1]) {
+		t.Errorf("bucket 0 panics: %v, %v", found, err)
+	}
+}
+
+// A bucket hangs: as many of its devices as there are connections are read from, and the rest goes
+// on. Nobody waits for its heads for long.
+func TestABucketThatHangsHoldsUpItsOwnReadersOnly(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 3)
+	n, other := start(t, url), start(t, url)
+	devices := n.boxes(t)
+	for _, device := range devices {
+		n.send(t, n.senderBeside(device), to(device, "a")...)
+	}
+	back := testdb.Hang(t, url, 0)
+	hanging, giveUp := context.WithCancel(t.Context())
+	var reading sync.WaitGroup
+	for range 2 * n.main.Pool().Stat().MaxConns() {
+		reading.Go(func() { _, _ = n.Read(hanging, devices[0], 0) })
+	}
+	defer reading.Wait()
+	defer giveUp()
+	testdb.AwaitWaiting(t, other.main.Pool(), int(n.main.Pool().Stat().MaxConns())/2)
+	n.send(t, n.senderBeside(devices[1]), to(devices[1], "b")...)
+	if page, err := n.Read(t.Context(), devices[1], 0); err != nil || len(page.Envelopes) != 2 {
+		t.Errorf("%d envelopes, %v", len(page.Envelopes), err)
+	}
+	wait.Eventually(t, "the others' heads are known", func() bool {
+		found, err := n.Heads(t.Context(), devices)
+		slices.SortFunc(found, func(a, b Head) int { return int(n.of(a.Device).number - n.of(b.Device).number) })
+		return core.KindOf(err) == core.Unavailable && slices.Equal(found, []Head{{devices[0], 0, 0, false},
+			{devices[1], 0, 2, true}, {devices[2], 0, 1, true}})
 	})
+	back()
+	giveUp()
+	reading.Wait()
+	wait.Eventually(t, "the bucket is asked again", func() bool {
+		_, err := n.Heads(t.Context(), devices)
+		return err == nil
+	})
+}
+
+// Who asks for heads and does not wait for them has not found out that a bucket hangs.
+func TestACallersOwnDeadlinePausesNoBucket(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 3)
+	n := start(t, url)
+	devices := n.boxes(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := n.Heads(ctx, devices); core.KindOf(err) != core.Unavailable {
+		t.Error(err)
+	}
+	if found, err := n.Heads(t.Context(), devices); err != nil || len(found) != 3 {
+		t.Errorf("%v, %v", found, err)
+	}
 }
 
 func TestASweepPassesOverABucketThatIsAway(t *testing.T) {

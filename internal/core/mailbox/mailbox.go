@@ -72,8 +72,6 @@ type bucket struct {
 	sockets *batch.Batcher[newSocket, Opened]
 	acks    *ackQueue
 	acked   chan struct{} // holds one token after acknowledgements were worked on
-	// headsAgain is when it is asked for heads again, in nanoseconds since 1970.
-	headsAgain atomic.Int64
 }
 
 // sendLimits: the queues of sends hold at most 64 MiB by Batch.weight, and a batch at most 8192

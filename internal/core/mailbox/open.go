@@ -41,7 +41,8 @@ func (s *Service) Open(ctx context.Context, p core.Principal) (Opened, error) {
 		return opened, err
 	}
 	// It is gone, or held: then wait for it.
-	row, err := storage.Ask(ctx, s.cfg.DB.In(b.number), storage.Queries.OpenMailbox, // durable: a generation must never come twice
+	// Durable: a generation must never come twice.
+	row, err := storage.Ask(ctx, s.cfg.DB.In(b.number), storage.Queries.OpenMailbox,
 		db.OpenMailboxParams{Bucket: b.number, DeviceID: p.Device, SessionID: &p.Session})
 	if storage.IsNoRows(err) {
 		err = errNoMailbox

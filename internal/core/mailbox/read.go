@@ -3,6 +3,8 @@ package mailbox
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -62,7 +64,7 @@ func (s *Service) Read(ctx context.Context, device core.DeviceID, after int64) (
 }
 
 func (s *Service) page(ctx context.Context, device core.DeviceID, after int64) ([]db.ReadMessagesRow, error) {
-	return storage.Ask(ctx, s.cfg.DB, storage.Queries.ReadMessages, db.ReadMessagesParams{
+	return storage.Ask(ctx, s.cfg.DB.Of(device), storage.Queries.ReadMessages, db.ReadMessagesParams{
 		Bucket: s.cfg.DB.Buckets().Bucket(device), DeviceID: device, AfterSeq: after,
 		Lifetime: storage.Interval(core.EnvelopeLifetime), MaxRows: pageRows, MaxBytes: pageBytes})
 }
@@ -72,16 +74,23 @@ type Head struct {
 	Device     core.DeviceID
 	Generation int64
 	Last       int64
+	// TakenOver: the generation is that of a takeover, and of no socket.
+	TakenOver bool
 }
 
-// headsPause is how long a bucket that did not answer is not asked for heads again: the poll asks
-// in steps, and each would wait for it.
-const headsPause = time.Second / 2
+// headsPatience is how long a bucket is waited for where there are several: the mail of the others
+// waits meanwhile.
+const headsPatience = time.Second
 
 // Heads returns where these mailboxes stand; those of devices that are gone are left out. It is the
-// poll in case a notice was lost. All buckets are asked at once. Returns an error when none
-// answers; when some do, the mailboxes of the others are returned with zeros.
+// poll in case a notice was lost. All buckets are asked at once. Returns an error when one does not
+// answer: then its mailboxes are returned with zeros, or none at all when no bucket answers.
 func (s *Service) Heads(ctx context.Context, devices []core.DeviceID) ([]Head, error) {
+	if len(s.buckets) == 1 {
+		return s.headsIn(ctx, s.buckets[0], devices)
+	}
+	ctx, cancel := context.WithTimeout(ctx, headsPatience)
+	defer cancel()
 	heads := make([]Head, 0, len(devices))
 	var errs []error
 	var mu sync.Mutex
@@ -90,39 +99,46 @@ func (s *Service) Heads(ctx context.Context, devices []core.DeviceID) ([]Head, e
 	for bucket, some := range s.cfg.DB.Buckets().Divide(devices) {
 		asked++
 		asking.Go(func() {
-			found, err := s.headsIn(ctx, s.buckets[bucket], some)
+			found, err := s.headsSafelyIn(ctx, s.buckets[bucket], some)
 			mu.Lock()
 			defer mu.Unlock()
-			if heads = append(heads, found...); err != nil {
-				errs = append(errs, err)
+			heads = append(heads, found...)
+			if err == nil {
+				return
+			}
+			errs = append(errs, err)
+			for _, device := range some {
+				heads = append(heads, Head{Device: device})
 			}
 		})
 	}
 	if asking.Wait(); asked > 0 && len(errs) == asked {
 		return nil, errors.Join(errs...)
 	}
-	return heads, nil
+	return heads, errors.Join(errs...)
 }
 
-// headsIn are the heads in one bucket: with zeros when there is an error.
+// headsSafelyIn is headsIn for a goroutine of its own: a panic is an error of this bucket.
+func (s *Service) headsSafelyIn(ctx context.Context, b *bucket, devices []core.DeviceID) (heads []Head, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return s.headsIn(ctx, b, devices)
+}
+
+// headsIn are the heads in one bucket.
 func (s *Service) headsIn(ctx context.Context, b *bucket, devices []core.DeviceID) ([]Head, error) {
-	heads := make([]Head, 0, len(devices))
-	rows, err := []db.MailboxHeadsRow(nil), error(core.Busy(nil))
-	if len(s.buckets) == 1 || time.Now().UnixNano() > b.headsAgain.Load() {
-		rows, err = storage.Ask(ctx, s.cfg.DB, storage.Queries.MailboxHeads,
-			db.MailboxHeadsParams{Bucket: b.number, DeviceIds: devices})
-		if err != nil {
-			b.headsAgain.Store(time.Now().Add(headsPause).UnixNano())
-		}
-	}
+	rows, err := storage.Ask(ctx, s.cfg.DB.In(b.number), storage.Queries.MailboxHeads,
+		db.MailboxHeadsParams{Bucket: b.number, DeviceIds: devices})
 	if err != nil {
-		for _, device := range devices {
-			heads = append(heads, Head{Device: device})
-		}
-		return heads, err
+		return nil, err
 	}
+	heads := make([]Head, 0, len(rows))
 	for _, row := range rows {
-		heads = append(heads, Head{Device: row.DeviceID, Generation: row.Generation, Last: row.NextSeq - 1})
+		heads = append(heads, Head{Device: row.DeviceID, Generation: row.Generation, Last: row.NextSeq - 1,
+			TakenOver: row.TakenOver})
 	}
 	return heads, nil
 }

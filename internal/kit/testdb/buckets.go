@@ -77,8 +77,9 @@ func Away(t testing.TB, url string, bucket int) (back func()) {
 // hangLock is held while a bucket hangs.
 const hangLock = 0x68616e67
 
-// Hang makes a bucket hang until back is called, or the test ends: what reads or changes a row of it
-// is not answered, and heeds no timeout of its session, as when the server that has it is silent.
+// Hang makes a bucket hang until back is called, or the test ends: what reads or changes a row of
+// it is not answered, and heeds no timeout of its session, as when the server that has it is
+// silent.
 func Hang(t testing.TB, url string, bucket int) (back func()) {
 	t.Helper()
 	conn, err := pgx.Connect(context.Background(), url)
