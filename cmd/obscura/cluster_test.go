@@ -56,6 +56,11 @@ func TestTheCommandsOfAClusterSpeakToPeopleAndPrograms(t *testing.T) {
 	if out := fails(t, environ, "cluster", "distribute", "--buckets=9", "--trial"); !strings.Contains(out, "a multiple of the workers") {
 		t.Error(out)
 	}
+	testdb.Exec(t, url, "INSERT INTO breaks VALUES (1)")
+	if out := fails(t, environ, "cluster", "distribute", "--buckets=8", "--trial"); !strings.Contains(out,
+		"\ndone before: divide what is kept for devices into 8 buckets") {
+		t.Error(out)
+	}
 	if out := says(t, environ, "cluster", "distribute", "--buckets=8", "--trial"); !strings.Contains(out, "\ndistribute the table messages\n") {
 		t.Error(out)
 	}

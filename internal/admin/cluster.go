@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -108,6 +109,13 @@ func (p ClusterDistribute) Do(ctx context.Context, db *storage.DB) (any, error) 
 	}{[]step{}}
 	for _, s := range done {
 		answer.Done = append(answer.Done, step{s.Does})
+	}
+	if err != nil && len(done) > 0 { // an answer goes with no error
+		var steps []string
+		for _, s := range done {
+			steps = append(steps, s.Does)
+		}
+		err = fmt.Errorf("%w\ndone before: %s", err, strings.Join(steps, "; "))
 	}
 	return answer, err
 }
