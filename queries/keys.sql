@@ -115,8 +115,9 @@ UPDATE pre_key_stocks s SET
 WHERE s.bucket = @bucket AND s.device_id = @device_id
 RETURNING s.ec_count, s.kyber_count;
 
--- name: PreKeyCounts :one
-SELECT s.ec_count, s.kyber_count FROM pre_key_stocks s WHERE s.bucket = @bucket AND s.device_id = @device_id;
+-- name: PreKeyCounts :many
+SELECT s.device_id, s.ec_count, s.kyber_count FROM pre_key_stocks s
+WHERE s.bucket = @bucket AND s.device_id = ANY(@device_ids::uuid[]);
 
 -- name: TakeBundles :many
 -- Hands out one-time keys to many callers at once: counts[i] of each kind for device_ids[i] of

@@ -122,9 +122,12 @@ WHERE m.bucket = @bucket AND m.device_id = @device_id
 RETURNING m.generation;
 
 -- name: MailboxHeads :many
--- Where these mailboxes stand: the poll in case a notice was lost. taken_over: no socket was opened since
--- the last takeover, or ever.
-SELECT m.device_id, m.next_seq, m.generation, (m.socket_session IS NULL)::boolean AS taken_over FROM mailboxes m
+-- Where these mailboxes stand, for the poll, and for sockets that begin, which also ask whether there are gaps:
+-- one look-up along the primary key for each mailbox. taken_over: no socket was opened since the last takeover,
+-- or ever.
+SELECT m.device_id, m.next_seq, m.generation, (m.socket_session IS NULL)::boolean AS taken_over,
+       (@with_gaps::boolean AND (SELECT true FROM gaps g WHERE g.bucket = @bucket AND g.device_id = m.device_id LIMIT 1) IS NOT NULL)::boolean AS gaps
+FROM mailboxes m
 WHERE m.bucket = @bucket AND m.device_id = ANY(@device_ids::uuid[]);
 
 -- name: SocketSessions :many

@@ -341,25 +341,40 @@ func (q *Queries) LowerKyberFloor(ctx context.Context, db DBTX, arg LowerKyberFl
 	return err
 }
 
-const preKeyCounts = `-- name: PreKeyCounts :one
-SELECT s.ec_count, s.kyber_count FROM pre_key_stocks s WHERE s.bucket = $1 AND s.device_id = $2
+const preKeyCounts = `-- name: PreKeyCounts :many
+SELECT s.device_id, s.ec_count, s.kyber_count FROM pre_key_stocks s
+WHERE s.bucket = $1 AND s.device_id = ANY($2::uuid[])
 `
 
 type PreKeyCountsParams struct {
-	Bucket   int16
-	DeviceID uuid.UUID
+	Bucket    int16
+	DeviceIds []uuid.UUID
 }
 
 type PreKeyCountsRow struct {
+	DeviceID   uuid.UUID
 	EcCount    int32
 	KyberCount int32
 }
 
-func (q *Queries) PreKeyCounts(ctx context.Context, db DBTX, arg PreKeyCountsParams) (PreKeyCountsRow, error) {
-	row := db.QueryRow(ctx, preKeyCounts, arg.Bucket, arg.DeviceID)
-	var i PreKeyCountsRow
-	err := row.Scan(&i.EcCount, &i.KyberCount)
-	return i, err
+func (q *Queries) PreKeyCounts(ctx context.Context, db DBTX, arg PreKeyCountsParams) ([]PreKeyCountsRow, error) {
+	rows, err := db.Query(ctx, preKeyCounts, arg.Bucket, arg.DeviceIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []PreKeyCountsRow
+	for rows.Next() {
+		var i PreKeyCountsRow
+		if err := rows.Scan(&i.DeviceID, &i.EcCount, &i.KyberCount); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const recountPreKeys = `-- name: RecountPreKeys :one

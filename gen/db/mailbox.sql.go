@@ -650,11 +650,14 @@ func (q *Queries) LockMailboxes(ctx context.Context, db DBTX, arg LockMailboxesP
 }
 
 const mailboxHeads = `-- name: MailboxHeads :many
-SELECT m.device_id, m.next_seq, m.generation, (m.socket_session IS NULL)::boolean AS taken_over FROM mailboxes m
-WHERE m.bucket = $1 AND m.device_id = ANY($2::uuid[])
+SELECT m.device_id, m.next_seq, m.generation, (m.socket_session IS NULL)::boolean AS taken_over,
+       ($1::boolean AND (SELECT true FROM gaps g WHERE g.bucket = $2 AND g.device_id = m.device_id LIMIT 1) IS NOT NULL)::boolean AS gaps
+FROM mailboxes m
+WHERE m.bucket = $2 AND m.device_id = ANY($3::uuid[])
 `
 
 type MailboxHeadsParams struct {
+	WithGaps  bool
 	Bucket    int16
 	DeviceIds []uuid.UUID
 }
@@ -664,12 +667,14 @@ type MailboxHeadsRow struct {
 	NextSeq    int64
 	Generation int64
 	TakenOver  bool
+	Gaps       bool
 }
 
-// Where these mailboxes stand: the poll in case a notice was lost. taken_over: no socket was opened since
-// the last takeover, or ever.
+// Where these mailboxes stand, for the poll, and for sockets that begin, which also ask whether there are gaps:
+// one look-up along the primary key for each mailbox. taken_over: no socket was opened since the last takeover,
+// or ever.
 func (q *Queries) MailboxHeads(ctx context.Context, db DBTX, arg MailboxHeadsParams) ([]MailboxHeadsRow, error) {
-	rows, err := db.Query(ctx, mailboxHeads, arg.Bucket, arg.DeviceIds)
+	rows, err := db.Query(ctx, mailboxHeads, arg.WithGaps, arg.Bucket, arg.DeviceIds)
 	if err != nil {
 		return nil, err
 	}
@@ -682,6 +687,7 @@ func (q *Queries) MailboxHeads(ctx context.Context, db DBTX, arg MailboxHeadsPar
 			&i.NextSeq,
 			&i.Generation,
 			&i.TakenOver,
+			&i.Gaps,
 		); err != nil {
 			return nil, err
 		}

@@ -10,12 +10,13 @@ import (
 const retryAfter = time.Second
 
 // steps are what a session has to do, as bits, the most urgent first.
-type steps uint8
+type steps uint16
 
 const (
 	doClose steps = 1 << iota
 	doPong
 	doPing
+	doBegin  // with what was found about the socket
 	doVerify // that the session still exists
 	doStatus
 	doGaps  // tell of what was dropped after it was sent
@@ -35,6 +36,7 @@ var (
 type agenda struct {
 	mu        sync.Mutex
 	todo      steps         // guarded by mu
+	held      steps         // guarded by mu: not to be taken before release
 	postponed steps         // guarded by mu: added again when retry fires
 	retry     *time.Timer   // guarded by mu: nil until something was postponed
 	running   bool          // guarded by mu: the pump exists
@@ -51,8 +53,8 @@ func (a *agenda) add(todo steps) (start, ok bool) {
 		return false, false
 	}
 	a.todo |= todo
-	start = !a.running
-	a.running = true
+	start = !a.running && a.todo&^a.held != 0
+	a.running = a.running || start
 	return start, true
 }
 
@@ -61,14 +63,15 @@ func (a *agenda) add(todo steps) (start, ok bool) {
 func (a *agenda) next() (step steps) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.todo == 0 || a.over {
-		a.todo, a.running = 0, false
+	ready := a.todo &^ a.held
+	if ready == 0 || a.over {
+		a.running = false
 		if a.ended != nil {
 			close(a.ended)
 		}
 		return 0
 	}
-	step = a.todo & -a.todo
+	step = ready & -ready
 	a.todo &^= step
 	a.over = step == doClose
 	return step
@@ -82,6 +85,13 @@ func (a *agenda) yield() error {
 		return errYield
 	}
 	return nil
+}
+
+// release lets steps be taken that were held. Whoever calls it adds another one, or takes one.
+func (a *agenda) release() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.held = 0
 }
 
 // postpone keeps a step for a moment, and then has resume called.

@@ -210,10 +210,13 @@ func (c *connection) sayGoodbye() {
 }
 
 // cutOff ends a broken socket: the reader returns and with it the session. A client that has left
-// may have acknowledged before, so what has come is read; then there is nothing to wait for.
+// may have acknowledged before, so what has come is read, unless the socket is closed with a code.
 func (c *connection) cutOff() {
-	c.finish()
-	_ = c.socket.SetReadDeadline(time.Now().Add(goodbye))
+	until := time.Now()
+	if c.finish() == 0 {
+		until = until.Add(goodbye)
+	}
+	_ = c.socket.SetReadDeadline(until)
 }
 
 // What is read of one client in a second: so many frames, pings and pongs included, and so many

@@ -62,6 +62,16 @@ func (d *delivery) begin(from Mailbox, to sink, device core.DeviceID, opened mai
 	d.cursor.Store(opened.Floor)
 }
 
+// beginEmpty notes that nothing is pending and no gap is to be told, unless something has been
+// accepted since: the last sequence of a mailbox without gaps is at the floor then.
+func (d *delivery) beginEmpty(last int64) bool {
+	if last > d.cursor.Load() {
+		return false
+	}
+	d.begun = true
+	return true
+}
+
 // settle sorts out which acknowledged sequences are to be deleted, takes out the reported gaps that
 // are followed by one of them, and returns what is to be done now.
 func (d *delivery) settle(acknowledged []int64) (sequences []int64, gaps []core.Gap, todo steps) {

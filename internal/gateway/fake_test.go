@@ -15,6 +15,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
@@ -200,11 +201,18 @@ func (counters) Dropped(core.GapReason, int) {}
 // lonely is the rest of a node on which every notice is lost.
 type lonely struct{}
 
-func (lonely) Offer(core.DeviceID, []core.Envelope) bool                          { return false }
-func (lonely) Announce(core.Notice)                                               {}
-func (lonely) Left(core.DeviceID)                                                 {}
-func (lonely) Silence() time.Duration                                             { return 0 }
-func (lonely) Counts(context.Context, core.DeviceID) (ec, kyber int32, err error) { return 7, 3, nil }
+func (lonely) Offer(core.DeviceID, []core.Envelope) bool { return false }
+func (lonely) Announce(core.Notice)                      {}
+func (lonely) Left(core.DeviceID)                        {}
+func (lonely) Silence() time.Duration                    { return 0 }
+
+func (lonely) Counts(_ context.Context, devices ...core.DeviceID) (map[core.DeviceID]keys.Count, error) {
+	counts := map[core.DeviceID]keys.Count{}
+	for _, device := range devices {
+		counts[device] = keys.Count{EC: 7, Kyber: 3}
+	}
+	return counts, nil
+}
 
 func (lonely) LiveSessions(_ context.Context, ids []core.SessionID) ([]core.SessionID, error) {
 	return ids, nil
@@ -222,6 +230,7 @@ func (f *fakeSocket) start(g *Gateway, h accepted) <-chan struct{} {
 	if h.principal.Device == uuid.Nil {
 		h.principal = core.Principal{User: uuid.New(), Device: uuid.New(), Session: uuid.New(), DeviceNumber: 1}
 	}
+	h.opened.Generation = max(h.opened.Generation, 1)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
@@ -35,6 +36,8 @@ type fakeBox struct {
 	generation int64                   // guarded by mu
 	// guarded by mu: what a question meets before it is taken; nil: nothing
 	trouble func(context.Context, string) error
+	// guarded by mu: the bucket is unavailable, so that heads come as zeros
+	unknown bool
 	// guarded by mu: the question that is taken and whose answer is lost
 	lost           string
 	opened, closed int // guarded by mu: sockets
@@ -43,7 +46,7 @@ type fakeBox struct {
 }
 
 func newFakeBox() *fakeBox {
-	return &fakeBox{asked: map[string]int{}, ended: map[core.SessionID]bool{}, acked: map[int64]bool{}}
+	return &fakeBox{asked: map[string]int{}, ended: map[core.SessionID]bool{}, acked: map[int64]bool{}, generation: 1}
 }
 
 // inFakeTime runs a test with a gateway that hears of nothing and polls every hour.
@@ -54,6 +57,7 @@ func inFakeTime(t *testing.T, test func(t *testing.T, b *fakeBox)) {
 		b.Gateway = New(Config{Mailbox: b, Keys: b, Sessions: b, Node: b, Counters: b, PollInterval: time.Hour,
 			Logger: slog.New(slog.NewTextHandler(&b.logged, nil))})
 		test(t, b)
+		b.served.Wait() // who looks at newcomers may still ask
 	})
 }
 
@@ -125,8 +129,15 @@ func (b *fakeBox) LiveSessions(ctx context.Context, ids []core.SessionID) ([]cor
 	return slices.DeleteFunc(slices.Clone(ids), func(id core.SessionID) bool { return b.ended[id] }), err
 }
 
-func (b *fakeBox) Counts(ctx context.Context, _ core.DeviceID) (ec, kyber int32, err error) {
-	return 7, 3, b.ask(ctx, "keys")
+func (b *fakeBox) Counts(ctx context.Context, devices ...core.DeviceID) (map[core.DeviceID]keys.Count, error) {
+	if err := b.ask(ctx, "keys"); err != nil {
+		return nil, err
+	}
+	counts := map[core.DeviceID]keys.Count{}
+	for _, device := range devices {
+		counts[device] = keys.Count{EC: 7, Kyber: 3}
+	}
+	return counts, nil
 }
 
 func (b *fakeBox) Announce(core.Notice) {}
@@ -193,14 +204,18 @@ func (b *fakeBox) PassedOver(_ core.DeviceID, sequences []int64) {
 	b.skipped = append(b.skipped, sequences)
 }
 
-func (b *fakeBox) Heads(ctx context.Context, devices []core.DeviceID) (heads []mailbox.Head, err error) {
+func (b *fakeBox) Heads(ctx context.Context, devices []core.DeviceID, _ bool) (heads []mailbox.Head, err error) {
 	if err := b.ask(ctx, "heads"); err != nil {
 		return nil, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, device := range devices {
-		heads = append(heads, mailbox.Head{Device: device, Generation: b.generation, Last: b.last()})
+		head := mailbox.Head{Device: device}
+		if !b.unknown {
+			head = mailbox.Head{Device: device, Generation: b.generation, Last: b.last(), Gaps: len(b.gaps) > 0}
+		}
+		heads = append(heads, head)
 	}
 	return heads, b.missed
 }

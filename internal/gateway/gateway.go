@@ -21,6 +21,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/keys"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
@@ -40,15 +41,15 @@ type Mailbox interface {
 	Gaps(ctx context.Context, device core.DeviceID, after, last int64) (gaps []core.Gap, more bool, err error)
 	Acknowledge(device core.DeviceID, sequences []int64, reported []core.Gap) error
 	PassedOver(device core.DeviceID, sequences []int64)
-	Heads(context.Context, []core.DeviceID) ([]mailbox.Head, error)
+	Heads(ctx context.Context, devices []core.DeviceID, gaps bool) ([]mailbox.Head, error)
 }
 
 // Config is what a Gateway needs.
 type Config struct {
 	Mailbox Mailbox
-	// Keys counts the one-time keys of a device that are left.
+	// Keys counts the one-time keys of devices that are left.
 	Keys interface {
-		Counts(context.Context, core.DeviceID) (ec, kyber int32, err error)
+		Counts(context.Context, ...core.DeviceID) (map[core.DeviceID]keys.Count, error)
 	}
 	// Sessions returns which sessions still exist.
 	Sessions interface {
@@ -75,13 +76,18 @@ type Gateway struct {
 	upgrade fiber.Handler
 	ctx     context.Context // ends when sessions must
 	cancel  context.CancelFunc
-	served  sync.WaitGroup // sessions in serve
+	served  sync.WaitGroup // sessions in serve, and whoever looks at newcomers
 	tidied  tidy           // owned by Run
 	look    chan struct{}  // holds one token when the next poll is to be made at once
 
 	mu       sync.RWMutex
 	sessions map[core.DeviceID]*session // guarded by mu
 	closing  atomic.Bool                // set under mu
+
+	newcomers []*session // guarded by mu: that wait to be looked at
+	looking   bool       // guarded by mu: somebody looks at newcomers,
+	looked    time.Time  // guarded by mu: and has looked at some of them since then
+	unsure    bool       // owned by whoever looks: the last questions failed
 }
 
 // New makes a Gateway.

@@ -121,7 +121,7 @@ func (g *Gateway) pollMailboxes(ctx context.Context, sessions []*session) (known
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryWithin)
 	defer cancel()
-	heads, err := g.cfg.Mailbox.Heads(ctx, devices)
+	heads, err := g.cfg.Mailbox.Heads(ctx, devices, false)
 	if err != nil && heads == nil {
 		return false, err
 	}

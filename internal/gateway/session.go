@@ -7,6 +7,7 @@ import (
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
 	"github.com/obscura-relay/obscura/internal/core"
+	"github.com/obscura-relay/obscura/internal/core/keys"
 )
 
 // queryWithin bounds a question of the pump, or one of the poll, to a database that does not
@@ -21,6 +22,7 @@ type session struct {
 	id         core.SessionID
 	generation int64
 	pings      *time.Timer
+	beginning  beginning
 
 	connection connection
 	agenda     agenda
@@ -32,6 +34,7 @@ func (g *Gateway) serve(c socket, h accepted) {
 	ctx, cancel := context.WithCancel(g.ctx)
 	defer cancel()
 	s := &session{gateway: g, device: h.principal.Device, id: h.principal.Session, generation: h.opened.Generation}
+	s.agenda.held = doStatus | doGaps | doFresh | doMail // until it has begun
 	s.delivery.begin(g.cfg.Mailbox, s, s.device, h.opened)
 	s.connection.socket, s.connection.ctx, s.connection.unacknowledged = c, ctx, &s.delivery.window.bytes
 	if code, ok := g.register(s); !ok {
@@ -39,13 +42,14 @@ func (g *Gateway) serve(c socket, h accepted) {
 		return
 	}
 	s.pings = time.AfterFunc(pingEvery, func() { s.kick(doPing) })
+	s.beginning.late = time.AfterFunc(beginWithin, s.beginAlone)
 	g.cfg.Counters.SocketOpened()
 	defer g.cfg.Counters.SocketClosed()
 	defer g.unregister(s)
 	defer s.end(cancel)
 	g.cfg.Node.Announce(core.Notice{Kind: core.NoticeDisplaced, Generation: s.generation,
 		IDs: []core.DeviceID{s.device}})
-	s.kick(doStatus | doVerify | doMail)
+	g.lookAt(s)
 	s.read()
 }
 
@@ -53,6 +57,8 @@ func (g *Gateway) serve(c socket, h accepted) {
 func (s *session) end(cancel context.CancelFunc) {
 	ended := s.agenda.stop()
 	s.pings.Stop()
+	s.beginning.begun.Store(true)
+	s.beginning.late.Stop()
 	cancel()
 	for waiting := ended != nil; waiting; {
 		s.connection.socket.interrupt() // again, since a write that is just beginning sets its own deadline
@@ -165,10 +171,12 @@ func (s *session) do(step steps) error {
 			s.pings.Reset(pingEvery)
 		}
 		return err
+	case doBegin:
+		return s.begin()
 	case doVerify:
 		return s.verify()
 	case doStatus:
-		return s.sendStatus()
+		return s.askStatus()
 	case doGaps:
 		return s.delivery.sendLateGaps()
 	case doFresh:
@@ -220,17 +228,21 @@ func (s *session) verify() error {
 	})
 }
 
-// sendStatus tells the device how many one-time keys are left.
-func (s *session) sendStatus() error {
-	var ec, kyber int32
+// askStatus asks how many one-time keys are left, and tells the device.
+func (s *session) askStatus() error {
+	var counts map[core.DeviceID]keys.Count
 	err := s.ask(func(ctx context.Context) (err error) {
-		ec, kyber, err = s.gateway.cfg.Keys.Counts(ctx, s.device)
+		counts, err = s.gateway.cfg.Keys.Counts(ctx, s.device)
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	return s.sendStatus(counts[s.device])
+}
+
+func (s *session) sendStatus(left keys.Count) error {
 	return s.connection.send(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_PreKeyStatus{
-		PreKeyStatus: &obscurapb.PreKeyStatus{OneTimePreKeyCount: ec, MinThreshold: core.LowPreKeys,
-			KyberPreKeyCount: kyber}}})
+		PreKeyStatus: &obscurapb.PreKeyStatus{OneTimePreKeyCount: left.EC, MinThreshold: core.LowPreKeys,
+			KyberPreKeyCount: left.Kyber}}})
 }

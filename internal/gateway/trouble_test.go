@@ -68,6 +68,7 @@ func TestAPingWaitsForOneQuestionAtMost(t *testing.T) {
 			time.Sleep(queryWithin - time.Millisecond) // fake time
 			return nil
 		})
+		b.fill(1, 1)
 		f, _, done := b.connect(t, 0, accepted{})
 		opening(t, f)
 		time.Sleep(time.Second) // fake time: the mailbox is being read, and then gaps are
@@ -144,7 +145,9 @@ func TestAPanicEndsOneSession(t *testing.T) {
 		}
 		close(other.in)
 		<-otherDone
-		if log := b.logged.String(); strings.Count(log, "a bug") != 1 || !strings.Contains(log, "level=ERROR") ||
+		// once of the session, and once of each question that was put for it with others
+		if log := b.logged.String(); strings.Count(log, "a gateway session panicked") != 1 ||
+			strings.Count(log, "a bug") != 1+3 || !strings.Contains(log, "level=ERROR") ||
 			!strings.Contains(log, "verify") {
 			t.Errorf("the log: %s", log)
 		}

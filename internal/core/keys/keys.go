@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/batch"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -110,9 +112,26 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// Counts returns how many one-time keys are left of each kind; zero for a device that is gone.
-func (s *Service) Counts(ctx context.Context, device core.DeviceID) (ec, kyber int32, err error) {
-	row, err := storage.Ask(ctx, s.cfg.DB.Of(device), storage.Queries.PreKeyCounts,
-		db.PreKeyCountsParams(s.cfg.DB.Buckets().Place(device)))
-	return row.EcCount, row.KyberCount, storage.NoRowsAs(err, nil)
+// Count is how many one-time keys of a device are left.
+type Count struct{ EC, Kyber int32 }
+
+// Counts returns how many one-time keys are left; nothing of a device that is gone. All buckets are
+// asked at once. When one does not answer it returns an error, and the counts of the others.
+func (s *Service) Counts(ctx context.Context, devices ...core.DeviceID) (map[core.DeviceID]Count, error) {
+	counts := make(map[core.DeviceID]Count, len(devices))
+	var mu sync.Mutex
+	var asking errgroup.Group
+	for bucket, some := range s.cfg.DB.Buckets().Divide(devices) {
+		asking.Go(func() error {
+			rows, err := storage.Ask(ctx, s.cfg.DB.In(bucket), storage.Queries.PreKeyCounts,
+				db.PreKeyCountsParams{Bucket: bucket, DeviceIds: some})
+			mu.Lock()
+			defer mu.Unlock()
+			for _, row := range rows {
+				counts[row.DeviceID] = Count{EC: row.EcCount, Kyber: row.KyberCount}
+			}
+			return err
+		})
+	}
+	return counts, asking.Wait()
 }

@@ -121,8 +121,8 @@ func TestTheMemoryIsBoundedAndForgetsNoHeldKey(t *testing.T) {
 		t.Errorf("%d keys are remembered, want the last %d and the one that is held", remembered, keys.MaxRemembered)
 	}
 	b.mustUpload(t, p, rounds[len(rounds)-keys.MaxRemembered/90]) // the oldest that is remembered whole
-	ec, _, err := b.Counts(t.Context(), p.Device)
-	if err != nil || ec != 1 {
+	left, err := b.Counts(t.Context(), p.Device)
+	if ec := left[p.Device].EC; err != nil || ec != 1 {
 		t.Errorf("%d keys are held, %v; want the one", ec, err)
 	}
 	if got := b.take(p); got.ec != 1_000_000 {

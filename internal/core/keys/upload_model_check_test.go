@@ -89,8 +89,8 @@ func compare(t *rapid.T, b *bench, p core.Principal, m *model) {
 		!bytes.Equal(inventory.Identity, m.identity.Public) {
 		t.Fatalf("signed %d, last resort %v", inventory.SignedID, inventory.LastResortID)
 	}
-	ec, kyber, err := b.Counts(t.Context(), p.Device)
-	if err != nil || int(ec) != len(m.ec) || int(kyber) != len(m.kyber) {
-		t.Fatalf("counts %d and %d, want %d and %d, %v", ec, kyber, len(m.ec), len(m.kyber), err)
+	left, err := b.Counts(t.Context(), p.Device)
+	if n := left[p.Device]; err != nil || int(n.EC) != len(m.ec) || int(n.Kyber) != len(m.kyber) {
+		t.Fatalf("counts %+v, want %d and %d, %v", n, len(m.ec), len(m.kyber), err)
 	}
 }

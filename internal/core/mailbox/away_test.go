@@ -24,18 +24,21 @@ func TestHeadsOfABucketThatIsAwayAreZero(t *testing.T) {
 	}
 	n.exec(t, "UPDATE mailboxes SET generation = 7, socket_session = device_id")
 	heads := func(of ...core.DeviceID) ([]Head, error) {
-		found, err := n.Heads(t.Context(), of)
+		found, err := n.Heads(t.Context(), of, false)
 		slices.SortFunc(found, func(a, b Head) int { return int(n.of(a.Device).number - n.of(b.Device).number) })
 		return found, err
 	}
-	want := []Head{{devices[0], 7, 2, false}, {devices[1], 7, 2, false}, {devices[2], 7, 2, false}}
+	want := make([]Head, len(devices))
+	for i, device := range devices {
+		want[i] = Head{Device: device, Generation: 7, Last: 2}
+	}
 	all := append(slices.Clone(devices), n.beside(devices[0]), uuid.New()) // the last two do not exist
 	if found, err := heads(all...); err != nil || !slices.Equal(found, want) {
 		t.Fatalf("%v, %v", found, err)
 	}
 	back := testdb.Away(t, url, 0)
 	if found, err := heads(devices...); core.KindOf(err) != core.Unavailable ||
-		!slices.Equal(found, []Head{{devices[0], 0, 0, false}, want[1], want[2]}) {
+		!slices.Equal(found, []Head{{Device: devices[0]}, want[1], want[2]}) {
 		t.Errorf("bucket 0 is away: %v, %v", found, err)
 	}
 	if found, err := heads(devices[0]); core.KindOf(err) != core.Unavailable || found != nil {
@@ -46,8 +49,8 @@ func TestHeadsOfABucketThatIsAwayAreZero(t *testing.T) {
 		t.Errorf("bucket 0 is back: %v, %v", found, err)
 	}
 	buggy := &Service{cfg: n.cfg, buckets: []*bucket{nil, n.buckets[1], n.buckets[2]}}
-	if found, err := buggy.Heads(t.Context(), devices); err == nil || len(found) != 3 ||
-		!slices.Contains(found, Head{devices[0], 0, 0, false}) || !slices.Contains(found, want[1]) {
+	if found, err := buggy.Heads(t.Context(), devices, false); err == nil || len(found) != 3 ||
+		!slices.Contains(found, Head{Device: devices[0]}) || !slices.Contains(found, want[1]) {
 		t.Errorf("bucket 0 panics: %v, %v", found, err)
 	}
 }
@@ -76,16 +79,16 @@ func TestABucketThatHangsHoldsUpItsOwnReadersOnly(t *testing.T) {
 		t.Errorf("%d envelopes, %v", len(page.Envelopes), err)
 	}
 	wait.Eventually(t, "the others' heads are known", func() bool {
-		found, err := n.Heads(t.Context(), devices)
+		found, err := n.Heads(t.Context(), devices, false)
 		slices.SortFunc(found, func(a, b Head) int { return int(n.of(a.Device).number - n.of(b.Device).number) })
-		return core.KindOf(err) == core.Unavailable && slices.Equal(found, []Head{{devices[0], 0, 0, false},
-			{devices[1], 0, 2, true}, {devices[2], 0, 1, true}})
+		return core.KindOf(err) == core.Unavailable && slices.Equal(found, []Head{{Device: devices[0]},
+			{Device: devices[1], Last: 2, TakenOver: true}, {Device: devices[2], Last: 1, TakenOver: true}})
 	})
 	back()
 	giveUp()
 	reading.Wait()
 	wait.Eventually(t, "the bucket is asked again", func() bool {
-		_, err := n.Heads(t.Context(), devices)
+		_, err := n.Heads(t.Context(), devices, false)
 		return err == nil
 	})
 }
@@ -98,10 +101,10 @@ func TestACallersOwnDeadlinePausesNoBucket(t *testing.T) {
 	devices := n.boxes(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := n.Heads(ctx, devices); core.KindOf(err) != core.Unavailable {
+	if _, err := n.Heads(ctx, devices, false); core.KindOf(err) != core.Unavailable {
 		t.Error(err)
 	}
-	if found, err := n.Heads(t.Context(), devices); err != nil || len(found) != 3 {
+	if found, err := n.Heads(t.Context(), devices, false); err != nil || len(found) != 3 {
 		t.Errorf("%v, %v", found, err)
 	}
 }

@@ -76,18 +76,20 @@ type Head struct {
 	Last       int64
 	// TakenOver: the generation is that of a takeover, and of no socket.
 	TakenOver bool
+	Gaps      bool // there are some; false when that was not asked
 }
 
 // headsPatience is how long a bucket is waited for where there are several: the mail of the others
 // waits meanwhile.
 const headsPatience = time.Second
 
-// Heads returns where these mailboxes stand; those of devices that are gone are left out. It is the
-// poll in case a notice was lost. All buckets are asked at once. Returns an error when one does not
-// answer: then its mailboxes are returned with zeros, or none at all when no bucket answers.
-func (s *Service) Heads(ctx context.Context, devices []core.DeviceID) ([]Head, error) {
+// Heads returns where these mailboxes stand; those of devices that are gone are left out. It is for
+// the poll, in case a notice was lost, and for sockets that begin, which also ask whether there are
+// gaps. All buckets are asked at once. Returns an error when one does not answer: then its
+// mailboxes are returned with zeros, or none at all when no bucket answers.
+func (s *Service) Heads(ctx context.Context, devices []core.DeviceID, gaps bool) ([]Head, error) {
 	if len(s.buckets) == 1 {
-		return s.headsIn(ctx, s.buckets[0], devices)
+		return s.headsIn(ctx, s.buckets[0], devices, gaps)
 	}
 	ctx, cancel := context.WithTimeout(ctx, headsPatience)
 	defer cancel()
@@ -99,7 +101,7 @@ func (s *Service) Heads(ctx context.Context, devices []core.DeviceID) ([]Head, e
 	for bucket, some := range s.cfg.DB.Buckets().Divide(devices) {
 		asked++
 		asking.Go(func() {
-			found, err := s.headsSafelyIn(ctx, s.buckets[bucket], some)
+			found, err := s.headsSafelyIn(ctx, s.buckets[bucket], some, gaps)
 			mu.Lock()
 			defer mu.Unlock()
 			heads = append(heads, found...)
@@ -119,26 +121,27 @@ func (s *Service) Heads(ctx context.Context, devices []core.DeviceID) ([]Head, e
 }
 
 // headsSafelyIn is headsIn for a goroutine of its own: a panic is an error of this bucket.
-func (s *Service) headsSafelyIn(ctx context.Context, b *bucket, devices []core.DeviceID) (heads []Head, err error) {
+func (s *Service) headsSafelyIn(ctx context.Context, b *bucket, devices []core.DeviceID, gaps bool) (heads []Head,
+	err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 		}
 	}()
-	return s.headsIn(ctx, b, devices)
+	return s.headsIn(ctx, b, devices, gaps)
 }
 
 // headsIn are the heads in one bucket.
-func (s *Service) headsIn(ctx context.Context, b *bucket, devices []core.DeviceID) ([]Head, error) {
+func (s *Service) headsIn(ctx context.Context, b *bucket, devices []core.DeviceID, gaps bool) ([]Head, error) {
 	rows, err := storage.Ask(ctx, s.cfg.DB.In(b.number), storage.Queries.MailboxHeads,
-		db.MailboxHeadsParams{Bucket: b.number, DeviceIds: devices})
+		db.MailboxHeadsParams{WithGaps: gaps, Bucket: b.number, DeviceIds: devices})
 	if err != nil {
 		return nil, err
 	}
 	heads := make([]Head, 0, len(rows))
 	for _, row := range rows {
 		heads = append(heads, Head{Device: row.DeviceID, Generation: row.Generation, Last: row.NextSeq - 1,
-			TakenOver: row.TakenOver})
+			TakenOver: row.TakenOver, Gaps: row.Gaps})
 	}
 	return heads, nil
 }

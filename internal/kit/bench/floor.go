@@ -90,7 +90,7 @@ func (f *floor) run(ctx context.Context) (float64, error) {
 	for i, d := range f.people.devices {
 		ids[i], place[d.id] = d.id, i
 	}
-	heads, err := f.service.Heads(ctx, ids)
+	heads, err := f.service.Heads(ctx, ids, false)
 	if err != nil {
 		return 0, err
 	}
