@@ -43,12 +43,16 @@ var attacks = []struct {
 	{"acknowledgements of nothing", 20, 20, acknowledge},
 	{"pings", 20, 20, pings},
 	{"reconnects", 1000, 250, reconnect},
+	{stampede, crowdDevices, crowdDevices, comeBack},
 	{"tickets that are made up", 1000, 250, madeUpTicket},
 	{"slow downloads", 400, 20, download},
 }
 
 // halfHandshakes needs a relay that speaks TLS.
 const halfHandshakes = "handshakes that do not end"
+
+// stampede is what a relay sees that was gone for a moment: every device comes back at once.
+const stampede = "10,000 devices that come back"
 
 // names are those of the attacks that have one of the words, if there are any.
 func names(secure bool, words []string) (all []string) {
@@ -335,6 +339,17 @@ func reconnect(ctx context.Context, a *attacker) {
 	if conn, _ := a.upgrade(ctx, "", a.account.Token); conn != nil {
 		_ = conn.Close()
 	}
+}
+
+// comeBack opens the gateway of a device and stays.
+func comeBack(ctx context.Context, a *attacker) {
+	conn, answers := a.upgrade(ctx, "", a.account.Token)
+	if conn == nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, answers) // until the relay closes it
+	_ = conn.Close()
+	pause(ctx, rest)
 }
 
 // download reads an attachment of the attackers' a KiB a second.

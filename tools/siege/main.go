@@ -103,14 +103,26 @@ func besiege(ctx context.Context, relay, management string, words []string, out 
 		return err
 	}
 	p := plan{Relay: u.Host, TLS: u.Scheme == "https", Victim: pair.name, VictimID: pair.to.UserID().String()}
-	if p.Accounts, p.Attachment, err = newAccounts(ctx, relay); err != nil {
+	attackers, attachment, err := newAccounts(ctx, relay)
+	if err != nil {
 		return err
+	}
+	p.Attachment = attachment
+	made := names(p.TLS, words)
+	var crowd []account
+	if slices.Contains(made, stampede) {
+		if crowd, err = newCrowd(ctx, relay); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintf(out, "%-40s %10s %9s %9s %9s %8s %8s\n", "attack", "attempts", "p50 ms", "p99 ms", "max ms",
 		"refused", "MiB")
 	var failed []string
-	for _, name := range append([]string{""}, names(p.TLS, words)...) {
-		p.Attack = name
+	for _, name := range append([]string{""}, made...) {
+		p.Attack, p.Accounts = name, attackers
+		if name == stampede {
+			p.Accounts = crowd
+		}
 		row, err := pair.during(ctx, p, management)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	obscura "github.com/obscura-relay/obscura/clients/go"
+	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/prekeytest"
 )
 
@@ -166,4 +168,38 @@ func newAccounts(ctx context.Context, relay string) (all []account, attachment s
 		attachment = uploaded.ID.String()
 	}
 	return all, attachment, nil
+}
+
+// The devices of a crowd: as many users as that needs, each with as many devices as a user may
+// have.
+const (
+	crowdDevices = 10_000
+	crowdUsers   = crowdDevices / core.MaxDevices
+)
+
+// newCrowd registers the devices of a crowd, a few at a time. They share one upload of keys, which
+// nobody fetches.
+func newCrowd(ctx context.Context, relay string) ([]account, error) {
+	const atOnce = 8
+	keys := prekeytest.NewIdentity().NewDevice(1, 1)
+	all := make([]account, crowdDevices)
+	making, ctx := errgroup.WithContext(ctx)
+	making.SetLimit(atOnce)
+	for i := range crowdUsers {
+		making.Go(func() error {
+			r, err := at(relay, net.IPv4(127, 2, byte(i/250), byte(i%250+1)).String())
+			if err != nil {
+				return err
+			}
+			user, err := r.Register(ctx, "crowd_"+short(), password)
+			for n := 0; err == nil && n < core.MaxDevices; n++ {
+				var device *obscura.Session
+				if device, err = user.AddDevice(ctx, keys); err == nil {
+					all[i*core.MaxDevices+n] = account{device.Tokens().Token, device.DeviceID().String()}
+				}
+			}
+			return err
+		})
+	}
+	return all, making.Wait()
 }
