@@ -54,12 +54,21 @@ func children(pid int) (pids []int) {
 	return pids
 }
 
-// familyCPU is the CPU time of a process, of its children and of those that have ended.
-func familyCPU(pid int) time.Duration {
-	_, _, total, _ := stat(pid)
-	for _, child := range children(pid) {
-		_, _, cpu, _ := stat(child)
-		total += cpu
+// familyCPU is the CPU time of a process, of its children and of those that have ended. A child
+// that ends meanwhile is in neither sum: then its parent's time has grown, and all is read again.
+func familyCPU(pid int) (total time.Duration) {
+	_, _, before, _ := stat(pid)
+	for range 10 {
+		total = before
+		for _, child := range children(pid) {
+			_, _, cpu, _ := stat(child)
+			total += cpu
+		}
+		_, _, after, _ := stat(pid)
+		if after == before {
+			break
+		}
+		before = after
 	}
 	return total
 }

@@ -60,7 +60,8 @@ func TestARelayIsMeasuredAndComparedWithItsFloor(t *testing.T) {
 		r.Floor == nil || *r.Floor <= 0 ||
 		*r.FloorRatio <= 0 || r.WALPerOperation == nil || *r.WALPerOperation < 512 || r.CPUPerThousand == nil ||
 		r.DatabaseCPU == nil || *r.DatabaseCPU <= 0 {
-		t.Errorf("a figure is missing: %+v", r)
+		all, err := json.Marshal(r)
+		t.Errorf("a figure is missing: %s, %v", all, err)
 	}
 	metrics := &target{metrics: common.Management + "/metrics"}
 	wait.Eventually(t, "the relay has heard of every acknowledgement", func() bool {
