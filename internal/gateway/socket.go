@@ -124,12 +124,16 @@ func (g *Gateway) panicked(reason any) {
 const keySize = 16
 
 // IsUpgrade reports whether the request asks for a WebSocket in a way that will be granted (RFC
-// 6455, section 4.2.1; of HTTP/1.0 Upgrade means nothing, RFC 9110, section 7.8). A handshake that
-// fails later would already have displaced the device's live socket.
+// 6455, section 4.2.1; of HTTP/1.0 Upgrade means nothing, RFC 9110, section 7.8), and leaves the
+// connection to it: it is not to be closed, and no body follows. A handshake that fails later would
+// already have displaced the device's live socket.
 func IsUpgrade(c *fiber.Ctx) bool {
 	key, err := base64.StdEncoding.DecodeString(c.Get(fiber.HeaderSecWebSocketKey))
+	length := c.Get(fiber.HeaderContentLength)
 	return c.Method() == fiber.MethodGet && c.Request().Header.IsHTTP11() && websocket.IsWebSocketUpgrade(c) &&
-		c.Get(fiber.HeaderSecWebSocketVersion) == "13" && err == nil && len(key) == keySize
+		c.Get(fiber.HeaderSecWebSocketVersion) == "13" && err == nil && len(key) == keySize &&
+		!c.Request().Header.ConnectionClose() && (length == "" || length == "0") &&
+		c.Get(fiber.HeaderTransferEncoding) == "" && c.Get(fiber.HeaderExpect) == ""
 }
 
 // Upgrade opens a socket for a device-scoped principal. Errors before the upgrade are returned and

@@ -139,12 +139,25 @@ func TestAFailedUpgradeDisplacesNobody(t *testing.T) {
 		e2e.Ask{Method: "GET", Path: "/v1/gateway?ticket=" + mine, Header: bad}.To(t, relay).Want(t, 426,
 			"upgrade_required")
 	}
-	wire, request := e2e.DialWire(t, relay), "GET /v1/gateway?ticket="+mine+" HTTP/1.0\r\n"
-	for name, value := range e2e.Upgrade {
-		request += name + ": " + value + "\r\n"
+	for what, r := range map[string]struct{ version, connection, more string }{
+		"of HTTP/1.0":            {"1.0", "Upgrade", "\r\n"},
+		"of a connection to end": {"1.1", "Upgrade, close", "\r\n"},
+		"of an ending one":       {"1.1", "close, Upgrade", "\r\n"},
+		"with chunks":            {"1.1", "Upgrade", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
+		"with a body":            {"1.1", "Upgrade", "Content-Length: 3\r\n\r\nabc"},
+		"that expects an answer": {"1.1", "Upgrade", "Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc"},
+	} {
+		request := "GET /v1/gateway?ticket=" + mine + " HTTP/" + r.version + "\r\nHost: relay\r\n"
+		for name, value := range e2e.Upgrade {
+			if name != "Connection" {
+				request += name + ": " + value + "\r\n"
+			}
+		}
+		t.Log(what)
+		wire := e2e.DialWire(t, relay)
+		wire.Send(request + "Connection: " + r.connection + "\r\n" + r.more)
+		wire.ReplyTo("GET", "/v1/gateway").Want(t, 426, "upgrade_required")
 	}
-	wire.Send(request + "\r\n")
-	wire.ReplyTo("GET", "/v1/gateway").Want(t, 426, "upgrade_required")
 	head := e2e.Ask{Method: "HEAD", Path: "/v1/gateway?ticket=" + mine, Header: e2e.Upgrade}.To(t, relay)
 	if head.Status != 405 {
 		t.Errorf("HEAD: status %d", head.Status)
