@@ -93,15 +93,16 @@ func (c *connection) open(pinged func()) {
 	})
 }
 
-// read returns the next message. After the close it only waits for the end; of a broken socket it
-// returns what had come.
+// read returns the next message. After the close it only waits for the end, and as soon as the
+// session has ended, since that may acknowledge nothing more; of a broken socket it returns what
+// had come.
 func (c *connection) read() (kind int, data []byte, err error) {
 	for over := true; over; {
 		if kind, data, err = c.socket.ReadMessage(); err != nil {
 			return 0, nil, err
 		}
 		c.mu.Lock()
-		over = c.over && c.code != 0
+		over = c.code == closeRevoked || c.over && c.code != 0
 		c.mu.Unlock()
 	}
 	c.hear()

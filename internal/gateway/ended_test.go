@@ -6,9 +6,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/obscura-relay/obscura/gen/obscurapb"
+	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/core/mailbox"
 )
 
@@ -95,5 +97,39 @@ func TestABrokenSocketEnds(t *testing.T) {
 		if took := time.Since(begun); took > goodbye {
 			t.Errorf("it took %s", took)
 		}
+	})
+}
+
+// A session ends while the pump waits for the database, so that the close has to wait: what the
+// socket acknowledges from then on is not taken.
+func TestAnEndedSessionAcknowledgesNothing(t *testing.T) {
+	t.Parallel()
+	inFakeTime(t, func(t *testing.T, b *fakeBox) {
+		b.fill(1, 1)
+		f, bob, done := b.connect(t, 10, accepted{opened: mailbox.Opened{Last: 1}})
+		opening(t, f)
+		mail := f.next().frame(t).GetEnvelopeBatch().GetEnvelopes()
+		if len(mail) != 1 {
+			t.Fatalf("%d envelopes", len(mail))
+		}
+		ack, err := proto.Marshal(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{
+			Ack: &obscurapb.AckMessage{MessageIds: [][]byte{mail[0].GetId()}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.meet(hanging)
+		b.session().kick(doStatus)
+		synctest.Wait()
+		b.Deliver(core.Notice{Kind: core.NoticeEnded, IDs: []uuid.UUID{bob.Session}})
+		f.in <- written{kind: binaryMessage, data: ack}
+		synctest.Wait()
+		if b.mu.Lock(); b.acked[1] {
+			t.Error("it was taken")
+		}
+		b.mu.Unlock()
+		for f.next().kind != closeMessage {
+		}
+		close(f.in)
+		<-done
 	})
 }
