@@ -8,6 +8,7 @@ import (
 	"io"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -77,7 +78,8 @@ func words(member reflect.StructField) string {
 	return name.String()
 }
 
-// cell is one value. What is not there is a dash.
+// cell is one value. What is not there is a dash. A text that would do more to a terminal than
+// stand there, as the name of a device may, is quoted.
 func cell(v reflect.Value) string {
 	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {
@@ -88,5 +90,9 @@ func cell(v reflect.Value) string {
 	if t, ok := v.Interface().(time.Time); ok {
 		return t.Format(time.RFC3339)
 	}
-	return cmp.Or(fmt.Sprint(v.Interface()), "-")
+	text := fmt.Sprint(v.Interface())
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return cmp.Or(text, "-")
 }
