@@ -48,15 +48,7 @@ func TestAnAcknowledgementBeforeTheEndIsTaken(t *testing.T) {
 		b.fill(1, 1)
 		f, _, done := b.connect(t, 10, accepted{opened: mailbox.Opened{Last: 1}})
 		opening(t, f)
-		mail := f.next().frame(t).GetEnvelopeBatch().GetEnvelopes()
-		if len(mail) != 1 {
-			t.Fatalf("%d envelopes", len(mail))
-		}
-		ack, err := proto.Marshal(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{
-			Ack: &obscurapb.AckMessage{MessageIds: [][]byte{mail[0].GetId()}}}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		ack := ackOfNext(t, f)
 		f.mu.Lock()
 		f.left = true
 		f.mu.Unlock()
@@ -108,15 +100,7 @@ func TestAnEndedSessionAcknowledgesNothing(t *testing.T) {
 		b.fill(1, 1)
 		f, bob, done := b.connect(t, 10, accepted{opened: mailbox.Opened{Last: 1}})
 		opening(t, f)
-		mail := f.next().frame(t).GetEnvelopeBatch().GetEnvelopes()
-		if len(mail) != 1 {
-			t.Fatalf("%d envelopes", len(mail))
-		}
-		ack, err := proto.Marshal(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{
-			Ack: &obscurapb.AckMessage{MessageIds: [][]byte{mail[0].GetId()}}}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		ack := ackOfNext(t, f)
 		b.meet(hanging)
 		b.session().kick(doStatus)
 		synctest.Wait()
@@ -132,4 +116,19 @@ func TestAnEndedSessionAcknowledgesNothing(t *testing.T) {
 		close(f.in)
 		<-done
 	})
+}
+
+// ackOfNext makes the acknowledgement of the next frame, which has one envelope.
+func ackOfNext(t *testing.T, f *fakeSocket) []byte {
+	t.Helper()
+	mail := f.next().frame(t).GetEnvelopeBatch().GetEnvelopes()
+	if len(mail) != 1 {
+		t.Fatalf("%d envelopes", len(mail))
+	}
+	ack, err := proto.Marshal(&obscurapb.WebSocketFrame{Payload: &obscurapb.WebSocketFrame_Ack{
+		Ack: &obscurapb.AckMessage{MessageIds: [][]byte{mail[0].GetId()}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ack
 }
