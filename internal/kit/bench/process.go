@@ -13,26 +13,26 @@ import (
 // clockTick is the unit of CPU times in /proc: USER_HZ, 100 a second on every Linux.
 const clockTick = 10 * time.Millisecond
 
-// stat reads /proc/PID/stat: the parent, the name, and the CPU time of the process, user and
-// system, with that of its children that have ended.
-func stat(pid int) (parent int, name string, cpu time.Duration, ok bool) {
+// stat reads /proc/PID/stat: the parent, the name, and the CPU time, user and system, of the
+// process and of its children that have ended.
+func stat(pid int) (parent int, name string, own, ended time.Duration, ok bool) {
 	b, err := os.ReadFile(procFile(pid, "stat"))
 	end := bytes.LastIndexByte(b, ')')
 	begin := bytes.IndexByte(b, '(')
 	if err != nil || begin < 0 || end < begin {
-		return 0, "", 0, false
+		return 0, "", 0, 0, false
 	}
 	name = string(b[begin+1 : end])
 	f := strings.Fields(string(b[end+1:])) // from the third field on
 	if len(f) < 15 {
-		return 0, "", 0, false
+		return 0, "", 0, 0, false
 	}
 	ticks := func(i int) time.Duration {
 		n, _ := strconv.ParseInt(f[i-3], 10, 64)
 		return time.Duration(n) * clockTick
 	}
 	parent, _ = strconv.Atoi(f[1])
-	return parent, name, ticks(14) + ticks(15) + ticks(16) + ticks(17), true
+	return parent, name, ticks(14) + ticks(15), ticks(16) + ticks(17), true
 }
 
 func procFile(pid int, name string) string {
@@ -47,7 +47,7 @@ func children(pid int) (pids []int) {
 		if err != nil {
 			continue
 		}
-		if parent, _, _, ok := stat(child); ok && parent == pid {
+		if parent, _, _, _, ok := stat(child); ok && parent == pid {
 			pids = append(pids, child)
 		}
 	}
@@ -55,20 +55,20 @@ func children(pid int) (pids []int) {
 }
 
 // familyCPU is the CPU time of a process, of its children and of those that have ended. A child
-// that ends meanwhile is in neither sum: then its parent's time has grown, and all is read again.
+// that ends meanwhile is in neither sum: then what those have used has grown, and all is read
+// again.
 func familyCPU(pid int) (total time.Duration) {
-	_, _, before, _ := stat(pid)
-	for range 10 {
-		total = before
+	_, _, own, ended, _ := stat(pid)
+	for range 100 {
+		total = own + ended
 		for _, child := range children(pid) {
-			_, _, cpu, _ := stat(child)
-			total += cpu
+			_, _, used, waited, _ := stat(child)
+			total += used + waited
 		}
-		_, _, after, _ := stat(pid)
-		if after == before {
+		before := ended
+		if _, _, own, ended, _ = stat(pid); ended == before {
 			break
 		}
-		before = after
 	}
 	return total
 }

@@ -68,7 +68,7 @@ func open(ctx context.Context, cfg Common, conns int) (_ *target, err error) {
 			return nil, err
 		}
 	} else {
-		if _, _, _, there := stat(cfg.PID); cfg.PID != 0 && !there {
+		if _, _, _, _, there := stat(cfg.PID); cfg.PID != 0 && !there {
 			return nil, fmt.Errorf("--pid: there is no process %d on this machine", cfg.PID)
 		}
 		if cfg.Management != "" {
@@ -197,7 +197,7 @@ func (t *target) postmaster(ctx context.Context) int {
 		"SELECT pg_backend_pid() WHERE coalesce(host(inet_server_addr()), '127.0.0.1') IN ('127.0.0.1', '::1')").Scan(&backend); err != nil {
 		return 0
 	}
-	parent, name, _, _ := stat(backend)
+	parent, name, _, _, _ := stat(backend)
 	if name != "postgres" {
 		return 0
 	}
