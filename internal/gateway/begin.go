@@ -92,9 +92,9 @@ func (g *Gateway) takeNewcomers() []*session {
 func (g *Gateway) lookAtSome(sessions []*session) []found {
 	ctx, cancel := context.WithTimeout(g.ctx, queryWithin)
 	defer cancel()
-	devices, ids := make([]core.DeviceID, len(sessions)), make([]core.SessionID, len(sessions))
+	devices := make([]core.DeviceID, len(sessions))
 	for i, s := range sessions {
-		devices[i], ids[i] = s.device, s.id
+		devices[i] = s.device
 	}
 	all := make([]found, len(sessions))
 	var asking errgroup.Group
@@ -119,20 +119,11 @@ func (g *Gateway) lookAtSome(sessions []*session) []found {
 		return err
 	}))
 	asking.Go(g.survived(func() error {
-		live, err := g.cfg.Sessions.LiveSessions(ctx, ids)
-		if err != nil {
-			return err
+		err := g.pollSessions(ctx, sessions)
+		for i := range all {
+			all[i].registered = err == nil // or it is being closed
 		}
-		alive := make(map[core.SessionID]bool, len(live))
-		for _, id := range live {
-			alive[id] = true
-		}
-		for i, s := range sessions {
-			if all[i].registered = alive[s.id]; !alive[s.id] {
-				s.close(closeRevoked)
-			}
-		}
-		return nil
+		return err
 	}))
 	err := asking.Wait() // each session asks again what is not known
 	if err != nil && !g.unsure {
