@@ -42,6 +42,7 @@ type agenda struct {
 	running   bool          // guarded by mu: the pump exists
 	over      bool          // guarded by mu: nothing more is to be done
 	ended     chan struct{} // guarded by mu: made by stop, closed by the pump at its end
+	waiting   chan<- error  // guarded by mu: where the pump waits for an answer; has room for one
 }
 
 // add adds steps, and returns false when nothing more is to be done. Whoever gets start must start
@@ -53,6 +54,9 @@ func (a *agenda) add(todo steps) (start, ok bool) {
 		return false, false
 	}
 	a.todo |= todo
+	if todo&doClose != 0 {
+		tell(a.waiting, errYield)
+	}
 	start = !a.running && a.todo&^a.held != 0
 	a.running = a.running || start
 	return start, true
@@ -85,6 +89,25 @@ func (a *agenda) yield() error {
 		return errYield
 	}
 	return nil
+}
+
+// await has errYield told when the socket is to be closed, or has ended, before there is an answer.
+// nil: nothing is waited for any more.
+func (a *agenda) await(answer chan<- error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.waiting = answer
+	if a.over || a.todo&doClose != 0 {
+		tell(answer, errYield)
+	}
+}
+
+// tell tells the first of several answers.
+func tell(answer chan<- error, err error) {
+	select {
+	case answer <- err:
+	default:
+	}
 }
 
 // release lets steps be taken that were held. Whoever calls it adds another one, or takes one.
@@ -122,6 +145,7 @@ func (a *agenda) stop() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.over = true
+	tell(a.waiting, errYield)
 	if a.retry != nil {
 		a.retry.Stop()
 	}

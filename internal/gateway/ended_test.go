@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,18 +93,16 @@ func TestABrokenSocketEnds(t *testing.T) {
 	})
 }
 
-// A session ends while the pump waits for the database, so that the close has to wait: what the
-// socket acknowledges from then on is not taken.
+// A session ends while a frame is on its way to a slow reader, so that the close has to wait: what
+// the socket acknowledges from then on is not taken.
 func TestAnEndedSessionAcknowledgesNothing(t *testing.T) {
 	t.Parallel()
 	inFakeTime(t, func(t *testing.T, b *fakeBox) {
 		b.fill(1, 1)
-		f, bob, done := b.connect(t, 10, accepted{opened: mailbox.Opened{Last: 1}})
+		f, bob, done := b.connect(t, 0, accepted{opened: mailbox.Opened{Last: 1}})
 		opening(t, f)
 		ack := ackOfNext(t, f)
-		b.meet(hanging)
-		b.session().kick(doStatus)
-		synctest.Wait()
+		synctest.Wait() // the pump is writing the end of the backlog
 		b.Deliver(core.Notice{Kind: core.NoticeEnded, IDs: []uuid.UUID{bob.Session}})
 		f.in <- written{kind: binaryMessage, data: ack}
 		synctest.Wait()
@@ -116,6 +115,38 @@ func TestAnEndedSessionAcknowledgesNothing(t *testing.T) {
 		close(f.in)
 		<-done
 	})
+}
+
+// Neither a close nor the end of a socket waits for a question that the database does not answer.
+func TestACloseDoesNotWaitForTheDatabase(t *testing.T) {
+	t.Parallel()
+	for what, todo := range map[string]steps{"keys": doStatus, "read": doMail, "gaps": doGaps, "sessions": doVerify} {
+		for _, leaves := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, the client leaves: %t", what, leaves), func(t *testing.T) {
+				inFakeTime(t, func(t *testing.T, b *fakeBox) {
+					f, bob, done := b.connect(t, 10, accepted{})
+					drained(t, f)
+					b.meet(hanging)
+					b.session().kick(todo)
+					synctest.Wait()
+					if b.times(what) == 0 {
+						t.Fatal("it does not ask")
+					}
+					begun := time.Now()
+					if leaves {
+						close(f.in)
+					} else {
+						b.Deliver(core.Notice{Kind: core.NoticeEnded, IDs: []uuid.UUID{bob.Session}})
+						closedWith(t, f, closeRevoked)
+					}
+					<-done
+					if took := time.Since(begun); took > 0 {
+						t.Errorf("it took %s", took)
+					}
+				})
+			})
+		}
+	}
 }
 
 // ackOfNext makes the acknowledgement of the next frame, which has one envelope.

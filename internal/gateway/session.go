@@ -139,12 +139,7 @@ func (s *session) pump() {
 
 // perform survives a panic, as handlers of requests do: it costs this session and nobody else's.
 func (s *session) perform(step steps) {
-	defer func() {
-		if r := recover(); r != nil {
-			s.gateway.panicked(r)
-			s.close(closeInternal)
-		}
-	}()
+	defer s.survive()
 	switch err := s.do(step); {
 	case errors.Is(err, errYield):
 		s.kick(step)
@@ -153,6 +148,13 @@ func (s *session) perform(step steps) {
 	case err != nil:
 		s.agenda.stop()
 		s.connection.cutOff()
+	}
+}
+
+func (s *session) survive() {
+	if r := recover(); r != nil {
+		s.gateway.panicked(r)
+		s.close(closeInternal)
 	}
 }
 
@@ -191,13 +193,25 @@ func (s *session) do(step steps) error {
 }
 
 // ask lets the pump put one question to the database, which may not answer for as long as it likes:
-// pings must not wait for it. A socket that ends does not break it off: that would end the
-// connection to the database, and a new one costs more than all else that a socket asks.
+// pings must not wait for it. A close and the end of the socket do not wait for the answer. They do
+// not break the question off: that would end the connection to the database, and a new one costs
+// more than all else that a socket asks. So a question may outlive its session.
 func (s *session) ask(question func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(s.gateway.ctx, queryWithin)
-	defer cancel()
-	if err := question(ctx); err != nil {
-		return errLater
+	answer := make(chan error, 1)
+	s.agenda.await(answer)
+	defer s.agenda.await(nil)
+	s.gateway.served.Go(func() {
+		err := errLater
+		defer func() { tell(answer, err) }()
+		defer s.survive()
+		ctx, cancel := context.WithTimeout(s.gateway.ctx, queryWithin)
+		defer cancel()
+		if question(ctx) == nil {
+			err = nil
+		}
+	})
+	if err := <-answer; err != nil {
+		return err
 	}
 	return s.agenda.yield()
 }
