@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -150,10 +152,12 @@ func (c *connection) arrive() error {
 		header := c.proxied.ProxyHeader()
 		c.unnamed = header != nil && !header.Command.IsProxy()
 		if header != nil && header.Command.IsProxy() {
-			if client, ok := header.SourceAddr.(*net.TCPAddr); ok {
-				if err := c.listener.admit(c, networkOf(client.AddrPort().Addr())); err != nil {
-					return err
-				}
+			client, ok := header.SourceAddr.(*net.TCPAddr)
+			if !ok {
+				return errNoClient
+			}
+			if err := c.listener.admit(c, networkOf(client.AddrPort().Addr())); err != nil {
+				return err
 			}
 		}
 	}
@@ -200,8 +204,47 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), tryWrite(w.tcp, p)
 }
 
+// errNoClient refuses what no TCP connection of a client can be: UDP and UNIX. The specification of
+// the PROXY protocol (2.2) has a receiver take families that it does not support for UNSPEC, and
+// leaves it to the receiver whether UNSPEC is accepted, as the proxy's own, or refused. Here it is
+// refused: a client would have neither an address nor a bound.
+var errNoClient = errors.New("a PROXY header names no address of TCP")
+
+// firstHeader is as long as a header of version 1 can be.
+const firstHeader = 107
+
+// announced is a proxy's connection before its header was read.
+type announced struct {
+	*net.TCPConn
+	begin whole
+}
+
+// Read implements net.Conn.
+func (a *announced) Read(p []byte) (int, error) { return a.begin.Read(p) }
+
+// whole gives a header of version 1 that comes in parts at once, since the library takes a part for
+// an attack. The specification (2.1) recommends to be tolerant; the time is bounded all the same.
+type whole struct {
+	io.Reader
+	begun bool
+}
+
+// Read implements io.Reader.
+func (w *whole) Read(p []byte) (n int, err error) {
+	n, err = w.Reader.Read(p)
+	for signature := proxyproto.SIGV1; err == nil && !w.begun && n < min(len(p), firstHeader) &&
+		bytes.HasPrefix(p[:n], signature[:min(n, len(signature))]) && bytes.IndexByte(p[:n], '\n') < 0; {
+		var more int
+		more, err = w.Reader.Read(p[n:])
+		n += more
+	}
+	w.begun = true
+	return n, err
+}
+
 func proxiedConn(tcp *net.TCPConn) *proxyproto.Conn {
-	return proxyproto.NewConn(tcp, proxyproto.WithPolicy(proxyproto.USE), proxyproto.SetReadHeaderTimeout(proxyTime))
+	return proxyproto.NewConn(&announced{tcp, whole{Reader: tcp}}, proxyproto.WithPolicy(proxyproto.USE),
+		proxyproto.SetReadHeaderTimeout(proxyTime))
 }
 
 // tryWrite writes what the kernel takes at once.

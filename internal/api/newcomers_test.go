@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -8,10 +9,15 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
+
+	"github.com/pires/go-proxyproto"
 
 	"github.com/obscura-relay/obscura/internal/kit/certtest"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
@@ -219,6 +225,33 @@ func TestNewcomersBehindAProxyCountByTheirOwnAddress(t *testing.T) {
 	d.waiting(5)
 	if !isShut(t, d.knock(proxyAddress, version2Header("2001:db8:1:f::9"))) {
 		t.Error("a third of a /48 is let in")
+	}
+}
+
+// A header comes in one segment from most proxies, and byte by byte from the worst.
+func TestAProxyHeaderMayComeInParts(t *testing.T) {
+	t.Parallel()
+	read := func(from io.Reader) (header *proxyproto.Header, rest string, problem error) {
+		buffer := bufio.NewReaderSize(&whole{Reader: from}, 256)
+		header, problem = proxyproto.Read(buffer)
+		left, err := io.ReadAll(buffer)
+		if err != nil {
+			t.Error(err)
+		}
+		return header, string(left), problem
+	}
+	const first, request = "PROXY TCP4 198.51.100.1 192.0.2.1 1 2\r\n", "POST / HTTP/1.1\r\n\r\n"
+	for _, all := range []string{first + request, version2Header("2001:db8::1") + request, "PROXY UNKNOWN\r\n" + request,
+		request, "P", "PROXY", "PROXY TCP4 1", "PROXY " + strings.Repeat("x", 200), ""} {
+		header, rest, problem := read(iotest.OneByteReader(strings.NewReader(all)))
+		whole, wholeRest, wholeProblem := read(strings.NewReader(all))
+		if !reflect.DeepEqual(header, whole) || rest != wholeRest || !errors.Is(problem, wholeProblem) {
+			t.Errorf("%q: %v, %q, %v; at once %v, %q, %v", all, header, rest, problem, whole, wholeRest, wholeProblem)
+		}
+	}
+	if header, rest, problem := read(strings.NewReader(first + request)); problem != nil || rest != request ||
+		header.SourceAddr.String() != "198.51.100.1:1" {
+		t.Errorf("%v, %q, %v", header, rest, problem)
 	}
 }
 

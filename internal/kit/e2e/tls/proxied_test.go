@@ -100,6 +100,10 @@ func TestAProxyHeaderSaysWhereAConnectionComesFrom(t *testing.T) {
 				}
 			}
 		}
+		// What a proxy says of a connection of its own is passed over.
+		if got := tries(t, relay, "127.0.1.20", "\r\n\r\n\x00\r\nQUIT\n\x20\x31\x00\xd8"+strings.Repeat("x", 216)); got != 401 {
+			t.Errorf("%s: LOCAL of UNIX is answered %d", name, got)
+		}
 		// Without a header it is a proxy that speaks HTTP.
 		for range 3 {
 			if got := tries(t, relay, "127.0.1.9", ""); got != 401 {
@@ -123,7 +127,13 @@ func TestAProxyHeaderOfAStrangerIsRefused(t *testing.T) {
 		for _, header := range []string{"PROXY TCP4 198.51.100.1 198.51.100.1 1\r\n", "PROXY TCP4 x y 1 2\r\n",
 			"PROXY " + strings.Repeat("x", 200) + "\r\n", version1("198.51.100.1") + version1("198.51.100.2"),
 			"\r\n\r\n\x00\r\nQUIT\n\x21\x00\x00\x00", version2("198.51.100.1", 5000),
-			"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x02xx", "\r\n\r\n\x00\r\nQUIT\n\x51\x11\x00\x0cxxxxxxxxxxxx"} {
+			"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x02xx",
+			// of UDP, of UNIX, and of nothing
+			"\r\n\r\n\x00\r\nQUIT\n\x21\x12\x00\x0cxxxxxxxxxxxx",
+			"\r\n\r\n\x00\r\nQUIT\n\x21\x22\x00\x24" + strings.Repeat("x", 36),
+			"\r\n\r\n\x00\r\nQUIT\n\x21\x31\x00\xd8" + strings.Repeat("x", 216),
+			"\r\n\r\n\x00\r\nQUIT\n\x21\x32\x00\xd8" + strings.Repeat("x", 216),
+			"\r\n\r\n\x00\r\nQUIT\n\x21\x00\x00\x00", "\r\n\r\n\x00\r\nQUIT\n\x51\x11\x00\x0cxxxxxxxxxxxx"} {
 			if got := tries(t, relay, proxy, header); got != 0 && got != 400 {
 				t.Errorf("%s: a proxy's %q is answered %d", name, header, got)
 			}
