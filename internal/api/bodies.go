@@ -273,6 +273,7 @@ func settled(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		conn, ok := ctx.Conn().(*connection)
 		if ok {
+			conn.phase.Store(int32(working))
 			conn.served()
 		}
 		next(ctx)

@@ -149,21 +149,47 @@ func (l *Listener) Open() int {
 // and can be answered; without one the server closes the connection. Closing it here would reset
 // such a request.
 func (l *Listener) EndIdle() (waiting int) {
+	return l.each(idle, func(c *connection) { _ = c.tcp.CloseRead() })
+}
+
+// EndArriving ends the time of connections whose request has not been read whole, and returns how
+// many there are. Nothing of such a request has been done, and its client hears 408, which lets it
+// repeat (RFC 9110, 15.5.9). The server may set a time of its own at the same moment, so it is
+// called until there are none.
+func (l *Listener) EndArriving() (unread int) {
+	return l.each(arriving, func(c *connection) { _ = c.tcp.SetReadDeadline(time.Unix(1, 0)) })
+}
+
+// each does something with all open connections of a phase, and counts them.
+func (l *Listener) each(of phase, do func(*connection)) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for c := range l.open {
-		if c.idle.Load() {
-			waiting++
-			_ = c.tcp.CloseRead()
+		if phase(c.phase.Load()) == of {
+			n++
+			do(c)
 		}
 	}
-	return waiting
+	return n
 }
+
+// phase is what a connection is at.
+type phase int32
+
+const (
+	// arriving: it has not brought a whole request yet, header and body.
+	arriving phase = iota
+	// working: a request is being answered, or has taken the connection over, as sockets and
+	// uploads do.
+	working
+	// idle: it waits for a further request.
+	idle
+)
 
 // noteState is told by the server what becomes of a connection.
 func noteState(conn net.Conn, state fasthttp.ConnState) {
-	if c, ours := conn.(*connection); ours {
-		c.idle.Store(state == fasthttp.StateIdle)
+	if c, ours := conn.(*connection); ours && state == fasthttp.StateIdle {
+		c.phase.Store(int32(idle))
 	}
 }
 
@@ -248,7 +274,7 @@ type connection struct {
 	unnamed  bool       // a PROXY header names no client; arrive sets it
 	old      bool       // not a newcomer any more; the goroutine that serves owns it
 	linger   atomic.Bool
-	idle     atomic.Bool           // it waits for a further request
+	phase    atomic.Int32
 	silent   bool                  // the next 100 Continue is not sent; the goroutine that serves owns it
 	body     atomic.Pointer[place] // the place of the body that is being read or answered
 	meter    func(bytes int)       // the goroutine that reads owns it
@@ -265,7 +291,7 @@ func (c *connection) Read(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(p)
 	if n > 0 {
-		c.idle.Store(false)
+		c.phase.CompareAndSwap(int32(idle), int32(arriving))
 	}
 	if c.meter != nil {
 		c.meter(n)

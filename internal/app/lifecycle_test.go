@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/obscura-relay/obscura/internal/app"
+	"github.com/obscura-relay/obscura/internal/kit/certtest"
 	"github.com/obscura-relay/obscura/internal/kit/e2e"
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
@@ -191,6 +192,56 @@ func TestARequestThatNeverEndsDoesNotOutliveTheRelay(t *testing.T) {
 	if !w.Ended() {
 		t.Error("the connection outlives the relay")
 	}
+}
+
+// TestWhatHasNotArrivedDoesNotHoldUpAStop stops a relay while clients have sent nothing, or a part
+// of a request or a handshake.
+func TestWhatHasNotArrivedDoesNotHoldUpAStop(t *testing.T) {
+	t.Parallel()
+	stop := func(t *testing.T, relay *relaytest.Relay) {
+		t.Helper()
+		begun := time.Now()
+		relay.Stop()
+		if took := time.Since(begun); took > time.Minute {
+			t.Errorf("it took %v to stop", took)
+		}
+	}
+	patient := func(c *app.Config) { c.ShutdownTimeout, c.ReadTimeout = 2*time.Minute, 2*time.Minute }
+	relay := relaytest.Start(t, patient)
+	header := "POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
+	parts := []string{"", "P", header, header + "\r\n", header + "\r\n{", "GET /v1/info HTTP/1.1\r\nHost: x\r\n\r\nGET /"}
+	clients := make([]*e2e.Wire, len(parts))
+	for i, part := range parts {
+		clients[i] = e2e.DialWire(t, relay)
+		clients[i].Send(part)
+	}
+	clients[len(parts)-1].ReplyTo("GET", "/v1/info").Want(t, 200, "")
+	management, err := net.Dial("tcp", strings.TrimPrefix(relay.Management, "http://"))
+	if err == nil {
+		_, err = io.WriteString(management, "GET /metrics HTTP/1.1\r\nHo")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = management.Close() }()
+	stop(t, relay)
+	for i, client := range clients[:len(parts)-1] {
+		if i > 1 { // what has begun hears that it may be repeated
+			client.Reply().Want(t, 408, "request_timeout")
+		}
+	}
+
+	t.Run("TLS", func(t *testing.T) {
+		t.Parallel()
+		certificate, key := certtest.New().Files(t)
+		relay := relaytest.Start(t, patient, func(c *app.Config) { c.TLSCertificate, c.TLSKey = certificate, key })
+		silent, err := net.Dial("tcp", strings.TrimPrefix(relay.API, "https://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = silent.Close() }()
+		stop(t, relay)
+	})
 }
 
 func TestSystemdHearsThatTheRelayListens(t *testing.T) { //nolint:paralleltest // the environment is everybody's

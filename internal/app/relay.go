@@ -222,6 +222,8 @@ func (r *relay) workers() []func(context.Context) error {
 const (
 	drainTick = 20 * time.Millisecond
 	lastCall  = time.Second
+	// unreadGrace is how long a request that is still arriving has after the drain.
+	unreadGrace = 2 * time.Second
 )
 
 // drain lets clients leave, one after the other, for another process that listens. New connections
@@ -243,7 +245,8 @@ func (r *relay) drain(doors *api.Listener, within time.Duration) {
 	}
 }
 
-// closeDoors ends requests and sockets, bounded by a time.
+// closeDoors ends requests and sockets, bounded by a time. That is for what is under way: requests
+// that have been read whole, and uploads that have been let in.
 func (r *relay) closeDoors(doors *api.Listener, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
@@ -251,12 +254,21 @@ func (r *relay) closeDoors(doors *api.Listener, timeout time.Duration) {
 	wg.Go(func() { r.gateway.Shutdown(ctx) })
 	wg.Go(func() { r.uploads.Shutdown(ctx) })
 	wg.Go(func() { _ = r.http.ShutdownWithContext(ctx) })
+	wg.Go(func() {
+		for begun := time.Now(); doors.Open() > 0 && ctx.Err() == nil; <-time.After(drainTick) {
+			if time.Since(begun) > unreadGrace {
+				doors.EndArriving()
+			}
+		}
+	})
 	wg.Wait()
 	doors.Abandon() // what had not ended in time, and a listener that the server had not yet got hold of
 	r.uploads.Abandon()
+	last, end := context.WithTimeout(ctx, lastCall) // they keep nothing that could be lost
+	defer end()
 	for _, server := range []*http.Server{r.plain, r.management} {
 		if server != nil {
-			_ = errors.Join(server.Shutdown(ctx), server.Close())
+			_ = errors.Join(server.Shutdown(last), server.Close())
 		}
 	}
 	// Acknowledgements that an unavailable database does not take are given up when the time is
