@@ -6,11 +6,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"regexp"
 	"slices"
 	"strconv"
@@ -183,6 +185,13 @@ func serving(t *testing.T, environ []string, args ...string) (cmd *exec.Cmd, api
 	t.Helper()
 	cmd = command(t, environ, append([]string{"serve", "--listen=127.0.0.1:0", "--management-listen=127.0.0.1:0"},
 		args...)...)
+	api, management = listens(t, cmd)
+	return cmd, api, management
+}
+
+// listens starts a command and waits until it tells where it listens.
+func listens(t *testing.T, cmd *exec.Cmd) (api, management string) {
+	t.Helper()
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -197,11 +206,11 @@ func serving(t *testing.T, environ []string, args ...string) (cmd *exec.Cmd, api
 		var line struct{ Msg, API, Management string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "listening" {
 			go func() { _, _ = io.Copy(io.Discard, stderr) }()
-			return cmd, line.API, line.Management
+			return line.API, line.Management
 		}
 	}
 	t.Fatalf("it does not listen: %s", &said)
-	return nil, "", ""
+	return "", ""
 }
 
 func TestFlagsAndVariablesReachTheRelay(t *testing.T) {
@@ -230,6 +239,44 @@ func TestFlagsAndVariablesReachTheRelay(t *testing.T) {
 	}
 	if _, err := net.Dial("tcp", regexp.MustCompile(`^http://`).ReplaceAllString(management, "")); err != nil {
 		t.Error(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("SIGTERM: %v", err)
+	}
+}
+
+// TestAHangUpIsAnOrderlyStopUnlessItIsIgnored closes the terminal of a relay that runs in it, and
+// of one under nohup.
+func TestAHangUpIsAnOrderlyStopUnlessItIsIgnored(t *testing.T) {
+	t.Parallel()
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // what is ignored here would be in the command
+	environ := []string{"OBSCURA_DATABASE_URL=" + testdb.NewURL(t)}
+	cmd, _, _ := serving(t, environ)
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("SIGHUP: %v", err)
+	}
+	cmd = command(t, environ, "serve", "--listen=127.0.0.1:0", "--management-listen=127.0.0.1:0")
+	cmd.Args = append([]string{"sh", "-c", `trap "" HUP; exec "$@"`, "sh"}, cmd.Args...)
+	cmd.Path = "/bin/sh"
+	api, _ := listens(t, cmd)
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	about, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ignored := regexp.MustCompile(`(?m)^SigIgn:\s*[0-9a-f]*[13579bdf]$`); !ignored.Match(about) {
+		t.Errorf("it does not ignore it any more: %s", about)
+	}
+	if got := post(t, api, nil).status; got != 400 {
+		t.Errorf("afterwards %d", got)
 	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
