@@ -67,10 +67,11 @@ func TestInvitationsAreMadeListedAndRevoked(t *testing.T) {
 			t.Errorf("%s: %s", hash, out)
 		}
 	}
-	for flag, want := range map[string]string{"--uses=0": "--uses must be at least 1",
-		"--expires=soon": "never",
-		"--expires=0s":   "never", "--expires=36501d": "never", "--expires=-1d": "never"} {
-		if out := fails(t, environ, "admin", "invite", "create", flag); !strings.Contains(out, want) {
+	const uses = "--uses must be a whole number from 1 to 2147483647"
+	for flag, want := range map[string]string{"--uses=0": uses, "--uses=-1": uses, "--uses -1": uses,
+		"--uses 2147483648": uses, "--uses many": uses, "--expires=soon": "never",
+		"--expires=0s": "never", "--expires=36501d": "never", "--expires=-1d": "never"} {
+		if out := fails(t, environ, append([]string{"admin", "invite", "create"}, strings.Fields(flag)...)...); !strings.Contains(out, want) {
 			t.Errorf("%s: %s", flag, out)
 		}
 	}
@@ -189,7 +190,7 @@ func TestTheOperatorsCommandsBesideARunningRelay(t *testing.T) {
 	prints(t, environ, "ended: 2\n", "admin", "sessions", "end", alice.Name)
 	for _, whose := range [][]string{{}, {alice.Name, "--everybody"}} {
 		if out := fails(t, environ, append([]string{"admin", "sessions", "end"}, whose...)...); !strings.Contains(out,
-			"name a user, or say --everybody") {
+			"give one user, or --everybody, and not both") {
 			t.Error(out)
 		}
 	}

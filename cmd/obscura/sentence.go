@@ -20,8 +20,9 @@ import (
 
 var (
 	badValue = regexp.MustCompile(`^--(?:\[?no-\]?)?([a-z0-9-]+)(?:: | must be one of )`)
-	unknown  = regexp.MustCompile(`^unknown flag (-\S+?)(?:, did you mean.*"(--?[a-z][a-z-]+)".*)?$`)
+	unknown  = regexp.MustCompile(`^unknown flag (-\S+?)(?:, did you mean.*"(--?[a-z][a-z-]*)".*)?$`)
 	ownFlag  = regexp.MustCompile(`--([a-z][a-z-]*[a-z])( \(OBSCURA_)?`)
+	number   = regexp.MustCompile(`^[0-9]+$`)
 	absent   = regexp.MustCompile(`^missing flags: (.+)$`)
 	extra    = regexp.MustCompile(`^unexpected (?:flag )?argument (.+?)(?:, did you mean.*"([a-z]+)".*)?$`)
 )
@@ -30,17 +31,17 @@ var (
 // It does not repeat values: what was meant for another place may be a secret.
 func sentence(err error, commands *kong.Node) error {
 	text := err.Error()
-	if m := unknown.FindStringSubmatch(text); m != nil {
-		return errors.New("there is no flag " + m[1] + meant(m[2]) + "; --help lists those that there are")
-	}
-	if m := extra.FindStringSubmatch(text); m != nil {
-		return errors.New("there is no command or argument " + m[1] + meant(m[2]) +
-			"; --help lists those that there are")
-	}
 	var selected *kong.Node
 	var parse *kong.ParseError
 	if errors.As(err, &parse) && parse.Context != nil {
 		selected = parse.Context.Selected()
+	}
+	if m := unknown.FindStringSubmatch(text); m != nil {
+		return errors.New(noFlag(m[1], meant(m[2]), cmp.Or(selected, commands)))
+	}
+	if m := extra.FindStringSubmatch(text); m != nil {
+		return errors.New("there is no command or argument " + m[1] + meant(m[2]) +
+			"; --help lists those that there are")
 	}
 	if m := absent.FindStringSubmatch(text); m != nil {
 		return errors.New(m[1] + " must be given; --help says what for")
@@ -67,6 +68,18 @@ func sentence(err error, commands *kong.Node) error {
 		}
 	}
 	return err
+}
+
+// noFlag says that a command has no such flag: it may be an argument with a hyphen, or of a command
+// that was left out.
+func noFlag(flag, meant string, command *kong.Node) string {
+	switch name := strings.TrimLeft(flag, "-"); {
+	case len(command.Positional) > 0 && number.MatchString(name):
+		return flag + " cannot be an argument; " + next(command)
+	case len(command.Children) > 0 && find(command, name) != nil:
+		return "--" + name + " stands after the command; " + next(command)
+	}
+	return "there is no flag " + flag + meant + "; --help lists those that there are"
 }
 
 // next says what must follow a command: its arguments, or one of the commands below it.
@@ -136,6 +149,8 @@ func form(flag *kong.Flag) string {
 	switch t {
 	case reflect.TypeFor[time.Duration]():
 		return "a time, for example 250ms, 20s or 10m"
+	case reflect.TypeFor[admin.Uses]():
+		return "a whole number from 1 to 2147483647"
 	case reflect.TypeFor[admin.Lifetime]():
 		return "a time from 1s to 36500d, for example 7d or 12h, or never"
 	case reflect.TypeFor[admin.Age]():
@@ -154,7 +169,9 @@ func form(flag *kong.Flag) string {
 	switch t.Kind() {
 	case reflect.Bool:
 		return "true or false"
-	case reflect.Int, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint64:
+	case reflect.Int32:
+		return "a whole number up to 2147483647"
+	case reflect.Int, reflect.Int64, reflect.Uint, reflect.Uint64:
 		return "a whole number"
 	case reflect.Float64:
 		return "a number"

@@ -83,11 +83,22 @@ func TestWhatIsMissingIsSaidInOurWords(t *testing.T) {
 		"admin keys":               "`obscura admin keys` takes a command: rotate; --help says what for",
 		"admin users":              "`obscura admin users` takes a command: list, show, disable, enable, delete, reset-password, forget-wrong-passwords; --help says what for",
 		"admin devices remove bob": "`obscura admin devices remove` takes <user> <device>; --help says what that is",
+		"admin devices remove bob -1": "-1 cannot be an argument; `obscura admin devices remove` takes <user> <device>; " +
+			"--help says what that is",
+		"admin keys rotate --data-dir": "--data-dir stands after the command; `obscura admin keys rotate` takes a command: " +
+			"tokens, certificates, trust-root; --help says what for",
+		"admin keys rotate --data": "there is no flag --data; --help lists those that there are",
+		"admin stats -1":           "there is no flag -1; --help lists those that there are",
 		"admin purge":              "--older-than=TIME must be given; --help says what for",
 	} {
 		_, err := parser.Parse(strings.Fields(line))
 		if err == nil || sentence(err, parser.Model.Node).Error() != want {
 			t.Errorf("%s: %v", line, sentence(err, parser.Model.Node))
 		}
+	}
+	_, err = parser.Parse([]string{"--data-dir=x", "serve"})
+	if want := "--data-dir stands after the command; `obscura` takes a command: serve, migrate, "; err == nil ||
+		!strings.HasPrefix(sentence(err, parser.Model.Node).Error(), want) {
+		t.Error(sentence(err, parser.Model.Node))
 	}
 }

@@ -42,21 +42,34 @@ func parseTime(text string) (time.Duration, error) {
 	return time.ParseDuration(text)
 }
 
-var errUses = errors.New("--uses must be at least 1")
+// Uses is how many registrations an invitation is good for.
+type Uses int32
+
+var errUses = errors.New("it must be a whole number from 1 to 2147483647")
+
+// UnmarshalText reads what an operator writes.
+func (u *Uses) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseInt(string(text), 10, 32)
+	if err != nil || n < 1 {
+		return errUses
+	}
+	*u = Uses(n)
+	return nil
+}
 
 // shownHash is how much of a hash is shown, in hexadecimal digits.
 const shownHash = 12
 
 // CreateInvitation makes an invitation, and prints it.
 type CreateInvitation struct {
-	Uses    int32    `default:"1" env:"-" placeholder:"N" help:"How many registrations it is good for."`
+	Uses    Uses     `default:"1" env:"-" placeholder:"N" help:"How many registrations it is good for."`
 	Expires Lifetime `default:"7d" env:"-" placeholder:"TIME" help:"How long it is good for: 7d, 12h, or never."`
 }
 
 // invitation is alone on its line.
 type invitation struct {
 	Invitation string     `json:"invitation"`
-	UsesLeft   int32      `json:"usesLeft"`
+	UsesLeft   Uses       `json:"usesLeft"`
 	ExpiresAt  *time.Time `json:"expiresAt"`
 }
 
@@ -65,10 +78,7 @@ func (i invitation) String() string { return i.Invitation }
 
 // Do implements Command.
 func (c CreateInvitation) Do(ctx context.Context, db *storage.DB) (any, error) {
-	if c.Uses < 1 {
-		return nil, errUses
-	}
-	made, expires, err := account.NewInvitation(ctx, db, c.Uses, time.Duration(c.Expires))
+	made, expires, err := account.NewInvitation(ctx, db, int32(c.Uses), time.Duration(c.Expires))
 	return invitation{made, c.Uses, inSeconds(expires)}, err
 }
 

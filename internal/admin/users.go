@@ -150,7 +150,7 @@ type EndSessions struct {
 	Everybody bool   `env:"-" help:"All users, instead of one."`
 }
 
-var errWhoseSessions = errors.New("name a user, or say --everybody")
+var errWhoseSessions = errors.New("give one user, or --everybody, and not both")
 
 // Do implements Command.
 func (c EndSessions) Do(ctx context.Context, db *storage.DB) (any, error) {

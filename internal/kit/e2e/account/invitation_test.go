@@ -21,7 +21,7 @@ func registering(who core.Registration) func(*app.Config) {
 }
 
 // invite makes an invitation as an operator does.
-func invite(t *testing.T, relay *relaytest.Relay, uses int32) string {
+func invite(t *testing.T, relay *relaytest.Relay, uses admin.Uses) string {
 	t.Helper()
 	return e2e.Administer(t, relay, admin.CreateInvitation{Uses: uses, Expires: admin.Lifetime(time.Hour)})
 }
