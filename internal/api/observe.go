@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -45,7 +46,12 @@ func (s *server) observe(c *fiber.Ctx) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeouts.Request)
 	defer cancel()
 	c.SetUserContext(ctx)
-	err := next(c)
+	err := error(fiber.ErrBadRequest)
+	if blankInName(c.Request().Header.RawHeaders()) {
+		c.Response().SetConnectionClose()
+	} else {
+		err = next(c)
+	}
 	if err != nil {
 		handleError(c, err)
 	}
@@ -68,6 +74,17 @@ func (s *server) observe(c *fiber.Ctx) error {
 	s.finish(id, requestID, c.Response(), time.Since(start), waited(),
 		max(0, c.Request().Header.ContentLength()), err)
 	return nil
+}
+
+// blankInName reports a blank in the name of a header (RFC 9110, 5.1), which the server lets pass.
+func blankInName(raw []byte) bool {
+	for line := range bytes.Lines(raw) {
+		name, _, _ := bytes.Cut(line, []byte{':'})
+		if blank := bytes.IndexAny(name, " \t"); blank > 0 { // at the front it goes on with the line before
+			return true
+		}
+	}
+	return false
 }
 
 // refuseUnread answers a request that could not be read, which observe never sees.

@@ -39,6 +39,17 @@ type socket interface {
 // librarySocket is the library's connection as a socket.
 type librarySocket struct{ *websocket.Conn }
 
+// ReadMessage says 1009 also of a frame whose length is beyond 63 bits, which the library gives up
+// without a word. Where the library has said it, this is not sent. (Its error is told by its text:
+// the package that we have it from keeps another one of this name.)
+func (c librarySocket) ReadMessage() (kind int, data []byte, err error) {
+	kind, data, err = c.Conn.ReadMessage()
+	if err != nil && err.Error() == websocket.ErrReadLimit.Error() {
+		_ = c.WriteControl(closeMessage, closePayload(closeTooBig), time.Now().Add(goodbye))
+	}
+	return kind, data, err
+}
+
 // The library's SetWriteDeadline is for the next write; a write in progress only heeds the
 // connection itself.
 func (c librarySocket) writeBy(t time.Time) { _ = c.NetConn().SetWriteDeadline(t) }
@@ -64,6 +75,7 @@ const (
 	closeGoingAway = websocket.CloseGoingAway
 	closeRestart   = websocket.CloseServiceRestart
 	closePolicy    = websocket.ClosePolicyViolation
+	closeTooBig    = websocket.CloseMessageTooBig
 	closeInternal  = websocket.CloseInternalServerErr
 	closeRevoked   = 4401
 	closeDisplaced = 4409

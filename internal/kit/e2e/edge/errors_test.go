@@ -192,6 +192,10 @@ func TestARequestThatCannotBeReadIsAnswered(t *testing.T) {
 		{"two lengths", head + "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400, "invalid_request"},
 		{"length and chunks", head + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400,
 			"invalid_json"},
+		{"a blank in a name", "GET /v1/info HTTP/1.1\r\nHost: x\r\nX Foo: bar\r\n\r\n", 400, "invalid_request"},
+		{"a tab in a name", "GET /v1/info HTTP/1.1\r\nHost: x\r\nX\tFoo: bar\r\n\r\n", 400, "invalid_request"},
+		{"a blank in a name, with a body", head + "X Foo: bar\r\nContent-Length: 2\r\n\r\n{}", 400, "invalid_request"},
+		{"a blank behind a name", "GET /v1/info HTTP/1.1\r\nHost: x\r\nX-Foo : bar\r\n\r\n", 400, "invalid_request"},
 		{"a negative length", head + "Content-Length: -1\r\n\r\n", 400, "invalid_request"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

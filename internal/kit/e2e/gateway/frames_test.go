@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -89,29 +91,71 @@ func padded(t testing.TB, n int) []byte {
 	return nil
 }
 
+// bareSocket opens a socket without a library.
+func bareSocket(t *testing.T, relay *relaytest.Relay, device *relaytest.Device) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(relay.API, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if _, err := io.WriteString(conn, "GET /v1/gateway HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer "+device.Token+
+		"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	reader := bufio.NewReader(conn)
+	answer, err := http.ReadResponse(reader, nil) //nolint:bodyclose // there is none
+	if err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(answer, err)
+	}
+	return conn, reader
+}
+
+// The length of a frame has 64 bits, of which the first must be 0 (RFC 6455, 5.2).
+func TestAFrameOfImpossibleLengthIsTooBig(t *testing.T) {
+	t.Parallel()
+	relay := relaytest.Start(t)
+	user := relay.Register(t)
+	for _, length := range []uint64{1 << 62, 1<<63 - 1, 1 << 63, 1<<64 - 1} {
+		conn, reader := bareSocket(t, relay, user.NewDevice(t))
+		_ = conn.SetDeadline(time.Now().Add(relaytest.Patience))
+		frame := binary.BigEndian.AppendUint64([]byte{0x82, 0x80 | 127}, length) // binary, masked
+		if _, err := conn.Write(append(frame, 0, 0, 0, 0)); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			header, payload := make([]byte, 2), []byte(nil)
+			_, err := io.ReadFull(reader, header)
+			if err == nil { // all that it sends is short
+				payload = make([]byte, header[1])
+				_, err = io.ReadFull(reader, payload)
+			}
+			if err != nil {
+				t.Errorf("%x: no close, but %v", length, err)
+				break
+			}
+			if header[0]&0xf == 8 {
+				if code := binary.BigEndian.Uint16(payload); code != 1009 {
+					t.Errorf("%x: closed with %d", length, code)
+				}
+				break
+			}
+		}
+	}
+}
+
 // A fragmented message may have parts without end and without content, which the library joins by
 // itself.
 func TestEmptyPartsOfAMessageAreReadSlowly(t *testing.T) {
 	t.Parallel()
 	relay := relaytest.Start(t)
 	device := relay.Register(t).NewDevice(t)
-	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(relay.API, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, "GET /v1/gateway HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer "+device.Token+
-		"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	if status, err := bufio.NewReader(conn).ReadString('\n'); err != nil || !strings.Contains(status, "101") {
-		t.Fatal(status, err)
-	}
+	conn, _ := bareSocket(t, relay, device)
 	const seconds, queued = 3, 24 << 20 // what the kernel may queue at both ends
 	if err := conn.SetWriteDeadline(time.Now().Add(seconds * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = conn.Write([]byte{0x02, 0x80, 0, 0, 0, 0}) // binary, not the last part, empty
+	_, err := conn.Write([]byte{0x02, 0x80, 0, 0, 0, 0}) // binary, not the last part, empty
 	parts := bytes.Repeat([]byte{0x00, 0x80, 0, 0, 0, 0}, 10_000)
 	written := 0
 	for n := 0; err == nil; written += n {
