@@ -89,18 +89,23 @@ tools: need need-chromium ## build or install every tool ahead of time (the othe
 ##@ Check it
 
 .PHONY: test test-go test-signal
-PACKAGES ?= ./...
+# Those that take longest begin first, so that the end is not one of them alone.
+PACKAGES ?= ./internal/postgres ./internal/kit/... ./...
 test: need test-go test-ts test-signal ## every test: the relay's, with the race detector (PACKAGES=./...), the TypeScript client's, and the one with real Signal clients
 
-# Two packages at a time: one links or waits while the other computes. More tests of a package than there are processors go
+# Three packages at a time: two link or wait while another computes. More tests of a package than there are processors go
 # beside each other, since some wait for a timer of the relay. The arithmetic of argon2id and of keys is left out of the race
 # detector, which makes it up to ten times as slow and every log-in and upload with it; our callers of it are not.
 unraced = golang.org/x/crypto/... filippo.io/edwards25519/... $(addprefix crypto/internal/fips140/,mlkem sha3 edwards25519/...)
 # What tests write is in memory where that is possible; t.TempDir asks for GOTMPDIR. `make lint` vets.
 in_memory = TMPDIR="$$(tools/test-folder.sh)"; GOTMPDIR="$$TMPDIR"; export TMPDIR GOTMPDIR
+# Garbage is collected a quarter as often: the race detector makes that dear, and sees the more the longer memory is not used
+# anew. A process with the race detector stays a second when it ends, so that reports under way get out; a tenth is enough,
+# and tests end hundreds of processes.
+of_runtime = GOGC=400 GORACE=atexit_sleep_ms=100
 test-go: need-go-cc-postgres-pgbouncer ## the relay's tests, with the race detector
 	@PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER; $(in_memory); \
-	CGO_ENABLED=1 go test -race -vet=off -p 2 -parallel 4 $(unraced:%=-gcflags=%=-race=false) -timeout 20m $(PACKAGES)
+	$(of_runtime) CGO_ENABLED=1 go test -race -vet=off -p 3 -parallel 4 $(unraced:%=-gcflags=%=-race=false) -timeout 20m $(PACKAGES)
 
 .PHONY: test-buckets
 test-buckets: need-go-cc-postgres ## what is kept of devices, in databases of three buckets: nothing goes into another bucket than its device's

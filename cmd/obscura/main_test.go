@@ -42,14 +42,21 @@ func TestMain(m *testing.M) {
 	testdb.Main(m)
 }
 
-// command is the program with arguments and variables of its own, and nothing of ours.
+// command is the program with arguments and variables of its own, and nothing of ours but what the
+// runtime of Go is told.
 func command(t *testing.T, environ []string, args ...string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append([]string{asMain + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir}, environ...)
+	cmd.Env = []string{asMain + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir}
+	for _, name := range []string{"GORACE", "GOGC"} {
+		if value := os.Getenv(name); value != "" {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+	}
+	cmd.Env = append(cmd.Env, environ...)
 	return cmd
 }
 
