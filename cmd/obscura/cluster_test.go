@@ -121,7 +121,9 @@ func TestARelayGoesOnWithADatabaseThatWasDivided(t *testing.T) {
 	}
 }
 
-func TestNoRelayStartsOnADatabaseDistributedByHalves(t *testing.T) {
+// Nothing but what distributes touches such a database: not even its schema, which is made to look
+// older here.
+func TestADatabaseDistributedByHalvesIsRefused(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewDivided(t, 1)
 	testdb.StandInCitus(t, url, 2)
@@ -131,9 +133,35 @@ func TestNoRelayStartsOnADatabaseDistributedByHalves(t *testing.T) {
 	if out := fails(t, environ, distribute...); !strings.Contains(out, "could not distribute the table ") {
 		t.Error(out)
 	}
-	if out := fails(t, environ, "serve", "--listen=127.0.0.1:0", "--management-listen=127.0.0.1:0"); !strings.Contains(out,
-		"3 of 10 tables of devices are distributed: repeat obscura cluster distribute until it says that all is done") {
-		t.Error(out)
+	const sentence = "3 of 10 tables of devices are distributed: repeat obscura cluster distribute until it says that all is done"
+	for _, args := range [][]string{{"admin", "stats"}, {"admin", "users", "list"}, {"admin", "users", "delete", "alice"},
+		{"admin", "devices", "remove", "alice", "1"}, {"admin", "restored"}, {"admin", "purge", "--older-than=365d", "--delete"},
+		{"admin", "keys", "rotate", "tokens"}, {"certificates", "rotate"}} {
+		if out := fails(t, environ, args...); out != "obscura: "+sentence+"\n" {
+			t.Errorf("%v: %s", args, out)
+		}
 	}
+	says(t, environ, "cluster", "status")
+	says(t, environ, "cluster", "plan", "--buckets=8")
+	testdb.Exec(t, url, `CREATE TABLE older AS SELECT * FROM goose_db_version;
+		DELETE FROM goose_db_version WHERE version_id = (SELECT max(version_id) FROM goose_db_version)`)
+	for _, args := range [][]string{{"serve", "--listen=127.0.0.1:0", "--management-listen=127.0.0.1:0"}, {"migrate"}} {
+		if out := fails(t, environ, args...); !strings.Contains(out, sentence) {
+			t.Errorf("%v: %s", args, out)
+		}
+	}
+	testdb.Exec(t, url, "INSERT INTO goose_db_version SELECT * FROM older EXCEPT SELECT * FROM goose_db_version")
 	says(t, environ, distribute...)
+	says(t, environ, "admin", "stats")
+}
+
+// The check finds no tables in a new database of a cluster, and that is no fault.
+func TestANewDatabaseOfAClusterIsMigrated(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 1)
+	testdb.StandInCitus(t, url, 2)
+	testdb.Exec(t, url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+	environ := []string{"DATABASE_URL=" + url}
+	says(t, environ, "migrate")
+	says(t, environ, "admin", "stats")
 }

@@ -8,8 +8,16 @@ import (
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
+// OfCluster marks the commands that also take a database on which a distribution has ended
+// half-way.
+type OfCluster interface{ distributes() }
+
+type ofCluster struct{}
+
+func (ofCluster) distributes() {}
+
 // ClusterStatus says which bucket is on which worker of a Citus cluster.
-type ClusterStatus struct{}
+type ClusterStatus struct{ ofCluster }
 
 type workerStatus struct {
 	Worker  string `json:"worker"`
@@ -74,7 +82,10 @@ type reason struct {
 }
 
 // ClusterPlan says what ClusterDistribute would do.
-type ClusterPlan struct{ intoBuckets }
+type ClusterPlan struct {
+	ofCluster
+	intoBuckets
+}
 
 // Do implements Command.
 func (p ClusterPlan) Do(ctx context.Context, db *storage.DB) (any, error) {
@@ -97,6 +108,7 @@ func (p ClusterPlan) Do(ctx context.Context, db *storage.DB) (any, error) {
 
 // ClusterDistribute spreads the tables of devices over the workers.
 type ClusterDistribute struct {
+	ofCluster
 	intoBuckets
 	Trial bool `env:"-" help:"Say that the database may be lost. Without it nothing is done."`
 }

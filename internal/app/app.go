@@ -157,15 +157,15 @@ func serve(ctx context.Context, cfg Config, db *database, l listeners, at Addres
 }
 
 func prepareSchema(ctx context.Context, cfg Config, db *database) error {
+	if err := db.main.CheckWhole(ctx); err != nil { // before anything is changed
+		return err
+	}
 	if cfg.Migrate {
 		if err := db.main.Migrate(ctx); err != nil {
 			return fmt.Errorf("the schema cannot be brought up to date: %w", err)
 		}
 	}
 	if err := db.main.CheckSchema(ctx); err != nil {
-		return err
-	}
-	if err := db.main.CheckWhole(ctx); err != nil {
 		return err
 	}
 	return db.async.CheckSchema(ctx) // it too learns how many buckets there are
@@ -290,5 +290,9 @@ func Migrate(ctx context.Context, cfg Database, logOutput io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(db.main.Migrate(ctx), db.close(startTimeout))
+	err = db.main.CheckWhole(ctx)
+	if err == nil {
+		err = db.main.Migrate(ctx)
+	}
+	return errors.Join(err, db.close(startTimeout))
 }

@@ -157,7 +157,11 @@ func storedKeys(ctx context.Context, cfg Database, logOutput io.Writer,
 
 // Administer runs a command of the operator and prints its answer.
 func Administer(ctx context.Context, cfg Database, c admin.Command, asJSON bool, out, logOutput io.Writer) error {
-	return withDatabase(ctx, cfg, logOutput, func(db *storage.DB) error {
+	with := withDatabase
+	if _, distributes := c.(admin.OfCluster); distributes {
+		with = withDatabaseInParts
+	}
+	return with(ctx, cfg, logOutput, func(db *storage.DB) error {
 		answer, err := c.Do(ctx, db)
 		if refused := (*core.Error)(nil); errors.As(err, &refused) && refused.Cause == nil {
 			return errors.New(refused.Sentence)
@@ -172,6 +176,16 @@ func Administer(ctx context.Context, cfg Database, c admin.Command, asJSON bool,
 // withDatabase does something with the database, a private one also while its relay runs. It opens
 // no port, and what it waits for is said once, in its error.
 func withDatabase(ctx context.Context, cfg Database, logOutput io.Writer, do func(*storage.DB) error) error {
+	return withDatabaseInParts(ctx, cfg, logOutput, func(db *storage.DB) error {
+		if err := db.CheckWhole(ctx); err != nil {
+			return err
+		}
+		return do(db)
+	})
+}
+
+// withDatabaseInParts also takes one on which a distribution has ended half-way.
+func withDatabaseInParts(ctx context.Context, cfg Database, logOutput io.Writer, do func(*storage.DB) error) error {
 	return withAnyDatabase(ctx, cfg, newLogger("auto", slog.LevelError, logOutput), func(db *database) error {
 		if err := db.main.CheckSchema(ctx); err != nil {
 			return err

@@ -94,8 +94,8 @@ func (d *DB) Distribute(ctx context.Context, buckets int, trial bool) (did []Clu
 	return did, err
 }
 
-// CheckWhole refuses a database on which a distribution has ended between two tables: a relay must
-// not serve it. Plain PostgreSQL is asked one question.
+// CheckWhole refuses a database on which a distribution has ended between two tables: nobody may
+// serve or change it. It may lack the tables. Plain PostgreSQL is asked one question.
 func (d *DB) CheckWhole(ctx context.Context) error {
 	var citus bool
 	err := d.pool.QueryRow(ctx, "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL").Scan(&citus)
@@ -104,7 +104,7 @@ func (d *DB) CheckWhole(ctx context.Context) error {
 	}
 	var n int
 	err = d.pool.QueryRow(ctx, `SELECT count(*) FROM pg_catalog.pg_dist_partition
-		WHERE logicalrelid = ANY (SELECT t.name::regclass FROM unnest($1::text[]) AS t (name))`, tablesOfDevices()).Scan(&n)
+		WHERE logicalrelid = ANY (SELECT to_regclass(t.name) FROM unnest($1::text[]) AS t (name))`, tablesOfDevices()).Scan(&n)
 	if err == nil && n > 0 && n < TablesOfDevices {
 		err = fmt.Errorf("%d of %d tables of devices are distributed: repeat obscura cluster distribute until it says "+
 			"that all is done", n, TablesOfDevices)
