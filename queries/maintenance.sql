@@ -10,6 +10,12 @@ SELECT set_config('synchronous_commit', 'off', true), pg_notify(@channel::text, 
 -- name: TryLock :one
 SELECT pg_try_advisory_xact_lock(@key::bigint);
 
+-- name: AdmitSession :one
+-- Whether a lock is free, for now, and what obscura cluster distribute last wrote on the table of
+-- buckets: into how many it divided. Counting its rows would ask all servers of a cluster.
+SELECT pg_try_advisory_xact_lock_shared(@key::bigint) AS free,
+    coalesce(obj_description(to_regclass('buckets')::oid, 'pg_class'), '')::text AS divided;
+
 -- name: MayIdle :exec
 -- For the transaction that holds a lock and does nothing else.
 SELECT set_config('idle_in_transaction_session_timeout', '0', true);

@@ -9,6 +9,25 @@ import (
 	"context"
 )
 
+const admitSession = `-- name: AdmitSession :one
+SELECT pg_try_advisory_xact_lock_shared($1::bigint) AS free,
+    coalesce(obj_description(to_regclass('buckets')::oid, 'pg_class'), '')::text AS divided
+`
+
+type AdmitSessionRow struct {
+	Free    bool
+	Divided string
+}
+
+// Whether a lock is free, for now, and what obscura cluster distribute last wrote on the table of
+// buckets: into how many it divided. Counting its rows would ask all servers of a cluster.
+func (q *Queries) AdmitSession(ctx context.Context, db DBTX, key int64) (AdmitSessionRow, error) {
+	row := db.QueryRow(ctx, admitSession, key)
+	var i AdmitSessionRow
+	err := row.Scan(&i.Free, &i.Divided)
+	return i, err
+}
+
 const countBuckets = `-- name: CountBuckets :one
 SELECT count(*) FROM buckets
 `

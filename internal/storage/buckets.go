@@ -3,11 +3,16 @@ package storage
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
 	"math"
 	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/obscura-relay/obscura/gen/db"
 	"github.com/obscura-relay/obscura/internal/core"
@@ -97,3 +102,31 @@ func (d *DB) learnBuckets(ctx context.Context) error {
 
 // Buckets are those of the database, once CheckSchema has learned them.
 func (d *DB) Buckets() Buckets { return Buckets(d.buckets.Load()) }
+
+// errDistributes is why a session does not begin.
+var errDistributes = errors.New("obscura cluster distribute is at work on this database: wait until it has ended")
+
+// admitWithin bounds the question by which a session begins.
+const admitWithin = 5 * time.Second
+
+// admit refuses a new session while the database is being distributed, and after what is kept for
+// devices was divided into other buckets than those that are known: a relay that was cut off from
+// the database meanwhile would look for mail where it is not. The lock is that of one statement, so
+// a pooler that gives each transaction another session does no harm. A session that was admitted
+// right before the command took its lock is seen by it.
+func (d *DB) admit(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, admitWithin)
+	defer cancel()
+	row, err := Queries.AdmitSession(ctx, conn, LockDistribution)
+	n := d.Buckets()
+	switch {
+	case err != nil:
+		return err
+	case !row.Free:
+		return core.Busy(errDistributes)
+	case n > 0 && row.Divided != "" && row.Divided != strconv.Itoa(int(n)):
+		return core.Busy(fmt.Errorf("this process knows of %d buckets, and there are %s since obscura cluster distribute: "+
+			"start it again", n, row.Divided))
+	}
+	return nil
+}

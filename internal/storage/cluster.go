@@ -17,7 +17,7 @@ import (
 // checks those of queries/ on plain PostgreSQL, cannot have them.
 
 // errMigrates says that the lock which every start of a relay takes is not free.
-var errMigrates = errors.New("a relay starts, or another command changes the schema or distributes: wait until it has ended")
+var errMigrates = errors.New("a relay starts, or another command changes the schema: wait until it has ended")
 
 // clusterConn is a connection of its own, outside of the pools, whose sessions plan otherwise.
 func (d *DB) clusterConn(ctx context.Context, fn func(*pgx.Conn) error) error {
@@ -50,20 +50,17 @@ func (d *DB) ReadCluster(ctx context.Context, patience time.Duration) (c *Cluste
 }
 
 // Distribute does what Steps says, and returns what it has done. It looks again after each step.
-// It holds the lock under which each relay asks for the version of the schema first. A relay that
-// starts meanwhile waits there, and its session ends the distribution before the next step; then
-// the relay goes on, unless some tables are distributed and others not: see CheckWhole.
+// It holds the lock without which no session of a pool begins, and the one under which the schema
+// is changed. So a relay that starts meanwhile waits, and one that runs and was cut off from the
+// database cannot come back: see admit. Who is there in spite of that, as a relay of an earlier
+// version is, ends the distribution before the next step.
 func (d *DB) Distribute(ctx context.Context, buckets int, trial bool) (did []ClusterStep, err error) {
 	d.pool.Reset()
 	err = d.clusterConn(ctx, func(conn *pgx.Conn) error {
-		free, err := until(ctx, lockPatience, func() (bool, error) {
-			return one[bool](ctx, conn, "SELECT pg_try_advisory_lock($1)", lock.DefaultLockID)
-		})
-		if err == nil && !free {
-			err = errMigrates
-		}
+		defer unlock(ctx, conn)
+		err := take(ctx, conn, LockDistribution, errDistributes)
 		if err == nil {
-			defer unlock(ctx, conn)
+			err = take(ctx, conn, lock.DefaultLockID, errMigrates)
 		}
 		for err == nil {
 			var c *Cluster
@@ -112,12 +109,23 @@ func (d *DB) CheckWhole(ctx context.Context) error {
 	return Redact(err)
 }
 
-// unlock gives the lock back. The end of a connection would do it too, but later: nobody waits
+// take tries for a lock, which the session then has.
+func take(ctx context.Context, conn *pgx.Conn, key int64, taken error) error {
+	free, err := until(ctx, lockPatience, func() (bool, error) {
+		return one[bool](ctx, conn, "SELECT pg_try_advisory_lock($1)", key)
+	})
+	if err == nil && !free {
+		err = taken
+	}
+	return err
+}
+
+// unlock gives all locks back. The end of a connection would do it too, but later: nobody waits
 // until the server has seen it.
 func unlock(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockPatience)
 	defer cancel()
-	_, _ = conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", lock.DefaultLockID)
+	_, _ = conn.Exec(ctx, "SELECT pg_advisory_unlock_all()")
 }
 
 // until asks until the answer is yes, at most so long; it asks once at least.

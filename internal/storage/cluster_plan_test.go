@@ -90,7 +90,7 @@ func TestADistributionIsRefusedWithTheReason(t *testing.T) {
 func TestTheStepsAreWhatIsLeftToDo(t *testing.T) {
 	t.Parallel()
 	whole := ready(2).Steps(4)
-	if len(whole) != 2+TablesOfDevices+1 || len(whole[0].sql) != 1+1+1+9+2 ||
+	if len(whole) != 2+TablesOfDevices+1 || len(whole[0].sql) != 1+1+1+9+3 ||
 		!strings.HasPrefix(whole[0].sql[0], "LOCK TABLE mailboxes, ") ||
 		!strings.HasPrefix(whole[1].Does, "distribute the table buckets") {
 		t.Errorf("from the beginning: %d steps, %q", len(whole), whole)

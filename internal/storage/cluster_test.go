@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/pressly/goose/v3/lock"
 
+	"github.com/obscura-relay/obscura/internal/core"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
+	"github.com/obscura-relay/obscura/internal/kit/wait"
 	"github.com/obscura-relay/obscura/internal/storage"
 )
 
@@ -250,6 +253,55 @@ func TestADistributionHasTheLockOfMigrations(t *testing.T) {
 			Scan(&free); err != nil || !free {
 			t.Fatal("the lock is taken", err)
 		}
+	}
+}
+
+// Nobody else is there while a distribution is at work, not even for the time of a step: no second
+// one, no relay that starts, and none that ran before, was cut off from the database, and comes
+// back. The last one does not go on afterwards either, since it knows other buckets.
+func TestADistributionIsAlone(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 1)
+	testdb.StandInCitus(t, url, 2)
+	testdb.Exec(t, url, "INSERT INTO holds VALUES (now())")
+	cutOff, db := open(t, url), pool(t, url)
+	if err := cutOff.CheckSchema(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cutOff.Pool().Reset()
+	done := make(chan error, 1)
+	first := open(t, url)
+	go func() { _, err := first.Distribute(t.Context(), 4, true); done <- err }()
+	wait.Eventually(t, "a step is under way", func() bool {
+		return value[bool](t, db, `SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database()
+			AND application_name = 'obscura-cluster' AND state = 'active' AND query LIKE 'SELECT create_distributed_table%'`)
+	})
+	const atWork = "obscura cluster distribute is at work on this database: wait until it has ended"
+	if did, err := open(t, url).Distribute(t.Context(), 4, true); err == nil || len(did) != 0 || err.Error() != atWork+"; nothing was changed" {
+		t.Errorf("a second one: %v, %v", did, err)
+	}
+	starting := open(t, url)
+	if err := starting.AwaitReady(t.Context(), time.Second); err == nil || !strings.HasSuffix(err.Error(), ": "+atWork) {
+		t.Errorf("a relay that starts: %v", err)
+	}
+	if err := cutOff.Ready(t.Context()); core.KindOf(err) != core.Unavailable ||
+		!strings.HasSuffix(err.Error(), atWork) {
+		t.Errorf("a relay that comes back: %v", err)
+	}
+	testdb.Exec(t, url, "DELETE FROM holds")
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := cutOff.Ready(t.Context()); core.KindOf(err) != core.Unavailable ||
+		!strings.HasSuffix(err.Error(), "knows of 1 buckets, and there are 4 since obscura cluster distribute: start it again") {
+		t.Errorf("a relay that comes back afterwards: %v", err)
+	}
+	err := starting.AwaitReady(t.Context(), time.Minute)
+	if err == nil {
+		err = starting.CheckSchema(t.Context())
+	}
+	if err != nil {
+		t.Errorf("a relay that starts afterwards: %v", err)
 	}
 }
 

@@ -18,4 +18,7 @@ const (
 	LockWalk
 	// LockCertificateKeys is held by whoever reads or makes the keys of sender certificates.
 	LockCertificateKeys
+	// LockDistribution is held by the one command that distributes, and asked for by each new
+	// session of a pool.
+	LockDistribution
 )

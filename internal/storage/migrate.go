@@ -176,6 +176,8 @@ func (d *DB) AwaitReady(ctx context.Context, timeout time.Duration) error {
 			if reason, final = explain(connect); final {
 				return errors.New("cannot use " + reason)
 			}
+		case errors.Is(err, errDistributes):
+			reason = errDistributes.Error()
 		case ctx.Err() == nil:
 			reason = Redact(err).Error()
 		}

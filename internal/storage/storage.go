@@ -74,12 +74,15 @@ func Open(ctx context.Context, url string, opt Options) (*DB, error) {
 	cfg.MaxConnLifetimeJitter = 2 * time.Minute
 	cfg.HealthCheckPeriod = 5 * time.Second
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
-	cfg.AfterConnect = registerUUID
 	more := maps.Clone(planning)
 	if opt.AsyncCommit {
 		more["synchronous_commit"] = "off"
 	}
 	d := &DB{logger: opt.Logger, path: pin(cfg.ConnConfig, "obscura", more)}
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		registerUUID(conn)
+		return d.admit(ctx, conn)
+	}
 	goOn := cfg.ConnConfig.OnPgError
 	cfg.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 		if err.Code == "25006" { // read-only

@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"context"
 	"errors"
 
 	"github.com/google/uuid"
@@ -48,10 +47,9 @@ func (uuidPlan) Scan(src []byte, target any) error {
 	return nil
 }
 
-func registerUUID(_ context.Context, conn *pgx.Conn) error {
+func registerUUID(conn *pgx.Conn) {
 	element := &pgtype.Type{Name: "uuid", OID: pgtype.UUIDOID, Codec: uuidCodec{}}
 	conn.TypeMap().RegisterType(element)
 	conn.TypeMap().RegisterType(&pgtype.Type{Name: "_uuid", OID: pgtype.UUIDArrayOID,
 		Codec: &pgtype.ArrayCodec{ElementType: element}})
-	return nil
 }

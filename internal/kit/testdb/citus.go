@@ -9,7 +9,8 @@ import (
 // StandInCitus has a database answer what `obscura cluster` asks of Citus, with so many workers. It
 // is not Citus, and proves nothing about it: it lets the order of the steps be tried, and what is
 // left when one fails. The rows of a distributed table are copied into the schema workers, as Citus
-// copies them into shards. The calls whose numbers are in the table breaks fail.
+// copies them into shards. The calls whose numbers are in the table breaks fail, and while there is
+// a row in holds all wait.
 func StandInCitus(t testing.TB, database string, workers int) {
 	t.Helper()
 	server, err := serverURL() // of a superuser, who may write into catalogs
@@ -42,9 +43,13 @@ CREATE VIEW citus_shards AS SELECT p.shardid, n.nodename, n.nodeport, d.colocati
 CREATE SCHEMA workers;
 CREATE SEQUENCE calls;
 CREATE TABLE breaks (call bigint);
+CREATE TABLE holds (since timestamptz);
 
 CREATE FUNCTION called() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+	WHILE EXISTS (SELECT FROM holds) LOOP
+		PERFORM pg_sleep(0.02);
+	END LOOP;
 	IF nextval('calls') IN (SELECT call FROM breaks) THEN
 		RAISE EXCEPTION 'a worker has gone' USING ERRCODE = '08006';
 	END IF;
@@ -97,6 +102,6 @@ BEGIN
 END $$;
 
 GRANT ALL ON SCHEMA workers TO public;
-GRANT ALL ON pg_dist_local_group, pg_dist_node, pg_dist_partition, pg_dist_placement, citus_shards, breaks TO public;
+GRANT ALL ON pg_dist_local_group, pg_dist_node, pg_dist_partition, pg_dist_placement, citus_shards, breaks, holds TO public;
 GRANT ALL ON SEQUENCE calls TO public;
 `

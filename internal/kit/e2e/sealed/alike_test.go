@@ -32,7 +32,7 @@ func (s *statements) hear(part []byte) {
 
 var (
 	named      = regexp.MustCompile(`-- name: (\w+) `)
-	background = []string{"Ping", "Notify", "NotifyProbe", "MailboxHeads", "TryLock", "PushTokensAfter", "TakeWakeups",
+	background = []string{"AdmitSession", "Ping", "Notify", "NotifyProbe", "MailboxHeads", "TryLock", "PushTokensAfter", "TakeWakeups",
 		"LeasedWakeups", "SigningKeys", "LockSigningKeys", "DeleteSigningKeysBefore", "LeaseTrash", "WaitingTrash"}
 )
 
