@@ -36,6 +36,8 @@ const (
 	// takesAtOnce is how many are taken from the kernel for one that is served, at most, and how
 	// many that are closed at once count as one: it costs less, and others wait behind them.
 	takesAtOnce = 8
+	// waitersInAll is how many that were taken from the kernel may wait for their turn: a KiB each.
+	waitersInAll = 16_384
 )
 
 // Listener accepts connections that can linger (RFC 9112, 9.6): when a request is refused before it
@@ -52,12 +54,14 @@ type Listener struct {
 	turns    turns // those that have come and wait to be served
 	full     bool  // connections had all descriptors that they may have, at the last take
 	refused  atomic.Int64
-	// descriptors are those that connections may have.
-	descriptors int
+	// descriptors are those that connections may have, and waiting how many of them may wait for
+	// their turn.
+	descriptors, waiting int
 
 	mu        sync.Mutex
 	newcomers newcomers                // guarded by mu
 	open      map[*connection]struct{} // guarded by mu; nil after Abandon
+	known     map[netip.Addr]int       // open ones that have made a request; guarded by mu
 	lingering sync.WaitGroup           // begun under mu while open is not nil
 }
 
@@ -66,7 +70,8 @@ type Listener struct {
 func NewListener(inner net.Listener, proxies []netip.Prefix, secure *tls.Config) *Listener {
 	descriptors := descriptorsOfConnections()
 	return &Listener{Listener: inner, proxies: proxies, secure: secure, patience: arrivalTime,
-		descriptors: descriptors, open: map[*connection]struct{}{},
+		descriptors: descriptors, waiting: min(waitersInAll, descriptors/2), open: map[*connection]struct{}{},
+		known: map[netip.Addr]int{},
 		// no more than half of what there may be, or they would never have to make room
 		newcomers: newcomers{ofOne: newcomersOfOne, inAll: min(newcomersInAll, descriptors/2), young: newcomerTime,
 			of: map[netip.Addr][]*connection{}}}
@@ -254,6 +259,12 @@ func (l *Listener) leave(c *connection, linger bool) bool {
 	_, open := l.open[c]
 	delete(l.open, c)
 	l.newcomers.remove(c)
+	if c.known {
+		c.known = false
+		if l.known[c.from]--; l.known[c.from] == 0 {
+			delete(l.known, c.from)
+		}
+	}
 	if linger && open {
 		l.lingering.Go(c.drain)
 	}
@@ -268,7 +279,8 @@ type connection struct {
 	wire     *wire
 	listener *Listener
 	from     netip.Addr // where a newcomer comes from, and
-	since    time.Time  // when it came; both guarded by the listener's mu
+	since    time.Time  // when it came, and
+	known    bool       // it is one of those that make its network known: guarded by the listener's mu
 	arrived  sync.Once  // arrive
 	problem  error      // of arrive
 	unnamed  bool       // a PROXY header names no client; arrive sets it

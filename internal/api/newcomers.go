@@ -131,6 +131,10 @@ func (c *connection) served() {
 	c.listener.mu.Lock()
 	defer c.listener.mu.Unlock()
 	c.listener.newcomers.remove(c)
+	if _, open := c.listener.open[c]; open && c.from.IsValid() {
+		c.known = true
+		c.listener.known[c.from]++
+	}
 }
 
 // ofClient reports that a client has opened the connection, and not a trusted proxy for many.

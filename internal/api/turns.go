@@ -11,47 +11,68 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// turns are connections that wait to be served. Each network has its turn after the others. The
-// proxies that are trusted have every second one: they bring many clients, who are not known yet.
+// turns are connections that wait to be served. Strangers, networks that are known, and the trusted
+// proxies have turns one after the other; among each of these, the networks have.
 type turns struct {
-	order []netip.Addr // networks that have some, the next one first; the zero one is of the proxies
-	of    map[netip.Addr][]*connection
-	count int
+	queues [queues]queue
+	last   int // the queue that had a turn last
+	count  int
 }
+
+// The queues of turns. A network is known while a connection of it is open whose first request has
+// been read: who is connected opens one more beside a crowd that comes. The proxies bring many
+// clients, who are not known yet.
+const (
+	strangers = iota
+	known
+	proxies
+	queues
+)
 
 func (t *turns) none() bool { return t.count == 0 }
 
-func (t *turns) add(c *connection, from netip.Addr) {
-	if t.of == nil {
-		t.of = map[netip.Addr][]*connection{}
-	}
-	if len(t.of[from]) == 0 {
-		t.queue(from)
-	}
-	t.of[from] = append(t.of[from], c)
+func (t *turns) add(c *connection, from netip.Addr, to int) {
+	t.queues[to].add(c, from)
 	t.count++
-}
-
-func (t *turns) queue(from netip.Addr) {
-	at := len(t.order)
-	if !from.IsValid() {
-		at = min(1, at)
-	}
-	t.order = slices.Insert(t.order, at, from)
 }
 
 // next takes the oldest of the network whose turn it is; nil when nobody waits.
 func (t *turns) next() (c *connection, from netip.Addr) {
-	if t.none() {
+	for c == nil && !t.none() {
+		t.last = (t.last + 1) % queues
+		if c, from = t.queues[t.last].next(); c != nil {
+			t.count--
+		}
+	}
+	return c, from
+}
+
+// queue has a turn for each network that waits in it.
+type queue struct {
+	order []netip.Addr // networks, the next one first; the zero one is of the proxies
+	of    map[netip.Addr][]*connection
+}
+
+func (q *queue) add(c *connection, from netip.Addr) {
+	if q.of == nil {
+		q.of = map[netip.Addr][]*connection{}
+	}
+	if len(q.of[from]) == 0 {
+		q.order = append(q.order, from)
+	}
+	q.of[from] = append(q.of[from], c)
+}
+
+func (q *queue) next() (c *connection, from netip.Addr) {
+	if len(q.order) == 0 {
 		return nil, from
 	}
-	t.count--
-	from, t.order = t.order[0], t.order[1:]
-	c = t.of[from][0]
-	if t.of[from] = slices.Delete(t.of[from], 0, 1); len(t.of[from]) == 0 {
-		delete(t.of, from)
+	from, q.order = q.order[0], q.order[1:]
+	c = q.of[from][0]
+	if q.of[from] = slices.Delete(q.of[from], 0, 1); len(q.of[from]) == 0 {
+		delete(q.of, from)
 	} else {
-		t.queue(from)
+		q.order = append(q.order, from)
 	}
 	return c, from
 }
@@ -68,8 +89,15 @@ func (l *Listener) gather(most int) error {
 			return err
 		}
 		c := &connection{Conn: tcp, tcp: tcp, listener: l}
+		from := l.origin(tcp)
 		l.mu.Lock()
 		ended := l.open == nil
+		to := strangers
+		if !from.IsValid() {
+			to = proxies
+		} else if l.known[from] > 0 {
+			to = known
+		}
 		if !ended {
 			l.open[c] = struct{}{}
 		}
@@ -77,13 +105,13 @@ func (l *Listener) gather(most int) error {
 		if ended {
 			return errors.Join(net.ErrClosed, tcp.Close())
 		}
-		l.turns.add(c, l.origin(tcp))
+		l.turns.add(c, from, to)
 	}
 	return nil
 }
 
 // mayTake leaves with the kernel those for whom there is no room. They wait there too, and cost
-// nothing.
+// nothing, but behind each other: whoever comes then waits for all of them.
 func (l *Listener) mayTake() bool {
 	if l.turns.none() {
 		return true
@@ -91,9 +119,7 @@ func (l *Listener) mayTake() bool {
 	if _, ok := l.Listener.(*net.TCPListener); !ok || l.full {
 		return false
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.turns.count < min(l.newcomers.inAll/2, l.newcomers.inAll-l.newcomers.count)
+	return l.turns.count < l.waiting
 }
 
 // take takes the next connection from the kernel. While somebody has a turn it does not wait, and

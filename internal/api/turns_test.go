@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -63,10 +65,10 @@ func TestOneThatComesAloneDoesNotWaitForACrowd(t *testing.T) {
 	}
 }
 
-// More stays with the kernel, which closes nobody for others.
+// More stays with the kernel.
 func TestTurnsAreBounded(t *testing.T) {
 	t.Parallel()
-	l, dial := crowd(t, func(l *Listener) { l.newcomers.inAll = 20 })
+	l, dial := crowd(t, func(l *Listener) { l.waiting = 10 })
 	dial(one, 15)
 	dial(another, 15)
 	from(t, l, 2)
@@ -154,27 +156,64 @@ func TestThoseThatHaveATurnAreClosedWithTheOthers(t *testing.T) {
 	}
 }
 
-func TestTrustedProxiesHaveEverySecondTurn(t *testing.T) {
+func TestStrangersKnownNetworksAndProxiesHaveTurnsAlike(t *testing.T) {
 	t.Parallel()
 	var all turns
 	names := map[*connection]string{}
-	add := func(name string, from netip.Addr) {
+	add := func(name string, from netip.Addr, to int) {
 		c := &connection{}
 		names[c] = name
-		all.add(c, from)
+		all.add(c, from, to)
 	}
 	for i := range 4 {
-		add(fmt.Sprintf("client%d ", i), networkOf(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})))
+		add(fmt.Sprintf("stranger%d ", i), networkOf(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})), strangers)
+	}
+	for i := range 2 {
+		add(fmt.Sprintf("known%d ", i), networkOf(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})), known)
 	}
 	for i := range 3 {
-		add(fmt.Sprintf("proxy%d ", i), netip.Addr{})
+		add(fmt.Sprintf("proxy%d ", i), netip.Addr{}, proxies)
 	}
 	order := ""
 	for c, _ := all.next(); c != nil; c, _ = all.next() {
 		order += names[c]
 	}
-	if want := "client0 proxy0 client1 proxy1 client2 proxy2 client3 "; order != want {
+	if want := "known0 proxy0 stranger0 known1 proxy1 stranger1 proxy2 stranger2 stranger3 "; order != want {
 		t.Errorf("%swant %s", order, want)
+	}
+}
+
+// A device that is connected opens one connection more while thousands of others come back.
+func TestANetworkThatIsConnectedDoesNotWaitForACrowdOfOthers(t *testing.T) {
+	t.Parallel()
+	const crowded, others = "127.0.4.", 60
+	l, dial := crowd(t, func(*Listener) {})
+	come := func() {
+		for i := range others {
+			dial(crowded+strconv.Itoa(i+1), 1)
+		}
+		dial(one, 1)
+	}
+	place := func() int { return slices.Index(from(t, l, others+1), one) }
+
+	dial(one, 1)
+	connected, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	come()
+	if n := place(); n != others {
+		t.Errorf("who has not made a request yet is served after %d others, of %d", n, others)
+	}
+	connected.(*connection).served()
+	come()
+	if n := place(); n > others/takesAtOnce+1 { // it is taken from the kernel after the crowd
+		t.Errorf("who is connected is served after %d others", n)
+	}
+	_ = connected.Close()
+	come()
+	if n := place(); n != others {
+		t.Errorf("who is not connected any more is served after %d others, of %d", n, others)
 	}
 }
 
@@ -183,7 +222,7 @@ func TestANetworkOfIPv6HasOneTurn(t *testing.T) {
 	t.Parallel()
 	var all turns
 	for _, address := range []string{"2001:db8:1:a::1", "2001:db8:1:b::1", "2001:db8:1:c::1", "2001:db8:2::1"} {
-		all.add(&connection{}, networkOf(netip.MustParseAddr(address)))
+		all.add(&connection{}, networkOf(netip.MustParseAddr(address)), strangers)
 	}
 	all.next()
 	if _, second := all.next(); second != networkOf(netip.MustParseAddr("2001:db8:2::")) {
