@@ -23,6 +23,7 @@ func TestFaultsOfTheDatabase(t *testing.T) {
 	t.Run("PostgreSQL is killed as sockets open", func(t *testing.T) { w.play(t, load{}, killAsSocketsOpen) })
 	t.Run("one of its processes is killed", func(t *testing.T) { w.play(t, load{}, killBackend) })
 	t.Run("31 days pass", func(t *testing.T) { w.play(t, load{}, passDays) })
+	t.Run("a node is killed after that", func(t *testing.T) { w.play(t, load{}, killNode) })
 }
 
 func TestFaultsOfTheWayToTheDatabase(t *testing.T) {
@@ -166,12 +167,14 @@ func silentDatabase(t *testing.T, r *run) {
 
 // passDays moves the database's clock, which is the one that decides about mail, sessions and
 // tickets. Requests that had been sent before are repeated only afterwards if nobody had answered
-// them, and then not as the same ones: so none is under way.
+// them, and then not as the same ones: so none is under way. Signing keys get no older: nodes would
+// have looked for them 744 times.
 func passDays(t *testing.T, r *run) {
 	late := r.recipients[len(r.recipients)-1] // never acknowledges: all that it has expires
 	r.gate.Lock()
 	before := r.world.mailbox(t, late.id)
-	r.world.exec(t, `UPDATE clock.ahead SET by = by + interval '31 days'`)
+	r.world.exec(t, `UPDATE clock.ahead SET by = by + interval '31 days';
+		UPDATE signing_keys SET created_at = created_at + interval '31 days'`)
 	r.gate.Unlock()
 	for _, recipient := range r.recipients {
 		recipient.reconnect()

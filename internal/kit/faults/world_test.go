@@ -37,7 +37,8 @@ type world struct {
 // their number. The clock stands before PostgreSQL's own in the search path, so what the relay
 // calls now() can be moved: it decides about mail, sessions and tickets. (libfaketime does not
 // reach the relay: a Go program asks the kernel for the time, not the C library. The node's own
-// clock, which ends access tokens, stays.)
+// clock, which ends access tokens and looks for signing keys every hour, stays.) What has the time
+// by default has that of the moved clock too.
 const audit = `
 CREATE SCHEMA audit;
 CREATE TABLE audit.witness (device_id uuid, seq bigint, payload uuid);
@@ -55,7 +56,13 @@ INSERT INTO clock.ahead VALUES ('0');
 CREATE FUNCTION clock.now() RETURNS timestamptz LANGUAGE sql STABLE AS
     'SELECT pg_catalog.now() + (SELECT by FROM clock.ahead)';
 CREATE FUNCTION clock.statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE AS
-    'SELECT pg_catalog.statement_timestamp() + (SELECT by FROM clock.ahead)';`
+    'SELECT pg_catalog.statement_timestamp() + (SELECT by FROM clock.ahead)';
+DO $$ DECLARE c record; BEGIN
+    FOR c IN SELECT table_name, column_name FROM information_schema.columns
+        WHERE table_schema = 'public' AND column_default = 'now()' LOOP
+        EXECUTE format('ALTER TABLE %I ALTER %I SET DEFAULT clock.now()', c.table_name, c.column_name);
+    END LOOP;
+END $$;`
 
 // drainTime is how long nodes take their leave of clients.
 const drainTime = time.Second
