@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	neturl "net/url"
 	"os"
 	"strings"
 	"testing"
@@ -37,10 +39,18 @@ func TestAClusterIsRefusedOnPlainPostgreSQL(t *testing.T) {
 func TestTheCommandsOfAClusterSpeakToPeopleAndPrograms(t *testing.T) {
 	t.Parallel()
 	url := testdb.NewDivided(t, 1)
-	testdb.StandInCitus(t, url, 2)
+	workers := testdb.StandInCitus(t, url, 2)
+	var names []any
+	for _, w := range workers {
+		at, err := neturl.Parse(w.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, at.Host)
+	}
 	environ := []string{"DATABASE_URL=" + url}
-	prints(t, environ, `{"citus":"13.2-1","buckets":1,"distributedTables":"0 of 10","fullest":"-","workers":[`+
-		`{"worker":"worker1:5432","buckets":0,"bytes":0},{"worker":"worker2:5432","buckets":0,"bytes":0}]}`+"\n",
+	prints(t, environ, fmt.Sprintf(`{"citus":"13.2-1","buckets":1,"distributedTables":"0 of 10","fullest":"-","workers":[`+
+		`{"worker":"%s","buckets":0,"bytes":0},{"worker":"%s","buckets":0,"bytes":0}]}`+"\n", names...),
 		"cluster", "status", "--json")
 	out := says(t, environ, "cluster", "plan", "--buckets=8")
 	for _, line := range []string{"\nsteps:\nSTEP\ndivide what is kept for devices into 8 buckets", "\ndistribute the table messages\n",
@@ -65,7 +75,7 @@ func TestTheCommandsOfAClusterSpeakToPeopleAndPrograms(t *testing.T) {
 		t.Error(out)
 	}
 	out = says(t, environ, "cluster", "status")
-	for _, line := range []string{"buckets: 8\n", "distributed tables: 10 of 10\n", "worker1:5432  4 "} {
+	for _, line := range []string{"buckets: 8\n", "distributed tables: 10 of 10\n", names[0].(string) + "  4 "} {
 		if !strings.Contains(out, line) {
 			t.Errorf("no %q in %s", line, out)
 		}
@@ -73,6 +83,14 @@ func TestTheCommandsOfAClusterSpeakToPeopleAndPrograms(t *testing.T) {
 	prints(t, environ, `{"done":[]}`+"\n", "cluster", "distribute", "--buckets=8", "--trial", "--json")
 	prints(t, environ, `{"steps":[],"inTheWay":[{"reason":"this command has never been run on Citus, and no relay of this version `+
 		`can run on what it makes: say --trial for a database that may be lost"}]}`+"\n", "cluster", "plan", "--buckets=8", "--json")
+	workers[1].Close()
+	out = fails(t, environ, "cluster", "status")
+	for _, line := range []string{"buckets: 8\n", fmt.Sprintf("\n%s  4        -\n", names[1]),
+		fmt.Sprintf("\nobscura: the worker %s is unavailable: ", names[1])} {
+		if !strings.Contains(out, line) {
+			t.Errorf("no %q in %s", line, out)
+		}
+	}
 }
 
 // A break after the first step leaves a database of several buckets on one server. Relays go on

@@ -23,6 +23,12 @@ type Command interface {
 	Do(ctx context.Context, db *storage.DB) (any, error)
 }
 
+// Partial is the error of a command that has an answer all the same, which is printed.
+type Partial struct {
+	Answer any
+	error
+}
+
 // nobody hears of notices here: the relays hear of them through the database.
 type nobody struct{}
 

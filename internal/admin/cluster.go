@@ -22,7 +22,7 @@ type ClusterStatus struct{ ofCluster }
 type workerStatus struct {
 	Worker  string `json:"worker"`
 	Buckets int    `json:"buckets"`
-	Bytes   int64  `json:"bytes"`
+	Bytes   *int64 `json:"bytes"` // nil: it did not answer
 }
 
 // Do implements Command.
@@ -31,10 +31,6 @@ func (ClusterStatus) Do(ctx context.Context, db *storage.DB) (any, error) {
 	if err == nil {
 		err = c.Looked()
 	}
-	if err != nil {
-		return nil, err
-	}
-	bytes, err := db.BytesOfWorkers(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -48,14 +44,20 @@ func (ClusterStatus) Do(ctx context.Context, db *storage.DB) (any, error) {
 	}{c.Citus, c.Buckets, fmt.Sprintf("%d of %d", len(c.Tables), storage.TablesOfDevices), "-", []workerStatus{}}
 	var sum, most int64
 	for _, w := range c.Workers {
-		one := workerStatus{fmt.Sprintf("%s:%d", w.Name, w.Port), 0, bytes[w.Group]}
+		one := workerStatus{Worker: w.String()}
 		for _, p := range c.Places {
 			if p.Group == w.Group {
 				one.Buckets++
 			}
 		}
-		sum, most = sum+one.Bytes, max(most, one.Bytes)
+		if a := c.Asked[w.Group]; a.Unavailable == nil {
+			one.Bytes = &a.Bytes
+			sum, most = sum+a.Bytes, max(most, a.Bytes)
+		}
 		status.Workers = append(status.Workers, one)
+	}
+	if why := c.Unavailable(); why != nil {
+		return nil, &Partial{status, why}
 	}
 	if sum > 0 {
 		status.Fullest = fmt.Sprintf("%d %%", most*100*int64(len(c.Workers))/sum)

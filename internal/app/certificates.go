@@ -166,6 +166,9 @@ func Administer(ctx context.Context, cfg Database, c admin.Command, asJSON bool,
 		if refused := (*core.Error)(nil); errors.As(err, &refused) && refused.Cause == nil {
 			return errors.New(refused.Sentence)
 		}
+		if partial := (*admin.Partial)(nil); errors.As(err, &partial) {
+			return errors.Join(admin.Print(out, asJSON, partial.Answer), err)
+		}
 		if err != nil {
 			return err
 		}
@@ -180,14 +183,18 @@ func withDatabase(ctx context.Context, cfg Database, logOutput io.Writer, do fun
 		if err := db.CheckWhole(ctx); err != nil {
 			return err
 		}
+		if err := db.LearnBuckets(ctx); err != nil {
+			return err
+		}
 		return do(db)
 	})
 }
 
-// withDatabaseInParts also takes one on which a distribution has ended half-way.
+// withDatabaseInParts also takes one on which a distribution has ended half-way, or of which a
+// server is unavailable.
 func withDatabaseInParts(ctx context.Context, cfg Database, logOutput io.Writer, do func(*storage.DB) error) error {
 	return withAnyDatabase(ctx, cfg, newLogger("auto", slog.LevelError, logOutput), func(db *database) error {
-		if err := db.main.CheckSchema(ctx); err != nil {
+		if err := db.main.CheckVersion(ctx); err != nil {
 			return err
 		}
 		return do(db.main)

@@ -49,7 +49,7 @@ func (n Buckets) Place(device core.DeviceID) Place { return Place{n.Bucket(devic
 // AllBuckets are their numbers, in order.
 func (n Buckets) AllBuckets() iter.Seq[int16] {
 	return func(yield func(int16) bool) {
-		for bucket := range int16(n.known()) { //nolint:gosec // see learnBuckets
+		for bucket := range int16(n.known()) { //nolint:gosec // see LearnBuckets
 			if !yield(bucket) {
 				return
 			}
@@ -87,8 +87,8 @@ type Tx struct {
 	Buckets
 }
 
-// learnBuckets asks the database how many buckets there are.
-func (d *DB) learnBuckets(ctx context.Context) error {
+// LearnBuckets asks the database how many buckets there are.
+func (d *DB) LearnBuckets(ctx context.Context) error {
 	n, err := Queries.CountBuckets(ctx, d.pool)
 	if err == nil && (n < 1 || n > math.MaxInt16) {
 		err = fmt.Errorf("the table buckets has %d rows: it must have one for each bucket, from 0 on", n)
@@ -97,7 +97,7 @@ func (d *DB) learnBuckets(ctx context.Context) error {
 		d.buckets.Store(int32(n)) //nolint:gosec // looked at above
 		d.divide(Buckets(n))      //nolint:gosec // looked at above
 	}
-	return err
+	return Redact(err)
 }
 
 // Buckets are those of the database, once CheckSchema has learned them.

@@ -19,10 +19,13 @@ import (
 // errMigrates says that the lock which every start of a relay takes is not free.
 var errMigrates = errors.New("a relay starts, or another command changes the schema: wait until it has ended")
 
+// clusterApplication is what sessions of the commands are called. They are no relays.
+const clusterApplication = "obscura-cluster"
+
 // clusterConn is a connection of its own, outside of the pools, whose sessions plan otherwise.
 func (d *DB) clusterConn(ctx context.Context, fn func(*pgx.Conn) error) error {
 	cfg := d.pool.Config().ConnConfig
-	pin(cfg, "obscura-cluster", map[string]string{"statement_timeout": "0", "search_path": d.path,
+	pin(cfg, clusterApplication, map[string]string{"statement_timeout": "0", "search_path": d.path,
 		"idle_in_transaction_session_timeout": "0"})
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
@@ -38,12 +41,18 @@ const Patience = 10 * time.Second
 // lockPatience is how long the lock is tried for. One that has just ended keeps it for a moment.
 const lockPatience = 2 * time.Second
 
+// readWithin bounds a look at all of a cluster, without the time for which relays are waited for.
+const readWithin = 30 * time.Second
+
 // ReadCluster looks at the database as one of several servers. It changes nothing. While there are
-// relays it waits for them, at most so long.
+// relays it waits for them, at most so long. What is on workers is not looked at while one of them
+// is unavailable: see Cluster.
 func (d *DB) ReadCluster(ctx context.Context, patience time.Duration) (c *Cluster, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience+readWithin)
+	defer cancel()
 	d.pool.Reset() // what is counted are others
 	err = d.clusterConn(ctx, func(conn *pgx.Conn) error {
-		c, err = readCluster(ctx, conn, patience)
+		c, err = d.readCluster(ctx, conn, patience)
 		return Redact(err)
 	})
 	return c, err
@@ -64,7 +73,7 @@ func (d *DB) Distribute(ctx context.Context, buckets int, trial bool) (did []Clu
 		}
 		for err == nil {
 			var c *Cluster
-			if c, err = readCluster(ctx, conn, Patience); err != nil {
+			if c, err = d.readCluster(ctx, conn, Patience); err != nil {
 				break
 			}
 			if err = c.MayBegin(buckets, trial); err != nil {
@@ -173,7 +182,7 @@ func all[T any](ctx context.Context, conn *pgx.Conn, to pgx.RowToFunc[T], sql st
 	return pgx.CollectRows(rows, to)
 }
 
-func readCluster(ctx context.Context, conn *pgx.Conn, patience time.Duration) (*Cluster, error) {
+func (d *DB) readCluster(ctx context.Context, conn *pgx.Conn, patience time.Duration) (*Cluster, error) {
 	c := &Cluster{Tables: map[string]Distributed{}}
 	version, err := all(ctx, conn, pgx.RowTo[string], "SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'citus'")
 	if err != nil || len(version) == 0 {
@@ -183,16 +192,21 @@ func readCluster(ctx context.Context, conn *pgx.Conn, patience time.Duration) (*
 	if c.Schema, err = one[int64](ctx, conn, "SELECT max(version_id) FROM goose_db_version WHERE is_applied"); err != nil {
 		return c, err
 	}
-	if c.Buckets, err = one[int](ctx, conn, "SELECT count(*) FROM buckets"); err != nil {
+	tables := tablesOfDevices()
+	if err = c.readCoordinator(ctx, conn, tables); err != nil {
 		return c, err
 	}
-	if c.Claims, err = one[bool](ctx, conn, "SELECT count(*) > 0 FROM receipts WHERE claim"); err != nil {
+	shards, err := c.readShards(ctx, conn)
+	if err != nil {
+		return c, err
+	}
+	c.Asked = d.askWorkers(ctx, c.Workers, shards)
+	if err = c.readBuckets(ctx, conn); err != nil {
 		return c, err
 	}
 	if c.Relays, err = relays(ctx, conn, patience); err != nil {
 		return c, err
 	}
-	tables := tablesOfDevices()
 	if c.ForeignKeys, err = all(ctx, conn, pgx.RowToStructByPos[ForeignKey], `SELECT t.name, k.conname
 		FROM unnest($1::text[]) AS t (name) JOIN pg_catalog.pg_constraint k ON k.conrelid = t.name::regclass AND k.contype = 'f'
 		ORDER BY t.name, k.conname`, tables); err != nil {
@@ -204,18 +218,21 @@ func readCluster(ctx context.Context, conn *pgx.Conn, patience time.Duration) (*
 			WHERE k.conrelid = t.name::regclass AND k.contype = 'p')`, tables); err != nil {
 		return c, err
 	}
-	if err = c.readCitus(ctx, conn, tables); err != nil {
-		return c, err
-	}
 	if len(c.Tables) == 0 && len(c.ForeignKeys) == 0 && len(c.OldKeys) == 0 && c.Buckets > 0 {
 		c.Misplaced, err = one[bool](ctx, conn, anyMisplaced(c.Buckets))
 	}
 	return c, err
 }
 
-// readCitus asks what only the coordinator of a cluster knows.
-func (c *Cluster) readCitus(ctx context.Context, conn *pgx.Conn, tables []string) (err error) {
+// readCoordinator asks what only the coordinator of a cluster knows, and knows by itself.
+func (c *Cluster) readCoordinator(ctx context.Context, conn *pgx.Conn, tables []string) (err error) {
+	if c.Pooled, err = pooled(ctx, conn); err != nil {
+		return err
+	}
 	if c.Coordinator, err = one[bool](ctx, conn, "SELECT groupid = 0 FROM pg_catalog.pg_dist_local_group"); err != nil {
+		return err
+	}
+	if c.Replication, err = one[string](ctx, conn, "SELECT coalesce(current_setting('citus.shard_replication_factor', true), '')"); err != nil {
 		return err
 	}
 	if c.Workers, err = all(ctx, conn, pgx.RowToStructByPos[Worker], `SELECT groupid, nodename, nodeport FROM pg_catalog.pg_dist_node
@@ -235,13 +252,49 @@ func (c *Cluster) readCitus(ctx context.Context, conn *pgx.Conn, tables []string
 	for _, t := range distributed {
 		c.Tables[t.Name] = t.Distributed
 	}
-	if c.Copies, err = all(ctx, conn, pgx.RowTo[string], `SELECT t.name FROM unnest($1::text[]) AS t (name)
+	c.Copies, err = all(ctx, conn, pgx.RowTo[string], `SELECT t.name FROM unnest($1::text[]) AS t (name)
 		JOIN pg_catalog.pg_dist_partition p ON p.logicalrelid = t.name::regclass
 		WHERE (SELECT sum(pg_relation_size(part.relid)) FROM pg_partition_tree(t.name::regclass) part) > 0
-			OR pg_relation_size(t.name::regclass) > 0`, tables); err != nil {
-		return err
+			OR pg_relation_size(t.name::regclass) > 0`, tables)
+	return err
+}
+
+// readShards are the names of the tables that the groups of workers have.
+func (c *Cluster) readShards(ctx context.Context, conn *pgx.Conn) (shards map[int][]string, err error) {
+	if _, is := c.Tables["buckets"]; !is {
+		return nil, nil
 	}
-	if _, is := c.Tables["buckets"]; is {
+	shards = map[int][]string{}
+	rows, err := conn.Query(ctx, `SELECT s.groupid, shard_name(t.logicalrelid, t.shardid)
+		FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_dist_shard t ON t.logicalrelid = p.logicalrelid
+		JOIN pg_catalog.pg_dist_placement s ON s.shardid = t.shardid
+		WHERE p.colocationid = (SELECT b.colocationid FROM pg_catalog.pg_dist_partition b WHERE b.logicalrelid = 'buckets'::regclass)`)
+	if err != nil {
+		return nil, err
+	}
+	var group int
+	var shard string
+	_, err = pgx.ForEachRow(rows, []any{&group, &shard}, func() error {
+		shards[group] = append(shards[group], shard)
+		return nil
+	})
+	return shards, err
+}
+
+// readBuckets learns how many buckets there are and where. Their rows, and those of receipts, may
+// lie on workers: while one is unavailable the shards tell, of which each bucket got so many.
+func (c *Cluster) readBuckets(ctx context.Context, conn *pgx.Conn) (err error) {
+	_, spread := c.Tables["buckets"]
+	if spread && c.Unavailable() != nil {
+		c.Buckets, err = one[int](ctx, conn, "SELECT count(*) / $1 FROM pg_catalog.pg_dist_shard WHERE logicalrelid = 'buckets'::regclass",
+			shardsABucket)
+	} else {
+		c.Buckets, err = one[int](ctx, conn, "SELECT count(*) FROM buckets")
+		if err == nil {
+			c.Claims, err = one[bool](ctx, conn, "SELECT count(*) > 0 FROM receipts WHERE claim")
+		}
+	}
+	if err == nil && spread {
 		c.Places, err = all(ctx, conn, rowToPlace, `WITH place AS MATERIALIZED (
 				SELECT n::smallint AS bucket, get_shard_id_for_distribution_column('buckets', n::smallint) AS shard
 				FROM generate_series(0, $1::int - 1) AS n)
@@ -255,27 +308,6 @@ func (c *Cluster) readCitus(ctx context.Context, conn *pgx.Conn, tables []string
 func rowToPlace(row pgx.CollectableRow) (p BucketPlace, err error) {
 	err = row.Scan(&p.Bucket, &p.Shard, &p.Group, &p.Name, &p.Port)
 	return p, err
-}
-
-// BytesOfWorkers is what the tables of devices take on each worker, by its group.
-func (d *DB) BytesOfWorkers(ctx context.Context) (bytes map[int]int64, err error) {
-	bytes = map[int]int64{}
-	err = d.clusterConn(ctx, func(conn *pgx.Conn) error {
-		type worker struct {
-			Group int
-			Bytes int64
-		}
-		workers, err := all(ctx, conn, pgx.RowToStructByPos[worker], `SELECT n.groupid, sum(s.shard_size)::bigint
-			FROM citus_shards s JOIN pg_catalog.pg_dist_node n ON n.nodename = s.nodename AND n.nodeport = s.nodeport
-			WHERE s.colocation_id = (SELECT p.colocationid FROM pg_catalog.pg_dist_partition p
-				WHERE p.logicalrelid = 'buckets'::regclass)
-			GROUP BY n.groupid`)
-		for _, w := range workers {
-			bytes[w.Group] = w.Bytes
-		}
-		return Redact(err)
-	})
-	return bytes, err
 }
 
 // relays are the sessions of other processes of ours. They are waited for, at most so long.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,7 @@ var (
 	errNoCitus = fmt.Errorf("this database has no extension citus: put Citus %d or newer on all its servers, "+
 		"with shared_preload_libraries = 'citus', and say CREATE EXTENSION citus in it", oldestCitus)
 	errWorker    = errors.New("this server is a worker: name the database of the coordinator by --database-url")
+	errPooler    = errors.New("a pooler stands before the coordinator: name PostgreSQL itself by --database-url")
 	errNoWorkers = errors.New("the cluster has no worker that takes data: add some by citus_add_node")
 	errNewSchema = errors.New("the database schema is newer than this binary: use the one that brought it there")
 	errOtherwise = errors.New("tables of devices are distributed, and not together by their buckets: " +
@@ -57,8 +59,15 @@ type Cluster struct {
 	// Citus is its version, such as 13.2-1.
 	Citus       string
 	Coordinator bool
+	// Pooled reports a pooler before the coordinator.
+	Pooled bool
+	// Replication is how many copies of each shard a new table gets.
+	Replication string
 	// Workers are the servers that take data.
 	Workers []Worker
+	// Asked has what each worker says, by its group. While one is unavailable Buckets is what
+	// the shards tell, and Claims is not known.
+	Asked map[int]WorkerAnswer
 	// Tables has what each distributed table of devices is distributed with.
 	Tables map[string]Distributed
 	// Places has where each bucket is, once there is such a table.
@@ -77,6 +86,9 @@ type Worker struct {
 	Name  string
 	Port  int
 }
+
+// String is where it listens.
+func (w Worker) String() string { return net.JoinHostPort(w.Name, strconv.Itoa(w.Port)) }
 
 // Distributed says how a table is: two of one Together lie together.
 type Distributed struct {
@@ -143,6 +155,41 @@ func (c *Cluster) Looked() error {
 	return nil
 }
 
+// Unavailable names the workers that are, each with the reason.
+func (c *Cluster) Unavailable() error {
+	var all []error
+	for _, w := range c.Workers {
+		if why := c.Asked[w.Group].Unavailable; why != nil {
+			all = append(all, fmt.Errorf("the worker %s is unavailable: %w", w, why))
+		}
+	}
+	return errors.Join(all...)
+}
+
+// ready refuses a cluster whose servers are not as they must be.
+func (c *Cluster) ready() error {
+	if err := c.Unavailable(); err != nil {
+		return err
+	}
+	for _, w := range c.Workers {
+		switch a := c.Asked[w.Group]; {
+		case a.Citus != c.Citus:
+			return fmt.Errorf("the worker %s has Citus %s, and the coordinator %s: put one version on all servers, and say "+
+				"ALTER EXTENSION citus UPDATE on each", w, cmp.Or(a.Citus, "not at all"), c.Citus)
+		case a.Pooled:
+			return fmt.Errorf("a pooler stands before the worker %s: name PostgreSQL itself to Citus, by citus_update_node", w)
+		}
+	}
+	switch {
+	case c.Pooled:
+		return errPooler
+	case c.Replication != "1":
+		return fmt.Errorf("citus.shard_replication_factor is %s: set it to 1 on the coordinator; copies are made by "+
+			"standbys of the workers", cmp.Or(c.Replication, "not known"))
+	}
+	return nil
+}
+
 func atLeast(number string, least int) bool {
 	n, err := strconv.Atoi(number)
 	return err == nil && n >= least
@@ -155,6 +202,8 @@ func (c *Cluster) Possible(buckets int) error {
 	switch {
 	case c.Looked() != nil:
 		return c.Looked()
+	case c.ready() != nil:
+		return c.ready()
 	case len(c.Tables) > 0 && buckets != c.Buckets:
 		return fmt.Errorf("tables are distributed into %d buckets already, and that number stays: say --buckets=%[1]d",
 			c.Buckets)
@@ -226,7 +275,7 @@ func (c *Cluster) Steps(buckets int) (steps []ClusterStep) {
 	}
 	for _, m := range c.moves() {
 		steps = append(steps, ClusterStep{
-			fmt.Sprintf("move %d buckets from %s:%d to %s:%d", m.buckets, m.from.Name, m.from.Port, m.to.Name, m.to.Port),
+			fmt.Sprintf("move %d buckets from %s to %s", m.buckets, m.from, m.to),
 			[]string{fmt.Sprintf("SELECT citus_move_shard_placement(%d, %s, %d, %s, %d, shard_transfer_mode => 'block_writes')",
 				m.shard, quote(m.from.Name), m.from.Port, quote(m.to.Name), m.to.Port)}})
 	}

@@ -15,9 +15,11 @@ func worker(group int) Worker { return Worker{group, fmt.Sprintf("worker%d", gro
 // ready is a cluster of so many workers on which nothing is distributed.
 func ready(workers int) *Cluster {
 	c := &Cluster{Schema: schema.Version, Buckets: 1, Citus: "13.2-1", Coordinator: true, OldKeys: []string{"messages"},
-		ForeignKeys: []ForeignKey{{"push_tokens", "push_tokens_device_id_fkey"}}, Tables: map[string]Distributed{}}
+		ForeignKeys: []ForeignKey{{"push_tokens", "push_tokens_device_id_fkey"}}, Tables: map[string]Distributed{},
+		Replication: "1", Asked: map[int]WorkerAnswer{}}
 	for n := range workers {
 		c.Workers = append(c.Workers, worker(n+1))
+		c.Asked[n+1] = WorkerAnswer{Citus: c.Citus}
 	}
 	return c
 }
@@ -48,6 +50,13 @@ func TestADistributionIsRefusedWithTheReason(t *testing.T) {
 		{func(c *Cluster) { c.Citus = "next" }, 8, "Citus next"},
 		{func(c *Cluster) { c.Citus = "14.0-1" }, 8, ""},
 		{func(c *Cluster) { c.Coordinator = false }, 8, "this server is a worker"},
+		{func(c *Cluster) { c.Pooled = true }, 8, "a pooler stands before the coordinator"},
+		{func(c *Cluster) { c.Replication = "2" }, 8, "shard_replication_factor is 2: set it to 1"},
+		{func(c *Cluster) { c.Replication = "" }, 8, "shard_replication_factor is not known"},
+		{func(c *Cluster) { c.Asked[3] = WorkerAnswer{Citus: "13.1-1"} }, 8, "worker3:5432 has Citus 13.1-1, and the coordinator 13.2-1"},
+		{func(c *Cluster) { c.Asked[3] = WorkerAnswer{} }, 8, "worker3:5432 has Citus not at all"},
+		{func(c *Cluster) { c.Asked[3] = WorkerAnswer{Citus: "13.2-1", Pooled: true} }, 8, "a pooler stands before the worker worker3:5432"},
+		{func(c *Cluster) { c.Asked[3] = WorkerAnswer{Unavailable: errNoCitus} }, 8, "worker3:5432 is unavailable: this database"},
 		{func(c *Cluster) { c.Workers = nil }, 8, "no worker that takes data"},
 		{func(c *Cluster) { c.Schema-- }, 8, "older than this binary"},
 		{func(c *Cluster) { c.Schema++ }, 8, "newer than this binary"},
@@ -77,6 +86,11 @@ func TestADistributionIsRefusedWithTheReason(t *testing.T) {
 	} {
 		cluster := ready(4)
 		c.change(cluster)
+		for group, a := range cluster.Asked { // unless it is said otherwise, workers have what the coordinator has
+			if a == (WorkerAnswer{Citus: "13.2-1"}) {
+				cluster.Asked[group] = WorkerAnswer{Citus: cluster.Citus}
+			}
+		}
 		if err := cluster.MayBegin(c.buckets, true); (err == nil) != (c.want == "") ||
 			err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v into %d buckets: %v, want %q", cluster, c.buckets, err, c.want)

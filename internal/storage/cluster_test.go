@@ -119,11 +119,11 @@ func TestADistributionThatBreaksIsRepeated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	has := map[string]int{}
+	has := map[int]int{}
 	for _, p := range c.Places {
-		has[p.Name]++
+		has[p.Group]++
 	}
-	if len(has) != 4 || has["worker1"] != 4 || has["worker2"] != 4 || has["worker3"] != 4 {
+	if len(has) != 4 || has[1] != 4 || has[2] != 4 || has[3] != 4 {
 		t.Errorf("the workers have %v", has)
 	}
 	if did, err := d.Distribute(t.Context(), buckets, true); err != nil || len(did) != 0 {
@@ -316,4 +316,69 @@ func TestADistributionKeepsClaims(t *testing.T) {
 	if did, err := open(t, url).Distribute(t.Context(), 4, true); err != nil || len(did) == 0 {
 		t.Errorf("without claims: %d steps, %v", len(did), err)
 	}
+}
+
+// A server that is gone refuses, one that is silent takes the connection. What lies on all servers
+// is not asked for then, and nothing is begun.
+func TestAClusterIsLookedAtWhileAWorkerIsUnavailable(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 1)
+	testdb.Exec(t, url, fill)
+	workers := testdb.StandInCitus(t, url, 3)
+	d := open(t, url)
+	if _, err := d.Distribute(t.Context(), 6, true); err != nil {
+		t.Fatal(err)
+	}
+	c, err := d.ReadCluster(t.Context(), 0)
+	if err != nil || c.Unavailable() != nil || c.Asked[1].Bytes == 0 {
+		t.Fatalf("%v %v %v", err, c.Unavailable(), c.Asked)
+	}
+	places := fmt.Sprint(c.Places)
+	testdb.Exec(t, url, `CREATE FUNCTION gone() RETURNS boolean LANGUAGE plpgsql AS $$
+			BEGIN RAISE EXCEPTION 'a worker has gone' USING ERRCODE = '08006'; END $$;
+		CREATE POLICY gone ON buckets USING (gone());
+		CREATE POLICY gone ON receipts USING (gone());
+		ALTER TABLE buckets ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+		ALTER TABLE receipts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY`)
+	checkAway(t, d, places, workers[1].Die, "no answer within 5s")
+	workers[1].Revive()
+	checkAway(t, d, places, workers[1].Close, "connection refused")
+}
+
+func checkAway(t *testing.T, d *storage.DB, places string, goAway func(), why string) {
+	t.Helper()
+	goAway()
+	begun := time.Now()
+	c, err := d.ReadCluster(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 25*time.Second {
+		t.Errorf("%s: it takes %s", why, took)
+	}
+	if said := fmt.Sprint(c.Unavailable()); c.Buckets != 6 || fmt.Sprint(c.Places) != places || c.Asked[3].Bytes == 0 ||
+		!strings.HasPrefix(said, fmt.Sprintf("the worker %s is unavailable: ", c.Workers[1])) ||
+		!strings.HasSuffix(said, why) || strings.Contains(said, "\n") {
+		t.Errorf("%d buckets, %v, %v: %s", c.Buckets, c.Places, c.Asked, said)
+	}
+	if err := c.MayBegin(6, true); err == nil || !strings.HasSuffix(err.Error(), why) {
+		t.Errorf("it may begin: %v", err)
+	}
+}
+
+func TestADistributionSeesPoolersAndCopies(t *testing.T) {
+	t.Parallel()
+	url := testdb.NewDivided(t, 1)
+	testdb.StandInCitus(t, url, 2)
+	pooled := testdb.NewPgBouncer(t, url, "session")
+	notBegun(t, pooled, "a pooler stands before the coordinator: name PostgreSQL itself by --database-url")
+	at, err := pgx.ParseConfig(pooled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := value[int](t, pool(t, url), "SELECT nodeport FROM pg_dist_node WHERE groupid = 2")
+	testdb.Exec(t, url, fmt.Sprintf("UPDATE pg_dist_node SET nodeport = %d WHERE groupid = 2", at.Port))
+	notBegun(t, url, fmt.Sprintf("a pooler stands before the worker 127.0.0.1:%d", at.Port))
+	testdb.Exec(t, url, fmt.Sprintf("UPDATE pg_dist_node SET nodeport = %d WHERE groupid = 2", before))
+	notBegun(t, url+"&options=-c%20citus.shard_replication_factor%3D2", "citus.shard_replication_factor is 2: set it to 1")
 }

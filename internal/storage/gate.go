@@ -218,7 +218,7 @@ func (d *DB) In(bucket int16) *DB {
 }
 
 // Across is In for what touches several buckets.
-func (d *DB) Across() *DB { return d.In(int16(d.Buckets())) } //nolint:gosec // see learnBuckets
+func (d *DB) Across() *DB { return d.In(int16(d.Buckets())) } //nolint:gosec // see LearnBuckets
 
 // Of is In for the bucket of a device.
 func (d *DB) Of(device core.DeviceID) *DB { return d.In(d.Buckets().Bucket(device)) }

@@ -106,12 +106,18 @@ var errOldSchema = errors.New("the database schema is older than this binary: ru
 // CheckSchema refuses a schema older than this binary needs and accepts a newer one. It learns how
 // many buckets there are.
 func (d *DB) CheckSchema(ctx context.Context) error {
+	err := d.CheckVersion(ctx)
+	if err == nil {
+		err = d.LearnBuckets(ctx)
+	}
+	return err
+}
+
+// CheckVersion is CheckSchema for those who need no buckets, which may lie on several servers.
+func (d *DB) CheckVersion(ctx context.Context) error {
 	version, err := d.SchemaVersion(ctx)
 	if err == nil && version < schema.Version {
 		err = errOldSchema
-	}
-	if err == nil {
-		err = Redact(d.learnBuckets(ctx))
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package testdb
 import (
 	"fmt"
 	"net/url"
+	"strings"
 	"testing"
 )
 
@@ -10,8 +11,9 @@ import (
 // is not Citus, and proves nothing about it: it lets the order of the steps be tried, and what is
 // left when one fails. The rows of a distributed table are copied into the schema workers, as Citus
 // copies them into shards. The calls whose numbers are in the table breaks fail, and while there is
-// a row in holds all wait.
-func StandInCitus(t testing.TB, database string, workers int) {
+// a row in holds all wait. A worker that is asked itself is the same database, through a proxy,
+// which may die or be closed.
+func StandInCitus(t testing.TB, database string, workers int) (proxies []*Proxy) {
 	t.Helper()
 	server, err := serverURL() // of a superuser, who may write into catalogs
 	if err != nil {
@@ -26,7 +28,18 @@ func StandInCitus(t testing.TB, database string, workers int) {
 		t.Fatal("testdb: the URL of the database does not parse")
 	}
 	u.Path = of.Path
-	Exec(t, u.String(), fmt.Sprintf(standIn, workers))
+	var nodes []string
+	for n := range workers {
+		proxy := NewProxy(t, database)
+		through, err := url.Parse(proxy.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes = append(nodes, fmt.Sprintf("(%d, '%s', %s)", n+1, through.Hostname(), through.Port()))
+		proxies = append(proxies, proxy)
+	}
+	Exec(t, u.String(), fmt.Sprintf(standIn, strings.Join(nodes, ", ")))
+	return proxies
 }
 
 const standIn = `
@@ -34,12 +47,13 @@ SET allow_system_table_mods = on;
 INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)
 	VALUES (99999, 'citus', 10, 11, false, '13.2-1');
 CREATE TABLE pg_catalog.pg_dist_local_group AS SELECT 0 AS groupid;
-CREATE TABLE pg_catalog.pg_dist_node AS SELECT n AS groupid, 'worker' || n AS nodename, 5432 AS nodeport,
-	'primary' AS noderole, 'default' AS nodecluster, true AS isactive, true AS shouldhaveshards FROM generate_series(1, %d) AS n;
+CREATE TABLE pg_catalog.pg_dist_node AS SELECT groupid, nodename, nodeport, 'primary' AS noderole,
+	'default' AS nodecluster, true AS isactive, true AS shouldhaveshards FROM (VALUES %s) AS n (groupid, nodename, nodeport);
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET citus.shard_replication_factor = 1', current_database()); END $$;
 CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass, partmethod "char", partkey text, colocationid int);
 CREATE TABLE pg_catalog.pg_dist_placement (shardid bigint, shardstate int, groupid int);
-CREATE VIEW citus_shards AS SELECT p.shardid, n.nodename, n.nodeport, d.colocationid AS colocation_id, 8192::bigint AS shard_size
-	FROM pg_dist_placement p JOIN pg_dist_node n USING (groupid) CROSS JOIN (SELECT DISTINCT colocationid FROM pg_dist_partition) d;
+CREATE VIEW pg_catalog.pg_dist_shard AS SELECT p.logicalrelid, s.shardid FROM pg_dist_partition p CROSS JOIN pg_dist_placement s;
+CREATE FUNCTION shard_name(of regclass, shard bigint) RETURNS text LANGUAGE sql RETURN 'workers.' || of;
 CREATE SCHEMA workers;
 CREATE SEQUENCE calls;
 CREATE TABLE breaks (call bigint);
@@ -102,6 +116,6 @@ BEGIN
 END $$;
 
 GRANT ALL ON SCHEMA workers TO public;
-GRANT ALL ON pg_dist_local_group, pg_dist_node, pg_dist_partition, pg_dist_placement, citus_shards, breaks, holds TO public;
+GRANT ALL ON pg_dist_local_group, pg_dist_node, pg_dist_partition, pg_dist_placement, pg_dist_shard, breaks, holds TO public;
 GRANT ALL ON SEQUENCE calls TO public;
 `
