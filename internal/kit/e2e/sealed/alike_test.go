@@ -1,6 +1,9 @@
 package sealed_test
 
 import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,6 +19,7 @@ import (
 	"github.com/obscura-relay/obscura/internal/kit/relaytest"
 	"github.com/obscura-relay/obscura/internal/kit/testdb"
 	"github.com/obscura-relay/obscura/internal/kit/wait"
+	"github.com/obscura-relay/obscura/internal/storage"
 )
 
 // statements hears the statements that a relay sends to its database.
@@ -52,8 +56,56 @@ func (s *statements) of(do func()) (names []string) {
 	return names
 }
 
-// What is refused costs the same look-ups, whatever is wrong: nobody learns by the time which
-// users, devices and tokens there are.
+// sql is the text of a statement that was heard last.
+func (s *statements) sql(t *testing.T, name string) string {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, text, found := strings.Cut(s.text.String(), "-- name: "+name+" ")
+	text, _, ended := strings.Cut(text, "\x00")
+	if _, text, _ = strings.Cut(text, "\n"); !found || !ended {
+		t.Fatalf("the statement %s was not heard", name)
+	}
+	return text
+}
+
+// lookups are how often a statement looks into each index, as a pool of the relay plans it.
+func lookups(t *testing.T, url, sql string, args ...any) string {
+	t.Helper()
+	db, err := storage.Open(t.Context(), url, storage.Options{MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var text string
+	if err := db.Pool().QueryRow(t.Context(), "EXPLAIN (ANALYZE, FORMAT JSON) "+sql, args...).Scan(&text); err != nil {
+		t.Fatal(err)
+	}
+	type plan struct {
+		Index string `json:"Index Name"`
+		Loops int    `json:"Actual Loops"`
+		Plans []plan
+	}
+	var whole []struct{ Plan plan }
+	if err := json.Unmarshal([]byte(text), &whole); err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	var walk func(plan)
+	walk = func(p plan) {
+		if p.Index != "" && p.Loops > 0 {
+			found = append(found, fmt.Sprintf("%s: %d", p.Index, p.Loops))
+		}
+		for _, below := range p.Plans {
+			walk(below)
+		}
+	}
+	walk(whole[0].Plan)
+	return strings.Join(found, ", ")
+}
+
+// What is refused costs the same statements, and each the same look-ups, whatever is wrong: nobody
+// learns by the time which users, devices and tokens there are.
 func TestARefusalLooksUpTheSame(t *testing.T) {
 	t.Parallel()
 	heard := &statements{}
@@ -88,6 +140,11 @@ func TestARefusalLooksUpTheSame(t *testing.T) {
 		if !slices.Contains(got, "OpenedDevices") || !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", what, got, want)
 		}
+		hash := sha256.Sum256(submission.GetDeliveryToken())
+		if n := lookups(t, relay.DatabaseURL, heard.sql(t, "OpenedDevices"), [][]byte{hash[:]},
+			[]uuid.UUID{uuid.UUID(submission.GetDeviceId())}); n != "devices_pkey: 1, delivery_tokens_pkey: 1" {
+			t.Errorf("%s is looked up by %s", what, n)
+		}
 	}
 	opened := heard.of(func() { watched.SendSealed(t, uuid.New(), relaytest.Sealed(bob.ID, "x", good)) })
 	if slices.Equal(opened, want) {
@@ -104,6 +161,11 @@ func TestARefusalLooksUpTheSame(t *testing.T) {
 			})
 			if !slices.Equal(got, []string{"OpensUser"}) {
 				t.Errorf("%s: %v", what, got)
+			}
+			hash := sha256.Sum256(f.token)
+			n := lookups(t, relay.DatabaseURL, heard.sql(t, "OpensUser"), hash[:], f.user)
+			if n != "delivery_tokens_pkey: 1" {
+				t.Errorf("%s is looked up by %s", what, n)
 			}
 		}
 	}
