@@ -9,4 +9,6 @@
 //
 // `go test ./internal/kit/faults` breaks each thing once. `make soak DURATION=1h` breaks them at
 // random and prints a ledger for every round; it also prints the seed that repeats its choices.
+// One test has two servers, with a bucket each, of which one breaks: -run
+// TestFaultsOfOneOfTwoServers, which takes -soak and -seed too.
 package faults

@@ -23,8 +23,8 @@ import (
 // link of its own; the test itself goes straight to the socket, so it sees through the faults it
 // makes.
 type server struct {
-	t      testing.TB
-	folder string
+	t                testing.TB
+	folder, programs string
 
 	mu      sync.Mutex
 	cluster *postgres.Cluster // guarded by mu; the last one that was started
@@ -32,7 +32,13 @@ type server struct {
 
 func newServer(t testing.TB) *server {
 	t.Helper()
-	s := &server{t: t, folder: t.TempDir()}
+	return newServerOf(t, testdb.BinDir())
+}
+
+// newServerOf is newServer by the programs in a folder.
+func newServerOf(t testing.TB, programs string) *server {
+	t.Helper()
+	s := &server{t: t, folder: t.TempDir(), programs: programs}
 	t.Cleanup(s.close)
 	s.start(t)
 	return s
@@ -42,7 +48,7 @@ func (s *server) start(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cluster, err := postgres.Start(ctx, postgres.Config{DataDir: s.folder, BinDir: testdb.BinDir(), MaxConnections: 120,
+	cluster, err := postgres.Start(ctx, postgres.Config{DataDir: s.folder, BinDir: s.programs, MaxConnections: 120,
 		Settings: map[string]string{"shared_buffers": "64MB"}})
 	if err != nil {
 		t.Fatal(err)

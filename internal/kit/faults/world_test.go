@@ -25,7 +25,10 @@ type world struct {
 	server *server
 	nodes  [2]*node
 	nats   *natsserver.Server // nil when hints go through the database
-	held   string             // URL of a socket that stays open whichever node runs; empty: there is none
+	// second has the other of two buckets, and between is the way to it; nil: there is one server.
+	second  *server
+	between *link
+	held    string // URL of a socket that stays open whichever node runs; empty: there is none
 
 	mu     sync.Mutex
 	wrong  []string // guarded by mu: what nodes did that no test asked for
@@ -78,11 +81,15 @@ func newWorld(t testing.TB, withNATS bool) *world {
 // newWorldAt is newWorld with an address of the API, and a socket that is held open for both nodes.
 func newWorldAt(t testing.TB, withNATS bool, address string, socket *os.File) *world {
 	t.Helper()
+	return startWorld(t, &world{server: newServer(t)}, withNATS, address, socket)
+}
+
+func startWorld(t testing.TB, w *world, withNATS bool, address string, socket *os.File) *world {
+	t.Helper()
 	folder, err := binaries()
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{server: newServer(t)}
 	if socket != nil {
 		w.held = "http://" + address
 	}
@@ -91,13 +98,11 @@ func newWorldAt(t testing.TB, withNATS bool, address string, socket *os.File) *w
 			t.Error(complaint)
 		}
 	})
-	direct := w.server.current().URL()
-	migrate := exec.CommandContext(t.Context(), filepath.Join(folder, "obscura"), "migrate")
-	migrate.Env = []string{"OBSCURA_DATABASE_URL=" + direct}
-	if out, err := migrate.CombinedOutput(); err != nil {
-		t.Fatalf("migrate: %v\n%s", err, out)
+	w.server.prepare(t, folder)
+	if w.second != nil {
+		w.second.prepare(t, folder)
+		w.spread(t)
 	}
-	w.exec(t, audit)
 	if withNATS {
 		w.startNATS(t, -1)
 		t.Cleanup(w.stopNATS)
@@ -118,6 +123,17 @@ func newWorldAt(t testing.TB, withNATS bool, address string, socket *os.File) *w
 	}
 	w.awaitReady(t)
 	return w
+}
+
+// prepare makes the tables, and what the test adds to them.
+func (s *server) prepare(t testing.TB, folder string) {
+	t.Helper()
+	migrate := exec.CommandContext(t.Context(), filepath.Join(folder, "obscura"), "migrate")
+	migrate.Env = []string{"OBSCURA_DATABASE_URL=" + s.current().URL()}
+	if out, err := migrate.CombinedOutput(); err != nil {
+		t.Fatalf("migrate: %v\n%s", err, out)
+	}
+	s.exec(t, audit)
 }
 
 func (w *world) complain(format string, args ...any) {
@@ -191,7 +207,12 @@ func (w *world) closeFronts() {
 // exec runs a statement on the database, past all faults.
 func (w *world) exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
-	conn, err := w.server.connect(t.Context())
+	w.server.exec(t, sql, args...)
+}
+
+func (s *server) exec(t testing.TB, sql string, args ...any) {
+	t.Helper()
+	conn, err := s.connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
