@@ -100,12 +100,10 @@ unraced = golang.org/x/crypto/... filippo.io/edwards25519/... $(addprefix crypto
 # What tests write is in memory where that is possible; t.TempDir asks for GOTMPDIR. `make lint` vets.
 in_memory = TMPDIR="$$(tools/test-folder.sh)"; GOTMPDIR="$$TMPDIR"; export TMPDIR GOTMPDIR
 # Garbage is collected a quarter as often: the race detector makes that dear, and sees the more the longer memory is not used
-# anew. A process with the race detector stays a second when it ends, so that reports under way get out; a tenth is enough,
-# and tests end hundreds of processes.
-of_runtime = GOGC=400 GORACE=atexit_sleep_ms=100
+# anew.
 test-go: need-go-cc-postgres-pgbouncer ## the relay's tests, with the race detector
 	@PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER; $(in_memory); \
-	$(of_runtime) CGO_ENABLED=1 go test -race -vet=off -p 3 -parallel 4 $(unraced:%=-gcflags=%=-race=false) -timeout 20m $(PACKAGES)
+	GOGC=400 CGO_ENABLED=1 go test -race -vet=off -p 3 -parallel 4 $(unraced:%=-gcflags=%=-race=false) -timeout 20m $(PACKAGES)
 
 .PHONY: test-buckets
 test-buckets: need-go-cc-postgres ## what is kept of devices, in databases of three buckets: nothing goes into another bucket than its device's

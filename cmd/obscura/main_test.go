@@ -42,21 +42,14 @@ func TestMain(m *testing.M) {
 	testdb.Main(m)
 }
 
-// command is the program with arguments and variables of its own, and nothing of ours but what the
-// runtime of Go is told.
+// command is the program with arguments and variables of its own, and nothing of ours.
 func command(t *testing.T, environ []string, args ...string) *exec.Cmd {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Dir = t.TempDir()
-	cmd.Env = []string{asMain + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir}
-	for _, name := range []string{"GORACE", "GOGC"} {
-		if value := os.Getenv(name); value != "" {
-			cmd.Env = append(cmd.Env, name+"="+value)
-		}
-	}
-	cmd.Env = append(cmd.Env, environ...)
+	cmd.Env = append([]string{asMain + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir}, environ...)
 	return cmd
 }
 
