@@ -50,10 +50,9 @@ type Listener struct {
 	secure  *tls.Config
 	// patience is what a PROXY header and the handshake of TLS may take together.
 	patience time.Duration
-	pace     pace  // the goroutine that accepts owns these four
+	pace     pace  // the goroutine that accepts owns these three
 	turns    turns // those that have come and wait to be served
 	full     bool  // connections had all descriptors that they may have, at the last take
-	room     room
 	refused  atomic.Int64
 	// descriptors are those that connections may have, and waiting how many of them may wait for
 	// their turn.
@@ -84,7 +83,6 @@ func NewListener(inner net.Listener, proxies []netip.Prefix, secure *tls.Config)
 func (l *Listener) Accept() (net.Conn, error) {
 	for most := takesAtOnce; ; most = 1 {
 		l.pace.wait()
-		l.makeRoom()
 		ended := l.gather(most)
 		c, from := l.turns.next()
 		if c == nil {
@@ -196,7 +194,6 @@ const (
 // noteState is told by the server what becomes of a connection.
 func noteState(conn net.Conn, state fasthttp.ConnState) {
 	if c, ours := conn.(*connection); ours && state == fasthttp.StateIdle {
-		c.waits.Store(time.Now().UnixNano())
 		c.phase.Store(int32(idle))
 	}
 }
@@ -231,7 +228,6 @@ func (l *Listener) scarce(tcp *net.TCPConn) bool {
 		}
 		_ = unix.Close(free)
 	})
-	l.room.lowest = free
 	return err == nil && free >= l.descriptors
 }
 
@@ -291,7 +287,6 @@ type connection struct {
 	old      bool       // not a newcomer any more; the goroutine that serves owns it
 	linger   atomic.Bool
 	phase    atomic.Int32
-	waits    atomic.Int64          // since when it is idle or, after that, arriving (UnixNano); 0: it never was idle
 	silent   bool                  // the next 100 Continue is not sent; the goroutine that serves owns it
 	body     atomic.Pointer[place] // the place of the body that is being read or answered
 	meter    func(bytes int)       // the goroutine that reads owns it
@@ -307,8 +302,8 @@ func (c *connection) Read(p []byte) (int, error) {
 		return 0, c.problem
 	}
 	n, err := c.Conn.Read(p)
-	if n > 0 && c.phase.CompareAndSwap(int32(idle), int32(arriving)) {
-		c.waits.Store(time.Now().UnixNano())
+	if n > 0 {
+		c.phase.CompareAndSwap(int32(idle), int32(arriving))
 	}
 	if c.meter != nil {
 		c.meter(n)

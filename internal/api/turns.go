@@ -135,7 +135,6 @@ func (l *Listener) take() (*net.TCPConn, error) {
 	}
 	conn, err := l.Listener.Accept()
 	for pause := 5 * time.Millisecond; alone && exhausted(err); pause = min(2*pause, time.Second) {
-		l.makeRoom()
 		<-time.After(pause)
 		conn, err = l.Listener.Accept()
 	}
@@ -151,7 +150,6 @@ func (l *Listener) take() (*net.TCPConn, error) {
 	}
 	l.full = l.Open() > 0 && l.scarce(tcp)
 	for pause := 5 * time.Millisecond; alone && l.full; pause = min(2*pause, time.Second) {
-		l.makeRoom()
 		<-time.After(pause)
 		l.full = l.Open() > 0 && l.scarce(tcp)
 	}
