@@ -11,8 +11,9 @@ SELECT set_config('synchronous_commit', 'off', true), pg_notify(@channel::text, 
 SELECT pg_try_advisory_xact_lock(@key::bigint);
 
 -- name: AdmitSession :one
--- Whether a lock is free, for now, and what obscura cluster distribute last wrote on the table of
--- buckets: into how many it divided. Counting its rows would ask all servers of a cluster.
+-- Whether a lock is free, for now, and the comment on the table of buckets. obscura cluster
+-- distribute writes there into how many it divided, and somebody else may write there too. Counting
+-- rows would ask all servers of a cluster.
 SELECT pg_try_advisory_xact_lock_shared(@key::bigint) AS free,
     coalesce(obj_description(to_regclass('buckets')::oid, 'pg_class'), '')::text AS divided;
 

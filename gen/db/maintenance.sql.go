@@ -19,8 +19,9 @@ type AdmitSessionRow struct {
 	Divided string
 }
 
-// Whether a lock is free, for now, and what obscura cluster distribute last wrote on the table of
-// buckets: into how many it divided. Counting its rows would ask all servers of a cluster.
+// Whether a lock is free, for now, and the comment on the table of buckets. obscura cluster
+// distribute writes there into how many it divided, and somebody else may write there too. Counting
+// rows would ask all servers of a cluster.
 func (q *Queries) AdmitSession(ctx context.Context, db DBTX, key int64) (AdmitSessionRow, error) {
 	row := db.QueryRow(ctx, admitSession, key)
 	var i AdmitSessionRow

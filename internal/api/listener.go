@@ -72,8 +72,9 @@ func NewListener(inner net.Listener, proxies []netip.Prefix, secure *tls.Config)
 	return &Listener{Listener: inner, proxies: proxies, secure: secure, patience: arrivalTime,
 		descriptors: descriptors, waiting: min(waitersInAll, descriptors/2), open: map[*connection]struct{}{},
 		known: map[netip.Addr]int{},
-		// no more than half of what there may be, or they would never have to make room
-		newcomers: newcomers{ofOne: newcomersOfOne, inAll: min(newcomersInAll, descriptors/2), young: newcomerTime,
+		// With those that wait they have three quarters of what there may be: else they would never
+		// have to make room.
+		newcomers: newcomers{ofOne: newcomersOfOne, inAll: min(newcomersInAll, descriptors/4), young: newcomerTime,
 			of: map[netip.Addr][]*connection{}}}
 }
 

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +19,8 @@ type turns struct {
 }
 
 // The queues of turns. A network is known while a connection of it is open whose first request has
-// been read: who is connected opens one more beside a crowd that comes. The proxies bring many
-// clients, who are not known yet.
+// been read, whatever was answered. So a device that is connected does not wait for a crowd that
+// comes. The proxies bring many clients, who are not known yet.
 const (
 	strangers = iota
 	known
@@ -68,8 +67,9 @@ func (q *queue) next() (c *connection, from netip.Addr) {
 		return nil, from
 	}
 	from, q.order = q.order[0], q.order[1:]
-	c = q.of[from][0]
-	if q.of[from] = slices.Delete(q.of[from], 0, 1); len(q.of[from]) == 0 {
+	waiting := q.of[from]
+	c, waiting[0] = waiting[0], nil
+	if q.of[from] = waiting[1:]; len(q.of[from]) == 0 {
 		delete(q.of, from)
 	} else {
 		q.order = append(q.order, from)

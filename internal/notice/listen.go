@@ -58,7 +58,11 @@ func (b *Bus) subscribe(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, storage.Redact(err)
 	}
-	if _, err := conn.Exec(ctx, "LISTEN "+core.NoticeChannel); err != nil {
+	err = storage.Admit(ctx, conn)
+	if err == nil {
+		_, err = conn.Exec(ctx, "LISTEN "+core.NoticeChannel)
+	}
+	if err != nil {
 		hangUp(ctx, conn)
 		return nil, fmt.Errorf("cannot listen for notices: %w", storage.Redact(err))
 	}

@@ -10,6 +10,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -93,6 +94,14 @@ func (d *DB) LearnBuckets(ctx context.Context) error {
 	if err == nil && (n < 1 || n > math.MaxInt16) {
 		err = fmt.Errorf("the table buckets has %d rows: it must have one for each bucket, from 0 on", n)
 	}
+	var row db.AdmitSessionRow
+	if err == nil {
+		row, err = Queries.AdmitSession(ctx, d.pool, LockDistribution)
+	}
+	if err == nil && otherwiseDivided(row.Divided, Buckets(n)) { //nolint:gosec // looked at above
+		err = fmt.Errorf("the table buckets has %d rows, and its comment says %q: rows of other tables may lie in buckets "+
+			"that are not there. Restore schema and data from one backup", n, row.Divided)
+	}
 	if err == nil {
 		d.buckets.Store(int32(n)) //nolint:gosec // looked at above
 		d.divide(Buckets(n))      //nolint:gosec // looked at above
@@ -111,22 +120,44 @@ const admitWithin = 5 * time.Second
 
 // admit refuses a new session while the database is being distributed, and after what is kept for
 // devices was divided into other buckets than those that are known: a relay that was cut off from
-// the database meanwhile would look for mail where it is not. The lock is that of one statement, so
-// a pooler that gives each transaction another session does no harm. A session that was admitted
-// right before the command took its lock is seen by it.
+// the database meanwhile would look for mail where it is not.
 func (d *DB) admit(ctx context.Context, conn *pgx.Conn) error {
+	row, err := askAdmission(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if n := d.Buckets(); n > 0 && otherwiseDivided(row.Divided, n) {
+		return core.Busy(fmt.Errorf("this process knows another number of buckets, %d, than the database has since obscura "+
+			"cluster distribute: start it again", n))
+	}
+	return nil
+}
+
+// Admit refuses a session outside of the pools while the database is being distributed.
+func Admit(ctx context.Context, conn *pgx.Conn) error {
+	_, err := askAdmission(ctx, conn)
+	return err
+}
+
+// askAdmission asks for a lock that is held for one statement only, so a pooler that gives each
+// transaction another session does no harm. The command that takes the lock looks for sessions
+// afterwards, and sees those that were admitted right before.
+func askAdmission(ctx context.Context, conn *pgx.Conn) (db.AdmitSessionRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, admitWithin)
 	defer cancel()
 	row, err := Queries.AdmitSession(ctx, conn, LockDistribution)
-	n := d.Buckets()
-	switch {
-	case err != nil:
-		return err
-	case !row.Free:
-		return core.Busy(errDistributes)
-	case n > 0 && row.Divided != "" && row.Divided != strconv.Itoa(int(n)):
-		return core.Busy(fmt.Errorf("this process knows of %d buckets, and there are %s since obscura cluster distribute: "+
-			"start it again", n, row.Divided))
+	if err == nil && !row.Free {
+		err = core.Busy(errDistributes)
 	}
-	return nil
+	return row, err
+}
+
+// dividedBy stands before the number of buckets in the comment on their table.
+const dividedBy = "obscura cluster distribute: "
+
+// otherwiseDivided tells whether a comment names another number of buckets. Comments that somebody
+// else wrote name none.
+func otherwiseDivided(comment string, n Buckets) bool {
+	number, ours := strings.CutPrefix(comment, dividedBy)
+	return ours && number != strconv.Itoa(int(n))
 }

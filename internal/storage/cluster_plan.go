@@ -314,7 +314,7 @@ func (c *Cluster) divide(buckets int) (sql []string) {
 				"PRIMARY KEY (%s, bucket)", t.name, t.key))
 		}
 	}
-	sql = append(sql, fmt.Sprintf("COMMENT ON TABLE buckets IS '%d'", buckets)) // see admit
+	sql = append(sql, fmt.Sprintf("COMMENT ON TABLE buckets IS '%s%d'", dividedBy, buckets)) // see admit
 	if c.Buckets != buckets {
 		sql = append(sql, fmt.Sprintf("DELETE FROM buckets WHERE bucket >= %d", buckets),
 			fmt.Sprintf("INSERT INTO buckets SELECT generate_series(0, %d) ON CONFLICT DO NOTHING", buckets-1))

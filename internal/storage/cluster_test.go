@@ -2,6 +2,7 @@ package storage_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -288,20 +289,57 @@ func TestADistributionIsAlone(t *testing.T) {
 		!strings.HasSuffix(err.Error(), atWork) {
 		t.Errorf("a relay that comes back: %v", err)
 	}
+	listening, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listening.Close(t.Context())
+	if err := storage.Admit(t.Context(), listening); core.KindOf(err) != core.Unavailable ||
+		!strings.HasSuffix(err.Error(), atWork) {
+		t.Errorf("its connection for notices: %v", err)
+	}
 	testdb.Exec(t, url, "DELETE FROM holds")
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
 	if err := cutOff.Ready(t.Context()); core.KindOf(err) != core.Unavailable ||
-		!strings.HasSuffix(err.Error(), "knows of 1 buckets, and there are 4 since obscura cluster distribute: start it again") {
+		!strings.HasSuffix(err.Error(), "knows another number of buckets, 1, than the database has since obscura cluster distribute: start it again") {
 		t.Errorf("a relay that comes back afterwards: %v", err)
 	}
-	err := starting.AwaitReady(t.Context(), time.Minute)
+	err = starting.AwaitReady(t.Context(), time.Minute)
 	if err == nil {
 		err = starting.CheckSchema(t.Context())
 	}
 	if err != nil {
 		t.Errorf("a relay that starts afterwards: %v", err)
+	}
+}
+
+// Anybody may write a comment on a table.
+func TestCommentsOnTheTableOfBuckets(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		comment, refused string
+	}{
+		{"one row per bucket", ""},
+		{"4", ""},
+		{"obscura cluster distribute: 1", ""},
+		{"obscura cluster distribute: 4", `the table buckets has 1 rows, and its comment says "obscura cluster distribute: 4"`},
+	} {
+		url := testdb.NewDivided(t, 1)
+		testdb.Exec(t, url, "COMMENT ON TABLE buckets IS '"+c.comment+"'")
+		d := open(t, url)
+		err := d.CheckSchema(t.Context())
+		if c.refused != "" {
+			if err == nil || !strings.HasPrefix(err.Error(), c.refused) {
+				t.Errorf("%s: %v", c.comment, err)
+			}
+			continue
+		}
+		d.Pool().Reset()
+		if err = errors.Join(err, d.Ready(t.Context())); err != nil {
+			t.Errorf("%s: %v", c.comment, err)
+		}
 	}
 }
 

@@ -70,6 +70,7 @@ func ListenConfig(url, application string) (*pgx.ConnConfig, error) {
 		return nil, fmt.Errorf("the database URL is not valid: %w", explainURL(err))
 	}
 	pin(cfg, application, nil)
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // a pooler may have lent the session before
 	return cfg, nil
 }
 
