@@ -159,9 +159,9 @@ func (l *Listener) EndIdle() (waiting int) {
 }
 
 // EndArriving ends the time of connections whose request has not been read whole, and returns how
-// many there are. Nothing of such a request has been done, and its client hears 408, which lets it
-// repeat (RFC 9110, 15.5.9). The server may set a time of its own at the same moment, so it is
-// called until there are none.
+// many there are. Nothing of such a request has been done. Its client hears 408, which lets it
+// repeat (RFC 9110, 15.5.9), or, if it is still sending, may find the connection reset. The server
+// may set a time of its own at the same moment, so it is called until there are none.
 func (l *Listener) EndArriving() (unread int) {
 	return l.each(arriving, func(c *connection) { _ = c.tcp.SetReadDeadline(time.Unix(1, 0)) })
 }
@@ -280,15 +280,15 @@ type connection struct {
 	wire     *wire
 	listener *Listener
 	from     netip.Addr // where a newcomer comes from, and
-	since    time.Time  // when it came, and
-	known    bool       // it is one of those that make its network known: guarded by the listener's mu
+	since    time.Time  // when it came; both guarded by the listener's mu
 	arrived  sync.Once  // arrive
 	problem  error      // of arrive
 	unnamed  bool       // a PROXY header names no client; arrive sets it
 	old      bool       // not a newcomer any more; the goroutine that serves owns it
+	silent   bool       // the next 100 Continue is not sent; the goroutine that serves owns it
+	known    bool       // it is one of those that make its network known; guarded by the listener's mu
 	linger   atomic.Bool
 	phase    atomic.Int32
-	silent   bool                  // the next 100 Continue is not sent; the goroutine that serves owns it
 	body     atomic.Pointer[place] // the place of the body that is being read or answered
 	meter    func(bytes int)       // the goroutine that reads owns it
 }

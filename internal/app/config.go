@@ -60,7 +60,7 @@ type Config struct {
 	RequestTimeout  time.Duration `default:"15s" placeholder:"TIME" help:"How long the relay works on a request before it answers 503."`
 	PollInterval    time.Duration `default:"5s" placeholder:"TIME" help:"How often the mailboxes of live sockets are looked at in case a notice was lost."`
 	DrainTime       time.Duration `default:"3s" placeholder:"TIME" help:"When the relay stops: the time over which sockets are closed, one after the other, while requests on open connections are still answered. 0: all at once."`
-	ShutdownTimeout time.Duration `default:"10s" placeholder:"TIME" help:"How long requests and sockets have to end after that."`
+	ShutdownTimeout time.Duration `default:"10s" placeholder:"TIME" help:"How long requests that have been read and sockets have to end after that; others have two seconds."`
 
 	LogFormat string     `enum:"auto,text,json" default:"auto" help:"auto: text on a terminal, JSON otherwise."`
 	LogLevel  slog.Level `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error. PUT /log-level on the management port changes it while the relay runs."`

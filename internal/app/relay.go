@@ -245,8 +245,8 @@ func (r *relay) drain(doors *api.Listener, within time.Duration) {
 	}
 }
 
-// closeDoors ends requests and sockets, bounded by a time. That is for what is under way: requests
-// that have been read whole, and uploads that have been let in.
+// closeDoors ends requests and sockets, bounded by a time. Requests that have been read whole and
+// uploads that have been let in may use all of it, others unreadGrace.
 func (r *relay) closeDoors(doors *api.Listener, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()

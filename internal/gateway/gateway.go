@@ -76,7 +76,7 @@ type Gateway struct {
 	upgrade fiber.Handler
 	ctx     context.Context // ends when sessions must
 	cancel  context.CancelFunc
-	served  sync.WaitGroup // sessions in serve, and whoever looks at newcomers
+	served  sync.WaitGroup // sessions in serve, their questions, and whoever looks at newcomers
 	tidied  tidy           // owned by Run
 	look    chan struct{}  // holds one token when the next poll is to be made at once
 
