@@ -36,7 +36,7 @@ lacks_certificates() {
 # The race detector needs it, and the headers of the C library. CC may have arguments.
 lacks_cc() {
   # shellcheck disable=SC2086
-  echo '#include <stdlib.h>' | ${CC:-gcc} -E -x c - >/dev/null 2>&1 || echo "a C compiler"
+  ${CC:-gcc} -E -x c - <<<'#include <stdlib.h>' >/dev/null 2>&1 || echo "a C compiler"
 }
 
 # go_version [PROGRAM]: of the program itself, whatever go.mod of the folder wants.
