@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -8,6 +9,7 @@ import (
 	"go/token"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -109,6 +111,38 @@ func TestFibersErrorsLoseTheirTexts(t *testing.T) {
 	}
 }
 
+// A relay that stops ends the reading of connections that wait, and a request may just have begun.
+func TestPartsOfRequestsMayBeRepeatedElsewhereAfterAStop(t *testing.T) {
+	t.Parallel()
+	for stopping, want := range map[bool]int{false: 400, true: 408} {
+		inner, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		app := withStopping(t, func(*fiber.Ctx) error { return nil }, io.Discard, stopping)
+		done := make(chan error, 1)
+		go func() { done <- app.Listener(inner) }()
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = conn.Write([]byte("POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 10\r\n\r\nhalf"))
+		if err = errors.Join(err, conn.(*net.TCPConn).CloseWrite()); err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.StatusCode != want {
+			t.Errorf("stopping %v: %d, want %d", stopping, response.StatusCode, want)
+		}
+		if err := errors.Join(response.Body.Close(), conn.Close(), app.Shutdown(), <-done); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 type discard struct{}
 
 func (discard) Request(string, int, time.Duration) {}
@@ -118,8 +152,13 @@ func (discard) Gauge(string, string, func() int)   {}
 // request.
 func withServer(t *testing.T, handler fiber.Handler, logs io.Writer) *fiber.App {
 	t.Helper()
+	return withStopping(t, handler, logs, false)
+}
+
+func withStopping(t *testing.T, handler fiber.Handler, logs io.Writer, stopping bool) *fiber.App {
+	t.Helper()
 	s := &server{cfg: Config{Timeouts: Timeouts{Request: time.Minute}, Observer: discard{},
-		Stopping: func() bool { return false },
+		Stopping: func() bool { return stopping },
 		Logger:   slog.New(slog.NewTextHandler(logs, nil))}}
 	app := fiber.New(fiber.Config{ErrorHandler: s.refuseUnread})
 	app.Use(s.observe)

@@ -87,9 +87,13 @@ func blankInName(raw []byte) bool {
 	return false
 }
 
-// refuseUnread answers a request that could not be read, which observe never sees.
+// refuseUnread answers a request that could not be read, which observe never sees. While the relay
+// stops it may be the relay that ended the reading (Listener.EndIdle): 408 lets the client repeat.
 func (s *server) refuseUnread(c *fiber.Ctx, err error) error {
 	handleError(c, err)
+	if c.Response().StatusCode() == fiber.StatusBadRequest && s.cfg.Stopping() {
+		handleError(c, fiber.ErrRequestTimeout)
+	}
 	s.letRead(c)
 	if s.cfg.Secure {
 		stayWithTLS(c.Context())
