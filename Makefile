@@ -93,8 +93,7 @@ tools: need need-chromium ## build or install every tool ahead of time (the othe
 PACKAGES ?= ./internal/postgres ./internal/kit/... ./...
 test: need test-go test-ts test-signal ## every test: the relay's, with the race detector (PACKAGES=./...), the TypeScript client's, and the one with real Signal clients
 
-# Three packages at a time: two link or wait while another computes. More tests of a package than there are processors go
-# beside each other, since some wait for a timer of the relay. The arithmetic of argon2id and of keys is left out of the race
+# More tests of a package than there are processors go beside each other, since some wait for a timer of the relay. The arithmetic of argon2id and of keys is left out of the race
 # detector, which makes it up to ten times as slow and every log-in and upload with it; our callers of it are not.
 unraced = golang.org/x/crypto/... filippo.io/edwards25519/... $(addprefix crypto/internal/fips140/,mlkem sha3 edwards25519/...)
 # What tests write is in memory where that is possible; t.TempDir asks for GOTMPDIR. `make lint` vets.
@@ -103,7 +102,7 @@ in_memory = TMPDIR="$$(tools/test-folder.sh)"; GOTMPDIR="$$TMPDIR"; export TMPDI
 # anew.
 test-go: need-go-cc-postgres-pgbouncer ## the relay's tests, with the race detector
 	@PGBOUNCER="$$(PATH="$$PATH:/usr/sbin" command -v pgbouncer)"; export PGBOUNCER; $(in_memory); \
-	GOGC=400 CGO_ENABLED=1 go test -race -vet=off -p 3 -parallel 4 $(unraced:%=-gcflags=%=-race=false) -timeout 20m $(PACKAGES)
+	GOGC=400 CGO_ENABLED=1 go test -race -vet=off -parallel 4 $(unraced:%=-gcflags=%=-race=false) -timeout 20m $(PACKAGES)
 
 .PHONY: test-buckets
 test-buckets: need-go-cc-postgres ## what is kept of devices, in databases of three buckets: nothing goes into another bucket than its device's
