@@ -93,8 +93,9 @@ tools: need need-chromium ## build or install every tool ahead of time (the othe
 PACKAGES ?= ./internal/postgres ./internal/kit/... ./...
 test: need test-go test-ts test-signal ## every test: the relay's, with the race detector (PACKAGES=./...), the TypeScript client's, and the one with real Signal clients
 
-# More tests of a package than there are processors go beside each other, since some wait for a timer of the relay. The arithmetic of argon2id and of keys is left out of the race
-# detector, which makes it up to ten times as slow and every log-in and upload with it; our callers of it are not.
+# More tests of a package than there are processors go beside each other, since some wait for a timer of the relay. The
+# arithmetic of argon2id and of keys is left out of the race detector, which makes it up to ten times as slow and every log-in
+# and upload with it; our callers of it are not.
 unraced = golang.org/x/crypto/... filippo.io/edwards25519/... $(addprefix crypto/internal/fips140/,mlkem sha3 edwards25519/...)
 # What tests write is in memory where that is possible; t.TempDir asks for GOTMPDIR. `make lint` vets.
 in_memory = TMPDIR="$$(tools/test-folder.sh)"; GOTMPDIR="$$TMPDIR"; export TMPDIR GOTMPDIR
