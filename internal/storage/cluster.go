@@ -22,11 +22,14 @@ var errMigrates = errors.New("a relay starts, or another command changes the sch
 // clusterApplication is what sessions of the commands are called. They are no relays.
 const clusterApplication = "obscura-cluster"
 
-// clusterConn is a connection of its own, outside of the pools, whose sessions plan otherwise.
+// clusterConn is a connection of its own, outside of the pools, whose sessions plan otherwise. The
+// server ends it, and gives back its locks, within a minute or two after the machine of the command
+// has vanished.
 func (d *DB) clusterConn(ctx context.Context, fn func(*pgx.Conn) error) error {
 	cfg := d.pool.Config().ConnConfig
 	pin(cfg, clusterApplication, map[string]string{"statement_timeout": "0", "search_path": d.path,
-		"idle_in_transaction_session_timeout": "0"})
+		"idle_in_transaction_session_timeout": "0", "tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10",
+		"tcp_keepalives_count": "3", "client_connection_check_interval": "10s"})
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return classify(ctx, err)

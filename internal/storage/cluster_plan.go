@@ -157,13 +157,16 @@ func (c *Cluster) Looked() error {
 
 // Unavailable names the workers that are, each with the reason.
 func (c *Cluster) Unavailable() error {
-	var all []error
+	var all []string
 	for _, w := range c.Workers {
 		if why := c.Asked[w.Group].Unavailable; why != nil {
-			all = append(all, fmt.Errorf("the worker %s is unavailable: %w", w, why))
+			all = append(all, fmt.Sprintf("the worker %s is unavailable: %v", w, why))
 		}
 	}
-	return errors.Join(all...)
+	if len(all) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(all, "; "))
 }
 
 // ready refuses a cluster whose servers are not as they must be.

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -61,7 +62,7 @@ func (d *DB) askWorker(ctx context.Context, w Worker, shards []string) (a Worker
 			shards).Scan(&a.Citus, &a.Bytes)
 	}
 	switch {
-	case err != nil && ctx.Err() != nil:
+	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
 		a.Unavailable = fmt.Errorf("no answer within %s", askWithin)
 	case err != nil:
 		a.Unavailable = Redact(err)

@@ -1,11 +1,15 @@
 package faults_test
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -72,7 +76,7 @@ func TestFaultsOfOneOfTwoServers(t *testing.T) {
 	}
 	t.Logf("repeat the choices with -seed %d", seed)
 	choices := rand.New(rand.NewPCG(seed, 0))
-	programs := foreignTables()
+	programs := foreignTables(t)
 	w := &world{server: newServerOf(t, programs), second: newServerOf(t, programs)}
 	w = startWorld(t, w, false, "127.0.0.1:0", nil)
 	pair := w.pair(t)
@@ -120,13 +124,18 @@ func TestFaultsOfOneOfTwoServers(t *testing.T) {
 }
 
 // foreignTables is a folder of PostgreSQL's programs that has postgres_fdw beside it, as Debian's.
-// The npm package brings none. Empty: the one that is found otherwise, which must have it then.
-func foreignTables() string {
+// Empty: the one that is found otherwise.
+func foreignTables(t testing.TB) string {
+	t.Helper()
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/lib/postgres_fdw.so")
 	if len(found) == 0 {
+		t.Log("this test needs postgres_fdw, which the PostgreSQL of npm lacks and which some systems have in a package of " +
+			"their own: install Debian's postgresql, or that package")
 		return ""
 	}
-	return filepath.Join(filepath.Dir(found[len(found)-1]), "../bin")
+	version := func(path string) int { n, _ := strconv.Atoi(strings.Split(path, "/")[4]); return n }
+	newest := slices.MaxFunc(found, func(a, b string) int { return cmp.Compare(version(a), version(b)) })
+	return filepath.Join(filepath.Dir(newest), "../bin")
 }
 
 // pair are two devices of the first bucket, whose mail no ledger counts.
@@ -144,8 +153,8 @@ func (w *world) pair(t *testing.T) (pair []*device) {
 	return pair[:2]
 }
 
-// goesOn sends between two devices of the first bucket: nothing is refused, and nothing waits for
-// the second server.
+// goesOn sends between two devices of the first bucket: nothing is refused, and nothing waits until
+// a question to the second server is given up, which has 5 seconds.
 func (w *world) goesOn(t *testing.T, pair []*device) {
 	t.Helper()
 	for n := range 20 {
@@ -155,11 +164,14 @@ func (w *world) goesOn(t *testing.T, pair []*device) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		node := w.nodes[n%len(w.nodes)]
+		node, begun := w.nodes[n%len(w.nodes)], time.Now()
 		if got := pair[0].call(t.Context(), http.MethodPost, node.url()+"/v1/messages", "application/x-protobuf", body,
 			nil); got.status != http.StatusOK {
 			t.Errorf("a send of the first bucket is answered with %d: %s", got.status, got.body)
 			return
+		}
+		if took := time.Since(begun); took > 4*time.Second {
+			t.Errorf("a send of the first bucket takes %v", took)
 		}
 	}
 }

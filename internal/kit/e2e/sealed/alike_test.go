@@ -56,7 +56,7 @@ func (s *statements) of(do func()) (names []string) {
 	return names
 }
 
-// sql is the text of a statement that was heard last.
+// sql is the text of a statement, as it was heard first.
 func (s *statements) sql(t *testing.T, name string) string {
 	t.Helper()
 	s.mu.Lock()
