@@ -1,7 +1,9 @@
 package storage_test
 
 import (
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -72,5 +74,33 @@ func TestTheNumberOfBucketsIsThatOfTheDatabase(t *testing.T) {
 	testdb.Exec(t, url, "DELETE FROM buckets")
 	if err := d.CheckSchema(t.Context()); before != nil || n < 3 || err == nil {
 		t.Errorf("%d buckets, %v; of none: %v", n, before, err)
+	}
+}
+
+// Anybody may write a comment on a table.
+func TestCommentsOnTheTableOfBuckets(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		comment, refused string
+	}{
+		{"one row per bucket", ""},
+		{"4", ""},
+		{"obscura cluster distribute: 1", ""},
+		{"obscura cluster distribute: 4", `the table buckets has 1 rows, and its comment says "obscura cluster distribute: 4"`},
+	} {
+		url := testdb.NewDivided(t, 1)
+		testdb.Exec(t, url, "COMMENT ON TABLE buckets IS '"+c.comment+"'")
+		d := open(t, url)
+		err := d.CheckSchema(t.Context())
+		if c.refused != "" {
+			if err == nil || !strings.HasPrefix(err.Error(), c.refused) {
+				t.Errorf("%s: %v", c.comment, err)
+			}
+			continue
+		}
+		d.Pool().Reset()
+		if err = errors.Join(err, d.Ready(t.Context())); err != nil {
+			t.Errorf("%s: %v", c.comment, err)
+		}
 	}
 }

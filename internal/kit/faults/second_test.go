@@ -3,7 +3,6 @@ package faults_test
 import (
 	"cmp"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -70,12 +69,7 @@ func (w *world) spread(t testing.TB) {
 // notice.
 func TestFaultsOfOneOfTwoServers(t *testing.T) {
 	t.Parallel()
-	seed := *soakSeed
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
-	t.Logf("repeat the choices with -seed %d", seed)
-	choices := rand.New(rand.NewPCG(seed, 0))
+	choices := newChoices(t)
 	programs := foreignTables(t)
 	w := &world{server: newServerOf(t, programs), second: newServerOf(t, programs)}
 	w = startWorld(t, w, false, "127.0.0.1:0", nil)

@@ -33,16 +33,22 @@ var everything = []struct {
 	{"a device is deleted", deleteDevice},
 }
 
-// TestRandomFaults breaks two things after each other in one load, chosen at random, again and
-// again for as long as -soak says, and prints a ledger for each round.
-func TestRandomFaults(t *testing.T) {
-	t.Parallel()
+// newChoices follow from the seed that -seed gives, or from one that the log tells.
+func newChoices(t *testing.T) *rand.Rand {
+	t.Helper()
 	seed := *soakSeed
 	if seed == 0 {
 		seed = rand.Uint64()
 	}
 	t.Logf("repeat the choices with -seed %d", seed)
-	choices := rand.New(rand.NewPCG(seed, 0))
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// TestRandomFaults breaks two things after each other in one load, chosen at random, again and
+// again for as long as -soak says, and prints a ledger for each round.
+func TestRandomFaults(t *testing.T) {
+	t.Parallel()
+	choices := newChoices(t)
 	w := newWorld(t, false)
 	for round, begun := 1, time.Now(); round == 1 || time.Since(begun) < *soakFor; round++ {
 		// The last three change the cast for good: nothing comes after them.
